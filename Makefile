@@ -1,0 +1,67 @@
+# `make test` and `make demo` need nothing but Python 3.11 with venv; all else goes into .venv.
+# Where packages come from is pip's own configuration.
+
+PYTHON ?= python3
+PYTEST_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help test fast lint types demo bench clean
+
+help:
+	@echo "make test    lint, types and all tests"
+	@echo "make fast    the tests that are not slow"
+	@echo "make lint    ruff: rules and format"
+	@echo "make types   pyright, strict"
+	@echo "make demo    grow two real models, prove them unchanged, train on"
+	@echo "make bench   the benchmarks"
+	@echo "make clean   remove .venv and every cache"
+
+test: lint types
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+fast: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+demo: $(VENV)/.plots
+	$(BIN)/isogrow demo
+
+bench: $(VENV)/.plots
+	@set -- benchmarks/*.py; test -e "$$1" || { echo "benchmarks/ holds no script" >&2; exit 1; }; \
+	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp is written only after its step succeeded, so an interrupted step is done again.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "$(PYTHON) is missing or older than 3.11: try make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) lacks venv: on Debian, apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# torch goes first and alone: what comes after finds it there and pulls no other build.
+$(VENV)/.torch: $(VENV)/.made constraints.txt
+	$(PIP) install torch -c constraints.txt
+	@touch $@
+
+$(VENV)/.plots: $(VENV)/.torch pyproject.toml
+	$(PIP) install -e '.[plots]' -c constraints.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) install -e '.[dev]' -c constraints.txt
+	@touch $@

@@ -1,0 +1,268 @@
+"""One model seen through its layout: every stored tensor named exactly once, every size known.
+
+Made from config.json and the tensors' names and shapes alone: no weights, no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from isogrow.config import Config
+from isogrow.errors import CheckpointError
+from isogrow.layout import Index, Layout, Weight
+from isogrow.pieces import Block
+from isogrow.sizes import Sizes, key
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a tensor without reading it; `dtype` is safetensors' word (`BF16`)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One stored tensor: the layout's line that names it, at which index.
+
+    `source` is the name under which it is really stored, where an old name was modernised.
+    """
+
+    name: str
+    weight: Weight
+    index: Index
+    header: Header
+    source: str = ""
+
+    def blocks(self, sizes: Sizes) -> Iterator[tuple[str, Block]]:
+        """(part, block) of everything that is stored in this tensor."""
+        return blocks(self.weight, self.index, sizes)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A layout bound to one model."""
+
+    layout: Layout
+    config: Config
+    sizes: Sizes
+    stored: tuple[Stored, ...]
+    prefix: str = ""
+    ignored: tuple[str, ...] = ()
+
+    @cached_property
+    def slots(self) -> dict[str, tuple[Weight, str]]:
+        """slot -> (weight, part) of every slot that has entries of its own: tied ones have not."""
+        return {
+            slot: (weight, part)
+            for slot, (weight, part) in self.all_slots.items()
+            if not (self.tied and weight.tied in self.all_slots)
+        }
+
+    @cached_property
+    def all_slots(self) -> dict[str, tuple[Weight, str]]:
+        """slot -> (weight, part) of every slot that is stored."""
+        found: dict[str, tuple[Weight, str]] = {}
+        for weight in dict.fromkeys(stored.weight for stored in self.stored):
+            found.update({slot: (weight, part) for part, slot in weight.slots()})
+        return found
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the config shares the embedding with the head."""
+        return bool(self.layout.defaults(self.config).get(self.layout.tie))
+
+
+def blocks(weight: Weight, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]]:
+    """(part, block) of every block that one stored tensor holds."""
+    pattern = weight.parsed
+    for part, slot in weight.slots():
+        for full in sizes.indices(pattern.index, index):
+            yield part, Block(slot, full, pattern.axes(part))
+
+
+def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anatomy:
+    """Name every tensor of a model by the layout's lines, and check its shape.
+
+    Raises `CheckpointError` for a tensor that no line names, one that is missing, and one whose shape
+    is not what the config's sizes say.
+    """
+    sources: dict[str, str] = {}
+    for name in tensors:
+        first = sources.setdefault(_renamed(layout, name), name)
+        if first != name:
+            raise CheckpointError(
+                f"{first} and {name} are both in the checkpoint, and mean the same tensor: remove one of them"
+            )
+    names = {name: tensors[source] for name, source in sources.items()}
+    prefix = _prefix(layout, names)
+    found: list[Stored] = []
+    ignored: list[str] = []
+    lines = _lines(layout, prefix, names)
+    for name, header in names.items():
+        hit = _line(lines, name)
+        if hit is not None:
+            found.append(Stored(name, hit[0], hit[1], header, sources[name]))
+        elif any(re.search(pattern, name) for pattern in layout.derived):
+            ignored.append(name)
+        else:
+            raise CheckpointError(
+                f"{sources[name]} is in the checkpoint, and no pattern of {layout.family!r} names it:"
+                " this model is not (only) of that family, so nothing was grown"
+            )
+    sizes = _infer(Sizes(_stated(layout, config, found), layout.sites), found)
+    _check_shapes(layout, sizes, found)
+    _check_missing(layout, prefix, sizes, found, names)
+    return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored))
+
+
+def name_of(weight: Weight, prefix: str, index: Index) -> str:
+    """The stored name of a weight at an index."""
+    return ("" if weight.head else prefix) + weight.name.format(**dict(index))
+
+
+def name_axes(weight: Weight) -> tuple[str, ...]:
+    """The index axes in a weight's name, outermost first."""
+    return tuple(PLACEHOLDER.findall(weight.name))
+
+
+def index_axes(weight: Weight) -> tuple[str, ...]:
+    """The index axes of a weight, those in its name before those in its tensor."""
+    return (*name_axes(weight), *weight.parsed.index)
+
+
+def _renamed(layout: Layout, name: str) -> str:
+    for old, new in layout.renames.items():
+        name = re.sub(old, new, name)
+    return name
+
+
+def _lines(layout: Layout, prefix: str, names: Mapping[str, Any]) -> list[tuple[re.Pattern[str], Weight]]:
+    """The lines that apply: those that need another tensor only where it is there."""
+    present = [
+        weight
+        for weight in layout.weights
+        if not weight.needs or any(name.endswith(weight.needs) for name in names)
+    ]
+    return [(_regex(("" if weight.head else prefix) + weight.name), weight) for weight in present]
+
+
+@cache
+def _regex(template: str) -> re.Pattern[str]:
+    parts = PLACEHOLDER.split(template)
+    text = "".join(f"(?P<{p}>\\d+)" if i % 2 else re.escape(p) for i, p in enumerate(parts))
+    return re.compile(text)
+
+
+def _line(lines: list[tuple[re.Pattern[str], Weight]], name: str) -> tuple[Weight, Index] | None:
+    """The first line that names a tensor, and the index in the name."""
+    for regex, weight in lines:
+        hit = regex.fullmatch(name)
+        if hit is not None:
+            return weight, tuple((axis, int(i)) for axis, i in hit.groupdict().items())
+    return None
+
+
+def _prefix(layout: Layout, names: Mapping[str, Any]) -> str:
+    """The prefix under which most tensors are named."""
+
+    def count(prefix: str) -> int:
+        lines = _lines(layout, prefix, names)
+        return sum(_line(lines, name) is not None for name in names)
+
+    return max(layout.prefixes, key=count)
+
+
+def _stated(layout: Layout, config: Config, stored: list[Stored]) -> dict[str, int]:
+    """The sizes that the config states, but for axes of parts that this model lacks (a pooler, say)."""
+    patterns = {tensor.weight.parsed for tensor in stored}
+    used = {axis for pattern in patterns for part in pattern.parts for axis in pattern.axes(part)}
+    return {a: n for a, n in layout.read(config).items() if a in used or a not in layout.follows}
+
+
+def _infer(sizes: Sizes, stored: list[Stored]) -> Sizes:
+    """Sizes that no config key states (labels, say) are read off the tensors' names and shapes."""
+    values = dict(sizes.values)
+    for tensor in stored:
+        for place, (axis, i) in enumerate(tensor.index):
+            if not sizes.has(axis):
+                name = key(axis, sizes.site(axis, tensor.index[:place]))
+                values[name] = max(values.get(name, 0), i + 1)
+        dims = tensor.weight.parsed.dims
+        if len(dims) != len(tensor.header.shape):
+            continue
+        for dim, length in zip(dims, tensor.header.shape, strict=True):
+            axis = dim.factors[0]
+            plain = len(dim.factors) == 1 and isinstance(axis, str) and not axis.isdigit()
+            if plain and not sizes.has(str(axis)):
+                values.setdefault(key(str(axis), sizes.site(str(axis), tensor.index)), length)
+    return Sizes(values, sizes.sites)
+
+
+def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
+    for tensor in stored:
+        pattern = tensor.weight.parsed
+        if len(pattern.dims) != len(tensor.header.shape):
+            raise CheckpointError(
+                f"{tensor.source} has shape {list(tensor.header.shape)}, but '{pattern}' of"
+                f" {layout.family!r} has {len(pattern.dims)} dims: this model is not (only) of that family,"
+                " so nothing was grown"
+            )
+        expected = pattern.shape(lambda axis, t=tensor: sizes.of(axis, t.index))
+        if expected != tensor.header.shape:
+            raise CheckpointError(
+                f"{tensor.source} has shape {list(tensor.header.shape)}, but the config says"
+                f" {list(expected)} for '{pattern}' of {layout.family!r}: the config and the weights"
+                " do not belong together"
+            )
+
+
+def _check_missing(
+    layout: Layout, prefix: str, sizes: Sizes, stored: list[Stored], names: Mapping[str, Any]
+) -> None:
+    present = {(tensor.weight.name, tensor.index) for tensor in stored}
+    for weight in layout.weights:
+        if not weight.required:
+            continue
+        for index in sizes.indices(name_axes(weight)):
+            if (weight.name, index) not in present:
+                raise CheckpointError(
+                    f"{name_of(weight, prefix, index)} is missing from the checkpoint, and"
+                    f" {layout.family!r} needs it: fetch the model again, whole"
+                )
+    for tensor in stored:
+        for axis, i in tensor.index:
+            if sizes.has(axis) and i >= sizes.of(axis, tensor.index):
+                raise CheckpointError(
+                    f"{tensor.source} is in the checkpoint, but the config has only"
+                    f" {sizes.of(axis, tensor.index)} {axis}: the two do not belong together"
+                )
+
+
+def grown_tensors(anatomy: Anatomy, sizes: Sizes, origin: Callable[[Block], Block]) -> list[Stored]:
+    """Every tensor of the grown model: a tensor is there iff the one that it extends is.
+
+    `origin(block)` gives the old model's block that a grown block is or extends.
+    """
+    old = {(tensor.weight, tensor.index): tensor for tensor in anatomy.stored}
+    found: list[Stored] = []
+    for weight in dict.fromkeys(tensor.weight for tensor in anatomy.stored):
+        for index in sizes.indices(name_axes(weight)):
+            slot = weight.slots()[0][1]
+            before = origin(Block(slot, index, ()))
+            tensor = old.get((weight, before.index))
+            if tensor is None:
+                continue
+            shape = weight.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
+            name = name_of(weight, anatomy.prefix, index)
+            header = Header(shape, tensor.header.dtype)
+            found.append(dataclasses.replace(tensor, name=name, index=index, header=header))
+    return found

@@ -1,0 +1,118 @@
+"""What travels with a model: tokenizer, generation config, licence, chat template, processor, pooling.
+
+Everything in a checkpoint's folder does, except weights and their indexes (they are written anew),
+weights of other frameworks and the state of a training run (they are of the old size), hidden files,
+config.json and README.md (they are rewritten). The modules of a sentence-transformers model, which its
+modules.json lists, travel whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, cast
+
+from isogrow.config import edited
+from isogrow.errors import CheckpointError
+from isogrow.sources import OTHER_FRAMEWORKS, Checkpoint, read_json
+
+LEFT = (
+    *OTHER_FRAMEWORKS,
+    "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.index",
+    "*.mlpackage/*", "adapter_config.json", "trainer_state.json", "__pycache__/*", "*/__pycache__/*",
+    "checkpoint-*/*", "runs/*", "config.json", "README.md", "isogrow.json",
+)  # fmt: skip
+
+POOLED = ("word_embedding_dimension", "embedding_dimension")
+
+
+def carried(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The names of the files that travel, relative to the folder.
+
+    Raises `CheckpointError` for a link that leads out of the folder (to anything but the Hub cache's
+    own blobs): what it points at might not be meant to be passed on.
+    """
+    folder = checkpoint.folder
+    modules = _modules(folder)
+    found = [name for name in _files(folder) if _travels(name, modules)]
+    for name in found:
+        _check_link(folder, name)
+    return tuple(sorted(found))
+
+
+def contents(checkpoint: Checkpoint, name: str, hidden: tuple[int, int]) -> bytes | None:
+    """What a file that travels is to hold where the growth of `hidden` (old, new) changes it.
+
+    None where it is copied as it is. Raises `CheckpointError` for a dense module on top of a hidden
+    axis that grew: its weights are of the old width.
+    """
+    module = _modules(checkpoint.folder).get(str(Path(name).parent))
+    if module is None or Path(name).name != "config.json" or hidden[0] == hidden[1]:
+        return None
+    config = read_json(checkpoint.folder / name, "modules.json lists it")
+    if config.get("in_features") == hidden[0]:
+        raise CheckpointError(
+            f"{Path(name).parent} is a layer of its own ({module}) on {hidden[0]} hidden channels, and no"
+            " rule grows it: leave hidden as it is, or take the module out of modules.json"
+        )
+    edits = {key: hidden[1] for key in POOLED if config.get(key) == hidden[0]}
+    return dump(edited(config, edits)) if edits else None
+
+
+def dump(data: Mapping[str, Any]) -> bytes:
+    """JSON as Hugging Face writes it, in the order of the keys given."""
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Every file that is not hidden; folders that are links are not entered."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if not path.is_symlink():
+                yield from (f"{path.name}/{name}" for name in _files(path))
+        else:
+            yield path.name
+
+
+def _travels(name: str, modules: Mapping[str, str]) -> bool:
+    if str(Path(name).parent) in modules:
+        return True
+    last = Path(name).name
+    return not any(fnmatchcase(name, left) or fnmatchcase(last, left) for left in LEFT)
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    """The folders (other than the model's own) of a sentence-transformers model, and their kinds."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return {}
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        found = {str(m["path"]): str(m["type"]).rpartition(".")[2] for m in cast("list[Any]", listed)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is no list of modules with path and type ({error!r}): fetch it again"
+        ) from error
+    return {path: kind for path, kind in found.items() if path not in ("", ".")}
+
+
+def _check_link(folder: Path, name: str) -> None:
+    path = folder / name
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{name} in {folder} is a link that leads nowhere: fetch the file, or remove the link"
+        ) from error
+    home = folder.resolve()
+    # A snapshot in the Hub's cache links its files to ../../blobs.
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if not target.is_file() or not (target.is_relative_to(home) or target.is_relative_to(blobs)):
+        raise CheckpointError(
+            f"{name} in {folder} is a link to {target}, outside the model: put a copy in its place if it"
+            " belongs to the model, or remove it"
+        )

@@ -1,0 +1,27 @@
+"""The command line: `isogrow inspect | plan | grow | verify | families | demo`.
+
+    verbs.py      the verbs
+    options.py    the options that verbs share, as typer reads them
+    asking.py     a model opened, and from options to a plan
+    sibling.py    --to: sizes read from a larger sibling's config
+    reach.py      what each axis can grow to, by asking the planner
+    facts.py      what inspect and plan tell, as data
+    growing.py    grow and verify
+    tables/       what the verbs tell, as tables
+    voice.py      the one module that prints
+
+Exit codes: 0 all of it is true, 1 a check failed, 2 the request was refused. Nothing here imports torch
+before a verb needs it.
+"""
+
+from __future__ import annotations
+
+from isogrow.cli.verbs import app
+
+
+def main() -> None:
+    """Run the command line on the process's arguments, and exit."""
+    app(prog_name="isogrow")
+
+
+__all__ = ["app", "main"]

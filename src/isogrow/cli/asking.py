@@ -1,0 +1,105 @@
+"""A model opened, and from options to a plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from isogrow.anatomy import Anatomy, match
+from isogrow.cli.options import Request
+from isogrow.cli.sibling import sizes_of
+from isogrow.errors import CheckpointError, OutputError, SizeError
+from isogrow.families import layout_for
+from isogrow.laws import check
+from isogrow.plan import Init, Plan
+from isogrow.planning import expansions
+from isogrow.planning import plan as make_plan
+from isogrow.serial import from_json, to_json
+from isogrow.sources import Checkpoint, open_checkpoint, read_json
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint, and what it is."""
+
+    checkpoint: Checkpoint
+    anatomy: Anatomy
+
+
+def opened(model: str, revision: str | None = None) -> Opened:
+    """The model of this folder or Hub id, from its config and headers alone."""
+    checkpoint = open_checkpoint(model, revision)
+    kind = checkpoint.config.get("model_type")
+    if kind is None:
+        raise CheckpointError(
+            f"config.json of {checkpoint.name} states no model_type: it is no Hugging Face model's"
+        )
+    layout = layout_for(str(kind))
+    return Opened(checkpoint, match(layout, checkpoint.config, checkpoint.headers))
+
+
+def planned(request: Request, anatomy: Anatomy) -> Plan:
+    """The plan that a request means for this model. Raises `SizeError` where it means none."""
+    made = _read(request, anatomy) if request.plan is not None else _made(request, anatomy)
+    if not made.steps:
+        raise SizeError("the model has these sizes already, so there is nothing to grow: give larger ones")
+    return made
+
+
+def read_plan(path: str) -> Plan:
+    """The plan in a file that `plan --out` wrote, or in a grown model's isogrow.json."""
+    data = read_json(Path(path), "--plan names it")
+    return from_json(data.get("plan", data))
+
+
+def written(made: Plan, path: Path, overwrite: bool) -> None:
+    """Write a plan to a file, which appears complete or not at all. Raises `OutputError`."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists: name another file, or give --overwrite to replace it")
+    partial = path.with_name(f".{path.name}.isogrow-partial")
+    try:
+        partial.write_text(json.dumps(to_json(made), indent=1) + "\n", encoding="utf-8")
+        partial.rename(path)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written ({error.strerror}): name another file") from error
+
+
+def _made(request: Request, anatomy: Anatomy) -> Plan:
+    sizes = request.sizes()
+    if request.to is not None:
+        if sizes:
+            raise SizeError(
+                f"--to gives every size: leave out --{', --'.join(sizes).replace('_', '-')}, or --to"
+            )
+        sizes = {**sizes_of(anatomy, Path(request.to))}
+    elif not sizes:
+        raise SizeError(
+            "no size is given, so there is nothing to grow: give one, like --ffn x2, or --to or --plan"
+            " (`isogrow inspect MODEL` shows what the model can grow to)"
+        )
+    if request.layers_at is not None and "layers" not in sizes:
+        raise SizeError("--layers-at says where new layers go, and there are none: give --layers too")
+    wanted = expansions(sizes, request.place)
+    init = Init(request.kind, request.std)
+    return make_plan(anatomy, wanted, init, request.seed or 0, request.allow_dead)
+
+
+def _read(request: Request, anatomy: Anatomy) -> Plan:
+    if request.given():
+        raise SizeError(f"--plan says everything itself: leave out {', '.join(request.given())}, or --plan")
+    made = read_plan(str(request.plan))
+    if made.family != anatomy.layout.family or made.source != anatomy.sizes:
+        raise SizeError(
+            f"{request.plan} is for a {made.family!r} of sizes {_listed(made.source.values)}, and this is"
+            f" a {anatomy.layout.family!r} of sizes {_listed(anatomy.sizes.values)}: make the plan anew"
+        )
+    if unknown := sorted({slot for step in made.steps for slot in step.rewrites} - anatomy.slots.keys()):
+        raise SizeError(f"{request.plan} rewrites {unknown[0]!r}, which the model lacks: make the plan anew")
+    check(anatomy, made, request.allow_dead)
+    return made
+
+
+def _listed(values: object) -> str:
+    assert isinstance(values, dict)
+    return ", ".join(f"{axis}={size}" for axis, size in sorted(values.items()))

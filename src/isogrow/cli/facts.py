@@ -1,0 +1,201 @@
+"""What `inspect` and `plan` tell, as plain data: from config.json and headers alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
+from isogrow.anatomy import Anatomy, Header, Stored, grown_tensors
+from isogrow.cli.reach import Reach, reaches, specimen
+from isogrow.config import get
+from isogrow.errors import CheckpointError
+from isogrow.families import LAYOUTS
+from isogrow.laws import horizon
+from isogrow.pieces import origin
+from isogrow.plan import Constant, Entry, Free, Mean, Old, Plan, Step
+from isogrow.serial import to_json
+from isogrow.shards import nbytes
+from isogrow.sizes import Sizes, key
+from isogrow.sources import WORDS, Checkpoint
+
+Data = dict[str, Any]
+
+SHOWN = ("hidden", "ffn", "heads", "kv_heads", "head_dim", "layers")
+
+# What growing holds beside the libraries, as measured: bytes per entry of a chunk of 2²¹ entries, where
+# new entries are drawn and where they are only copied and scaled, and of a region that is made whole.
+CHUNK = 1 << 21
+DRAWN, COPIED, WHOLE = 9 * 8, 3 * 8, 4 * 8
+
+
+def inspected(checkpoint: Checkpoint, anatomy: Anatomy) -> Data:
+    """All that `inspect` tells of a model."""
+    headers = [stored.header for stored in anatomy.stored]
+    return {
+        "model": checkpoint.name,
+        "revision": checkpoint.revision or None,
+        "family": anatomy.layout.family,
+        "model_type": checkpoint.config.get("model_type"),
+        "format": checkpoint.format,
+        **_weights(anatomy, anatomy.stored),
+        "dtypes": dict(Counter(_dtype(header) for header in headers).most_common()),
+        "tied": anatomy.tied,
+        "ignored": list(anatomy.ignored),
+        "sizes": dict(anatomy.sizes.values),
+        "axes": [reached(each) for each in reaches(anatomy, named(anatomy.sizes))],
+    }
+
+
+def reached(reach: Reach) -> Data:
+    """What one axis can grow to."""
+    return {
+        "axis": reach.axis,
+        "now": reach.now,
+        "grows": reach.grows,
+        "step": reach.step or None,
+        "sizes": list(reach.sizes),
+        "with": {axis: [list(pair) for pair in pairs] for axis, pairs in reach.partners.items()},
+        "why": list(reach.why),
+    }
+
+
+def summary(name: str, anatomy: Anatomy, plan: Plan, dtype: str | None = None) -> Data:
+    """All that `plan` tells of a plan."""
+    grown = _grown(anatomy, plan, dtype)
+    largest = max(grown, key=lambda stored: nbytes(stored.header))
+    after = Anatomy(anatomy.layout, anatomy.config, plan.target, tuple(grown), anatomy.prefix)
+    return {
+        "model": name,
+        "family": plan.family,
+        "before": {"sizes": named(plan.source), **_weights(anatomy, anatomy.stored)},
+        "after": {"sizes": named(plan.target), **_weights(after, grown)},
+        "steps": [
+            _step(step, before, then, list(anatomy.layout.slots))
+            for step, before, then in zip(plan.steps, plan.stages, plan.stages[1:], strict=False)
+        ],
+        "config": {path: [get(anatomy.config, path), value] for path, value in plan.config.items()},
+        "learns_by_step": horizon(anatomy, plan),
+        "largest": {
+            "name": largest.name,
+            "shape": list(largest.header.shape),
+            "dtype": _dtype(largest.header),
+            "bytes": nbytes(largest.header),
+        },
+        "memory": _memory(plan, grown),
+        "seed": plan.seed,
+        "plan": to_json(plan),
+    }
+
+
+def known() -> Data:
+    """What each model type's axes can grow to, asked of a small made-up model of it."""
+    found: list[Data] = []
+    for model_type, layout in sorted(LAYOUTS.items()):
+        anatomy = specimen(layout)
+        sizes = {axis: size for axis, size in named(anatomy.sizes).items() if axis in SHOWN}
+        axes = {each.axis: reached(each) for each in reaches(anatomy, sizes)}
+        found.append({"model_type": model_type, "family": layout.family, "axes": axes})
+    return {"axes": list(SHOWN), "families": found}
+
+
+def named(sizes: Sizes) -> dict[str, int]:
+    """Sizes by the names that the command line has for them, in its order.
+
+    >>> named(Sizes({"kv_heads": 2, "group": 3, "key_dim": 8, "value_dim": 8, "hidden": 30}))
+    {'hidden': 30, 'heads': 6, 'kv_heads': 2, 'head_dim': 8, 'key_dim': 8, 'value_dim': 8}
+    """
+    values = dict(sizes.values)
+    if "kv_heads" in values and "group" in values:
+        values["heads"] = values["kv_heads"] * values["group"]
+    if "key_dim" in values and values["key_dim"] == values.get("value_dim"):
+        values["head_dim"] = values["key_dim"]
+    order = ("hidden", "ffn", "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
+    return {axis: values[axis] for axis in order if axis in values}
+
+
+def _grown(anatomy: Anatomy, plan: Plan, dtype: str | None) -> list[Stored]:
+    """The grown model's tensors, in the dtype that is asked for."""
+    if dtype is not None and WORDS.get(dtype) not in ("F64", "F32", "F16", "BF16"):
+        raise CheckpointError(
+            f"--dtype {dtype!r} is no dtype that weights can have: give float32, float16 or bfloat16"
+        )
+    grown = grown_tensors(anatomy, plan.target, lambda block: origin(plan, block))
+    if dtype is None:
+        return grown
+    return [Stored(s.name, s.weight, s.index, Header(s.header.shape, WORDS[dtype]), s.source) for s in grown]
+
+
+def _weights(anatomy: Anatomy, stored: Iterable[Stored]) -> Data:
+    """Parameters (a tied tensor counts once), and what is stored."""
+    stored = list(stored)
+    own = [s for s in stored if not (anatomy.tied and s.weight.tied in anatomy.all_slots)]
+    return {
+        "parameters": sum(prod(s.header.shape) for s in own),
+        "bytes": sum(nbytes(s.header) for s in stored),
+        "tensors": len(stored),
+    }
+
+
+def _dtype(header: Header) -> str:
+    words = {word: name for name, word in WORDS.items()}
+    return words.get(header.dtype, header.dtype)
+
+
+def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:
+    """One step: what grows, and what the blocks of each slot become, as the model runs them."""
+    blocks: dict[str, list[str]] = {}
+    scaled: dict[str, float] = {}
+    for slot in sorted(step.rewrites, key=order.index):
+        for label, entry in step.rewrites[slot].items():
+            if not label.startswith("old"):
+                kind = blocks.setdefault(_kind(entry), [])
+                kind += [slot] if slot not in kind else []
+            elif entry != Old():
+                scaled.setdefault(slot, entry.a if isinstance(entry, Old) else 0.0)
+    return {
+        "expansion": step.expansion,
+        "axis": key(step.axis, step.site),
+        "old": step.old,
+        "new": step.new,
+        "heads": _heads(step, before, after),
+        "blocks": blocks,
+        "scaled": scaled,
+        "config": dict(step.config),
+        "notes": list(step.notes),
+    }
+
+
+def _heads(step: Step, before: Sizes, after: Sizes) -> list[int] | None:
+    """Query heads before and after, where the axis is a part of them."""
+    if step.axis not in ("kv_heads", "group"):
+        return None
+    return [named(sizes)["heads"] for sizes in (before, after)]
+
+
+def _kind(entry: Entry) -> str:
+    """What new entries are, in one word."""
+    match entry:
+        case Constant(value):
+            return "zero" if value == 0.0 else f"constant {value:g}"
+        case Free():
+            return "free"
+        case Mean():
+            return "mean"
+        case Old():
+            return "copied"
+
+
+def _memory(plan: Plan, grown: list[Stored]) -> int:
+    """An estimate of what growing holds in memory at its peak, beside the libraries."""
+    kinds = {
+        entry.init.kind
+        for step in plan.steps
+        for rewrite in step.rewrites.values()
+        for entry in rewrite.values()
+        if isinstance(entry, Free)
+    }
+    entries = max(prod(stored.header.shape) for stored in grown)
+    whole = WHOLE * entries if "orthogonal" in kinds else 0
+    return whole + (DRAWN if kinds else COPIED) * min(entries, CHUNK)

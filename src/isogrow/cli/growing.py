@@ -1,0 +1,147 @@
+"""What `grow` and `verify` do: here torch comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from isogrow.cli.asking import Opened, opened, read_plan
+from isogrow.cli.facts import summary
+from isogrow.cli.tables.blocks import size
+from isogrow.plan import Plan
+
+Data = dict[str, Any]
+Progress = Callable[[int, int], None]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be grown, into what, by which plan."""
+
+    model: str
+    out: Path
+    source: Opened
+    plan: Plan
+    dtype: str | None
+    allow_dead: bool
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the output is written."""
+
+    max_shard_size: str
+    overwrite: bool
+    resume: bool
+    hash_files: bool
+    revision: str | None
+
+
+class NotProven(Exception):
+    """A check failed before the output got its name."""
+
+
+def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
+    """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
+    from isogrow.growing import grow_checkpoint
+
+    checkpoint, anatomy = job.source.checkpoint, job.source.anatomy
+    data = summary(checkpoint.name, anatomy, job.plan, job.dtype)
+    skipped = too_large(data["before"], data["after"]) if verify else "--no-verify was given"
+    report: Data | None = None
+
+    def check(folder: Path) -> str:
+        nonlocal report, skipped
+        report = _report(checkpoint.folder, folder, job.plan, tell)
+        if failed(report):
+            raise NotProven
+        skipped = "; ".join(f"{c['name']} {c['detail']}" for c in report["checks"] if c["passed"] is None)
+        return _sentence(report) if report["passed"] else ""
+
+    done, unverified = True, bool(skipped)
+    try:
+        grow_checkpoint(
+            job.model,
+            job.out,
+            plan=job.plan,
+            allow_dead=job.allow_dead,
+            dtype=job.dtype,
+            max_shard_size=options.max_shard_size,
+            overwrite=options.overwrite,
+            resume=options.resume,
+            hash_files=options.hash_files,
+            revision=options.revision,
+            progress=progress,
+            verify=None if unverified else check,
+        )
+    except NotProven:
+        done = False
+    return {
+        "model": checkpoint.name,
+        "out": str(job.out) if done else None,
+        **{name: data[name] for name in ("before", "after", "steps", "learns_by_step", "seed")},
+        "verification": report,
+        "skipped": skipped or None,
+        "next": _next(job, report is None or not report["passed"]) if done else [],
+    }
+
+
+def verified(model: str, grown: str, plan: str | None, revision: str | None, tell: Tell) -> Data:
+    """The checks of a pair of models."""
+    before = opened(model, revision)
+    after = opened(grown)
+    made = read_plan(plan) if plan is not None else None
+    return _report(before.checkpoint.folder, after.checkpoint.folder, made, tell)
+
+
+def failed(report: Data) -> list[Data]:
+    """The checks that failed."""
+    return [check for check in report["checks"] if check["passed"] is False]
+
+
+def too_large(before: Data, after: Data) -> str:
+    """Why a pair of models is not even loaded to be compared; "" if memory will do."""
+    from isogrow.verification import COPIES
+
+    needed, free = 8 * (before["parameters"] + COPIES * after["parameters"]), available()
+    if free is None or needed <= free:
+        return ""
+    return f"it needs about {size(needed)} of memory, and {size(free)} are free"
+
+
+def available() -> int | None:
+    """The bytes of memory that can be had without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else None
+
+
+def _report(small: Path, large: Path, plan: Plan | None, tell: Tell) -> Data:
+    from isogrow.verification import verify
+
+    return verify(small, large, plan=plan, progress=tell).to_dict()
+
+
+def _sentence(report: Data) -> str:
+    """What the model card says of the checks."""
+    passed = [check for check in report["checks"] if check["passed"]]
+    exact = next(check for check in passed if check["name"] == "float64")
+    return (
+        f"`isogrow verify` passed {len(passed)} checks; in float64 the outputs of the two models differ by"
+        f" a relative {exact['value']:.1e} at most."
+    )
+
+
+def _next(job: Job, unverified: bool) -> list[str]:
+    """What to run now."""
+    model, out = quote(job.model), quote(str(job.out))
+    kinds = job.source.checkpoint.config.get("architectures") or ["AutoModel"]
+    load = f'transformers.{kinds[0]}.from_pretrained("{job.out}")'
+    return [*([f"isogrow verify {model} {out}"] if unverified else []), load]

@@ -1,0 +1,188 @@
+"""The options that verbs share, as typer reads them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+from isogrow.errors import SizeError
+from isogrow.expansions import Size
+
+SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
+AXES = ("hidden", "ffn", "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
+
+
+def option(name: str, words: str, panel: str = "Options", metavar: str | None = None) -> Any:
+    return typer.Option(name, help=words, rich_help_panel=panel, metavar=metavar, show_default=False)
+
+
+def axis(name: str, words: str) -> Any:
+    return option(name, words, SIZES, "SIZE")
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder, or a Hub id.")]
+Json = Annotated[bool, option("--json", "Answer in JSON, on stdout alone.")]
+Revision = Annotated[str | None, option("--revision", "Branch, tag or commit of a Hub id.", metavar="REV")]
+Dtype = Annotated[
+    str | None,
+    option("--dtype", "float32, float16 or bfloat16. (default: keep)", OUTPUT, "DTYPE"),
+]
+Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be grown and how new weights are filled: the options of `plan` and `grow`."""
+
+    hidden: Annotated[str | None, axis("--hidden", "Width of the residual stream.")] = None
+    ffn: Annotated[str | None, axis("--ffn", "Inner width of the MLP.")] = None
+    heads: Annotated[
+        str | None, axis("--heads", "Query heads; alone, it widens every key/value head's group.")
+    ] = None
+    kv_heads: Annotated[str | None, axis("--kv-heads", "Key/value heads, each with a group.")] = None
+    head_dim: Annotated[str | None, axis("--head-dim", "Key and value dim of each head.")] = None
+    key_dim: Annotated[str | None, axis("--key-dim", "Dim in which queries meet keys.")] = None
+    value_dim: Annotated[str | None, axis("--value-dim", "Dim of a head's values.")] = None
+    layers: Annotated[str | None, axis("--layers", "Layers.")] = None
+    size: Annotated[
+        list[str] | None,
+        option("--size", "Any axis by its name; may be repeated.", SIZES, "AXIS=SIZE"),
+    ] = None
+    layers_at: Annotated[
+        str | None,
+        option(
+            "--layers-at",
+            "end, start, even, or the old layer that each new one goes before: 3,7,11. (default: end)",
+            SIZES,
+            "PLACE",
+        ),
+    ] = None
+    to: Annotated[
+        str | None,
+        option("--to", "Grow into this larger sibling: its config.json.", WHERE, "CONFIG.json"),
+    ] = None
+    plan: Annotated[
+        str | None, option("--plan", "Run this plan (or a grown model's isogrow.json).", WHERE, "FILE")
+    ] = None
+    init: Annotated[
+        str | None,
+        option("--init", "normal, uniform, copy or orthogonal. (default: normal)", NEW, "KIND"),
+    ] = None
+    init_std: Annotated[
+        str | None,
+        option(
+            "--init-std",
+            "A number, or match: that of the tensor that a block extends. (default: match)",
+            NEW,
+            "STD",
+        ),
+    ] = None
+    seed: Annotated[int | None, option("--seed", "Of the new weights. (default: 0)", NEW, "N")] = None
+    allow_dead: Annotated[bool, option("--allow-dead", "Allow new parts that could never learn.", NEW)] = (
+        False
+    )
+
+    def sizes(self) -> dict[str, Size]:
+        """The sizes by axis; a `SizeError` for one that is given twice or not as AXIS=SIZE."""
+        found: dict[str, Size] = {
+            axis: getattr(self, axis) for axis in AXES if getattr(self, axis) is not None
+        }
+        for text in self.size or ():
+            axis, equals, wanted = text.partition("=")
+            axis = axis.strip().replace("-", "_")
+            if not equals or not axis or not wanted.strip():
+                raise SizeError(f"--size {text!r} can't be read: give AXIS=SIZE, like ffn=2048")
+            if axis in found:
+                raise SizeError(f"{axis} is given twice, {found[axis]} and {wanted}: give it once")
+            found[axis] = wanted.strip()
+        return found
+
+    def given(self) -> list[str]:
+        """The options that say what a plan says itself."""
+        names = ("layers_at", "to", "init", "init_std", "seed")
+        flags = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+        return [*(f"--{axis.replace('_', '-')}" for axis in self.sizes()), *flags]
+
+    @property
+    def place(self) -> str | tuple[int, ...]:
+        """Where new layers go."""
+        text = self.layers_at or "end"
+        parts = [part.strip() for part in text.split(",")]
+        return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else text
+
+    @property
+    def kind(self) -> Literal["normal", "uniform", "copy", "orthogonal"]:
+        """How free weights are drawn."""
+        kinds = ("normal", "uniform", "copy", "orthogonal")
+        for kind in kinds:
+            if kind == (self.init or "normal"):
+                return kind
+        raise SizeError(f"--init {self.init!r} is not known: give one of {', '.join(kinds)}")
+
+    @property
+    def std(self) -> float | Literal["match"]:
+        """The std of free weights."""
+        if self.init_std in (None, "match"):
+            return "match"
+        try:
+            value = float(str(self.init_std))
+        except ValueError:
+            value = -1.0
+        if not 0.0 < value < float("inf"):
+            raise SizeError(f"--init-std {self.init_std!r} is no std: give match, or a number above 0")
+        return value
+
+
+class Verb(TyperCommand):
+    """A command whose help lists its options by panel, as plain text: rich would take as long to import
+    as all else together."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            argument = parameter.param_type_name == "argument"
+            panel = getattr(parameter, "rich_help_panel", None) or "Options"
+            if record is not None:
+                panels.setdefault("Arguments" if argument else panel, []).append(record)
+        for panel in sorted(panels, key=lambda panel: panel == "Options"):
+            if panels[panel]:
+                with formatter.section(panel):
+                    formatter.write_dl(panels[panel], col_max=24)
+
+
+def requesting(verb: Callable[..., None]) -> Callable[..., None]:
+    """Gives a verb the options of `Request`, where its signature says `request: Request`."""
+    hints = get_type_hints(Request, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(Request)
+    ]
+    signature = inspect.signature(verb, eval_str=True)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in signature.parameters.items()
+        if name != "request"
+    ]
+    required = [p for p in own if p.default is inspect.Parameter.empty]
+    rest = [p for p in own if p.default is not inspect.Parameter.empty]
+
+    @functools.wraps(verb)
+    def run(**given: Any) -> None:
+        request = Request(**{p.name: given.pop(p.name) for p in shared})
+        verb(request=request, **given)
+
+    together = [*required, *shared, *rest]
+    shown: Any = run
+    shown.__signature__ = signature.replace(parameters=together)
+    shown.__annotations__ = {p.name: p.annotation for p in together}
+    del shown.__wrapped__  # typer would read the verb's own signature through it
+    return run

@@ -1,0 +1,143 @@
+"""What each axis of a model can grow to, found by asking the planner: nothing here knows a family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Literal
+
+from isogrow.anatomy import Anatomy, Header, match, name_axes, name_of
+from isogrow.config import edited
+from isogrow.errors import IsogrowError
+from isogrow.expansions import Size
+from isogrow.formula import evaluate, names
+from isogrow.layout import Layout
+from isogrow.planning import expansions, plan
+from isogrow.sizes import Sizes
+
+Pair = tuple[int, int]
+Ask = Callable[[Mapping[str, Size]], str]
+
+LOOKED = 3  # sizes in a row that must do before all of them are taken to
+SEARCHED = 16  # sizes looked at where some do and some do not
+
+# Small sizes that most families can hold; a family that can't is asked at its own defaults.
+SMALL = {
+    "hidden": 48, "pooled": 48, "transform": 48, "ffn": 80, "heads": 6, "kv_heads": 2, "group": 3,
+    "key_dim": 8, "value_dim": 8, "layers": 3,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What one axis can grow to.
+
+    `grows`: "any" size; in "steps" of `step`; "some" sizes; only "with" a partner; "no".
+    `sizes` are the first that do. `partners` says, by partner, pairs (this axis, the partner) that do.
+    `why` is what the planner says of sizes that do not.
+    """
+
+    axis: str
+    now: int
+    grows: Literal["any", "steps", "some", "with", "no"]
+    step: int = 0
+    sizes: tuple[int, ...] = ()
+    partners: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict[str, tuple[Pair, ...]])
+    why: tuple[str, ...] = ()
+
+
+def reaches(anatomy: Anatomy, sizes: Mapping[str, int]) -> Iterator[Reach]:
+    """What each of these axes can grow to, alone or with one other of them."""
+    ask = _asking(anatomy)
+    for axis in sizes:
+        found = _alone(ask, axis, sizes[axis])
+        if found is None and not (axis in ("key_dim", "value_dim") and "head_dim" in sizes):
+            found = _together(ask, axis, sizes)
+        yield found or Reach(axis, sizes[axis], "no", why=(ask({axis: sizes[axis] + 1}),))
+
+
+def specimen(layout: Layout) -> Anatomy:
+    """A model of this family that exists as names and shapes alone, as small as its config allows."""
+    config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, _small(layout))
+    sizes = Sizes(layout.read(config), layout.sites)
+    tensors: dict[str, Header] = {}
+    for weight in layout.weights:
+        parts = weight.parsed.parts
+        known = all(a.isdigit() or sizes.has(a) for part in parts for a in weight.parsed.axes(part))
+        if weight.required or (weight.head and not weight.needs and known):
+            for index in sizes.indices(name_axes(weight)):
+                shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
+                tensors[name_of(weight, layout.prefixes[0], index)] = Header(shape, "F32")
+    return match(layout, config, tensors)
+
+
+def _small(layout: Layout) -> dict[str, int]:
+    """The config keys of small sizes; none where the family has other axes, or can't hold them."""
+    formulas = [key.size for key in layout.keys if key.size]
+    if not frozenset[str]().union(*map(names, (*formulas, *layout.constraints))) <= SMALL.keys():
+        return {}
+    if not all(evaluate(constraint, SMALL) for constraint in layout.constraints):
+        return {}
+    return {key.name: evaluate(key.size, SMALL) for key in layout.keys if key.size}
+
+
+def _asking(anatomy: Anatomy) -> Ask:
+    """Asks whether sizes can be had: "" if they can, else why not."""
+    asked: dict[tuple[tuple[str, Size], ...], str] = {}
+
+    def ask(sizes: Mapping[str, Size]) -> str:
+        request = tuple(sizes.items())
+        if request not in asked:
+            try:
+                plan(anatomy, expansions(sizes))
+                asked[request] = ""
+            except IsogrowError as error:
+                asked[request] = str(error)
+        return asked[request]
+
+    return ask
+
+
+def _alone(ask: Ask, axis: str, now: int) -> Reach | None:
+    """What an axis can grow to if nothing else does: the finest steps that do."""
+    step = next((d for d in _divisors(now) if not ask({axis: now + d})), None)
+    if step is None:
+        return None
+    sizes = tuple(now + step * k for k in range(1, LOOKED + 1))
+    even = all(not ask({axis: size}) for size in sizes)
+    if even and step == 1:
+        return Reach(axis, now, "any", step, sizes)
+    if even:
+        return Reach(axis, now, "steps", step, sizes, why=(ask({axis: now + 1}),))
+    looked = (now + step * k for k in range(1, SEARCHED + 1))
+    some = tuple(size for size in looked if not ask({axis: size}))
+    refused = next(size for size in (now + 1, *sizes) if ask({axis: size}))
+    return Reach(axis, now, "some", 0, some[: LOOKED + 1], why=(ask({axis: refused}),))
+
+
+def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
+    """What an axis can grow to if one other grows by the same factor."""
+    now = sizes[axis]
+    partners: dict[str, tuple[Pair, ...]] = {}
+    for other in sizes:
+        if other == axis or ask({axis: 2 * now, other: 2 * sizes[other]}):
+            continue
+        common = gcd(now, sizes[other])
+        for d in _divisors(common):
+            a, b = now // common * d, sizes[other] // common * d
+            pairs = tuple((now + a * k, sizes[other] + b * k) for k in range(1, LOOKED + 1))
+            if all(not ask({axis: one, other: two}) for one, two in pairs):
+                partners[other] = pairs
+                break
+    if not partners:
+        return None
+    step = min(pairs[0][0] for pairs in partners.values()) - now
+    # A whole multiple alone says why a partner is needed; where the partner leaves only multiples, one
+    # more says why.
+    why = (ask({axis: 2 * now}), *([ask({axis: now + 1})] if step == now else []))
+    return Reach(axis, now, "with", step, partners=partners, why=why)
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]

@@ -1,0 +1,107 @@
+"""`--to CONFIG.json`: the sizes of a larger sibling, if it is the same architecture but for its sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isogrow.anatomy import Anatomy
+from isogrow.cli.facts import named
+from isogrow.config import Config, get
+from isogrow.errors import SizeError
+from isogrow.expansions import Size
+from isogrow.formula import evaluate, names
+from isogrow.layout import Layout, Rope
+from isogrow.sizes import Sizes
+from isogrow.sources import read_json
+
+# Keys that say nothing about what a trained model computes from its weights.
+SILENT = re.compile(
+    r"_.*|architectures|model_type|transformers_version|(torch_)?dtype|auto_map|tokenizer_class"
+    r"|.*_token_id|.*dropout.*|.*_p?drop|use_cache|output_.*|return_dict.*|gradient_checkpointing"
+    r"|initializer_.*|id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params"
+    r"|pretraining_tp|is_decoder|max_position_embeddings|max_length|max_window_layers|layer_types"
+    r"|chunk_size_feed_forward|summary_first_dropout|attn_implementation|router_aux_loss_coef"
+)
+
+
+def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
+    """The sizes, by axis, in which a sibling's config.json differs from this model.
+
+    Raises `SizeError` where it is of another model type, or differs in what growing can't change.
+    """
+    path = path / "config.json" if path.is_dir() else path
+    wanted = read_json(path, "--to names it")
+    mine, theirs = anatomy.config.get("model_type"), wanted.get("model_type")
+    if mine != theirs:
+        raise SizeError(
+            f"{path} is of model_type {theirs!r} and the model is of {mine!r}: growing keeps the family,"
+            f" so give a config of a larger {mine!r}"
+        )
+    layout = anatomy.layout
+    sizes = Sizes(layout.read(wanted), layout.sites)
+    _check_whole(layout, wanted, sizes, path)
+    if differing := _differing(anatomy, wanted, sizes):
+        raise SizeError(
+            f"{path} is no larger sibling of this model, since growing changes sizes alone, and they"
+            f" differ in {'; '.join(differing)}: give the sizes one by one"
+        )
+    now, then = named(anatomy.sizes), named(sizes)
+    changed = {axis: then[axis] for axis in then if then[axis] != now.get(axis)}
+    if {"heads", "kv_heads"} & changed.keys() and "kv_heads" in then:
+        changed |= {axis: then[axis] for axis in ("heads", "kv_heads")}
+    return {axis: changed[axis] for axis in changed if axis != "head_dim"}
+
+
+def _check_whole(layout: Layout, wanted: Config, sizes: Sizes, path: Path) -> None:
+    """Sizes are read by whole division: the config must hold what it was read as."""
+    view = layout.defaults(wanted)
+    for key in layout.keys:
+        if key.size and evaluate(key.size, sizes.values) != view[key.name]:
+            raise SizeError(
+                f"{path} contradicts itself: {key.name} is {view[key.name]}, and its other sizes make it"
+                f" {evaluate(key.size, sizes.values)}"
+            )
+
+
+def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
+    """What differs besides sizes, as `key (here x, there y)`."""
+    layout = anatomy.layout
+    here, there = layout.defaults(anatomy.config), layout.defaults(wanted)
+    ropes = [attention.rope for attention in layout.attentions if attention.rope is not None]
+    known = {key.name for key in layout.keys if key.size} | {listed.key for listed in layout.per_layer}
+    known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
+    found = [
+        _named(axis, anatomy.sizes.of(axis), sizes.of(axis))
+        for axis in sorted(layout.fixed)
+        if sizes.has(axis) and sizes.of(axis) != anatomy.sizes.of(axis)
+    ]
+    held = {name for axis in layout.fixed for name in _keys(layout, axis)}
+    for key in sorted({*anatomy.config, *wanted, *(key.name for key in layout.keys)} - known - held):
+        # A key that one of them leaves out has a default that the table need not know.
+        both = key in here and key in there
+        if both and not SILENT.fullmatch(key) and here[key] != there[key]:
+            found.append(_named(key, here[key], there[key]))
+    for rope in dict.fromkeys(ropes):
+        if _turning(rope, anatomy.config) != _turning(rope, wanted):
+            found.append(_named("rotary positions", _turning(rope, anatomy.config), _turning(rope, wanted)))
+    return found
+
+
+def _keys(layout: Layout, axis: str) -> frozenset[str]:
+    return names(layout.axes[axis]) if axis in layout.axes else frozenset()
+
+
+def _turning(rope: Rope, config: Config) -> dict[str, Any]:
+    """The rotary positions of a config, whether it is written the new way or the old one."""
+    theta = next((v for v in (get(config, path) for path in rope.theta) if v is not None), rope.default)
+    scaling = next((v for v in (get(config, p) for p in rope.scaling) if isinstance(v, Mapping)), {})
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    rest = {k: v for k, v in scaling.items() if k not in ("rope_type", "type", "rope_theta")}
+    return {"theta": float(theta)} | ({} if kind == "default" else {"type": kind, **rest})
+
+
+def _named(key: str, here: Any, there: Any) -> str:
+    return f"{key} (here {here!r}, there {there!r})"

@@ -1,0 +1,1 @@
+"""What the verbs found, as rich tables: pure functions from data."""

@@ -1,0 +1,197 @@
+"""The verbs. What a verb needs is imported when it runs, so that `--help` is instant."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any
+
+import typer
+
+from isogrow.cli.options import (
+    OUTPUT,
+    WHERE,
+    Dtype,
+    Json,
+    Model,
+    Overwrite,
+    Request,
+    Revision,
+    Verb,
+    option,
+    requesting,
+)
+from isogrow.cli.voice import FAILED, answer, refusing, remark, say, working
+
+app = typer.Typer(
+    name="isogrow",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from isogrow import __version__
+
+        say(f"isogrow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def isogrow(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Grow trained transformers without changing what they compute.
+
+    Exit code 0: all of it is true. 1: a check failed. 2: the request was refused.
+    """
+
+
+@app.command(cls=Verb)
+def inspect(model: Model, revision: Revision = None, json: Json = False) -> None:
+    """A model's sizes, and what each of them can grow to.
+
+    Where it can't grow, or not to any size, the reason stands beside it.
+    """
+    with refusing(json):
+        from isogrow.cli.asking import opened
+        from isogrow.cli.facts import inspected
+        from isogrow.cli.tables.axes import inspection
+
+        found = opened(model, revision)
+        with working("asking what it can grow to"):
+            data = inspected(found.checkpoint, found.anatomy)
+        answer(data, inspection, json)
+
+
+@app.command(cls=Verb)
+@requesting
+def plan(
+    model: Model,
+    request: Request,
+    out: Annotated[str | None, option("--out", "Write the plan to this file.", OUTPUT, "PLAN.json")] = None,
+    dtype: Dtype = None,
+    overwrite: Overwrite = False,
+    revision: Revision = None,
+    json: Json = False,
+) -> None:
+    """What growing would do: steps, sizes, bytes, memory.
+
+    No weight is read: config.json and the tensors' names and shapes say all of it.
+    """
+    with refusing(json):
+        from isogrow.cli.asking import opened, planned, written
+        from isogrow.cli.facts import summary
+        from isogrow.cli.tables import plans
+
+        found = opened(model, revision)
+        made = planned(request, found.anatomy)
+        data = summary(found.checkpoint.name, found.anatomy, made, dtype)
+        then: list[str] = []
+        if out is not None:
+            written(made, Path(out), overwrite)
+            then = [f"isogrow grow {quote(model)} OUT --plan {quote(out)}"]
+        answer({**data, "out": out, "next": then}, plans.planned, json)
+
+
+@app.command(cls=Verb)
+@requesting
+def grow(
+    model: Model,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to write.")],
+    request: Request,
+    dtype: Dtype = None,
+    max_shard_size: Annotated[
+        str, option("--max-shard-size", "Largest file of weights. (default: 5GB)", OUTPUT, "BYTES")
+    ] = "5GB",
+    overwrite: Overwrite = False,
+    resume: Annotated[bool, option("--resume", "Go on with what a killed run left.", OUTPUT)] = False,
+    hash_files: Annotated[bool, option("--hash", "Record the sha256 of every file.", OUTPUT)] = False,
+    no_verify: Annotated[bool, option("--no-verify", "Don't prove the result.", OUTPUT)] = False,
+    revision: Revision = None,
+    json: Json = False,
+) -> None:
+    """Grow a model into a new folder, and prove it unchanged."""
+    with refusing(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
+        from isogrow.cli import growing
+        from isogrow.cli.asking import opened, planned
+        from isogrow.cli.tables import checks
+
+        found = opened(model, revision)
+        made = planned(request, found.anatomy)
+        job = growing.Job(model, Path(out), found, made, dtype, request.allow_dead)
+        options = growing.Options(max_shard_size, overwrite, resume, hash_files, revision)
+        with working("growing") as work:
+            data = growing.grown(job, options, not no_verify, work.bar, work.tell)
+        answer(data, checks.grown, json)
+        if data["out"] is None:
+            _fail(growing.failed(data["verification"]))
+
+
+@app.command(cls=Verb)
+def verify(
+    model: Model,
+    grown: Annotated[str, typer.Argument(metavar="GROWN", help="What was grown from it.")],
+    plan: Annotated[
+        str | None, option("--plan", "The plan. (default: GROWN's isogrow.json)", WHERE, "FILE")
+    ] = None,
+    revision: Revision = None,
+    json: Json = False,
+) -> None:
+    """Prove that a grown model is unchanged and can learn."""
+    with refusing(json):
+        from isogrow.cli import growing
+        from isogrow.cli.tables import checks
+
+        with working("verifying") as work:
+            data = growing.verified(model, grown, plan, revision, work.tell)
+        answer(data, checks.verified, json)
+        if not data["passed"]:
+            _fail(growing.failed(data) or data["checks"][:1])
+
+
+@app.command(cls=Verb)
+def families(json: Json = False) -> None:
+    """The model types that can be grown, and along which axes."""
+    with refusing(json):
+        from isogrow.cli.facts import known
+        from isogrow.cli.tables import axes
+
+        answer(known(), axes.families, json)
+
+
+@app.command(cls=Verb)
+def demo(
+    out: Annotated[
+        str, option("--out", "Where to work. (default: isogrow-demo)", OUTPUT, "DIR")
+    ] = "isogrow-demo",
+    offline: Annotated[bool, option("--offline", "Train a small model instead of fetching two.")] = False,
+    json: Json = False,
+) -> None:
+    """Two real models: grown, proven unchanged, trained on.
+
+    It takes a few minutes on two cores.
+    """
+    with refusing(json):
+        from isogrow.cli.tables import checks
+        from isogrow.demo import run
+
+        result = run(Path(out), partial(say, aside=json), offline)
+        answer({"passed": result.passed, "folder": out}, checks.ending, json)
+        if not result.passed:
+            raise typer.Exit(FAILED)
+
+
+def _fail(checks: list[dict[str, Any]]) -> None:
+    """Exit with 1, naming the checks that failed (or the one that could not be made)."""
+    for check in checks:
+        said = f"{check['name']}: {check['detail']}" if check["detail"] else check["name"]
+        remark("failed" if check["passed"] is False else "not proven", said, "bold red")
+    raise typer.Exit(FAILED)

@@ -1,0 +1,150 @@
+"""The one module that prints: answers on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import typer
+
+from isogrow.errors import IsogrowError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+OK, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
+
+Data = Mapping[str, Any]
+
+
+def answer(data: Data, view: Callable[[Data], RenderableType], as_json: bool) -> None:
+    """What a verb found: as one JSON object, or as tables for people, with what to run `next`."""
+    if as_json:
+        sys.stdout.write(json.dumps(plain(data), indent=2, allow_nan=False) + "\n")
+        return
+    _print(_console(sys.stdout), view(data))
+    _suggest(data.get("next", ()))
+
+
+def say(text: str, aside: bool = False) -> None:
+    """A line on the way; `aside` of stdout, where the answer is JSON."""
+    console = _console(sys.stderr if aside else sys.stdout)
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def remark(word: str, text: str, style: str = "bold") -> None:
+    """One sentence beside the answer, on stderr: `failed: float64 difference ...`."""
+    from rich.text import Text
+
+    console = _console(sys.stderr)
+    console.print(Text.assemble((f"{word}: ", style), text), soft_wrap=not console.is_terminal)
+
+
+@contextmanager
+def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
+    """Turns a refusal into one sentence on stderr and exit code 2.
+
+    With `as_json` stdout gets it too, as `{"refused": {"kind": ..., "why": ...}}`. An interruption by
+    the user exits with 130, as shells have it; `stopped` says how to go on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        remark("stopped", stopped or "nothing was changed")
+        raise typer.Exit(STOPPED) from None
+    except IsogrowError as error:
+        _refuse(type(error).__name__, str(error), as_json)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        _refuse("OSError", f"{about}{error.strerror or error}", as_json)
+
+
+def _refuse(kind: str, why: str, as_json: bool) -> None:
+    remark("refused", why, "bold red")
+    if as_json:
+        answer({"refused": {"kind": kind, "why": why}}, lambda data: str(data), as_json)
+    raise typer.Exit(REFUSED) from None
+
+
+@dataclass(frozen=True)
+class Working:
+    """How to tell of long work: bytes (done, total) of it, or in words what is being done."""
+
+    bar: Callable[[int, int], None]
+    tell: Callable[[str], None]
+
+
+@contextmanager
+def working(title: str) -> Generator[Working]:
+    """A line on stderr that shows how far the work is, if that is a terminal."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.table import Column
+
+    console = _console(sys.stderr)
+    words = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
+    share = TextColumn("{task.fields[share]}", style="dim")
+    columns = (SpinnerColumn(style="cyan"), words, share)
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    line = BarColumn(bar_width=32, style="dim", complete_style="cyan", finished_style="cyan")
+    task = shown.add_task(title, total=None, share="")
+
+    def bar(done: int, total: int) -> None:
+        shown.columns = (*columns[:2], line, share)
+        text = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
+        shown.update(task, completed=done, total=total, share=text)
+
+    def tell(what: str) -> None:
+        shown.columns = columns
+        shown.update(task, description=what, share="")
+
+    with shown:
+        yield Working(bar, tell)
+
+
+def plain(value: Any) -> Any:
+    """The same data in what JSON has: a number that is not finite becomes a word ("nan", "inf").
+
+    >>> plain({"a": (1, float("nan"))})
+    {'a': [1, 'nan']}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in cast("list[Any]", value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    if hasattr(stream, "reconfigure"):
+        cast("Any", stream).reconfigure(errors="replace")  # a terminal may lack an arrow
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def _print(console: Console, shown: RenderableType) -> None:
+    """Print tables; into a file or a pipe without the spaces that fill their lines."""
+    if console.is_terminal:
+        console.print(shown)
+        return
+    with console.capture() as captured:
+        console.print(shown)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def _suggest(lines: Iterable[str]) -> None:
+    """What to run next; each is one line however long it is, to be copied."""
+    from rich.text import Text
+
+    for i, line in enumerate(lines):
+        text = Text.assemble((" next  " if i == 0 else "       ", "dim"), line)
+        _console(sys.stdout).print(text, soft_wrap=True)

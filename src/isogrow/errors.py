@@ -1,0 +1,43 @@
+"""What isogrow says when it refuses: each error is one clear sentence for the user.
+
+Every refusal names what is wrong, where, what was found, what was expected, and the mend. All derive
+from `IsogrowError`, itself a `ValueError`; the command line turns any of them into exit code 2.
+"""
+
+from __future__ import annotations
+
+
+class IsogrowError(ValueError):
+    """The request was refused; nothing was written."""
+
+
+class FormulaError(IsogrowError):
+    """A layout's formula can't be read or evaluated."""
+
+
+class PatternError(IsogrowError):
+    """A weight's pattern can't be read; the message underlines the span."""
+
+
+class LayoutError(IsogrowError):
+    """A layout contradicts itself."""
+
+
+class FamilyError(IsogrowError):
+    """No layout is known for this model."""
+
+
+class CheckpointError(IsogrowError):
+    """A model's files or tensors are not what its layout says."""
+
+
+class SizeError(IsogrowError):
+    """A requested size can't be had; the message names sizes that can."""
+
+
+class LawError(IsogrowError):
+    """A plan would change the function, or leave a new part dead."""
+
+
+class OutputError(IsogrowError):
+    """The output can't be written where it was asked for."""

@@ -1,0 +1,155 @@
+"""The six transformations of Gesmundo & Maile (arXiv 2308.06103), as composable objects.
+
+Sizes are absolute (`768`), relative (`"+4"`) or factors (`"x2"`). A site (`layer`, `head`) may be named
+where an architecture has a size of its own there; else every layer (and head) grows alike.
+
+    >>> MlpExpansion(ffn="x2").sizes()
+    {'ffn': 'x2'}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from isogrow.errors import SizeError
+
+Size = int | str
+
+
+@dataclass(frozen=True)
+class MlpExpansion:
+    """Section 3.1: the MLP's inner width p grows to p̂, in one layer or in all."""
+
+    ffn: Size
+    layer: int | None = None
+
+    def sizes(self) -> dict[str, Size]:
+        return {"ffn": self.ffn}
+
+
+@dataclass(frozen=True)
+class HeadAddition:
+    """Section 3.2: heads are added, in one layer or in all.
+
+    `heads` counts query heads. Under grouped-query attention it alone widens every group;
+    `kv_heads` adds key/value heads, each with a whole group.
+    """
+
+    heads: Size | None = None
+    kv_heads: Size | None = None
+    layer: int | None = None
+
+    def sizes(self) -> dict[str, Size]:
+        given = {"kv_heads": self.kv_heads, "heads": self.heads}
+        return {axis: size for axis, size in given.items() if size is not None}
+
+
+@dataclass(frozen=True)
+class HeadsExpansion:
+    """Section 3.3: the value dim v of heads grows to v̂, in one layer or head, or in all."""
+
+    value_dim: Size
+    layer: int | None = None
+    head: int | None = None
+
+    def sizes(self) -> dict[str, Size]:
+        return {"value_dim": self.value_dim}
+
+
+@dataclass(frozen=True)
+class AttentionExpansion:
+    """Section 3.4: the key/query dim k of heads grows to k̂, in one layer or head, or in all."""
+
+    key_dim: Size
+    layer: int | None = None
+    head: int | None = None
+
+    def sizes(self) -> dict[str, Size]:
+        return {"key_dim": self.key_dim}
+
+
+@dataclass(frozen=True)
+class HiddenExpansion:
+    """Section 3.5: the width h of the residual stream grows to ĥ, everywhere."""
+
+    hidden: Size
+
+    def sizes(self) -> dict[str, Size]:
+        return {"hidden": self.hidden}
+
+
+@dataclass(frozen=True)
+class LayerAddition:
+    """Section 3.6: layers are added. `at`: "end", "start", "even", or for every new layer the number of
+    the old layer that it is put before."""
+
+    layers: Size
+    at: str | tuple[int, ...] = "end"
+
+    def sizes(self) -> dict[str, Size]:
+        return {"layers": self.layers}
+
+
+Expansion = (
+    MlpExpansion | HeadAddition | HeadsExpansion | AttentionExpansion | HiddenExpansion | LayerAddition
+)
+
+NAMES: Mapping[str, str] = {
+    "ffn": "MlpExpansion",
+    "heads": "HeadAddition",
+    "kv_heads": "HeadAddition",
+    "group": "HeadAddition",
+    "value_dim": "HeadsExpansion",
+    "key_dim": "AttentionExpansion",
+    "hidden": "HiddenExpansion",
+    "layers": "LayerAddition",
+}
+
+
+def expansion_name(axis: str) -> str:
+    """The paper's name for growing this axis; an inner axis that the paper lacks is MLP-like."""
+    return NAMES.get(axis, NAMES.get(axis.rpartition("_")[2], "MlpExpansion"))
+
+
+def target(size: Size, now: int, axis: str) -> int:
+    """The absolute size that is meant: `768`, `"+4"` or `"x2"`.
+
+    >>> target("+4", 12, "heads"), target("x2", 12, "heads")
+    (16, 24)
+    """
+    found = re.fullmatch(r"([+xX]?)(\d+(?:\.\d+)?)", str(size).strip())
+    if found is None:
+        raise SizeError(f"{axis}={size!r} is no size: give a number, '+4' or 'x2'")
+    value = float(found[2])
+    wanted = {"": value, "+": now + value}.get(found[1], now * value)
+    if wanted != int(wanted):
+        raise SizeError(f"{axis}={size!r} is {wanted:g} from {now}, which is not a whole number")
+    if wanted < now:
+        raise SizeError(
+            f"{axis}={size!r} would shrink {axis} from {now} to {int(wanted)}: give {now} or more"
+        )
+    return int(wanted)
+
+
+def places(at: str | tuple[int, ...], old: int, count: int) -> tuple[int, ...]:
+    """For every new layer the old layer that it goes before (`old`: the end), in ascending order.
+
+    >>> places("even", 4, 2)
+    (2, 4)
+    """
+    if at == "end":
+        return (old,) * count
+    if at == "start":
+        return (0,) * count
+    if at == "even":
+        return tuple(round((i + 1) * old / count) for i in range(count))
+    if isinstance(at, str):
+        raise SizeError(f"layers at {at!r}: give end, start, even, or a number for each new layer")
+    if len(at) != count or any(not 0 <= place <= old for place in at):
+        raise SizeError(
+            f"layers at {','.join(map(str, at))}: expected {count} numbers from 0 to {old}, one for each"
+            " new layer (the old layer that it is put before)"
+        )
+    return tuple(sorted(at))

@@ -1,0 +1,85 @@
+"""GPT-2: LayerNorm before each branch, fused qkv stored input x output (Conv1D), learned positions."""
+
+from __future__ import annotations
+
+from isogrow.layout import Attention, Key, Layout, Norm, Weight
+
+PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
+L = "h.{layers}."
+QKV = "(q: heads key_dim + k: heads key_dim + v: heads value_dim)"
+
+GPT2 = Layout(
+    family="gpt2",
+    model_types=("gpt2",),
+    weights=(
+        Weight("wte.weight", "vocab -> hidden", "embed"),
+        Weight("wpe.weight", "positions -> hidden", "positions"),
+        Weight(L + "ln_1.weight", "* hidden", "attn_norm", PRE),
+        Weight(L + "ln_1.bias", "-> hidden", "attn_norm.bias", PRE),
+        Weight(L + "attn.c_attn.weight", f"hidden -> {QKV}", "attn.*"),
+        Weight(L + "attn.c_attn.bias", f"-> {QKV}", "attn.*.bias"),
+        Weight(L + "attn.c_proj.weight", "(heads value_dim) -> hidden", "attn.o"),
+        Weight(L + "attn.c_proj.bias", "-> hidden", "attn.o.bias"),
+        Weight(L + "ln_2.weight", "* hidden", "mlp_norm", PRE),
+        Weight(L + "ln_2.bias", "-> hidden", "mlp_norm.bias", PRE),
+        Weight(L + "mlp.c_fc.weight", "hidden -> ffn", "mlp.up"),
+        Weight(L + "mlp.c_fc.bias", "-> ffn", "mlp.up.bias"),
+        Weight(L + "mlp.c_proj.weight", "ffn -> hidden", "mlp.down"),
+        Weight(L + "mlp.c_proj.bias", "-> hidden", "mlp.down.bias"),
+        Weight("ln_f.weight", "* hidden", "final_norm", PRE),
+        Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
+        Weight("lm_head.weight", "vocab <- hidden", "head", required=False, head=True, tied="embed"),
+        Weight("score.weight", "labels <- hidden", "score", required=False, head=True),
+        Weight("classifier.weight", "labels <- hidden", "tag", required=False, head=True),
+        Weight("classifier.bias", "-> labels", "tag.bias", required=False, head=True),
+        Weight("qa_outputs.weight", "labels <- hidden", "span", required=False, head=True),
+        Weight("qa_outputs.bias", "-> labels", "span.bias", required=False, head=True),
+        Weight(
+            "multiple_choice_head.summary.weight",
+            "choice <- hidden",
+            "choice",
+            required=False,
+            head=True,
+        ),
+        Weight(
+            "multiple_choice_head.summary.bias",
+            "-> choice",
+            "choice.bias",
+            required=False,
+            head=True,
+        ),
+    ),
+    axes={
+        "vocab": "vocab_size",
+        "positions": "n_positions",
+        "hidden": "n_embd",
+        "ffn": "n_inner",
+        "heads": "n_head",
+        "key_dim": "n_embd // n_head",
+        "value_dim": "n_embd // n_head",
+        "layers": "n_layer",
+    },
+    keys=(
+        Key("vocab_size", default=50257),
+        Key("n_positions", default=1024),
+        Key("n_embd", "hidden", 768),
+        Key("n_inner", "ffn", "4 * n_embd"),
+        Key("n_head", "heads", 12),
+        Key("n_layer", "layers", 12),
+        Key("layer_norm_epsilon", default=1e-5),
+        Key("scale_attn_weights", default=True),
+        Key("scale_attn_by_inverse_layer_idx", default=False),
+        Key("tie_word_embeddings", default=True),
+    ),
+    prefixes=("transformer.", ""),
+    attentions=(
+        Attention(
+            scale="(key_dim ** -0.5 if scale_attn_weights else 1)"
+            " / (layer + 1 if scale_attn_by_inverse_layer_idx else 1)"
+        ),
+    ),
+    constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
+    derived=(r"\.attn\.bias$", r"\.attn\.masked_bias$"),
+)
+
+LAYOUTS = (GPT2,)

@@ -1,0 +1,365 @@
+"""Grow a checkpoint on disk: tensor by tensor from the old files into new ones, large ones in slabs.
+
+Every shape is known from the plan, so each file's header is written first and its tensors follow front
+to back. Old tensors are mapped; two slabs of a new one are in memory, one filled while the other is
+written, however large the model is. What can be checked is checked before a byte is written, and the
+output appears by one rename.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import cycle
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isogrow import __version__
+from isogrow.anatomy import Anatomy, Header, Stored, name_axes
+from isogrow.arithmetic import CHUNK, Filler
+from isogrow.binding import outputs, reader
+from isogrow.card import RECORD, model_card, record
+from isogrow.carrying import carried, contents, dump
+from isogrow.config import edited
+from isogrow.errors import CheckpointError, SizeError
+from isogrow.initializers import check_whole
+from isogrow.loadable import check_loadable
+from isogrow.mapping import DTYPES, Get, mapped
+from isogrow.pieces import Draw, pieces, whole
+from isogrow.plan import Plan
+from isogrow.planning import check_fits
+from isogrow.serial import digest
+from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
+from isogrow.slabs import fill_slab_, slabs
+from isogrow.sources import WORDS, Checkpoint
+from isogrow.staging import JOURNAL, check_place, check_space, flush, staged, write_file
+
+FLOATS = {name: WORDS[name] for name in ("float32", "float16", "bfloat16", "float64")}
+INDEX = "model.safetensors.index.json"
+LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
+ROOM = 1 << 24  # bytes for what is made beside the weights
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything about an output that is known before it is written."""
+
+    checkpoint: Checkpoint
+    anatomy: Anatomy
+    plan: Plan
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Stored]
+    shards: tuple[Shard, ...]
+    carried: tuple[str, ...]
+
+    @property
+    def headers(self) -> dict[str, Header]:
+        return {name: stored.header for name, stored in self.tensors.items()}
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(map(nbytes, self.headers.values()))
+
+    @property
+    def carried_bytes(self) -> int:
+        return sum((self.checkpoint.folder / name).stat().st_size for name in self.carried)
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        """How many there are in the old and in the new model, tied ones counted once."""
+        old = [stored for stored in self.anatomy.stored if stored.weight.slots()[0][1] in self.anatomy.slots]
+        new = {(stored.weight, stored.index): stored for stored in self.tensors.values()}
+        before, after = (sum(prod(s.header.shape) for s in some) for some in (old, new.values()))
+        return before, after
+
+    @property
+    def digest(self) -> str:
+        """What two runs share iff they write the same bytes."""
+        files = sorted(set(self.checkpoint.files.values()))
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        split = [(shard.file, shard.header.hex()) for shard in self.shards]
+        said = [digest(self.plan), dict(self.config), stats, split, versions()]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def grow_checkpoint(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy,
+    plan: Plan,
+    out: str | Path,
+    *,
+    dtype: str | None = None,
+    max_shard_size: int | str = "5GB",
+    overwrite: bool = False,
+    resume: bool = False,
+    hash_files: bool = False,
+    progress: Progress | None = None,
+    verify: Callable[[Path], str] | None = None,
+    chunk: int = CHUNK,
+) -> None:
+    """Write the grown checkpoint into the folder `out`, completely or not at all.
+
+    `dtype` (float32, float16, bfloat16) converts; by default each tensor keeps its own, and old bytes
+    that no rule scales are bit-equal. `progress` is called with the bytes of weights done and in all.
+    `verify` is called with the finished folder before it gets its name: what it returns goes into the
+    model card, and if it raises there is no output. `resume` goes on with what a killed run left.
+    `chunk` entries are computed at a time; it changes no byte.
+
+    Raises `OutputError` for a place that can't be written, `SizeError` for sizes that the model's class
+    refuses, `CheckpointError` for a source that can't be grown; then nothing is left behind.
+    """
+    out = Path(out)
+    check_place(out, checkpoint.folder, overwrite)
+    job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size)
+    check_space(out, job.weight_bytes + job.carried_bytes + ROOM)
+    with mapped(checkpoint) as get:
+        _check_ties(anatomy, get)
+        filler = Filler(plan, reader(anatomy, get), chunk)
+        with staged(out, job.digest, overwrite, resume) as folder:
+            with _one_thread():
+                _write_weights(folder, job, filler, progress)
+            _write_rest(folder, job)
+            said = verify(folder) if verify is not None else ""
+            _write_records(folder, job, said, hash_files)
+
+
+def prepared(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy,
+    plan: Plan,
+    dtype: str | None = None,
+    max_shard_size: int | str = "5GB",
+) -> Job:
+    """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
+    check_fits(anatomy, plan)
+    tensors = {stored.name: _typed(stored, dtype) for stored in _ordered(outputs(anatomy, plan))}
+    headers = {name: stored.header for name, stored in tensors.items()}
+    config = edited(checkpoint.config, {**plan.config, **_dtype_edits(checkpoint.config, dtype)})
+    check_loadable(config, headers, {stored.name: stored.header for stored in anatomy.stored})
+    _check_regions(plan, tensors.values())
+    files = carried(checkpoint)
+    for name in files:
+        contents(checkpoint, name, _hidden(anatomy, plan))
+    split = shards(headers, parse_bytes(max_shard_size))
+    return Job(checkpoint, anatomy, plan, config, tensors, split, files)
+
+
+def versions() -> dict[str, str]:
+    """The versions of all libraries that have a part in the bytes."""
+    found = {"isogrow": __version__}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            found[library] = "unknown"
+    return found
+
+
+# ── what is to be written ──
+
+
+def _typed(stored: Stored, dtype: str | None) -> Stored:
+    """The tensor in the dtype that was asked for, or in its own."""
+    if stored.header.dtype not in FLOATS.values():
+        raise CheckpointError(
+            f"{stored.name} is {stored.header.dtype}, and only floating-point weights can be grown:"
+            " convert the model to float32, float16 or bfloat16"
+        )
+    if dtype is None:
+        return stored
+    if dtype not in FLOATS:
+        raise SizeError(f"dtype {dtype!r} is not known: give one of {', '.join(FLOATS)}")
+    header = dataclasses.replace(stored.header, dtype=FLOATS[dtype])
+    return dataclasses.replace(stored, header=header)
+
+
+def _dtype_edits(config: Mapping[str, Any], dtype: str | None) -> dict[str, str]:
+    if dtype is None:
+        return {}
+    return {key: dtype for key in ("dtype", "torch_dtype") if key in config} or {"dtype": dtype}
+
+
+def _hidden(anatomy: Anatomy, plan: Plan) -> tuple[int, int]:
+    axis = anatomy.layout.residual
+    return plan.source.of(axis), plan.target.of(axis)
+
+
+def _ordered(tensors: Iterable[Stored]) -> list[Stored]:
+    """Layer by layer, as the model runs them and as most files hold them."""
+    found = list(tensors)
+    lines = list(dict.fromkeys(stored.weight for stored in found))
+    first = next((i for i, line in enumerate(lines) if name_axes(line)), len(lines))
+
+    def place(stored: Stored) -> tuple[int, tuple[int, ...], int]:
+        line = lines.index(stored.weight)
+        group = 1 if stored.index else 0 if line < first else 2
+        return group, tuple(i for _, i in stored.index), line
+
+    return sorted(found, key=place)
+
+
+def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
+    """Refuse a region that is too large for an initializer that must make it whole."""
+    for stored in tensors:
+        for _, block in stored.blocks(plan.target):
+            for piece in pieces(plan, block, whole(block.shape(plan.target))):
+                if isinstance(piece.value, Draw):
+                    check_whole(piece.value.init.kind, piece.value.shape)
+
+
+def _check_ties(anatomy: Anatomy, get: Get) -> None:
+    """Where the config says that two stored tensors are one, they must be: transformers would keep them
+    apart, with a warning, and the grown model's would be made from one of them."""
+    if not anatomy.tied:
+        return
+    stored_at = {
+        (slot, stored.index): stored for stored in anatomy.stored for _, slot in stored.weight.slots()
+    }
+    for stored in anatomy.stored:
+        twin = stored_at.get((stored.weight.tied, stored.index))
+        if twin is not None and not _same(get(stored.source), get(twin.source)):
+            raise CheckpointError(
+                f"{stored.name} and {twin.name} differ, but the config ties them"
+                f" ({anatomy.layout.tie} is true): set it to false in config.json if both are meant"
+            )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same bytes."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
+
+
+# ── writing ──
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Slabs are too small to share out: threads that wait for each other cost more than they copy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _write_weights(folder: Path, job: Job, filler: Filler, progress: Progress | None) -> None:
+    total, done = job.weight_bytes, 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    buffers = [torch.empty(filler.limit * 8, dtype=torch.uint8) for _ in range(2)]
+    for shard in job.shards:
+        path = folder / shard.file
+        if path.is_file() and path.stat().st_size == shard.size:
+            tick(sum(map(nbytes, shard.tensors.values())))
+            continue
+        part = folder / f"{shard.file}.part"
+        _write_shard(part, _filled(shard, job, filler, buffers), shard.header, tick)
+        part.rename(path)
+    if len(job.shards) > 1:
+        write_file(folder / INDEX, dump(index_json(job.shards)))
+
+
+def _write_shard(
+    path: Path, filled: Iterable[memoryview], header: bytes, tick: Callable[[int], None]
+) -> None:
+    """One file, front to back: while one slab is written, the next one is filled.
+
+    It is flushed before it is closed, so a file without `.part` is whole.
+    """
+    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as disk:
+        before = disk.submit(_write_behind, file.fileno(), memoryview(header))
+        for data in filled:
+            before.result()
+            before = disk.submit(_write_behind, file.fileno(), data)
+            tick(len(data))
+        before.result()
+        os.fsync(file.fileno())
+
+
+def _filled(shard: Shard, job: Job, filler: Filler, buffers: list[Tensor]) -> Iterator[memoryview]:
+    """A file's tensors in slabs, in two buffers by turns: each holds until the slab after the next."""
+    turns = cycle(buffers)
+    for name in shard.tensors:
+        stored = job.tensors[name]
+        dtype, sizes = DTYPES[stored.header.dtype], job.plan.target
+        for slab in slabs(stored, sizes, filler.limit):
+            held = next(turns)[: slab.count * dtype.itemsize]
+            fill_slab_(held.view(dtype), slab, stored, filler, sizes)
+            _check_range(held.view(dtype), stored, job)
+            yield memoryview(held.numpy())  # pyright: ignore[reportArgumentType]
+
+
+def _write_behind(file: int, data: memoryview) -> None:
+    """Write, and let the disk begin at once: fsync then has little left to wait for."""
+    start, count = os.lseek(file, 0, os.SEEK_CUR), len(data)
+    write_all(file, data)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, start, count, os.POSIX_FADV_DONTNEED)
+
+
+def _check_range(out: Tensor, stored: Stored, job: Job) -> None:
+    """A conversion to float16 may not turn numbers into infinities."""
+    old = job.checkpoint.headers[stored.source].dtype
+    if out.dtype == torch.float16 and old != "F16" and bool(torch.isinf(out).any()):
+        raise CheckpointError(
+            f"{stored.name} holds numbers beyond float16's 65504: keep its dtype, or give bfloat16"
+        )
+
+
+def _write_rest(folder: Path, job: Job) -> None:
+    """config.json, and the files that travel."""
+    write_file(folder / "config.json", dump(job.config))
+    for name in job.carried:
+        changed = contents(job.checkpoint, name, _hidden(job.anatomy, job.plan))
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if changed is None:
+            shutil.copyfile(job.checkpoint.folder / name, target)
+            flush(target)
+        else:
+            write_file(target, changed)
+
+
+def _write_records(folder: Path, job: Job, verified: str, hash_files: bool) -> None:
+    """README.md, and last of all isogrow.json."""
+    readme = job.checkpoint.folder / "README.md"
+    source = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    used = versions()
+    card = model_card(job.checkpoint, job.plan, job.parameters, used, source, verified)
+    write_file(folder / "README.md", card.encode())
+    hashes = _hashes(folder) if hash_files else None
+    write_file(folder / RECORD, dump(record(job.checkpoint, job.plan, used, hashes)))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """sha256 of every file, by its name in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found: dict[str, str] = {}
+    for path in files:
+        if path.name not in (JOURNAL, RECORD):
+            with path.open("rb") as file:
+                name = str(path.relative_to(folder))
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

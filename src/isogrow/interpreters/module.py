@@ -1,0 +1,142 @@
+"""Growing a model that is in memory: its state dict, tensor by tensor, into a new model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isogrow.anatomy import Anatomy, Header, Stored
+from isogrow.arithmetic import Filler
+from isogrow.binding import fill_, outputs, reader
+from isogrow.config import Config, edited
+from isogrow.errors import CheckpointError
+from isogrow.pieces import Block, origin
+from isogrow.plan import Plan
+from isogrow.quiet import quiet
+from isogrow.sizes import Sizes
+
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+
+Build = Callable[[Config, Sizes], nn.Module]
+
+
+def headers(model: nn.Module) -> dict[str, Header]:
+    """The names, shapes and dtypes of a model's state dict."""
+    found: dict[str, Header] = {}
+    for name, tensor in model.state_dict().items():
+        found[name] = Header(tuple(tensor.shape), DTYPES.get(tensor.dtype, str(tensor.dtype)))
+    return found
+
+
+def grow_module(model: nn.Module, anatomy: Anatomy, plan: Plan, build: Build | None = None) -> nn.Module:
+    """A new model of the same class with the plan's sizes; `model` is left as it is.
+
+    A Hugging Face model is made by its own class; any other by `build(config, sizes)`. Devices, dtypes,
+    training mode and frozen parameters are carried over.
+    """
+    config = edited(anatomy.config, plan.config)
+    state = grown_state(model.state_dict(), anatomy, plan)
+    large = (
+        _loaded(build(config, plan.target), state) if build is not None else _pretrained(model, config, state)
+    )
+    _carry_(model, large, anatomy, plan)
+    return large.train(model.training)
+
+
+def grown_state(state: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> dict[str, Tensor]:
+    """The grown state dict, without tensors that are tied to another and without derived buffers."""
+    filler = Filler(plan, reader(anatomy, lambda name: state[name].detach().cpu().contiguous()))
+    made: dict[str, Tensor] = {}
+    for stored in outputs(anatomy, plan):
+        if _tied(anatomy, stored):
+            continue
+        old = state[_source(anatomy, plan, stored)]
+        tensor = torch.empty(stored.header.shape, dtype=old.dtype)
+        fill_(tensor, stored, filler, plan.target)
+        made[stored.name] = tensor.to(old.device)
+    return made
+
+
+def _tied(anatomy: Anatomy, stored: Stored) -> bool:
+    """Whether this name is only another one for a tensor that is stored elsewhere."""
+    lines = {weight.name: weight for weight, _ in anatomy.all_slots.values() if weight.head}
+    line = lines.get(stored.name)
+    return line is not None and anatomy.tied and line.tied in anatomy.all_slots
+
+
+def _source(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
+    """The old tensor that a grown one is, or extends."""
+    index = origin(plan, Block(stored.weight.slots()[0][1], stored.index, ())).index
+    return next(s.source for s in anatomy.stored if (s.weight, s.index) == (stored.weight, index))
+
+
+def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> nn.Module:
+    """A Hugging Face model of the same class around these tensors (no copy, no random numbers)."""
+    old: Any = model
+    kind: Any = type(model)
+    made = type(old.config).from_dict(dict(config))
+    made._attn_implementation = old.config._attn_implementation
+    with quiet(), torch.random.fork_rng(devices=[]):
+        large, info = kind.from_pretrained(
+            None, config=made, state_dict=state, dtype=old.dtype, output_loading_info=True
+        )
+    missing = {name for name in info["missing_keys"] if not _removed_(old, large, name)}
+    _complete(missing, set(info["unexpected_keys"]) | set(info["mismatched_keys"]))
+    for name, parameter in large.named_parameters():
+        if name in state and parameter.dtype != state[name].dtype:  # loading casts all to one
+            parameter.data = state[name]
+    if getattr(old, "generation_config", None) is not None:
+        large.generation_config = copy.deepcopy(old.generation_config)
+    return large
+
+
+def _removed_(old: Any, large: Any, name: str) -> bool:
+    """Remove from `large` the part that holds a parameter, if `old` was built without it (a pooler, say)."""
+    for part in name.split("."):
+        if not hasattr(old, part) or not hasattr(large, part):
+            return False
+        if getattr(old, part) is None:
+            setattr(large, part, None)
+            return True
+        old, large = getattr(old, part), getattr(large, part)
+    return False
+
+
+def _loaded(large: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """A model of one's own, its tensors copied in; tied ones follow through the sharing."""
+    own = dict(large.state_dict(keep_vars=True))
+    for name, tensor in state.items():
+        if name in own:
+            own[name].data = own[name].data.to(tensor.device, tensor.dtype)
+    found = large.load_state_dict(state, strict=False)
+    given = {id(own[name]) for name in state if name in own}
+    missing = {n for n in found.missing_keys if isinstance(own[n], nn.Parameter) and id(own[n]) not in given}
+    _complete(missing, set(found.unexpected_keys))
+    return large
+
+
+def _complete(missing: set[str], unexpected: set[str]) -> None:
+    if missing or unexpected:
+        raise CheckpointError(
+            f"the grown model lacks {sorted(missing) or 'nothing'} and has no place for"
+            f" {sorted(unexpected) or 'nothing'}: its layout and its class do not agree"
+        )
+
+
+def _carry_(model: nn.Module, large: nn.Module, anatomy: Anatomy, plan: Plan) -> None:
+    """Frozen parameters stay frozen, and what extends them is frozen too."""
+    old = dict(model.named_parameters(remove_duplicate=False))
+    new = dict(large.named_parameters(remove_duplicate=False))
+    for stored in outputs(anatomy, plan):
+        source = old.get(_source(anatomy, plan, stored)) if not _tied(anatomy, stored) else None
+        if source is not None and stored.name in new:
+            new[stored.name].requires_grad_(source.requires_grad)

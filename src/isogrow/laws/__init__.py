@@ -1,0 +1,126 @@
+"""The two laws, checked on every plan before anything is read (docs/laws.md).
+
+    network.py    the grown model with booleans for numbers; building.py builds it from a layout
+    history.py    what became of each position in the steps of a plan
+    norms.py      what each norm needs when its axis grows
+    scales.py     what undoes a changed attention scale; all other old entries are unscaled
+    twins.py      new channels differ from each other and from what they copy
+    __init__.py   Law 1 (preservation), Law 2 (liveness)
+
+The checks share no code with the rules: they look at what a plan says each entry is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isogrow.anatomy import Anatomy
+from isogrow.errors import LawError
+from isogrow.laws.building import network
+from isogrow.laws.network import Entry, Network
+from isogrow.laws.norms import check_norms
+from isogrow.laws.scales import check_scales
+from isogrow.laws.twins import check_twins
+from isogrow.layout import Index
+from isogrow.plan import Mean, Old, Plan
+
+ROUNDS = 64
+
+
+@dataclass(frozen=True)
+class Life:
+    """When one class of new entries first gets gradient: at backward pass `step`, or never (0)."""
+
+    slot: str
+    index: Index
+    combo: tuple[tuple[str, int], ...]
+    step: int
+
+
+def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> None:
+    """Raise `LawError` if the plan would change the function, or leave a new part dead or a twin."""
+    check_norms(anatomy, plan)
+    check_scales(anatomy, plan)
+    net = network(anatomy, plan)
+    preserves(net)
+    _check_bare(anatomy, plan, net)
+    if allow_dead:
+        return
+    dead = [life for life in lives(anatomy, net) if life.step == 0]
+    if dead:
+        slots = ", ".join(dict.fromkeys(life.slot for life in dead))
+        raise LawError(
+            f"new entries of {slots} would never get gradient (every path to them has two zeros in"
+            " series), so they could not learn: grow otherwise, or allow it with allow_dead (--allow-dead)"
+        )
+    check_twins(anatomy, plan)
+
+
+def _check_bare(anatomy: Anatomy, plan: Plan, net: Network) -> None:
+    """What reads the residual without a norm sees means and scaled channels as they are."""
+    residual = anatomy.layout.residual
+    for step in (s for s in plan.steps if net.bare and s.axis == residual):
+        for slot, (weight, part) in anatomy.slots.items():
+            if residual not in weight.parsed.produced(part) or weight.norm is not None:
+                continue
+            entries = [step.entry(slot, place.label) for place in step.places]
+            if any(isinstance(e, Mean) or (isinstance(e, Old) and e != Old()) for e in entries):
+                raise LawError(
+                    f"{net.bare[0]} reads {residual} without a norm, and {slot} would write other values than"
+                    f" before: no rule grows {residual} of such a model exactly"
+                )
+
+
+def preserves(net: Network) -> None:
+    """Law 1: every contribution of new entries to old channels has a zero factor."""
+    net.forward_()
+    for path in net.paths:
+        if path.entry.new and path.to_old and path.total.value:
+            raise LawError(
+                f"new entries of {path.entry.slot} at {_at(path.entry)} would reach old channels: the plan"
+                " has no zero on that path, so it would change the function"
+            )
+    for slot, index, met in net.contractions:
+        if met.value:
+            raise LawError(
+                f"new channels of {slot} {dict(index)} meet non-zero queries: no zero on that path"
+            )
+
+
+def lives(anatomy: Anatomy, net: Network) -> list[Life]:
+    """Law 2: the backward pass at which each class of new entries first gets gradient (0: never).
+
+    `idle` slots are left out: softmax cancels what is the same for all keys.
+    """
+    first: dict[int, int] = {}
+    entries = list(net.entries.values())
+    for step in range(1, ROUNDS):
+        net.forward_()
+        net.backward_()
+        reached = [e for e in entries if e.node.sensitive and id(e) not in first]
+        first.update({id(e): step for e in reached})
+        if not reached:
+            break
+        for entry in reached:
+            entry.node.value = True
+        for path in net.paths:
+            path.total.cancels &= not path.entry.node.sensitive
+    skip = idle(anatomy)
+    return [
+        Life(e.slot, e.index, e.combo, first.get(id(e), 0)) for e in entries if e.new and e.slot not in skip
+    ]
+
+
+def idle(anatomy: Anatomy) -> set[str]:
+    """Slots that have no gradient in any model: key biases without rotary positions."""
+    return {f"{a.key}.bias" for a in anatomy.layout.attentions if a.rope is None}
+
+
+def horizon(anatomy: Anatomy, plan: Plan) -> int:
+    """The backward pass by which everything new (and not dead) has had gradient."""
+    return max((life.step for life in lives(anatomy, network(anatomy, plan))), default=0)
+
+
+def _at(entry: Entry) -> str:
+    where = [f"{axis} {i}" for axis, i in (*entry.index, *entry.combo)]
+    return ", ".join(where)

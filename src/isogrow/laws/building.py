@@ -1,0 +1,339 @@
+"""The network of a grown model: its weights walked in the order in which the model runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+from isogrow.anatomy import Anatomy, name_axes
+from isogrow.laws.history import Classes, is_old
+from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path
+from isogrow.layout import Attention, Index, Weight
+from isogrow.pieces import Average, Block, Fill, Piece, pieces
+from isogrow.plan import Plan
+from isogrow.sizes import Sizes
+
+
+def network(anatomy: Anatomy, plan: Plan) -> Network:
+    """The network of the grown model."""
+    return _Builder(anatomy, plan).build()
+
+
+class _Builder:
+    """Walks the layout's weights in the order in which the model runs them."""
+
+    def __init__(self, anatomy: Anatomy, plan: Plan) -> None:
+        self.anatomy, self.plan, self.layout = anatomy, plan, anatomy.layout
+        self.sizes: Sizes = plan.target
+        self.classes, self.net = Classes(plan), Network()
+        self.cache: dict[tuple[str, Index], dict[int, bool]] = {}
+        self.residual: dict[int, Node] = {}
+        self.normed: dict[int, Node] | None = None
+        self.branch: dict[int, Node] = {}
+        self.stems: dict[tuple[str, Index], dict[Combo, Node]] = {}
+        self.read: set[tuple[str, Index]] = set()
+        self.heads: list[Node] = []
+        self.weights = self._weights()
+
+    def build(self) -> Network:
+        for weight, index in self._order():
+            for part, slot in weight.slots():
+                for full in self._representatives(weight.parsed.index, index):
+                    self._weight(weight, part, slot, full)
+        unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
+        stream = list((self.normed if self.normed is not None else self.residual).values())
+        self.net.outputs = self.heads + unread + ([] if self.heads else stream)
+        return self.net
+
+    def _order(self) -> Iterator[tuple[Weight, Index]]:
+        """Weights as they run: what shares an outermost index axis is gone through index by index."""
+        groups: list[tuple[str, list[Weight]]] = []
+        for weight in self.weights:
+            outer = (name_axes(weight) or ("",))[0]
+            if not groups or groups[-1][0] != outer:
+                groups.append((outer, []))
+            groups[-1][1].append(weight)
+        for outer, weights in groups:
+            outers = self._representatives((outer,), ()) if outer else iter([()])
+            for index in outers:
+                for weight in weights:
+                    for full in self._representatives(name_axes(weight)[1:], index):
+                        yield weight, full
+
+    def _weights(self) -> list[Weight]:
+        """The lines that this model has, and the tied head that it does not store."""
+        stored = {tensor.weight for tensor in self.anatomy.stored}
+        heads = any(weight.head for weight in stored)
+        return [
+            weight
+            for weight in self.layout.weights
+            if weight in stored
+            or (self.anatomy.tied and weight.tied in self.anatomy.slots and self._fed(weight, heads))
+        ]
+
+    def _fed(self, weight: Weight, heads: bool) -> bool:
+        """Whether a tied head that is not stored has something to read: an axis that is produced, or the
+        residual where no head is stored that reads it instead."""
+        wanted = set(weight.parsed.consumed()) - {self.layout.residual}
+        made = {a for w, p in self.anatomy.slots.values() for a in w.parsed.produced(p)}
+        return wanted <= made if wanted else not heads and self._residual(weight.parsed.consumed())
+
+    def _representatives(self, axes: tuple[str, ...], index: Index) -> Iterator[Index]:
+        """Indices that stand for all: of a run of layers with one history, the first and the last."""
+        if not axes:
+            yield index
+            return
+        count = self.sizes.of(axes[0], index)
+        past = [self.classes.history(axes[0], index, i) for i in range(count)]
+        edge = [i in (0, count - 1) or past[i - 1] != past[i] or past[i + 1] != past[i] for i in range(count)]
+        for i in range(count):
+            if edge[i] or self.sizes.sites:
+                yield from self._representatives(axes[1:], (*index, (axes[0], i)))
+
+    def _combos(self, axes: tuple[str, ...], index: Index) -> list[Combo]:
+        lists = [[(axis, p) for p in self._classes(axis, index)] for axis in axes]
+        return [tuple(combo) for combo in product(*lists)]
+
+    def _classes(self, axis: str, index: Index) -> dict[int, bool]:
+        site = self.sizes.site(axis, index) if not axis.isdigit() else ()
+        key = (axis, site)
+        if key not in self.cache:
+            self.cache[key] = self.classes.of(axis, index)
+        return self.cache[key]
+
+    def _entry(self, slot: str, index: Index, combo: Combo, offset: float) -> Entry:
+        """The leaf of one class of entries, shared by tied weights."""
+        slot, combo = self._tied(slot, combo)
+        key = (slot, index, tuple(sorted(combo)))
+        if key not in self.net.entries:
+            axes = tuple(axis for axis, _ in combo)
+            point = tuple(range(p, p + 1) for _, p in combo)
+            (piece,) = pieces(self.plan, Block(slot, index, axes), point)
+            node = self.net.node("leaf")
+            node.value = not self._zero(piece, offset)
+            new = not self._old(index, combo)
+            self.net.entries[key] = Entry(slot, index, combo, new, self._cancels(piece), node)
+        return self.net.entries[key]
+
+    def _zero(self, piece: Piece, offset: float = 0.0) -> bool:
+        value = piece.value
+        if isinstance(value, Average):
+            parts = pieces(self.plan, value.block, value.box, value.steps)
+            return all(self._zero(part) for part in parts)
+        return isinstance(value, Fill) and value.value + offset == 0.0
+
+    def _cancels(self, piece: Piece) -> Cancels:
+        value = piece.value
+        if isinstance(value, Average):
+            return "mean" if value.block.axes[value.dim] == self.layout.residual else ""
+        stream = getattr(value, "key", "").rpartition("/")[2]
+        return "pair" if stream.startswith("pair") else ""
+
+    def _tied(self, slot: str, combo: Combo) -> tuple[str, Combo]:
+        """The slot that really holds a tied weight's entries, under its own axes' names."""
+        weight, _ = self.layout.slots[slot]
+        if not (self.anatomy.tied and weight.tied in self.anatomy.slots):
+            return slot, combo
+        other, part = self.anatomy.slots[weight.tied]
+        mine = [a for d in weight.parsed.dims for a in d.factors]
+        names = dict(zip(map(str, mine), (str(f) for d in other.parsed.dims for f in d.factors), strict=True))
+        moved = {names[axis]: self._class_of(names[axis], p) for axis, p in combo}
+        return weight.tied, tuple((axis, moved[axis]) for axis in other.parsed.axes(part))
+
+    def _class_of(self, axis: str, position: int) -> int:
+        """The representative of a position's class."""
+        history = self.classes.history(axis, (), position)
+        return next(p for p in self._classes(axis, ()) if self.classes.history(axis, (), p) == history)
+
+    def _old(self, index: Index, combo: Combo) -> bool:
+        """Whether everything about a combination was there before the plan."""
+        blocks = all(
+            is_old(self.classes.history(axis, index[:place], i)) for place, (axis, i) in enumerate(index)
+        )
+        return blocks and all(not self._classes(axis, index)[p] for axis, p in combo)
+
+    def _weight(self, weight: Weight, part: str, slot: str, index: Index) -> None:
+        pattern = weight.parsed
+        if weight.norm is not None:
+            self._norm(weight, slot, index)
+        elif pattern.gate:
+            self._gate(weight, slot, index)
+        else:
+            self._linear(weight, part, slot, index)
+
+    def _norm(self, weight: Weight, slot: str, index: Index) -> None:
+        norm, gain = weight.norm, weight.parsed.gate
+        assert norm is not None
+        (axis,) = weight.parsed.produced()
+        entries = {
+            p: self._entry(slot, index, ((axis, p),), norm.offset if gain else 0.0)
+            for p in self._classes(axis, index)
+        }
+        if norm.where == "inner":
+            nodes = self.stems[norm.of, index]
+            for combo, node in nodes.items():
+                nodes[combo] = self.net.node(
+                    "product" if gain else "sum", node, entries[dict(combo)[axis]].node
+                )
+            return
+        nodes = {p: entry.node for p, entry in entries.items()}
+        if norm.where == "pre":
+            self.normed = self._applied(gain, self.residual if gain else self.normed or {}, nodes)
+        elif norm.where == "post":
+            self.residual = self._applied(gain, self.residual, nodes)
+        elif gain:
+            self._close(entries, index)
+        else:
+            self._join(nodes)
+
+    def _applied(
+        self, gain: bool, stream: Mapping[int, Node], entries: Mapping[int, Node]
+    ) -> dict[int, Node]:
+        kind = "product" if gain else "sum"
+        return {p: self.net.node(kind, node, entries[p]) for p, node in stream.items()}
+
+    def _close(self, gains: Mapping[int, Entry], index: Index) -> None:
+        """A branch ends: its gains multiply it, and it joins the residual."""
+        made = self._applied(True, self.branch, {p: entry.node for p, entry in gains.items()})
+        for p, total in made.items():
+            to_old = not self._classes(self.layout.residual, index)[p]
+            self.net.paths.append(Path(gains[p], self.branch[p], total, to_old))
+        self._join(made)
+        self.branch = {}
+
+    def _join(self, contributions: Mapping[int, Node]) -> None:
+        """Add to the residual; what was normalised before does not see it."""
+        self.normed = None
+        for p, node in contributions.items():
+            terms = [self.residual[p], node] if p in self.residual else [node]
+            self.residual[p] = self.net.node("sum", *terms)
+
+    def _gate(self, weight: Weight, slot: str, index: Index) -> None:
+        """A gain without a norm, on a branch (LayerScale)."""
+        (axis,) = weight.parsed.produced()
+        self._close({p: self._entry(slot, index, ((axis, p),), 0.0) for p in self.branch}, index)
+
+    def _linear(self, weight: Weight, part: str, slot: str, index: Index) -> None:
+        pattern = weight.parsed
+        produced, consumed = pattern.produced(part), pattern.consumed(part)
+        inputs = self._inputs(consumed, index)
+        if self._residual(consumed) and self.normed is None:
+            self.net.bare.append(slot)
+        made: dict[Combo, Node] = {}
+        for out in self._combos(produced, index):
+            terms: list[Node] = []
+            for combo, source in inputs.items():
+                entry = self._entry(slot, index, (*out, *combo), 0.0)
+                total = self.net.node("product", source, entry.node)
+                total.cancels = entry.cancels == "pair" or self._centred(entry, dict(out), index)
+                terms.append(total)
+                self.net.paths.append(Path(entry, source, total, self._to_old(produced, out, index)))
+            made[out] = self.net.node("sum", *terms)
+        self._write(weight, produced, slot, index, made)
+
+    def _centred(self, entry: Entry, out: Mapping[str, int], index: Index) -> bool:
+        """Whether an entry gives a new channel of the residual the mean of its old ones."""
+        axis = self.layout.residual
+        return entry.cancels == "mean" and axis in out and self._classes(axis, index)[out[axis]]
+
+    def _to_old(self, produced: tuple[str, ...], out: Combo, index: Index) -> bool:
+        """Whether a contribution reaches an old channel; behind a branch's gate the gate is asked."""
+        old = all(not self._classes(axis, index)[p] for axis, p in out)
+        reaches = self._residual(produced) and not self._gated(index)
+        return old and (reaches or self._old(index, ()))
+
+    def _gated(self, index: Index) -> bool:
+        """Whether a norm or gain stands on the output of this block's branches."""
+        return bool(index) and any(w.norm and w.norm.where == "branch" for w in self.layout.weights)
+
+    def _residual(self, axes: tuple[str, ...]) -> bool:
+        return self.layout.residual in axes
+
+    def _write(
+        self,
+        weight: Weight,
+        produced: tuple[str, ...],
+        slot: str,
+        index: Index,
+        made: dict[Combo, Node],
+    ) -> None:
+        if self._residual(produced):
+            contributions: dict[int, Node] = {}
+            for combo, node in made.items():
+                contributions[dict(combo)[self.layout.residual]] = node
+            if self._gated(index):
+                for p, node in contributions.items():
+                    self.branch[p] = self.net.node("sum", self.branch[p], node) if p in self.branch else node
+            else:
+                self._join(contributions)
+        elif weight.head and all(axis in self.layout.fixed or self._output(axis) for axis in produced):
+            self.heads += made.values()
+        else:
+            stem = slot.removesuffix(".bias")
+            nodes = self.stems.setdefault((stem, index), {})
+            if stem == slot or not nodes:
+                nodes.clear()
+                nodes.update(made)
+                self.read.discard((stem, index))
+            else:
+                for combo, node in made.items():
+                    nodes[combo] = self.net.node("sum", nodes[combo], node)
+
+    def _output(self, axis: str) -> bool:
+        """Whether nothing consumes an axis."""
+        return not any(axis in w.parsed.consumed(p) for w in self.weights for p in w.parsed.parts)
+
+    def _inputs(self, consumed: tuple[str, ...], index: Index) -> dict[Combo, Node]:
+        """The nodes that a weight reads, by combination of its consumed axes."""
+        if not consumed or all(axis in self.layout.fixed or axis.isdigit() for axis in consumed):
+            return {combo: ONE for combo in self._combos(consumed, index)[:1]} if consumed else {(): ONE}
+        if self._residual(consumed):
+            stream = self.normed if self.normed is not None else self.residual
+            return {((self.layout.residual, p),): node for p, node in stream.items()}
+        feeding = [key for key in self.stems if key[1] == index and self._feeds(key, consumed)]
+        self.read.update(feeding)
+        patterns = [a for a in self.layout.attentions if (a.value, index) in feeding]
+        return {
+            combo: self.net.node("product", *self._factors(feeding, patterns, dict(combo), index))
+            for combo in self._combos(consumed, index)
+        }
+
+    def _feeds(self, key: tuple[str, Index], consumed: tuple[str, ...]) -> bool:
+        """Whether a projection's output is (a factor of) what is consumed."""
+        contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key)}
+        combos = self.stems[key]
+        axes = {axis for combo in combos for axis, _ in combo}
+        return key[0] not in contracted and bool(axes) and axes <= set(consumed)
+
+    def _factors(
+        self,
+        feeding: list[tuple[str, Index]],
+        patterns: list[Attention],
+        combo: dict[str, int],
+        index: Index,
+    ) -> Iterator[Node]:
+        for key in feeding:
+            for own, node in self.stems[key].items():
+                if all(combo[axis] == p for axis, p in own):
+                    yield node
+        for attention in patterns:
+            yield self._pattern(attention, combo, index)
+
+    def _pattern(self, attention: Attention, combo: dict[str, int], index: Index) -> Node:
+        """The softmax of q · k for one combination of heads: never zero, but it depends on both."""
+        self.read.update({(attention.query, index), (attention.key, index)})
+        terms: list[Node] = []
+        for own, q in self.stems[attention.query, index].items():
+            if any(combo.get(axis, p) != p for axis, p in own):
+                continue
+            for other, k in self.stems[attention.key, index].items():
+                if all(dict(own).get(axis, p) == p for axis, p in other):
+                    met = self.net.node("product", q, k)
+                    terms.append(met)
+                    at = (*index,)
+                    if not self._old(index, own) and self._old(index, self._without(own, attention.axis)):
+                        self.net.contractions.append((attention.key, at, met))
+        return self.net.node("always", self.net.node("sum", *terms))
+
+    def _without(self, combo: Combo, axis: str) -> Combo:
+        return tuple((name, p) for name, p in combo if name != axis)

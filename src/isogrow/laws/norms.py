@@ -1,0 +1,148 @@
+"""What each norm needs when the axis that it runs over grows (docs/laws.md, the table of norms).
+
+| norm  | what feeds its new channels | old gain's factor | ε's factor |
+|---|---|---|---|
+| RMS   | zero                        | √(n/n̂)           | n/n̂       |
+| Layer | the mean of the old         | √(n/n̂)           | n/n̂       |
+| both  | whole copies                | 1                 | 1          |
+
+Where what feeds the norm is scaled by f, ε's factor is multiplied by f², and the gain's stays as it is: f
+scales what the gain multiplies as well as what it is divided by. A norm on a branch's output writes the
+residual, so its gain's factor takes f; a tied head reads the embedding, so the final gain's is divided by f.
+
+A norm that shares a scaled ε but whose axis does not grow needs its input scaled by √(ε̂/ε).
+"""
+
+from __future__ import annotations
+
+from math import isclose, sqrt
+from typing import Any
+
+from isogrow.anatomy import Anatomy, index_axes
+from isogrow.config import Config, edited
+from isogrow.errors import LawError
+from isogrow.layout import Norm, Weight
+from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step
+
+# Scales are square roots and quotients of integers: a few roundings of float64.
+TOLERANCE = 1e-14
+FILLS = {("rms", "zero"), ("layer", "mean"), ("rms", "copy"), ("layer", "copy")}
+
+
+def check_norms(anatomy: Anatomy, plan: Plan) -> None:
+    """Raise `LawError` where a step breaks the statistics of a norm."""
+    config = anatomy.config
+    for step in plan.steps:
+        after = edited(config, step.config)
+        for norm in dict.fromkeys(w.norm for w, _ in anatomy.slots.values() if w.norm is not None):
+            axis = _axis(anatomy, norm)
+            before = _epsilon(anatomy, norm, config)
+            # ε = 0 (the paper's) stays 0 under any factor, so any factor is the right one.
+            ratio = _epsilon(anatomy, norm, after) / before if before else None
+            if axis == step.axis:
+                _check_grown(anatomy, step, norm, ratio)
+            else:
+                _check_input(anatomy, step, norm, sqrt(1.0 if ratio is None else ratio))
+        config = after
+
+
+def _axis(anatomy: Anatomy, norm: Norm) -> str:
+    return next(w.parsed.produced(p)[0] for w, p in anatomy.slots.values() if w.norm == norm)
+
+
+def _epsilon(anatomy: Anatomy, norm: Norm, config: Config) -> float:
+    value: Any = anatomy.layout.defaults(config)[norm.eps] if isinstance(norm.eps, str) else norm.eps
+    return float(value)
+
+
+def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) -> None:
+    fills = {_fill(anatomy, step, slot) for slot in _feeders(anatomy, step, norm)}
+    if len(fills) != 1 or (norm.kind, min(fills)) not in FILLS:
+        raise LawError(
+            f"{step.expansion} fills what feeds a {norm.kind} norm over {step.axis} with"
+            f" {' and '.join(sorted(fills))}, which changes its statistics"
+        )
+    gates = [slot for slot, (w, _) in anatomy.slots.items() if w.norm == norm and w.parsed.gate]
+    if norm.where == "post" and any(_fill(anatomy, step, slot) not in fills for slot in gates):
+        raise LawError(
+            f"{step.expansion} must fill the gains of a norm that writes {step.axis} as what feeds the next:"
+            f" {min(fills)}"
+        )
+    factors = {_factor(step, slot) for slot in _feeders(anatomy, step, norm)}
+    if len(factors) != 1:
+        raise LawError(
+            f"{step.expansion} scales what feeds a norm over {step.axis} unevenly: {sorted(factors)}"
+        )
+    fed = factors.pop()
+    share = 1.0 if fills == {"copy"} else step.old / step.new
+    kept = share * fed * fed
+    gains = {
+        _factor(step, slot) * (fed if _before_tied_head(anatomy, w) else 1.0)
+        for slot, (w, _) in anatomy.slots.items()
+        if w.norm == norm and w.parsed.gate
+    }
+    if ratio is not None and not isclose(ratio, kept, rel_tol=TOLERANCE):
+        raise LawError(f"{step.expansion} must scale ε of a norm over {step.axis} by {kept:g}, not {ratio:g}")
+    wanted = sqrt(share) * (fed if norm.where == "branch" else 1.0)
+    if norm.where != "inner" and not all(isclose(gain, wanted, rel_tol=TOLERANCE) for gain in gains):
+        raise LawError(f"{step.expansion} must scale the gains of a norm over {step.axis} by {wanted:g}")
+
+
+def _before_tied_head(anatomy: Anatomy, weight: Weight) -> bool:
+    """Whether a norm is the last one before a head that is the embedding."""
+    residual = anatomy.layout.residual
+    tied = any(w.tied and residual in w.parsed.consumed() for w in anatomy.layout.weights)
+    return anatomy.tied and tied and not index_axes(weight)
+
+
+def _feeders(anatomy: Anatomy, step: Step, norm: Norm) -> list[str]:
+    """The slots whose outputs a norm runs over."""
+    if norm.where == "inner":
+        return [slot for slot in anatomy.slots if slot in (norm.of, f"{norm.of}.bias")]
+    return [
+        slot
+        for slot, (weight, part) in anatomy.slots.items()
+        if step.axis in weight.parsed.produced(part)
+        and (weight.norm is None or (weight.norm.where == "post" and not weight.parsed.gate))
+    ]
+
+
+def _fill(anatomy: Anatomy, step: Step, slot: str) -> str:
+    """How a step fills the new channels of a slot, in one word."""
+    factor = _factor(step, slot)
+    found = {_word(step.entry(slot, place.label), factor) for place in step.places if not place.old}
+    whole = step.new % step.old == 0 and _even(step)
+    word = found.pop() if len(found) == 1 else "a mixture"
+    return word if word != "copy" or whole else "uneven copies"
+
+
+def _word(entry: Entry, factor: float) -> str:
+    if isinstance(entry, Constant) and entry.value == 0.0:
+        return "zero"
+    if entry == Old(factor):
+        return "copy"
+    return "mean" if isinstance(entry, Mean) and entry.a == factor else "other values"
+
+
+def _even(step: Step) -> bool:
+    """Whether every old channel has equally many copies."""
+    counts = [0] * step.old
+    for place in step.places:
+        for i in range(place.count):
+            counts[place.source + i] += 1
+    return len(set(counts)) == 1
+
+
+def _factor(step: Step, slot: str) -> float:
+    entry = step.rewrites.get(slot, {}).get(OLD, Old())
+    return entry.a if isinstance(entry, Old) else 0.0
+
+
+def _check_input(anatomy: Anatomy, step: Step, norm: Norm, wanted: float) -> None:
+    """A norm over another axis: its inputs must follow its ε."""
+    for slot in (s for s in anatomy.slots if norm.of and s in (norm.of, f"{norm.of}.bias")):
+        if not isclose(_factor(step, slot), wanted, rel_tol=TOLERANCE):
+            raise LawError(
+                f"{step.expansion} scales the ε of the norm over {slot} by {wanted**2:g}, so {slot} must be"
+                f" scaled by {wanted:g}, not {_factor(step, slot):g}"
+            )

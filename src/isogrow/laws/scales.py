@@ -1,0 +1,164 @@
+"""Law 1 for old entries: what the model computes from a size is undone by a scale, and all else is kept.
+
+With s the attention scale, and a, b the factors of the old queries and keys (of their gains, where a norm
+stands behind them), every layer's old logits stay what they were iff
+
+    s(k̂, new layer number) · a · b = s(k, old layer number)
+
+What feeds a norm, and its gain and ε, is held in norms.py. Every other old entry is unscaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isclose, prod
+
+from isogrow.anatomy import Anatomy, index_axes
+from isogrow.config import Config, edited
+from isogrow.errors import LawError
+from isogrow.formula import evaluate
+from isogrow.layout import Attention, Index, Norm
+from isogrow.plan import OLD, Entry, Free, Old, Plan, Step
+from isogrow.sizes import Sizes
+
+TOLERANCE = 1e-14
+
+
+def check_scales(anatomy: Anatomy, plan: Plan) -> None:
+    """Raise `LawError` where a step leaves an attention scale not undone, or scales what it should not."""
+    config = anatomy.config
+    attentions = [a for a in anatomy.layout.attentions if a.key in anatomy.slots]
+    for step, small, large in zip(plan.steps, plan.stages, plan.stages[1:], strict=False):
+        after = edited(config, step.config)
+        for attention in attentions:
+            _check_attention(anatomy, step, attention, (config, small), (after, large))
+        _check_rest(anatomy, step)
+        config = after
+
+
+def _check_attention(
+    anatomy: Anatomy,
+    step: Step,
+    attention: Attention,
+    small: tuple[Config, Sizes],
+    large: tuple[Config, Sizes],
+) -> None:
+    for index, before, label in _old_blocks(anatomy, step, attention, large[1]):
+        was, now = _scale(anatomy, attention, small, before), _scale(anatomy, attention, large, index)
+        sides = (_side(anatomy, attention, slot) for slot in (attention.query, attention.key))
+        factor = prod(_factor(step, slots, label) for slots in sides) if step.at(index) else 1.0
+        if not isclose(now * factor, was, rel_tol=TOLERANCE):
+            raise LawError(
+                f"{step.expansion} changes the attention scale of {attention.key} {dict(index)} from"
+                f" {was:g} to {now:g}, so its old entries must be scaled by {was / now:g}, not {factor:g}"
+            )
+
+
+def _old_blocks(
+    anatomy: Anatomy, step: Step, attention: Attention, sizes: Sizes
+) -> Iterator[tuple[Index, Index, str]]:
+    """(index, index before the step, label) of every block of keys that was there before."""
+    weight, _ = anatomy.slots[attention.key]
+    for index in sizes.indices(index_axes(weight)):
+        place = dict(index)
+        if step.axis not in place or not step.at(index):
+            yield index, index, OLD
+            continue
+        source, label = step.source(place[step.axis])
+        if label.startswith(OLD):
+            yield index, tuple({**place, step.axis: source}.items()), label
+
+
+def _scale(anatomy: Anatomy, attention: Attention, at: tuple[Config, Sizes], index: Index) -> float:
+    if not attention.scale:
+        return 1.0
+    config, sizes = at
+    layer = next((i for axis, i in index if axis.rpartition("_")[2] == "layers"), 0)
+    here = {attention.axis: sizes.of(attention.axis, index), "layer": layer}
+    view = anatomy.layout.defaults(config).over({**sizes.values, **here})
+    return float(evaluate(attention.scale, view))
+
+
+def _side(anatomy: Anatomy, attention: Attention, stem: str) -> list[str]:
+    """The slots whose factor reaches the logits: a projection and its bias, or its norm's gain."""
+    gains = [
+        slot
+        for slot, (weight, _) in anatomy.slots.items()
+        if weight.norm is not None and weight.norm.of == stem and weight.parsed.gate
+    ]
+    return gains or [slot for slot in (stem, f"{stem}.bias") if slot in anatomy.slots]
+
+
+def _factor(step: Step, slots: list[str], label: str) -> float:
+    """The factor that these slots' old entries share."""
+    factors = {_a(step.entry(slot, label)) for slot in slots}
+    if len(factors) != 1:
+        raise LawError(f"{step.expansion} scales {' and '.join(slots)} unevenly: {sorted(factors)}")
+    return factors.pop()
+
+
+def _a(entry: Entry) -> float:
+    return entry.a if isinstance(entry, Old) else 0.0
+
+
+def _check_rest(anatomy: Anatomy, step: Step) -> None:
+    """Old entries that reach no norm that the step touches, and no attention logit, are what they were."""
+    scalable = _scalable(anatomy, step)
+    for slot, rewrite in step.rewrites.items():
+        for label, entry in rewrite.items():
+            if label.startswith(OLD) and not _allowed(anatomy, slot, entry, slot in scalable):
+                raise LawError(
+                    f"{step.expansion} makes old entries of {slot} {entry}, and nothing undoes that:"
+                    " they must stay what they are"
+                )
+        _check_pairs(step, slot)
+
+
+def _allowed(anatomy: Anatomy, slot: str, entry: Entry, scalable: bool) -> bool:
+    """Whether old entries are kept, or scaled where that can be undone: offset + g by a factor, too."""
+    if not isinstance(entry, Old):
+        return False
+    weight, _ = anatomy.slots[slot]
+    offset = weight.norm.offset if weight.norm is not None and weight.parsed.gate else 0.0
+    shifted = isclose(entry.b, offset * (entry.a - 1.0), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return shifted and (scalable or entry.a == 1.0)
+
+
+def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
+    """Queries and keys, what feeds a norm, and (of norms over the step's axis) gains. Where ε is a constant
+    in the model's code, shifts too."""
+    sides = {slot for a in anatomy.layout.attentions for slot in (a.query, a.key)}
+    norms = {w.norm for w, _ in anatomy.slots.values() if w.norm is not None}
+    stems = sides | {norm.of for norm in norms if norm.of}
+    found: set[str] = set()
+    for slot, (weight, part) in anatomy.slots.items():
+        norm, grows = weight.norm, step.axis in weight.parsed.produced(part)
+        if norm is None:
+            fed = grows and any(_runs_over(anatomy, other, step.axis) for other in norms)
+            scaled = fed or slot.removesuffix(".bias") in stems
+        elif norm.where == "inner":
+            scaled = weight.parsed.gate and norm.of in sides
+        else:
+            scaled = grows and (weight.parsed.gate or not isinstance(norm.eps, str))
+        found |= {slot} if scaled else set()
+    return found
+
+
+def _runs_over(anatomy: Anatomy, norm: Norm, axis: str) -> bool:
+    return not norm.of and any(
+        w.norm == norm and axis in w.parsed.produced() for w, _ in anatomy.slots.values()
+    )
+
+
+def _check_pairs(step: Step, slot: str) -> None:
+    """What is drawn alike for several copies of a channel must add to nothing."""
+    streams: dict[str, list[Free]] = {}
+    for entry in step.rewrites[slot].values():
+        if isinstance(entry, Free) and entry.stream:
+            streams.setdefault(entry.stream, []).append(entry)
+    for stream, drawn in streams.items():
+        if sum(entry.sign for entry in drawn) != 0.0 or len({(e.init, e.center) for e in drawn}) != 1:
+            raise LawError(
+                f"{step.expansion} draws {stream} of {slot} for {len(drawn)} copies of its channels, and they"
+                " do not cancel: it would change the function"
+            )

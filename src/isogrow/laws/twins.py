@@ -1,0 +1,137 @@
+"""New units differ: no two channels of an axis may be alike in all that makes them up, or they stay alike for
+ever, since they get the same gradient.
+
+Steps compose, so this is asked of the whole plan: a copy whose readers are zero differs from its original,
+but not from a second such copy, and in a new layer, where all readers are zero, not from its original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations, product
+
+from isogrow.anatomy import Anatomy, index_axes
+from isogrow.errors import LawError
+from isogrow.laws.history import Classes
+from isogrow.layout import Index
+from isogrow.pieces import Block, Piece, pieces
+from isogrow.plan import Plan
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A channel: its position on an axis, at an index, at positions on the axes it lies beside in every slot
+    (a value channel beside its head)."""
+
+    axis: str
+    position: int
+    index: Index
+    beside: tuple[tuple[str, int], ...]
+
+
+def check_twins(anatomy: Anatomy, plan: Plan) -> None:
+    """Raise `LawError` where two channels that were one, or copies of one, are alike in every slot."""
+    for axis in dict.fromkeys(step.axis for step in plan.steps):
+        if _exempt(anatomy, axis):
+            continue
+        slots = _slots(anatomy, axis)
+        for one, two in _pairs(anatomy, plan, axis, slots):
+            if all(_alike(anatomy, plan, slot, one, two) for slot in slots):
+                where = "".join(f", {name} {i}" for name, i in (*one.index, *one.beside))
+                raise LawError(
+                    f"channels {one.position} and {two.position} of {axis}{where} would be copies of one"
+                    f" channel in every weight, and stay copies for ever: grow {axis} in one step, or train"
+                    " between the steps"
+                )
+
+
+def _exempt(anatomy: Anatomy, axis: str) -> bool:
+    """Axes whose copies part of themselves: blocks one after the other see different inputs, an output's
+    channels have targets of their own, and a tied decoder parts as soon as the embedding does."""
+    layout = anatomy.layout
+    index = {name for stored in anatomy.stored for name, _ in stored.index}
+    read = {a for weight, part in anatomy.all_slots.values() for a in weight.parsed.consumed(part)}
+    return axis in index or axis not in read or (axis in layout.follows and anatomy.tied)
+
+
+def _slots(anatomy: Anatomy, axis: str) -> list[str]:
+    return [slot for slot, (w, part) in anatomy.slots.items() if axis in w.parsed.axes(part)]
+
+
+def _pairs(anatomy: Anatomy, plan: Plan, axis: str, slots: list[str]) -> Iterator[tuple[Unit, Unit]]:
+    """Two channels for every two classes of channels of one origin, wherever the axis has units."""
+    common = [index_axes(anatomy.slots[slot][0]) for slot in slots]
+    shared = tuple(name for name in common[0] if all(name in own for own in common))
+    copies: set[tuple[int, ...]] = set()
+    for index in _indices(plan, shared):
+        if not copies or plan.target.sites:
+            copies = _copies(plan, axis, index)
+        for beside in _combos(plan, _beside(anatomy, axis, slots), index):
+            for positions in copies:
+                for one, two in combinations(positions, 2):
+                    yield Unit(axis, one, index, beside), Unit(axis, two, index, beside)
+
+
+def _copies(plan: Plan, axis: str, index: Index) -> set[tuple[int, ...]]:
+    """Positions of one origin and different histories; one example for every set of histories."""
+    found: dict[int, dict[tuple[str, ...], int]] = {}
+    for position in range(plan.target.of(axis, index)):
+        past = list(Classes(plan).past(axis, index, position))
+        origin = past[-1][1] if past else position
+        found.setdefault(origin, {}).setdefault(tuple(label for label, _ in past), position)
+    return set({tuple(same): tuple(same.values()) for same in found.values()}.values())
+
+
+def _beside(anatomy: Anatomy, axis: str, slots: list[str]) -> tuple[str, ...]:
+    """The axes that lie on the same side as this one in every slot."""
+
+    def side(slot: str) -> frozenset[str]:
+        weight, part = anatomy.slots[slot]
+        produced, consumed = weight.parsed.produced(part), weight.parsed.consumed(part)
+        return frozenset(produced if axis in produced else consumed) - {axis}
+
+    return tuple(sorted(reduce(frozenset.intersection, map(side, slots))))
+
+
+def _indices(plan: Plan, axes: tuple[str, ...], index: Index = ()) -> Iterator[Index]:
+    """Indices that stand for all: one for each history (every one where sizes may differ)."""
+    if not axes:
+        yield index
+        return
+    every = range(plan.target.of(axes[0], index))
+    for i in every if plan.target.sites else Classes(plan).of(axes[0], index):
+        yield from _indices(plan, axes[1:], (*index, (axes[0], i)))
+
+
+def _combos(plan: Plan, axes: tuple[str, ...], index: Index) -> Iterator[tuple[tuple[str, int], ...]]:
+    lists = [[(axis, p) for p in ([0] if axis.isdigit() else Classes(plan).of(axis, index))] for axis in axes]
+    yield from product(*lists)
+
+
+def _alike(anatomy: Anatomy, plan: Plan, slot: str, one: Unit, two: Unit) -> bool:
+    """Whether a slot's entries are the same for both, in every class of its other axes."""
+    weight, part = anatomy.slots[slot]
+    rest = tuple(name for name in index_axes(weight) if name not in dict(one.index))
+    for index in _indices(plan, rest, one.index):
+        block = Block(slot, _in_order(index, index_axes(weight)), weight.parsed.axes(part))
+        fixed = dict(one.beside)
+        others = tuple(axis for axis in block.axes if axis != one.axis and axis not in fixed)
+        for combo in _combos(plan, others, index):
+            at = {**fixed, **dict(combo)}
+            first, second = (_entry(plan, block, {**at, unit.axis: unit.position}) for unit in (one, two))
+            if (first.value, first.a, first.b) != (second.value, second.a, second.b):
+                return False
+    return True
+
+
+def _in_order(index: Index, axes: tuple[str, ...]) -> Index:
+    found = dict(index)
+    return tuple((axis, found[axis]) for axis in axes)
+
+
+def _entry(plan: Plan, block: Block, at: dict[str, int]) -> Piece:
+    point = tuple(range(at[axis], at[axis] + 1) for axis in block.axes)
+    (piece,) = pieces(plan, block, point)
+    return piece

@@ -1,0 +1,172 @@
+"""Layouts: one model family as data.
+
+A layout lists a family's weights in the order in which the model runs them, one line each: the name
+template under which a weight is stored, its slot (its storage-independent meaning), its pattern (the
+axes and who produces and consumes them). Beside them stand the norms, the attentions and their
+position scheme, and how sizes are read from and written to config.json. There is no code per family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from isogrow.config import Config, Defaults
+from isogrow.errors import LayoutError
+from isogrow.formula import evaluate
+from isogrow.pattern import Pattern, parse
+
+Index = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What a gain (and bias) belongs to.
+
+    `where`: "pre" reads the residual for a branch or head; "post" is written back as the residual;
+    "branch" stands on a branch's output; "inner" normalises the output of the slot `of`.
+    `eps` is a config key, or the constant in the model's code. `offset` is 1 where the code
+    multiplies by 1 + g.
+    """
+
+    kind: Literal["rms", "layer"]
+    where: Literal["pre", "post", "branch", "inner"]
+    eps: str | float
+    of: str = ""
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One stored tensor (for all its indices): `name` template, `pattern`, `slot`.
+
+    `*` in the slot takes the name of each part of a fused weight. A weight with `head` set is named
+    without the base model's prefix. `tied` names the slot it may share its storage with.
+    `needs` names a template that must be in the checkpoint for this line to apply.
+    """
+
+    name: str
+    pattern: str
+    slot: str
+    norm: Norm | None = None
+    required: bool = True
+    head: bool = False
+    tied: str = ""
+    needs: str = ""
+
+    @property
+    def parsed(self) -> Pattern:
+        return parse(self.pattern)
+
+    def slots(self) -> tuple[tuple[str, str], ...]:
+        """(part, slot) of every part: `attn.*` with parts q, k, v gives attn.q, attn.k, attn.v."""
+        return tuple((part, self.slot.replace("*", part)) for part in self.parsed.parts)
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary positions: where theta and scaling stand in the config, and how the rotated pairs lie.
+
+    Of `scaling` the first that is there is read, with the theta in it, or the last of `theta`.
+
+    `pairs`: "half" rotates channel i with i + rotated/2; "adjacent" rotates 2i with 2i + 1.
+    """
+
+    pairs: Literal["half", "adjacent"] = "half"
+    theta: tuple[str, ...] = ("rope_scaling.rope_theta", "rope_parameters.rope_theta", "rope_theta")
+    scaling: tuple[str, ...] = ("rope_scaling", "rope_parameters")
+    default: float = 10000.0
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Two slots that are contracted with each other along `axis`; `key` is the side that is switched.
+
+    `scale` is a formula over sizes, config keys and `layer`; "" where the model has none.
+    """
+
+    query: str = "attn.q"
+    key: str = "attn.k"
+    value: str = "attn.v"
+    axis: str = "key_dim"
+    scale: str = "key_dim ** -0.5"
+    rope: Rope | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A config key: the formula over sizes that it holds ("" if none), and its class's default.
+
+    `null` is what the class takes an explicit null for, where that is not its default.
+    """
+
+    name: str
+    size: str = ""
+    default: Any = None
+    null: Any = None
+
+    def meant(self, config: Config) -> Any:
+        """What the class takes the key for where the config does not say."""
+        said_null = self.name in config and self.null is not None
+        return self.null if said_null else self.default
+
+
+@dataclass(frozen=True)
+class PerLayer:
+    """A config list with one entry a layer; `default` is a formula over config keys and `i`."""
+
+    key: str
+    default: str = ""
+    axis: str = "layers"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A family: see the module's docstring and docs/add-a-family.md."""
+
+    family: str
+    weights: tuple[Weight, ...]
+    axes: Mapping[str, str]
+    keys: tuple[Key, ...] = ()
+    model_types: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ("",)
+    attentions: tuple[Attention, ...] = ()
+    per_layer: tuple[PerLayer, ...] = ()
+    follows: Mapping[str, str] = field(default_factory=dict[str, str])
+    constraints: tuple[str, ...] = ()
+    sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    tie: str = "tie_word_embeddings"
+    derived: tuple[str, ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict[str, str])
+    fixed: frozenset[str] = frozenset({"vocab", "positions"})
+    residual: str = "hidden"
+    refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        slots = self.slots
+        for attention in self.attentions:
+            for slot in (attention.query, attention.key, attention.value):
+                if slot not in slots:
+                    raise LayoutError(f"{self.family}: attention slot {slot!r} is no weight's slot")
+
+    @cached_property
+    def slots(self) -> dict[str, tuple[Weight, str]]:
+        """slot -> (its weight, its part); where two lines share a slot, the first."""
+        found: dict[str, tuple[Weight, str]] = {}
+        for weight in self.weights:
+            for part, slot in weight.slots():
+                found.setdefault(slot, (weight, part))
+        return found
+
+    def defaults(self, config: Config) -> Defaults:
+        """`config` with the class's defaults for what it leaves out."""
+        meant = {key.name: key.meant(config) for key in self.keys}
+        return Defaults(config, {name: value for name, value in meant.items() if value is not None})
+
+    def read(self, config: Config) -> dict[str, int]:
+        """The size of every axis that this config states."""
+        view = self.defaults(config)
+        sizes = {axis: evaluate(formula, view) for axis, formula in self.axes.items()}
+        return {axis: int(size) for axis, size in sizes.items() if size is not None}

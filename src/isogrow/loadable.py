@@ -1,0 +1,93 @@
+"""Would plain `transformers` load this? Its own class is asked, on the meta device, before a byte is written.
+
+The class validates the grown config when it is built, and its state dict says which names and shapes
+`from_pretrained` will look for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from isogrow.anatomy import Header
+from isogrow.errors import SizeError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def check_loadable(config: Mapping[str, Any], grown: Mapping[str, Header], old: Mapping[str, Header]) -> None:
+    """Refuse a grown config that its class refuses, and tensors that it would not load.
+
+    `grown` are the planned tensors, `old` those of the source: a tensor that the source lacked (a
+    pooler, a head that is tied) the grown model may lack too, and one that its class never used may
+    stay. A model type that transformers does not have is not checked. Raises `SizeError`.
+    """
+    built = _built(config)
+    if built is None:
+        return
+    name, prefix, wanted = built
+    found = {_bare(tensor, prefix): header.shape for tensor, header in grown.items()}
+    wanted = {_bare(tensor, prefix): shape for tensor, shape in wanted.items()}
+    known = {_template(_bare(tensor, prefix)) for tensor in old}
+    for fault in _faults(name, found, wanted, known):
+        raise SizeError(f"{fault}; nothing was written")
+
+
+def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterator[str]:
+    templates = {_template(tensor) for tensor in wanted}
+    for tensor, shape in wanted.items():
+        if tensor in found and tuple(found[tensor]) != tuple(shape):
+            yield (
+                f"{tensor} would be {list(found[tensor])}, but {name} of the grown config has it as"
+                f" {list(shape)}"
+            )
+        if tensor not in found and _template(tensor) in known:
+            yield f"{name} of the grown config has {tensor}, and the grown model would lack it"
+    for tensor in found:
+        if tensor not in wanted and _template(tensor) in templates:
+            yield f"the grown model would have {tensor}, and {name} of the grown config has no place for it"
+
+
+def _built(config: Mapping[str, Any]) -> tuple[str, str, Shapes] | None:
+    """The class's name, its prefix of the base model, and its tensors' shapes; None: there is none."""
+    import transformers
+
+    mapping: Any = transformers.CONFIG_MAPPING
+    if config.get("model_type") not in mapping:
+        return None
+    try:
+        made = mapping[config["model_type"]].from_dict(dict(config))
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = _class(config)(made)
+    except Exception as error:  # each class validates in its own way, with its own kind of error
+        inner = error.__cause__ or error
+        reason = " ".join(str(inner).split()).rstrip(".") or type(inner).__name__
+        raise SizeError(
+            f"transformers' {config['model_type']!r} can't hold these sizes: {reason}; nothing was written"
+        ) from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return type(model).__name__, str(model.base_model_prefix), shapes
+
+
+def _class(config: Mapping[str, Any]) -> Any:
+    """The class that `architectures` names, or the one that AutoModel would take."""
+    import transformers
+
+    for name in config.get("architectures") or ():
+        found = getattr(transformers, str(name), None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return found
+    return transformers.AutoModel.from_config
+
+
+def _bare(name: str, prefix: str) -> str:
+    """A tensor's name without the base model's prefix, which a checkpoint may have or lack."""
+    return name.removeprefix(f"{prefix}.") if prefix else name
+
+
+def _template(name: str) -> str:
+    """A name without its numbers: `layers.{}.mlp`."""
+    return re.sub(r"\d+", "{}", name)

@@ -1,0 +1,109 @@
+"""Models in memory: how each is seen through a layout, how it is built anew, what it was grown from."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from isogrow.anatomy import Anatomy, match
+from isogrow.config import Config
+from isogrow.errors import FamilyError
+from isogrow.families import layout_for
+from isogrow.families import register as register_layout
+from isogrow.families.paper import PAPER
+from isogrow.interpreters.module import Build, headers
+from isogrow.layout import Layout
+from isogrow.plan import Plan
+from isogrow.reference import Transformer
+from isogrow.reference import build as build_reference
+from isogrow.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A model class of one's own: its layout, how to build it from a config, how to read its config."""
+
+    layout: Layout
+    build: Build
+    config: Callable[[nn.Module], Config]
+
+
+_REGISTERED: dict[type[nn.Module], Registration] = {}
+_PLANS: weakref.WeakKeyDictionary[nn.Module, tuple[Anatomy, Plan]] = weakref.WeakKeyDictionary()
+
+
+def register(
+    layout: Layout,
+    module: type[nn.Module] | None = None,
+    build: Build | None = None,
+    config: Callable[[nn.Module], Config] | None = None,
+) -> None:
+    """Make a family known; with `module`, also how models of that class are built.
+
+    `build(config, sizes)` makes a model from the grown config (a mapping) and sizes. `config` reads one
+    from a model: by default its `config` attribute, a mapping, a dataclass or an object with `to_dict()`.
+    """
+    register_layout(layout)
+    if module is not None:
+        if build is None:
+            raise FamilyError(
+                f"registering {module.__name__} needs build=, a function (config, sizes) -> model"
+            )
+        _REGISTERED[module] = Registration(layout, build, config or _config_of)
+
+
+def remember(large: nn.Module, anatomy: Anatomy, plan: Plan) -> None:
+    """Keep what a model was grown from for as long as the model lives."""
+    _PLANS[large] = (anatomy, plan)
+
+
+def plan_of(large: nn.Module) -> tuple[Anatomy, Plan] | None:
+    """What a model was grown from and by which plan, if `grow` made it in this process."""
+    return _PLANS.get(large)
+
+
+def anatomy_of(model: nn.Module) -> Anatomy:
+    """A model seen through its family's layout."""
+    registered = _REGISTERED.get(type(model))
+    if registered is not None:
+        return match(registered.layout, registered.config(model), headers(model))
+    config = _config_of(model)
+    if "model_type" not in config:
+        raise FamilyError(
+            f"{type(model).__name__} has no config with a model_type: write a layout and call"
+            " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
+        )
+    return match(layout_for(str(config["model_type"])), config, headers(model))
+
+
+def build_of(model: nn.Module) -> Build | None:
+    """How a registered class is built from a config and sizes; None for a Hugging Face class."""
+    registered = _REGISTERED.get(type(model))
+    if registered is None:
+        return None
+
+    def build(config: Config, sizes: Sizes) -> nn.Module:
+        with torch.random.fork_rng():
+            return registered.build(config, sizes)
+
+    return build
+
+
+def _config_of(model: nn.Module) -> Config:
+    config: Any = getattr(model, "config", None)
+    if isinstance(config, Mapping):
+        return dict(config)
+    if hasattr(config, "to_dict"):
+        return config.to_dict()
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return dataclasses.asdict(config)
+    return {}
+
+
+_REGISTERED[Transformer] = Registration(PAPER, build_reference, _config_of)

@@ -1,0 +1,329 @@
+"""From a request to a plan: which axes grow, in which order, and what the config becomes.
+
+Pure data in, pure data out: a plan is made from config.json and the tensors' headers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+
+from isogrow.anatomy import Anatomy, index_axes
+from isogrow.config import Config, edited, get
+from isogrow.errors import SizeError
+from isogrow.expansions import (
+    AttentionExpansion,
+    Expansion,
+    HeadAddition,
+    HeadsExpansion,
+    HiddenExpansion,
+    LayerAddition,
+    MlpExpansion,
+    Size,
+    places,
+    target,
+)
+from isogrow.formula import evaluate, names
+from isogrow.laws import check
+from isogrow.layout import Index, Layout
+from isogrow.plan import Init, Plan, Step, grown
+from isogrow.rules import rule_for
+from isogrow.rules.layers import add
+from isogrow.rules.subject import Subject, subject
+from isogrow.sizes import Sizes, key
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One axis at one site, and the size that it is to have."""
+
+    axis: str
+    site: Index
+    size: Size
+    at: str | tuple[int, ...] = "end"
+
+
+def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> tuple[Expansion, ...]:
+    """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
+
+    >>> expansions({"layers": "+2", "hidden": 768})
+    (HiddenExpansion(hidden=768), LayerAddition(layers='+2', at='end'))
+    """
+    known = {"hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", "ffn", "layers"}
+    unknown = sorted(sizes.keys() - known)
+    if unknown:
+        raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(known))}")
+    dims = {axis: sizes.get(axis, sizes.get("head_dim")) for axis in ("key_dim", "value_dim")}
+    found: list[Expansion] = []
+    if "hidden" in sizes:
+        found.append(HiddenExpansion(sizes["hidden"]))
+    if dims["key_dim"] is not None:
+        found.append(AttentionExpansion(dims["key_dim"]))
+    if dims["value_dim"] is not None:
+        found.append(HeadsExpansion(dims["value_dim"]))
+    if "heads" in sizes or "kv_heads" in sizes:
+        found.append(HeadAddition(sizes.get("heads"), sizes.get("kv_heads")))
+    if "ffn" in sizes:
+        found.append(MlpExpansion(sizes["ffn"]))
+    if "layers" in sizes:
+        found.append(LayerAddition(sizes["layers"], at))
+    return tuple(found)
+
+
+def plan(
+    anatomy: Anatomy,
+    wanted: Iterable[Expansion],
+    init: Init | None = None,
+    seed: int = 0,
+    allow_dead: bool = False,
+) -> Plan:
+    """The plan that grows this model by these expansions, in their order.
+
+    Both laws are checked on it. Raises `SizeError` for a size that the family or its config can't
+    hold, `LawError` for a dead part (unless allowed).
+    """
+    now = subject(anatomy)
+    steps: list[Step] = []
+    for expansion in wanted:
+        for growth in _growths(now, expansion):
+            step = _step(now, growth, init or Init())
+            if step is not None:
+                steps.append(step)
+                now = _after(now, step)
+    _check_constraints(subject(anatomy), now)
+    config = config_edits(anatomy, steps, now.sizes)
+    made = Plan(anatomy.layout.family, anatomy.sizes, tuple(steps), config, seed)
+    check(anatomy, made, allow_dead)
+    return made
+
+
+def check_fits(anatomy: Anatomy, plan: Plan) -> None:
+    """Refuse a plan that was made for another model: other sizes, other edits of the config, or without
+    slots that this one has."""
+    if (plan.family, plan.source) != (anatomy.layout.family, anatomy.sizes):
+        raise SizeError(
+            f"the plan is for {plan.family!r} with {_said(plan.source)}, and this model is"
+            f" {anatomy.layout.family!r} with {_said(anatomy.sizes)}: make a plan for this model"
+        )
+    for step in plan.steps:
+        for slot, (weight, part) in anatomy.slots.items():
+            if step.axis in (*index_axes(weight), *weight.parsed.axes(part)) and slot not in step.rewrites:
+                raise SizeError(
+                    f"the plan does not say what becomes of {slot} when {step.axis} grows: it was made for"
+                    " another class of this family; make a plan for this model"
+                )
+    _check_edits(anatomy, plan)
+
+
+def _check_edits(anatomy: Anatomy, plan: Plan) -> None:
+    """The plan's config must be what its steps make of this model's."""
+    right = config_edits(anatomy, plan.steps, plan.target)
+    given, made = (anatomy.layout.defaults(edited(anatomy.config, e)) for e in (plan.config, right))
+    for name in {**right, **plan.config}:
+        if given.get(name) != made.get(name):
+            raise SizeError(
+                f"the plan makes {name} of the config {given.get(name)}, but its steps make it"
+                f" {made.get(name)}: make a plan for this model"
+            )
+
+
+def _said(sizes: Sizes) -> str:
+    return ", ".join(f"{axis}={size}" for axis, size in sizes.values.items())
+
+
+def _step(now: Subject, growth: Growth, init: Init) -> Step | None:
+    """The step of one growth; None where the axis has that size already."""
+    old = now.sizes.of(growth.axis, growth.site)
+    new = target(growth.size, old, key(growth.axis, growth.site))
+    if new == old:
+        return None
+    if growth.axis in now.layout.refusals:
+        raise SizeError(
+            f"{growth.axis} can't grow in {now.layout.family!r}: {now.layout.refusals[growth.axis]}"
+        )
+    if growth.axis.rpartition("_")[2] == "layers":
+        return add(now, growth.axis, places(growth.at, old, new - old), init)
+    return rule_for(now, growth.axis)(now, growth.axis, growth.site, new, init)
+
+
+def _after(now: Subject, step: Step) -> Subject:
+    sizes = grown(now.sizes, step)
+    config = edited(now.config, step.config)
+    return dataclasses.replace(now, sizes=sizes, config=config, before=(*now.before, step))
+
+
+def _growths(now: Subject, expansion: Expansion) -> Iterator[Growth]:
+    """The axes and sites that an expansion means in this model."""
+    layer = getattr(expansion, "layer", None)
+    head = getattr(expansion, "head", None)
+    at = expansion.at if isinstance(expansion, LayerAddition) else "end"
+    for axis, size in _axes(now, expansion.sizes()).items():
+        for site in _sites(now, axis, layer, head):
+            yield Growth(axis, site, size, at)
+        for follower in (f for f, leader in now.layout.follows.items() if leader == axis):
+            if any(True for _ in now.uses(follower)):
+                yield Growth(follower, (), target(size, now.sizes.of(axis), axis))
+
+
+def _axes(now: Subject, sizes: Mapping[str, Size]) -> dict[str, Size]:
+    """Requests by axis: query heads become groups where heads are grouped."""
+    if "kv_heads" not in sizes and "heads" not in sizes:
+        return {axis: size for axis, size in sizes.items() if _known(now, axis)}
+    if not now.sizes.has("kv_heads"):
+        if sizes.get("kv_heads") is not None:
+            raise SizeError(
+                f"kv_heads is no axis of {now.layout.family!r}, where every head has keys and values of"
+                " its own: give heads alone"
+            )
+        return {"heads": sizes["heads"]} if _known(now, "heads") else {}
+    kv, group = now.sizes.of("kv_heads"), now.sizes.of("group")
+    new_kv = target(sizes.get("kv_heads", kv), kv, "kv_heads")
+    heads = target(sizes["heads"], kv * group, "heads") if "heads" in sizes else new_kv * group
+    if heads % new_kv or heads // new_kv < group:
+        raise SizeError(
+            f"heads={heads} can't be had with kv_heads={new_kv}: every key/value head has the same"
+            f" number of query heads, at least {group}; give {_whole_groups(now, new_kv, heads)}"
+        )
+    return {"kv_heads": new_kv, "group": heads // new_kv}
+
+
+def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
+    """Numbers of heads near these that can be had."""
+    least = now.sizes.of("group")
+    first = max(least, -(-heads // kv_heads))
+
+    def holds(kv: int, group: int) -> bool:
+        return _holds(now.layout, {**now.sizes.values, "kv_heads": kv, "group": group})
+
+    group = next((g for g in range(first, 4 * first) if holds(kv_heads, g)), first)
+    kv = heads // least
+    with_it = heads % least == 0 and kv >= kv_heads and holds(kv, least)
+    return f"heads={kv_heads * group}" + (f", or kv_heads={kv} with it" if with_it else "")
+
+
+def _known(now: Subject, axis: str) -> bool:
+    if not now.sizes.has(axis):
+        raise SizeError(f"{axis} is no axis of {now.layout.family!r}")
+    return True
+
+
+def _sites(now: Subject, axis: str, layer: int | None, head: int | None) -> Iterator[Index]:
+    """The sites that a request names: all of them, or those in one layer (and head)."""
+    given = {"layers": layer, "heads": head}
+    own = now.sizes.sites.get(axis, ())
+    for name, i in given.items():
+        if i is not None and name not in own:
+            raise SizeError(
+                f"{axis} can't grow in {name[:-1]} {i} alone: a {now.layout.family!r} config holds one"
+                f" {axis} for all {name}; leave out the {name[:-1]}"
+            )
+    found = [s for s in now.sizes.all_sites(axis) if all(given.get(n) in (None, i) for n, i in s)]
+    if not found:
+        where = [f"{name[:-1]} {i}" for name, i in given.items() if i is not None]
+        raise SizeError(f"there is no {' with a '.join(where)}: layers and heads are counted from 0")
+    yield from found
+
+
+def config_edits(anatomy: Anatomy, steps: Iterable[Step], sizes: Sizes) -> dict[str, Any]:
+    """The config keys that change: what the steps' rules edit, and the keys that hold sizes."""
+    layout = anatomy.layout
+    edits: dict[str, Any] = {}
+    for step in steps:
+        edits.update(step.config)
+    held = {key.name: evaluate(key.size, sizes.values) for key in layout.keys if key.size}
+    for name, value in held.items():
+        if get(anatomy.config, name) is not None and get(anatomy.config, name) != value:
+            edits[name] = value
+    for name, value in held.items():
+        view = layout.defaults(edited(anatomy.config, edits))
+        if name not in view or view[name] != value:
+            edits[name] = value
+    _check_read_back(layout, edited(anatomy.config, edits), sizes)
+    return edits
+
+
+def _check_read_back(layout: Layout, config: Config, sizes: Sizes) -> None:
+    """The edited config must say the sizes that the weights will have."""
+    said = layout.read(config)
+    wrong = sorted(axis for axis, size in said.items() if sizes.values.get(axis, size) != size)
+    if wrong:
+        raise SizeError(
+            f"a {layout.family!r} config can't say {wrong[0]}={sizes.values[wrong[0]]} beside the other"
+            f" sizes: it would be read as {said[wrong[0]]}; grow what {wrong[0]} is computed from with it"
+        )
+
+
+def _check_constraints(start: Subject, now: Subject) -> None:
+    """Ask of the final sizes alone whether the config can hold them."""
+    layout, values = now.layout, now.sizes.values
+    for constraint in layout.constraints:
+        if evaluate(constraint, values):
+            continue
+        sizes = ", ".join(f"{axis}={values[axis]}" for axis in sorted(names(constraint)))
+        raise SizeError(
+            f"{layout.family!r} can't hold these sizes: its config needs {constraint}, and they would be"
+            f" {sizes}; {_mend(start, values, names(constraint))}"
+        )
+
+
+# Axes that a request grows under another name.
+REQUESTS = {"kv_heads": "heads", "group": "heads", "key_dim": "head_dim", "value_dim": "head_dim"}
+LOOKED = 256  # sizes looked at, the nearest first, for a mend
+
+Option = tuple[int, Mapping[str, int]]
+
+
+def _mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
+    """The nearest sizes that would do: of one axis, or else of two together."""
+    words = list(dict.fromkeys(REQUESTS.get(axis, axis) for axis in sorted(axes)))
+    words.sort(key=lambda word: word != start.layout.residual)
+    near = {word: list(islice(_near(start, word, values), LOOKED)) for word in words}
+
+    def fits(*options: Option) -> bool:
+        merged = dict(values)
+        for _, sizes in options:
+            merged |= sizes
+        return _holds(start.layout, merged) and all(_ruled(start, sizes) for _, sizes in options)
+
+    ones = (next((f"{w}={a[0]}" for a in near[w] if fits(a)), "") for w in words)
+    found = [one for one in ones if one] or [
+        pair
+        for other in words[1:]
+        for pair in islice(
+            (
+                f"{words[0]}={a[0]} with {other}={b[0]}"
+                for a, b in product(near[words[0]], near[other])
+                if fits(a, b)
+            ),
+            1,
+        )
+    ]
+    return f"{' or '.join(found)} would do" if found else "grow all of them together"
+
+
+def _near(start: Subject, word: str, values: Mapping[str, int]) -> Iterator[Option]:
+    """Larger sizes in a request's words and as sizes of axes, the nearest to what was asked for first."""
+    axes = [axis for axis, name in REQUESTS.items() if name == word and start.sizes.has(axis)] or [word]
+    grouped = "group" in axes
+    axes, unit = (["group"], values["kv_heads"]) if grouped else (axes, 1)
+    low, asked = (max(sizes[axis] for axis in axes) for sizes in (start.sizes.values, values))
+    least = low if grouped and unit > start.sizes.of("kv_heads") else low + 1
+    for size in sorted(range(least, 4 * asked + 1), key=lambda n: abs(n - asked)):
+        yield size * unit, dict.fromkeys(axes, size)
+
+
+def _holds(layout: Layout, values: Mapping[str, int]) -> bool:
+    return all(evaluate(constraint, values) for constraint in layout.constraints)
+
+
+def _ruled(start: Subject, sizes: Mapping[str, int]) -> bool:
+    """Whether the rules grow these axes to these sizes."""
+    try:
+        for axis, size in sizes.items():
+            rule_for(start, axis)(start, axis, (), size, Init())
+    except SizeError:
+        return False
+    return True

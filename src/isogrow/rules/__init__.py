@@ -1,0 +1,32 @@
+"""The rules: how each kind of axis grows without changing the function.
+
+    inner.py      3.1 MLP expansion, 3.2 head addition, 3.3 heads expansion
+    attention.py  3.4 attention expansion
+    hidden.py     3.5 hidden dimension expansion
+    layers.py     3.6 layer addition
+
+A rule is a function of a `Subject`, the axis and its new size; it returns one `Step`. Which rule an
+axis takes follows from how the layout uses the axis, never from the family's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from isogrow.layout import Index
+from isogrow.plan import Init, Step
+from isogrow.rules import attention, hidden, inner, layers
+from isogrow.rules.subject import Subject
+
+Rule = Callable[[Subject, str, Index, int, Init], Step]
+
+
+def rule_for(subject: Subject, axis: str) -> Rule:
+    """The rule that grows `axis` (layers take `at` as well, so the planner calls theirs itself)."""
+    if axis == subject.layout.residual:
+        return hidden.grow
+    if any(axis == attention.axis for attention in subject.layout.attentions):
+        return attention.grow
+    if subject.is_index(axis):
+        return layers.repeat
+    return inner.grow

@@ -1,0 +1,159 @@
+"""Hidden dimension expansion (arXiv 2308.06103, section 3.5), under every kind of norm.
+
+Zero (RMSNorm reads the residual, Theorem 3.5): new channels of everything that writes the residual are
+zero, what reads them is free. mean x² shrinks by h/ĥ, so with s = √(h/ĥ)
+
+    ĝ = s g,  ε̂ = s² ε:   s g x / √(s² mean x² + s² ε) = g x / √(mean x² + ε)
+
+A norm that shares the config's ε but does not grow gets inputs s x instead, with the same law.
+
+Mean (LayerNorm reads the residual): zeros would move the mean. Each writer's new channels are the mean
+of its old ones, so the residual's mean stays and Σ(x - μ)² gains nothing: the same s and ε̂. The
+normalised new channels are 0; with a new shift of 0 the consumers and gains are free.
+
+Where ε is a constant in the model's code, what writes the residual is scaled by 1/s instead, so that mean
+square and variance stay what they were, and ε with them; gains undo the scale:
+
+    s g (x/s) / √(mean x² + ε) = g x / √(mean x² + ε)
+
+A tied head then reads an embedding that is 1/s too large, so the final gain and shift take s once more.
+
+Copy (LayerNorm writes the residual: post-norm, or on a branch's output): its output's mean depends on the
+data, so writers, gains and shifts are copied whole (ĥ = m·h keeps mean and variance), and the consumers' new
+columns are the switch: zero for one copy, ±r in pairs where there are more, since equal copies would stay
+equal.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from isogrow.anatomy import index_axes
+from isogrow.errors import SizeError
+from isogrow.layout import Index
+from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
+from isogrow.rules.inner import multiples
+from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
+from isogrow.rules.subject import Subject, Use
+
+
+def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
+    """The step that grows the residual stream to `new`."""
+    norms = subject.norms(axis)
+    old = subject.sizes.of(axis)
+    if any(norm.kind == "layer" and norm.where in ("post", "branch") for norm in norms):
+        return _copied(subject, axis, old, new, init)
+    layer = any(norm.kind == "layer" for norm in norms)
+    if layer and any(norm.kind == "rms" for norm in norms):
+        raise SizeError(f"{axis} can't grow: LayerNorm and RMSNorm share the residual, and no one fill fits")
+    if any(not isinstance(norm.eps, str) for norm in norms):
+        return _amplified(subject, axis, old, new, init, layer)
+    return _normalised(subject, axis, old, new, init, Mean() if layer else Constant(0.0))
+
+
+def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:
+    """A constant ε: the writers make up for the changed mean square."""
+    places, r = append(old, new), sqrt(new / old)
+    fill: Entry = Mean(a=r) if layer else Constant(0.0)
+    rewrites: dict[str, Rewrite] = {}
+    for use in subject.uses(axis):
+        if use.role == "producer":
+            rewrites[use.slot] = only({OLD: Old(r), NEW: fill, MORE: fill}, places)
+        else:
+            gain, shift = _undone(subject, use, 1 / r)
+            drawn = subject.drawn(init, use.slot, axis)
+            rewrites[use.slot] = only(_entries(use, gain, drawn, fill, shift), places)
+    return Step("HiddenExpansion", axis, old, new, places, rewrites)
+
+
+def _undone(subject: Subject, use: Use, s: float) -> tuple[float, float]:
+    """What the gain and shift of a norm take where its input is scaled by 1/s and ε is not."""
+    if use.norm is not None and use.norm.where == "branch":
+        return 1.0, 1 / s  # it writes the residual, which is scaled itself
+    if subject.tied_head and index_axes(use.weight) == ():
+        return s * s, s
+    return s, 1.0
+
+
+def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fill: Entry) -> Step:
+    """Writers filled with zero or with their mean; gains and ε make up for the changed mean square."""
+    places = append(old, new)
+    s = sqrt(old / new)
+    rewrites: dict[str, Rewrite] = {}
+    for use in subject.uses(axis):
+        drawn = subject.drawn(init, use.slot, axis)
+        rewrites[use.slot] = only(_entries(use, s, drawn, fill), places)
+    config = _epsilons(subject, axis, old / new)
+    for slot in _sharing(subject, axis, set(config)):
+        base = rewrites.get(slot, {})
+        rewrites[slot] = {label: _scaled(entry, s) for label, entry in {"old": Old(), **base}.items()}
+    return Step("HiddenExpansion", axis, old, new, places, rewrites, config=config)
+
+
+def _entries(use: Use, s: float, init: Init, fill: Entry, shift: float = 1.0) -> Rewrite:
+    if use.role == "producer":
+        return {NEW: fill, MORE: fill}
+    if use.role == "shift":
+        return constant(0.0, Old(shift))
+    if use.role == "gain":
+        assert use.norm is not None
+        # (offset + g) s - offset: the law is about the factor that the code multiplies by.
+        return free(init, Old(s, use.norm.offset * (s - 1.0)), center=True)
+    return free(init)
+
+
+def _epsilons(subject: Subject, axis: str, ratio: float) -> dict[str, Any]:
+    """The config's ε of every norm over `axis`, times `ratio`."""
+    edits: dict[str, Any] = {}
+    view = subject.layout.defaults(subject.config)
+    for norm in subject.norms(axis):
+        assert isinstance(norm.eps, str)
+        edits[norm.eps] = float(view[norm.eps]) * ratio
+    return edits
+
+
+def _sharing(subject: Subject, axis: str, keys: set[str]) -> tuple[str, ...]:
+    """Slots that feed a norm over another axis which shares one of these ε."""
+    inner = [n for n in subject.all_norms() if n.eps in keys and n not in subject.norms(axis)]
+    for norm in inner:
+        if not norm.of:
+            raise SizeError(
+                f"{axis} can't grow: a norm of another axis shares its ε, and its input is no weight"
+            )
+    return tuple(slot for norm in inner for slot in subject.stem(norm.of))
+
+
+def _scaled(entry: Entry, s: float) -> Entry:
+    """The same entry, times s (free ones are drawn like the scaled old ones, so they need nothing)."""
+    return Old(entry.a * s, entry.b * s) if isinstance(entry, Old) else entry
+
+
+def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:
+    if subject.tied_head:
+        raise SizeError(
+            f"{axis} can't grow: a LayerNorm writes the residual, so only copies keep its mean, and the tied"
+            " head would read them all; untie the head, or leave the width and grow ffn instead"
+        )
+    if new % old:
+        raise multiples(axis, old, new, "a LayerNorm writes the residual, so only whole copies keep its mean")
+    places = copies(old, new)
+    labels = [place.label for place in places[1:]]
+    rewrites: dict[str, Rewrite] = {}
+    for use in subject.uses(axis):
+        consumer = use.role == "consumer"
+        rewrites[use.slot] = cancelling(labels, init) if consumer else {label: Old() for label in labels}
+    return Step("HiddenExpansion", axis, old, new, places, rewrites)
+
+
+def cancelling(labels: list[str], init: Init) -> Rewrite:
+    """What consumers do with copies of one channel: nothing in sum, and no two the same.
+
+    One copy: 0. More: r, -r in pairs, and 0 for an odd one.
+    """
+    drawn = Init("normal", init.std) if init.kind == "copy" else init
+    entries: dict[str, Entry] = {labels[0]: Constant(0.0)} if len(labels) % 2 else {}
+    paired = labels[len(labels) % 2 :]
+    for i, label in enumerate(paired):
+        entries[label] = Free(drawn, sign=-1.0 if i % 2 else 1.0, stream=f"pair{i // 2}")
+    return entries

@@ -1,0 +1,72 @@
+"""MLP expansion, head addition, heads expansion (arXiv 2308.06103, sections 3.1-3.3).
+
+An inner axis lies between those that produce it and those that consume it (ffn between gate/up and
+down; heads and value_dim between q, k, v and the output projection). With new producers P' free and the
+new consumers zero,
+
+    [f(x P) | f(x P')] [C; 0] = f(x P) C         (Theorems 3.1, 3.2, 3.3)
+
+whatever P' is. The zeroed consumers get gradient at the first step, the producers by the second.
+
+An inner axis that is normalised before it is consumed (BERT's MLM transform) takes copies, which leave
+mean and variance as they are, and its new gains and shifts are the switch; it needs a whole multiple.
+An axis that nothing consumes is an output: its new channels are copies where that is possible.
+"""
+
+from __future__ import annotations
+
+from isogrow.errors import SizeError
+from isogrow.expansions import expansion_name
+from isogrow.layout import Index
+from isogrow.plan import Constant, Init, Old, Rewrite, Step
+from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
+from isogrow.rules.subject import Subject, Use
+
+
+def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
+    """The step that grows an inner axis at `site` to `new`."""
+    old = subject.sizes.of(axis, site)
+    uses = list(subject.uses(axis))
+    if any(use.norm is not None for use in uses):
+        return _normed(subject, axis, site, old, new, init, uses)
+    output = not any(use.role == "consumer" for use in uses)
+    places = append(old, new)
+    rewrites = {
+        use.slot: only(_entries(use, output, subject.drawn(init, use.slot, axis)), places) for use in uses
+    }
+    return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
+
+
+def _entries(use: Use, output: bool, init: Init) -> Rewrite:
+    if use.role == "consumer":
+        return constant(0.0)
+    return free(Init("copy", init.std) if output else init, center=use.role == "gain")
+
+
+def _normed(
+    subject: Subject, axis: str, site: Index, old: int, new: int, init: Init, uses: list[Use]
+) -> Step:
+    if new % old:
+        raise multiples(axis, old, new, "a norm runs over it, so only whole copies keep its mean")
+    places = copies(old, new)
+    labels = [place.label for place in places[1:]]
+    rewrites = {use.slot: _normed_entries(use, labels, subject.drawn(init, use.slot, axis)) for use in uses}
+    return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
+
+
+def _normed_entries(use: Use, labels: list[str], init: Init) -> Rewrite:
+    if use.role == "producer":
+        return {label: Old() for label in labels}
+    if use.role == "consumer":
+        return {label: free(init)[MORE if i else NEW] for i, label in enumerate(labels)}
+    switch = -use.norm.offset if use.role == "gain" and use.norm is not None else 0.0
+    return {label: Constant(switch) for label in labels}
+
+
+def multiples(axis: str, old: int, new: int, why: str) -> SizeError:
+    """The refusal of a size that is no multiple, naming the nearest sizes that are."""
+    below, above = new // old * old, (new // old + 1) * old
+    near = f"{above}" if below <= old else f"{below} or {above}"
+    return SizeError(
+        f"{axis} can't grow from {old} to {new} exactly: {why}. It grows to multiples of {old}: give {near}"
+    )

@@ -1,0 +1,150 @@
+"""Layer addition (arXiv 2308.06103, section 3.6), and any other axis that numbers blocks.
+
+    x' = x + MHA(Norm(x)) with W^O = 0,   out = x' + MLP(Norm(x')) with W^l2 = 0, b^l2 = 0:   out = x
+
+All that writes the residual in a new block is zero, the rest is free. Where a norm stands on a branch's
+output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zero weights would explode),
+and the weights are free. A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
+
+A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from isogrow.anatomy import index_axes
+from isogrow.config import get
+from isogrow.errors import SizeError
+from isogrow.expansions import expansion_name
+from isogrow.formula import evaluate, names
+from isogrow.layout import Attention, Index, PerLayer
+from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
+from isogrow.rules.attention import scale
+from isogrow.rules.places import NEW, append, constant, free, only
+from isogrow.rules.subject import Subject
+
+
+def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Step:
+    """The step that puts one new layer before each old layer of these numbers (the old count: the end)."""
+    if any(norm.where == "post" for norm in subject.norms(subject.layout.residual)):
+        raise SizeError(
+            f"{axis} can't grow: a layer of {subject.layout.family!r} ends in a norm (post-norm), so no"
+            " new layer computes the identity exactly; grow ffn, heads or hidden instead"
+        )
+    old = subject.sizes.of(axis)
+    places = _inserted(old, before)
+    step = _step(subject, axis, (), old, old + len(before), places, init)
+    return _rescaled(subject, dataclasses.replace(step, config=_lists(subject, axis, places)))
+
+
+def repeat(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
+    """The step that appends blocks (heads with sizes of their own, say) at a site."""
+    old = subject.sizes.of(axis, site)
+    return _step(subject, axis, site, old, new, append(old, new), init)
+
+
+def _step(
+    subject: Subject,
+    axis: str,
+    site: Index,
+    old: int,
+    new: int,
+    places: tuple[Place, ...],
+    init: Init,
+) -> Step:
+    rewrites: dict[str, Rewrite] = {}
+    for slot, (weight, _) in subject.slots.items():
+        if axis in index_axes(weight):
+            rewrites[slot] = only(_entries(subject, slot, subject.drawn(init, slot, axis)), places)
+    return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
+
+
+def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
+    """What a slot is in a new block."""
+    weight, part = subject.slots[slot]
+    writes = subject.layout.residual in weight.parsed.produced(part)
+    gated = any(norm.where == "branch" for norm in subject.norms(subject.layout.residual))
+    if weight.norm is not None:
+        gain = weight.parsed.gate
+        if weight.norm.where == "branch":
+            return constant(-weight.norm.offset if gain else 0.0)
+        return free(init, center=gain)
+    return constant(0.0) if writes and not gated else free(init)
+
+
+def _inserted(old: int, before: tuple[int, ...]) -> tuple[Place, ...]:
+    """Runs of old layers, and between them new ones that extend the layer before them."""
+    order = [(nth, 1, i) for i, nth in enumerate(before)] + [(nth, 2, nth) for nth in range(old)]
+    found: list[Place] = []
+    for position, (nth, kind, _) in enumerate(sorted(order)):
+        source, label = (nth, OLD) if kind == 2 else (max(nth - 1, 0), NEW)
+        last = found[-1] if found else None
+        if last is not None and label == last.label == OLD and source == last.source + last.count:
+            found[-1] = dataclasses.replace(last, count=last.count + 1)
+        else:
+            found.append(Place(position, 1, source, label))
+    return tuple(found)
+
+
+def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, Any]:
+    """Config lists with one entry a layer, lengthened; a computed pattern is written out if it moved."""
+    edits: dict[str, Any] = {}
+    sources = [place.source + i for place in places for i in range(place.count)]
+    for listed in subject.layout.per_layer:
+        now = get(subject.config, listed.key)
+        if listed.axis != axis or (now is None and not listed.default):
+            continue
+        before = _computed(subject, listed, subject.sizes.of(axis)) if now is None else list(now)
+        if len(before) != subject.sizes.of(axis):
+            raise SizeError(
+                f"config key {listed.key!r} lists {len(before)} layers, but the model has"
+                f" {subject.sizes.of(axis)}: mend config.json"
+            )
+        after = [before[source] for source in sources]
+        if now is not None or after != _computed(subject, listed, len(after)):
+            edits[listed.key] = after
+    return edits
+
+
+def _computed(subject: Subject, listed: PerLayer, count: int) -> list[Any]:
+    """What the model's code computes for a list that the config leaves out."""
+    view = subject.layout.defaults(subject.config)
+    return [evaluate(listed.default, view.over({"i": i})) for i in range(count)]
+
+
+def _rescaled(subject: Subject, step: Step) -> Step:
+    """Where the attention scale depends on the layer's number, moved layers' keys make up for it."""
+    moved = {p: step.source(p)[0] for p in range(step.new) if step.source(p)[1] == OLD}
+    rewrites = dict(step.rewrites)
+    places = step.places
+    for attention in subject.layout.attentions:
+        if "layer" not in names(attention.scale):
+            continue
+        factors = {p: _ratio(subject, attention, source, p) for p, source in moved.items()}
+        places = _one_by_one(step.places)
+        for slot in subject.stem(attention.key):
+            labels = {f"{OLD}{p}": Old(factor) for p, factor in factors.items()}
+            rewrites[slot] = {**rewrites[slot], **labels}
+    return dataclasses.replace(step, places=places, rewrites=rewrites)
+
+
+def _ratio(subject: Subject, attention: Attention, source: int, position: int) -> float:
+    sizes = subject.sizes.values
+    before = scale(subject, attention, {**sizes, "layer": source})
+    return before / scale(subject, attention, {**sizes, "layer": position})
+
+
+def _one_by_one(places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The same places, each old layer under a label of its own."""
+    return tuple(
+        Place(
+            place.start + i,
+            1,
+            place.source + i,
+            f"{OLD}{place.start + i}" if place.label == OLD else place.label,
+        )
+        for place in places
+        for i in range(place.count)
+    )

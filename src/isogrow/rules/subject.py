@@ -1,0 +1,95 @@
+"""What a rule asks of the model that it grows: who has an axis, in which role, under which norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from isogrow.anatomy import Anatomy, index_axes
+from isogrow.config import Config
+from isogrow.layout import Attention, Layout, Norm, Weight
+from isogrow.plan import Init, Old, Step
+from isogrow.sizes import Sizes
+
+Role = Literal["producer", "consumer", "gain", "shift"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """How one slot uses an axis. A norm's gain and shift (bias) are roles of their own."""
+
+    slot: str
+    role: Role
+    weight: Weight
+    norm: Norm | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model at some step of a plan: its layout, config, sizes and slots; whether its head is tied; the
+    steps before."""
+
+    layout: Layout
+    config: Config
+    sizes: Sizes
+    slots: dict[str, tuple[Weight, str]]
+    tied: bool
+    before: tuple[Step, ...] = ()
+
+    def uses(self, axis: str) -> Iterator[Use]:
+        """Every slot that has `axis` as a dense axis."""
+        for slot, (weight, part) in self.slots.items():
+            pattern = weight.parsed
+            if axis in pattern.consumed(part):
+                yield Use(slot, "consumer", weight, weight.norm)
+            elif axis in pattern.produced(part):
+                role: Role = "producer" if weight.norm is None else "shift"
+                yield Use(slot, "gain" if pattern.gate else role, weight, weight.norm)
+
+    @property
+    def tied_head(self) -> bool:
+        """Whether a head reads the residual through the embedding's own entries."""
+        heads = [w for w in self.layout.weights if w.tied and self.layout.residual in w.parsed.consumed()]
+        return self.tied and bool(heads)
+
+    def norms(self, axis: str) -> tuple[Norm, ...]:
+        """The norms over `axis`."""
+        return tuple({use.norm: None for use in self.uses(axis) if use.norm is not None})
+
+    def all_norms(self) -> tuple[Norm, ...]:
+        return tuple({w.norm: None for w, _ in self.slots.values() if w.norm is not None})
+
+    def drawn(self, init: Init, slot: str, axis: str) -> Init:
+        """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins.
+
+        A copied unit differs from its original by what reads it: that is zero for the copy. So nothing
+        is copied twice: neither on one axis, nor on two inner axes, nor into a new layer.
+        """
+        weight, part = self.slots[slot]
+        contracted = {attention.axis for attention in self.layout.attentions}
+        inner = {*weight.parsed.produced(part), *index_axes(weight)} - contracted - {self.layout.residual}
+        twice = (inner if axis in inner else set[str]()) | {axis}
+        copied = any(
+            not place.old and isinstance(step.entry(slot, place.label), Old)
+            for step in self.before
+            if step.axis in twice and not (step.axis == axis and self.is_index(axis))
+            for place in step.places
+        )
+        return Init("normal", init.std) if init.kind == "copy" and copied else init
+
+    def is_index(self, axis: str) -> bool:
+        """Whether `axis` numbers blocks (layers, experts) instead of channels."""
+        return any(axis in index_axes(weight) for weight, _ in self.slots.values())
+
+    def stem(self, stem: str) -> tuple[str, ...]:
+        """The slots of one projection: itself, and its bias."""
+        return tuple(s for s in self.slots if s in (stem, f"{stem}.bias"))
+
+    def attentions(self, axis: str) -> tuple[Attention, ...]:
+        return tuple(a for a in self.layout.attentions if a.axis == axis and a.key in self.slots)
+
+
+def subject(anatomy: Anatomy) -> Subject:
+    """The model before the first step."""
+    return Subject(anatomy.layout, anatomy.config, anatomy.sizes, anatomy.slots, anatomy.tied)

@@ -1,0 +1,216 @@
+"""A folder that appears complete, by one rename, or not at all.
+
+Everything is written into `.NAME.isogrow-partial` beside the folder that is to be, and flushed to disk;
+then that is renamed. Whatever happens before, there is no folder NAME (or the old one, untouched).
+
+A run that is killed leaves its partial folder. The next run clears it away and starts anew, or with
+`resume` goes on where it stopped, if it is asked for the same bytes (`digest`). A partial folder that
+another process is writing to is left alone, and so is one that isogrow did not make.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isogrow.errors import OutputError
+
+JOURNAL = ".isogrow-journal"
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file system, or a limit of this process, allows no file that large",
+}
+NOREPLACE, EXCHANGE = 1, 2  # renameat2's flags
+AT_FDCWD = -100
+
+
+def check_place(out: Path, source: Path, overwrite: bool) -> None:
+    """Refuse an output that exists, holds the source or lies in it. Raises `OutputError`."""
+    here, there = out.resolve(), source.resolve()
+    if here == there:
+        raise OutputError(f"{out} is the model itself, which is never written to: name another folder")
+    if here.is_relative_to(there):
+        raise OutputError(f"{out} lies inside the model {source}: name a folder outside it")
+    if there.is_relative_to(here):
+        raise OutputError(f"{out} holds the model {source}: name another folder")
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise OutputError(f"{out} exists: name another folder, or give --overwrite to replace it")
+    if out.is_symlink() or not out.is_dir():
+        raise OutputError(f"{out} is no folder, so it is not overwritten: remove it, or name another")
+    if any(out.iterdir()) and not (out / "config.json").is_file():
+        raise OutputError(
+            f"{out} holds other things than a model (no config.json), so it is not overwritten: name"
+            " another folder"
+        )
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Refuse an output that its disk has no room for. Raises `OutputError`."""
+    place = next(parent for parent in out.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise OutputError(
+            f"{out} needs {needed / 1e9:.2f} GB, and its disk has {free / 1e9:.2f} GB free: free some, or"
+            " name a folder on another disk"
+        )
+
+
+def partial_of(out: Path) -> Path:
+    """Where the output is written until it is complete."""
+    return out.with_name(f".{out.name}.isogrow-partial")
+
+
+@contextmanager
+def staged(out: Path, digest: str, overwrite: bool = False, resume: bool = False) -> Generator[Path]:
+    """A folder to write into; it becomes `out` when the block ends without an error.
+
+    An error clears it away (but not with `resume`, and not an interruption by the user, which can be
+    resumed). Raises `OutputError` where it can't be written.
+    """
+    out = out.absolute()
+    partial = partial_of(out)
+    with _refusing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(out, partial, digest, resume):
+        try:
+            with _refusing(out):
+                yield partial
+                _publish(partial, out, overwrite)
+        except Exception:
+            if not resume:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file, and flush it to disk."""
+    path.write_bytes(data)
+    flush(path)
+
+
+def flush(path: Path) -> None:
+    """Flush a file's bytes, or the names in a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _refusing(out: Path) -> Generator[None]:
+    """What the file system says no to, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        why = FULL.get(error.errno or 0, f"the system says {error.strerror or error}")
+        raise OutputError(
+            f"{out} can't be written: {why}; make room or name another folder, and run again"
+        ) from error
+
+
+@contextmanager
+def _locked(out: Path, partial: Path, digest: str, resume: bool) -> Generator[None]:
+    """The partial folder, ours alone: new, or the one that a killed run of the same growth left."""
+    with _refusing(out):
+        if os.path.lexists(partial):
+            _check_ours(partial)
+        partial.mkdir(exist_ok=True)
+        journal = os.open(partial / JOURNAL, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                f"{out} is being written by another process: wait for it, or name another folder"
+            ) from error
+        with _refusing(out):
+            _begin(out, partial, journal, digest, resume)
+        yield
+    finally:
+        os.close(journal)
+
+
+def _check_ours(partial: Path) -> None:
+    ours = any((partial / name).is_file() for name in (JOURNAL, "isogrow.json"))
+    if partial.is_symlink() or not partial.is_dir() or (any(partial.iterdir()) and not ours):
+        raise OutputError(f"{partial} is in the way, and isogrow did not make it: remove it")
+
+
+def _begin(out: Path, partial: Path, journal: int, digest: str, resume: bool) -> None:
+    """Go on with what a killed run left, or clear it away."""
+    before = os.read(journal, 1 << 16)
+    kept = [path for path in partial.iterdir() if path.name != JOURNAL]
+    if resume and kept and _digest(before) != digest:
+        raise OutputError(
+            f"{partial} was left by another growth (other sizes, options, source or version), so it can't"
+            " be resumed: run again without --resume to start over"
+        )
+    if not resume:
+        for path in kept:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    os.ftruncate(journal, 0)
+    os.pwrite(journal, json.dumps({"digest": digest}).encode(), 0)
+    os.fsync(journal)
+
+
+def _digest(journal: bytes) -> str | None:
+    try:
+        return json.loads(journal)["digest"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _publish(partial: Path, out: Path, overwrite: bool) -> None:
+    """The rename that makes the output appear."""
+    for folder, _, _ in os.walk(partial):
+        flush(Path(folder))
+    (partial / JOURNAL).unlink()
+    if os.path.lexists(out):
+        if not overwrite:
+            raise OutputError(f"{out} appeared while it was being written: name another folder")
+        _replace(partial, out)
+    elif not _renameat2(partial, out, NOREPLACE):
+        os.rename(partial, out)
+    flush(out.parent)
+
+
+def _replace(partial: Path, out: Path) -> None:
+    """Put the new folder in the old one's place, then delete the old one."""
+    if _renameat2(partial, out, EXCHANGE):
+        flush(out.parent)
+        shutil.rmtree(partial, ignore_errors=True)
+        return
+    aside = out.with_name(f".{out.name}.isogrow-old")
+    os.rename(out, aside)
+    try:
+        os.rename(partial, out)
+    except OSError:
+        os.rename(aside, out)
+        raise
+    flush(out.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _renameat2(old: Path, new: Path, flag: int) -> bool:
+    """Linux's rename with flags; False where the system or the file system has none."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if call(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flag) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(new))

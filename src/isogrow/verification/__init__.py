@@ -1,0 +1,122 @@
+"""Proving that a grown model computes what the old one did, and that what is new can learn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from isogrow.plan import Plan
+from isogrow.quiet import quiet
+from isogrow.verification import checks
+from isogrow.verification.float64 import rebuilt
+from isogrow.verification.pair import Pair, pair
+from isogrow.verification.report import Check, Report
+from isogrow.verification.stored import proof, weights_
+
+COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
+
+
+def verify(
+    small: str | Path | nn.Module,
+    large: str | Path | nn.Module,
+    *,
+    plan: Plan | None = None,
+    liveness: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Compare a grown model with the one that it was grown from; both as folders or as models.
+
+    The plan is the one that came with the grown model, or `plan`. Checked are: every output in float64
+    (relative error < 1e-12) at every valid token id and learned position, with the KV cache, with
+    padding on either side, and greedy generation; the model's own dtype against its noise floor;
+    saving and loading; and, by a few training steps on a copy, that every new channel gets gradient by
+    the step that Law 2 predicts and that no two new channels stay copies of each other.
+
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> import isogrow
+    >>> small = GPT2LMHeadModel(GPT2Config(n_embd=12, n_head=2, n_layer=1, vocab_size=31, n_positions=24))
+    >>> verify(small, isogrow.grow(small, ffn="x2")).passed
+    True
+    """
+    say = progress or _silent
+    say("loading both models")
+    both = pair(small, large, plan)
+    lack = shortage(both)
+    if lack:
+        return Report((Check("float64", None, detail=lack),))
+    found: list[Check] = []
+    figures: dict[str, Any] = {}
+    with quiet():  # token ids that a model pads with are run unmasked on purpose
+        found.extend(_checks(both, liveness, say, figures))
+    return Report(tuple(found), figures)
+
+
+def _checks(
+    both: Pair, liveness: bool, say: Callable[[str], None], figures: dict[str, Any]
+) -> Iterator[Check]:
+    """Every check in turn; after a failed comparison the rest would only say the same."""
+    say("weights: growing once more in float64")
+    small = rebuilt(both.small)
+    large = proof(both, small)
+    check = weights_(both, large)
+    if not check.passed:
+        where = checks.stored_difference(both, large)
+        yield replace(check, detail=f"{check.detail}; {where}")
+        return
+    yield check
+    say("float64: all token ids")
+    check, worst = checks.exact(both, small, large)
+    figures["float64"] = {"absolute": worst.absolute, "relative": worst.relative, "kl_max": worst.kl_max}
+    yield check
+    if not check.passed:
+        return
+    say("own dtype")
+    check, figures["own_dtype"] = checks.own_dtype(both, small)
+    yield check
+    say("float64: KV cache, padding, generation")
+    yield checks.decode(both, small, large)
+    yield from checks.padding(both, small, large)
+    yield checks.generate(both, small, large)
+    del small, large
+    say("saving and loading")
+    yield checks.reload(both)
+    if liveness:
+        say("liveness: training a copy for a few steps")
+        live, apart, units = checks.liveness(both)
+        figures["new_channels"] = {"new": units.new, "live": units.live, "inactive": units.inactive}
+        yield live
+        yield apart
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody listens to."""
+
+
+def shortage(both: Pair) -> str:
+    """Why the models can't be compared in this machine's memory; "" if they can."""
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (both.small, both.large)]
+    needed = 8 * (sizes[0] + COPIES * sizes[1])
+    free = _available()
+    if needed <= free:
+        return ""
+    return (
+        f"needs about {needed / 1e9:.0f} GB of memory in float64, and {free / 1e9:.0f} GB are free:"
+        " nothing was compared; verify on a larger machine"
+    )
+
+
+def _available() -> int:
+    """Bytes of memory that can be had without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+__all__ = ["Check", "Report", "verify"]

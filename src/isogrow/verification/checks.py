@@ -1,0 +1,218 @@
+"""The checks themselves: each takes the pair (in float64 where it says so) and returns a `Check`."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from isogrow.arithmetic import rounded
+from isogrow.laws import horizon
+from isogrow.quiet import quiet
+from isogrow.verification.differences import (
+    Difference,
+    combined,
+    differences,
+    first_difference,
+    noise_floor,
+)
+from isogrow.verification.float64 import float64, rebuilt
+from isogrow.verification.inputs import LEARN, covering, positions, pretrained, probe
+from isogrow.verification.liveness import training
+from isogrow.verification.pair import Pair
+from isogrow.verification.report import Check
+from isogrow.verification.runs import (
+    Batch,
+    Outputs,
+    decoded,
+    decodes,
+    first_tensor,
+    full,
+    generated,
+    padded,
+)
+from isogrow.verification.stored import same
+from isogrow.verification.units import Units, counted, twins
+
+EXACT = 1e-12  # float64 relative error: the proof of a rule
+OWN = 4.0  # own-dtype error, in units of the small model's own: rounded weights add to rounded values
+NEW_TOKENS = 16
+APART = 2  # training steps after everything lives by which new units must differ
+
+
+def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Difference]:
+    """float64: every output at every valid token id and every learned position."""
+    found: list[Difference] = []
+    for batch in covering(pair):
+        with float64():
+            old, new = full(small, batch), full(large, batch)
+        found.append(combined(differences(old, matched(pair, old, new)).values()))
+        if not found[-1].relative <= EXACT:
+            where = first_layer(pair, small, large, batch, EXACT)
+            return Check("float64", False, found[-1].relative, EXACT, where), found[-1]
+    worst = max(found, key=lambda each: each.relative)
+    ids, tokens = pair.before.sizes.of("vocab"), sum(first_tensor(b).numel() for b in covering(pair))
+    return Check("float64", True, worst.relative, EXACT, f"all {ids:,} token ids, {tokens:,} tokens"), worst
+
+
+def first_layer(pair: Pair, small: nn.Module, large: nn.Module, batch: Batch, limit: float) -> str:
+    """Which module's output is the first to differ by more than `limit`, relative."""
+    if pair.rescaled:
+        return "the plan rescales the residual, so layers can't be told apart"
+    with float64():
+        name = first_difference(small, large, batch, pair.layer_map, pair.channels, limit)
+    return f"first difference in {name}" if name else "every layer agrees: the difference is in the head"
+
+
+def stored_difference(pair: Pair, exact: nn.Module) -> str:
+    """Where the stored large model first leaves the one that the plan makes, both as stored.
+
+    Mutates `exact`: its weights are rounded to the stored dtype, so that nothing but the wrong entries
+    tells the two apart.
+    """
+    stored, state = pair.large.state_dict(), exact.state_dict()
+    for name in state.keys() & stored.keys():
+        state[name].copy_(rounded(state[name], stored[name].dtype))
+    layers = {name: name for name in pair.layer_map.values()}
+    with float64():
+        name = first_difference(exact, rebuilt(pair.large), probe(pair), layers, None, EXACT)
+    return f"first difference in {name}" if name else "no layer's output shows it on the probe"
+
+
+def matched(pair: Pair, old: Outputs, new: Outputs) -> Outputs:
+    """The large model's outputs at the old channels, where it has no head and they are wider."""
+    if pair.channels is None:
+        return new
+    index = pair.channels
+    wide = {n for n, x in new.items() if n in old and x.shape[-1] != old[n].shape[-1]}
+    return {name: x.index_select(-1, index) if name in wide else x for name, x in new.items()}
+
+
+def own_dtype(pair: Pair, small: nn.Module) -> tuple[Check, dict[str, Any]]:
+    """The grown model in its own dtype is as near to the exact function as the old one is, times OWN.
+
+    This is what rounding the scaled weights costs, beside the noise floor of the model itself.
+    """
+    batch = probe(pair)
+    with float64():
+        exact_outputs = full(small, batch)
+    base = _in_dtype(pair.small, pair.large)
+    old, new = full(base, batch), full(pair.large, batch)
+    ours = combined(differences(exact_outputs, matched(pair, exact_outputs, new)).values())
+    theirs = combined(differences(exact_outputs, old).values())
+    between = combined(differences(old, matched(pair, old, new)).values())
+    noise = noise_floor(base, batch).worst
+    limit = OWN * max(theirs.absolute, noise.absolute)
+    dtype = str(next(pair.large.parameters()).dtype).removeprefix("torch.")
+    figures = {
+        "dtype": dtype,
+        "small_to_exact": theirs.absolute,
+        "large_to_exact": ours.absolute,
+        "small_to_large": between.absolute,
+        "kl_mean": between.kl_mean,
+        "kl_max": between.kl_max,
+        "noise": noise.absolute,
+        "noise_kl_mean": noise.kl_mean,
+    }
+    detail = (
+        f"{dtype}: old {theirs.absolute:.1e} from exact, KL {between.kl_mean:.1e} (noise {noise.kl_mean:.1e})"
+    )
+    return Check("own dtype", ours.absolute <= limit, ours.absolute, limit, detail), figures
+
+
+def _in_dtype(small: nn.Module, large: nn.Module) -> nn.Module:
+    """The small model in the large one's dtype, where growing changed it."""
+    dtypes = [next(model.parameters()).dtype for model in (small, large)]
+    return small if dtypes[0] == dtypes[1] else copy.deepcopy(small).to(dtypes[1])
+
+
+def decode(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
+    """float64: token by token with the KV cache against the old model's full forward pass."""
+    batch = probe(pair)
+    with float64():
+        if not pretrained(pair) or not decodes(large):
+            return Check("kv cache", None, detail="no decoder of transformers")
+        old, new = full(small, batch), decoded(large, batch)
+    return _exactly("kv cache", pair, _shared(old, new), new)
+
+
+def _shared(old: Outputs, new: Outputs) -> Outputs:
+    return {name: x for name, x in old.items() if name in new}
+
+
+def padding(pair: Pair, small: nn.Module, large: nn.Module) -> Iterator[Check]:
+    """float64: rows of various lengths, padded on either side."""
+    batch = probe(pair)
+    if not pretrained(pair):
+        yield Check("padding", None, detail="not a transformers model")
+        return
+    for side in ("left", "right"):
+        with float64():
+            old, new = padded(small, batch, side), padded(large, batch, side)
+        yield _exactly(f"padding {side}", pair, old, new)
+
+
+def _exactly(name: str, pair: Pair, old: Outputs, new: Outputs) -> Check:
+    gap = combined(differences(old, matched(pair, old, new)).values()).relative
+    return Check(name, gap <= EXACT, gap, EXACT)
+
+
+def generate(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
+    """float64: greedy generation gives the same tokens."""
+    with float64():
+        able = pretrained(pair) and decodes(large) and cast(Any, large).can_generate()
+        room = positions(pair) - NEW_TOKENS
+        if not able or room < 1:
+            return Check("generate", None, detail="does not generate" if not able else "no room for tokens")
+        prompt = probe(pair)["input_ids"][:, : min(8, room)]
+        old, new = (generated(model, prompt, NEW_TOKENS) for model in (small, large))
+    wrong = float((old != new).sum()) if old.shape == new.shape else float(old.numel())
+    return Check("generate", wrong == 0, wrong, 0.0, f"{NEW_TOKENS} greedy tokens")
+
+
+def reload(pair: Pair) -> Check:
+    """The large model saved and loaded by plain transformers, bit by bit."""
+    if not pretrained(pair):
+        return Check("reload", None, detail="not a transformers model")
+    large: Any = pair.large
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), quiet():
+        large.save_pretrained(folder)
+        again = type(large).from_pretrained(folder, dtype="auto")
+        one, two = large.state_dict(), again.state_dict()
+        wrong = [name for name, x in one.items() if name not in two or not same(x, two[name])]
+    return Check("reload", not wrong, float(len(wrong)), 0.0, wrong[0] if wrong else f"{len(one)} tensors")
+
+
+def liveness(pair: Pair) -> tuple[Check, Check, Units]:
+    """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
+    by = max(1, horizon(pair.before, pair.plan))
+    batch = probe(pair, LEARN)
+    passes = training(pair.large, [batch], steps=by + APART)
+    units = Units()
+    values: dict[str, Tensor] = {}
+    start = {name: value.clone() for name, value in pair.large.state_dict().items()}
+    for step, each in enumerate(passes, 1):
+        if step == by:
+            units = counted(pair, each.seen, start)
+        values = dict(each.values)
+    return _live(units, by), _apart(pair, values, by + APART), units
+
+
+def _live(units: Units, by: int) -> Check:
+    if not units.new:
+        return Check("liveness", None, detail="nothing new")
+    share = units.live / max(1, units.new - units.inactive)
+    dead = [f"{g.dead} of {g.new} {g.axis} channels of {g.slot}" for g in units.dead]
+    detail = f"{units.new - units.inactive:,} channels by step {by}"
+    detail += f", {units.inactive:,} inactive" if units.inactive else ""
+    return Check("liveness", not dead, share, 1.0, f"no gradient: {'; '.join(dead)}" if dead else detail)
+
+
+def _apart(pair: Pair, values: dict[str, Tensor], after: int) -> Check:
+    found = twins(pair, values)
+    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {after} steps"
+    return Check("distinct", not found, float(len(found)), 0.0, detail)

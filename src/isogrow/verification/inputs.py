@@ -1,0 +1,75 @@
+"""The token ids that both models are run on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import transformers
+
+from isogrow.verification.pair import Pair
+from isogrow.verification.runs import Batch, batches
+
+PROBE = (3, 24)  # rows and tokens of the small batch of the detailed checks
+LEARN = (4, 32)  # rows and tokens of the batch that is trained on
+LONGEST = 512  # tokens in a row where positions are not learned
+SHORT = 64  # tokens in a row after the first
+ENTRIES = 1 << 24  # output entries of one batch
+
+
+def covering(pair: Pair) -> Iterator[Batch]:
+    """Batches that hold every valid token id, and every position that has an embedding of its own.
+
+    One row is as long as a row may be. Its ids are in no other row, and those are short: attention costs
+    the square of a row's length.
+    """
+    vocab, length = pair.before.sizes.of("vocab"), positions(pair)
+    width = max(vocab, pair.plan.target.of(pair.before.layout.residual))
+    if not _learned(pair):
+        length = min(length, max(2, ENTRIES // width), max(vocab, PROBE[1]))
+    long = next(batches(vocab, length, rows=1, token_types=_types(pair)))
+    yield _named(pair, long)
+    seen = set(long["input_ids"].flatten().tolist())
+    if len(seen) == vocab:
+        return
+    short = min(SHORT, length)
+    rows = max(1, min(ENTRIES // (width * short), -(-(vocab - len(seen)) // short)))
+    for batch in batches(vocab, short, rows=rows, token_types=_types(pair), exclude=seen):
+        yield _named(pair, batch)
+
+
+def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
+    """One small batch."""
+    rows, length = shape
+    length = min(length, positions(pair))
+    vocab = pair.before.sizes.of("vocab")
+    return _named(pair, next(batches(vocab, length, rows=rows, token_types=_types(pair), seed=1)))
+
+
+def positions(pair: Pair) -> int:
+    """How many tokens a row may have."""
+    if _learned(pair):
+        return pair.before.sizes.of("positions")
+    config: Any = getattr(pair.small, "config", None)
+    return min(LONGEST, int(getattr(config, "max_position_embeddings", LONGEST) or LONGEST))
+
+
+def pretrained(pair: Pair) -> bool:
+    """Whether the models are Hugging Face's, which know caches, masks and folders."""
+    return isinstance(pair.large, transformers.PreTrainedModel)
+
+
+def _named(pair: Pair, batch: Batch) -> Batch:
+    """A model of one's own takes its token ids first, whatever it calls them."""
+    if pretrained(pair):
+        return batch
+    return {next(iter(inspect.signature(pair.small.forward).parameters)): batch["input_ids"]}
+
+
+def _learned(pair: Pair) -> bool:
+    return pair.before.sizes.has("positions")
+
+
+def _types(pair: Pair) -> int:
+    return pair.before.sizes.of("types") if pair.before.sizes.has("types") else 1

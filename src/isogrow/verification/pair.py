@@ -1,0 +1,159 @@
+"""The two models that are compared, and what the plan says about their channels and layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from isogrow.anatomy import Anatomy, name_axes
+from isogrow.errors import CheckpointError, LawError
+from isogrow.laws.history import Classes, is_old
+from isogrow.layout import Index
+from isogrow.models import anatomy_of, plan_of
+from isogrow.plan import OLD, Old, Plan
+from isogrow.quiet import quiet
+from isogrow.serial import from_json
+from isogrow.sizes import Sizes
+
+RECORD = "isogrow.json"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A small model and the large one that was grown from it by `plan`."""
+
+    small: nn.Module
+    large: nn.Module
+    before: Anatomy
+    after: Anatomy
+    plan: Plan
+
+    @cached_property
+    def channels(self) -> Tensor | None:
+        """Where the old channels of the residual stream are in the large one; None if it has not grown."""
+        residual = self.before.layout.residual
+        if self.plan.source.of(residual) == self.plan.target.of(residual):
+            return None
+        return torch.tensor(self.old_positions(residual, ()))
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether old channels of the residual stream are scaled (a norm's ε is a constant in the code)."""
+        residual = self.before.layout.residual
+        writers = {
+            s for s, (w, p) in self.before.slots.items() if residual in w.parsed.produced(p) and not w.norm
+        }
+        entries = [
+            e for s in self.plan.steps if s.axis == residual for w in writers for e in [s.entry(w, OLD)]
+        ]
+        return any(entry != Old() for entry in entries)
+
+    def old_positions(self, axis: str, index: Index) -> list[int]:
+        """Positions on the grown axis that are old channels, by the old channels' order."""
+        past = Classes(self.plan)
+        found: dict[int, int] = {}
+        for position in range(self.plan.target.of(axis, index)):
+            trail = list(past.past(axis, index, position))
+            if is_old(tuple(label for label, _ in trail)):
+                found[trail[-1][1] if trail else position] = position
+        return [found[old] for old in sorted(found)]
+
+    def new_positions(self, axis: str, index: Index) -> list[int]:
+        """Positions on the grown axis that are new channels; in a new layer all of them are."""
+        if (axis, index) not in self._new:
+            self._new[axis, index] = self._find_new(axis, index)
+        return self._new[axis, index]
+
+    @cached_property
+    def _new(self) -> dict[tuple[str, Index], list[int]]:
+        return {}
+
+    def _find_new(self, axis: str, index: Index) -> list[int]:
+        past, size = Classes(self.plan), range(self.plan.target.of(axis, index))
+        if any(not is_old(past.history(a, index[:at], i)) for at, (a, i) in enumerate(index)):
+            return list(size)
+        if not any(step.axis == axis for step in self.plan.steps):
+            return []
+        site = self.plan.target.site(axis, index)
+        if site != index:
+            return self.new_positions(axis, site)
+        return [p for p in size if not is_old(past.history(axis, index, p))]
+
+    @cached_property
+    def layer_map(self) -> dict[str, str]:
+        """Modules of the small model and their counterparts, in the order in which they run."""
+        known = {name for name, _ in self.small.named_modules()}
+        found: dict[str, str] = {}
+        for weight in dict.fromkeys(stored.weight for stored in self.before.stored):
+            for index in self.plan.source.indices(name_axes(weight)[:1]):
+                moved = self._moved(index)
+                template = weight.name.split("}")[0] + "}" if index else weight.name.rpartition(".")[0]
+                names = [
+                    ("" if weight.head else self.before.prefix) + template.format(**dict(at))
+                    for at in (index, moved)
+                ]
+                if names[0] in known:
+                    found[names[0]] = names[1]
+        order = [name for name, _ in self.small.named_modules()]
+        return {name: found[name] for name in order if name in found}
+
+    def _moved(self, index: Index) -> Index:
+        """Where an old layer is now."""
+        return tuple((axis, self.old_positions(axis, ())[i]) for axis, i in index)
+
+
+def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Plan | None) -> Pair:
+    """Load what is given as a folder, and find the plan by which the large model was grown."""
+    plan = plan or _recorded(large)
+    models = [model if isinstance(model, nn.Module) else loaded(model) for model in (small, large)]
+    before, after = anatomy_of(models[0]), anatomy_of(models[1])
+    if plan.source != before.sizes or _shapes(after, after.sizes) != _shapes(after, plan.target):
+        raise LawError(
+            "the plan does not lead from the small model's sizes to the large one's: give the model that"
+            f" this one was grown from (the plan starts at {dict(plan.source.values)})"
+        )
+    return Pair(models[0], models[1], before, after, plan)
+
+
+def _shapes(anatomy: Anatomy, sizes: Sizes) -> list[tuple[int, ...]]:
+    """The shapes of all blocks under these sizes."""
+    try:
+        return [block.shape(sizes) for stored in anatomy.stored for _, block in stored.blocks(sizes)]
+    except KeyError:
+        return []
+
+
+def _recorded(large: str | Path | nn.Module) -> Plan:
+    """The plan that came with the grown model."""
+    if isinstance(large, nn.Module):
+        found = plan_of(large)
+        if found is None:
+            raise LawError("no plan is known for this model: give plan=, or the model that grow returned")
+        return found[1]
+    path = Path(large) / RECORD
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing, so no plan is known: was {large} grown by isogrow?")
+    return from_json(json.loads(path.read_text())["plan"])
+
+
+def loaded(folder: str | Path) -> nn.Module:
+    """A checkpoint in its own dtype and class, by plain transformers; refused unless all of it loads."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    names = [name for name in config.architectures or () if hasattr(transformers, name)]
+    kind: Any = getattr(transformers, names[0]) if names else transformers.AutoModel
+    with torch.random.fork_rng(devices=[]), quiet():
+        model, info = kind.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    missing = sorted(cast(set[str], info["missing_keys"]) | set(map(str, info["mismatched_keys"])))
+    if missing:
+        raise CheckpointError(
+            f"{folder} does not load whole: {missing[0]} is missing or of another shape, so transformers"
+            " would fill it at random; nothing was compared"
+        )
+    return model.eval()

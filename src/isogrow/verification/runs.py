@@ -1,0 +1,257 @@
+"""Running one model in the ways in which it is used, to outputs that can be compared.
+
+A batch maps the names of a model's inputs to tensors; outputs map the names of what it returns
+(`logits`, `last_hidden_state`, `pooler_output`, …) to tensors. Every function runs without
+gradient and dropout and leaves the model as it was. `channels` are the old channels' indices in
+the last dim of every output: a model without a head returns wider outputs once hidden has grown.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isogrow.errors import IsogrowError
+
+Batch = Mapping[str, Tensor]
+Outputs = Mapping[str, Tensor]
+Side = Literal["left", "right"]
+
+
+def full(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
+    """Every output of one forward pass over the whole batch.
+
+    >>> full(nn.Linear(2, 3), {"input": torch.ones(4, 2)})["output"].shape
+    torch.Size([4, 3])
+    """
+    with still(model):
+        return _picked(main_outputs(model(**batch)), channels)
+
+
+def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
+    """What `full` returns, each row of the batch run alone."""
+    rows = next(iter(batch.values())).shape[0]
+    parts = [
+        full(model, {name: value[row : row + 1] for name, value in batch.items()}, channels)
+        for row in range(rows)
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def decodes(model: nn.Module) -> bool:
+    """Whether the model can run token by token: a decoder with a key-value cache."""
+    config = getattr(model, "config", None)
+    if not _takes(model, "past_key_values") or getattr(config, "is_encoder_decoder", False):
+        return False
+    token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+    with still(model):
+        return _cache(model(input_ids=token, use_cache=True)) is not None
+
+
+def decoded(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
+    """What `full` returns, computed token by token with the model's key-value cache.
+
+    Outputs without a position (those of a classifier of sequences) are the last step's. Raises
+    for a model that is no decoder.
+    """
+    steps: list[Outputs] = []
+    cache: Any = None
+    with still(model):
+        for end in range(1, batch["input_ids"].shape[1] + 1):
+            result = model(**_token(batch, end), past_key_values=cache, use_cache=True)
+            cache = _cache(result)
+            if cache is None:
+                raise IsogrowError(
+                    f"{type(model).__name__} returns no key-value cache, so it can't be run token "
+                    "by token: compare its full forward passes only"
+                )
+            steps.append(main_outputs(result))
+    return _picked({name: _joined([step[name] for step in steps]) for name in steps[0]}, channels)
+
+
+def padded(model: nn.Module, batch: Batch, side: Side, channels: Tensor | None = None) -> Outputs:
+    """The outputs at real positions of rows that are cut to various lengths and padded.
+
+    Row r keeps its first `lengths(batch)[r]` tokens; padding fills it up to the batch's width.
+    Given are an attention mask and, where the model takes them, position ids as `generate` makes
+    them: cumsum(mask) − 1, and 0 where padding is. Outputs with a position come as (real
+    positions, n), row after row, whichever side the padding is on; others come whole.
+    """
+    given = _padding(batch, side, _pad_id(model))
+    if _takes(model, "position_ids"):
+        mask = given["attention_mask"]
+        given["position_ids"] = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
+    real = given["attention_mask"].bool()
+    return {
+        name: value[real] if value.shape[:-1] == real.shape else value
+        for name, value in full(model, given, channels).items()
+    }
+
+
+def lengths(batch: Batch) -> list[int]:
+    """How many tokens `padded` keeps of each row: one less from row to row, then anew.
+
+    At least one token of each row becomes padding and, of rows longer than two tokens, at least
+    half of them stay.
+    """
+    rows, width = batch["input_ids"].shape
+    if width < 2:
+        raise IsogrowError("a row of one token leaves no place for padding: give at least two")
+    return [width - 1 - row % max(width // 2, 1) for row in range(rows)]
+
+
+def generated(model: nn.Module, prompt: Tensor, steps: int) -> Tensor:
+    """The (rows, steps) token ids that greedy `generate` appends to a prompt of (rows, tokens).
+
+    An end-of-text token is held back, so that every row gets its steps.
+    """
+    if not (isinstance(model, transformers.GenerationMixin) and cast(Any, model).can_generate()):
+        raise IsogrowError(f"{type(model).__name__} can't generate: compare its forward passes only")
+    with still(model):
+        ids = cast(Any, model).generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=steps,
+            min_new_tokens=steps,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=_pad_id(model),
+        )
+    return ids[:, prompt.shape[1] :]
+
+
+def batches(
+    vocab: int,
+    positions: int,
+    *,
+    rows: int = 4,
+    token_types: int = 1,
+    exclude: Collection[int] = (),
+    seed: int = 0,
+) -> Iterator[dict[str, Tensor]]:
+    """Batches of (rows, positions) int64 ids that together hold every id below `vocab`.
+
+    Each id that is not excluded comes at least once, in an order drawn from `seed` alone; the last
+    batch is filled up with ids drawn again. With more than one token type, each batch holds
+    `token_type_ids` too.
+
+    >>> ids = torch.cat([batch["input_ids"] for batch in batches(50, 7, rows=3)])
+    >>> ids.shape, len(ids.unique())
+    (torch.Size([9, 7]), 50)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    valid = torch.tensor(sorted(set(range(vocab)) - set(exclude)))
+    if not len(valid):
+        raise IsogrowError(f"no id below {vocab} is left to make a batch of: exclude fewer")
+    size = rows * positions
+    spare = torch.randint(len(valid), (-len(valid) % size,), generator=generator)
+    order = torch.cat([torch.randperm(len(valid), generator=generator), spare])
+    for ids in valid[order].view(-1, rows, positions):
+        batch = {"input_ids": ids}
+        if token_types > 1:
+            batch["token_type_ids"] = torch.randint(token_types, ids.shape, generator=generator)
+        yield batch
+
+
+def main_outputs(result: Any) -> dict[str, Tensor]:
+    """The tensors that a model returned, by name, but for its loss; a bare one is "output"."""
+    if not isinstance(result, Mapping):
+        return {"output": first_tensor(result)}
+    named = cast(Mapping[str, Any], result)
+    return {name: value for name, value in named.items() if isinstance(value, Tensor) and name != "loss"} or {
+        "output": first_tensor(named)
+    }
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The first tensor of what a module returned; raises if there is none."""
+    parts: Iterable[Any] = (output,)
+    if isinstance(output, Mapping):
+        parts = cast(Mapping[str, Any], output).values()
+    elif isinstance(output, tuple | list):
+        parts = cast(Iterable[Any], output)
+    for part in parts:
+        if isinstance(part, Tensor):
+            return part
+    kind = type(cast(Any, output)).__name__
+    raise IsogrowError(
+        f"a module returned {kind} without a tensor in it, so there is nothing to compare: "
+        "give a model whose outputs are tensors"
+    )
+
+
+@contextmanager
+def still(model: nn.Module) -> Generator[None]:
+    """Eval mode without gradients; afterwards each module trains again if it did before."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _picked(outputs: Outputs, channels: Tensor | None) -> Outputs:
+    if channels is None:
+        return outputs
+    return {name: value.index_select(-1, channels.to(value.device)) for name, value in outputs.items()}
+
+
+def _takes(model: nn.Module, name: str) -> bool:
+    return name in inspect.signature(model.forward).parameters
+
+
+def _cache(result: Any) -> Any:
+    return getattr(result, "past_key_values", None)
+
+
+def _token(batch: Batch, end: int) -> dict[str, Tensor]:
+    """What the model is given at the step that reads token `end` − 1; the mask holds the past."""
+    width = batch["input_ids"].shape[1]
+    given: dict[str, Tensor] = {}
+    for name, value in batch.items():
+        if value.ndim < 2 or value.shape[1] != width:
+            given[name] = value
+        else:
+            given[name] = value[:, (0 if name == "attention_mask" else end - 1) : end]
+    return given
+
+
+def _joined(steps: list[Tensor]) -> Tensor:
+    return torch.cat(steps, dim=1) if steps[0].ndim > 2 else steps[-1]
+
+
+def _padding(batch: Batch, side: Side, pad: int) -> dict[str, Tensor]:
+    """The batch with each row cut and padded, and the attention mask that says so."""
+    ids = batch["input_ids"]
+    kept = lengths(batch)
+    given = {
+        name: _filled(value, kept, side, pad if name == "input_ids" else 0)
+        if value.shape == ids.shape
+        else value
+        for name, value in batch.items()
+    }
+    return given | {"attention_mask": _filled(torch.ones_like(ids), kept, side, 0)}
+
+
+def _filled(value: Tensor, kept: list[int], side: Side, fill: int) -> Tensor:
+    width = value.shape[1]
+    rows = [
+        functional.pad(row[:n], (width - n, 0) if side == "left" else (0, width - n), value=fill)
+        for row, n in zip(value, kept, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def _pad_id(model: nn.Module) -> int:
+    pad = getattr(getattr(model, "config", None), "pad_token_id", None)
+    return 0 if pad is None else int(pad)

@@ -1,0 +1,77 @@
+"""The stored weights against the exact ones: the plan carried out in float64, rounded once."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from isogrow.anatomy import Stored
+from isogrow.arithmetic import blocked, rounded, slices
+from isogrow.interpreters.module import grow_module, grown_state
+from isogrow.models import build_of
+from isogrow.pieces import Draw, pieces, whole
+from isogrow.verification.float64 import build, float64
+from isogrow.verification.pair import Pair
+from isogrow.verification.report import Check
+
+
+def proof(pair: Pair, small: nn.Module) -> nn.Module:
+    """The large model's class and config around weights grown in float64, before they are rounded."""
+    with float64():
+        own = build_of(pair.small)
+        if own is not None:
+            return grow_module(small, pair.before, pair.plan, own)
+        state = grown_state(small.state_dict(), pair.before, pair.plan)
+    large = cast(transformers.PreTrainedModel, pair.large)
+    return build(type(large), large.config, state)
+
+
+def weights_(pair: Pair, exact: nn.Module) -> Check:
+    """Every entry that the laws fix is stored as the `exact` one rounded once, bit by bit.
+
+    Free entries may be anything: where they are not what the plan draws, `exact` takes the stored ones,
+    so that what is compared next is the function of this model.
+    """
+    stored, state = pair.large.state_dict(), exact.state_dict()
+    wrong: list[str] = []
+    own = 0
+    for tensor in pair.after.stored:
+        name = tensor.name
+        if name not in state or same(rounded(state[name], stored[name].dtype), stored[name]):
+            continue
+        drawn = _drawn(pair, tensor)
+        mixed = torch.where(drawn, stored[name].to(torch.float64), state[name])
+        state[name].copy_(mixed)
+        if same(rounded(mixed, stored[name].dtype), stored[name]):
+            own += 1
+        else:
+            wrong.append(name)
+    detail = (
+        f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else f"{len(pair.after.stored)} tensors"
+    )
+    detail += f", {own} with free entries of their own" if own and not wrong else ""
+    return Check("weights", not wrong, float(len(wrong)), 0.0, detail)
+
+
+def _drawn(pair: Pair, stored: Stored) -> Tensor:
+    """Which entries of a stored tensor the plan draws."""
+    mask = torch.zeros(stored.header.shape, dtype=torch.bool)
+    sizes = pair.plan.target
+    if stored.weight.slots()[0][1] not in pair.after.slots:
+        return mask  # Tied: what it shares its entries with is looked at instead.
+    for part, block in stored.blocks(sizes):
+        view = stored.weight.parsed.view(part, dict(block.index), lambda a, at=block.index: sizes.of(a, at))
+        target = blocked(mask, view)
+        for piece in pieces(pair.plan, block, whole(tuple(target.shape))):
+            target[slices(piece.out)] = isinstance(piece.value, Draw)
+    return mask
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal bit by bit, NaN and all."""
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))

@@ -1,0 +1,486 @@
+"""Every family on its real model classes: growth changes no output, its class reads the grown config, and
+what can't be grown is refused with sizes that can."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import families as F
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isogrow.anatomy import match
+from isogrow.config import edited
+from isogrow.errors import CheckpointError, LawError, SizeError
+from isogrow.expansions import HiddenExpansion, LayerAddition, MlpExpansion, Size
+from isogrow.families import layout_for
+from isogrow.interpreters.module import headers
+from isogrow.laws import check
+from isogrow.layout import Layout
+from isogrow.plan import Constant, Entry, Free, Init, Old, Plan, Step
+from isogrow.rules import attention
+
+NAMES = list(F.FAMILIES)
+GATED = ["llama", "mistral", "qwen2", "qwen3"]
+ROTARY = ["llama", "mistral", "qwen2"]  # Qwen3's head dim grows by multiples alone
+AXES = [(name, axis) for name, family in F.FAMILIES.items() for axis in family.growths]
+CLASSES = [(name, kind) for name, family in F.FAMILIES.items() for kind in family.classes]
+INITS = st.sampled_from(["normal", "uniform", "orthogonal", "copy"])
+
+
+@cache
+def small(name: str) -> F.Subject:
+    """A model whose ε matters: 1e-2 beside a residual of about the same size."""
+    return F.subject(F.FAMILIES[name], spread=0.1)
+
+
+# Exactness
+
+
+@pytest.mark.parametrize(("name", "axis"), AXES)
+def test_one_axis(name: str, axis: str) -> None:
+    plan = small(name).plan(F.FAMILIES[name].growths[axis])
+    assert small(name).error(plan) < F.EXACT
+
+
+@pytest.mark.parametrize(("name", "kind"), CLASSES)
+def test_every_class(name: str, kind: str) -> None:
+    """Each head class, with all axes at once."""
+    family = F.FAMILIES[name]
+    source = family.json(is_decoder=True) if kind == "BertLMHeadModel" else None
+    subject = F.subject(family, kind, source)
+    assert subject.error(subject.plan(family.together)) < F.EXACT
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_any_composition(name: str, data: st.DataObject) -> None:
+    """Any options, expansions in any order: exact, accepted by the config class, and read back as planned."""
+    source = data.draw(F.configs(F.FAMILIES[name]), "config")
+    spread = data.draw(st.sampled_from([0.03, 0.3]), "spread")
+    subject = F.subject(F.FAMILIES[name], "", source, data.draw(st.integers(0, 99), "seed"), spread)
+    wanted = data.draw(F.growths(subject.anatomy), "growths")
+    init = Init(data.draw(INITS, "init"), data.draw(st.sampled_from(["match", 0.5]), "std"))
+    # Hidden copied twice is exact, but refused for its twins: see the tests of liveness.
+    twice = name == "bert" and sum(isinstance(e, HiddenExpansion) for e in wanted) > 1
+    plan = subject.plan(wanted, init=init, seed=data.draw(st.integers(0, 9), "number"), allow_dead=twice)
+    assert reread(subject, plan) == dict(plan.target.values)
+    assert subject.error(plan) < F.EXACT
+
+
+def reread(subject: F.Subject, plan: Plan) -> dict[str, int]:
+    """The sizes that the grown config and tensors say."""
+    source = subject.json(plan)
+    tensors = headers(subject.large(plan))
+    return dict(match(layout_for(source["model_type"]), source, tensors).sizes.values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plans_one_after_the_other(name: str) -> None:
+    """A grown model grows again, and both plans are one plan."""
+    first = small(name).plan(F.FAMILIES[name].growths["ffn"])
+    source, large = small(name).json(first), small(name).large(first)
+    anatomy = match(layout_for(name), source, headers(large))
+    grown = dataclasses.replace(small(name), source=source, small=large, anatomy=anatomy)
+    second = grown.plan(F.FAMILIES[name].together)
+    assert grown.error(second) < F.EXACT
+    assert small(name).error(first.then(second)) < F.EXACT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_changed_config_is_edited(name: str) -> None:
+    """Keys that the growth does not touch stay as they are, in their order."""
+    source = small(name).source
+    plan = small(name).plan(F.FAMILIES[name].growths["ffn"])
+    assert list(plan.config) == ["n_inner" if name == "gpt2" else "intermediate_size"]
+    assert list(small(name).json(plan)) == list(source)
+    assert {**small(name).json(plan), **{key: source[key] for key in plan.config}} == source
+
+
+# Each exactness test can fail
+
+Change = Callable[[Step, str, Entry], Entry]
+
+
+def changed(plan: Plan, slots: tuple[str, ...], change: Change) -> Plan:
+    """The plan with other entries in some slots; at least one of them must change."""
+
+    def step(old: Step) -> Step:
+        rewrites = {
+            slot: {label: change(old, label, entry) for label, entry in rewrite.items()}
+            if slot in slots
+            else rewrite
+            for slot, rewrite in old.rewrites.items()
+        }
+        return dataclasses.replace(old, rewrites=rewrites)
+
+    made = dataclasses.replace(plan, steps=tuple(map(step, plan.steps)))
+    assert made != plan
+    return made
+
+
+def unscaled(step: Step, label: str, entry: Entry) -> Entry:
+    return Old() if isinstance(entry, Old) and label.startswith("old") else entry
+
+
+def switched_on(step: Step, label: str, entry: Entry) -> Entry:
+    return Free(Init("normal", 0.1)) if entry == Constant(0.0) else entry
+
+
+def zeroed(step: Step, label: str, entry: Entry) -> Entry:
+    return entry if label.startswith("old") else Constant(0.0)
+
+
+BREAKS: list[tuple[str, str, tuple[str, ...], Change]] = [
+    ("llama", "hidden", ("attn_norm",), unscaled),
+    ("llama", "hidden", ("final_norm",), unscaled),
+    ("llama", "hidden", ("embed",), switched_on),
+    ("llama", "hidden", ("mlp.down",), switched_on),
+    ("llama", "hidden", ("attn.o.bias",), switched_on),
+    ("llama", "ffn", ("mlp.down",), switched_on),
+    ("llama", "heads", ("attn.o",), switched_on),
+    ("llama", "kv_heads", ("attn.o",), switched_on),
+    ("llama", "head_dim", ("attn.k", "attn.k.bias"), unscaled),
+    ("llama", "head_dim", ("attn.k",), switched_on),
+    ("llama", "head_dim", ("attn.o",), switched_on),
+    ("llama", "layers", ("attn.o",), switched_on),
+    ("llama", "layers", ("mlp.down.bias",), switched_on),
+    ("qwen3", "hidden", ("attn.q", "attn.q.bias"), unscaled),
+    ("qwen3", "hidden", ("attn.k.bias",), unscaled),
+    ("qwen3", "head_dim, a multiple", ("attn.k_norm",), unscaled),
+    ("qwen3", "head_dim, a multiple", ("attn.k_norm",), switched_on),
+    ("qwen3", "head_dim, a multiple", ("attn.q",), zeroed),
+    ("gpt2", "hidden and heads", ("embed",), zeroed),
+    ("gpt2", "hidden and heads", ("mlp.down",), zeroed),
+    ("gpt2", "hidden and heads", ("final_norm",), unscaled),
+    ("gpt2", "hidden and heads", ("attn_norm.bias",), switched_on),
+    ("gpt2", "hidden and head_dim", ("attn.k", "attn.k.bias"), unscaled),
+    ("bert", "hidden and heads", ("attn.q",), switched_on),
+    ("bert", "hidden and heads", ("mlp.down",), zeroed),
+    ("bert", "hidden and heads", ("mlp_norm",), zeroed),
+    ("bert", "hidden and heads", ("transform_norm",), switched_on),
+    ("bert", "hidden and heads", ("transform",), zeroed),
+]
+
+
+@pytest.mark.parametrize(("name", "axis", "slots", "change"), BREAKS)
+def test_a_broken_plan_is_no_longer_exact(
+    name: str, axis: str, slots: tuple[str, ...], change: Change
+) -> None:
+    """Without its scale, or with its switch on, every growth shows; and no such plan passes the laws."""
+    plan = changed(small(name).plan(F.FAMILIES[name].growths[axis]), slots, change)
+    assert small(name).error(plan) > F.BROKEN
+    with pytest.raises(LawError):
+        check(small(name).anatomy, plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "key"),
+    [
+        *((name, "hidden", "rms_norm_eps") for name in GATED),
+        ("gpt2", "hidden and heads", "layer_norm_epsilon"),
+        *((name, "head_dim", "rope_parameters.rope_theta") for name in ROTARY),
+    ],
+)
+def test_a_config_without_an_edit_is_no_longer_exact(name: str, axis: str, key: str) -> None:
+    plan = small(name).plan(F.FAMILIES[name].growths[axis])
+    kept = {path: value for path, value in plan.config.items() if path != key}
+    assert len(kept) == len(plan.config) - 1
+    assert small(name).error(plan, edited(small(name).source, kept)) > F.BROKEN
+
+
+# Positions
+
+SCALINGS: dict[str, F.Json] = {
+    "none": {},
+    "theta on top": {"rope_theta": 55.0},
+    "linear": {"rope_theta": 55.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    "theta inside": {
+        "rope_theta": 5e5,
+        "rope_scaling": {"type": "linear", "factor": 2.0, "rope_theta": 77.0},
+    },
+    "both names": {
+        "rope_theta": 55.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 77.0},
+    },
+    "the old name without theta": {
+        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 77.0},
+    },
+    "the new name without theta": {"rope_parameters": {"rope_type": "linear", "factor": 3.0}},
+    "yarn": {
+        "rope_theta": 14.0,
+        "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 700},
+    },
+    "llama3": {
+        "rope_theta": 500.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+}
+
+
+def rotary(scaling: F.Json) -> F.Subject:
+    source = F.legacy(F.FAMILIES["llama"].config(**F.FAMILIES["llama"].sizes))
+    del source["rope_theta"], source["rope_scaling"]
+    return F.subject(F.FAMILIES["llama"], "", {**source, **scaling})
+
+
+@pytest.mark.parametrize("head_dim", [14, 20])
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_theta_wherever_the_config_keeps_it(scaling: str, head_dim: int) -> None:
+    """The class reads one of several keys, old and new; the grown config is read as the old one was."""
+    subject = rotary(SCALINGS[scaling])
+    plan = subject.plan({"head_dim": head_dim})
+    assert subject.error(plan) < F.EXACT
+    moved = {path for path in plan.config if path.endswith("rope_theta")}
+    assert bool(moved) == (head_dim == 14 or scaling == "yarn")
+
+
+def test_a_ramp_that_is_cut_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """YaRN's ramp may end beyond the last pair, where the cut moves with the head dim."""
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 700}
+    subject = rotary({"rope_theta": 5.0, "rope_scaling": scaling})
+    with pytest.raises(SizeError, match="is cut off at pair 9, and the cut would move.* grow heads instead"):
+        subject.plan({"head_dim": 14})
+    assert subject.error(subject.plan({"heads": 10})) < F.EXACT
+    monkeypatch.setattr(attention, "_check_ramp", lambda *_: None)
+    assert subject.error(subject.plan({"head_dim": 14})) > F.BROKEN
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_other_scalings_are_refused_by_name(kind: str) -> None:
+    factors = {"short_factor": [1.0] * 5, "long_factor": [2.0] * 5} if kind == "longrope" else {}
+    scaling = {"rope_type": kind, "factor": 4.0, **factors}
+    subject = rotary({"rope_theta": 55.0, "rope_scaling": scaling})
+    with pytest.raises(SizeError, match=f"under rope scaling '{kind}'.* grow heads instead"):
+        subject.plan({"head_dim": 20})
+    assert subject.error(subject.plan({"heads": 10})) < F.EXACT
+
+
+# Layers
+
+KINDS = ["full_attention", "sliding_attention", "full_attention"]
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("at", ["start", "even", "end", (1, 1), (0, 2)])
+def test_layers_keep_their_kind(name: str, at: str | tuple[int, ...]) -> None:
+    window = dict(use_sliding_window=True, sliding_window=5, layer_types=KINDS)
+    subject = F.subject(F.FAMILIES[name], "", F.FAMILIES[name].json(**window))
+    plan = subject.plan({"layers": 5}, at=at)
+    kinds = plan.config["layer_types"]
+    step = plan.steps[0]
+    assert [kinds[i] for i in range(5)] == [KINDS[step.source(i)[0]] for i in range(5)]
+    assert subject.error(plan) < F.EXACT
+    other = edited(subject.source, {**plan.config, "layer_types": kinds[::-1]})
+    assert kinds == kinds[::-1] or subject.error(plan, other) > F.BROKEN
+
+
+@pytest.mark.parametrize("given", [{"sliding_window": 5}, {"sliding_window": None}, {}])
+def test_a_computed_pattern_is_written_out_if_it_moves(given: F.Json) -> None:
+    """`max_window_layers` counts layers, so new ones before them move it; a window of null is none at all."""
+    family = F.FAMILIES["qwen2"]
+    source = F.legacy(family.config(**{**family.sizes, "use_sliding_window": True}))
+    del source["layer_types"], source["sliding_window"]
+    source |= {"max_window_layers": 1, **given}
+    subject = F.subject(family, "", source)
+    plan = subject.plan({"layers": 5}, at="start")
+    assert ("layer_types" in plan.config) == (given != {"sliding_window": None})
+    assert subject.error(plan) < F.EXACT
+
+
+@pytest.mark.parametrize("at", ["start", "even", "end", (1, 1), (0, 3)])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_scale_by_layer_number_is_undone(scaled: bool, at: str | tuple[int, ...]) -> None:
+    options = {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": scaled}
+    subject = F.subject(F.GPT2, "", F.GPT2.json(**options))
+    plan = subject.plan({"layers": 5}, at=at)
+    assert subject.error(plan) < F.EXACT
+    if at != "end":
+        assert subject.error(changed(plan, ("attn.k", "attn.k.bias"), unscaled)) > F.BROKEN
+
+
+# What the config class says of itself
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_the_classes(name: str) -> None:
+    """Every literal default of a layout's keys, beside the config class's own."""
+    layout, made = layout_for(name), F.FAMILIES[name].config()
+    assert wrong_defaults(layout, made) == {}
+    absent = {key.name for key in layout.keys if getattr(made, key.name, None) is None}
+    # A key of the model's own code, a null that the code fills in, and a window that is off by default.
+    known = {"qwen2": {"head_dim", "sliding_window"}, "qwen3": {"sliding_window"}, "gpt2": {"n_inner"}}
+    assert absent == known.get(name, set())
+
+
+def wrong_defaults(layout: Layout, made: Any) -> dict[str, tuple[Any, Any]]:
+    view = layout.defaults({})
+    both = {key.name: (view[key.name], getattr(made, key.name, None)) for key in layout.keys}
+    return {key: pair for key, pair in both.items() if pair[1] is not None and pair[0] != pair[1]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_the_shapes(name: str) -> None:
+    """A config.json that says nothing, beside the model that the class builds from it."""
+    layout, made = layout_for(name), F.FAMILIES[name].config()
+    with torch.device("meta"):
+        model = F.class_of(F.FAMILIES[name].classes[0])(made)
+    assert match(layout, {"model_type": name}, headers(model)).sizes.values == {
+        axis: size for axis, size in layout.read(F.modern(made)).items() if name != "bert" or axis != "pooled"
+    }
+    key = layout.keys[2]
+    wrong = dataclasses.replace(key, default=2 * 3 * 4)
+    other = dataclasses.replace(layout, keys=(*layout.keys[:2], wrong, *layout.keys[3:]))
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        match(other, {"model_type": name}, headers(model))
+    assert key.name in wrong_defaults(other, made)
+
+
+@pytest.mark.parametrize(
+    ("name", "nulls"),
+    [
+        ("llama", {"num_key_value_heads": None, "head_dim": None}),
+        ("mistral", {"head_dim": None}),
+        ("qwen2", {"num_key_value_heads": None, "sliding_window": None}),
+        ("qwen3", {"num_key_value_heads": None, "layer_types": None}),
+        ("gpt2", {"n_inner": None}),
+    ],
+)
+def test_null_means_what_the_class_takes_it_for(name: str, nulls: F.Json) -> None:
+    family = F.FAMILIES[name]
+    wide = {} if name == "gpt2" else {"hidden_size": 36}  # an even dim for each of 6 heads
+    subject = F.subject(family, "", {**family.json(), **wide, **nulls})
+    wanted = {"hidden": 60, "heads": 10} if name == "gpt2" else {"hidden": 60, "heads": 12}
+    plan = subject.plan({**wanted, "ffn": "x2"})
+    assert reread(subject, plan) == dict(plan.target.values)
+    assert subject.error(plan) < F.EXACT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_config_class_validates_what_it_reads(name: str) -> None:
+    """So a grown config that is accepted says something."""
+    layers = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    with pytest.raises(Exception, match=layers):
+        F.config_of(F.FAMILIES[name], {**F.FAMILIES[name].json(), layers: "three"})
+    if name == "llama":
+        with pytest.raises(Exception, match="not a multiple of the number of attention heads"):
+            F.config_of(F.FAMILIES[name], F.FAMILIES[name].json() | {"hidden_size": 31})
+
+
+# Refusals
+
+Mends = list[Mapping[str, Size]]
+REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
+    (
+        "llama",
+        {"hidden": 50},
+        "needs hidden % (kv_heads * group) == 0.*hidden=48 or heads=10 would do",
+        [{"hidden": 48}, {"hidden": 50, "heads": 10}],
+    ),
+    ("llama", {"heads": 12}, "hidden=36 or heads=10", [{"heads": 12, "hidden": 36}, {"heads": 10}]),
+    (
+        "llama",
+        {"kv_heads": 3},
+        "hidden=36 or heads=15",
+        [{"kv_heads": 3, "hidden": 36}, {"kv_heads": 3, "heads": 15}],
+    ),
+    ("llama", {"heads": 7}, "can't be had with kv_heads=2.*give heads=10", [{"heads": 10}]),
+    (
+        "mistral",
+        {"heads": 9},
+        "give heads=10, or kv_heads=3 with it",
+        [{"heads": 10}, {"heads": 9, "kv_heads": 3}],
+    ),
+    ("llama", {"head_dim": 13}, "is odd, and rotary positions pair.*give 14", [{"head_dim": 14}]),
+    *((name, {"value_dim": 12}, "key_dim == value_dim.*head_dim=12", [{"head_dim": 12}]) for name in ROTARY),
+    ("llama", {"key_dim": 12}, "key_dim == value_dim.*head_dim=12 would do", [{"head_dim": 12}]),
+    ("qwen3", {"head_dim": 14}, "only copies fit.*multiples of 10: give 20", [{"head_dim": 20}]),
+    ("qwen3", {"head_dim": 35}, "give 30 or 40", [{"head_dim": 30}, {"head_dim": 40}]),
+    (
+        "gpt2",
+        {"hidden": 41},
+        "heads * key_dim == hidden.*hidden=42 with heads=7 or hidden=40 with head_dim=8 would do",
+        [{"hidden": 42, "heads": 7}, {"hidden": 40, "head_dim": 8}],
+    ),
+    ("gpt2", {"hidden": 48}, "heads=8 would do", [{"hidden": 48, "heads": 8}]),
+    ("gpt2", {"hidden": 40}, "head_dim=8 would do", [{"hidden": 40, "head_dim": 8}]),
+    ("gpt2", {"heads": 7}, "hidden=42 would do", [{"heads": 7, "hidden": 42}]),
+    ("gpt2", {"head_dim": 8}, "hidden=40 would do", [{"head_dim": 8, "hidden": 40}]),
+    ("gpt2", {"kv_heads": 7}, "kv_heads is no axis of 'gpt2'.*give heads", [{"heads": 7, "hidden": 42}]),
+    (
+        "bert",
+        {"hidden": 60},
+        "heads=10 or head_dim=12 would do",
+        [{"hidden": 60, "heads": 10}, {"hidden": 60, "head_dim": 12}],
+    ),
+    ("bert", {"heads": 10}, "hidden=60 would do", [{"heads": 10, "hidden": 60}]),
+    (
+        "bert",
+        {"hidden": 75, "heads": 25},
+        "a LayerNorm writes the residual.*multiples of 30: give 60 or 90",
+        [{"hidden": 60, "heads": 10}, {"hidden": 90, "heads": 15}],
+    ),
+    (
+        "bert",
+        {"layers": 4},
+        "no new layer computes the identity.*grow ffn, heads or hidden instead",
+        [{"ffn": 40}, {"hidden": 60, "heads": 10}],
+    ),
+    *((name, {"ffn": 36}, "would shrink ffn from 37.* give 37 or more", [{"ffn": 37}]) for name in NAMES),
+    *((name, {"ffn": "x1.5"}, "is 55.5 from 37, which is not a whole", [{"ffn": "x2"}]) for name in NAMES),
+    *((name, {"width": 40}, "width is no axis that grows: give one of", [{"ffn": 40}]) for name in NAMES),
+]
+
+
+@pytest.mark.parametrize(("name", "wanted", "message", "mends"), REFUSED)
+def test_refusals_name_sizes_that_work(
+    name: str, wanted: Mapping[str, Size], message: str, mends: Mends
+) -> None:
+    with pytest.raises(
+        SizeError, match=message.replace("(", r"\(").replace(")", r"\)").replace(" * ", r" \* ")
+    ):
+        small(name).plan(wanted)
+    for mend in mends:
+        assert small(name).error(small(name).plan(mend)) < F.EXACT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_growth_in_one_layer_is_refused(name: str) -> None:
+    with pytest.raises(SizeError, match=f"'{name}' config holds one ffn for all layers; leave out"):
+        small(name).plan((MlpExpansion("+5", layer=1),))
+    assert small(name).plan((MlpExpansion("+5"),)).target.of("ffn") == 42
+
+
+@pytest.mark.parametrize("at", [(1,), (0, 4), (2, 2, 2), "middle"])
+def test_places_that_are_not_there_are_refused(at: str | tuple[int, ...]) -> None:
+    with pytest.raises(SizeError, match="layers at"):
+        small("llama").plan((LayerAddition("+2", at),))
+
+
+def test_what_no_pattern_names_is_refused() -> None:
+    """Cross-attention has weights that GPT-2's layout does not know."""
+    with pytest.raises(CheckpointError, match="crossattention.* no pattern of 'gpt2' names it"):
+        F.subject(F.GPT2, "", F.GPT2.json(add_cross_attention=True))
+
+
+def test_a_head_as_wide_as_hidden_is_refused() -> None:
+    """GPT-2's summary may project to hidden instead of labels."""
+    source = F.GPT2.json(summary_proj_to_labels=False)
+    subject = F.subject(F.GPT2, "GPT2DoubleHeadsModel", source)
+    assert subject.error(subject.plan({"ffn": 51})) < F.EXACT
+    with pytest.raises(CheckpointError):
+        subject.error(subject.plan({"hidden": 42, "heads": 7}))

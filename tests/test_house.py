@@ -1,0 +1,370 @@
+"""The house rules that a machine can hold: who imports whom, who prints, how long things are."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# High to low: a module imports only what stands in a lower row, so those of one row know nothing
+# of each other. A module or package that stands in no row is refused.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
+    ("cli",),
+    ("demo",),
+    ("report", "train"),
+    ("growing",),
+    ("verification",),
+    ("models",),
+    ("interpreters",),
+    ("card", "carrying", "loadable", "mapping", "slabs", "staging", "quiet"),
+    ("reference",),
+    ("binding",),
+    ("arithmetic",),
+    ("sources",),
+    ("shards",),
+    ("initializers",),
+    ("families",),  # LINE: from here down, no torch
+    ("planning",),
+    ("rules",),
+    ("laws",),
+    ("serial",),
+    ("anatomy",),
+    ("pieces",),
+    ("plan",),
+    ("expansions",),
+    ("sizes",),
+    ("layout",),
+    ("config",),
+    ("formula",),
+    ("pattern",),
+    ("errors",),
+)
+LINE = "families"
+HEAVY = ("torch", "transformers", "accelerate", "safetensors.torch")
+SIBLINGS = ("interpreters",)  # packages whose modules never import each other
+FROM_ROOT = ("__version__",)  # all that a module may import from `isogrow` itself
+
+VOICE = "cli.voice"  # the one module that prints
+PRINTERS = (
+    *("print", "builtins.print", "pprint.pprint", "sys.stdout", "sys.stderr"),
+    *("rich.print", "rich.print_json", "rich.inspect", "rich.get_console", "rich.console.Console"),
+    *("rich.progress.Progress", "rich.progress.track", "rich.live.Live", "rich.status.Status"),
+    *("typer.echo", "typer.secho", "click.echo", "click.secho"),
+)
+FILE_LINES = 400
+FUNCTION_LINES = 60
+
+PACKAGE = Path(__file__).parents[1] / "src" / "isogrow"
+RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the package: `module` is its dotted name, `path` is relative to the package."""
+
+    path: Path
+    module: str
+    text: str
+    tree: ast.Module
+
+    @property
+    def layer(self) -> str:
+        """The name that stands in LAYERS; "" for the package's own `__init__.py`."""
+        return _part(self.module, 1)
+
+
+Check = Callable[[Source], Iterator[str]]
+
+
+# ── reading the tree ──
+
+
+def sources(package: Path) -> list[Source]:
+    """Every Python file under `package`, which may be a made-up tree."""
+    return [_source(package, path) for path in sorted(package.rglob("*.py"))]
+
+
+def _source(package: Path, path: Path) -> Source:
+    inside = path.relative_to(package)
+    parts = inside.with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    text = path.read_text(encoding="utf-8")
+    return Source(inside, ".".join(("isogrow", *parts)), text, ast.parse(text, str(inside)))
+
+
+def imports(source: Source) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all that a file imports, inside functions and TYPE_CHECKING too."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(source, node)
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+            names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
+            yield from ((node.lineno, name) for name in names if isinstance(name, str))
+
+
+def _base(source: Source, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = source.module.split(".")
+    drop = node.level - (source.path.name == "__init__.py")
+    return ".".join(parts[: len(parts) - drop] + ([node.module] if node.module else []))
+
+
+def _called(node: ast.Call) -> str:
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def _part(dotted: str, index: int) -> str:
+    parts = dotted.split(".")
+    return parts[index] if index < len(parts) else ""
+
+
+# ── the checks: each yields what is wrong with one file ──
+
+
+def every_module_has_a_row(source: Source) -> Iterator[str]:
+    if source.layer and source.layer not in RANK:
+        yield f"{source.path}: {source.layer} has no row in LAYERS"
+
+
+def imports_flow_down(source: Source) -> Iterator[str]:
+    if source.layer not in RANK:  # the package's __init__.py is free; the rest is refused above
+        return
+    for line, name in imports(source):
+        fault = _fault(source, name) if _part(name, 0) == "isogrow" else ""
+        if fault:
+            yield f"{source.path}:{line}: {fault}"
+
+
+def _fault(source: Source, name: str) -> str:
+    target = _part(name, 1)
+    if target not in RANK:
+        return "" if target in FROM_ROOT else f"imports {name}, which has no row in LAYERS"
+    if target != source.layer:
+        return "" if RANK[target] > RANK[source.layer] else f"imports {name}, which is not lower"
+    own = _part(source.module, 2)
+    sibling = own and _part(name, 2) != own
+    return f"imports its sibling {name}" if target in SIBLINGS and sibling else ""
+
+
+def no_torch_below_the_line(source: Source) -> Iterator[str]:
+    if RANK.get(source.layer, -1) < RANK[LINE]:
+        return
+    for line, name in imports(source):
+        if any(name == heavy or name.startswith(f"{heavy}.") for heavy in HEAVY):
+            yield f"{source.path}:{line}: imports {name} below the line"
+
+
+def only_the_cli_prints(source: Source) -> Iterator[str]:
+    if source.module == f"isogrow.{VOICE}":
+        return
+    known = _bindings(source)
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Name | ast.Attribute) and _dotted(node, known) in PRINTERS:
+            yield f"{source.path}:{node.lineno}: {_dotted(node, known)} is for {VOICE} alone"
+
+
+def _bindings(source: Source) -> dict[str, str]:
+    """Local name → dotted origin, for every import that binds one."""
+    found: dict[str, str] = {}
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.ImportFrom):
+            base = _base(source, node)
+            found |= {alias.asname or alias.name: f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+    return found
+
+
+def _dotted(node: ast.expr, known: dict[str, str]) -> str:
+    match node:
+        case ast.Name(id=name):
+            return known.get(name, name)
+        case ast.Attribute(value=value, attr=attr):
+            return f"{_dotted(value, known)}.{attr}"
+    return ""
+
+
+def files_are_short(source: Source) -> Iterator[str]:
+    length = len(source.text.splitlines())
+    if length > FILE_LINES:
+        yield f"{source.path}: {length} lines, more than {FILE_LINES}"
+
+
+def functions_are_short(source: Source) -> Iterator[str]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > FUNCTION_LINES:
+                yield f"{source.path}:{node.lineno}: {node.name} has {length} lines"
+
+
+def nothing_is_called_utils(source: Source) -> Iterator[str]:
+    if "utils" in source.path.with_suffix("").parts:
+        yield f"{source.path}: utils says nothing; name it after what it does"
+
+
+CHECKS: tuple[Check, ...] = (
+    every_module_has_a_row,
+    imports_flow_down,
+    no_torch_below_the_line,
+    only_the_cli_prints,
+    files_are_short,
+    functions_are_short,
+    nothing_is_called_utils,
+)
+
+
+def faults(check: Check, package: Path) -> list[str]:
+    """What `check` finds in the whole package."""
+    return [fault for source in sources(package) for fault in check(source)]
+
+
+# ── the house holds ──
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_house(check: Check) -> None:
+    assert sources(PACKAGE), f"no source under {PACKAGE}"
+    assert faults(check, PACKAGE) == []
+
+
+def test_layers_name_each_module_once() -> None:
+    assert len(RANK) == sum(len(row) for row in LAYERS)
+    assert LINE in RANK
+    assert VOICE.partition(".")[0] in RANK
+
+
+# ── each check can fail ──
+
+SOUND = {
+    "__init__.py": "from isogrow.cli import main\nimport torch",
+    "errors.py": "import ast",
+    "plan.py": "from isogrow.errors import PlanError\nfrom isogrow import __version__",
+    "rules/__init__.py": "from isogrow.rules.norm import f\nfrom . import norm",
+    "rules/norm.py": "import safetensors\nimport torchish\nfrom isogrow import plan",
+    "interpreters/__init__.py": "from isogrow.interpreters import module, reference",
+    "interpreters/module.py": "import torch\nfrom .. import plan\nfrom ..rules.norm import f",
+    "interpreters/reference.py": "from isogrow import reference",
+    "cli/__init__.py": "from isogrow.cli import voice\nfrom isogrow.cli.voice import say",
+    "cli/voice.py": "from rich.console import Console\nprint(Console())",
+    "report/table.py": "from rich.console import Group\nblueprint = 1",
+}
+LONG_FUNCTION = "def f():\n" + "    x = 1\n" * FUNCTION_LINES
+
+
+def _write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / "isogrow" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root / "isogrow"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_sound_tree_passes(check: Check, tmp_path: Path) -> None:
+    assert faults(check, _write(tmp_path, SOUND)) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "text", "fault"),
+    [
+        (every_module_has_a_row, "extra.py", "", "extra.py: extra has no row"),
+        (every_module_has_a_row, "extra/deep.py", "", "extra has no row"),
+        (imports_flow_down, "plan.py", "from isogrow.laws import f", "plan.py:1: imports isogrow"),
+        (imports_flow_down, "plan.py", "import isogrow.cli", "isogrow.cli, which is not lower"),
+        (imports_flow_down, "plan.py", "from isogrow import laws", "isogrow.laws, which is not"),
+        (imports_flow_down, "plan.py", "from . import laws", "isogrow.laws, which is not lower"),
+        (imports_flow_down, "rules/a.py", "from ..laws import f\nfrom ..demo import g", "a.py:2"),
+        (imports_flow_down, "rules/__init__.py", "from ..demo import g", "isogrow.demo.g"),
+        (imports_flow_down, "plan.py", "def f():\n    from isogrow import laws", "plan.py:2"),
+        (imports_flow_down, "plan.py", "if TYPE_CHECKING:\n    import isogrow.laws", "plan.py:2"),
+        (imports_flow_down, "plan.py", "import_module('isogrow.laws')", "isogrow.laws"),
+        (imports_flow_down, "train/a.py", "import isogrow.report", "isogrow.report, which is not"),
+        (imports_flow_down, "plan.py", "from isogrow import grown", "isogrow.grown, which has"),
+        (imports_flow_down, "plan.py", "import isogrow", "isogrow, which has no row"),
+        (imports_flow_down, "interpreters/a.py", "from .b import f", "sibling isogrow"),
+        (imports_flow_down, "interpreters/a.py", "from . import b", "sibling isogrow"),
+        (imports_flow_down, "interpreters/a.py", "import isogrow.interpreters", "its sibling"),
+        (no_torch_below_the_line, "families/llama.py", "import torch", "llama.py:1: imports torch"),
+        (no_torch_below_the_line, "errors.py", "from torch import nn", "errors.py:1"),
+        (no_torch_below_the_line, "rules/a.py", "def f():\n    import torch.nn", "a.py:2"),
+        (no_torch_below_the_line, "plan.py", "from transformers import AutoConfig", "below"),
+        (no_torch_below_the_line, "plan.py", "from safetensors.torch import save_file", "below"),
+        (no_torch_below_the_line, "plan.py", "import importlib\n__import__('torch')", "plan.py:2"),
+        (only_the_cli_prints, "demo.py", "print(1)", "demo.py:1: print is for cli.voice alone"),
+        (only_the_cli_prints, "demo.py", "f(progress=print)", "demo.py:1: print"),
+        (only_the_cli_prints, "demo.py", "from rich import print as p\np(1)", "rich.print"),
+        (only_the_cli_prints, "demo.py", "import rich.console as c\nc.Console()", "Console"),
+        (only_the_cli_prints, "demo.py", "from rich.console import Console as C\nC()", "demo.py:2"),
+        (only_the_cli_prints, "demo.py", "import sys\nsys.stdout.write('')", "sys.stdout is for"),
+        (only_the_cli_prints, "__init__.py", "print(1)", "__init__.py:1: print"),
+        (only_the_cli_prints, "cli/tables.py", "print(1)", "cli/tables.py:1: print"),
+        (files_are_short, "plan.py", "\n" * (FILE_LINES + 1), "plan.py: 401 lines"),
+        (functions_are_short, "plan.py", LONG_FUNCTION, "plan.py:1: f has 61 lines"),
+        (functions_are_short, "plan.py", f"async {LONG_FUNCTION}", "f has 61 lines"),
+        (nothing_is_called_utils, "rules/utils.py", "", "utils says nothing"),
+        (nothing_is_called_utils, "utils/a.py", "", "utils says nothing"),
+    ],
+)
+def test_a_check_can_fail(check: Check, name: str, text: str, fault: str, tmp_path: Path) -> None:
+    found = faults(check, _write(tmp_path, {name: text}))
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+# ── what a fresh process loads ──
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _loaded(*arguments: str) -> set[str]:
+    """Top-level names of all modules that `python arguments` imports."""
+    run = _python("-X", "importtime", *arguments)
+    timed, said = [], []
+    for line in run.stderr.splitlines():
+        (timed if line.startswith("import time:") else said).append(line)
+    assert run.returncode == 0, "\n".join(said)
+    return {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in timed}
+
+
+def test_loaded_sees_a_nested_import() -> None:
+    assert {"json", "torch"} <= _loaded("-c", "import json, torch")
+
+
+def test_the_package_is_lazy() -> None:
+    run = _python("-c", "import isogrow, sys; assert 'torch' not in sys.modules")
+    assert run.returncode == 0, run.stderr
+
+
+def test_help_loads_no_torch() -> None:
+    assert _loaded("-m", "isogrow", "--help").isdisjoint({"torch", "transformers"})
+
+
+def test_modules_below_the_line_load_no_torch() -> None:
+    below = [s.module for s in sources(PACKAGE) if RANK.get(s.layer, -1) >= RANK[LINE]]
+    assert below
+    loaded = _loaded("-c", "".join(f"import {module}\n" for module in below))
+    assert loaded.isdisjoint({"torch", "transformers"})

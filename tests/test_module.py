@@ -1,0 +1,362 @@
+"""`isogrow.grow` on models in memory: what is carried over, and what is left alone."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import families as F
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import isogrow
+from isogrow import plan_of
+from isogrow.errors import CheckpointError, FamilyError, IsogrowError, SizeError
+from isogrow.serial import from_json, to_json
+
+NAMES = list(F.FAMILIES)
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+def live(name: str, kind: str = "", dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
+    """A random model as a user has it: built by its own class, in its own dtype, in eval mode."""
+    family = F.FAMILIES[name]
+    kind = kind or family.classes[0]
+    source = family.json(**changes)
+    with torch.random.fork_rng(devices=[]):
+        made = F.class_of(kind)(F.config_of(family, source)).to(dtype)
+    shapes = {key: tuple(value.shape) for key, value in made.named_parameters()}
+    values = F.randomized(shapes, seed=3, spread=0.1)
+    with torch.no_grad():
+        for key, value in made.named_parameters():
+            value.copy_(values[key])
+    return made.eval()
+
+
+def change(small: Any, large: Any, given: F.Batch) -> float:
+    """How far the two models' outputs are apart when both are run in float64, whatever dtype they are in."""
+    return F.error(*(F.outputs(F.rebuilt(model), given) for model in (small, large)))
+
+
+def inputs(name: str) -> F.Batch:
+    return F.batch(F.FAMILIES[name].classes[0])
+
+
+def snapshot(model: Any) -> dict[str, Any]:
+    """All of a model that a growth might touch."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    return {
+        "state": {key: value.clone() for key, value in model.state_dict().items()},
+        "places": {key: value.data_ptr() for key, value in model.state_dict().items()},
+        "frozen": {key: value.requires_grad for key, value in named.items()},
+        "gradients": {key: value.grad is None for key, value in named.items()},
+        "config": copy.deepcopy(model.config.to_dict()),
+        "generation": copy.deepcopy(getattr(model, "generation_config", None)),
+        "training": [module.training for module in model.modules()],
+    }
+
+
+def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert before["state"].keys() == after["state"].keys()
+    for key, value in before["state"].items():
+        assert torch.equal(value, after["state"][key]), key
+    assert {k: v for k, v in before.items() if k not in ("state", "generation")} == {
+        k: v for k, v in after.items() if k not in ("state", "generation")
+    }
+    assert str(before["generation"]) == str(after["generation"])
+
+
+# What is carried over
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_class_and_dtype(name: str, dtype: torch.dtype) -> None:
+    """No rule scales a weight where ffn grows, so nothing rounds in any dtype."""
+    small = live(name, dtype=dtype)
+    large = isogrow.grow(small, **F.FAMILIES[name].growths["ffn"])
+    assert type(large) is type(small)
+    assert {value.dtype for value in large.state_dict().values()} == {dtype}
+    assert large.dtype == dtype
+    assert change(small, large, inputs(name)) < F.EXACT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_axes_at_once(name: str) -> None:
+    small = live(name, dtype=torch.float64)
+    large = isogrow.grow(small, **F.FAMILIES[name].together)
+    assert change(small, large, inputs(name)) < F.EXACT
+    with torch.no_grad():
+        next(large.parameters())[3, 4] += 1e-3
+    assert change(small, large, inputs(name)) > F.BROKEN
+
+
+def test_each_tensor_keeps_its_own_dtype() -> None:
+    """A model may keep some parts (a head, norms) in a wider dtype than the rest."""
+    small = live("llama", dtype=torch.bfloat16)
+    small.lm_head.float()
+    large = isogrow.grow(small, hidden=42, layers="+1")
+    assert large.lm_head.weight.dtype == torch.float32
+    assert large.model.layers[3].mlp.up_proj.weight.dtype == torch.bfloat16
+    assert torch.equal(large.lm_head.weight[:, :30], small.lm_head.weight)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_training_mode(training: bool) -> None:
+    small = live("bert").train(training)
+    large = isogrow.grow(small, ffn=51)
+    assert [module.training for module in large.modules()] == [training] * len(list(large.modules()))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_frozen_parameters(name: str) -> None:
+    """What is frozen stays frozen, and so do the layers that extend a frozen one."""
+    small = live(name)
+    for key, value in small.named_parameters():
+        value.requires_grad_(".1." in key)
+    large = isogrow.grow(small, layers=5, layers_at=(2, 2), ffn=51)
+    trains = {key for key, value in large.named_parameters() if value.requires_grad}
+    assert trains == {key for key, _ in large.named_parameters() if any(f".{n}." in key for n in (1, 2, 3))}
+
+
+def test_new_parameters_train() -> None:
+    small = live("qwen3")
+    large = isogrow.grow(small, **F.FAMILIES["qwen3"].together)
+    assert all(value.is_leaf and value.requires_grad for value in large.parameters())
+    large(**F.batch("")).logits.square().mean().backward()
+    assert all(value.grad is not None for value in large.parameters())
+    assert all(value.grad is None for value in small.parameters())
+
+
+def test_generation_config() -> None:
+    small = live("mistral")
+    small.generation_config.max_new_tokens = 7
+    small.generation_config.eos_token_id = [3, 5]
+    large = isogrow.grow(small, ffn=51)
+    assert large.generation_config.to_dict() == small.generation_config.to_dict()
+    large.generation_config.max_new_tokens = 8
+    assert small.generation_config.max_new_tokens == 7
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_implementation(implementation: str) -> None:
+    small = live("llama")
+    small.set_attn_implementation(implementation)
+    large = isogrow.grow(small, ffn=51, layers="+1")
+    assert large.config._attn_implementation == implementation
+    assert large.model.layers[3].self_attn.config._attn_implementation == implementation
+
+
+def test_labels() -> None:
+    small = live("bert", "BertForSequenceClassification", id2label={0: "a", 1: "b", 2: "c"})
+    large = isogrow.grow(small, hidden=60, heads=10)
+    assert large.config.id2label == small.config.id2label
+    assert large.num_labels == 3
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_tied_weights_stay_tied(name: str, tied: bool) -> None:
+    small = live(name, tie_word_embeddings=tied)
+    large = isogrow.grow(small, **F.FAMILIES[name].together)
+    into, out = large.get_input_embeddings().weight, large.get_output_embeddings().weight
+    assert (into.data_ptr() == out.data_ptr()) is tied
+    assert (into is out) is tied
+    small_in, small_out = small.get_input_embeddings().weight, small.get_output_embeddings().weight
+    assert (small_in is small_out) is tied
+
+
+def test_a_part_that_the_model_lacks_is_not_added() -> None:
+    """`add_pooling_layer=False` stands in no config."""
+    config = F.config_of(F.BERT, F.BERT.json())
+    small = transformers.BertModel(config, add_pooling_layer=False).double().eval()
+    random = torch.get_rng_state()
+    large = isogrow.grow(small, hidden=60, heads=10)
+    assert large.pooler is None
+    assert torch.equal(random, torch.get_rng_state())
+    with torch.no_grad():
+        a, b = (model(**F.batch("BertModel")).last_hidden_state for model in (small, large))
+    assert F.error({"states": a}, {"states": b}) < F.EXACT
+
+
+def test_old_entries_are_bit_equal() -> None:
+    """What no rule scales is the same, NaN and all."""
+    small = live("llama", dtype=torch.bfloat16)
+    weight = small.model.layers[1].mlp.up_proj.weight
+    with torch.no_grad():
+        weight.view(torch.int16)[3, 4] = 0x7FC1  # a NaN with a payload
+        weight.view(torch.int16)[5, 6] = -0x8000  # -0.0
+    large = isogrow.grow(small, hidden=42, ffn=51)
+    grown = large.model.layers[1].mlp.up_proj.weight[:37, :30]
+    assert torch.equal(grown.contiguous().view(torch.int16), weight.view(torch.int16))
+
+
+# What is left alone
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_is_left_as_it_is(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    small = live(name)
+    small.get_input_embeddings().weight.requires_grad_(False)
+    before = snapshot(small)
+    large = isogrow.grow(small, **F.FAMILIES[name].together)
+    with torch.no_grad():
+        for value in large.parameters():
+            value.fill_(7.0)
+    assert_same(before, snapshot(small))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_snapshot_sees_a_change() -> None:
+    small = live("llama")
+    before = snapshot(small)
+    with torch.no_grad():
+        small.model.norm.weight[3] += 1e-7
+    with pytest.raises(AssertionError, match="norm.weight"):
+        assert_same(before, snapshot(small))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_global_random_state_is_left_alone(name: str) -> None:
+    """And it has no part in what is drawn: the same seed gives the same bits."""
+    small = live(name)
+    state, dtype = torch.get_rng_state(), torch.get_default_dtype()
+    wanted = F.FAMILIES[name].together
+    one = isogrow.grow(small, **wanted, seed=1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.get_default_dtype() == dtype
+    torch.rand(3)
+    two, other = isogrow.grow(small, **wanted, seed=1), isogrow.grow(small, **wanted, seed=2)
+    assert same(one, two)
+    assert not same(one, other)
+
+
+def same(one: nn.Module, two: nn.Module) -> bool:
+    a, b = one.state_dict(), two.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+# What the grown model does
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "bert"])
+def test_decoding_with_a_cache_is_the_full_forward(name: str) -> None:
+    """In float64, token by token: the grown model's own cache, and against the small model's full forward."""
+    subject = F.subject(F.FAMILIES[name], spread=0.1)
+    large = subject.large(subject.plan(subject.family.together))
+    given = {"input_ids": F.batch("")["input_ids"]}
+    full = F.outputs(subject.small, given)
+    with F.float64():
+        step_by_step = F.decoded(large, given)
+    assert F.error(full, dict(step_by_step)) < F.EXACT
+    shifted = {"input_ids": given["input_ids"].roll(1, 1)}
+    assert F.error(full, F.outputs(large, shifted)) > F.BROKEN
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_generation(name: str) -> None:
+    small = live(name)
+    large = isogrow.grow(small, **F.FAMILIES[name].together)
+    prompt = F.batch("")["input_ids"][:2, :5]
+    ids = [model.generate(prompt, max_new_tokens=6, do_sample=False) for model in (small, large)]
+    assert torch.equal(*ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded_by_plain_transformers(name: str, tmp_path: Path) -> None:
+    small = live(name)
+    large: Any = isogrow.grow(small, **F.FAMILIES[name].together)
+    large.save_pretrained(tmp_path)
+    loaded, info = type(large).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert same(large, loaded)
+    with torch.no_grad():
+        a, b = (model(**inputs(name)).logits for model in (large, loaded))
+    assert torch.equal(a, b)
+    sizes = {key: value for key, value in large.config.to_dict().items() if isinstance(value, int | float)}
+    assert {key: getattr(loaded.config, key) for key in sizes} == sizes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_grown_twice(name: str) -> None:
+    """A grown model is a model like any other."""
+    small = live(name, dtype=torch.float64)
+    once = isogrow.grow(small, ffn=51)
+    twice = isogrow.grow(once, **F.FAMILIES[name].together)
+    assert change(small, twice, inputs(name)) < F.EXACT
+    assert plan_of(twice) != plan_of(once)
+
+
+# Plans
+
+
+def test_a_plan_is_used_again() -> None:
+    small, other = live("llama"), live("llama", dtype=torch.float64)
+    with torch.no_grad():
+        other.lm_head.weight += 1.0
+    large = isogrow.grow(small, hidden=42, layers="+1", seed=5)
+    found = plan_of(large)
+    assert found is not None
+    again = isogrow.grow(small, plan=from_json(to_json(found[1])))
+    assert same(large, again)
+    sibling = isogrow.grow(other, plan=found[1])
+    assert change(other, sibling, inputs("llama")) < F.EXACT
+    assert plan_of(small) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("mistral", {}), ("llama", {"intermediate_size": 39}), ("llama", {"head_dim": 12})]
+)
+def test_a_plan_for_another_model_is_refused(name: str, changes: dict[str, Any]) -> None:
+    found = plan_of(isogrow.grow(live("llama"), hidden=42))
+    assert found is not None
+    with pytest.raises(SizeError, match="the plan is for 'llama' with .*ffn=37.*, and this model is"):
+        isogrow.grow(live(name, **changes), plan=found[1])
+
+
+def test_a_plan_beside_sizes_is_refused() -> None:
+    found = plan_of(isogrow.grow(live("llama"), hidden=42))
+    assert found is not None
+    with pytest.raises(SizeError, match="both a plan and sizes are given: give one of them"):
+        isogrow.grow(live("llama"), plan=found[1], ffn=51)
+
+
+# Models that can't be grown
+
+
+def test_a_class_without_a_config_is_refused() -> None:
+    with pytest.raises(FamilyError, match=r"Linear has no config with a model_type.*isogrow\.register"):
+        isogrow.grow(nn.Linear(2, 3), hidden=4)
+
+
+def test_an_unknown_family_is_refused() -> None:
+    config = transformers.OPTConfig(
+        vocab_size=11,
+        hidden_size=6,
+        ffn_dim=7,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        word_embed_proj_dim=6,
+    )
+    with torch.device("meta"):
+        model = transformers.OPTForCausalLM(config)
+    with pytest.raises(FamilyError, match="model_type 'opt' is not known: .*llama.*write a layout"):
+        isogrow.grow(model, ffn=8)
+
+
+def test_a_config_that_is_not_the_models_is_refused() -> None:
+    small = live("llama")
+    small.config.intermediate_size = 39
+    with pytest.raises(CheckpointError, match="the config and the weights do not belong together"):
+        isogrow.grow(small, hidden=42)
+
+
+def test_a_refusal_leaves_the_model_alone() -> None:
+    small = live("gpt2")
+    before = snapshot(small)
+    with pytest.raises(IsogrowError):
+        isogrow.grow(small, hidden=41)
+    assert_same(before, snapshot(small))

@@ -1,0 +1,206 @@
+"""The hidden rule under each kind of norm, place of norm and ε, in models that no family has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from families import BROKEN, EXACT
+from torch import Tensor, nn
+from torch.nn import functional
+
+import isogrow
+from isogrow import Key, Layout, Norm, Weight, models
+from isogrow import families as registry
+from isogrow.errors import SizeError
+from isogrow.sizes import Sizes
+
+VOCAB, HIDDEN, FFN, LAYERS = 31, 12, 17, 2
+EPS = 1e-2
+B = "blocks.{layers}."
+
+
+class Normed(nn.Module):
+    """RMSNorm or LayerNorm (with bias), its gain g used as offset + g."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(config["hidden"]))
+        self.bias = nn.Parameter(torch.empty(config["hidden"])) if config["kind"] == "layer" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain, eps = self.config["offset"] + self.weight, self.config["eps"]
+        if self.bias is not None:
+            return functional.layer_norm(x, x.shape[-1:], gain, self.bias, eps)
+        return gain * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+class Block(nn.Module):
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.up, self.down = (
+            nn.Linear(config["hidden"], config["ffn"]),
+            nn.Linear(config["ffn"], config["hidden"]),
+        )
+        self.before = Normed(config)
+        self.after = Normed(config) if config["branch"] else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.after(self.down(torch.tanh(self.up(self.before(x)))))
+
+
+class Model(nn.Module):
+    """A residual stream of MLPs with norms before them, and on their outputs too."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = dict(config)
+        self.embed = nn.Embedding(VOCAB, config["hidden"])
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config["layers"]))
+        self.final = Normed(config)
+        self.head = nn.Linear(config["hidden"], VOCAB, bias=False)
+        if config["tied"]:
+            self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.final(x))
+
+
+def build(config: Mapping[str, Any], _: Sizes) -> Model:
+    return Model(config)
+
+
+def layout(config: Mapping[str, Any], constant: bool) -> Layout:
+    """The model's layout; its ε as a constant in the code, or as a key of the config."""
+    eps, offset = EPS if constant else "eps", config["offset"]
+    pre = Norm(config["kind"], "pre", eps=eps, offset=offset)
+    branch = Norm(config["kind"], "branch", eps=eps, offset=offset)
+    return Layout(
+        family="normed",
+        weights=(
+            Weight("embed.weight", "vocab -> hidden", "embed"),
+            *norm(B + "before", "mlp_norm", pre),
+            Weight(B + "up.weight", "ffn <- hidden", "mlp.up"),
+            Weight(B + "up.bias", "-> ffn", "mlp.up.bias"),
+            Weight(B + "down.weight", "hidden <- ffn", "mlp.down"),
+            Weight(B + "down.bias", "-> hidden", "mlp.down.bias"),
+            *(norm(B + "after", "branch_norm", branch) if config["branch"] else ()),
+            *norm("final", "final_norm", pre),
+            Weight("head.weight", "vocab <- hidden", "head", head=True, tied="embed"),
+        ),
+        axes={axis: axis for axis in ("vocab", "hidden", "ffn", "layers")},
+        keys=(
+            Key("vocab", default=VOCAB),
+            *(Key(axis, axis) for axis in ("hidden", "ffn", "layers")),
+            Key("eps", default=EPS),
+            Key("tied", default=False),
+        ),
+        tie="tied",
+    )
+
+
+def norm(name: str, slot: str, kind: Norm) -> tuple[Weight, Weight]:
+    shift = Weight(f"{name}.bias", "-> hidden", f"{slot}.bias", kind, required=False)
+    return Weight(f"{name}.weight", "* hidden", slot, kind), shift
+
+
+def made(constant: bool = True, **options: Any) -> Model:
+    """A float64 model with random weights, registered."""
+    sizes = dict(hidden=HIDDEN, ffn=FFN, layers=LAYERS, eps=EPS)
+    config = {**sizes, **dict(kind="rms", branch=False, tied=False, offset=0.0), **options}
+    isogrow.register(layout(config, constant), Model, build)
+    model = Model(config).double()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            noise = 0.2 * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            gain = value.dim() == 1 and name.endswith("weight")
+            value.copy_(noise + (1.0 - config["offset"] if gain else 0.0))
+    return model
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Afterwards nobody knows of the layouts that a test registered."""
+    known, classes = dict(registry.LAYOUTS), dict(models._REGISTERED)
+    yield
+    for now, before in ((registry.LAYOUTS, known), (models._REGISTERED, classes)):
+        now.clear()
+        now.update(before)  # type: ignore[arg-type]
+
+
+def error(small: Model, large: Model) -> float:
+    ids = torch.arange(2 * VOCAB).reshape(2, VOCAB) * 7 % VOCAB
+    with torch.no_grad():
+        a, b = small(ids), large(ids)
+    return float(((a - b).abs().amax(-1) / a.abs().amax(-1)).max())
+
+
+GROWTHS = [{"hidden": 24}, {"layers": 4}, {"hidden": 36, "ffn": 23, "layers": 3}]
+either = pytest.mark.parametrize("constant", [True, False], ids=["constant", "config"])
+tied_or_not = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+
+
+@pytest.mark.parametrize("sizes", [*GROWTHS, {"hidden": 19}])
+@pytest.mark.parametrize("branch", [True, False], ids=["branch", "pre"])
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@tied_or_not
+@either
+def test_rms(constant: bool, tied: bool, offset: float, branch: bool, sizes: dict[str, int]) -> None:
+    small = made(constant, kind="rms", tied=tied, offset=offset, branch=branch)
+    large = isogrow.grow(small, **sizes)
+    assert error(small, large) < EXACT
+    assert (large.config["eps"] == EPS) == (constant or "hidden" not in sizes)
+
+
+@pytest.mark.parametrize("sizes", [*GROWTHS, {"hidden": 19}])
+@tied_or_not
+@either
+def test_layer_norm_before_branches(constant: bool, tied: bool, sizes: dict[str, int]) -> None:
+    small = made(constant, kind="layer", tied=tied)
+    assert error(small, isogrow.grow(small, **sizes)) < EXACT
+
+
+@pytest.mark.parametrize("sizes", GROWTHS)
+@either
+def test_layer_norm_on_branches(constant: bool, sizes: dict[str, int]) -> None:
+    """It writes the residual, and its output's mean depends on the data: copies, as for post-norm."""
+    small = made(constant, kind="layer", branch=True)
+    assert error(small, isogrow.grow(small, **sizes)) < EXACT
+
+
+@either
+def test_layer_norm_on_branches_is_refused_where_no_fill_is_exact(constant: bool) -> None:
+    with pytest.raises(SizeError, match="only whole copies keep its mean.* multiples of 12: give 24"):
+        isogrow.grow(made(constant, kind="layer", branch=True), hidden=19)
+    tied = made(constant, kind="layer", branch=True, tied=True)
+    with pytest.raises(SizeError, match="the tied head would read them all; untie the head, or .* grow ffn"):
+        isogrow.grow(tied, hidden=24)
+    assert error(tied, isogrow.grow(tied, ffn=23)) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "factor"),
+    [
+        ("rms", "embed.weight", (HIDDEN / 19) ** 0.5),
+        ("rms", "blocks.0.before.weight", (19 / HIDDEN) ** 0.5),
+        ("rms", "blocks.1.after.weight", (HIDDEN / 19) ** 0.5),
+        ("rms", "final.weight", (19 / HIDDEN) ** 0.5),
+        ("layer", "blocks.1.before.weight", (19 / HIDDEN) ** 0.5),
+        ("layer", "final.weight", (19 / HIDDEN) ** 0.5),
+        ("layer", "final.bias", (19 / HIDDEN) ** 0.5),
+    ],
+)
+def test_every_factor_of_a_constant_epsilon_counts(kind: str, name: str, factor: float) -> None:
+    """Each scale undone by itself shows, the tied head's too."""
+    small = made(kind=kind, branch=kind == "rms", tied=True)
+    large = isogrow.grow(small, hidden=19)
+    with torch.no_grad():
+        large.get_parameter(name).mul_(factor)
+    assert error(small, large) > BROKEN

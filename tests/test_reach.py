@@ -1,0 +1,174 @@
+"""What each axis can grow to, as `inspect` and `families` tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import tiny
+from command import CLASSES, checkpoints, isogrow
+from safetensors.torch import load_file, save_file
+
+from isogrow.anatomy import Anatomy
+from isogrow.cli.asking import opened
+from isogrow.cli.facts import SHOWN, named
+from isogrow.cli.reach import Reach, reaches, specimen
+from isogrow.cli.tables.axes import brief
+from isogrow.errors import IsogrowError
+from isogrow.expansions import Size
+from isogrow.families import LAYOUTS
+from isogrow.planning import expansions, plan
+
+
+@pytest.fixture(scope="module")
+def models() -> Mapping[str, Path]:
+    return checkpoints()
+
+
+@pytest.fixture(scope="module")
+def llama() -> Path:
+    return checkpoints()["LlamaForCausalLM"]
+
+
+# ── inspect, families: what each axis can grow to ──
+
+
+def grows(each: Reach) -> str:
+    return " ".join([each.grows, *each.partners]) if each.grows == "with" else each.grows
+
+
+EXPECTED = {
+    "LlamaForCausalLM": "hidden steps, ffn any, heads some, kv_heads some, head_dim steps, layers any",
+    "Qwen3ForCausalLM": "hidden any, ffn any, heads steps, kv_heads any, head_dim steps, layers any",
+    "GPT2LMHeadModel": "hidden with heads head_dim, ffn any, heads with hidden, head_dim with hidden,"
+    " layers any",
+    "BertForMaskedLM": "hidden with heads head_dim, ffn any, heads with hidden, head_dim with hidden,"
+    " layers no",
+}
+
+
+def asked(anatomy: Anatomy, **sizes: Size) -> bool:
+    try:
+        plan(anatomy, expansions(sizes))
+    except IsogrowError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_reach_is_what_the_planner_says(name: str, models: Mapping[str, Path]) -> None:
+    anatomy = opened(str(models[name])).anatomy
+    found = list(reaches(anatomy, named(anatomy.sizes)))
+    shown = ", ".join(f"{each.axis} {grows(each)}" for each in found if each.axis in SHOWN)
+    assert shown == EXPECTED[name]
+    for each in found:
+        assert all(asked(anatomy, **{each.axis: size}) for size in each.sizes)
+        for partner, pairs in each.partners.items():
+            assert all(asked(anatomy, **{each.axis: one, partner: two}) for one, two in pairs)
+        if each.grows == "any":
+            assert each.sizes[0] == each.now + 1
+        else:
+            alone = [n for n in range(each.now + 1, 2 * each.now) if asked(anatomy, **{each.axis: n})]
+            assert alone == ([] if each.grows in ("with", "no") else within(each, 2 * each.now))
+            assert all(each.why)
+
+
+def within(each: Reach, end: int) -> list[int]:
+    if each.grows == "some":
+        return [size for size in each.sizes if size < end]
+    return list(range(each.now + each.step, end, each.step))
+
+
+def test_bert_grows_hidden_in_multiples_only(models: Mapping[str, Path]) -> None:
+    anatomy = opened(str(models["BertForMaskedLM"])).anatomy
+    hidden = next(each for each in reaches(anatomy, named(anatomy.sizes)) if each.axis == "hidden")
+    assert hidden.step == hidden.now == 24
+    assert hidden.partners["heads"] == ((48, 8), (72, 12), (96, 16))
+    assert "heads * key_dim == hidden" in hidden.why[0]
+    assert "multiples of 24" in hidden.why[1]
+
+
+def test_inspect(llama: Path) -> None:
+    ran = isogrow("inspect", llama)
+    assert (ran.code, ran.err) == (0, "")
+    tensors = load_file(llama / "model.safetensors")
+    assert f"parameters  {sum(t.numel() for t in tensors.values()):,}\n" in ran.out
+    assert f"stored      {len(tensors)} tensors, 83.4 kB, safetensors\n" in ran.out
+    assert "dtype       float32\n" in ran.out
+    assert " hidden     24  multiples of 4: 28, 32…" in ran.out
+    assert " layers      3  any size\n" in ran.out
+    assert "positions pair its channels" in ran.out
+    assert "key_dim   " not in ran.out
+
+
+def test_inspect_says_with_which_partner(models: Mapping[str, Path]) -> None:
+    out = isogrow("inspect", models["GPT2LMHeadModel"]).out
+    assert "with heads: 30/5, 36/6…" in out
+    assert "with head_dim: 28/7, 32/8…" in out
+    assert "tied        yes" in out
+    bert = isogrow("inspect", models["BertForMaskedLM"]).out
+    assert " layers      3  refused" in bert
+    assert "computes the" in bert
+
+
+def test_inspect_json(models: Mapping[str, Path]) -> None:
+    ran = isogrow("inspect", models["GPT2LMHeadModel"], "--json")
+    assert (ran.code, ran.err) == (0, "")
+    data = ran.json
+    assert (data["family"], data["format"], data["tied"]) == ("gpt2", "safetensors", True)
+    assert data["dtypes"] == {"float32": data["tensors"]}
+    assert data["sizes"]["hidden"] == tiny.HIDDEN
+    axes = {each["axis"]: each for each in data["axes"]}
+    assert axes["ffn"]["grows"] == "any"
+    assert axes["hidden"]["with"]["heads"][0] == [30, 5]
+    assert axes["key_dim"]["grows"] == "no"
+    assert axes["key_dim"]["why"]
+
+
+def test_a_tied_head_is_counted_once(llama: Path, tmp_path: Path) -> None:
+    """A checkpoint may hold the embedding a second time, as the head."""
+    made = tiny.model("LlamaForCausalLM", tie_word_embeddings=True)
+    made.save_pretrained(tmp_path / "tied")
+    tensors = load_file(tmp_path / "tied" / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, tmp_path / "tied" / "model.safetensors", metadata={"format": "pt"})
+    data = isogrow("inspect", tmp_path / "tied", "--json").json
+    assert data["parameters"] == made.num_parameters()
+    assert data["tensors"] == len(tensors)
+
+
+def test_families() -> None:
+    ran = isogrow("families")
+    assert (ran.code, ran.err) == (0, "")
+    rows = {line.split()[0]: line.split()[1:] for line in ran.out.splitlines() if line.strip()}
+    assert rows.keys() >= LAYOUTS.keys()
+    assert rows["qwen3"] == ["any", "any", "steps", "any", "multiples", "any"]
+    assert rows["llama"] == ["steps", "any", "some", "some", "steps", "any"]
+    assert rows["bert"][-1] == "refused"
+    assert ran.out.count("heads * key_dim == hidden") == 1, "a reason stands once"
+
+
+def test_families_json() -> None:
+    data = isogrow("families", "--json").json
+    assert [each["model_type"] for each in data["families"]] == sorted(LAYOUTS)
+    bert = next(each for each in data["families"] if each["model_type"] == "bert")["axes"]
+    assert bert["layers"]["grows"] == "no"
+    assert "post-norm" in bert["layers"]["why"][0]
+    assert "kv_heads" not in bert
+    assert set(bert["hidden"]["with"]) == {"heads", "head_dim"}
+
+
+@pytest.mark.parametrize("model_type", sorted(LAYOUTS))
+def test_a_specimen_is_small_and_whole(model_type: str) -> None:
+    anatomy = specimen(LAYOUTS[model_type])
+    assert anatomy.config["model_type"] == model_type
+    assert anatomy.sizes.of("hidden") == 48
+    assert {w.slot for w in LAYOUTS[model_type].weights if w.required} <= {
+        s.weight.slot for s in anatomy.stored
+    }
+
+
+def test_a_refusal_in_brief() -> None:
+    assert brief("layers can't grow: post-norm; grow ffn instead") == "layers can't grow: post-norm"
+    assert brief("key_dim=9 is odd, and pairs: give 10") == "key_dim=9 is odd, and pairs"

@@ -1,0 +1,68 @@
+"""The README's code runs, in the order in which it stands there; its table and make targets are true."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import documents
+import pytest
+import transformers
+from typer.testing import CliRunner
+
+from isogrow.cli import app
+
+README = documents.read(documents.ROOT / "README.md")
+(EXAMPLE,) = documents.code(README, "python")
+ON_DISK, SET_UP = documents.code(README, "sh")
+
+
+def commands(block: str) -> list[list[str]]:
+    return [shlex.split(line, comments=True) for line in block.splitlines() if line]
+
+
+def test_the_example_has_eight_lines() -> None:
+    assert len([line for line in EXAMPLE.splitlines() if line]) == 8
+
+
+def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(EXAMPLE, "README.md", "exec"), found)
+    for line in commands(ON_DISK):
+        assert line[0] == "isogrow"
+        result = CliRunner().invoke(app, line[1:])
+        assert result.exit_code == 0, (line, result.output, result.exception)
+    large = transformers.AutoModelForCausalLM.from_pretrained("large")
+    assert (large.config.hidden_size, large.config.num_hidden_layers) == (32, 3)
+    assert sum(p.numel() for p in large.parameters()) == sum(p.numel() for p in found["large"].parameters())
+
+
+def test_a_command_that_is_refused_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (line,) = (line for line in commands(ON_DISK) if line[1] == "inspect")
+    assert CliRunner().invoke(app, line[1:]).exit_code == 2
+
+
+def test_the_make_targets_are_there() -> None:
+    makefile = documents.read(documents.ROOT / "Makefile").splitlines()
+    for make, target in commands(SET_UP):
+        assert make == "make" and any(line.startswith(f"{target}:") for line in makefile), target
+
+
+def test_the_table_of_families_is_up_to_date() -> None:
+    # In a process of its own: other tests register families.
+    script = documents.ROOT / "docs" / "families_table.py"
+    assert subprocess.run([sys.executable, str(script), "--check"], check=False).returncode == 0
+
+
+def test_a_table_that_is_not_up_to_date_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(documents.ROOT / "docs")
+    import families_table
+
+    monkeypatch.setattr(families_table, "table", lambda: "| made | up |\n")
+    assert families_table.written(README) != README
+    assert families_table.written(families_table.written(README)) == families_table.written(README)

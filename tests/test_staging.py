@@ -1,0 +1,358 @@
+"""An output is complete or absent: full disks, kills, resumption, and what stands in the way."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from checkpoints import SMALL, digests, loaded, names, save, seen, weights
+
+import isogrow.staging
+from isogrow.errors import OutputError
+from isogrow.staging import JOURNAL, check_place, partial_of, staged
+
+LLAMA = "LlamaForCausalLM"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A checkpoint that no test may change."""
+    folder = save(tmp_path / "small")
+    before = digests(folder)
+    yield folder
+    assert digests(folder) == before
+
+
+def refused(small: Path, out: Path, said: str, **options: Any) -> None:
+    """Growing is refused with these words, and changes nothing beside the model."""
+    before = digests(out.parent) if out.parent.is_dir() else None
+    with pytest.raises(OutputError, match=said):
+        seen(small).grow(out, SMALL, **options)
+    assert (digests(out.parent) if out.parent.is_dir() else None) == before
+
+
+# ── where ──
+
+
+def test_an_output_that_exists(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    refused(small, tmp_path / "large", "large exists: name another folder, or give --overwrite")
+
+
+def test_an_output_that_is_a_dangling_link(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").symlink_to(tmp_path / "nothing")
+    refused(small, tmp_path / "large", "large exists")
+    refused(small, tmp_path / "large", "large is no folder", overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_inside_the_model(small: Path, tmp_path: Path, overwrite: bool) -> None:
+    refused(small, small / "large", "large lies inside the model", overwrite=overwrite)
+    (tmp_path / "other").symlink_to(small)
+    refused(small, tmp_path / "other" / "large", "large lies inside the model", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_that_is_the_model(small: Path, tmp_path: Path, overwrite: bool) -> None:
+    refused(small, tmp_path / "x" / ".." / "small", "small is the model itself", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_inside_the_output(small: Path, tmp_path: Path, overwrite: bool) -> None:
+    refused(small, tmp_path, "holds the model", overwrite=overwrite)
+
+
+def test_folders_above_the_output_are_made(small: Path, tmp_path: Path) -> None:
+    loaded(seen(small).grow(tmp_path / "a" / "b" / "large", SMALL), LLAMA)
+
+
+def test_a_file_above_the_output(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(small, tmp_path / "file" / "large", "large can't be written: the system says")
+
+
+# ── overwriting ──
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_overwriting_replaces_a_model_whole(
+    small: Path, tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchange:  # a system or file system that has no such rename
+        monkeypatch.setattr(isogrow.staging, "_renameat2", lambda *_: False)
+    large = seen(small).grow(tmp_path / "large", SMALL)
+    first = digests(large)
+    (large / "left-over.txt").write_text("old")
+    seen(small).grow(large, {"ffn": 59}, overwrite=True)
+    assert loaded(large, LLAMA).config.intermediate_size == 59
+    assert names(large) == set(first)
+    assert {path.name for path in tmp_path.iterdir()} == {"small", "large"}
+
+
+def test_overwriting_keeps_the_old_output_until_the_new_one_is_complete(small: Path, tmp_path: Path) -> None:
+    large = seen(small).grow(tmp_path / "large", SMALL)
+    before = digests(large)
+
+    def look(done: int, total: int) -> None:
+        assert digests(large) == before
+        if done == total:
+            raise KeyError("a bug, late")
+
+    with pytest.raises(KeyError):
+        seen(small).grow(large, {"ffn": 59}, overwrite=True, progress=look)
+    assert digests(large) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"small", "large"}
+
+
+def test_a_second_rename_that_fails_brings_the_old_output_back(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = seen(small).grow(tmp_path / "large", SMALL)
+    before = digests(large)
+    rename = os.rename
+
+    def fail(old: Path, new: Path) -> None:
+        if str(old).endswith("-partial"):
+            raise OSError(errno.EIO, "Input/output error")
+        rename(old, new)
+
+    monkeypatch.setattr(isogrow.staging, "_renameat2", lambda *_: False)
+    monkeypatch.setattr(isogrow.staging.os, "rename", fail)
+    with pytest.raises(OutputError, match="Input/output error"):
+        seen(small).grow(large, {"ffn": 59}, overwrite=True)
+    assert digests(large) == before
+
+
+def test_overwriting_spares_what_is_no_model(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("mine")
+    refused(small, tmp_path / "home", "home holds other things than a model", overwrite=True)
+    (tmp_path / "file").write_text("mine")
+    refused(small, tmp_path / "file", "file is no folder", overwrite=True)
+    (tmp_path / "empty").mkdir()
+    seen(small).grow(tmp_path / "empty", SMALL, overwrite=True)
+
+
+def test_an_output_that_appears_meanwhile_is_kept(small: Path, tmp_path: Path) -> None:
+    def appear(done: int, total: int) -> None:
+        (tmp_path / "large").mkdir(exist_ok=True)
+
+    with pytest.raises(OutputError, match="large appeared while it was being written"):
+        seen(small).grow(tmp_path / "large", SMALL, progress=appear)
+    assert list((tmp_path / "large").iterdir()) == []
+
+
+# ── full disks ──
+
+
+def test_too_little_room_is_seen_before(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isogrow.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
+    refused(small, tmp_path / "large", r"large needs 0.02 GB, and its disk has 0.01 GB free: free some")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_leaves_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write = os.write
+    count = 0
+
+    def fill_up(file: int, data: memoryview) -> int:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise OSError(number, os.strerror(number))
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", fill_up)
+    refused(
+        small, tmp_path / "large", "large can't be written: the disk (is full|quota is used up); make room"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"small"}
+
+
+GROW = """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from checkpoints import seen, SMALL
+    import isogrow.interpreters.checkpoint as checkpoint
+
+    def progress(done, total):
+        if {kill} and done > 0.6 * total:
+            os.kill(os.getpid(), {kill})
+
+    {before}
+    seen(Path({small!r})).grow(Path({out!r}), SMALL, progress=progress, max_shard_size="30KB")
+"""
+
+
+def run(small: Path, out: Path, before: str = "", kill: int = 0) -> subprocess.CompletedProcess[str]:
+    """The growth in a process of its own."""
+    tests = str(Path(__file__).parent)
+    code = textwrap.dedent(GROW).format(tests=tests, small=str(small), out=str(out), before=before, kill=kill)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_a_process_that_may_write_no_large_file(small: Path, tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
+    said = run(small, tmp_path / "large", limit).stderr
+    assert "OutputError" in said and "allows no file that large; make room" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"small"}
+
+
+def test_a_real_full_disk(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("only root mounts a small disk")
+    try:
+        refused(small, disk / "large", "large needs 0.02 GB, and its disk has 0.00 GB free")
+        monkeypatch.setattr("isogrow.interpreters.checkpoint.check_space", lambda *_: None)
+        refused(small, disk / "large", "large can't be written: the disk is full; make room")
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# ── kills, and going on ──
+
+
+@pytest.fixture(scope="module")
+def killing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, and with what a run that was killed half-way leaves of its growth."""
+    folder = tmp_path_factory.mktemp("killed")
+    small = save(folder / "small")
+    assert run(small, folder / "large", kill=signal.SIGKILL).returncode == -signal.SIGKILL
+    return folder
+
+
+@pytest.fixture
+def killed(killing: Path, tmp_path: Path) -> Path:
+    """No output, some whole shards, and one that is not; the model is its `small`."""
+    shutil.copytree(killing, tmp_path, dirs_exist_ok=True)
+    out = tmp_path / "large"
+    assert {path.name for path in tmp_path.iterdir()} == {"small", partial_of(out).name}
+    left = {path.name for path in partial_of(out).iterdir()}
+    assert JOURNAL in left
+    assert any(name.endswith(".safetensors") for name in left)
+    assert any(name.endswith(".safetensors.part") for name in left)
+    return out
+
+
+def whole(tmp_path: Path) -> dict[str, str]:
+    return digests(seen(tmp_path / "small").grow(tmp_path / "other", SMALL, max_shard_size="30KB"))
+
+
+def test_after_a_kill_a_new_run_starts_anew(killed: Path, tmp_path: Path) -> None:
+    (partial_of(killed) / "stray").mkdir()
+    seen(tmp_path / "small").grow(killed, SMALL, max_shard_size="30KB")
+    assert digests(killed) == whole(tmp_path)
+    assert not partial_of(killed).exists()
+
+
+def test_a_killed_run_is_resumed(killed: Path, tmp_path: Path) -> None:
+    kept = {p.name: p.stat().st_ino for p in partial_of(killed).glob("*.safetensors")}
+    progress: list[int] = []
+    seen(tmp_path / "small").grow(
+        killed, SMALL, max_shard_size="30KB", resume=True, progress=lambda done, _: progress.append(done)
+    )
+    assert digests(killed) == whole(tmp_path)
+    assert {name: (killed / name).stat().st_ino for name in kept} == kept
+    assert progress[0] > 20_000  # the first whole shard at once
+
+
+def test_a_shard_of_a_killed_run_that_was_cut_is_made_again(killed: Path, tmp_path: Path) -> None:
+    shard = min(partial_of(killed).glob("*.safetensors"))
+    os.truncate(shard, shard.stat().st_size - 1)
+    seen(tmp_path / "small").grow(killed, SMALL, max_shard_size="30KB", resume=True)
+    assert digests(killed) == whole(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"max_shard_size": "20KB"}, {"dtype": "bfloat16"}])
+def test_another_growth_is_not_resumed(killed: Path, tmp_path: Path, options: Any) -> None:
+    before = digests(partial_of(killed))
+    with pytest.raises(OutputError, match="was left by another growth .* run again without --resume"):
+        seen(tmp_path / "small").grow(killed, SMALL, resume=True, **{"max_shard_size": "30KB", **options})
+    with pytest.raises(OutputError, match="was left by another growth"):
+        seen(tmp_path / "small").grow(killed, {"ffn": 59}, resume=True, max_shard_size="30KB")
+    assert digests(partial_of(killed)) == before
+
+
+def test_a_changed_source_is_not_resumed(killed: Path, tmp_path: Path) -> None:
+    os.utime(tmp_path / "small" / "model.safetensors", ns=(1, 1))
+    with pytest.raises(OutputError, match="was left by another growth"):
+        seen(tmp_path / "small").grow(killed, SMALL, resume=True, max_shard_size="30KB")
+
+
+def test_resuming_nothing_is_a_new_run(small: Path, tmp_path: Path) -> None:
+    loaded(seen(small).grow(tmp_path / "large", SMALL, resume=True), LLAMA)
+
+
+def test_an_interruption_can_be_resumed_and_an_error_leaves_nothing(small: Path, tmp_path: Path) -> None:
+    def stop(kind: type[BaseException]) -> Any:
+        def progress(done: int, total: int) -> None:
+            if done == total:
+                raise kind
+
+        return progress
+
+    out = tmp_path / "large"
+    with pytest.raises(KeyboardInterrupt):
+        seen(small).grow(out, SMALL, progress=stop(KeyboardInterrupt))
+    assert partial_of(out).is_dir() and not out.exists()
+    with pytest.raises(KeyError):
+        seen(small).grow(out, SMALL, progress=stop(KeyError), resume=True)
+    assert partial_of(out).is_dir()
+    with pytest.raises(KeyError):
+        seen(small).grow(out, SMALL, progress=stop(KeyError))
+    assert not partial_of(out).exists()
+    loaded(seen(small).grow(out, SMALL), LLAMA)
+
+
+def test_a_partial_folder_in_use_is_left_alone(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "large"
+    partial_of(out).mkdir()
+    (partial_of(out) / "model.safetensors.part").write_text("theirs")
+    with (partial_of(out) / JOURNAL).open("w") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        refused(small, out, "large is being written by another process: wait for it")
+        refused(small, out, "large is being written by another process: wait for it", resume=True)
+
+
+def test_a_folder_that_isogrow_did_not_make_is_left_alone(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "large"
+    partial_of(out).mkdir()
+    (partial_of(out) / "thesis.tex").write_text("mine")
+    refused(small, out, "isogrow-partial is in the way, and isogrow did not make it: remove it")
+
+
+def test_nothing_is_seen_of_an_output_before_it_is_complete(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staged(out, "digest") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text("a")
+        assert not out.exists()
+    assert names(out) == {"sub/file"}
+    assert not partial_of(out).exists()
+
+
+def test_a_good_place_is_accepted(small: Path, tmp_path: Path) -> None:
+    check_place(tmp_path / "smaller", small, overwrite=False)  # not inside, though the name begins alike
+    assert weights(small)

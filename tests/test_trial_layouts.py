@@ -1,0 +1,387 @@
+"""The grammar can say what eight more families store: each tensor is named once, in the right roles.
+
+Models are built on the meta device. Where transformers fuses or renames between disk and memory, both
+bindings must name the same blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from trial_layouts import deepseek_v3, falcon, mixtral
+from trial_layouts.checks import facts, not_named_once, not_stored_once
+from trial_layouts.models import (
+    BOUND_TWICE,
+    CASES,
+    FAMILIES,
+    ON_DISK,
+    Case,
+    bound,
+    headers,
+    json_of,
+    on_meta,
+    stored,
+)
+from trial_layouts.roles import differing, ends, wrong_roles
+
+from isogrow.anatomy import Anatomy, Header, match
+from isogrow.binding import reader
+from isogrow.errors import CheckpointError
+from isogrow.families import LAYOUTS
+from isogrow.formula import evaluate
+from isogrow.layout import Index, Layout
+from isogrow.pieces import Block
+
+every_case = pytest.mark.parametrize("name", CASES)
+every_binding = pytest.mark.parametrize(
+    ("name", "binding"),
+    [*((name, "memory") for name in CASES), *((name, "disk") for name in ON_DISK)],
+)
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+# ── every tensor is named exactly once ──
+
+
+@every_binding
+def test_every_tensor_is_named_once(name: str, binding: str) -> None:
+    layout, config, tensors = bound(name, binding)
+    anatomy = match(layout, config, tensors)
+    assert len(anatomy.stored) + len(anatomy.ignored) == len(tensors)
+    assert not_named_once(layout, anatomy.prefix, tensors) == {}
+    assert not_stored_once(CASES[name].family, anatomy) == set()
+
+
+@every_case
+def test_a_short_config_says_the_same(name: str) -> None:
+    layout, config, tensors = bound(name)
+    short = json.loads(json.dumps(on_meta(name).config.to_diff_dict()))
+    assert len(short) < len(config)
+    assert match(layout, short, tensors).sizes == match(layout, config, tensors).sizes
+
+
+@every_case
+def test_sizes_are_distinct(name: str) -> None:
+    layout, config, tensors = bound(name)
+    sizes = match(layout, config, tensors).sizes.values
+    alike = {frozenset(pair) for pair in combinations(sizes, 2) if len({sizes[a] for a in pair}) == 1}
+    forced = ("key_dim value_dim", "hidden pooled", "hidden transform", "pooled transform", "rows columns")
+    assert alike <= {frozenset(pair.split()) for pair in forced}
+
+
+@every_binding
+def test_a_line_less_is_noticed(name: str, binding: str) -> None:
+    layout, config, tensors = bound(name, binding)
+    anatomy = match(layout, config, tensors)
+    for weight in dict.fromkeys(s.weight for s in anatomy.stored):
+        rest = tuple(w for w in layout.weights if w is not weight)
+        own = {name for s in anatomy.stored if s.weight is weight for name in (s.source, s.name)}
+        with pytest.raises(CheckpointError) as refused:
+            match(replace(layout, weights=rest, attentions=()), config, tensors)
+        assert str(refused.value).split()[0] in own
+
+
+@every_binding
+def test_a_line_twice_is_noticed(name: str, binding: str) -> None:
+    layout, config, tensors = bound(name, binding)
+    anatomy = match(layout, config, tensors)
+    for weight in dict.fromkeys(s.weight for s in anatomy.stored):
+        twice = replace(layout, weights=(*layout.weights, replace(weight, slot="other.*")))
+        own = {s.source for s in anatomy.stored if s.weight is weight}
+        assert not_named_once(twice, anatomy.prefix, tensors).keys() == own
+
+
+@every_binding
+def test_a_tensor_less_is_noticed(name: str, binding: str) -> None:
+    layout, config, tensors = bound(name, binding)
+    whole = match(layout, config, tensors)
+    for tensor in {s.weight: s for s in whole.stored}.values():
+        if tensor.weight.head or tensor.weight.tied or tensor.weight.slot.startswith("pooler"):
+            continue
+        part = tuple(s for s in whole.stored if s is not tensor)
+        assert not_stored_once(CASES[name].family, replace(whole, stored=part)), tensor.name
+
+
+@pytest.mark.parametrize(
+    ("name", "lie"),
+    [
+        ("falcon-plain", {"bias": False}),
+        ("falcon-plain", {"parallel_attn": True}),
+        ("gpt_oss", {"attention_bias": False}),
+        ("deepseek_v3", {"first_k_dense_replace": 2}),
+        ("deepseek_v3", {"q_lora_rank": None}),
+        ("t5-v1.1", {"feed_forward_proj": "relu"}),
+        ("t5", {"is_encoder_decoder": False}),
+        ("dinov2", {"use_mask_token": False}),
+        ("esm", {"emb_layer_norm_before": False}),
+    ],
+)
+def test_a_tensor_too_many_is_noticed(name: str, lie: dict[str, Any]) -> None:
+    layout, config, tensors = bound(name)
+    anatomy = match(layout, config, tensors)
+    assert not_stored_once(CASES[name].family, replace(anatomy, config={**config, **lie}))
+
+
+@pytest.mark.parametrize("name", BOUND_TWICE)
+def test_both_bindings_at_once_are_noticed(name: str) -> None:
+    layout, config, tensors = bound(name)
+    try:
+        both = match(layout, config, {**tensors, **bound(name, "disk")[2]})
+    except CheckpointError:
+        return
+    assert not_stored_once(CASES[name].family, both)
+
+
+@every_case
+def test_a_wrong_shape_is_noticed(name: str) -> None:
+    layout, config, tensors = bound(name)
+    anatomy = match(layout, config, tensors)
+    unstated = anatomy.sizes.values.keys() - layout.read(config).keys()
+    for tensor in {s.weight: s for s in anatomy.stored}.values():
+        for at, dim in enumerate(tensor.weight.parsed.dims):
+            shape = [n + (d == at) for d, n in enumerate(tensor.header.shape)]
+            wrong = {**tensors, tensor.source: Header(tuple(shape), "F32")}
+            if dim.factors[0] not in unstated:
+                with pytest.raises(CheckpointError, match=re.escape(tensor.name)):
+                    match(layout, config, wrong)
+
+
+@pytest.mark.parametrize("model", ["BertForSequenceClassification", "BertForTokenClassification"])
+def test_a_line_that_needs_a_tensor_stands_first(model: str) -> None:
+    sizes = {"hidden_size": 12, "num_attention_heads": 2, "intermediate_size": 17, "vocab_size": 97}
+    bert = Case(falcon, model, {**sizes, "num_hidden_layers": 1}).build("meta")
+    assert not_named_once(LAYOUTS["bert"], "bert.", bert.state_dict()) == {}
+
+
+# ── two bindings, the same blocks ──
+
+
+def named_blocks(anatomy: Anatomy) -> set[Block]:
+    """Every stored block with its logical axes (written-out lengths, which are storage, aside)."""
+    own = (s for s in anatomy.stored if not s.weight.tied)
+    found = (block for s in own for _, block in s.blocks(anatomy.sizes))
+    return {replace(b, axes=tuple(a for a in b.axes if not a.isdigit())) for b in found}
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_disk_and_memory_name_the_same_blocks(name: str) -> None:
+    memory, disk = (match(*bound(name, binding)) for binding in ("memory", "disk"))
+    assert {s.name for s in memory.stored} != {s.source for s in disk.stored}
+    assert named_blocks(memory) == named_blocks(disk)
+    assert memory.sizes == disk.sizes
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_disk_and_memory_hold_the_same_values(name: str) -> None:
+    model = CASES[name].build("cpu")
+    for tensor in model.state_dict().values():
+        tensor.uniform_(-1, 1)
+    layout, config = CASES[name].family.LAYOUT, json_of(model)
+    memory, disk = stored(model, "memory"), stored(model, "disk")
+    one, two = match(layout, config, headers(memory)), match(layout, config, headers(disk))
+    ours, theirs = reader(one, memory.__getitem__), reader(two, disk.__getitem__)
+    for tensor in two.stored:
+        for _, block in tensor.blocks(two.sizes):
+            assert torch.equal(ours(block), theirs(block)), block
+
+
+def test_bindings_that_differ_are_noticed() -> None:
+    layout, config, tensors = bound("mixtral")
+    turned = {"experts.gate": "experts.up", "experts.up": "experts.gate"}
+    weights = tuple(replace(w, slot=turned.get(w.slot, w.slot)) for w in layout.weights)
+    model = CASES["mixtral"].build("cpu")
+    memory, disk = stored(model, "memory"), stored(model, "disk")
+    one, two = (
+        match(layout, config, headers(memory)),
+        match(replace(layout, weights=weights), config, headers(disk)),
+    )
+    assert named_blocks(one) == named_blocks(two)  # the same names, so only values can tell
+    block = Block("experts.gate", (("layers", 2), ("experts", 3)), ("ffn", "hidden"))
+    assert not torch.equal(reader(one, memory.__getitem__)(block), reader(two, disk.__getitem__)(block))
+    less = replace(two, stored=two.stored[:-1])
+    assert named_blocks(one) != named_blocks(less)
+
+
+def test_an_old_esm_has_one_table_in_many_places() -> None:
+    layout, config, tensors = bound("esm-rotary")
+    table = tensors.pop("esm.rotary_embeddings.inv_freq")
+    at = "esm.encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
+    old = {**tensors, **{at.format(i): table for i in range(4)}}
+    anatomy = match(layout, config, old)
+    assert (len(anatomy.stored), len(anatomy.ignored)) == (len(tensors) + 1, 3)
+    assert not_named_once(layout, anatomy.prefix, old) == {}
+
+
+# ── parts are cut where the model's code cuts them ──
+
+
+def read(name: str, slot: str, index: Index = (("layers", 2),)) -> tuple[Any, Tensor, dict[str, int]]:
+    """A model with random values, one block of it, and the sizes."""
+    model = CASES[name].build("cpu")
+    state = model.state_dict()
+    for tensor in state.values():
+        tensor.uniform_(-1, 1)
+    anatomy = match(CASES[name].family.LAYOUT, json_of(model), headers(state))
+    weight, part = anatomy.all_slots[slot]
+    block = Block(slot, index, weight.parsed.axes(part))
+    return model, reader(anatomy, state.__getitem__)(block), dict(anatomy.sizes.values)
+
+
+@pytest.mark.parametrize("name", ["falcon-grouped", "falcon-multi-query", "falcon-plain"])
+def test_falcon_splits_heads_so(name: str) -> None:
+    for place, slot in enumerate(("attn.q", "attn.k", "attn.v")):
+        model, block, sizes = read(name, slot)
+        attention = model.transformer.h[2].self_attention
+        split = attention._split_heads(attention.query_key_value.weight.T[None])[place][0]
+        heads = block.reshape(-1, sizes["key_dim"], sizes["hidden"])
+        heads = heads.repeat_interleave(split.shape[1] // len(heads), 0)
+        assert torch.equal(heads, split.permute(1, 2, 0))
+
+
+def test_phi3_splits_so() -> None:
+    for slot, start, stop in (("attn.q", 0, 60), ("attn.k", 60, 80), ("attn.v", 80, 100)):
+        model, block, _ = read("phi3", slot)
+        stored = model.model.layers[2].self_attn.qkv_proj.weight
+        assert torch.equal(block.reshape(-1, 60), stored[start:stop])
+    for place, slot in enumerate(("mlp.gate", "mlp.up")):
+        model, block, _ = read("phi3", slot)
+        assert torch.equal(block, model.model.layers[2].mlp.gate_up_proj.weight.chunk(2)[place])
+
+
+def test_gpt_oss_splits_so() -> None:
+    for start, slot in enumerate(("experts.gate", "experts.up")):
+        model, block, _ = read("gpt_oss", slot, (("layers", 2), ("experts", 3)))
+        stored = model.model.layers[2].mlp.experts.gate_up_proj[3]
+        assert torch.equal(block[:, 0], stored[:, start::2].T)
+
+
+def test_deepseek_splits_so() -> None:
+    cuts = {"attn.q": (0, 0, 7), "attn.q_rope": (0, 7, 15), "attn.k": (1, 0, 7), "attn.v": (1, 7, 16)}
+    for slot, (which, start, stop) in cuts.items():
+        model, block, _ = read("deepseek_v3", slot)
+        attention = model.model.layers[2].self_attn
+        stored = (attention.q_b_proj, attention.kv_b_proj)[which].weight
+        assert torch.equal(block, stored.view(6, -1, stored.shape[1])[:, start:stop])
+    for slot, start, stop in (("attn.kv_a", 0, 17), ("attn.k_rope", 17, 25)):
+        model, block, _ = read("deepseek_v3", slot)
+        stored = model.model.layers[2].self_attn.kv_a_proj_with_mqa.weight
+        assert torch.equal(block, stored[start:stop])
+
+
+# ── roles ──
+
+
+@every_case
+def test_roles_are_those_of_the_modules(name: str) -> None:
+    assert wrong_roles(CASES[name].family.LAYOUT, name) == []
+
+
+def test_a_wrong_role_is_noticed() -> None:
+    layout = falcon.LAYOUT
+    turned = tuple(replace(w, pattern=w.pattern.replace("<-", "->")) for w in layout.weights)
+    found = wrong_roles(replace(layout, weights=turned), "falcon-grouped")
+    assert len(found) == 4 * 4 + 1
+
+
+ENDS = {  # axes that come in from outside, and those that go out
+    "falcon": ({"vocab"}, {"vocab", "labels"}),
+    "phi3": ({"vocab"}, {"vocab", "labels"}),
+    "gpt_oss": ({"vocab"}, {"vocab", "labels"}),
+    "mixtral": ({"vocab"}, {"vocab", "labels"}),
+    "deepseek_v3": ({"vocab"}, {"vocab", "labels"}),
+    "t5": ({"vocab", "buckets"}, {"vocab", "labels"}),
+    "dinov2": ({"positions", "channels", "rows", "columns"}, {"labels"}),
+    "esm": ({"vocab", "positions"}, {"vocab", "labels", "pooled", "pairs"}),
+}
+
+
+@every_family
+def test_what_is_written_is_read(family: str) -> None:
+    assert ends(FAMILIES[family].LAYOUT) == ENDS[family]
+
+
+def test_what_nobody_reads_is_noticed() -> None:
+    layout = mixtral.LAYOUT
+    rest = tuple(w for w in layout.weights if w.slot != "experts.down")
+    assert ends(replace(layout, weights=rest))[1] == {"vocab", "labels", "ffn"}
+
+
+@every_family
+def test_biases_and_norms_lie_along_what_they_belong_to(family: str) -> None:
+    layout = FAMILIES[family].LAYOUT
+    slots = layout.slots
+    for slot, (weight, part) in slots.items():
+        own = weight.parsed.produced(part)
+        stem, _, last = slot.rpartition(".")
+        if last == "bias" and stem in slots:
+            of, its = slots[stem]
+            assert own == of.parsed.produced(its), slot
+        if weight.norm is not None:
+            of, its = slots[weight.norm.of] if weight.norm.of else (weight, part)
+            assert own == of.parsed.produced(its), slot
+            assert bool(weight.norm.of) == (weight.norm.where == "inner"), slot
+            assert weight.norm.of or own == (layout.residual,), slot
+
+
+@every_family
+def test_lines_of_one_slot_agree(family: str) -> None:
+    """All bindings of a slot have the same index and axes (DeepSeek's q has two sources, by config)."""
+    expected = {"attn.q", "attn.q_rope"} if family == "deepseek_v3" else set[str]()
+    assert differing(FAMILIES[family].LAYOUT) == expected
+
+
+def test_lines_of_one_slot_that_differ_are_noticed() -> None:
+    layout = mixtral.LAYOUT
+    turned = tuple(
+        replace(w, pattern=w.pattern.replace("hidden <- ffn", "ffn <- hidden")) for w in layout.weights[:12]
+    )
+    assert differing(replace(layout, weights=(*turned, *layout.weights[12:]))) == {"experts.down"}
+
+
+# ── sizes and the config ──
+
+
+def unfaithful(layout: Layout, name: str) -> list[str]:
+    """The config keys that the sizes read from this config would not give back."""
+    _, config, tensors = bound(name)
+    sizes, known = match(layout, config, tensors).sizes, facts(layout, config)
+    held = {key.name: key.size for key in layout.keys if key.size and known[key.name] is not None}
+    return [key for key, size in held.items() if evaluate(size, {**known, **sizes.values}) != known[key]]
+
+
+@every_case
+def test_sizes_are_written_back_as_they_were_read(name: str) -> None:
+    assert unfaithful(CASES[name].family.LAYOUT, name) == []
+
+
+def test_a_size_that_is_written_wrongly_is_noticed() -> None:
+    layout = falcon.LAYOUT
+    keys = tuple(replace(k, size="kv_heads") if k.name == "num_kv_heads" else k for k in layout.keys)
+    assert unfaithful(replace(layout, keys=keys), "falcon-multi-query") == ["num_kv_heads"]
+
+
+def wrong_defaults(layout: Layout) -> list[str]:
+    """The keys whose default is not that of the config class (those that it leaves None aside)."""
+    case = next(case for case in CASES.values() if case.family.LAYOUT.family == layout.family)
+    own, view = getattr(transformers, case.model).config_class(), layout.defaults({})
+    stated = [k.name for k in layout.keys if getattr(own, k.name) is not None]
+    return [name for name in stated if view[name] != getattr(own, name)]
+
+
+@every_family
+def test_defaults_are_those_of_the_class(family: str) -> None:
+    assert wrong_defaults(FAMILIES[family].LAYOUT) == []
+
+
+def test_a_wrong_default_is_noticed() -> None:
+    layout = deepseek_v3.LAYOUT
+    keys = tuple(replace(k, default=64) if k.name == "v_head_dim" else k for k in layout.keys)
+    assert wrong_defaults(replace(layout, keys=keys)) == ["v_head_dim"]

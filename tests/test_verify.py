@@ -1,0 +1,247 @@
+"""`isogrow.verify`: it passes on what grow makes, and every one of its checks can fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+import isogrow
+from isogrow.errors import CheckpointError, LawError
+from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, init_
+from isogrow.verification.report import Check, Report
+
+VOCAB = 61
+
+
+def llama() -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=24,
+        intermediate_size=34,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=10,
+        attention_bias=True,
+    )
+    return _filled(LlamaForCausalLM(config))
+
+
+def gpt2() -> GPT2LMHeadModel:
+    return _filled(
+        GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=20, n_layer=3, n_head=4, n_positions=26))
+    )
+
+
+def bert() -> BertModel:
+    config = BertConfig(
+        vocab_size=VOCAB,
+        hidden_size=18,
+        intermediate_size=28,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        max_position_embeddings=26,
+    )
+    return _filled(BertModel(config))
+
+
+def _filled(model: Any) -> Any:
+    """Trained-like weights: gains around 1, nothing zero."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            gain = parameter.dim() == 1 and name.endswith("weight")
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15 + float(gain))
+    return model.eval()
+
+
+def named(report: Report) -> dict[str, Check]:
+    return {check.name: check for check in report.checks}
+
+
+GROWTHS: list[tuple[Callable[[], Any], dict[str, Any]]] = [
+    (llama, {"hidden": 30, "ffn": 40, "heads": 6, "kv_heads": 3, "head_dim": 14, "layers": "+2"}),
+    (gpt2, {"hidden": 30, "heads": 6, "ffn": 90, "layers": "+1"}),
+    (bert, {"hidden": "x2", "heads": "x2", "ffn": 31}),
+]
+
+
+@pytest.mark.parametrize(("make", "sizes"), GROWTHS, ids=["llama", "gpt2", "bert"])
+def test_passes_on_what_grow_makes(make: Callable[[], Any], sizes: dict[str, Any]) -> None:
+    small = make()
+    report = isogrow.verify(small, isogrow.grow(small, **sizes))
+    assert report.passed, report.failed
+    assert named(report)["float64"].value is not None
+    assert named(report)["liveness"].value == 1.0
+    skipped = {check.name for check in report.skipped}
+    assert skipped == ({"kv cache", "generate"} if make is bert else set())
+
+
+def test_another_dtype_is_held_against_its_own_rounding() -> None:
+    small = llama()
+    large = isogrow.grow(small, ffn="+7", hidden=28).to(torch.bfloat16)
+    _, plan = isogrow.plan_of(large)  # pyright: ignore[reportGeneralTypeIssues]
+    report = isogrow.verify(small, large, plan=plan)
+    assert report.passed, report.failed
+
+
+def test_every_check_is_reported_as_data() -> None:
+    small = gpt2()
+    report = isogrow.verify(small, isogrow.grow(small, ffn="+7"))
+    found = json.loads(json.dumps(report.to_dict()))
+    assert [check["name"] for check in found["checks"]] == [
+        "weights",
+        "float64",
+        "own dtype",
+        "kv cache",
+        "padding left",
+        "padding right",
+        "generate",
+        "reload",
+        "liveness",
+        "distinct",
+    ]
+    assert found["passed"] is True
+    assert found["figures"]["new_channels"]["new"] > 0
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_nudged_weight_fails_and_the_layer_is_named(layer: int) -> None:
+    small = llama()
+    large = isogrow.grow(small, ffn="+6", hidden=28)
+    with torch.no_grad():
+        large.model.layers[layer].mlp.up_proj.weight[5, 7] += 1e-2
+    report = isogrow.verify(small, large)
+    assert not report.passed
+    (failed,) = report.failed
+    assert failed.name == "weights"
+    assert f"model.layers.{layer}.mlp.up_proj.weight" in failed.detail
+    assert failed.detail.endswith(f"first difference in model.layers.{layer}")
+
+
+def test_one_ulp_in_one_old_weight_fails() -> None:
+    small = gpt2()
+    large = isogrow.grow(small, ffn="+6")
+    with torch.no_grad():
+        entry = large.transformer.h[2].mlp.c_fc.weight[3, 5]
+        entry.copy_(torch.nextafter(entry, torch.tensor(9.0)))
+    (failed,) = isogrow.verify(small, large).failed
+    assert (failed.name, failed.value) == ("weights", 1.0)
+
+
+def test_a_wrong_config_fails_the_float64_comparison() -> None:
+    """The weights are right and the function is not: ε was left at its old value."""
+    small = _filled(LlamaForCausalLM(LlamaConfig(**{**llama().config.to_dict(), "rms_norm_eps": 1e-2})))
+    large = isogrow.grow(small, hidden=28)
+    wrong = LlamaForCausalLM(LlamaConfig(**{**large.config.to_dict(), "rms_norm_eps": 1e-2}))
+    wrong.load_state_dict(large.state_dict())
+    _, plan = isogrow.plan_of(large)  # pyright: ignore[reportGeneralTypeIssues]
+    report = isogrow.verify(small, wrong, plan=plan)
+    assert [check.name for check in report.failed] == ["float64"]
+    assert named(report)["float64"].detail == "first difference in model.layers.0"
+
+
+def test_free_entries_may_be_the_users_own() -> None:
+    small = gpt2()
+    large = isogrow.grow(small, ffn="+6")
+    with torch.no_grad():
+        large.transformer.h[0].mlp.c_fc.weight[:, 80:].mul_(3.0)
+    report = isogrow.verify(small, large)
+    assert report.passed
+    assert named(report)["weights"].detail.endswith("1 with free entries of their own")
+
+
+def test_exact_but_dead_fails() -> None:
+    """New query and key channels both zero: nothing changes, and nothing ever will."""
+    small = llama()
+    large = isogrow.grow(small, head_dim=14)
+    with torch.no_grad():
+        for layer in large.model.layers:
+            query, key = layer.self_attn.q_proj, layer.self_attn.k_proj
+            query.weight.view(4, 2, 7, 24)[:, :, 5:] = 0
+            query.bias.view(4, 2, 7)[:, :, 5:] = 0
+            key.bias.view(2, 2, 7)[:, :, 5:] = 0
+    report = isogrow.verify(small, large)
+    assert {check.name for check in report.failed} == {"liveness", "distinct"}
+    assert "key_dim channels of attn.q" in named(report)["liveness"].detail
+    assert named(report)["distinct"].detail == "copies for ever: key_dim"
+
+
+def test_copies_that_stay_copies_fail() -> None:
+    small = gpt2()
+    large = isogrow.grow(small, ffn="+6")
+    with torch.no_grad():
+        for layer in large.transformer.h:
+            layer.mlp.c_fc.weight[:, 81] = layer.mlp.c_fc.weight[:, 82]
+            layer.mlp.c_fc.bias[81] = layer.mlp.c_fc.bias[82]
+    report = isogrow.verify(small, large)
+    assert [check.name for check in report.failed] == ["distinct"]
+    assert named(report)["distinct"].detail == "copies for ever: ffn"
+
+
+def test_relus_that_no_token_switches_on_are_listed_apart() -> None:
+    config = Config(19, 9, 10, 13, (LayerConfig(11, (HeadConfig(4, 6), HeadConfig(5, 7))),))
+    small = Transformer(config)
+    init_(small, torch.Generator().manual_seed(0))
+    large = isogrow.grow(small, ffn="+3")
+    with torch.no_grad():
+        large.layers[0].mlp.b1[-1] = -1e3
+    report = isogrow.verify(small, large)
+    assert report.passed, report.failed
+    assert report.figures["new_channels"]["inactive"] == 3  # its row, its column, its bias
+    assert "3 inactive" in named(report)["liveness"].detail
+
+
+def test_models_that_do_not_belong_together_are_refused() -> None:
+    small, other = llama(), gpt2()
+    large = isogrow.grow(small, ffn="+6")
+    with pytest.raises(LawError, match="the plan does not lead from the small model's sizes"):
+        isogrow.verify(other, large)
+    with pytest.raises(LawError, match="no plan is known for this model"):
+        isogrow.verify(small, llama())
+
+
+def test_a_folder_without_its_record_is_refused(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="isogrow.json is missing"):
+        isogrow.verify(llama(), tmp_path)
+
+
+def test_nothing_compared_is_no_pass() -> None:
+    assert not Report((Check("float64", None, detail="too large"),)).passed
+    assert not Report(()).passed
+    assert not Report((Check("float64", True), Check("reload", False))).passed
+    assert Report((Check("float64", True), Check("kv cache", None))).passed
+
+
+def test_too_large_for_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isogrow.verification._available", lambda: 1000)
+    small = gpt2()
+    report = isogrow.verify(small, isogrow.grow(small, ffn="+6"))
+    assert not report.passed
+    assert "nothing was compared" in report.checks[0].detail
+
+
+def test_neither_model_nor_random_state_is_touched() -> None:
+    small = gpt2()
+    large = isogrow.grow(small, ffn="+6")
+    before = {name: x.clone() for name, x in large.state_dict().items()}
+    state = torch.get_rng_state()
+    isogrow.verify(small, large)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(x, before[name]) for name, x in large.state_dict().items())
+    assert not any(isinstance(m, nn.Module) and m.training for m in large.modules())

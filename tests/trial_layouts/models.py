@@ -1,0 +1,126 @@
+"""The models that the trial layouts are held against: tiny configs of pairwise distinct sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers.core_model_loading import revert_weight_conversion
+
+from isogrow.anatomy import Header
+from isogrow.config import Config
+from isogrow.layout import Layout
+from trial_layouts import deepseek_v3, dinov2, esm, falcon, gpt_oss, mixtral, phi3, t5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model class with a tiny config, and the family that lays it out."""
+
+    family: ModuleType
+    model: str
+    config: Mapping[str, Any]
+
+    def build(self, device: str) -> Any:
+        cls = getattr(transformers, self.model)
+        with torch.device(device):
+            return cls(cls.config_class(**self.config))
+
+
+COMMON = {"vocab_size": 97, "num_hidden_layers": 4, "pad_token_id": 0, "eos_token_id": 1}
+COMMON = {**COMMON, "bos_token_id": 2, "num_labels": 14}
+GROUPED = {**COMMON, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 37}
+FALCON = {**COMMON, "hidden_size": 60, "num_attention_heads": 6}
+PHI3 = {**GROUPED, "hidden_size": 60}
+MOE = {**GROUPED, "hidden_size": 26, "head_dim": 10, "num_local_experts": 5}
+LATENT = {"kv_lora_rank": 17, "qk_rope_head_dim": 8, "qk_nope_head_dim": 7, "v_head_dim": 9}
+SPARSE = {"n_routed_experts": 10, "n_shared_experts": 3, "n_group": 2, "topk_group": 1}
+DEEPSEEK = {**GROUPED, **LATENT, **SPARSE, "num_key_value_heads": 6, "moe_intermediate_size": 11}
+DEEPSEEK = {**DEEPSEEK, "hidden_size": 29, "first_k_dense_replace": 1}
+T5 = {"vocab_size": 97, "d_model": 26, "d_kv": 5, "d_ff": 37, "num_layers": 2, "num_heads": 6}
+T5 = {**T5, "num_decoder_layers": 3, "relative_attention_num_buckets": 12, "num_labels": 14}
+DINOV2 = {"hidden_size": 60, "num_attention_heads": 6, "num_hidden_layers": 4, "num_labels": 14}
+DINOV2 = {**DINOV2, "mlp_ratio": 2, "image_size": 28, "patch_size": 7}
+ESM = {**COMMON, "mask_token_id": 3, "hidden_size": 60, "num_attention_heads": 6}
+ESM = {**ESM, "intermediate_size": 37, "max_position_embeddings": 51}
+
+OWN = {"new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 37}
+PLAIN = {"multi_query": False, "parallel_attn": False, "bias": True, "alibi": True}
+SPAN = {"num_key_value_heads": 3, "num_attention_heads": 15, "num_local_experts": 7, "head_dim": 12}
+V11 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+ROTARY = {"position_embedding_type": "rotary"}
+
+CASES = {
+    "falcon-grouped": Case(falcon, "FalconForCausalLM", {**FALCON, **OWN}),
+    "falcon-grouped-1": Case(falcon, "FalconModel", {**FALCON, **OWN, "num_ln_in_parallel_attn": 1}),
+    "falcon-multi-query": Case(falcon, "FalconForCausalLM", FALCON),
+    "falcon-plain": Case(falcon, "FalconForTokenClassification", {**FALCON, **PLAIN}),
+    "falcon-span": Case(falcon, "FalconForQuestionAnswering", {**FALCON, "bias": True}),
+    "phi3": Case(phi3, "Phi3ForCausalLM", {**PHI3, "tie_word_embeddings": True}),
+    "phi3-tag": Case(phi3, "Phi3ForTokenClassification", PHI3),
+    "gpt_oss": Case(gpt_oss, "GptOssForCausalLM", MOE),
+    "gpt_oss-unbiased": Case(gpt_oss, "GptOssForSequenceClassification", {**MOE, "attention_bias": False}),
+    "mixtral": Case(mixtral, "MixtralForCausalLM", MOE),
+    "mixtral-base": Case(mixtral, "MixtralModel", MOE),
+    "mixtral-span": Case(mixtral, "MixtralForQuestionAnswering", {**MOE, **SPAN}),
+    "deepseek_v3": Case(deepseek_v3, "DeepseekV3ForCausalLM", {**DEEPSEEK, "q_lora_rank": 13}),
+    "deepseek_v3-biased": Case(
+        deepseek_v3,
+        "DeepseekV3ForCausalLM",
+        {**DEEPSEEK, "q_lora_rank": 13, "attention_bias": True, "first_k_dense_replace": 3},
+    ),
+    "deepseek_v3-direct": Case(deepseek_v3, "DeepseekV3Model", {**DEEPSEEK, "q_lora_rank": None}),
+    "t5": Case(t5, "T5ForConditionalGeneration", T5),
+    "t5-v1.1": Case(t5, "T5ForConditionalGeneration", {**T5, **V11}),
+    "t5-encoder": Case(t5, "T5EncoderModel", {**T5, **V11}),
+    "t5-class": Case(t5, "T5ForSequenceClassification", T5),
+    "t5-tag": Case(t5, "T5ForTokenClassification", T5),
+    "dinov2": Case(dinov2, "Dinov2ForImageClassification", DINOV2),
+    "dinov2-swiglu": Case(
+        dinov2,
+        "Dinov2Model",
+        {**DINOV2, "use_swiglu_ffn": True, "qkv_bias": False, "use_mask_token": False},
+    ),
+    "esm": Case(esm, "EsmForMaskedLM", {**ESM, "emb_layer_norm_before": True}),
+    "esm-rotary": Case(esm, "EsmForMaskedLM", {**ESM, **ROTARY}),
+    "esm-base": Case(esm, "EsmModel", {**ESM, **ROTARY}),
+    "esm-class": Case(esm, "EsmForSequenceClassification", {**ESM, **ROTARY}),
+    "esm-tag": Case(esm, "EsmForTokenClassification", ESM),
+}
+FAMILIES = {module.LAYOUT.family: module for module in (case.family for case in CASES.values())}
+BOUND_TWICE = [name for name in CASES if name.startswith(("mixtral", "deepseek_v3", "dinov2"))]
+ON_DISK = [*BOUND_TWICE, "esm", "esm-rotary", "esm-base", "esm-class", "esm-tag"]
+
+
+@cache
+def on_meta(name: str) -> Any:
+    return CASES[name].build("meta")
+
+
+def stored(model: Any, binding: str) -> dict[str, Tensor]:
+    """The model's tensors as they are named in memory, or in its files (tied ones once)."""
+    state = dict(model.state_dict())
+    if binding == "memory":
+        return state
+    tied = model.all_tied_weights_keys
+    return revert_weight_conversion(model, {n: t for n, t in state.items() if n not in tied})
+
+
+def headers(state: Mapping[str, Tensor]) -> dict[str, Header]:
+    return {name: Header(tuple(tensor.shape), "F32") for name, tensor in state.items()}
+
+
+def json_of(model: Any) -> dict[str, Any]:
+    return json.loads(model.config.to_json_string(use_diff=False))
+
+
+def bound(name: str, binding: str = "memory") -> tuple[Layout, Config, dict[str, Header]]:
+    model = on_meta(name)
+    return CASES[name].family.LAYOUT, json_of(model), headers(stored(model, binding))
