@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from isogrow.errors import SizeError
 
 Box = tuple[range, ...]
 Floats = NDArray[np.float64]
+Bits = NDArray[np.uint64]
 
 WHOLE_LIMIT = 1 << 24
+RUN = 1 << 13
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -35,17 +38,25 @@ def sample(kind: str, key: str, shape: tuple[int, ...], box: Box) -> Floats:
 
 def normal(key: str, shape: tuple[int, ...], box: Box) -> Floats:
     """Standard normal, by Box and Muller's transform of the two halves of 64 random bits."""
-    bits = _bits(key, shape, box)
-    radius = ((bits >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32
-    angle = (bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2.0 * np.pi * 2.0**-32)
-    return (np.sqrt(-2.0 * np.log(radius)) * np.cos(angle)).reshape([len(r) for r in box])
+
+    def transformed(bits: Bits) -> Floats:
+        radius = ((bits >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32
+        radius = np.sqrt(-2.0 * np.log(radius))
+        angle = (bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2.0 * np.pi * 2.0**-32)
+        # numpy has no vectorised cosine in float64.
+        return radius * torch.from_numpy(angle).cos_().numpy()
+
+    return _each(transformed, key, shape, box)
 
 
 def uniform(key: str, shape: tuple[int, ...], box: Box) -> Floats:
     """Uniform on (-√3, √3)."""
-    bits = _bits(key, shape, box) >> np.uint64(11)
-    unit = (bits.astype(np.float64) + 0.5) * 2.0**-53
-    return ((2.0 * unit - 1.0) * np.sqrt(3.0)).reshape([len(r) for r in box])
+
+    def transformed(bits: Bits) -> Floats:
+        unit = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        return (2.0 * unit - 1.0) * np.sqrt(3.0)
+
+    return _each(transformed, key, shape, box)
 
 
 def orthogonal(key: str, shape: tuple[int, ...], box: Box) -> Floats:
@@ -95,16 +106,29 @@ INITIALIZERS: Mapping[str, Callable[[str, tuple[int, ...], Box], Floats]] = {
 }
 
 
-def _bits(key: str, shape: tuple[int, ...], box: Box) -> NDArray[np.uint64]:
-    """64 random bits for every entry of the box, flat and contiguous."""
+def _each(transformed: Callable[[Bits], Floats], key: str, shape: tuple[int, ...], box: Box) -> Floats:
+    """The transform of 64 random bits for every entry of the box, in runs that a cache holds."""
     seed = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=8).digest(), dtype="<u8")[0]
-    strides = [prod(shape[d + 1 :]) for d in range(len(shape))]
+    places = _places(shape, box)
+    result = np.empty(places.size)
+    for start in range(0, places.size, RUN):
+        run = slice(start, start + RUN)
+        result[run] = transformed(_mixed(places[run], seed))
+    return result.reshape([len(r) for r in box])
+
+
+def _places(shape: tuple[int, ...], box: Box) -> Bits:
+    """The coordinate of every entry of the box in the whole region, flat."""
     place = np.zeros((), dtype=np.uint64)
-    for r, stride in zip(box, strides, strict=True):
-        steps = np.arange(r.start, r.stop, dtype=np.uint64) * np.uint64(stride)
+    for d, r in enumerate(box):
+        steps = np.arange(r.start, r.stop, dtype=np.uint64) * np.uint64(prod(shape[d + 1 :]))
         place = place[..., None] + steps
-    z = np.ascontiguousarray(place).reshape(-1)
-    z = (z + np.uint64(1)) * GOLDEN + seed
+    return np.ascontiguousarray(place).reshape(-1)
+
+
+def _mixed(place: Bits, seed: np.uint64) -> Bits:
+    """SplitMix64's output function."""
+    z = (place + np.uint64(1)) * GOLDEN + seed
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
