@@ -23,10 +23,10 @@ from isogrow.arithmetic import CHUNK
 from isogrow.errors import CheckpointError, IsogrowError, LawError, SizeError
 from isogrow.interpreters.checkpoint import prepared
 from isogrow.interpreters.module import grown_state
-from isogrow.loadable import check_loadable
 from isogrow.plan import Init
 from isogrow.serial import from_json
 from isogrow.verification.float64 import build, float64
+from isogrow.writing.loadable import check_loadable
 
 EXACT = 1e-12
 FORMATS = ("single", "sharded", "bin", "bin sharded")

@@ -270,7 +270,7 @@ def test_demo_tells_how_it_ended(passed: bool, tmp_path: Path, monkeypatch: pyte
     def run(folder: Path, say: Any, offline: bool) -> SimpleNamespace:
         seen.append((folder, offline))
         say("[1/2] growing")
-        return SimpleNamespace(passed=passed)
+        return SimpleNamespace(passed=passed, to_dict=lambda: {"passed": passed, "models": []})
 
     monkeypatch.setitem(sys.modules, "isogrow.demo", SimpleNamespace(run=run))
     ran = isogrow("demo", "--out", tmp_path, "--offline")
@@ -279,7 +279,7 @@ def test_demo_tells_how_it_ended(passed: bool, tmp_path: Path, monkeypatch: pyte
     assert ran.out.startswith("[1/2] growing\n")
     assert ("✓ every check passed" if passed else "✗ a check failed") in ran.out
     told = isogrow("demo", "--out", tmp_path, "--json")
-    assert told.json == {"passed": passed, "folder": str(tmp_path)}
+    assert told.json == {"passed": passed, "models": [], "folder": str(tmp_path)}
     assert told.err.startswith("[1/2] growing\n")
 
 

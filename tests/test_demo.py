@@ -17,6 +17,7 @@ from transformers import BertModel, GPT2LMHeadModel
 import isogrow
 from isogrow import demo
 from isogrow.demo import fetching
+from isogrow.demo.picture import draw, switch
 from isogrow.errors import CheckpointError
 from isogrow.verification.pair import loaded
 
@@ -99,15 +100,32 @@ def test_without_a_network(small_demo: tuple[demo.DemoResult, list[str]]) -> Non
     assert said[0].startswith("training a byte-level model for 20 steps")
     found = json.loads(json.dumps(result.to_dict()))
     assert found["models"][0]["report"]["passed"] is True
-    before, at_growth, after = found["models"][0]["losses"]
-    assert abs(before - at_growth) < 1e-5 * before and after < at_growth
+    (model,) = found["models"]
+    before, curve = model["before"], model["curve"]
+    assert abs(before - curve[0]) < 1e-5 * before and curve[-1] < curve[0]
+    assert len(curve) == 1 + 8 // demo.EVERY
+
+
+def test_the_picture_shows_what_was_new(small_demo: tuple[demo.DemoResult, list[str]]) -> None:
+    (model,) = small_demo[0].models
+    assert model.picture is not None and Path(model.picture).read_bytes().startswith(b"\x89PNG")
+    name, weight = switch(loaded(model.folder))
+    assert name == "model.layers.0.mlp.down_proj.weight"
+    assert (weight == 0).double().mean() > 0.5  # the grown one, not what training left
+
+
+def test_without_matplotlib_there_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    matrices = {"old": torch.ones(2, 3)}
+    assert not draw(tmp_path / "p.png", "", matrices, 1.0, (1.0, 0.9), 2)
+    assert not (tmp_path / "p.png").exists()
 
 
 def test_it_can_fail(small_demo: tuple[demo.DemoResult, list[str]]) -> None:
     (model,) = small_demo[0].models
-    before, at_growth, after = model.losses
-    assert not dataclasses.replace(model, losses=(before, at_growth * 1.001, after)).passed
-    assert not dataclasses.replace(model, losses=(before, at_growth, at_growth)).passed
+    _, at_growth, after = model.losses
+    assert not dataclasses.replace(model, curve=(at_growth * 1.001, after)).passed
+    assert not dataclasses.replace(model, curve=(at_growth, at_growth)).passed
     assert not dataclasses.replace(model, plain=0.1).passed
     assert not dataclasses.replace(model, report=isogrow.verification.Report(())).passed
     assert not demo.DemoResult((), real=True).passed

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verification",),
     ("models",),
     ("interpreters",),
-    ("card", "carrying", "loadable", "mapping", "slabs", "staging", "quiet"),
+    ("writing", "quiet"),
     ("reference",),
     ("binding",),
     ("arithmetic",),
@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("initializers",),
     ("families",),  # LINE: from here down, no torch
     ("planning",),
+    ("nearest",),
     ("rules",),
     ("laws",),
     ("serial",),

@@ -15,7 +15,7 @@ from isogrow.layout import Weight
 from isogrow.pieces import Block
 from isogrow.plan import Plan
 from isogrow.sizes import Sizes
-from isogrow.slabs import fill_slab_, slabs
+from isogrow.writing.slabs import fill_slab_, slabs
 
 SIZES = Sizes({"a": 2, "b": 3, "c": 5, "d": 7, "e": 4, "n": 1})
 PATTERNS = (

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from isogrow.anatomy import Header
 from isogrow.errors import CheckpointError, OutputError
-from isogrow.mapping import mapped
 from isogrow.shards import BITS, header_bytes, index_json, nbytes, parse_bytes, read_places, shards
 from isogrow.sources import open_checkpoint
+from isogrow.writing.mapping import mapped
 
 STATE = tiny.model("LlamaForCausalLM").to(torch.bfloat16).state_dict()
 

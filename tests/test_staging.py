@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from checkpoints import SMALL, digests, loaded, names, save, seen, weights
 
-import isogrow.staging
+import isogrow.writing.staging
 from isogrow.errors import OutputError
-from isogrow.staging import JOURNAL, check_place, partial_of, staged
+from isogrow.writing.staging import JOURNAL, check_place, partial_of, staged
 
 LLAMA = "LlamaForCausalLM"
 
@@ -90,7 +90,7 @@ def test_overwriting_replaces_a_model_whole(
     small: Path, tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:  # a system or file system that has no such rename
-        monkeypatch.setattr(isogrow.staging, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(isogrow.writing.staging, "_renameat2", lambda *_: False)
     large = seen(small).grow(tmp_path / "large", SMALL)
     first = digests(large)
     (large / "left-over.txt").write_text("old")
@@ -127,8 +127,8 @@ def test_a_second_rename_that_fails_brings_the_old_output_back(
             raise OSError(errno.EIO, "Input/output error")
         rename(old, new)
 
-    monkeypatch.setattr(isogrow.staging, "_renameat2", lambda *_: False)
-    monkeypatch.setattr(isogrow.staging.os, "rename", fail)
+    monkeypatch.setattr(isogrow.writing.staging, "_renameat2", lambda *_: False)
+    monkeypatch.setattr(isogrow.writing.staging.os, "rename", fail)
     with pytest.raises(OutputError, match="Input/output error"):
         seen(small).grow(large, {"ffn": 59}, overwrite=True)
     assert digests(large) == before
@@ -157,7 +157,7 @@ def test_an_output_that_appears_meanwhile_is_kept(small: Path, tmp_path: Path) -
 
 
 def test_too_little_room_is_seen_before(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isogrow.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
+    monkeypatch.setattr(isogrow.writing.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
     refused(small, tmp_path / "large", r"large needs 0.02 GB, and its disk has 0.01 GB free: free some")
 
 

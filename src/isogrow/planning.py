@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice, product
 from typing import Any
 
 from isogrow.anatomy import Anatomy, index_axes
@@ -29,6 +28,7 @@ from isogrow.expansions import (
 from isogrow.formula import evaluate, names
 from isogrow.laws import check
 from isogrow.layout import Index, Layout
+from isogrow.nearest import holds, mend
 from isogrow.plan import Init, Plan, Step, grown
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add
@@ -195,12 +195,12 @@ def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
     least = now.sizes.of("group")
     first = max(least, -(-heads // kv_heads))
 
-    def holds(kv: int, group: int) -> bool:
-        return _holds(now.layout, {**now.sizes.values, "kv_heads": kv, "group": group})
+    def fits(kv: int, group: int) -> bool:
+        return holds(now.layout, {**now.sizes.values, "kv_heads": kv, "group": group})
 
-    group = next((g for g in range(first, 4 * first) if holds(kv_heads, g)), first)
+    group = next((g for g in range(first, 4 * first) if fits(kv_heads, g)), first)
     kv = heads // least
-    with_it = heads % least == 0 and kv >= kv_heads and holds(kv, least)
+    with_it = heads % least == 0 and kv >= kv_heads and fits(kv, least)
     return f"heads={kv_heads * group}" + (f", or kv_heads={kv} with it" if with_it else "")
 
 
@@ -265,65 +265,5 @@ def _check_constraints(start: Subject, now: Subject) -> None:
         sizes = ", ".join(f"{axis}={values[axis]}" for axis in sorted(names(constraint)))
         raise SizeError(
             f"{layout.family!r} can't hold these sizes: its config needs {constraint}, and they would be"
-            f" {sizes}; {_mend(start, values, names(constraint))}"
+            f" {sizes}; {mend(start, values, names(constraint))}"
         )
-
-
-# Axes that a request grows under another name.
-REQUESTS = {"kv_heads": "heads", "group": "heads", "key_dim": "head_dim", "value_dim": "head_dim"}
-LOOKED = 256  # sizes looked at, the nearest first, for a mend
-
-Option = tuple[int, Mapping[str, int]]
-
-
-def _mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
-    """The nearest sizes that would do: of one axis, or else of two together."""
-    words = list(dict.fromkeys(REQUESTS.get(axis, axis) for axis in sorted(axes)))
-    words.sort(key=lambda word: word != start.layout.residual)
-    near = {word: list(islice(_near(start, word, values), LOOKED)) for word in words}
-
-    def fits(*options: Option) -> bool:
-        merged = dict(values)
-        for _, sizes in options:
-            merged |= sizes
-        return _holds(start.layout, merged) and all(_ruled(start, sizes) for _, sizes in options)
-
-    ones = (next((f"{w}={a[0]}" for a in near[w] if fits(a)), "") for w in words)
-    found = [one for one in ones if one] or [
-        pair
-        for other in words[1:]
-        for pair in islice(
-            (
-                f"{words[0]}={a[0]} with {other}={b[0]}"
-                for a, b in product(near[words[0]], near[other])
-                if fits(a, b)
-            ),
-            1,
-        )
-    ]
-    return f"{' or '.join(found)} would do" if found else "grow all of them together"
-
-
-def _near(start: Subject, word: str, values: Mapping[str, int]) -> Iterator[Option]:
-    """Larger sizes in a request's words and as sizes of axes, the nearest to what was asked for first."""
-    axes = [axis for axis, name in REQUESTS.items() if name == word and start.sizes.has(axis)] or [word]
-    grouped = "group" in axes
-    axes, unit = (["group"], values["kv_heads"]) if grouped else (axes, 1)
-    low, asked = (max(sizes[axis] for axis in axes) for sizes in (start.sizes.values, values))
-    least = low if grouped and unit > start.sizes.of("kv_heads") else low + 1
-    for size in sorted(range(least, 4 * asked + 1), key=lambda n: abs(n - asked)):
-        yield size * unit, dict.fromkeys(axes, size)
-
-
-def _holds(layout: Layout, values: Mapping[str, int]) -> bool:
-    return all(evaluate(constraint, values) for constraint in layout.constraints)
-
-
-def _ruled(start: Subject, sizes: Mapping[str, int]) -> bool:
-    """Whether the rules grow these axes to these sizes."""
-    try:
-        for axis, size in sizes.items():
-            rule_for(start, axis)(start, axis, (), size, Init())
-    except SizeError:
-        return False
-    return True

@@ -184,7 +184,7 @@ def demo(
         from isogrow.demo import run
 
         result = run(Path(out), partial(say, aside=json), offline)
-        answer({"passed": result.passed, "folder": out}, checks.ending, json)
+        answer({**result.to_dict(), "folder": out}, checks.ending, json)
         if not result.passed:
             raise typer.Exit(FAILED)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import nn
 
 from isogrow.demo.fetching import GPT2, MINILM, cache, fetched
 from isogrow.demo.lessons import Lesson, docstrings, own_samples, source_text, teach_
+from isogrow.demo.picture import draw, switch
 from isogrow.errors import CheckpointError
 from isogrow.growing import grow_checkpoint
 from isogrow.quiet import quiet
@@ -30,6 +32,7 @@ from isogrow.verification.pair import loaded
 Say = Callable[[str], None]
 
 STEPS = 30
+EVERY = 2  # steps between two looks at the held-out loss
 RATE = 1e-4
 CLOSE = 1e-5  # relative; float32 losses of equal functions differ by their rounding
 BYTES = 128
@@ -68,8 +71,16 @@ class Grown:
     parameters: tuple[int, int]
     report: Report
     plain: float
-    losses: tuple[float, float, float]
+    before: float
+    curve: tuple[float, ...]
+    lesson: str
+    picture: str | None
     seconds: float
+
+    @property
+    def losses(self) -> tuple[float, float, float]:
+        """The held-out loss of the small model, of the grown one, and of that after its training."""
+        return self.before, self.curve[0], self.curve[-1]
 
     @property
     def passed(self) -> bool:
@@ -120,7 +131,7 @@ def _subjects(folder: Path, say: Say, offline: bool) -> tuple[list[Subject], boo
 
 def _real() -> list[Subject]:
     gpt2, minilm = (fetched(package, cache()) for package in (GPT2, MINILM))
-    wide: dict[str, int | str] = {"hidden": 320, "heads": 8, "head_dim": 40, "ffn": 1280, "layers": "+2"}
+    wide: dict[str, int | str] = {"hidden": 400, "heads": 10, "head_dim": 40, "ffn": 1280, "layers": "+2"}
     return [
         Subject(GPT2.name, gpt2, wide, lambda model, _: own_samples(model, STEPS)),
         Subject(
@@ -152,7 +163,7 @@ def _small(folder: Path, say: Say) -> Subject:
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
-        teach_(model, source_text(BYTES, TAUGHT), 3e-3)
+        deque(teach_(model, source_text(BYTES, TAUGHT), 3e-3), maxlen=0)
         model.save_pretrained(folder / "byte-level")
     sizes: dict[str, int | str] = {
         "hidden": 72, "ffn": "x2", "heads": 12, "kv_heads": 3, "head_dim": 12, "layers": "+1",
@@ -177,8 +188,27 @@ def _shown(subject: Subject, folder: Path, say: Say) -> Grown:
     small, large = loaded(subject.folder), loaded(out)
     counts = (_count(small), _count(large))
     plain = _plainly(small, out)
-    losses = _learnt(subject, small, large)
-    grown = Grown(subject.name, str(out), changed, counts, report, plain, losses, time.perf_counter() - began)
+    say(f"  training on for {STEPS} steps")
+    lesson = subject.lesson(small, subject.folder)
+    before = lesson.held_out(small)
+    name, start = switch(large)
+    curve = _learnt(large, lesson)
+    matrices = {"old": switch(small)[1], "grown": start, f"after {STEPS} steps": switch(large)[1]}
+    picture = folder / f"{subject.name}.png"
+    drawn = draw(picture, f"{subject.name}: {name}", matrices, before, curve, EVERY)
+    grown = Grown(
+        subject.name,
+        str(out),
+        changed,
+        counts,
+        report,
+        plain,
+        before,
+        curve,
+        lesson.about,
+        str(picture) if drawn else None,
+        time.perf_counter() - began,
+    )
     for line in told(grown):
         say(line)
     return grown
@@ -188,12 +218,13 @@ def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _learnt(subject: Subject, small: nn.Module, large: nn.Module) -> tuple[float, float, float]:
-    """The held-out loss of the small model, of the large one at growth, and after some steps of it."""
-    lesson = subject.lesson(small, subject.folder)
-    before, at_growth = lesson.held_out(small), lesson.held_out(large)
-    teach_(large, lesson, RATE)
-    return before, at_growth, lesson.held_out(large)
+def _learnt(model: nn.Module, lesson: Lesson) -> tuple[float, ...]:
+    """The held-out loss before the first step and after every `EVERY`th."""
+    curve = [lesson.held_out(model)]
+    for step, _ in enumerate(teach_(model, lesson, RATE), 1):
+        if step % EVERY == 0:
+            curve.append(lesson.held_out(model))
+    return tuple(curve)
 
 
 def _plainly(small: nn.Module, out: Path) -> float:
@@ -227,6 +258,8 @@ def told(grown: Grown) -> list[str]:
     lines += [
         f"  plain load    relative difference {grown.plain:.1e} in a process without isogrow",
         f"  loss          {before:.6f} before, {at_growth:.6f} at growth, {after:.6f} after {STEPS} steps",
+        f"                on {grown.lesson}",
+        f"  picture       {grown.picture or 'none: install isogrow[plots] for it'}",
         f"  files         {grown.folder}  ({grown.seconds:.0f} s)",
     ]
     return lines

@@ -35,10 +35,9 @@ class Lesson:
             return sum(float(self.loss(model, batch)) for batch in self.held) / len(self.held)
 
 
-def teach_(model: nn.Module, lesson: Lesson, rate: float) -> list[float]:
-    """Train on each batch once, with a short warmup; the loss of every step."""
+def teach_(model: nn.Module, lesson: Lesson, rate: float) -> Iterator[float]:
+    """Train on each batch once, with a short warmup; yields the loss that each step started from."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    found: list[float] = []
     for step, batch in enumerate(lesson.train, 1):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, step / WARMUP)
@@ -46,8 +45,7 @@ def teach_(model: nn.Module, lesson: Lesson, rate: float) -> list[float]:
         loss: Any = lesson.loss(model, batch)
         loss.backward()
         optimizer.step()
-        found.append(loss.item())
-    return found
+        yield loss.item()
 
 
 def own_samples(model: nn.Module, steps: int, rows: int = 8, length: int = 40) -> Lesson:

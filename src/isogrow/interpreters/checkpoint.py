@@ -30,21 +30,21 @@ from isogrow import __version__
 from isogrow.anatomy import Anatomy, Header, Stored, name_axes
 from isogrow.arithmetic import CHUNK, Filler
 from isogrow.binding import outputs, reader
-from isogrow.card import RECORD, model_card, record
-from isogrow.carrying import carried, contents, dump
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.initializers import check_whole
-from isogrow.loadable import check_loadable
-from isogrow.mapping import DTYPES, Get, mapped
 from isogrow.pieces import Draw, pieces, whole
 from isogrow.plan import Plan
 from isogrow.planning import check_fits
 from isogrow.serial import digest
 from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
-from isogrow.slabs import fill_slab_, slabs
 from isogrow.sources import WORDS, Checkpoint
-from isogrow.staging import JOURNAL, check_place, check_space, flush, staged, write_file
+from isogrow.writing.card import RECORD, model_card, record
+from isogrow.writing.carrying import carried, contents, dump
+from isogrow.writing.loadable import check_loadable
+from isogrow.writing.mapping import DTYPES, Get, mapped
+from isogrow.writing.slabs import fill_slab_, slabs
+from isogrow.writing.staging import JOURNAL, check_place, check_space, flush, staged, write_file
 
 FLOATS = {name: WORDS[name] for name in ("float32", "float16", "bfloat16", "float64")}
 INDEX = "model.safetensors.index.json"
