@@ -30,6 +30,7 @@ from isogrow.laws.building import network
 from isogrow.layout import Layout, Weight
 from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Rewrite
 from isogrow.planning import plan
+from isogrow.rules.places import append
 
 DIMS: list[Expansion] = [AttentionExpansion(20), HeadsExpansion(20)]
 GROWN: dict[str, tuple[Any, Any, list[Expansion]]] = {
@@ -185,6 +186,40 @@ def message(found: Anatomy, wrong: Plan, allow_dead: bool = True) -> str:
 def test_what_is_said(name: str, slot: str, label: str, entry: Entry, said: str) -> None:
     found, right = made(name)
     assert message(found, put(right, 0, slot, label, entry)) == said
+
+
+def rotary(size: int) -> tuple[Anatomy, Plan]:
+    found = anatomy("qwen2", num_hidden_layers=2)
+    return found, plan(found, [AttentionExpansion(size), HeadsExpansion(size)])
+
+
+@pytest.mark.parametrize(("size", "config"), [(14, {}), (20, {"rope_theta": 2e4}), (14, {"rope_theta": 1e6})])
+def test_a_theta_that_turns_old_pairs_otherwise_is_refused(size: int, config: dict[str, float]) -> None:
+    found, right = rotary(size)
+    laws.check(found, right)
+    wrong = replace(right.steps[0], config=config)
+    assert message(found, replace(right, steps=(wrong, *right.steps[1:]))).endswith(
+        "it would turn at another frequency"
+    )
+
+
+@pytest.mark.parametrize("config", [{"rope_theta": 2e4}, {"rope_parameters.rope_theta": 2e4}])
+def test_a_theta_that_no_head_dim_asks_for_is_refused(config: dict[str, float]) -> None:
+    found, right = made("ffn")
+    wrong = replace(right.steps[0], config=config)
+    assert message(found, replace(right, steps=(wrong,))) == (
+        "MlpExpansion moves rotary pair 1 to 1 with θ = 20000 (before: 10000): it would turn at another"
+        " frequency"
+    )
+
+
+def test_rotary_pairs_stay_together() -> None:
+    found, right = rotary(14)
+    parted = replace(right.steps[0], places=append(10, 14))
+    assert message(found, replace(right, steps=(parted, *right.steps[1:]))) == (
+        "AttentionExpansion parts the rotary pair 0 of key_dim: its channels would be 0 and 5 of 14, which"
+        " are no pair"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
     history.py    what became of each position in the steps of a plan
     norms.py      what each norm needs when its axis grows
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
+    positions.py  rotary pairs stay pairs, and turn as before
     twins.py      new channels differ from each other and from what they copy
     __init__.py   Law 1 (preservation), Law 2 (liveness)
 
@@ -19,6 +20,7 @@ from isogrow.errors import LawError
 from isogrow.laws.building import network
 from isogrow.laws.network import Entry, Network
 from isogrow.laws.norms import check_norms
+from isogrow.laws.positions import check_positions
 from isogrow.laws.scales import check_scales
 from isogrow.laws.twins import check_twins
 from isogrow.layout import Index
@@ -41,6 +43,7 @@ def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> None:
     """Raise `LawError` if the plan would change the function, or leave a new part dead or a twin."""
     check_norms(anatomy, plan)
     check_scales(anatomy, plan)
+    check_positions(anatomy, plan)
     net = network(anatomy, plan)
     preserves(net)
     _check_bare(anatomy, plan, net)
