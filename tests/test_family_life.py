@@ -174,7 +174,7 @@ def edited(plan: Plan, slot: str, change: Mapping[str, Constant]) -> Plan:
 
     def rewrites(step: Step) -> dict[str, Rewrite]:
         found = {**step.rewrites.get(slot, {}), **change}
-        labels = set(step.labels())
+        labels = {place.label for place in step.places}
         return {**step.rewrites, slot: {label: e for label, e in found.items() if label in labels}}
 
     return dataclasses.replace(

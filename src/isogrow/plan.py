@@ -136,9 +136,6 @@ class Step:
                 found.setdefault(kind, {})[slot] = None
         return {kind: tuple(slots) for kind, slots in sorted(found.items()) if kind}
 
-    def labels(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(place.label for place in self.places))
-
     def key(self, sizes: Sizes) -> str:
         """Names this growth for the random numbers; no other growth of a plan has its name.
 

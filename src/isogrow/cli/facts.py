@@ -14,7 +14,7 @@ from isogrow.errors import CheckpointError
 from isogrow.families import LAYOUTS
 from isogrow.laws import horizon
 from isogrow.pieces import origin
-from isogrow.plan import Constant, Entry, Free, Mean, Old, Plan, Step
+from isogrow.plan import Free, Old, Plan, Step, word
 from isogrow.serial import to_json
 from isogrow.shards import nbytes
 from isogrow.sizes import Sizes, key
@@ -150,7 +150,7 @@ def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:
     for slot in sorted(step.rewrites, key=order.index):
         for label, entry in step.rewrites[slot].items():
             if not label.startswith("old"):
-                kind = blocks.setdefault(_kind(entry), [])
+                kind = blocks.setdefault(word(entry, label), [])
                 kind += [slot] if slot not in kind else []
             elif entry != Old():
                 scaled.setdefault(slot, entry.a if isinstance(entry, Old) else 0.0)
@@ -172,19 +172,6 @@ def _heads(step: Step, before: Sizes, after: Sizes) -> list[int] | None:
     if step.axis not in ("kv_heads", "group"):
         return None
     return [named(sizes)["heads"] for sizes in (before, after)]
-
-
-def _kind(entry: Entry) -> str:
-    """What new entries are, in one word."""
-    match entry:
-        case Constant(value):
-            return "zero" if value == 0.0 else f"constant {value:g}"
-        case Free():
-            return "free"
-        case Mean():
-            return "mean"
-        case Old():
-            return "copied"
 
 
 def _memory(plan: Plan, grown: list[Stored]) -> int:
