@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -224,3 +225,27 @@ def test_a_grown_tensor_is_there_iff_the_one_it_extends_is() -> None:
     assert large["model.layers.4.mlp.up_proj.weight"].header == Header((70, 56), "F64")
     assert large["lm_head.weight"].header.shape == (97, 56)
     assert match(layout, {**config, **made.config}, {n: one.header for n, one in large.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hidden_size": [24]}, "hidden_size is [24], and 'llama' needs a whole number above 0: mend it"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is 0, and 'llama' needs a whole number above 0"),
+        (
+            {"rms_norm_eps": "x"},
+            "rms_norm_eps is 'x', and 'llama' needs a number that is not negative: mend it",
+        ),
+        (
+            {"rms_norm_eps": -1},
+            "rms_norm_eps is -1, and 'llama' needs a number that is not negative: mend it",
+        ),
+        ({"rope_parameters": 3}, "rope_parameters is 3, which is no table of values: mend it"),
+        ({"rope_theta": "x"}, "rope_theta is 'x', and rotary positions need a number above 0: mend it"),
+    ],
+)
+def test_a_config_that_can_not_be_computed_with(changes: dict[str, Any], said: str) -> None:
+    layout, right, headers = llama()
+    match(layout, right, headers)
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        match(layout, {**right, **changes}, headers)

@@ -207,7 +207,7 @@ def test_to_of_an_absolute_position_model(models: Mapping[str, Path], tmp_path: 
         (["--size", "ffn=50", "--ffn", "60"], "ffn is given twice, 60 and 50"),
         (["--ffn", "50", "--layers-at", "1"], "--layers-at says where new layers go"),
         (["--layers", "+1", "--layers-at", "middle"], "layers at 'middle': give end, start, even"),
-        (["--layers", "+1", "--layers-at", "9"], "numbers from 0 to 3"),
+        (["--layers", "+1", "--layers-at", "9"], "expected one number from 0 to 3"),
         (["--ffn", "x2", "--init", "zeros"], "--init 'zeros' is not known: give one of normal,"),
         (["--ffn", "x2", "--init-std", "-1"], "--init-std '-1' is no std"),
         (["--ffn", "x2", "--init-std", "nan"], "--init-std 'nan' is no std"),
@@ -287,6 +287,23 @@ def test_a_plan_file_is_not_lost(llama: Path, tmp_path: Path) -> None:
     assert "can't be written (No such file or directory)" in nowhere.err
 
 
+def test_a_plan_is_never_written_into_the_model(llama: Path) -> None:
+    before = (llama / "config.json").read_bytes()
+    for name in ("plan.json", "config.json"):
+        ran = isogrow("plan", llama, "--ffn", "+4", "--out", llama / name, "--overwrite")
+        assert ran.code == 2
+        assert "lies inside the model" in ran.err
+    assert (llama / "config.json").read_bytes() == before
+    assert not (llama / "plan.json").exists()
+
+
+def test_a_folder_is_no_file_for_a_plan(llama: Path, tmp_path: Path) -> None:
+    ran = isogrow("plan", llama, "--ffn", "+4", "--out", tmp_path, "--overwrite")
+    assert ran.code == 2
+    assert "is a folder: name a file" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_plan_that_breaks_a_law(llama: Path, tmp_path: Path) -> None:
     """A file edited by hand is asked the same laws as a plan that is made."""
     file = tmp_path / "plan.json"
@@ -298,6 +315,6 @@ def test_a_plan_that_breaks_a_law(llama: Path, tmp_path: Path) -> None:
     assert "would change the function" in ran.err
     data["steps"][0]["rewrites"]["mlp.sideways"] = data["steps"][0]["rewrites"]["mlp.up"]
     assert (
-        "rewrites 'mlp.sideways', which the model lacks"
+        "the plan says what becomes of mlp.sideways, which this model lacks"
         in isogrow("plan", llama, "--plan", write(file, data)).err
     )

@@ -354,6 +354,25 @@ def test_a_config_that_is_not_the_models_is_refused() -> None:
         isogrow.grow(small, hidden=42)
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_head_that_is_apart_though_the_config_ties_it_is_refused(name: str) -> None:
+    """transformers keeps the two apart, with a warning, where a checkpoint holds both."""
+    small = live(name, tie_word_embeddings=True)
+    isogrow.grow(small, ffn="+3")
+    small.lm_head.weight = torch.nn.Parameter(small.lm_head.weight + 0.1)
+    with pytest.raises(CheckpointError, match="differ, but the config ties them"):
+        isogrow.grow(small, ffn="+3")
+
+
+def test_a_scale_that_float16_can_not_hold_is_refused() -> None:
+    small = live("llama", dtype=torch.float16)
+    with torch.no_grad():
+        small.model.layers[1].self_attn.k_proj.bias[0] = 60000
+    isogrow.grow(small, ffn="+3")
+    with pytest.raises(CheckpointError, match="k_proj.bias would hold numbers beyond float16's 65504"):
+        isogrow.grow(small, head_dim="x2")
+
+
 def test_a_refusal_leaves_the_model_alone() -> None:
     small = live("gpt2")
     before = snapshot(small)

@@ -18,6 +18,7 @@ from isogrow.expansions import (
     HiddenExpansion,
     LayerAddition,
     MlpExpansion,
+    Size,
     expansion_name,
     places,
     target,
@@ -66,7 +67,10 @@ def test_sizes_are_absolute_relative_or_factors(size: Any, now: int, wanted: int
         ("big", "ffn='big' is no size: give a number, '+4' or 'x2'"),
         ("-3", "ffn='-3' is no size: give a number, '+4' or 'x2'"),
         ("2x", "ffn='2x' is no size: give a number, '+4' or 'x2'"),
-        ("x1.4", "ffn='x1.4' is 16.8 from 12, which is not a whole number"),
+        ("x1.4", "ffn='x1.4' is 16.8 from 12, which is not a whole number: give 17"),
+        ("x1e9", "ffn='x1e9' is no size: give a number, '+4' or 'x2'"),
+        (1048577, "ffn='1048577' is larger than any model's: give 1,048,576 or less"),
+        ("9" * 5000, f"ffn='{'9' * 20}…' is larger than any model's: give 1,048,576 or less"),
         (11, "ffn=11 would shrink ffn from 12 to 11: give 12 or more"),
         ("x0.5", "ffn='x0.5' would shrink ffn from 12 to 6: give 12 or more"),
     ],
@@ -413,3 +417,35 @@ def test_a_config_may_leave_out_what_its_defaults_say() -> None:
     assert made.config["head_dim"] == 10
     check_fits(full, made)
     check_fits(short, replace(plan(full, [HiddenExpansion(96)]), config=made.config))
+
+
+@pytest.mark.parametrize(
+    ("made_for", "given_to", "wanted"),
+    [
+        # On the model itself the rules refuse, or edit the config otherwise.
+        ({}, {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, {"head_dim": "x2"}),
+        ({}, {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, {"head_dim": "x2"}),
+        ({"rope_theta": 1e4}, {"rope_theta": 2e4}, {"head_dim": "+2"}),
+        ({"rms_norm_eps": 1e-5}, {"rms_norm_eps": 1e-6}, {"hidden": "x2"}),
+    ],
+)
+def test_a_plan_for_another_config_is_refused(
+    made_for: dict[str, Any], given_to: dict[str, Any], wanted: dict[str, Size]
+) -> None:
+    made = plan(anatomy("llama", **made_for), expansions(wanted))
+    check_fits(anatomy("llama", **made_for), made)
+    with pytest.raises(SizeError):
+        check_fits(anatomy("llama", **given_to), made)
+
+
+def test_a_plan_for_layers_without_windows_is_refused_where_there_are_some() -> None:
+    made = plan(anatomy("qwen2"), [LayerAddition("+1", "start")])
+    windows = {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 1}
+    with pytest.raises(SizeError, match="was made for another config of this family"):
+        check_fits(anatomy("qwen2", **windows), made)
+
+
+def test_a_plan_with_a_slot_that_the_model_lacks_is_refused() -> None:
+    made = plan(anatomy("llama", tie_word_embeddings=False), [HiddenExpansion("x2")])
+    with pytest.raises(SizeError, match="the plan says what becomes of head, which this model lacks"):
+        check_fits(anatomy("llama", tie_word_embeddings=True), made)

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers import (
     BertConfig,
+    BertForMultipleChoice,
+    BertForPreTraining,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
@@ -104,6 +106,7 @@ def test_every_check_is_reported_as_data() -> None:
     report = isogrow.verify(small, isogrow.grow(small, ffn="+7"))
     found = json.loads(json.dumps(report.to_dict()))
     assert [check["name"] for check in found["checks"]] == [
+        "config",
         "weights",
         "float64",
         "own dtype",
@@ -151,7 +154,7 @@ def test_a_wrong_config_fails_the_float64_comparison() -> None:
     wrong.load_state_dict(large.state_dict())
     _, plan = isogrow.plan_of(large)  # pyright: ignore[reportGeneralTypeIssues]
     report = isogrow.verify(small, wrong, plan=plan)
-    assert [check.name for check in report.failed] == ["float64"]
+    assert [check.name for check in report.failed] == ["config", "float64"]
     assert named(report)["float64"].detail == "first difference in model.layers.0"
 
 
@@ -178,7 +181,7 @@ def test_exact_but_dead_fails() -> None:
     report = isogrow.verify(small, large)
     assert {check.name for check in report.failed} == {"liveness", "distinct"}
     assert "key_dim channels of attn.q" in named(report)["liveness"].detail
-    assert named(report)["distinct"].detail == "copies for ever: key_dim"
+    assert named(report)["distinct"].detail == "copies for ever: key_dim of layers 0 and 2 more"
 
 
 def test_copies_that_stay_copies_fail() -> None:
@@ -190,7 +193,7 @@ def test_copies_that_stay_copies_fail() -> None:
             layer.mlp.c_fc.bias[81] = layer.mlp.c_fc.bias[82]
     report = isogrow.verify(small, large)
     assert [check.name for check in report.failed] == ["distinct"]
-    assert named(report)["distinct"].detail == "copies for ever: ffn"
+    assert named(report)["distinct"].detail == "copies for ever: ffn of layers 0 and 2 more"
 
 
 def test_relus_that_no_token_switches_on_are_listed_apart() -> None:
@@ -245,3 +248,151 @@ def test_neither_model_nor_random_state_is_touched() -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(x, before[name]) for name, x in large.state_dict().items())
     assert not any(isinstance(m, nn.Module) and m.training for m in large.modules())
+
+
+# What a count over all heads or layers would hide
+
+
+def spoilt(sizes: dict[str, int], spoil: Callable[[LlamaForCausalLM], None]) -> Report:
+    """The report on a grown Llama of which one unit was spoilt."""
+    small = llama()
+    large = isogrow.grow(small, **sizes)
+    assert isogrow.verify(small, large).passed
+    with torch.no_grad():
+        spoil(large)
+    return isogrow.verify(small, large)
+
+
+def twin_in_one_layer(large: LlamaForCausalLM) -> None:
+    mlp = large.model.layers[1].mlp
+    for projection in (mlp.gate_proj, mlp.up_proj):
+        projection.weight[36] = projection.weight[35]
+
+
+def dead_in_one_layer(large: LlamaForCausalLM) -> None:
+    large.model.layers[1].mlp.gate_proj.weight[36] = 0  # what up writes is multiplied by 0, for ever
+
+
+def twin_heads_in_one_group(large: LlamaForCausalLM) -> None:
+    query = large.model.layers[0].self_attn.q_proj
+    query.weight.view(2, 4, 10, 24)[1, 3] = query.weight.view(2, 4, 10, 24)[1, 2]
+    query.bias.view(2, 4, 10)[1, 3] = query.bias.view(2, 4, 10)[1, 2]
+
+
+def dead_in_one_head(large: LlamaForCausalLM) -> None:
+    value = large.model.layers[0].self_attn.v_proj
+    value.weight.view(2, 14, 24)[1, 12] = 0
+    value.bias.view(2, 14)[1, 12] = 0
+
+
+def unread_in_hidden(large: LlamaForCausalLM) -> None:
+    for name, parameter in large.named_parameters():
+        if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight")) or (
+            name.endswith(("up_proj.weight", "lm_head.weight"))
+        ):
+            parameter[:, 27] = 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "spoil", "failed", "said"),
+    [
+        ({"ffn": 40}, twin_in_one_layer, ["distinct"], "copies for ever: ffn of layers 1"),
+        ({"ffn": 40}, dead_in_one_layer, ["liveness"], "no gradient: 1 of 18 ffn channels of mlp.gate"),
+        ({"heads": 8}, twin_heads_in_one_group, ["distinct"], "copies for ever: group of layers 0"),
+        (
+            {"head_dim": 14},
+            dead_in_one_head,
+            ["liveness"],
+            "no gradient: 1 of 24 value_dim channels of attn.v",
+        ),
+        ({"hidden": 28}, unread_in_hidden, ["liveness"], "no gradient: 1 of 4 hidden channels of embed"),
+    ],
+)
+def test_one_unit_that_does_not_learn_fails(
+    sizes: dict[str, int], spoil: Callable[[LlamaForCausalLM], None], failed: list[str], said: str
+) -> None:
+    report = spoilt(sizes, spoil)
+    assert [check.name for check in report.failed] == failed
+    assert named(report)[failed[0]].detail.startswith(said)
+
+
+# Checkpoints and models that are not as plain as they could be
+
+
+def test_a_config_key_that_the_probe_does_not_reach_fails(tmp_path: Path) -> None:
+    small = llama()
+    small.save_pretrained(tmp_path / "small")
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", ffn="+3")
+    path = tmp_path / "large" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_position_embeddings": 77}))
+    report = isogrow.verify(tmp_path / "small", tmp_path / "large")
+    assert [check.name for check in report.failed] == ["config"]
+    assert named(report)["config"].detail == "max_position_embeddings is 77, expected 2048"
+
+
+def test_more_tensors_than_the_class_uses(tmp_path: Path) -> None:
+    """bert-base-uncased names BertForMaskedLM, and holds a pooler and a head for next sentences too."""
+    config = BertConfig(
+        vocab_size=VOCAB,
+        hidden_size=18,
+        intermediate_size=28,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        max_position_embeddings=26,
+    )
+    _filled(BertForPreTraining(config)).save_pretrained(tmp_path / "small")
+    path = tmp_path / "small" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": ["BertForMaskedLM"]}))
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", hidden="x2", heads="x2")
+    report = isogrow.verify(tmp_path / "small", tmp_path / "large")
+    assert report.passed, report.failed
+
+
+def test_a_class_that_compares_choices() -> None:
+    config = BertConfig(
+        vocab_size=VOCAB,
+        hidden_size=18,
+        intermediate_size=28,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        max_position_embeddings=26,
+    )
+    small = _filled(BertForMultipleChoice(config))
+    report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
+    assert report.passed, report.failed
+
+
+def test_attention_that_insists_on_float32() -> None:
+    config = GPT2Config(
+        vocab_size=VOCAB, n_embd=20, n_layer=3, n_head=4, n_positions=26, reorder_and_upcast_attn=True
+    )
+    small = _filled(GPT2LMHeadModel(config))
+    report = isogrow.verify(small, isogrow.grow(small, ffn="+3", layers="+1"))
+    assert report.passed, report.failed
+
+
+def test_a_cache_that_is_not_the_full_pass() -> None:
+    """Long rows switch LongRoPE to other factors, so that the model's own cache is not its full pass."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 10}
+    config = LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=24,
+        intermediate_size=34,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=40,
+        rope_parameters={**rope, "short_factor": [1.0] * 3, "long_factor": [2.0] * 3},
+    )
+    small = _filled(LlamaForCausalLM(config))
+    report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
+    assert report.passed, report.failed
+    assert named(report)["kv cache"].detail.startswith("step by step on both sides")
+
+
+def test_a_model_that_is_not_finite_is_said() -> None:
+    small = llama()
+    with torch.no_grad():
+        small.model.norm.weight[0] = float("nan")
+    report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
+    assert named(report)["float64"].detail == "the small model's own outputs are not finite: mend its weights"
+    assert not report.passed

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from isogrow.config import Config
+from isogrow.config import Config, get
 from isogrow.errors import CheckpointError
-from isogrow.layout import Index, Layout, Weight
+from isogrow.layout import Index, Layout, Rope, Weight
 from isogrow.pieces import Block
 from isogrow.sizes import Sizes, key
 
@@ -95,6 +95,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
     Raises `CheckpointError` for a tensor that no line names, one that is missing, and one whose shape
     is not what the config's sizes say.
     """
+    _check_config(layout, config)
     sources: dict[str, str] = {}
     for name in tensors:
         first = sources.setdefault(_renamed(layout, name), name)
@@ -137,6 +138,39 @@ def name_axes(weight: Weight) -> tuple[str, ...]:
 def index_axes(weight: Weight) -> tuple[str, ...]:
     """The index axes of a weight, those in its name before those in its tensor."""
     return (*name_axes(weight), *weight.parsed.index)
+
+
+def _check_config(layout: Layout, config: Config) -> None:
+    """The keys that are computed with must hold what can be computed with."""
+    for key_ in layout.keys:
+        value = config.get(key_.name)
+        if value is None or isinstance(value, bool):
+            continue
+        size = bool(key_.size)
+        sound = (
+            isinstance(value, int) and value > 0 if size else isinstance(value, int | float) and value >= 0
+        )
+        if (size or type(key_.default) is float) and not sound:
+            wanted = "a whole number above 0" if size else "a number that is not negative"
+            raise CheckpointError(
+                f"config.json says {key_.name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
+            )
+    for rope in {attention.rope for attention in layout.attentions if attention.rope is not None}:
+        _check_rope(rope, config)
+
+
+def _check_rope(rope: Rope, config: Config) -> None:
+    for path in rope.scaling:
+        if not isinstance(get(config, path), Mapping | None):
+            raise CheckpointError(
+                f"config.json says {path} is {get(config, path)!r}, which is no table of values: mend it"
+            )
+    for path in rope.theta:
+        theta = get(config, path)
+        if theta is not None and not (isinstance(theta, int | float) and theta > 0):
+            raise CheckpointError(
+                f"config.json says {path} is {theta!r}, and rotary positions need a number above 0: mend it"
+            )
 
 
 def _renamed(layout: Layout, name: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from isogrow.anatomy import Anatomy, Stored, grown_tensors
 from isogrow.arithmetic import Filler, Read, blocked
+from isogrow.errors import CheckpointError
 from isogrow.pattern import View
 from isogrow.pieces import Block, origin
 from isogrow.plan import Plan
@@ -38,6 +40,41 @@ def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
             stored = dataclasses.replace(stored, weight=slots[stored.weight.tied][0])
         found.append(stored)
     return tuple(found)
+
+
+def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
+    """Where the config says that two stored tensors are one, they must be: transformers would keep them
+    apart, with a warning, and the grown model's would be made from one of them."""
+    if not anatomy.tied:
+        return
+    stored_at = {
+        (slot, stored.index): stored for stored in anatomy.stored for _, slot in stored.weight.slots()
+    }
+    for stored in anatomy.stored:
+        twin = stored_at.get((stored.weight.tied, stored.index))
+        if twin is not None and not _same(get(stored.source), get(twin.source)):
+            raise CheckpointError(
+                f"{stored.name} and {twin.name} differ, but the config ties them"
+                f" ({anatomy.layout.tie} is true): set it to false in the config if both are meant"
+            )
+
+
+def check_range(out: Tensor, name: str, old: Callable[[], Tensor]) -> None:
+    """Refuse numbers that float16 made infinite, by a conversion or by a rule's scale."""
+    if out.dtype == torch.float16 and bool(torch.isinf(out).any()) and not bool(torch.isinf(old()).any()):
+        raise CheckpointError(
+            f"{name} would hold numbers beyond float16's 65504: give --dtype bfloat16 (dtype='bfloat16'), or"
+            " grow without what scales it"
+        )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same bytes."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
+    return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
 def fill_(out: Tensor, stored: Stored, filler: Filler, sizes: Sizes) -> None:

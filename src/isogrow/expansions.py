@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from isogrow.errors import SizeError
 
@@ -96,6 +97,8 @@ Expansion = (
     MlpExpansion | HeadAddition | HeadsExpansion | AttentionExpansion | HiddenExpansion | LayerAddition
 )
 
+LARGEST = 1 << 20
+
 NAMES: Mapping[str, str] = {
     "ffn": "MlpExpansion",
     "heads": "HeadAddition",
@@ -119,13 +122,19 @@ def target(size: Size, now: int, axis: str) -> int:
     >>> target("+4", 12, "heads"), target("x2", 12, "heads")
     (16, 24)
     """
-    found = re.fullmatch(r"([+xX]?)(\d+(?:\.\d+)?)", str(size).strip())
+    text = str(size).strip()
+    found = re.fullmatch(r"([+xX]?)(\d+(?:\.\d+)?)", text)
     if found is None:
         raise SizeError(f"{axis}={size!r} is no size: give a number, '+4' or 'x2'")
     value = float(found[2])
     wanted = {"": value, "+": now + value}.get(found[1], now * value)
+    if wanted > LARGEST:
+        shown = text if len(text) < 24 else f"{text[:20]}…"
+        raise SizeError(f"{axis}={shown!r} is larger than any model's: give {LARGEST:,} or less")
     if wanted != int(wanted):
-        raise SizeError(f"{axis}={size!r} is {wanted:g} from {now}, which is not a whole number")
+        raise SizeError(
+            f"{axis}={size!r} is {wanted:g} from {now}, which is not a whole number: give {ceil(wanted)}"
+        )
     if wanted < now:
         raise SizeError(
             f"{axis}={size!r} would shrink {axis} from {now} to {int(wanted)}: give {now} or more"
@@ -148,8 +157,9 @@ def places(at: str | tuple[int, ...], old: int, count: int) -> tuple[int, ...]:
     if isinstance(at, str):
         raise SizeError(f"layers at {at!r}: give end, start, even, or a number for each new layer")
     if len(at) != count or any(not 0 <= place <= old for place in at):
+        numbers = f"{count} numbers" if count > 1 else "one number"
         raise SizeError(
-            f"layers at {','.join(map(str, at))}: expected {count} numbers from 0 to {old}, one for each"
-            " new layer (the old layer that it is put before)"
+            f"layers at {','.join(map(str, at))}: expected {numbers} from 0 to {old}, one for each new layer"
+            " (the old layer that it is put before)"
         )
     return tuple(sorted(at))

@@ -14,11 +14,12 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal
 
-from isogrow.errors import LawError
+from isogrow.errors import LawError, SizeError
 from isogrow.layout import Index
 from isogrow.sizes import Sizes, key, unkey
 
 OLD = "old"
+LARGEST_STD = 1000.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class Init:
 
     kind: Literal["normal", "uniform", "orthogonal", "copy"] = "normal"
     std: float | Literal["match"] = "match"
+
+    def __post_init__(self) -> None:
+        kinds = ("normal", "uniform", "copy", "orthogonal")
+        if self.kind not in kinds:
+            raise SizeError(f"init {self.kind!r} is not known: give one of {', '.join(kinds)}")
+        if self.std != "match" and not 0.0 < self.std <= LARGEST_STD:
+            raise SizeError(f"init_std {self.std!r} is no std: give match, or a number above 0, up to 1000")
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,8 @@ def plan(
 
 
 def check_fits(anatomy: Anatomy, plan: Plan) -> None:
-    """Refuse a plan that was made for another model: other sizes, other edits of the config, or without
-    slots that this one has."""
+    """Refuse a plan that was made for another model: other sizes, other slots, or another config, for which
+    the rules edit other keys or put channels elsewhere."""
     if (plan.family, plan.source) != (anatomy.layout.family, anatomy.sizes):
         raise SizeError(
             f"the plan is for {plan.family!r} with {_said(plan.source)}, and this model is"
@@ -115,7 +115,27 @@ def check_fits(anatomy: Anatomy, plan: Plan) -> None:
                     f"the plan does not say what becomes of {slot} when {step.axis} grows: it was made for"
                     " another class of this family; make a plan for this model"
                 )
+        for slot in step.rewrites.keys() - anatomy.slots.keys():
+            raise SizeError(
+                f"the plan says what becomes of {slot}, which this model lacks: it was made for another class"
+                " or config of this family; make a plan for this model"
+            )
+    _check_rules(anatomy, plan)
     _check_edits(anatomy, plan)
+
+
+def _check_rules(anatomy: Anatomy, plan: Plan) -> None:
+    """Each step must place channels and edit the config as the rules do on this model."""
+    now = subject(anatomy)
+    for step in plan.steps:
+        before = [place.start - new for new, place in enumerate(p for p in step.places if not p.old)]
+        made = _step(now, Growth(step.axis, step.site, step.new, tuple(before)), Init())
+        if made is None or (made.places, dict(made.config)) != (step.places, dict(step.config)):
+            raise SizeError(
+                f"{step.expansion} from {step.old} to {step.new} would be done otherwise on this model: the"
+                " plan was made for another config of this family; make a plan for this model"
+            )
+        now = _after(now, step)
 
 
 def _check_edits(anatomy: Anatomy, plan: Plan) -> None:

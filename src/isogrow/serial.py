@@ -22,6 +22,7 @@ from isogrow.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Re
 from isogrow.sizes import Sizes
 
 VERSION = 1
+RECORD = "isogrow.json"  # where a grown checkpoint keeps its plan
 INITS = ("normal", "uniform", "orthogonal", "copy")
 
 Json = dict[str, Any]

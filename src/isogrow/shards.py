@@ -95,6 +95,10 @@ def read_places(path: Path) -> dict[str, Place]:
     end = max((place.stop for place in places.values()), default=0)
     if end > size:
         raise _cut_off(path, size, end)
+    if max(end, length + 8) < size:
+        raise CheckpointError(
+            f"{path.name} has {size - max(end, length + 8):,} bytes after its last tensor: fetch it again"
+        )
     return places
 
 
@@ -203,7 +207,7 @@ def parse_bytes(size: int | str) -> int:
     >>> parse_bytes("500MB"), parse_bytes("1.5GiB")
     (500000000, 1610612736)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(I?)B?", str(size).strip().upper())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?) ?([KMGT]?)(I?)B?", str(size).strip().upper())
     count = 0
     if found is not None:
         count = int(float(found[1]) * (1024 if found[3] else 1000) ** UNITS[found[2]])

@@ -13,9 +13,9 @@ from isogrow.errors import CheckpointError, OutputError, SizeError
 from isogrow.families import layout_for
 from isogrow.laws import check
 from isogrow.plan import Init, Plan
-from isogrow.planning import expansions
+from isogrow.planning import check_fits, expansions
 from isogrow.planning import plan as make_plan
-from isogrow.serial import from_json, to_json
+from isogrow.serial import RECORD, from_json, to_json
 from isogrow.sources import Checkpoint, open_checkpoint, read_json
 
 
@@ -48,13 +48,20 @@ def planned(request: Request, anatomy: Anatomy) -> Plan:
 
 
 def read_plan(path: str) -> Plan:
-    """The plan in a file that `plan --out` wrote, or in a grown model's isogrow.json."""
+    """The plan in a file that `plan --out` wrote, or in a grown model's folder or isogrow.json."""
+    if Path(path).is_dir():
+        path = str(Path(path) / RECORD)
     data = read_json(Path(path), "--plan names it")
     return from_json(data.get("plan", data))
 
 
-def written(made: Plan, path: Path, overwrite: bool) -> None:
-    """Write a plan to a file, which appears complete or not at all. Raises `OutputError`."""
+def written(made: Plan, path: Path, model: Path, overwrite: bool) -> None:
+    """Write a plan to a file outside the model's folder, which appears complete or not at all. Raises
+    `OutputError`."""
+    if path.resolve().is_relative_to(model.resolve()):
+        raise OutputError(f"{path} lies inside the model {model}: name a file outside it")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: name another file, or give --overwrite to replace it")
     partial = path.with_name(f".{path.name}.isogrow-partial")
@@ -94,8 +101,7 @@ def _read(request: Request, anatomy: Anatomy) -> Plan:
             f"{request.plan} is for a {made.family!r} of sizes {_listed(made.source.values)}, and this is"
             f" a {anatomy.layout.family!r} of sizes {_listed(anatomy.sizes.values)}: make the plan anew"
         )
-    if unknown := sorted({slot for step in made.steps for slot in step.rewrites} - anatomy.slots.keys()):
-        raise SizeError(f"{request.plan} rewrites {unknown[0]!r}, which the model lacks: make the plan anew")
+    check_fits(anatomy, made)
     check(anatomy, made, request.allow_dead)
     return made
 

@@ -141,7 +141,9 @@ def _sentence(report: Data) -> str:
 
 def _next(job: Job, unverified: bool) -> list[str]:
     """What to run now."""
+    from isogrow.writing.loadable import class_name
+
     model, out = quote(job.model), quote(str(job.out))
-    kinds = job.source.checkpoint.config.get("architectures") or ["AutoModel"]
-    load = f'transformers.{kinds[0]}.from_pretrained("{job.out}")'
+    kind = class_name(job.source.checkpoint.config) or "AutoModel"
+    load = f'transformers.{kind}.from_pretrained("{job.out}")'
     return [*([f"isogrow verify {model} {out}"] if unverified else []), load]

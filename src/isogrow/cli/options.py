@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from isogrow.errors import SizeError
 from isogrow.expansions import Size
+from isogrow.plan import LARGEST_STD
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
 AXES = ("hidden", "ffn", "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
@@ -31,7 +32,7 @@ Json = Annotated[bool, option("--json", "Answer in JSON, on stdout alone.")]
 Revision = Annotated[str | None, option("--revision", "Branch, tag or commit of a Hub id.", metavar="REV")]
 Dtype = Annotated[
     str | None,
-    option("--dtype", "float32, float16 or bfloat16. (default: keep)", OUTPUT, "DTYPE"),
+    option("--dtype", "float32, float16, bfloat16 or float64. (default: keep)", OUTPUT, "DTYPE"),
 ]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 
@@ -67,9 +68,7 @@ class Request:
         str | None,
         option("--to", "Grow into this larger sibling: its config.json.", WHERE, "CONFIG.json"),
     ] = None
-    plan: Annotated[
-        str | None, option("--plan", "Run this plan (or a grown model's isogrow.json).", WHERE, "FILE")
-    ] = None
+    plan: Annotated[str | None, option("--plan", "Run this plan (or a grown model's).", WHERE, "FILE")] = None
     init: Annotated[
         str | None,
         option("--init", "normal, uniform, copy or orthogonal. (default: normal)", NEW, "KIND"),
@@ -112,9 +111,10 @@ class Request:
     @property
     def place(self) -> str | tuple[int, ...]:
         """Where new layers go."""
-        text = self.layers_at or "end"
+        text = "end" if self.layers_at is None else self.layers_at
         parts = [part.strip() for part in text.split(",")]
-        return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else text
+        numbers = all(part.isdecimal() and len(part) < 10 for part in parts)
+        return tuple(map(int, parts)) if numbers else text
 
     @property
     def kind(self) -> Literal["normal", "uniform", "copy", "orthogonal"]:
@@ -134,8 +134,10 @@ class Request:
             value = float(str(self.init_std))
         except ValueError:
             value = -1.0
-        if not 0.0 < value < float("inf"):
-            raise SizeError(f"--init-std {self.init_std!r} is no std: give match, or a number above 0")
+        if not 0.0 < value <= LARGEST_STD:
+            raise SizeError(
+                f"--init-std {self.init_std!r} is no std: give match, or a number above 0, up to 1000"
+            )
         return value
 
 

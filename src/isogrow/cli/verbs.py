@@ -96,7 +96,7 @@ def plan(
         data = summary(found.checkpoint.name, found.anatomy, made, dtype)
         then: list[str] = []
         if out is not None:
-            written(made, Path(out), overwrite)
+            written(made, Path(out), found.checkpoint.folder, overwrite)
             then = [f"isogrow grow {quote(model)} OUT --plan {quote(out)}"]
         answer({**data, "out": out, "next": then}, plans.planned, json)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from itertools import cycle
 from math import prod
@@ -29,17 +30,17 @@ from torch import Tensor
 from isogrow import __version__
 from isogrow.anatomy import Anatomy, Header, Stored, name_axes
 from isogrow.arithmetic import CHUNK, Filler
-from isogrow.binding import outputs, reader
+from isogrow.binding import check_range, check_ties, outputs, reader
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.initializers import check_whole
 from isogrow.pieces import Draw, pieces, whole
 from isogrow.plan import Plan
 from isogrow.planning import check_fits
-from isogrow.serial import digest
+from isogrow.serial import RECORD, digest
 from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
 from isogrow.sources import WORDS, Checkpoint
-from isogrow.writing.card import RECORD, model_card, record
+from isogrow.writing.card import model_card, record
 from isogrow.writing.carrying import carried, contents, dump
 from isogrow.writing.loadable import check_loadable
 from isogrow.writing.mapping import DTYPES, Get, mapped
@@ -127,11 +128,11 @@ def grow_checkpoint(
     job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size)
     check_space(out, job.weight_bytes + job.carried_bytes + ROOM)
     with mapped(checkpoint) as get:
-        _check_ties(anatomy, get)
+        check_ties(anatomy, get)
         filler = Filler(plan, reader(anatomy, get), chunk)
         with staged(out, job.digest, overwrite, resume) as folder:
             with _one_thread():
-                _write_weights(folder, job, filler, progress)
+                _write_weights(folder, job, filler, get, progress)
             _write_rest(folder, job)
             said = verify(folder) if verify is not None else ""
             _write_records(folder, job, said, hash_files)
@@ -221,30 +222,6 @@ def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
                     check_whole(piece.value.init.kind, piece.value.shape)
 
 
-def _check_ties(anatomy: Anatomy, get: Get) -> None:
-    """Where the config says that two stored tensors are one, they must be: transformers would keep them
-    apart, with a warning, and the grown model's would be made from one of them."""
-    if not anatomy.tied:
-        return
-    stored_at = {
-        (slot, stored.index): stored for stored in anatomy.stored for _, slot in stored.weight.slots()
-    }
-    for stored in anatomy.stored:
-        twin = stored_at.get((stored.weight.tied, stored.index))
-        if twin is not None and not _same(get(stored.source), get(twin.source)):
-            raise CheckpointError(
-                f"{stored.name} and {twin.name} differ, but the config ties them"
-                f" ({anatomy.layout.tie} is true): set it to false in config.json if both are meant"
-            )
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same bytes."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
-
-
 # ── writing ──
 
 
@@ -259,7 +236,7 @@ def _one_thread() -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _write_weights(folder: Path, job: Job, filler: Filler, progress: Progress | None) -> None:
+def _write_weights(folder: Path, job: Job, filler: Filler, get: Get, progress: Progress | None) -> None:
     total, done = job.weight_bytes, 0
 
     def tick(count: int) -> None:
@@ -275,7 +252,7 @@ def _write_weights(folder: Path, job: Job, filler: Filler, progress: Progress | 
             tick(sum(map(nbytes, shard.tensors.values())))
             continue
         part = folder / f"{shard.file}.part"
-        _write_shard(part, _filled(shard, job, filler, buffers), shard.header, tick)
+        _write_shard(part, _filled(shard, job, filler, get, buffers), shard.header, tick)
         part.rename(path)
     if len(job.shards) > 1:
         write_file(folder / INDEX, dump(index_json(job.shards)))
@@ -298,7 +275,7 @@ def _write_shard(
         os.fsync(file.fileno())
 
 
-def _filled(shard: Shard, job: Job, filler: Filler, buffers: list[Tensor]) -> Iterator[memoryview]:
+def _filled(shard: Shard, job: Job, filler: Filler, get: Get, buffers: list[Tensor]) -> Iterator[memoryview]:
     """A file's tensors in slabs, in two buffers by turns: each holds until the slab after the next."""
     turns = cycle(buffers)
     for name in shard.tensors:
@@ -307,7 +284,7 @@ def _filled(shard: Shard, job: Job, filler: Filler, buffers: list[Tensor]) -> It
         for slab in slabs(stored, sizes, filler.limit):
             held = next(turns)[: slab.count * dtype.itemsize]
             fill_slab_(held.view(dtype), slab, stored, filler, sizes)
-            _check_range(held.view(dtype), stored, job)
+            check_range(held.view(dtype), stored.name, partial(get, stored.source))
             yield memoryview(held.numpy())  # pyright: ignore[reportArgumentType]
 
 
@@ -317,15 +294,6 @@ def _write_behind(file: int, data: memoryview) -> None:
     write_all(file, data)
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file, start, count, os.POSIX_FADV_DONTNEED)
-
-
-def _check_range(out: Tensor, stored: Stored, job: Job) -> None:
-    """A conversion to float16 may not turn numbers into infinities."""
-    old = job.checkpoint.headers[stored.source].dtype
-    if out.dtype == torch.float16 and old != "F16" and bool(torch.isinf(out).any()):
-        raise CheckpointError(
-            f"{stored.name} holds numbers beyond float16's 65504: keep its dtype, or give bfloat16"
-        )
 
 
 def _write_rest(folder: Path, job: Job) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isogrow.anatomy import Anatomy, Header, Stored
 from isogrow.arithmetic import Filler
-from isogrow.binding import fill_, outputs, reader
+from isogrow.binding import check_range, check_ties, fill_, outputs, reader
 from isogrow.config import Config, edited
 from isogrow.errors import CheckpointError
 from isogrow.pieces import Block, origin
@@ -54,6 +54,7 @@ def grow_module(model: nn.Module, anatomy: Anatomy, plan: Plan, build: Build | N
 
 def grown_state(state: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> dict[str, Tensor]:
     """The grown state dict, without tensors that are tied to another and without derived buffers."""
+    check_ties(anatomy, lambda name: state[name])
     filler = Filler(plan, reader(anatomy, lambda name: state[name].detach().cpu().contiguous()))
     made: dict[str, Tensor] = {}
     for stored in outputs(anatomy, plan):
@@ -62,6 +63,7 @@ def grown_state(state: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> dict[
         old = state[_source(anatomy, plan, stored)]
         tensor = torch.empty(stored.header.shape, dtype=old.dtype)
         fill_(tensor, stored, filler, plan.target)
+        check_range(tensor, stored.name, lambda x=old: x)
         made[stored.name] = tensor.to(old.device)
     return made
 

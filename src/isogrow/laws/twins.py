@@ -36,7 +36,7 @@ def check_twins(anatomy: Anatomy, plan: Plan) -> None:
     for axis in dict.fromkeys(step.axis for step in plan.steps):
         if _exempt(anatomy, axis):
             continue
-        slots = _slots(anatomy, axis)
+        slots = slots_of(anatomy, axis)
         for one, two in _pairs(anatomy, plan, axis, slots):
             if all(_alike(anatomy, plan, slot, one, two) for slot in slots):
                 where = "".join(f", {name} {i}" for name, i in (*one.index, *one.beside))
@@ -56,19 +56,19 @@ def _exempt(anatomy: Anatomy, axis: str) -> bool:
     return axis in index or axis not in read or (axis in layout.follows and anatomy.tied)
 
 
-def _slots(anatomy: Anatomy, axis: str) -> list[str]:
+def slots_of(anatomy: Anatomy, axis: str) -> list[str]:
+    """The slots that hold entries of an axis' channels."""
     return [slot for slot, (w, part) in anatomy.slots.items() if axis in w.parsed.axes(part)]
 
 
 def _pairs(anatomy: Anatomy, plan: Plan, axis: str, slots: list[str]) -> Iterator[tuple[Unit, Unit]]:
     """Two channels for every two classes of channels of one origin, wherever the axis has units."""
-    common = [index_axes(anatomy.slots[slot][0]) for slot in slots]
-    shared = tuple(name for name in common[0] if all(name in own for own in common))
+    shared, lies = unit_axes(anatomy, slots, axis)
     copies: set[tuple[int, ...]] = set()
     for index in _indices(plan, shared):
         if not copies or plan.target.sites:
             copies = _copies(plan, axis, index)
-        for beside in _combos(plan, _beside(anatomy, axis, slots), index):
+        for beside in _combos(plan, lies, index):
             for positions in copies:
                 for one, two in combinations(positions, 2):
                     yield Unit(axis, one, index, beside), Unit(axis, two, index, beside)
@@ -84,15 +84,18 @@ def _copies(plan: Plan, axis: str, index: Index) -> set[tuple[int, ...]]:
     return set({tuple(same): tuple(same.values()) for same in found.values()}.values())
 
 
-def _beside(anatomy: Anatomy, axis: str, slots: list[str]) -> tuple[str, ...]:
-    """The axes that lie on the same side as this one in every slot."""
+def unit_axes(anatomy: Anatomy, slots: list[str], axis: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What tells one unit of an axis from another besides its position: the index axes that all of its slots
+    have, and the dense axes that lie on the same side as it in all of them (a value channel's head)."""
+    common = [index_axes(anatomy.slots[slot][0]) for slot in slots]
+    shared = tuple(name for name in common[0] if all(name in own for own in common))
 
     def side(slot: str) -> frozenset[str]:
         weight, part = anatomy.slots[slot]
         produced, consumed = weight.parsed.produced(part), weight.parsed.consumed(part)
         return frozenset(produced if axis in produced else consumed) - {axis}
 
-    return tuple(sorted(reduce(frozenset.intersection, map(side, slots))))
+    return shared, tuple(sorted(reduce(frozenset.intersection, map(side, slots))))
 
 
 def _indices(plan: Plan, axes: tuple[str, ...], index: Index = ()) -> Iterator[Index]:

@@ -63,6 +63,7 @@ def _checks(
     say("weights: growing once more in float64")
     small = rebuilt(both.small)
     large = proof(both, small)
+    yield checks.config(both)
     check = weights_(both, large)
     if not check.passed:
         where = checks.stored_difference(both, large)

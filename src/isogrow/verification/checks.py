@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import inf
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from isogrow.arithmetic import rounded
+from isogrow.config import edited
 from isogrow.laws import horizon
 from isogrow.quiet import quiet
 from isogrow.verification.differences import (
@@ -41,7 +44,30 @@ from isogrow.verification.units import Units, counted, twins
 EXACT = 1e-12  # float64 relative error: the proof of a rule
 OWN = 4.0  # own-dtype error, in units of the small model's own: rounded weights add to rounded values
 NEW_TOKENS = 16
+# Config keys that say nothing of the function.
+FREE_KEYS = frozenset({
+    "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache",
+    "return_dict", "output_attentions", "output_hidden_states", "problem_type", "id2label", "label2id",
+    "bos_token_id", "eos_token_id", "pad_token_id",
+})  # fmt: skip
 APART = 2  # training steps after everything lives by which new units must differ
+
+
+def config(pair: Pair) -> Check:
+    """The large model's config is the small one's with what the plan edits, as their class reads both."""
+    if not pretrained(pair):
+        return Check("config", None, detail="a model of one's own: its shapes are what its sizes say")
+    small, large = pair.configs
+    right, found = (_read(pair, each) for each in (edited(small, pair.plan.config), large))
+    wrong = sorted(key for key in right if key not in FREE_KEYS and found.get(key) != right[key])
+    detail = "".join(f"{key} is {found.get(key)}, expected {right[key]}" for key in wrong[:1])
+    return Check("config", not wrong, float(len(wrong)), 0.0, detail or f"{len(right)} keys")
+
+
+def _read(pair: Pair, source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config with all that its class fills in."""
+    kind: Any = type(cast(Any, pair.large).config)
+    return kind.from_dict(dict(source)).to_dict()
 
 
 def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Difference]:
@@ -50,6 +76,9 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
     for batch in covering(pair):
         with float64():
             old, new = full(small, batch), full(large, batch)
+        if not all(bool(x.isfinite().all()) for x in old.values()):
+            why = "the small model's own outputs are not finite: mend its weights"
+            return Check("float64", False, detail=why), Difference(inf, inf, inf, inf, 0)
         found.append(combined(differences(old, matched(pair, old, new)).values()))
         if not found[-1].relative <= EXACT:
             where = first_layer(pair, small, large, batch, EXACT)
@@ -106,7 +135,8 @@ def own_dtype(pair: Pair, small: nn.Module) -> tuple[Check, dict[str, Any]]:
     theirs = combined(differences(exact_outputs, old).values())
     between = combined(differences(old, matched(pair, old, new)).values())
     noise = noise_floor(base, batch).worst
-    limit = OWN * max(theirs.absolute, noise.absolute)
+    rounding = torch.finfo(next(pair.large.parameters()).dtype).eps * theirs.scale
+    limit = OWN * max(theirs.absolute, noise.absolute, rounding)
     dtype = str(next(pair.large.parameters()).dtype).removeprefix("torch.")
     figures = {
         "dtype": dtype,
@@ -136,8 +166,12 @@ def decode(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
     with float64():
         if not pretrained(pair) or not decodes(large):
             return Check("kv cache", None, detail="no decoder of transformers")
-        old, new = full(small, batch), decoded(large, batch)
-    return _exactly("kv cache", pair, _shared(old, new), new)
+        old, own, new = full(small, batch), decoded(small, batch), decoded(large, batch)
+    old = _shared(old, new)
+    if combined(differences(old, own).values()).relative <= EXACT:
+        return _exactly("kv cache", pair, old, new)
+    found = _exactly("kv cache", pair, own, new)
+    return replace(found, detail="step by step on both sides: the old model's own cache is not its full pass")
 
 
 def _shared(old: Outputs, new: Outputs) -> Outputs:

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor, nn
 
 from isogrow.errors import IsogrowError
-from isogrow.verification.runs import Batch, Outputs, first_tensor, full, row_by_row, still
+from isogrow.verification.runs import Batch, Outputs, called, first_tensor, full, row_by_row, still
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _recorded(model: nn.Module, batch: Batch, names: Iterable[str]) -> dict[str,
     handles = [modules[name].register_forward_hook(_keeper(seen, name)) for name in wanted]
     try:
         with still(model):
-            model(**batch)
+            called(model, batch)
     finally:
         for handle in handles:
             handle.remove()

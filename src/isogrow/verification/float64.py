@@ -23,6 +23,9 @@ from isogrow.quiet import quiet
 
 Arguments = tuple[Any, ...]
 
+# Config switches that choose where float32 is used, and what they are set to where nothing is float32.
+PRECISION = {"reorder_and_upcast_attn": False}
+
 
 @contextmanager
 def float64() -> Generator[None]:
@@ -77,7 +80,7 @@ def build(
         # Copies, because loading keeps a tensor that needs no cast and would share its storage.
         model, report = cast(Any, model_class).from_pretrained(
             None,
-            config=config,
+            config=_unhurried(config),
             state_dict=widened(state_dict),
             dtype=torch.float64,
             attn_implementation=attention,
@@ -212,6 +215,15 @@ def _hidden(model: nn.Module, state_dict: Mapping[str, Tensor]) -> set[str]:
         if any(re.search(pattern, name) for pattern in patterns)
         and not any(f".{key}".endswith(f".{name}") for key in state_dict)
     }
+
+
+def _unhurried(config: Any) -> Any:
+    """The config without the switches that ask for float32 at some place, and for nothing else."""
+    found = copy.deepcopy(config)
+    for name, value in PRECISION.items():
+        if hasattr(found, name):
+            setattr(found, name, value)
+    return found
 
 
 def _assert_float64(model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from isogrow.errors import IsogrowError
 from isogrow.verification.float64 import float64, rebuilt, widened
-from isogrow.verification.runs import Batch, Outputs, main_outputs
+from isogrow.verification.runs import Batch, Outputs, called, main_outputs
 
 Loss = Callable[[Outputs, int], Tensor]
 
@@ -152,7 +152,7 @@ def _backward(student: nn.Module, batches: Sequence[Batch], loss: Loss) -> float
     student.zero_grad()
     total = 0.0
     for index, batch in enumerate(batches):
-        value = loss(main_outputs(student(**batch)), index)
+        value = loss(main_outputs(called(student, batch)), index)
         cast(Any, value).backward()
         total += value.item()
     return total / len(batches)

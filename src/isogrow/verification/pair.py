@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,21 +20,21 @@ from isogrow.layout import Index
 from isogrow.models import anatomy_of, plan_of
 from isogrow.plan import OLD, Old, Plan
 from isogrow.quiet import quiet
-from isogrow.serial import from_json
+from isogrow.serial import RECORD, from_json
 from isogrow.sizes import Sizes
-
-RECORD = "isogrow.json"
+from isogrow.writing.loadable import class_name
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A small model and the large one that was grown from it by `plan`."""
+    """A small model and the large one that was grown from it by `plan`; `configs` are theirs, as stored."""
 
     small: nn.Module
     large: nn.Module
     before: Anatomy
     after: Anatomy
     plan: Plan
+    configs: tuple[Mapping[str, Any], Mapping[str, Any]]
 
     @cached_property
     def channels(self) -> Tensor | None:
@@ -114,12 +115,24 @@ def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Pla
     plan = plan or _recorded(large)
     models = [model if isinstance(model, nn.Module) else loaded(model) for model in (small, large)]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
-    if plan.source != before.sizes or _shapes(after, after.sizes) != _shapes(after, plan.target):
+    # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
+    stated = {axis: plan.source.values.get(axis) for axis in before.sizes.values}
+    if stated != before.sizes.values or _shapes(after, after.sizes) != _shapes(after, plan.target):
         raise LawError(
             "the plan does not lead from the small model's sizes to the large one's: give the model that"
             f" this one was grown from (the plan starts at {dict(plan.source.values)})"
         )
-    return Pair(models[0], models[1], before, after, plan)
+    return Pair(models[0], models[1], before, after, plan, _configs(small, large, before, after))
+
+
+def _configs(
+    small: str | Path | nn.Module, large: str | Path | nn.Module, before: Anatomy, after: Anatomy
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Both configs in the form that the plan edits: as the folders hold them, or as the models do."""
+    if isinstance(small, nn.Module) or isinstance(large, nn.Module):
+        return before.config, after.config
+    one, two = (json.loads((Path(folder) / "config.json").read_text()) for folder in (small, large))
+    return one, two
 
 
 def _shapes(anatomy: Anatomy, sizes: Sizes) -> list[tuple[int, ...]]:
@@ -146,8 +159,8 @@ def _recorded(large: str | Path | nn.Module) -> Plan:
 def loaded(folder: str | Path) -> nn.Module:
     """A checkpoint in its own dtype and class, by plain transformers; refused unless all of it loads."""
     config = transformers.AutoConfig.from_pretrained(folder)
-    names = [name for name in config.architectures or () if hasattr(transformers, name)]
-    kind: Any = getattr(transformers, names[0]) if names else transformers.AutoModel
+    name = class_name({"architectures": config.architectures})
+    kind: Any = getattr(transformers, name) if name else transformers.AutoModel
     with torch.random.fork_rng(devices=[]), quiet():
         model, info = kind.from_pretrained(folder, dtype="auto", output_loading_info=True)
     missing = sorted(cast(set[str], info["missing_keys"]) | set(map(str, info["mismatched_keys"])))

@@ -17,6 +17,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES
 
 from isogrow.errors import IsogrowError
 
@@ -32,7 +33,13 @@ def full(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outp
     torch.Size([4, 3])
     """
     with still(model):
-        return _picked(main_outputs(model(**batch)), channels)
+        return _picked(main_outputs(called(model, batch)), channels)
+
+
+def called(model: nn.Module, batch: Batch) -> Any:
+    """What a model returns for a batch; each row is one choice of its own where a model compares choices."""
+    choices = type(model).__name__ in MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES.values()
+    return model(**({name: value.unsqueeze(1) for name, value in batch.items()} if choices else batch))
 
 
 def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:

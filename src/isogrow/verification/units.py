@@ -1,26 +1,36 @@
-"""Which new channels have had gradient, and whether they differ: counted block by block, axis by axis."""
+"""Which new channels have had gradient, and whether they differ: counted block by block, axis by axis.
+
+A unit is a new channel where it stands: a ffn channel in one layer, a value channel in one head of one
+layer; a channel of the residual is one unit through all layers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor
 
 from isogrow.binding import reader
 from isogrow.laws import idle
+from isogrow.laws.twins import slots_of, unit_axes
+from isogrow.layout import Index
 from isogrow.pieces import Block
-from isogrow.sizes import key
 from isogrow.verification.liveness import distinct
 from isogrow.verification.pair import Pair
 
 SKETCH = 4
 
+Place = tuple[str, Index]  # an axis, and the numbers of the blocks that all slots with the axis have
+Unit = tuple[Place, int, int]  # a place, which combination of the axes beside, a position on the axis
+Read = Callable[[Block], Tensor]
+
 
 @dataclass(frozen=True)
 class Group:
-    """The new channels of one axis in one slot, over all its blocks."""
+    """The new units of one axis in one slot, over all its blocks."""
 
     slot: str
     axis: str
@@ -42,7 +52,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Units:
-    """New channels by slot and axis; `inactive` ones have weights but were never switched on."""
+    """New units by slot and axis; `inactive` ones have weights but were never switched on."""
 
     groups: tuple[Group, ...] = field(default=())
 
@@ -63,88 +73,115 @@ class Units:
         return tuple(group for group in self.groups if group.dead)
 
 
-def counted(pair: Pair, seen: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Units:
-    """Count the new channels that have had gradient (`seen`), by slot and axis.
+@dataclass(frozen=True)
+class Grown:
+    """One block of the large model, and an axis of it that has new channels."""
 
-    A channel has had gradient if any of its entries has. One that has not is inactive (a ReLU that
-    no token switched on, an expert that got no token) if no slot that has the channel got any, and its
-    producers are not all zero: then its activation was zero, and the law promises nothing.
+    block: Block
+    axis: str
+    place: Place
+    beside: tuple[str, ...]
+    new: tuple[int, ...]
+
+    def rows(self, x: Tensor) -> Tensor:
+        """A block's entries by unit: (combinations of the axes beside, channels, entries of each)."""
+        dims = [self.block.axes.index(axis) for axis in (*self.beside, self.axis)]
+        moved = x.movedim(dims, list(range(len(dims))))
+        return moved.reshape(prod(moved.shape[: len(dims) - 1]), moved.shape[len(dims) - 1], -1)
+
+
+def counted(pair: Pair, seen: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Units:
+    """Count the new units that have had gradient (`seen`), by slot and axis.
+
+    A unit has had gradient if any of its entries has. One that has not is inactive (a ReLU that no token
+    switched on, an expert that got no token) if no slot that has it got any, although none of what
+    produces it is all zero: then its activation was zero, and the law promises nothing.
     """
     read, weigh = _reads(pair, seen), _reads(pair, values)
     counts: dict[tuple[str, str], Count] = {}
     silent = _silent(pair, read, weigh)
-    for block, axis, new in _grown(pair):
-        live = _along(read(block), block, axis)[new]
-        asleep = torch.tensor([(axis, block.index, p) in silent for p in new], dtype=torch.bool)
-        count = counts.setdefault((block.slot, axis), Count())
-        count.new += len(new)
-        count.live += int(live.sum())
-        count.inactive += int((asleep & ~live).sum())
+    for grown in _grown(pair):
+        live = grown.rows(read(grown.block)).any(dim=2)
+        count = counts.setdefault((grown.block.slot, grown.axis), Count())
+        for beside in range(live.shape[0]):
+            alive = [bool(live[beside, p]) for p in grown.new]
+            asleep = [(grown.place, beside, p) in silent for p in grown.new]
+            count.new += len(alive)
+            count.live += sum(alive)
+            count.inactive += sum(s and not a for s, a in zip(asleep, alive, strict=True))
     return Units(tuple(Group(s, a, c.new, c.live, c.inactive) for (s, a), c in counts.items()))
 
 
 def twins(pair: Pair, values: Mapping[str, Tensor]) -> list[str]:
-    """Axes on which a new channel is, in every tensor, equal to another channel."""
+    """Axes on which a new unit is, in every tensor, equal to another one beside it, and where first."""
     weigh = _reads(pair, values)
-    sketches: dict[tuple[str, str], list[Tensor]] = {}
-    fresh: dict[tuple[str, str], set[int]] = {}
-    for block, axis, new in _grown(pair):
-        site = pair.plan.target.site(axis, block.index)
-        name = (axis, key(axis, site))
-        sketches.setdefault(name, []).append(_sketch(weigh(block), block, axis))
-        fresh.setdefault(name, set()).update(new)
-    found: list[str] = []
-    for (_, name), parts in sketches.items():
-        apart = distinct(torch.cat(parts, dim=1), dim=0)
-        if not all(apart[p] for p in fresh[_, name]):
-            found.append(name)
-    return found
+    sketches: dict[Place, list[Tensor]] = {}
+    fresh: dict[Place, set[int]] = {}
+    for grown in _grown(pair):
+        sketches.setdefault(grown.place, []).append(_sketch(grown.rows(weigh(grown.block))))
+        fresh.setdefault(grown.place, set()).update(grown.new)
+    found: dict[str, list[Index]] = {}
+    for place, parts in sketches.items():
+        for rows in torch.cat(parts, dim=2):
+            apart = distinct(rows, dim=0)
+            if not all(apart[p] for p in fresh[place]) and place[1] not in found.setdefault(place[0], []):
+                found[place[0]].append(place[1])
+    return [_where(axis, places) for axis, places in found.items() if places]
 
 
-def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Callable[[Block], Tensor]:
+def _where(axis: str, places: list[Index]) -> str:
+    first = "".join(f" of {name} {i}" for name, i in places[0])
+    return f"{axis}{first}" + (f" and {len(places) - 1} more" if len(places) > 1 else "")
+
+
+def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Read:
     return reader(pair.after, lambda name: tensors[name].contiguous())
 
 
-def _grown(pair: Pair) -> Iterator[tuple[Block, str, list[int]]]:
+def _grown(pair: Pair) -> Iterator[Grown]:
     """Every block of the large model with each of its axes that has new channels."""
     skip = idle(pair.before)
+    units: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for stored in pair.after.stored:
         for _, block in stored.blocks(pair.plan.target):
             if block.slot not in pair.after.slots or block.slot in skip:
                 continue
             for axis in block.axes:
                 new = [] if axis.isdigit() else pair.new_positions(axis, block.index)
-                if new:
-                    yield block, axis, new
+                if not new:
+                    continue
+                if axis not in units:
+                    slots = [slot for slot in slots_of(pair.after, axis) if slot not in skip]
+                    units[axis] = unit_axes(pair.after, slots, axis)
+                shared, beside = units[axis]
+                at = tuple((name, i) for name, i in block.index if name in shared)
+                yield Grown(block, axis, (axis, at), beside, tuple(new))
 
 
-def _along(x: Tensor, block: Block, axis: str) -> Tensor:
-    """For each channel on an axis whether any entry is true."""
-    return x.movedim(block.axes.index(axis), 0).reshape(x.shape[block.axes.index(axis)], -1).any(dim=1)
-
-
-def _silent(
-    pair: Pair, read: Callable[[Block], Tensor], weigh: Callable[[Block], Tensor]
-) -> set[tuple[str, tuple[tuple[str, int], ...], int]]:
-    """New channels without gradient in any slot, whose producers have weights."""
-    touched: dict[tuple[str, tuple[tuple[str, int], ...], int], bool] = {}
-    weighted: set[tuple[str, tuple[tuple[str, int], ...], int]] = set()
+def _silent(pair: Pair, read: Read, weigh: Read) -> set[Unit]:
+    """New units without gradient in any slot, all of whose producers have weights."""
+    touched: dict[Unit, bool] = {}
+    weights: dict[Unit, dict[str, bool]] = {}
     contracted = {attention.axis for attention in pair.before.layout.attentions}
-    for block, axis, new in _grown(pair):
-        weight, part = pair.after.slots[block.slot]
-        live = _along(read(block), block, axis)
-        made = axis in weight.parsed.produced(part) and axis not in contracted
-        heavy = _along(weigh(block) != 0, block, axis) if made else None
-        for p in new:
-            name = (axis, block.index, p)
-            touched[name] = touched.get(name, False) or bool(live[p])
-            if heavy is not None and heavy[p]:
-                weighted.add(name)
-    return {name for name, live in touched.items() if not live and name in weighted}
+    for grown in _grown(pair):
+        weight, part = pair.after.slots[grown.block.slot]
+        pattern, stem = weight.parsed, f"{grown.block.slot.removesuffix('.bias')}{dict(grown.block.index)}"
+        made = grown.axis in pattern.produced(part) and not pattern.gate and grown.axis not in contracted
+        live = grown.rows(read(grown.block)).any(dim=2)
+        heavy = (grown.rows(weigh(grown.block)) != 0).any(dim=2)
+        for beside in range(live.shape[0]):
+            for p in grown.new:
+                unit = (grown.place, beside, p)
+                touched[unit] = touched.get(unit, False) or bool(live[beside, p])
+                if made:
+                    made_of = weights.setdefault(unit, {})
+                    made_of[stem] = made_of.get(stem, False) or bool(heavy[beside, p])
+    return {
+        unit for unit, live in touched.items() if not live and all(weights.get(unit, {"": False}).values())
+    }
 
 
-def _sketch(x: Tensor, block: Block, axis: str) -> Tensor:
-    """A few random projections of each channel's entries: equal channels have equal ones."""
-    rows = x.movedim(block.axes.index(axis), 0).reshape(x.shape[block.axes.index(axis)], -1).double()
-    generator = torch.Generator().manual_seed(rows.shape[1])
-    return rows @ torch.randn(rows.shape[1], SKETCH, generator=generator, dtype=torch.float64)
+def _sketch(rows: Tensor) -> Tensor:
+    """A few random projections of each unit's entries: equal units have equal ones."""
+    generator = torch.Generator().manual_seed(rows.shape[2])
+    return rows.double() @ torch.randn(rows.shape[2], SKETCH, generator=generator, dtype=torch.float64)

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isogrow.plan import Plan
-from isogrow.serial import to_json
+from isogrow.serial import RECORD, to_json
 from isogrow.sizes import key
 from isogrow.sources import HUB_ID, Checkpoint
 
-RECORD = "isogrow.json"
 FORMAT = 1
 PAPER = "https://arxiv.org/abs/2308.06103"
 

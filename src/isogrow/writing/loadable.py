@@ -76,11 +76,20 @@ def _class(config: Mapping[str, Any]) -> Any:
     """The class that `architectures` names, or the one that AutoModel would take."""
     import transformers
 
-    for name in config.get("architectures") or ():
+    name = class_name(config)
+    return getattr(transformers, name) if name else transformers.AutoModel.from_config
+
+
+def class_name(config: Mapping[str, Any]) -> str:
+    """The first class of transformers that `architectures` names; "" if there is none."""
+    import transformers
+
+    named: Any = config.get("architectures") or ()
+    for name in (named,) if isinstance(named, str) else named:
         found = getattr(transformers, str(name), None)
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
-            return found
-    return transformers.AutoModel.from_config
+            return str(name)
+    return ""
 
 
 def _bare(name: str, prefix: str) -> str:

@@ -34,7 +34,12 @@ AT_FDCWD = -100
 
 def check_place(out: Path, source: Path, overwrite: bool) -> None:
     """Refuse an output that exists, holds the source or lies in it. Raises `OutputError`."""
-    here, there = out.resolve(), source.resolve()
+    try:
+        here, there = out.resolve(), source.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise OutputError(f"{out} can't be followed to a place: name another folder") from error
+    if any(parent.exists() and not parent.is_dir() for parent in here.parents):
+        raise OutputError(f"{out} would lie in something that is no folder: name another place")
     if here == there:
         raise OutputError(f"{out} is the model itself, which is never written to: name another folder")
     if here.is_relative_to(there):
