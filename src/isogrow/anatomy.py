@@ -95,7 +95,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
     Raises `CheckpointError` for a tensor that no line names, one that is missing, and one whose shape
     is not what the config's sizes say.
     """
-    _check_config(layout, config)
+    check_config(layout, config)
     sources: dict[str, str] = {}
     for name in tensors:
         first = sources.setdefault(_renamed(layout, name), name)
@@ -140,8 +140,8 @@ def index_axes(weight: Weight) -> tuple[str, ...]:
     return (*name_axes(weight), *weight.parsed.index)
 
 
-def _check_config(layout: Layout, config: Config) -> None:
-    """The keys that are computed with must hold what can be computed with."""
+def check_config(layout: Layout, config: Config, where: str = "config.json") -> None:
+    """The keys that are computed with must hold what can be computed with. Raises `CheckpointError`."""
     for key_ in layout.keys:
         value = config.get(key_.name)
         if value is None or isinstance(value, bool):
@@ -153,23 +153,23 @@ def _check_config(layout: Layout, config: Config) -> None:
         if (size or type(key_.default) is float) and not sound:
             wanted = "a whole number above 0" if size else "a number that is not negative"
             raise CheckpointError(
-                f"config.json says {key_.name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
+                f"{where} says {key_.name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
             )
     for rope in {attention.rope for attention in layout.attentions if attention.rope is not None}:
-        _check_rope(rope, config)
+        _check_rope(rope, config, where)
 
 
-def _check_rope(rope: Rope, config: Config) -> None:
+def _check_rope(rope: Rope, config: Config, where: str) -> None:
     for path in rope.scaling:
         if not isinstance(get(config, path), Mapping | None):
             raise CheckpointError(
-                f"config.json says {path} is {get(config, path)!r}, which is no table of values: mend it"
+                f"{where} says {path} is {get(config, path)!r}, which is no table of values: mend it"
             )
     for path in rope.theta:
         theta = get(config, path)
         if theta is not None and not (isinstance(theta, int | float) and theta > 0):
             raise CheckpointError(
-                f"config.json says {path} is {theta!r}, and rotary positions need a number above 0: mend it"
+                f"{where} says {path} is {theta!r}, and rotary positions need a number above 0: mend it"
             )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isogrow.anatomy import Anatomy
+from isogrow.anatomy import Anatomy, check_config
 from isogrow.cli.facts import named
 from isogrow.config import Config, get
 from isogrow.errors import SizeError
@@ -41,6 +41,7 @@ def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
             f" so give a config of a larger {mine!r}"
         )
     layout = anatomy.layout
+    check_config(layout, wanted, str(path))
     sizes = Sizes(layout.read(wanted), layout.sites)
     _check_whole(layout, wanted, sizes, path)
     if differing := _differing(anatomy, wanted, sizes):
