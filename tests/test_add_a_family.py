@@ -10,7 +10,7 @@ import documents
 import pytest
 import torch
 import transformers
-from families import COMMON, EXACT, VOCAB, Family, Subject, subject
+from families import COMMON, EXACT, VOCAB, Family, Subject, gated_options, subject
 
 import isogrow
 from isogrow import families as registry
@@ -50,6 +50,7 @@ STARCODER2 = Family(
         "layers": {"layers": 5},
     },
     dict(hidden=90, heads=9, kv_heads=3, head_dim=10, ffn="x3", layers="+2"),
+    gated_options,
 )
 GROWTHS = {**STARCODER2.growths, "together": STARCODER2.together}
 tied_or_not = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

@@ -98,7 +98,7 @@ def test_only_a_changed_config_is_edited(name: str) -> None:
     """Keys that the growth does not touch stay as they are, in their order."""
     source = small(name).source
     plan = small(name).plan(F.FAMILIES[name].growths["ffn"])
-    assert list(plan.config) == ["n_inner" if name == "gpt2" else "intermediate_size"]
+    assert list(plan.config) == ["n_inner" if name in ("gpt2", "gptj") else "intermediate_size"]
     assert list(small(name).json(plan)) == list(source)
     assert {**small(name).json(plan), **{key: source[key] for key in plan.config}} == source
 
@@ -324,6 +324,8 @@ def test_defaults_are_the_classes(name: str) -> None:
     absent = {key.name for key in layout.keys if getattr(made, key.name, None) is None}
     # A key of the model's own code, a null that the code fills in, and a window that is off by default.
     known = {"qwen2": {"head_dim", "sliding_window"}, "qwen3": {"sliding_window"}, "gpt2": {"n_inner"}}
+    known |= {"gptj": {"n_inner"}}
+    known |= dict.fromkeys(("granite", "smollm3", "olmo2", "phi3", "phi"), {"head_dim"})
     assert absent == known.get(name, set())
 
 
@@ -373,12 +375,26 @@ def test_null_means_what_the_class_takes_it_for(name: str, nulls: F.Json) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_the_config_class_validates_what_it_reads(name: str) -> None:
     """So a grown config that is accepted says something."""
-    layers = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    layers = "n_layer" if name in ("gpt2", "gptj") else "num_hidden_layers"
     with pytest.raises(Exception, match=layers):
         F.config_of(F.FAMILIES[name], {**F.FAMILIES[name].json(), layers: "three"})
     if name == "llama":
         with pytest.raises(Exception, match="not a multiple of the number of attention heads"):
             F.config_of(F.FAMILIES[name], F.FAMILIES[name].json() | {"hidden_size": 31})
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"hidden": 96, "head_dim": 24}, {"hidden": 144, "head_dim": 36, "ffn": 51, "layers": "+1"}],
+)
+def test_a_layernorm_on_queries_and_keys(wanted: dict[str, F.Size]) -> None:
+    """Phi's, whose class takes it to be as wide as hidden / heads."""
+    family = F.FAMILIES["phi"]
+    sizes = {"hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}
+    subject = F.subject(family, "", family.json(qk_layernorm=True, **sizes))
+    assert subject.error(subject.plan(wanted)) < F.EXACT
+    with pytest.raises(SizeError, match="queries and keys are normalised over it, so only copies fit"):
+        subject.plan({"head_dim": 14})
 
 
 # Refusals

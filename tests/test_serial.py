@@ -26,7 +26,7 @@ FLOATS = st.floats(allow_nan=False)
 INITS = st.builds(
     Init,
     st.sampled_from(["normal", "uniform", "orthogonal", "copy"]),
-    st.one_of(st.just("match"), st.floats(0, 10)),
+    st.one_of(st.just("match"), st.floats(1e-9, 1000.0)),
 )
 ENTRIES: st.SearchStrategy[Entry] = st.one_of(
     st.builds(Old, FLOATS, FLOATS),

@@ -80,6 +80,20 @@ class Anatomy:
         """Whether the config shares the embedding with the head."""
         return bool(self.layout.defaults(self.config).get(self.layout.tie))
 
+    @cached_property
+    def tied_head(self) -> bool:
+        """Whether a head reads the residual through the embedding's own entries.
+
+        On disk such a head is not stored. It is there all the same, unless another head reads the residual in
+        its place, or the tensors' names lack the prefix that they have in every model with a head.
+        """
+        residual, stored = self.layout.residual, {tensor.weight for tensor in self.stored}
+        reading = {weight for weight in self.layout.weights if residual in weight.parsed.consumed()}
+        heads = {weight for weight in reading if weight.tied in self.all_slots}
+        others = any(weight.head for weight in (reading - heads) & stored)
+        bare = self.prefix == "" != self.layout.prefixes[0]
+        return self.tied and bool(heads) and (bool(heads & stored) or not (others or bare))
+
 
 def blocks(weight: Weight, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]]:
     """(part, block) of every block that one stored tensor holds."""
@@ -104,12 +118,12 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
                 f"{first} and {name} are both in the checkpoint, and mean the same tensor: remove one of them"
             )
     names = {name: tensors[source] for name, source in sources.items()}
-    prefix = _prefix(layout, names)
+    prefix = _prefix(layout, config, names)
     found: list[Stored] = []
     ignored: list[str] = []
     lines = _lines(layout, prefix, names)
     for name, header in names.items():
-        hit = _line(lines, name)
+        hit = _line(layout, config, lines, name)
         if hit is not None:
             found.append(Stored(name, hit[0], hit[1], header, sources[name]))
         elif any(re.search(pattern, name) for pattern in layout.derived):
@@ -121,7 +135,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
             )
     sizes = _infer(Sizes(_stated(layout, config, found), layout.sites), found)
     _check_shapes(layout, sizes, found)
-    _check_missing(layout, prefix, sizes, found, names)
+    _check_missing(layout, config, prefix, sizes, found)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored))
 
 
@@ -196,21 +210,25 @@ def _regex(template: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def _line(lines: list[tuple[re.Pattern[str], Weight]], name: str) -> tuple[Weight, Index] | None:
-    """The first line that names a tensor, and the index in the name."""
+def _line(
+    layout: Layout, config: Config, lines: list[tuple[re.Pattern[str], Weight]], name: str
+) -> tuple[Weight, Index] | None:
+    """The first line that names a tensor and applies to it, and the index in the name."""
     for regex, weight in lines:
         hit = regex.fullmatch(name)
         if hit is not None:
-            return weight, tuple((axis, int(i)) for axis, i in hit.groupdict().items())
+            index = tuple((axis, int(i)) for axis, i in hit.groupdict().items())
+            if layout.applies(weight, config, index):
+                return weight, index
     return None
 
 
-def _prefix(layout: Layout, names: Mapping[str, Any]) -> str:
+def _prefix(layout: Layout, config: Config, names: Mapping[str, Any]) -> str:
     """The prefix under which most tensors are named."""
 
     def count(prefix: str) -> int:
         lines = _lines(layout, prefix, names)
-        return sum(_line(lines, name) is not None for name in names)
+        return sum(_line(layout, config, lines, name) is not None for name in names)
 
     return max(layout.prefixes, key=count)
 
@@ -259,15 +277,13 @@ def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
             )
 
 
-def _check_missing(
-    layout: Layout, prefix: str, sizes: Sizes, stored: list[Stored], names: Mapping[str, Any]
-) -> None:
+def _check_missing(layout: Layout, config: Config, prefix: str, sizes: Sizes, stored: list[Stored]) -> None:
     present = {(tensor.weight.name, tensor.index) for tensor in stored}
     for weight in layout.weights:
         if not weight.required:
             continue
         for index in sizes.indices(name_axes(weight)):
-            if (weight.name, index) not in present:
+            if (weight.name, index) not in present and layout.applies(weight, config, index):
                 raise CheckpointError(
                     f"{name_of(weight, prefix, index)} is missing from the checkpoint, and"
                     f" {layout.family!r} needs it: fetch the model again, whole"

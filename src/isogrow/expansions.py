@@ -142,12 +142,14 @@ def target(size: Size, now: int, axis: str) -> int:
     return int(wanted)
 
 
-def places(at: str | tuple[int, ...], old: int, count: int) -> tuple[int, ...]:
+def places(at: str | int | tuple[int, ...], old: int, count: int) -> tuple[int, ...]:
     """For every new layer the old layer that it goes before (`old`: the end), in ascending order.
 
     >>> places("even", 4, 2)
     (2, 4)
     """
+    if isinstance(at, int):
+        at = (at,)
     if at == "end":
         return (old,) * count
     if at == "start":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from isogrow.config import Config, Defaults
+from isogrow.config import Config, Defaults, get
 from isogrow.errors import LayoutError
 from isogrow.formula import evaluate
 from isogrow.pattern import Pattern, parse
@@ -44,7 +44,9 @@ class Weight:
 
     `*` in the slot takes the name of each part of a fused weight. A weight with `head` set is named
     without the base model's prefix. `tied` names the slot it may share its storage with.
-    `needs` names a template that must be in the checkpoint for this line to apply.
+    `needs` names a template that must be in the checkpoint for this line to apply, `when` is a formula
+    over config keys and the numbers in the name (`layers`): a line applies, and is asked for, only where
+    it is true. `times` is what the model multiplies its output by, a formula over sizes.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Weight:
     head: bool = False
     tied: str = ""
     needs: str = ""
+    when: str = ""
+    times: str = ""
 
     @property
     def parsed(self) -> Pattern:
@@ -71,13 +75,21 @@ class Rope:
 
     Of `scaling` the first that is there is read, with the theta in it, or the last of `theta`.
 
-    `pairs`: "half" rotates channel i with i + rotated/2; "adjacent" rotates 2i with 2i + 1.
+    `aliases` are old words for kinds of scaling. `pairs`: "half" rotates channel i with i + rotated/2;
+    "adjacent" rotates 2i with 2i + 1. The channels that rotate come first: all of them, or the part of them
+    that the first config path of `share` says (`portion`, if none does), or as many as the formula `rotated`
+    says. `everywhere` is False where some layers have no positions.
     """
 
     pairs: Literal["half", "adjacent"] = "half"
     theta: tuple[str, ...] = ("rope_scaling.rope_theta", "rope_parameters.rope_theta", "rope_theta")
     scaling: tuple[str, ...] = ("rope_scaling", "rope_parameters")
     default: float = 10000.0
+    share: tuple[str, ...] = ()
+    portion: float = 1.0
+    rotated: str = ""
+    aliases: tuple[tuple[str, str], ...] = ()
+    everywhere: bool = True
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,19 @@ class Layout:
             for part, slot in weight.slots():
                 found.setdefault(slot, (weight, part))
         return found
+
+    def applies(self, weight: Weight, config: Config, index: Index) -> bool:
+        """Whether a model of this config has this line at this index."""
+        return not weight.when or bool(evaluate(weight.when, self.defaults(config).over(dict(index))))
+
+    def rotated(self, rope: Rope, config: Config, size: int) -> int:
+        """How many channels of a head of this size rotate."""
+        if rope.rotated:
+            return min(size, int(evaluate(rope.rotated, self.defaults(config)) or size))
+        active = next((path for path in rope.scaling if get(config, path)), "")
+        unread = {*rope.scaling} - {active}
+        given = (get(config, path) for path in rope.share if path.rpartition(".")[0] not in unread)
+        return int(size * float(next((share for share in given if share is not None), rope.portion)))
 
     def defaults(self, config: Config) -> Defaults:
         """`config` with the class's defaults for what it leaves out."""

@@ -29,11 +29,13 @@ from isogrow.formula import evaluate, names
 from isogrow.laws import check
 from isogrow.layout import Index, Layout
 from isogrow.nearest import holds, mend
-from isogrow.plan import Init, Plan, Step, grown
+from isogrow.plan import Init, Mean, Plan, Step, grown
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add
 from isogrow.rules.subject import Subject, subject
 from isogrow.sizes import Sizes, key
+
+LARGEST_NUMBER = 1e4  # no rule scales by as much, or fills with it
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def plan(
     Both laws are checked on it. Raises `SizeError` for a size that the family or its config can't
     hold, `LawError` for a dead part (unless allowed).
     """
+    if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SizeError(f"seed {seed!r} is no whole number: give one")
     now = subject(anatomy)
     steps: list[Step] = []
     for expansion in wanted:
@@ -120,8 +124,24 @@ def check_fits(anatomy: Anatomy, plan: Plan) -> None:
                 f"the plan says what becomes of {slot}, which this model lacks: it was made for another class"
                 " or config of this family; make a plan for this model"
             )
+        _check_entries(anatomy, step)
     _check_rules(anatomy, plan)
     _check_edits(anatomy, plan)
+
+
+def _check_entries(anatomy: Anatomy, step: Step) -> None:
+    """Every place's entries are said, of slots that there are, in numbers that a weight can hold."""
+    labels = {place.label for place in step.places if not place.old}
+    for slot, rewrite in step.rewrites.items():
+        silent = sorted(labels - rewrite.keys())
+        means = [entry.weights for entry in rewrite.values() if isinstance(entry, Mean)]
+        strange = [slot for slot in means if slot and slot not in anatomy.slots]
+        numbers = [n for e in rewrite.values() for n in dataclasses.astuple(e) if isinstance(n, float)]
+        if silent or strange or not all(abs(number) <= LARGEST_NUMBER for number in numbers):
+            raise SizeError(
+                f"the plan does not say in numbers what {slot} is when {step.axis} grows"
+                f" ({silent[0] if silent else dict(rewrite)}): make a plan for this model"
+            )
 
 
 def _check_rules(anatomy: Anatomy, plan: Plan) -> None:
@@ -130,12 +150,17 @@ def _check_rules(anatomy: Anatomy, plan: Plan) -> None:
     for step in plan.steps:
         before = [place.start - new for new, place in enumerate(p for p in step.places if not p.old)]
         made = _step(now, Growth(step.axis, step.site, step.new, tuple(before)), Init())
-        if made is None or (made.places, dict(made.config)) != (step.places, dict(step.config)):
+        if made is None or _shape(made) != _shape(step):
             raise SizeError(
                 f"{step.expansion} from {step.old} to {step.new} would be done otherwise on this model: the"
                 " plan was made for another config of this family; make a plan for this model"
             )
         now = _after(now, step)
+
+
+def _shape(step: Step) -> tuple[Any, ...]:
+    """All of a step but what the entries are."""
+    return step.expansion, step.old, step.places, dict(step.config)
 
 
 def _check_edits(anatomy: Anatomy, plan: Plan) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from isogrow.errors import IsogrowError
+from isogrow.expansions import LARGEST
 from isogrow.layout import Index
 from isogrow.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step
 from isogrow.sizes import Sizes
@@ -131,6 +132,8 @@ def _read_step(node: _Node) -> Step:
 
 
 def _check_tiling(node: _Node, places: tuple[Place, ...], old: int, new: int) -> None:
+    if not 0 < old <= new <= LARGEST or sum(place.count for place in places) != new:
+        raise node.error(f"has places that do not fill 0..{new} once, or do not keep 0..{old}")
     covered = sorted(p for place in places for p in place.positions)
     kept = sorted(place.source + i for place in places if place.old for i in range(place.count))
     if covered != list(range(new)) or kept != list(range(old)):

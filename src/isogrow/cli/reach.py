@@ -67,6 +67,8 @@ def specimen(layout: Layout) -> Anatomy:
         known = all(a.isdigit() or sizes.has(a) for part in parts for a in weight.parsed.axes(part))
         if weight.required or (weight.head and not weight.needs and known):
             for index in sizes.indices(name_axes(weight)):
+                if not layout.applies(weight, config, index):
+                    continue
                 shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
                 tensors[name_of(weight, layout.prefixes[0], index)] = Header(shape, "F32")
     return match(layout, config, tensors)
@@ -79,7 +81,9 @@ def _small(layout: Layout) -> dict[str, int]:
         return {}
     if not all(evaluate(constraint, SMALL) for constraint in layout.constraints):
         return {}
-    return {key.name: evaluate(key.size, SMALL) for key in layout.keys if key.size}
+    turning = (names(a.rope.rotated) for a in layout.attentions if a.rope is not None and a.rope.rotated)
+    rotary = dict.fromkeys(frozenset[str]().union(*turning), SMALL["key_dim"] // 2)
+    return {key.name: evaluate(key.size, SMALL) for key in layout.keys if key.size} | rotary
 
 
 def _asking(anatomy: Anatomy) -> Ask:

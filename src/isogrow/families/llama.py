@@ -59,6 +59,11 @@ KEYS = (
 )
 
 
+def line(weights: tuple[Weight, ...], slot: str) -> int:
+    """Where the line of a slot stands."""
+    return next(i for i, weight in enumerate(weights) if weight.slot == slot)
+
+
 def with_defaults(keys: tuple[Key, ...], **defaults: object) -> tuple[Key, ...]:
     """The same keys with another class's defaults; keys that the table lacks are added."""
     changed = tuple(replace(k, default=defaults.pop(k.name)) if k.name in defaults else k for k in keys)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, WINDOWED, WINDOWS, L, with_defaults
+from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, WINDOWED, WINDOWS, L, line, with_defaults
 from isogrow.layout import Norm, Weight
 
 Q_NORM = Norm("rms", "inner", eps="rms_norm_eps", of="attn.q")
 K_NORM = Norm("rms", "inner", eps="rms_norm_eps", of="attn.k")
 
-_AT = next(i for i, weight in enumerate(WEIGHTS) if weight.slot == "attn.v")
+_AT = line(WEIGHTS, "attn.v")
 
 QWEN3 = replace(
     LLAMA,

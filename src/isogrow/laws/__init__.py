@@ -23,7 +23,7 @@ from isogrow.laws.norms import check_norms
 from isogrow.laws.positions import check_positions
 from isogrow.laws.scales import check_scales
 from isogrow.laws.twins import check_twins
-from isogrow.layout import Index
+from isogrow.layout import Attention, Index
 from isogrow.plan import Mean, Old, Plan
 
 ROUNDS = 64
@@ -115,8 +115,18 @@ def lives(anatomy: Anatomy, net: Network) -> list[Life]:
 
 
 def idle(anatomy: Anatomy) -> set[str]:
-    """Slots that have no gradient in any model: key biases without rotary positions."""
-    return {f"{a.key}.bias" for a in anatomy.layout.attentions if a.rope is None}
+    """Slots that have no gradient, at least in part: key biases where no rotary positions act, on all
+    channels, on some, or in some layers. What is the same for all keys is cancelled by the softmax."""
+    return {f"{a.key}.bias" for a in anatomy.layout.attentions if not _turns(anatomy, a)}
+
+
+def _turns(anatomy: Anatomy, attention: Attention) -> bool:
+    """Whether every channel of queries and keys rotates in every layer."""
+    rope, layout = attention.rope, anatomy.layout
+    if rope is None or not rope.everywhere or attention.key not in anatomy.slots:
+        return False
+    sizes = {anatomy.sizes.of(attention.axis, site) for site in anatomy.sizes.all_sites(attention.axis)}
+    return all(layout.rotated(rope, anatomy.config, size) == size for size in sizes)
 
 
 def horizon(anatomy: Anatomy, plan: Plan) -> int:

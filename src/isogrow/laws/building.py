@@ -76,7 +76,7 @@ class _Builder:
         residual where no head is stored that reads it instead."""
         wanted = set(weight.parsed.consumed()) - {self.layout.residual}
         made = {a for w, p in self.anatomy.slots.values() for a in w.parsed.produced(p)}
-        return wanted <= made if wanted else not heads and self._residual(weight.parsed.consumed())
+        return wanted <= made if wanted else not heads and self.anatomy.tied_head
 
     def _representatives(self, axes: tuple[str, ...], index: Index) -> Iterator[Index]:
         """Indices that stand for all: of a run of layers with one history, the first and the last."""
@@ -164,18 +164,16 @@ class _Builder:
     def _norm(self, weight: Weight, slot: str, index: Index) -> None:
         norm, gain = weight.norm, weight.parsed.gate
         assert norm is not None
-        (axis,) = weight.parsed.produced()
-        entries = {
-            p: self._entry(slot, index, ((axis, p),), norm.offset if gain else 0.0)
-            for p in self._classes(axis, index)
-        }
+        axes = weight.parsed.produced()
+        offset = norm.offset if gain else 0.0
+        every = {combo: self._entry(slot, index, combo, offset) for combo in self._combos(axes, index)}
         if norm.where == "inner":
             nodes = self.stems[norm.of, index]
             for combo, node in nodes.items():
-                nodes[combo] = self.net.node(
-                    "product" if gain else "sum", node, entries[dict(combo)[axis]].node
-                )
+                own = tuple((axis, dict(combo)[axis]) for axis in axes)
+                nodes[combo] = self.net.node("product" if gain else "sum", node, every[own].node)
             return
+        entries = {p: entry for ((_, p),), entry in every.items()}
         nodes = {p: entry.node for p, entry in entries.items()}
         if norm.where == "pre":
             self.normed = self._applied(gain, self.residual if gain else self.normed or {}, nodes)

@@ -21,6 +21,7 @@ from typing import Any
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config, edited
 from isogrow.errors import LawError
+from isogrow.formula import evaluate
 from isogrow.layout import Norm, Weight
 from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step
 
@@ -35,19 +36,18 @@ def check_norms(anatomy: Anatomy, plan: Plan) -> None:
     for step in plan.steps:
         after = edited(config, step.config)
         for norm in dict.fromkeys(w.norm for w, _ in anatomy.slots.values() if w.norm is not None):
-            axis = _axis(anatomy, norm)
             before = _epsilon(anatomy, norm, config)
             # ε = 0 (the paper's) stays 0 under any factor, so any factor is the right one.
             ratio = _epsilon(anatomy, norm, after) / before if before else None
-            if axis == step.axis:
+            if step.axis in _axes(anatomy, norm):
                 _check_grown(anatomy, step, norm, ratio)
             else:
                 _check_input(anatomy, step, norm, sqrt(1.0 if ratio is None else ratio))
         config = after
 
 
-def _axis(anatomy: Anatomy, norm: Norm) -> str:
-    return next(w.parsed.produced(p)[0] for w, p in anatomy.slots.values() if w.norm == norm)
+def _axes(anatomy: Anatomy, norm: Norm) -> tuple[str, ...]:
+    return next(w.parsed.produced(p) for w, p in anatomy.slots.values() if w.norm == norm)
 
 
 def _epsilon(anatomy: Anatomy, norm: Norm, config: Config) -> float:
@@ -68,8 +68,8 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
             f"{step.expansion} must fill the gains of a norm that writes {step.axis} as what feeds the next:"
             f" {min(fills)}"
         )
-    factors = {_factor(step, slot) for slot in _feeders(anatomy, step, norm)}
-    if len(factors) != 1:
+    factors = {_written(anatomy, step, slot) for slot in _feeders(anatomy, step, norm)}
+    if max(factors) - min(factors) > TOLERANCE * max(factors):
         raise LawError(
             f"{step.expansion} scales what feeds a norm over {step.axis} unevenly: {sorted(factors)}"
         )
@@ -77,7 +77,7 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
     share = 1.0 if fills == {"copy"} else step.old / step.new
     kept = share * fed * fed
     gains = {
-        _factor(step, slot) * (fed if _before_tied_head(anatomy, w) else 1.0)
+        _factor(step, slot) * (_tied(anatomy, step) if _before_tied_head(anatomy, w) else 1.0)
         for slot, (w, _) in anatomy.slots.items()
         if w.norm == norm and w.parsed.gate
     }
@@ -88,11 +88,26 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
         raise LawError(f"{step.expansion} must scale the gains of a norm over {step.axis} by {wanted:g}")
 
 
+def _written(anatomy: Anatomy, step: Step, slot: str) -> float:
+    """The factor of what an old entry of a slot writes: its own, and what the model multiplies it by."""
+    weight, _ = anatomy.slots[slot]
+    if not weight.times:
+        return _factor(step, slot)
+    view = anatomy.layout.defaults(anatomy.config).over(anatomy.sizes.values)
+    before, after = (float(evaluate(weight.times, view.over({step.axis: n}))) for n in (step.old, step.new))
+    return _factor(step, slot) * after / before
+
+
+def _tied(anatomy: Anatomy, step: Step) -> float:
+    """The factor of the entries that a tied head reads: the embedding's own."""
+    residual = anatomy.layout.residual
+    tied = {w.tied for w in anatomy.layout.weights if w.tied and residual in w.parsed.consumed()}
+    return next((_factor(step, slot) for slot in tied if slot in anatomy.slots), 1.0)
+
+
 def _before_tied_head(anatomy: Anatomy, weight: Weight) -> bool:
     """Whether a norm is the last one before a head that is the embedding."""
-    residual = anatomy.layout.residual
-    tied = any(w.tied and residual in w.parsed.consumed() for w in anatomy.layout.weights)
-    return anatomy.tied and tied and not index_axes(weight)
+    return anatomy.tied_head and not index_axes(weight)
 
 
 def _feeders(anatomy: Anatomy, step: Step, norm: Norm) -> list[str]:

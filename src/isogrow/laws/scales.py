@@ -80,13 +80,13 @@ def _scale(anatomy: Anatomy, attention: Attention, at: tuple[Config, Sizes], ind
 
 
 def _side(anatomy: Anatomy, attention: Attention, stem: str) -> list[str]:
-    """The slots whose factor reaches the logits: a projection and its bias, or its norm's gain."""
-    gains = [
+    """The slots whose factor reaches the logits: a projection and its bias, or its norm's gain and shift."""
+    normed = [
         slot
         for slot, (weight, _) in anatomy.slots.items()
-        if weight.norm is not None and weight.norm.of == stem and weight.parsed.gate
+        if weight.norm is not None and weight.norm.of == stem
     ]
-    return gains or [slot for slot in (stem, f"{stem}.bias") if slot in anatomy.slots]
+    return normed or [slot for slot in (stem, f"{stem}.bias") if slot in anatomy.slots]
 
 
 def _factor(step: Step, slots: list[str], label: str) -> float:
@@ -137,7 +137,7 @@ def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
             fed = grows and any(_runs_over(anatomy, other, step.axis) for other in norms)
             scaled = fed or slot.removesuffix(".bias") in stems
         elif norm.where == "inner":
-            scaled = weight.parsed.gate and norm.of in sides
+            scaled = norm.of in sides
         else:
             scaled = grows and (weight.parsed.gate or not isinstance(norm.eps, str))
         found |= {slot} if scaled else set()

@@ -10,14 +10,17 @@ Rotary positions pair the channels. For k̂ = m·k old pair i moves to pair m·i
 θ^(-2i/k) = θ^(-2mi/k̂) is bit-equal. For any other even k̂, θ̂ = θ^(k̂/k) lets pair i keep its place and
 frequency, up to the rounding of the table.
 
+Where only the first r channels rotate, the rest grows: the rotating ones and their frequencies, functions of
+r, stay. A config that holds r / k gets r / k̂.
+
 Under a norm per head on q and k (QK-norm, RMS over k), new q and k rows are copies, which keep the
-RMS; the switch is the new key gain, and c goes on the old key gains.
+RMS (and the mean, under a LayerNorm); the switch is the new key gain and shift, and c goes on the old ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, floor, log, pi
+from math import ceil, floor, log, nextafter, pi
 from typing import Any
 
 from isogrow.config import get
@@ -27,7 +30,7 @@ from isogrow.layout import Attention, Index, Rope
 from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, free, only
-from isogrow.rules.subject import Subject
+from isogrow.rules.subject import Role, Subject
 
 STRIDED = ("default", "linear", "llama3")
 POWERED = (*STRIDED, "yarn")
@@ -43,12 +46,14 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
         normed = _norm_slots(subject, attention)
         switched = next((slot for slot, side in normed.items() if side == "query"), attention.query)
         drawn = subject.drawn(init, switched, axis)
-        entries = _normed(normed, factor, drawn) if normed else _plain(factor, drawn)
+        entries = _normed(_offset(subject, normed), factor, drawn) if normed else _plain(factor, drawn)
         for side, stem in (("query", attention.query), ("key", attention.key)):
             for slot in subject.stem(stem):
                 rewrites[slot] = only(entries[side], places)
         for slot, side in normed.items():
             rewrites[slot] = only(entries[f"{side} gain"], places)
+        for slot, side in _norm_slots(subject, attention, "shift").items():
+            rewrites[slot] = only(entries[f"{side} shift"], places)
     return Step("AttentionExpansion", axis, old, new, places, rewrites, site, config)
 
 
@@ -69,22 +74,30 @@ def _plain(factor: float, init: Init) -> dict[str, Rewrite]:
     return {"query": free(init), "key": constant(0.0, Old(factor))}
 
 
-def _normed(normed: Mapping[str, str], factor: float, init: Init) -> dict[str, Rewrite]:
+def _normed(offset: float, factor: float, init: Init) -> dict[str, Rewrite]:
     copied: Rewrite = {OLD: Old(), NEW: Old(), MORE: Old()}
     return {
         "query": copied,
         "key": copied,
         "query gain": free(init, center=True),
-        "key gain": constant(0.0, Old(factor)),
+        "key gain": constant(-offset, Old(factor, offset * (factor - 1.0))),
+        "query shift": free(init),
+        "key shift": constant(0.0, Old(factor)),
     }
 
 
-def _norm_slots(subject: Subject, attention: Attention) -> dict[str, str]:
-    """The gains of a norm over this axis: slot -> "query" or "key"."""
+def _offset(subject: Subject, normed: Mapping[str, str]) -> float:
+    """What the code adds to the key's gain before it multiplies by it."""
+    norms = (subject.slots[slot][0].norm for slot, side in normed.items() if side == "key")
+    return next((norm.offset for norm in norms if norm is not None), 0.0)
+
+
+def _norm_slots(subject: Subject, attention: Attention, role: Role = "gain") -> dict[str, str]:
+    """The gains (or shifts) of a norm over this axis: slot -> "query" or "key"."""
     sides = {attention.query: "query", attention.key: "key"}
     found: dict[str, str] = {}
     for use in subject.uses(attention.axis):
-        if use.role == "gain" and use.norm is not None and use.norm.of in sides:
+        if use.role == role and use.norm is not None and use.norm.of in sides:
             found[use.slot] = sides[use.norm.of]
     return found
 
@@ -98,6 +111,9 @@ def _places(subject: Subject, axis: str, old: int, new: int) -> tuple[tuple[Plac
         raise multiples(axis, old, new, "queries and keys are normalised over it, so only copies fit")
     if rope is None:
         return append(old, new), {}
+    turning = subject.layout.rotated(rope, subject.config, old)
+    if turning < old or rope.rotated:
+        return append(old, new), _shared(subject, rope, turning, new)
     kind = _scaling(subject, rope)
     if new % 2:
         raise SizeError(f"{axis}={new} is odd, and rotary positions pair its channels: give {new + 1}")
@@ -109,6 +125,17 @@ def _places(subject: Subject, axis: str, old: int, new: int) -> tuple[tuple[Plac
             " can't be spread; leave the head dim and grow heads instead"
         )
     return _appended_pairs(rope.pairs, old, new), _powered(subject, rope, old, new)
+
+
+def _shared(subject: Subject, rope: Rope, turning: int, new: int) -> dict[str, Any]:
+    """The config's part of the channels that rotates, such that the model's int(k̂ · part) is what it was."""
+    if rope.rotated:
+        return {}
+    share = turning / new
+    while int(new * share) < turning:
+        share = nextafter(share, 1.0)
+    kept = [path for path in rope.share if get(subject.config, path) is not None]
+    return dict.fromkeys(kept or rope.share[-1:], share)
 
 
 def strided(pairs: str, old: int, new: int) -> tuple[Place, ...]:
@@ -138,7 +165,8 @@ def _appended_pairs(pairs: str, old: int, new: int) -> tuple[Place, ...]:
 def _scaling(subject: Subject, rope: Rope) -> str:
     """The rope scaling type, refused by name where no exact rule is known."""
     scaling: Mapping[str, Any] = get(subject.config, _active(subject, rope)) or {}
-    kind = str(scaling.get("rope_type", scaling.get("type", "default")))
+    said = str(scaling.get("rope_type", scaling.get("type", "default")))
+    kind = dict(rope.aliases).get(said, said)
     if kind not in POWERED:
         raise SizeError(
             f"key_dim can't grow under rope scaling {kind!r}: its frequencies depend on the head dim in"

@@ -18,6 +18,9 @@ square and variance stay what they were, and ε with them; gains undo the scale:
 
 A tied head then reads an embedding that is 1/s too large, so the final gain and shift take s once more.
 
+Where the model multiplies an embedding by a function m(h) (Gemma's √h), its writers take m(h)/m(ĥ) as well. A
+tied head reads the entries without m, so the final gain and shift are divided by what the entries took.
+
 Copy (LayerNorm writes the residual: post-norm, or on a branch's output): its output's mean depends on the
 data, so writers, gains and shifts are copied whole (ĥ = m·h keeps mean and variance), and the consumers' new
 columns are the switch: zero for one copy, ±r in pairs where there are more, since equal copies would stay
@@ -26,6 +29,7 @@ equal.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 from typing import Any
 
@@ -59,21 +63,42 @@ def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, laye
     rewrites: dict[str, Rewrite] = {}
     for use in subject.uses(axis):
         if use.role == "producer":
-            rewrites[use.slot] = only({OLD: Old(r), NEW: fill, MORE: fill}, places)
+            written = _times({OLD: Old(r), NEW: fill, MORE: fill}, subject.times(use, axis, old, new))
+            rewrites[use.slot] = only(written, places)
         else:
-            gain, shift = _undone(subject, use, 1 / r)
+            gain, shift = _undone(subject, use, 1 / r, r * _tied_times(subject, axis, old, new))
             drawn = subject.drawn(init, use.slot, axis)
             rewrites[use.slot] = only(_entries(use, gain, drawn, fill, shift), places)
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
 
 
-def _undone(subject: Subject, use: Use, s: float) -> tuple[float, float]:
-    """What the gain and shift of a norm take where its input is scaled by 1/s and ε is not."""
+def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, float]:
+    """What the gain and shift of a norm take where its input is scaled by 1/s and ε is not, and a tied
+    head's entries by `tied`."""
     if use.norm is not None and use.norm.where == "branch":
         return 1.0, 1 / s  # it writes the residual, which is scaled itself
     if subject.tied_head and index_axes(use.weight) == ():
-        return s * s, s
+        return s / tied, 1 / tied
     return s, 1.0
+
+
+def _tied_times(subject: Subject, axis: str, old: int, new: int) -> float:
+    """What the embedding's entries take for what the model multiplies them by."""
+    factors = {subject.times(use, axis, old, new) for use in subject.uses(axis) if use.weight.times}
+    if len(factors) > 1:
+        raise SizeError(f"{axis} can't grow: the model multiplies several embeddings, each by another factor")
+    return factors.pop() if factors else 1.0
+
+
+def _times(rewrite: Rewrite, factor: float) -> Rewrite:
+    """The same entries, times a factor."""
+    return {label: _by(entry, factor) for label, entry in rewrite.items()} if factor != 1.0 else rewrite
+
+
+def _by(entry: Entry, factor: float) -> Entry:
+    if isinstance(entry, Mean):
+        return replace(entry, a=entry.a * factor)
+    return _scaled(entry, factor)
 
 
 def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fill: Entry) -> Step:
@@ -81,9 +106,13 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     places = append(old, new)
     s = sqrt(old / new)
     rewrites: dict[str, Rewrite] = {}
+    tied = _tied_times(subject, axis, old, new)
     for use in subject.uses(axis):
         drawn = subject.drawn(init, use.slot, axis)
-        rewrites[use.slot] = only(_entries(use, s, drawn, fill), places)
+        last = subject.tied_head and use.norm is not None and index_axes(use.weight) == ()
+        gain, shift = (s / tied, 1 / tied) if last else (s, 1.0)
+        entries = {OLD: Old(), **_entries(use, gain, drawn, fill, shift)}
+        rewrites[use.slot] = only(_times(entries, subject.times(use, axis, old, new)), places)
     config = _epsilons(subject, axis, old / new)
     for slot in _sharing(subject, axis, set(config)):
         base = rewrites.get(slot, {})
@@ -98,6 +127,9 @@ def _entries(use: Use, s: float, init: Init, fill: Entry, shift: float = 1.0) ->
         return constant(0.0, Old(shift))
     if use.role == "gain":
         assert use.norm is not None
+        if use.norm.where == "branch" and init.kind == "copy":
+            # A copy of the gain of zero that an added layer has would be dead: its writers are zero here.
+            init = Init("normal", init.std)
         # (offset + g) s - offset: the law is about the factor that the code multiplies by.
         return free(init, Old(s, use.norm.offset * (s - 1.0)), center=True)
     return free(init)

@@ -10,6 +10,8 @@ whatever P' is. The zeroed consumers get gradient at the first step, the produce
 
 An inner axis that is normalised before it is consumed (BERT's MLM transform) takes copies, which leave
 mean and variance as they are, and its new gains and shifts are the switch; it needs a whole multiple.
+Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
+reason, its gains are free, and the rest is as without it: values free, the output's new columns zero.
 An axis that nothing consumes is an output: its new channels are copies where that is possible.
 """
 
@@ -27,7 +29,10 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     """The step that grows an inner axis at `site` to `new`."""
     old = subject.sizes.of(axis, site)
     uses = list(subject.uses(axis))
+    contracted = {slot for a in subject.layout.attentions for slot in (a.query, a.key)}
     if any(use.norm is not None for use in uses):
+        if all(use.norm is None or use.norm.of in contracted for use in uses):
+            return _copied(subject, axis, site, old, new, init, uses)
         return _normed(subject, axis, site, old, new, init, uses)
     output = not any(use.role == "consumer" for use in uses)
     places = append(old, new)
@@ -41,6 +46,25 @@ def _entries(use: Use, output: bool, init: Init) -> Rewrite:
     if use.role == "consumer":
         return constant(0.0)
     return free(Init("copy", init.std) if output else init, center=use.role == "gain")
+
+
+def _copied(
+    subject: Subject, axis: str, site: Index, old: int, new: int, init: Init, uses: list[Use]
+) -> Step:
+    """Queries and keys that a norm runs over are copied; nothing else changes."""
+    if new % old:
+        raise multiples(axis, old, new, "a norm runs over it, so only whole copies keep its mean square")
+    stems = {use.norm.of for use in uses if use.norm is not None}
+    places = append(old, new)
+    rewrites: dict[str, Rewrite] = {}
+    for use in uses:
+        whole: Rewrite = {NEW: Old(), MORE: Old()}
+        fed = use.slot.removesuffix(".bias") in stems
+        drawn = subject.drawn(init, use.slot, axis)
+        if use.role == "gain" and drawn.kind == "copy":
+            drawn = Init("normal", drawn.std)  # queries are copied already: gains must part them
+        rewrites[use.slot] = only(whole if fed else _entries(use, False, drawn), places)
+    return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
 
 def _normed(

@@ -4,7 +4,8 @@
 
 All that writes the residual in a new block is zero, the rest is free. Where a norm stands on a branch's
 output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zero weights would explode),
-and the weights are free. A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
+and the weights are free (drawn even where init is copy). A post-norm layer computes LN(x) ≠ x whatever its
+weights are: refused.
 
 A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it.
 """
@@ -71,7 +72,10 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
         if weight.norm.where == "branch":
             return constant(-weight.norm.offset if gain else 0.0)
         return free(init, center=gain)
-    return constant(0.0) if writes and not gated else free(init)
+    if writes and gated:
+        # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.
+        return free(Init("normal", init.std) if init.kind == "copy" else init)
+    return constant(0.0) if writes else free(init)
 
 
 def _inserted(old: int, before: tuple[int, ...]) -> tuple[Place, ...]:

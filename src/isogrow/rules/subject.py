@@ -8,6 +8,7 @@ from typing import Literal
 
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config
+from isogrow.formula import evaluate
 from isogrow.layout import Attention, Layout, Norm, Weight
 from isogrow.plan import Init, Old, Step
 from isogrow.sizes import Sizes
@@ -27,14 +28,14 @@ class Use:
 
 @dataclass(frozen=True)
 class Subject:
-    """The model at some step of a plan: its layout, config, sizes and slots; whether its head is tied; the
-    steps before."""
+    """The model at some step of a plan: its layout, config, sizes and slots; whether a head reads the
+    residual through the embedding's own entries; the steps before."""
 
     layout: Layout
     config: Config
     sizes: Sizes
     slots: dict[str, tuple[Weight, str]]
-    tied: bool
+    tied_head: bool
     before: tuple[Step, ...] = ()
 
     def uses(self, axis: str) -> Iterator[Use]:
@@ -46,12 +47,6 @@ class Subject:
             elif axis in pattern.produced(part):
                 role: Role = "producer" if weight.norm is None else "shift"
                 yield Use(slot, "gain" if pattern.gate else role, weight, weight.norm)
-
-    @property
-    def tied_head(self) -> bool:
-        """Whether a head reads the residual through the embedding's own entries."""
-        heads = [w for w in self.layout.weights if w.tied and self.layout.residual in w.parsed.consumed()]
-        return self.tied and bool(heads)
 
     def norms(self, axis: str) -> tuple[Norm, ...]:
         """The norms over `axis`."""
@@ -82,6 +77,14 @@ class Subject:
         """Whether `axis` numbers blocks (layers, experts) instead of channels."""
         return any(axis in index_axes(weight) for weight, _ in self.slots.values())
 
+    def times(self, use: Use, axis: str, old: int, new: int) -> float:
+        """What undoes that the model multiplies this slot's output by a function of `axis`: m(old)/m(new)."""
+        if not use.weight.times:
+            return 1.0
+        view = self.layout.defaults(self.config).over(self.sizes.values)
+        before, after = (float(evaluate(use.weight.times, view.over({axis: n}))) for n in (old, new))
+        return before / after
+
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""
         return tuple(s for s in self.slots if s in (stem, f"{stem}.bias"))
@@ -92,4 +95,4 @@ class Subject:
 
 def subject(anatomy: Anatomy) -> Subject:
     """The model before the first step."""
-    return Subject(anatomy.layout, anatomy.config, anatomy.sizes, anatomy.slots, anatomy.tied)
+    return Subject(anatomy.layout, anatomy.config, anatomy.sizes, anatomy.slots, anatomy.tied_head)

@@ -164,6 +164,12 @@ def loaded(folder: str | Path) -> nn.Module:
     with torch.random.fork_rng(devices=[]), quiet():
         model, info = kind.from_pretrained(folder, dtype="auto", output_loading_info=True)
     missing = sorted(cast(set[str], info["missing_keys"]) | set(map(str, info["mismatched_keys"])))
+    if not name and info["unexpected_keys"]:
+        left = sorted(info["unexpected_keys"])[0]
+        raise CheckpointError(
+            f"the config of {folder} names no class of transformers, and {type(model).__name__} would leave"
+            f" out {left}; nothing was compared: name the class in its architectures"
+        )
     if missing:
         raise CheckpointError(
             f"{folder} does not load whole: {missing[0]} is missing or of another shape, so transformers"

@@ -1,0 +1,82 @@
+"""GPT-NeoX (Pythia): LayerNorm before each branch, a part of each head rotates, branches may run in parallel.
+
+In a parallel block both branches are read before either is written: the order of the lines says it.
+"""
+
+from __future__ import annotations
+
+from isogrow.families.heads import HEADS
+from isogrow.families.phi3 import SHARE
+from isogrow.layout import Attention, Key, Layout, Norm, Rope, Weight
+
+PRE = Norm("layer", "pre", eps="layer_norm_eps")
+NEOX = "layers.{layers}."
+QKV = "(heads (q: key_dim + k: key_dim + v: value_dim))"
+PARALLEL = "use_parallel_residual"
+
+
+def _read(when: str) -> tuple[Weight, ...]:
+    """The MLP's norm and first projection."""
+    return (
+        Weight(NEOX + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE, when=when),
+        Weight(NEOX + "post_attention_layernorm.bias", "-> hidden", "mlp_norm.bias", PRE, when=when),
+        Weight(NEOX + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up", when=when),
+        Weight(NEOX + "mlp.dense_h_to_4h.bias", "-> ffn", "mlp.up.bias", when=when),
+    )
+
+
+GPT_NEOX = Layout(
+    family="gpt_neox",
+    model_types=("gpt_neox",),
+    weights=(
+        Weight("embed_in.weight", "vocab -> hidden", "embed"),
+        Weight(NEOX + "input_layernorm.weight", "* hidden", "attn_norm", PRE),
+        Weight(NEOX + "input_layernorm.bias", "-> hidden", "attn_norm.bias", PRE),
+        Weight(NEOX + "attention.query_key_value.weight", f"{QKV} <- hidden", "attn.*"),
+        Weight(NEOX + "attention.query_key_value.bias", f"-> {QKV}", "attn.*.bias", when="attention_bias"),
+        *_read(PARALLEL),
+        Weight(NEOX + "attention.dense.weight", "hidden <- (heads value_dim)", "attn.o"),
+        Weight(NEOX + "attention.dense.bias", "-> hidden", "attn.o.bias", when="attention_bias"),
+        *_read(f"not {PARALLEL}"),
+        Weight(NEOX + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down"),
+        Weight(NEOX + "mlp.dense_4h_to_h.bias", "-> hidden", "mlp.down.bias"),
+        Weight("final_layer_norm.weight", "* hidden", "final_norm", PRE),
+        Weight("final_layer_norm.bias", "-> hidden", "final_norm.bias", PRE),
+        *HEADS,
+    ),
+    axes={
+        "vocab": "vocab_size",
+        "hidden": "hidden_size",
+        "ffn": "intermediate_size",
+        "heads": "num_attention_heads",
+        "key_dim": "hidden_size // num_attention_heads",
+        "value_dim": "hidden_size // num_attention_heads",
+        "layers": "num_hidden_layers",
+    },
+    keys=(
+        Key("vocab_size", default=50432),
+        Key("hidden_size", "hidden", 6144),
+        Key("intermediate_size", "ffn", 24576),
+        Key("num_attention_heads", "heads", 64),
+        Key("num_hidden_layers", "layers", 44),
+        Key("layer_norm_eps", default=1e-5),
+        Key("attention_bias", default=True),
+        Key(PARALLEL, default=True),
+        Key("tie_word_embeddings", default=False),
+    ),
+    prefixes=("gpt_neox.", ""),
+    attentions=(
+        Attention(
+            rope=Rope(
+                theta=("rope_scaling.rope_theta", "rope_parameters.rope_theta", "rotary_emb_base"),
+                share=(*SHARE[:-1], "rotary_pct"),
+                portion=0.25,
+            )
+        ),
+    ),
+    constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
+    derived=(r"rotary_emb\.inv_freq$", r"attention\.(masked_)?bias$"),
+    renames={r"^embed_out\.": "lm_head."},
+)
+
+LAYOUTS = (GPT_NEOX,)

@@ -1,0 +1,55 @@
+"""GPT-J: one LayerNorm before attention and MLP, which run in parallel; a part of each head rotates."""
+
+from __future__ import annotations
+
+from isogrow.families.heads import HEADS
+from isogrow.layout import Attention, Key, Layout, Norm, Rope, Weight
+
+PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
+L = "h.{layers}."
+
+GPTJ = Layout(
+    family="gptj",
+    model_types=("gptj",),
+    weights=(
+        Weight("wte.weight", "vocab -> hidden", "embed"),
+        Weight(L + "ln_1.weight", "* hidden", "norm", PRE),
+        Weight(L + "ln_1.bias", "-> hidden", "norm.bias", PRE),
+        Weight(L + "attn.q_proj.weight", "(heads key_dim) <- hidden", "attn.q"),
+        Weight(L + "attn.k_proj.weight", "(heads key_dim) <- hidden", "attn.k"),
+        Weight(L + "attn.v_proj.weight", "(heads value_dim) <- hidden", "attn.v"),
+        Weight(L + "mlp.fc_in.weight", "ffn <- hidden", "mlp.up"),
+        Weight(L + "mlp.fc_in.bias", "-> ffn", "mlp.up.bias"),
+        Weight(L + "attn.out_proj.weight", "hidden <- (heads value_dim)", "attn.o"),
+        Weight(L + "mlp.fc_out.weight", "hidden <- ffn", "mlp.down"),
+        Weight(L + "mlp.fc_out.bias", "-> hidden", "mlp.down.bias"),
+        Weight("ln_f.weight", "* hidden", "final_norm", PRE),
+        Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
+        *HEADS,
+    ),
+    axes={
+        "vocab": "vocab_size",
+        "hidden": "n_embd",
+        "ffn": "n_inner",
+        "heads": "n_head",
+        "key_dim": "n_embd // n_head",
+        "value_dim": "n_embd // n_head",
+        "layers": "n_layer",
+    },
+    keys=(
+        Key("vocab_size", default=50400),
+        Key("n_embd", "hidden", 4096),
+        Key("n_head", "heads", 16),
+        Key("n_inner", "ffn", "4 * n_embd"),
+        Key("n_layer", "layers", 28),
+        Key("rotary_dim", default=64),
+        Key("layer_norm_epsilon", default=1e-5),
+        Key("tie_word_embeddings", default=False),
+    ),
+    prefixes=("transformer.", ""),
+    attentions=(Attention(rope=Rope("adjacent", rotated="rotary_dim")),),
+    constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
+    derived=(r"\.attn\.(masked_)?bias$", r"embed_positions$"),
+)
+
+LAYOUTS = (GPTJ,)
