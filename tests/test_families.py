@@ -4,6 +4,7 @@ what can't be grown is refused with sizes that can."""
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -23,7 +24,9 @@ from isogrow.interpreters.module import headers
 from isogrow.laws import check
 from isogrow.layout import Layout
 from isogrow.plan import Constant, Entry, Free, Init, Old, Plan, Step
+from isogrow.planning import check_fits
 from isogrow.rules import attention
+from isogrow.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
 GATED = ["llama", "mistral", "qwen2", "qwen3"]
@@ -46,6 +49,7 @@ def small(name: str) -> F.Subject:
 def test_one_axis(name: str, axis: str) -> None:
     plan = small(name).plan(F.FAMILIES[name].growths[axis])
     assert small(name).error(plan) < F.EXACT
+    check_fits(small(name).anatomy, from_json(json.loads(json.dumps(to_json(plan)))))
 
 
 @pytest.mark.parametrize(("name", "kind"), CLASSES)
@@ -70,6 +74,7 @@ def test_any_composition(name: str, data: st.DataObject) -> None:
     # Hidden copied twice is exact, but refused for its twins: see the tests of liveness.
     twice = name == "bert" and sum(isinstance(e, HiddenExpansion) for e in wanted) > 1
     plan = subject.plan(wanted, init=init, seed=data.draw(st.integers(0, 9), "number"), allow_dead=twice)
+    check_fits(subject.anatomy, plan)
     assert reread(subject, plan) == dict(plan.target.values)
     assert subject.error(plan) < F.EXACT
 

@@ -133,7 +133,9 @@ def _check_entries(anatomy: Anatomy, step: Step) -> None:
     """Every place's entries are said, of slots that there are, in numbers that a weight can hold."""
     labels = {place.label for place in step.places if not place.old}
     for slot, rewrite in step.rewrites.items():
-        silent = sorted(labels - rewrite.keys())
+        weight, part = anatomy.slots[slot]
+        grows = step.axis in (*index_axes(weight), *weight.parsed.axes(part))
+        silent = sorted(labels - rewrite.keys()) if grows else []
         means = [entry.weights for entry in rewrite.values() if isinstance(entry, Mean)]
         strange = [slot for slot in means if slot and slot not in anatomy.slots]
         numbers = [n for e in rewrite.values() for n in dataclasses.astuple(e) if isinstance(n, float)]
