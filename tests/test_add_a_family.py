@@ -10,7 +10,8 @@ import documents
 import pytest
 import torch
 import transformers
-from families import COMMON, EXACT, VOCAB, Family, Subject, gated_options, subject
+from families import EXACT, Subject, subject
+from family import COMMON, VOCAB, Family, gated_growths, gated_options
 
 import isogrow
 from isogrow import families as registry
@@ -51,6 +52,7 @@ STARCODER2 = Family(
     },
     dict(hidden=90, heads=9, kv_heads=3, head_dim=10, ffn="x3", layers="+2"),
     gated_options,
+    gated_growths,
 )
 GROWTHS = {**STARCODER2.growths, "together": STARCODER2.together}
 tied_or_not = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

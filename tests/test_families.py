@@ -103,9 +103,14 @@ def test_only_a_changed_config_is_edited(name: str) -> None:
     """Keys that the growth does not touch stay as they are, in their order."""
     source = small(name).source
     plan = small(name).plan(F.FAMILIES[name].growths["ffn"])
-    assert list(plan.config) == ["n_inner" if name in ("gpt2", "gptj") else "intermediate_size"]
+    assert list(plan.config) == [key_of(name, "ffn")]
     assert list(small(name).json(plan)) == list(source)
     assert {**small(name).json(plan), **{key: source[key] for key in plan.config}} == source
+
+
+def key_of(name: str, size: str) -> str:
+    """The config key that holds a size."""
+    return next(key.name for key in layout_for(name).keys if key.size == size)
 
 
 # Each exactness test can fail
@@ -311,7 +316,7 @@ def test_a_computed_pattern_is_written_out_if_it_moves(given: F.Json) -> None:
 @pytest.mark.parametrize("scaled", [True, False])
 def test_a_scale_by_layer_number_is_undone(scaled: bool, at: str | tuple[int, ...]) -> None:
     options = {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": scaled}
-    subject = F.subject(F.GPT2, "", F.GPT2.json(**options))
+    subject = F.subject(F.FAMILIES["gpt2"], "", F.FAMILIES["gpt2"].json(**options))
     plan = subject.plan({"layers": 5}, at=at)
     assert subject.error(plan) < F.EXACT
     if at != "end":
@@ -327,11 +332,7 @@ def test_defaults_are_the_classes(name: str) -> None:
     layout, made = layout_for(name), F.FAMILIES[name].config()
     assert wrong_defaults(layout, made) == {}
     absent = {key.name for key in layout.keys if getattr(made, key.name, None) is None}
-    # A key of the model's own code, a null that the code fills in, and a window that is off by default.
-    known = {"qwen2": {"head_dim", "sliding_window"}, "qwen3": {"sliding_window"}, "gpt2": {"n_inner"}}
-    known |= {"gptj": {"n_inner"}}
-    known |= dict.fromkeys(("granite", "smollm3", "olmo2", "phi3", "phi"), {"head_dim"})
-    assert absent == known.get(name, set())
+    assert absent == F.FAMILIES[name].absent
 
 
 def wrong_defaults(layout: Layout, made: Any) -> dict[str, tuple[Any, Any]]:
@@ -380,7 +381,7 @@ def test_null_means_what_the_class_takes_it_for(name: str, nulls: F.Json) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_the_config_class_validates_what_it_reads(name: str) -> None:
     """So a grown config that is accepted says something."""
-    layers = "n_layer" if name in ("gpt2", "gptj") else "num_hidden_layers"
+    layers = key_of(name, "layers")
     with pytest.raises(Exception, match=layers):
         F.config_of(F.FAMILIES[name], {**F.FAMILIES[name].json(), layers: "three"})
     if name == "llama":
@@ -495,13 +496,13 @@ def test_places_that_are_not_there_are_refused(at: str | tuple[int, ...]) -> Non
 def test_what_no_pattern_names_is_refused() -> None:
     """Cross-attention has weights that GPT-2's layout does not know."""
     with pytest.raises(CheckpointError, match="crossattention.* no pattern of 'gpt2' names it"):
-        F.subject(F.GPT2, "", F.GPT2.json(add_cross_attention=True))
+        F.subject(F.FAMILIES["gpt2"], "", F.FAMILIES["gpt2"].json(add_cross_attention=True))
 
 
 def test_a_head_as_wide_as_hidden_is_refused() -> None:
     """GPT-2's summary may project to hidden instead of labels."""
-    source = F.GPT2.json(summary_proj_to_labels=False)
-    subject = F.subject(F.GPT2, "GPT2DoubleHeadsModel", source)
+    source = F.FAMILIES["gpt2"].json(summary_proj_to_labels=False)
+    subject = F.subject(F.FAMILIES["gpt2"], "GPT2DoubleHeadsModel", source)
     assert subject.error(subject.plan({"ffn": 51})) < F.EXACT
     with pytest.raises(CheckpointError):
         subject.error(subject.plan({"hidden": 42, "heads": 7}))
