@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from families import EXACT, Subject, subject
-from family import COMMON, VOCAB, Family, gated_growths, gated_options
+from family import COMMON, HEADS, LABELS, VOCAB, Family, gated_growths, gated_options
 
 import isogrow
 from isogrow import families as registry
@@ -24,13 +24,14 @@ from isogrow.layout import Layout, Norm
 from isogrow.plan import Old, Plan
 
 TEXT = documents.read(documents.ROOT / "docs" / "add-a-family.md")
+BUILT_IN = frozenset(registry.LAYOUTS)
 LAYOUT, TRY, OWN = documents.code(TEXT, "python")
 UNNAMED, MISSHAPEN, UNHELD = (block.strip() for block in documents.code(TEXT, "text"))
 
-STARCODER2 = Family(
-    "starcoder2",
-    transformers.Starcoder2Config,
-    ("Starcoder2ForCausalLM", "Starcoder2Model"),
+NEMOTRON = Family(
+    "nemotron",
+    transformers.NemotronConfig,
+    tuple(f"Nemotron{head}" for head in (*HEADS, "ForQuestionAnswering")),
     dict(
         COMMON,
         vocab_size=VOCAB,
@@ -40,21 +41,23 @@ STARCODER2 = Family(
         num_attention_heads=6,
         num_key_value_heads=2,
         max_position_embeddings=64,
-        norm_epsilon=1e-2,
+        norm_eps=1e-2,
+        attention_bias=True,
+        mlp_bias=True,
     ),
     {
+        "hidden": {"hidden": 61},
         "hidden and heads": {"hidden": 80, "heads": 10},
         "hidden and kv_heads": {"hidden": 72, "kv_heads": 3},
-        "hidden and head_dim": {"hidden": 60, "head_dim": 10},
-        "hidden and head_dim, a multiple": {"hidden": "x3", "head_dim": "x3"},
+        "head_dim": {"head_dim": 11},
         "ffn": {"ffn": 51},
         "layers": {"layers": 5},
     },
-    dict(hidden=90, heads=9, kv_heads=3, head_dim=10, ffn="x3", layers="+2"),
+    dict(hidden=90, heads=9, kv_heads=3, head_dim=11, ffn="x3", layers="+2"),
     gated_options,
     gated_growths,
 )
-GROWTHS = {**STARCODER2.growths, "together": STARCODER2.together}
+GROWTHS = {**NEMOTRON.growths, "together": NEMOTRON.together}
 tied_or_not = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 
 
@@ -64,7 +67,7 @@ def registered() -> Iterator[dict[str, Any]]:
     known, classes = dict(registry.LAYOUTS), dict(models._REGISTERED)
     found: dict[str, Any] = {}
     exec(compile(LAYOUT, "add-a-family.md", "exec"), found)
-    isogrow.register(found["STARCODER2"])
+    isogrow.register(found["NEMOTRON"])
     try:
         yield found
     finally:
@@ -81,9 +84,8 @@ def test_the_document_runs(registered: dict[str, Any]) -> None:
     assert registered["wide"].config == {"vocab": 31, "hidden": 18, "ffn": 50, "layers": 3}
 
 
-def test_starcoder2_is_not_built_in() -> None:
-    built_in = (registry.llama, registry.qwen3, registry.gpt2, registry.bert)
-    assert all(layout.family != "starcoder2" for family in built_in for layout in family.LAYOUTS)
+def test_nemotron_is_not_built_in() -> None:
+    assert BUILT_IN and "nemotron" not in BUILT_IN
 
 
 @tied_or_not
@@ -99,28 +101,28 @@ def test_a_wrong_layout_is_not_exact(registered: dict[str, Any]) -> None:
     def swapped(pattern: str) -> str:
         return pattern.replace("kv_heads group", "group kv_heads")
 
-    layout: Layout = registered["STARCODER2"]
+    layout: Layout = registered["NEMOTRON"]
     lines = tuple(replace(line, pattern=swapped(line.pattern)) for line in layout.weights)
     isogrow.register(replace(layout, weights=lines))
     found = model(tied=True)
     assert found.error(found.plan(GROWTHS["hidden and heads"])) > 1e-6
 
 
-@pytest.mark.parametrize("kind", STARCODER2.classes)
+@pytest.mark.parametrize("kind", NEMOTRON.classes)
 def test_without_biases(kind: str) -> None:
-    found = subject(STARCODER2, kind, STARCODER2.json(use_bias=False))
-    assert found.error(found.plan(STARCODER2.together)) < EXACT
+    labels = 2 if kind.endswith("ForQuestionAnswering") else LABELS
+    source = NEMOTRON.json(attention_bias=False, mlp_bias=False, num_labels=labels)
+    found = subject(NEMOTRON, kind, source)
+    assert found.error(found.plan(NEMOTRON.together)) < EXACT
 
 
 def test_defaults_are_those_of_the_class(registered: dict[str, Any]) -> None:
-    made = transformers.Starcoder2Config()
-    assert {key.name: key.default for key in registered["STARCODER2"].keys} == {
-        key.name: getattr(made, key.name) for key in registered["STARCODER2"].keys
-    }
+    made, view = transformers.NemotronConfig(), registered["NEMOTRON"].defaults({})
+    assert dict(view) == {name: getattr(made, name) for name in view}
 
 
 def model(tied: bool) -> Subject:
-    return subject(STARCODER2, source=STARCODER2.json(tie_word_embeddings=tied), spread=0.1)
+    return subject(NEMOTRON, source=NEMOTRON.json(tie_word_embeddings=tied), spread=0.1)
 
 
 # A constant ε
@@ -128,18 +130,18 @@ def model(tied: bool) -> Subject:
 
 @tied_or_not
 def test_a_constant_epsilon(registered: dict[str, Any], tied: bool) -> None:
-    found = constant(registered["STARCODER2"], tied)
+    found = constant(registered["NEMOTRON"], tied)
     made = found.plan(GROWTHS["hidden and heads"])
-    assert "norm_epsilon" not in made.config
+    assert "norm_eps" not in made.config
     assert found.error(made) < EXACT
-    assert found.error(found.plan(STARCODER2.together)) < EXACT
+    assert found.error(found.plan(NEMOTRON.together)) < EXACT
 
 
 @tied_or_not
 def test_a_constant_epsilon_without_its_gains_is_refused_and_breaks(
     registered: dict[str, Any], tied: bool
 ) -> None:
-    found = constant(registered["STARCODER2"], tied)
+    found = constant(registered["NEMOTRON"], tied)
     wrong = ungained(found.plan(GROWTHS["hidden and heads"]))
     with pytest.raises(LawError, match="must scale the gains"):
         laws.check(found.anatomy, wrong)
@@ -148,7 +150,7 @@ def test_a_constant_epsilon_without_its_gains_is_refused_and_breaks(
 
 def constant(layout: Layout, tied: bool) -> Subject:
     """A model whose layout says that ε stands in the code."""
-    norm = Norm("layer", "pre", eps=STARCODER2.sizes["norm_epsilon"])
+    norm = Norm("layer", "pre", eps=NEMOTRON.sizes["norm_eps"], offset=1.0)
     lines = tuple(replace(line, norm=norm if line.norm else None) for line in layout.weights)
     isogrow.register(replace(layout, weights=lines))
     return model(tied)
@@ -168,13 +170,13 @@ def ungained(made: Plan) -> Plan:
 
 
 def test_a_tensor_that_no_line_names(registered: dict[str, Any]) -> None:
-    layout: Layout = registered["STARCODER2"]
+    layout: Layout = registered["NEMOTRON"]
     lines = tuple(line for line in layout.weights if line.slot != "mlp.up.bias")
     assert refused(replace(layout, weights=lines)) == UNNAMED
 
 
 def test_axes_that_do_not_fit(registered: dict[str, Any]) -> None:
-    layout: Layout = registered["STARCODER2"]
+    layout: Layout = registered["NEMOTRON"]
     lines = tuple(
         replace(line, pattern="(kv_heads key_dim) <- hidden") if line.slot == "attn.q" else line
         for line in layout.weights
@@ -183,9 +185,9 @@ def test_axes_that_do_not_fit(registered: dict[str, Any]) -> None:
 
 
 def refused(layout: Layout) -> str:
-    source = STARCODER2.json()
+    source = NEMOTRON.json()
     with torch.device("meta"):
-        made = transformers.Starcoder2ForCausalLM(transformers.Starcoder2Config.from_dict(source))
+        made = transformers.NemotronForCausalLM(transformers.NemotronConfig.from_dict(source))
     with pytest.raises(CheckpointError) as error:
         match(layout, source, headers(made))
     return str(error.value)
@@ -193,5 +195,5 @@ def refused(layout: Layout) -> str:
 
 def test_sizes_that_the_config_can_not_hold() -> None:
     with pytest.raises(SizeError) as error:
-        model(tied=True).plan({"hidden": 60})
+        model(tied=True).plan({"key_dim": 11})
     assert str(error.value) == UNHELD

@@ -11,6 +11,7 @@ from functools import cache
 import families as F
 import pytest
 import torch
+from family import VOCAB
 from living import members
 from torch import Tensor
 
@@ -170,7 +171,7 @@ def test_only_tokens_in_no_batch_are_left_out(name: str) -> None:
     expected = predicted(small(name), plan)
     hidden = small(name).anatomy.sizes.of("hidden")
     for steps, seen in ((expected[n], one.first[n]) for n in expected if n.endswith(tuple(PADDING))):
-        rest = torch.arange(F.VOCAB) != F.PAD
+        rest = torch.arange(VOCAB) != F.PAD
         assert (seen[rest, hidden:] > NEVER).all()
         assert (steps[F.PAD, hidden:] > NEVER).all()
     assert F.PAD not in F.batch(F.FAMILIES[name].classes[0])["input_ids"]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from family import Family
 
-from rows import bert, fused, gated, gpt2
+from rows import bert, dense, fused, gated, gpt2
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for module in (gpt2, bert, fused, gated) for family in module.ROWS
+    family.name: family for module in (gpt2, bert, fused, gated, dense) for family in module.ROWS
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.errors import FamilyError
-from isogrow.families import bert, gemma, gpt2, gpt_neox, gptj, granite, llama, olmo2, phi, phi3, qwen3
+from isogrow.families import bert, gemma, gpt2, gpt_neox, gptj, granite, llama, olmo2, phi, phi3, qwen3, starcoder2
 from isogrow.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {}
@@ -26,6 +26,6 @@ def layout_for(model_type: str) -> Layout:
     return LAYOUTS[model_type]
 
 
-for _module in (llama, qwen3, gpt2, bert, gemma, granite, olmo2, phi3, gpt_neox, gptj, phi):
+for _module in (llama, qwen3, gpt2, bert, gemma, granite, olmo2, phi3, gpt_neox, gptj, phi, starcoder2):
     for _layout in _module.LAYOUTS:
         register(_layout)

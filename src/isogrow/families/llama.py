@@ -70,6 +70,11 @@ def with_defaults(keys: tuple[Key, ...], **defaults: object) -> tuple[Key, ...]:
     return (*changed, *(Key(name, default=default) for name, default in defaults.items()))
 
 
+def without(keys: tuple[Key, ...], *names: str) -> tuple[Key, ...]:
+    """The same keys but for those that a class does not have."""
+    return tuple(key for key in keys if key.name not in names)
+
+
 LLAMA = Layout(
     family="llama",
     model_types=("llama",),

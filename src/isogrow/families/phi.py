@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isogrow.families.heads import HEADS
-from isogrow.families.llama import KEYS, LLAMA, with_defaults
+from isogrow.families.llama import KEYS, LLAMA, with_defaults, without
 from isogrow.families.phi3 import SHARE
 from isogrow.layout import Attention, Norm, Rope, Weight
 
@@ -43,20 +43,14 @@ PHI = replace(
         Weight("final_layernorm.bias", "-> hidden", "final_norm.bias", PRE),
         *HEADS,
     ),
-    keys=(
-        *(
-            key
-            for key in with_defaults(
-                KEYS,
-                vocab_size=51200,
-                hidden_size=2048,
-                intermediate_size=8192,
-                num_hidden_layers=24,
-                layer_norm_eps=1e-5,
-                qk_layernorm=False,
-            )
-            if key.name != "rms_norm_eps"
-        ),
+    keys=with_defaults(
+        without(KEYS, "rms_norm_eps"),
+        vocab_size=51200,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=24,
+        layer_norm_eps=1e-5,
+        qk_layernorm=False,
     ),
     attentions=(Attention(rope=Rope(share=SHARE, portion=0.5)),),
     constraints=("key_dim == value_dim",),
