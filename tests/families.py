@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from family import CHOICES, LABELS, PAD, POSITIONS, ROWS, Family, Json, modern
+from family import VOCAB as VOCAB
 from hypothesis import strategies as st
 from rows import FAMILIES
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ from isogrow.verification.float64 import rebuilt as rebuilt
 from isogrow.verification.liveness import copies_left as copies_left
 from isogrow.verification.liveness import distinct as distinct
 from isogrow.verification.liveness import training as training
+from isogrow.verification.runs import decoded as decoded
 from isogrow.verification.runs import full as full
 
 EXACT = 1e-12

@@ -171,7 +171,7 @@ def test_tied_weights_stay_tied(name: str, tied: bool) -> None:
 
 def test_a_part_that_the_model_lacks_is_not_added() -> None:
     """`add_pooling_layer=False` stands in no config."""
-    config = F.config_of(F.BERT, F.BERT.json())
+    config = F.config_of(F.FAMILIES["bert"], F.FAMILIES["bert"].json())
     small = transformers.BertModel(config, add_pooling_layer=False).double().eval()
     random = torch.get_rng_state()
     large = isogrow.grow(small, hidden=60, heads=10)
