@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 
 from family import Family
 
-from rows import bert, dense, fused, gated, gpt2
-
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for module in (gpt2, bert, fused, gated, dense) for family in module.ROWS
+    family.name: family
+    for found in iter_modules(__path__)
+    for family in import_module(f"{__name__}.{found.name}").ROWS
 }

@@ -1,9 +1,12 @@
-"""The families that isogrow knows: one data file each, and a registry by `model_type`."""
+"""The families that isogrow knows: one data file each, whose `LAYOUTS` are found by themselves, and a
+registry by `model_type`."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from isogrow.errors import FamilyError
-from isogrow.families import bert, gemma, gpt2, gpt_neox, gptj, granite, llama, olmo2, phi, phi3, qwen3, starcoder2
 from isogrow.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {}
@@ -26,6 +29,6 @@ def layout_for(model_type: str) -> Layout:
     return LAYOUTS[model_type]
 
 
-for _module in (llama, qwen3, gpt2, bert, gemma, granite, olmo2, phi3, gpt_neox, gptj, phi, starcoder2):
-    for _layout in _module.LAYOUTS:
+for _found in iter_modules(__path__):
+    for _layout in getattr(import_module(f"{__name__}.{_found.name}"), "LAYOUTS", ()):
         register(_layout)

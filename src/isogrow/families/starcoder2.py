@@ -1,4 +1,4 @@
-"""StarCoder2: LayerNorm before each branch, grouped-query attention with RoPE, a plain MLP, biases by config."""
+"""StarCoder2: LayerNorm before each branch, grouped queries with RoPE, a plain MLP, biases by config."""
 
 from __future__ import annotations
 
