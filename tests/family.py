@@ -171,9 +171,11 @@ def gated_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     found: Steps = [HeadAddition(heads=kv_heads * group, kv_heads=kv_heads)]
     unit = kv_heads * group if divided else 1
     wider = st.sampled_from([[], [2 * unit], [unit, 5 * unit]])
-    found += [HiddenExpansion(f"+{n}") for n in draw(wider)]
+    if not (anatomy.plain_norms and anatomy.tied_head):
+        found += [HiddenExpansion(f"+{n}") for n in draw(wider)]
     dims = [[], ["x2"], ["x3"]] if normed else [[], ["+2"], ["x2"], ["x3"], ["+2", "+6"]]
-    if normed and "yarn" in _rope_kinds(anatomy.config):
+    clamped = any(anatomy.layout.clamps(weight, anatomy.config) for weight, _ in anatomy.slots.values())
+    if clamped or (normed and "yarn" in _rope_kinds(anatomy.config)):
         return found
     for size in draw(st.sampled_from(dims)):
         found += [AttentionExpansion(size), HeadsExpansion(size)]
@@ -232,12 +234,13 @@ def gated(
     growths: Requests | None = None,
     together: Mapping[str, Size] | None = None,
     absent: Iterable[str] = (),
+    without: Iterable[str] = (),
     **sizes: Any,
 ) -> Family:
-    """A row for Llama or one of its like."""
+    """A row for Llama or one of its like; classes `without` can't grow in all that is asked for together."""
     prefix = config.__name__.removesuffix("Config").removesuffix("Text")
     classes = [prefix + head for head in (*HEADS, "ForQuestionAnswering")]
-    classes = tuple(kind for kind in classes if hasattr(transformers, kind))
+    classes = tuple(kind for kind in classes if hasattr(transformers, kind) and kind not in without)
     grown = {**GATED_GROWTHS, **(growths or {})}
     wanted = {axis: request for axis, request in grown.items() if request}
     return Family(

@@ -80,6 +80,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "mistral": GATED,
     "qwen2": GATED,
     "qwen3": GATED,
+    "olmo": {**GATED, "clip_qkv": 2.0},
     "gpt2": dict(
         vocab_size=97,
         n_embd=48,
@@ -108,7 +109,8 @@ def tensors(layout: Layout, config: Mapping[str, Any], without: tuple[str, ...] 
     sizes = Sizes(layout.read(config), layout.sites)
     found: dict[str, Header] = {}
     for weight in layout.weights:
-        if weight.slot.removesuffix(".bias") in (*OTHER_HEADS, *without) or weight.slot in without:
+        left_out = (*OTHER_HEADS, *without)
+        if weight.slot.removesuffix(".bias") in left_out or weight.slot in left_out or not weight.stored:
             continue
         for index in sizes.indices(name_axes(weight)):
             shape = weight.parsed.shape(lambda axis, i=index: sizes.of(axis, i))

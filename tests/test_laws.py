@@ -38,6 +38,7 @@ GROWN: dict[str, tuple[Any, Any, list[Expansion]]] = {
     "rms, hidden, tied": ("llama", {"tie_word_embeddings": True}, [HiddenExpansion(112)]),
     "rms, hidden, shared eps": ("qwen3", {}, [HiddenExpansion(56)]),
     "layer, hidden, tied": ("gpt2", {}, [HiddenExpansion(64), HeadAddition(8)]),
+    "layer, hidden, no gain": ("olmo", {}, [HiddenExpansion(56)]),
     "post, hidden x2": ("bert", {}, [HiddenExpansion(96), HeadAddition(12)]),
     "post, hidden x3": ("bert", {}, [HiddenExpansion(144), HeadAddition(18)]),
     "head dim": ("qwen2", {}, DIMS),

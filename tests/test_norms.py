@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,9 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import isogrow
-from isogrow import Key, Layout, Norm, Weight, models
+from isogrow import Key, Layout, Norm, Weight, laws, models
 from isogrow import families as registry
-from isogrow.errors import SizeError
+from isogrow.anatomy import Anatomy, match
+from isogrow.errors import LawError, LayoutError, SizeError
+from isogrow.interpreters.module import grown_state, headers
+from isogrow.plan import Old, Plan
+from isogrow.planning import expansions, plan
 from isogrow.sizes import Sizes
 
 VOCAB, HIDDEN, FFN, LAYERS = 31, 12, 17, 2
@@ -23,17 +28,19 @@ B = "blocks.{layers}."
 
 
 class Normed(nn.Module):
-    """RMSNorm or LayerNorm (with bias), its gain g used as offset + g."""
+    """RMSNorm or LayerNorm (with bias), its gain g used as offset + g; `plain`: neither gain nor bias."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], plain: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.weight = nn.Parameter(torch.empty(config["hidden"]))
-        self.bias = nn.Parameter(torch.empty(config["hidden"])) if config["kind"] == "layer" else None
+        biased = config["kind"] == "layer" and not plain
+        self.weight = None if plain else nn.Parameter(torch.empty(config["hidden"]))
+        self.bias = nn.Parameter(torch.empty(config["hidden"])) if biased else None
 
     def forward(self, x: Tensor) -> Tensor:
-        gain, eps = self.config["offset"] + self.weight, self.config["eps"]
-        if self.bias is not None:
+        eps, gain = self.config["eps"], 1.0 if self.weight is None else self.config["offset"] + self.weight
+        if self.config["kind"] == "layer":
+            gain = None if self.weight is None else gain
             return functional.layer_norm(x, x.shape[-1:], gain, self.bias, eps)
         return gain * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
@@ -45,7 +52,7 @@ class Block(nn.Module):
             nn.Linear(config["hidden"], config["ffn"]),
             nn.Linear(config["ffn"], config["hidden"]),
         )
-        self.before = Normed(config)
+        self.before = Normed(config, config["plain"])
         self.after = Normed(config) if config["branch"] else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +67,7 @@ class Model(nn.Module):
         self.config = dict(config)
         self.embed = nn.Embedding(VOCAB, config["hidden"])
         self.blocks = nn.ModuleList(Block(config) for _ in range(config["layers"]))
-        self.final = Normed(config)
+        self.final = Normed(config, config["plain"])
         self.head = nn.Linear(config["hidden"], VOCAB, bias=False)
         if config["tied"]:
             self.head.weight = self.embed.weight
@@ -85,13 +92,13 @@ def layout(config: Mapping[str, Any], constant: bool) -> Layout:
         family="normed",
         weights=(
             Weight("embed.weight", "vocab -> hidden", "embed"),
-            *norm(B + "before", "mlp_norm", pre),
+            *norm(B + "before", "mlp_norm", pre, config["plain"]),
             Weight(B + "up.weight", "ffn <- hidden", "mlp.up"),
             Weight(B + "up.bias", "-> ffn", "mlp.up.bias"),
             Weight(B + "down.weight", "hidden <- ffn", "mlp.down"),
             Weight(B + "down.bias", "-> hidden", "mlp.down.bias"),
             *(norm(B + "after", "branch_norm", branch) if config["branch"] else ()),
-            *norm("final", "final_norm", pre),
+            *norm("final", "final_norm", pre, config["plain"]),
             Weight("head.weight", "vocab <- hidden", "head", head=True, tied="embed"),
         ),
         axes={axis: axis for axis in ("vocab", "hidden", "ffn", "layers")},
@@ -105,7 +112,9 @@ def layout(config: Mapping[str, Any], constant: bool) -> Layout:
     )
 
 
-def norm(name: str, slot: str, kind: Norm) -> tuple[Weight, Weight]:
+def norm(name: str, slot: str, kind: Norm, plain: bool = False) -> tuple[Weight, ...]:
+    if plain:
+        return (Weight(name, "* hidden", slot, kind, stored=False),)
     shift = Weight(f"{name}.bias", "-> hidden", f"{slot}.bias", kind, required=False)
     return Weight(f"{name}.weight", "* hidden", slot, kind), shift
 
@@ -113,7 +122,7 @@ def norm(name: str, slot: str, kind: Norm) -> tuple[Weight, Weight]:
 def made(constant: bool = True, **options: Any) -> Model:
     """A float64 model with random weights, registered."""
     sizes = dict(hidden=HIDDEN, ffn=FFN, layers=LAYERS, eps=EPS)
-    config = {**sizes, **dict(kind="rms", branch=False, tied=False, offset=0.0), **options}
+    config = {**sizes, **dict(kind="rms", branch=False, tied=False, offset=0.0, plain=False), **options}
     isogrow.register(layout(config, constant), Model, build)
     model = Model(config).double()
     generator = torch.Generator().manual_seed(3)
@@ -183,6 +192,74 @@ def test_layer_norm_on_branches_is_refused_where_no_fill_is_exact(constant: bool
     with pytest.raises(SizeError, match="the tied head would read them all; untie the head, or .* grow ffn"):
         isogrow.grow(tied, hidden=24)
     assert error(tied, isogrow.grow(tied, ffn=23)) < EXACT
+
+
+# Norms without a tensor
+
+kinds = pytest.mark.parametrize("kind", ["rms", "layer"])
+
+
+@pytest.mark.parametrize("sizes", [*GROWTHS, {"hidden": 19}])
+@kinds
+@either
+def test_a_norm_without_a_tensor(constant: bool, kind: str, sizes: dict[str, int]) -> None:
+    small = made(constant, kind=kind, plain=True)
+    assert error(small, isogrow.grow(small, **sizes)) < EXACT
+
+
+@pytest.mark.parametrize("sizes", GROWTHS)
+@kinds
+@either
+def test_a_norm_without_a_tensor_beside_one_on_branches(
+    constant: bool, kind: str, sizes: dict[str, int]
+) -> None:
+    small = made(constant, kind=kind, plain=True, branch=True)
+    assert error(small, isogrow.grow(small, **sizes)) < EXACT
+
+
+@kinds
+@either
+def test_a_tied_head_behind_a_norm_without_a_tensor_is_refused(constant: bool, kind: str) -> None:
+    small = made(constant, kind=kind, plain=True, tied=True)
+    with pytest.raises(SizeError, match="the last norm has no gain.* untie the head, or grow ffn or heads"):
+        isogrow.grow(small, hidden=19)
+    assert error(small, isogrow.grow(small, ffn=23)) < EXACT
+
+
+@kinds
+@either
+def test_what_reads_a_norm_without_a_tensor_must_undo_it(constant: bool, kind: str) -> None:
+    """Left as it is, each reader shows, and is refused; so is a tied head, whatever is done."""
+    small = made(constant, kind=kind, plain=True)
+    anatomy = match(layout(small.config, constant), small.config, headers(small))
+    right = plan(anatomy, expansions({"hidden": 19}))
+    (step,) = right.steps
+    for slot in ("mlp.up", "head"):
+        kept = {**step.rewrites, slot: {**step.rewrites[slot], "old": Old()}}
+        wrong = dataclasses.replace(right, steps=(dataclasses.replace(step, rewrites=kept),))
+        with pytest.raises(LawError, match=f"must scale {slot} by .* before it has no gain"):
+            laws.check(anatomy, wrong)
+        assert error(small, carried(small, anatomy, wrong)) > BROKEN
+    config = {**small.config, "tied": True}
+    tied = match(layout(config, constant), config, headers(small))
+    rewrites = {slot: rewrite for slot, rewrite in step.rewrites.items() if slot != "head"}
+    wrong = dataclasses.replace(right, steps=(dataclasses.replace(step, rewrites=rewrites),))
+    with pytest.raises(LawError, match="must scale head by .* before it has no gain"):
+        laws.check(tied, wrong)
+
+
+def carried(small: Model, anatomy: Anatomy, wrong: Plan) -> Model:
+    """The model that a plan makes, however wrong it is."""
+    large = Model({**small.config, **wrong.config}).double()
+    large.load_state_dict(grown_state(small.state_dict(), anatomy, wrong))
+    return large
+
+
+def test_a_norm_without_a_tensor_stands_before_a_branch_or_on_the_residual() -> None:
+    for where, of in (("branch", ""), ("inner", "up")):
+        kind = Norm("rms", where, eps=EPS, of=of)  # type: ignore[arg-type]
+        with pytest.raises(LayoutError, match="plain has no tensor, and is no norm before a branch"):
+            Layout("odd", (Weight("plain", "* hidden", "plain", kind, stored=False),), {})
 
 
 @pytest.mark.parametrize(

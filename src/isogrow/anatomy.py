@@ -76,6 +76,12 @@ class Anatomy:
         return found
 
     @cached_property
+    def plain_norms(self) -> tuple[Weight, ...]:
+        """The lines of norms that this model applies without a tensor."""
+        lines = (weight for weight in self.layout.weights if not weight.stored)
+        return tuple(weight for weight in lines if self.layout.applies(weight, self.config, ()))
+
+    @cached_property
     def tied(self) -> bool:
         """Whether the config shares the embedding with the head."""
         return bool(self.layout.defaults(self.config).get(self.layout.tie))
@@ -198,7 +204,7 @@ def _lines(layout: Layout, prefix: str, names: Mapping[str, Any]) -> list[tuple[
     present = [
         weight
         for weight in layout.weights
-        if not weight.needs or any(name.endswith(weight.needs) for name in names)
+        if weight.stored and (not weight.needs or any(name.endswith(weight.needs) for name in names))
     ]
     return [(_regex(("" if weight.head else prefix) + weight.name), weight) for weight in present]
 
@@ -280,7 +286,7 @@ def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
 def _check_missing(layout: Layout, config: Config, prefix: str, sizes: Sizes, stored: list[Stored]) -> None:
     present = {(tensor.weight.name, tensor.index) for tensor in stored}
     for weight in layout.weights:
-        if not weight.required:
+        if not (weight.required and weight.stored):
             continue
         for index in sizes.indices(name_axes(weight)):
             if (weight.name, index) not in present and layout.applies(weight, config, index):

@@ -46,7 +46,10 @@ class Weight:
     without the base model's prefix. `tied` names the slot it may share its storage with.
     `needs` names a template that must be in the checkpoint for this line to apply, `when` is a formula
     over config keys and the numbers in the name (`layers`): a line applies, and is asked for, only where
-    it is true. `times` is what the model multiplies its output by, a formula over sizes.
+    it is true. `times` is what the model multiplies its output by, a formula over sizes. `clamp` is true,
+    a formula over config keys, where the code clamps its output (with its bias) before that is used.
+    `stored` is False for a norm that the code applies without a tensor, before a branch or on the residual:
+    `name` is then the module's, and `when` may ask only the config.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Weight:
     needs: str = ""
     when: str = ""
     times: str = ""
+    clamp: str = ""
+    stored: bool = True
 
     @property
     def parsed(self) -> Pattern:
@@ -162,6 +167,12 @@ class Layout:
             for slot in (attention.query, attention.key, attention.value):
                 if slot not in slots:
                     raise LayoutError(f"{self.family}: attention slot {slot!r} is no weight's slot")
+        for weight in (weight for weight in self.weights if not weight.stored):
+            if weight.norm is None or weight.norm.where not in ("pre", "post"):
+                raise LayoutError(
+                    f"{self.family}: {weight.slot} has no tensor, and is no norm before a branch or on the"
+                    " residual: give it one of those, or leave it out"
+                )
 
     @cached_property
     def slots(self) -> dict[str, tuple[Weight, str]]:
@@ -175,6 +186,10 @@ class Layout:
     def applies(self, weight: Weight, config: Config, index: Index) -> bool:
         """Whether a model of this config has this line at this index."""
         return not weight.when or bool(evaluate(weight.when, self.defaults(config).over(dict(index))))
+
+    def clamps(self, weight: Weight, config: Config) -> bool:
+        """Whether a model of this config clamps what this line gives."""
+        return bool(weight.clamp) and bool(evaluate(weight.clamp, self.defaults(config)))
 
     def rotated(self, rope: Rope, config: Config, size: int) -> int:
         """How many channels of a head of this size rotate."""

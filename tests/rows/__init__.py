@@ -8,8 +8,5 @@ from pkgutil import iter_modules
 
 from family import Family
 
-FAMILIES: Mapping[str, Family] = {
-    family.name: family
-    for found in iter_modules(__path__)
-    for family in import_module(f"{__name__}.{found.name}").ROWS
-}
+MODULES = tuple(import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__))
+FAMILIES: Mapping[str, Family] = {family.name: family for module in MODULES for family in module.ROWS}

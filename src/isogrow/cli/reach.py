@@ -65,7 +65,8 @@ def specimen(layout: Layout) -> Anatomy:
     for weight in layout.weights:
         parts = weight.parsed.parts
         known = all(a.isdigit() or sizes.has(a) for part in parts for a in weight.parsed.axes(part))
-        if weight.required or (weight.head and not weight.needs and known):
+        asked = weight.required or (weight.head and not weight.needs and known)
+        if asked and weight.stored:
             for index in sizes.indices(name_axes(weight)):
                 if not layout.applies(weight, config, index):
                     continue

@@ -3,6 +3,7 @@
     network.py    the grown model with booleans for numbers; building.py builds it from a layout
     history.py    what became of each position in the steps of a plan
     norms.py      what each norm needs when its axis grows
+    clamps.py     no scale passes a clamp
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
     positions.py  rotary pairs stay pairs, and turn as before
     twins.py      new channels differ from each other and from what they copy
@@ -13,11 +14,12 @@ The checks share no code with the rules: they look at what a plan says each entr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError
 from isogrow.laws.building import network
+from isogrow.laws.clamps import check_clamps
 from isogrow.laws.network import Entry, Network
 from isogrow.laws.norms import check_norms
 from isogrow.laws.positions import check_positions
@@ -41,8 +43,10 @@ class Life:
 
 def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> None:
     """Raise `LawError` if the plan would change the function, or leave a new part dead or a twin."""
-    check_norms(anatomy, plan)
-    check_scales(anatomy, plan)
+    plain = network(anatomy, replace(plan, steps=())).plain if anatomy.plain_norms else {}
+    check_norms(anatomy, plan, plain)
+    check_clamps(anatomy, plan, plain)
+    check_scales(anatomy, plan, plain)
     check_positions(anatomy, plan)
     net = network(anatomy, plan)
     preserves(net)

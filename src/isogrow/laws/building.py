@@ -8,7 +8,7 @@ from itertools import product
 from isogrow.anatomy import Anatomy, name_axes
 from isogrow.laws.history import Classes, is_old
 from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path
-from isogrow.layout import Attention, Index, Weight
+from isogrow.layout import Attention, Index, Norm, Weight
 from isogrow.pieces import Average, Block, Fill, Piece, pieces
 from isogrow.plan import Plan
 from isogrow.sizes import Sizes
@@ -29,6 +29,7 @@ class _Builder:
         self.cache: dict[tuple[str, Index], dict[int, bool]] = {}
         self.residual: dict[int, Node] = {}
         self.normed: dict[int, Node] | None = None
+        self.plain: Norm | None = None
         self.branch: dict[int, Node] = {}
         self.stems: dict[tuple[str, Index], dict[Combo, Node]] = {}
         self.read: set[tuple[str, Index]] = set()
@@ -41,6 +42,8 @@ class _Builder:
                 for full in self._representatives(weight.parsed.index, index):
                     self._weight(weight, part, slot, full)
         unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
+        if not self.heads and self.plain is not None:
+            self.net.plain[""] = self.plain
         stream = list((self.normed if self.normed is not None else self.residual).values())
         self.net.outputs = self.heads + unread + ([] if self.heads else stream)
         return self.net
@@ -68,6 +71,7 @@ class _Builder:
             weight
             for weight in self.layout.weights
             if weight in stored
+            or weight in self.anatomy.plain_norms
             or (self.anatomy.tied and weight.tied in self.anatomy.slots and self._fed(weight, heads))
         ]
 
@@ -164,6 +168,9 @@ class _Builder:
     def _norm(self, weight: Weight, slot: str, index: Index) -> None:
         norm, gain = weight.norm, weight.parsed.gate
         assert norm is not None
+        if not weight.stored:
+            self._plain(norm)
+            return
         axes = weight.parsed.produced()
         offset = norm.offset if gain else 0.0
         every = {combo: self._entry(slot, index, combo, offset) for combo in self._combos(axes, index)}
@@ -177,12 +184,18 @@ class _Builder:
         nodes = {p: entry.node for p, entry in entries.items()}
         if norm.where == "pre":
             self.normed = self._applied(gain, self.residual if gain else self.normed or {}, nodes)
+            self.plain = None
         elif norm.where == "post":
             self.residual = self._applied(gain, self.residual, nodes)
         elif gain:
             self._close(entries, index)
         else:
             self._join(nodes)
+
+    def _plain(self, norm: Norm) -> None:
+        """A norm without a gain lets every channel through."""
+        if norm.where == "pre":
+            self.normed, self.plain = dict(self.residual), norm
 
     def _applied(
         self, gain: bool, stream: Mapping[int, Node], entries: Mapping[int, Node]
@@ -201,7 +214,7 @@ class _Builder:
 
     def _join(self, contributions: Mapping[int, Node]) -> None:
         """Add to the residual; what was normalised before does not see it."""
-        self.normed = None
+        self.normed = self.plain = None
         for p, node in contributions.items():
             terms = [self.residual[p], node] if p in self.residual else [node]
             self.residual[p] = self.net.node("sum", *terms)
@@ -217,6 +230,8 @@ class _Builder:
         inputs = self._inputs(consumed, index)
         if self._residual(consumed) and self.normed is None:
             self.net.bare.append(slot)
+        if self._residual(consumed) and self.plain is not None:
+            self.net.plain[slot] = self.plain
         made: dict[Combo, Node] = {}
         for out in self._combos(produced, index):
             terms: list[Node] = []

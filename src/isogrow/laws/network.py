@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from isogrow.layout import Index
+from isogrow.layout import Index, Norm
 
 Combo = tuple[tuple[str, int], ...]
 Cancels = Literal["", "pair", "mean"]
@@ -61,7 +61,8 @@ ONE = Node("one")
 class Network:
     """All nodes in the order of the forward pass, the entries, the contributions, the outputs.
 
-    `bare` are the slots that read the residual as it is, without a norm.
+    `bare` are the slots that read the residual as it is, without a norm; `plain` those that read it behind a
+    norm without a tensor, with that norm ("" is the model's output, where it shows what it normalised last).
     """
 
     nodes: list[Node] = field(default_factory=list[Node])
@@ -72,6 +73,7 @@ class Network:
     contractions: list[tuple[str, Index, Node]] = field(default_factory=list[tuple[str, Index, Node]])
     outputs: list[Node] = field(default_factory=list[Node])
     bare: list[str] = field(default_factory=list[str])
+    plain: dict[str, Norm] = field(default_factory=dict[str, Norm])
 
     def node(self, kind: Literal["leaf", "sum", "product", "always"], *parents: Node) -> Node:
         made = Node(kind, list(parents))

@@ -10,11 +10,15 @@ Where what feeds the norm is scaled by f, ε's factor is multiplied by f², and 
 scales what the gain multiplies as well as what it is divided by. A norm on a branch's output writes the
 residual, so its gain's factor takes f; a tied head reads the embedding, so the final gain's is divided by f.
 
+A norm without a tensor has no gain: what reads it takes that factor instead, a tied head too, though the
+factor of its entries is the embedding's. Nothing can where the model's output is what was normalised.
+
 A norm that shares a scaled ε but whose axis does not grow needs its input scaled by √(ε̂/ε).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from math import isclose, sqrt
 from typing import Any
 
@@ -30,24 +34,30 @@ TOLERANCE = 1e-14
 FILLS = {("rms", "zero"), ("layer", "mean"), ("rms", "copy"), ("layer", "copy")}
 
 
-def check_norms(anatomy: Anatomy, plan: Plan) -> None:
-    """Raise `LawError` where a step breaks the statistics of a norm."""
+def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm]) -> None:
+    """Raise `LawError` where a step breaks the statistics of a norm. `plain`: slots that read one without a
+    tensor ("" is the model's output)."""
+    lines = (*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms)
+    norms = tuple({weight.norm: None for weight in lines if weight.norm is not None})
     config = anatomy.config
     for step in plan.steps:
         after = edited(config, step.config)
-        for norm in dict.fromkeys(w.norm for w, _ in anatomy.slots.values() if w.norm is not None):
+        for norm in norms:
             before = _epsilon(anatomy, norm, config)
             # ε = 0 (the paper's) stays 0 under any factor, so any factor is the right one.
             ratio = _epsilon(anatomy, norm, after) / before if before else None
             if step.axis in _axes(anatomy, norm):
-                _check_grown(anatomy, step, norm, ratio)
+                share = _check_grown(anatomy, step, norm, ratio)
+                readers = [slot for slot, read in plain.items() if read == norm]
+                _check_readers(anatomy, step, readers, sqrt(share))
             else:
                 _check_input(anatomy, step, norm, sqrt(1.0 if ratio is None else ratio))
         config = after
 
 
 def _axes(anatomy: Anatomy, norm: Norm) -> tuple[str, ...]:
-    return next(w.parsed.produced(p) for w, p in anatomy.slots.values() if w.norm == norm)
+    plain = (weight.parsed.produced() for weight in anatomy.plain_norms if weight.norm == norm)
+    return next((w.parsed.produced(p) for w, p in anatomy.slots.values() if w.norm == norm), next(plain, ()))
 
 
 def _epsilon(anatomy: Anatomy, norm: Norm, config: Config) -> float:
@@ -55,7 +65,8 @@ def _epsilon(anatomy: Anatomy, norm: Norm, config: Config) -> float:
     return float(value)
 
 
-def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) -> None:
+def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) -> float:
+    """What the step leaves of the norm's mean square (and variance) if what feeds it is not scaled."""
     fills = {_fill(anatomy, step, slot) for slot in _feeders(anatomy, step, norm)}
     if len(fills) != 1 or (norm.kind, min(fills)) not in FILLS:
         raise LawError(
@@ -86,6 +97,18 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
     wanted = sqrt(share) * (fed if norm.where == "branch" else 1.0)
     if norm.where != "inner" and not all(isclose(gain, wanted, rel_tol=TOLERANCE) for gain in gains):
         raise LawError(f"{step.expansion} must scale the gains of a norm over {step.axis} by {wanted:g}")
+    return share
+
+
+def _check_readers(anatomy: Anatomy, step: Step, readers: Iterable[str], wanted: float) -> None:
+    """What reads a norm without a gain: weights, a tied head, or whoever sees the model's output."""
+    for slot in readers:
+        given = _factor(step, slot) if slot in anatomy.slots else _tied(anatomy, step) if slot else 1.0
+        if not isclose(given, wanted, rel_tol=TOLERANCE):
+            raise LawError(
+                f"{step.expansion} must scale {slot or 'the output'} by {wanted:g}, not {given:g}: the norm"
+                f" over {step.axis} before it has no gain"
+            )
 
 
 def _written(anatomy: Anatomy, step: Step, slot: str) -> float:

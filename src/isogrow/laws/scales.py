@@ -10,30 +10,39 @@ What feeds a norm, and its gain and ε, is held in norms.py. Every other old ent
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import isclose, prod
 
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config, edited
 from isogrow.errors import LawError
 from isogrow.formula import evaluate
-from isogrow.layout import Attention, Index, Norm
+from isogrow.layout import Attention, Index
 from isogrow.plan import OLD, Entry, Free, Old, Plan, Step
 from isogrow.sizes import Sizes
 
 TOLERANCE = 1e-14
 
 
-def check_scales(anatomy: Anatomy, plan: Plan) -> None:
-    """Raise `LawError` where a step leaves an attention scale not undone, or scales what it should not."""
+def check_scales(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> None:
+    """Raise `LawError` where a step leaves an attention scale not undone, or scales what it should not.
+
+    `plain`: slots that read a norm without a tensor. Their scale undoes its own, and is held in norms.py.
+    """
     config = anatomy.config
     attentions = [a for a in anatomy.layout.attentions if a.key in anatomy.slots]
     for step, small, large in zip(plan.steps, plan.stages, plan.stages[1:], strict=False):
         after = edited(config, step.config)
+        undone = {slot for slot in plain if slot in anatomy.slots and _reads(anatomy, step, slot)}
         for attention in attentions:
-            _check_attention(anatomy, step, attention, (config, small), (after, large))
-        _check_rest(anatomy, step)
+            _check_attention(anatomy, step, attention, (config, small), (after, large), undone)
+        _check_rest(anatomy, step, undone)
         config = after
+
+
+def _reads(anatomy: Anatomy, step: Step, slot: str) -> bool:
+    weight, part = anatomy.slots[slot]
+    return step.axis in weight.parsed.consumed(part)
 
 
 def _check_attention(
@@ -42,11 +51,12 @@ def _check_attention(
     attention: Attention,
     small: tuple[Config, Sizes],
     large: tuple[Config, Sizes],
+    undone: set[str],
 ) -> None:
     for index, before, label in _old_blocks(anatomy, step, attention, large[1]):
         was, now = _scale(anatomy, attention, small, before), _scale(anatomy, attention, large, index)
         sides = (_side(anatomy, attention, slot) for slot in (attention.query, attention.key))
-        factor = prod(_factor(step, slots, label) for slots in sides) if step.at(index) else 1.0
+        factor = prod(_factor(step, slots, label, undone) for slots in sides) if step.at(index) else 1.0
         if not isclose(now * factor, was, rel_tol=TOLERANCE):
             raise LawError(
                 f"{step.expansion} changes the attention scale of {attention.key} {dict(index)} from"
@@ -89,9 +99,9 @@ def _side(anatomy: Anatomy, attention: Attention, stem: str) -> list[str]:
     return normed or [slot for slot in (stem, f"{stem}.bias") if slot in anatomy.slots]
 
 
-def _factor(step: Step, slots: list[str], label: str) -> float:
-    """The factor that these slots' old entries share."""
-    factors = {_a(step.entry(slot, label)) for slot in slots}
+def _factor(step: Step, slots: list[str], label: str, undone: set[str]) -> float:
+    """The factor that what these slots' old entries give share."""
+    factors = {1.0 if slot in undone else _a(step.entry(slot, label)) for slot in slots}
     if len(factors) != 1:
         raise LawError(f"{step.expansion} scales {' and '.join(slots)} unevenly: {sorted(factors)}")
     return factors.pop()
@@ -101,9 +111,9 @@ def _a(entry: Entry) -> float:
     return entry.a if isinstance(entry, Old) else 0.0
 
 
-def _check_rest(anatomy: Anatomy, step: Step) -> None:
+def _check_rest(anatomy: Anatomy, step: Step, undone: set[str]) -> None:
     """Old entries that reach no norm that the step touches, and no attention logit, are what they were."""
-    scalable = _scalable(anatomy, step)
+    scalable = _scalable(anatomy, step) | undone
     for slot, rewrite in step.rewrites.items():
         for label, entry in rewrite.items():
             if label.startswith(OLD) and not _allowed(anatomy, slot, entry, slot in scalable):
@@ -128,26 +138,21 @@ def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
     """Queries and keys, what feeds a norm, and (of norms over the step's axis) gains. Where ε is a constant
     in the model's code, shifts too."""
     sides = {slot for a in anatomy.layout.attentions for slot in (a.query, a.key)}
-    norms = {w.norm for w, _ in anatomy.slots.values() if w.norm is not None}
+    lines = [*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms]
+    norms = {weight.norm for weight in lines if weight.norm is not None}
+    over = [w for w in lines if w.norm and not w.norm.of and step.axis in w.parsed.produced()]
     stems = sides | {norm.of for norm in norms if norm.of}
     found: set[str] = set()
     for slot, (weight, part) in anatomy.slots.items():
         norm, grows = weight.norm, step.axis in weight.parsed.produced(part)
         if norm is None:
-            fed = grows and any(_runs_over(anatomy, other, step.axis) for other in norms)
-            scaled = fed or slot.removesuffix(".bias") in stems
+            scaled = (grows and bool(over)) or slot.removesuffix(".bias") in stems
         elif norm.where == "inner":
             scaled = norm.of in sides
         else:
             scaled = grows and (weight.parsed.gate or not isinstance(norm.eps, str))
         found |= {slot} if scaled else set()
     return found
-
-
-def _runs_over(anatomy: Anatomy, norm: Norm, axis: str) -> bool:
-    return not norm.of and any(
-        w.norm == norm and axis in w.parsed.produced() for w, _ in anatomy.slots.values()
-    )
 
 
 def _check_pairs(step: Step, slot: str) -> None:

@@ -30,7 +30,7 @@ from isogrow.layout import Attention, Index, Rope
 from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, free, only
-from isogrow.rules.subject import Role, Subject
+from isogrow.rules.subject import Role, Subject, check_unclamped
 
 STRIDED = ("default", "linear", "llama3")
 POWERED = (*STRIDED, "yarn")
@@ -44,6 +44,8 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     for attention in subject.attentions(axis):
         factor = compensation(subject, attention, axis, old, new)
         normed = _norm_slots(subject, attention)
+        if factor != 1.0:
+            _check_clamp(subject, attention, axis)
         switched = next((slot for slot, side in normed.items() if side == "query"), attention.query)
         drawn = subject.drawn(init, switched, axis)
         entries = _normed(_offset(subject, normed), factor, drawn) if normed else _plain(factor, drawn)
@@ -68,6 +70,18 @@ def compensation(subject: Subject, attention: Attention, axis: str, old: int, ne
     return scale(subject, attention, {axis: old, "layer": 0}) / scale(
         subject, attention, {axis: new, "layer": 0}
     )
+
+
+def _check_clamp(subject: Subject, attention: Attention, axis: str) -> None:
+    """The scale goes on the keys, or on the gain and shift of their norm: none of them may be clamped."""
+    slots = [
+        slot
+        for role in ("gain", "shift")
+        for slot, side in _norm_slots(subject, attention, role).items()
+        if side == "key"
+    ]
+    mend = "leave the head dim and grow heads instead"
+    check_unclamped(subject, axis, slots or subject.stem(attention.key), mend)
 
 
 def _plain(factor: float, init: Init) -> dict[str, Rewrite]:

@@ -16,7 +16,12 @@ square and variance stay what they were, and ε with them; gains undo the scale:
 
     s g (x/s) / √(mean x² + ε) = g x / √(mean x² + ε)
 
+So it is, too, where a norm shares the config's ε and what feeds it is clamped: no scale passes a clamp.
+
 A tied head then reads an embedding that is 1/s too large, so the final gain and shift take s once more.
+
+A norm without a tensor has no gain to undo the scale: what reads the residual behind it takes the s of the
+gain on its old columns. A tied head can't, since the embedding writes as well as it reads.
 
 Where the model multiplies an embedding by a function m(h) (Gemma's √h), its writers take m(h)/m(ĥ) as well. A
 tied head reads the entries without m, so the final gain and shift are divided by what the entries took.
@@ -51,7 +56,10 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     layer = any(norm.kind == "layer" for norm in norms)
     if layer and any(norm.kind == "rms" for norm in norms):
         raise SizeError(f"{axis} can't grow: LayerNorm and RMSNorm share the residual, and no one fill fits")
-    if any(not isinstance(norm.eps, str) for norm in norms):
+    _check_plain(subject, axis)
+    keys = {norm.eps for norm in norms if isinstance(norm.eps, str)}
+    constant = any(not isinstance(norm.eps, str) for norm in norms)
+    if constant or any(map(subject.clamped, _sharing(subject, axis, keys))):
         return _amplified(subject, axis, old, new, init, layer)
     return _normalised(subject, axis, old, new, init, Mean() if layer else Constant(0.0))
 
@@ -59,6 +67,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
 def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:
     """A constant ε: the writers make up for the changed mean square."""
     places, r = append(old, new), sqrt(new / old)
+    plain = subject.read_plainly(axis)
     fill: Entry = Mean(a=r) if layer else Constant(0.0)
     rewrites: dict[str, Rewrite] = {}
     for use in subject.uses(axis):
@@ -68,8 +77,23 @@ def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, laye
         else:
             gain, shift = _undone(subject, use, 1 / r, r * _tied_times(subject, axis, old, new))
             drawn = subject.drawn(init, use.slot, axis)
-            rewrites[use.slot] = only(_entries(use, gain, drawn, fill, shift), places)
+            rewrites[use.slot] = only(_entries(use, gain, drawn, fill, shift, use.slot in plain), places)
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
+
+
+def _check_plain(subject: Subject, axis: str) -> None:
+    """A norm without a gain changes its output, which whoever reads it has to undo."""
+    if any(index_axes(line) == () for line in subject.plain_norms) and subject.tied_head:
+        raise SizeError(
+            f"{axis} can't grow: the last norm has no gain that could undo its changed output, and the tied"
+            " head can't either, since its entries are the embedding's; untie the head, or grow ffn or heads"
+            " instead"
+        )
+    if "" in subject.read_plainly(axis):
+        raise SizeError(
+            f"{axis} can't grow: the last norm has no gain that could undo its changed output, and this model"
+            " has no head that reads it; grow the model with its head, or grow ffn or heads instead"
+        )
 
 
 def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, float]:
@@ -106,12 +130,12 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     places = append(old, new)
     s = sqrt(old / new)
     rewrites: dict[str, Rewrite] = {}
-    tied = _tied_times(subject, axis, old, new)
+    tied, plain = _tied_times(subject, axis, old, new), subject.read_plainly(axis)
     for use in subject.uses(axis):
         drawn = subject.drawn(init, use.slot, axis)
         last = subject.tied_head and use.norm is not None and index_axes(use.weight) == ()
         gain, shift = (s / tied, 1 / tied) if last else (s, 1.0)
-        entries = {OLD: Old(), **_entries(use, gain, drawn, fill, shift)}
+        entries = {OLD: Old(), **_entries(use, gain, drawn, fill, shift, use.slot in plain)}
         rewrites[use.slot] = only(_times(entries, subject.times(use, axis, old, new)), places)
     config = _epsilons(subject, axis, old / new)
     for slot in _sharing(subject, axis, set(config)):
@@ -120,7 +144,8 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     return Step("HiddenExpansion", axis, old, new, places, rewrites, config=config)
 
 
-def _entries(use: Use, s: float, init: Init, fill: Entry, shift: float = 1.0) -> Rewrite:
+def _entries(use: Use, s: float, init: Init, fill: Entry, shift: float, plain: bool) -> Rewrite:
+    """`s` is for gains, and for what reads a norm that has none (`plain`)."""
     if use.role == "producer":
         return {NEW: fill, MORE: fill}
     if use.role == "shift":
@@ -132,7 +157,7 @@ def _entries(use: Use, s: float, init: Init, fill: Entry, shift: float = 1.0) ->
             init = Init("normal", init.std)
         # (offset + g) s - offset: the law is about the factor that the code multiplies by.
         return free(init, Old(s, use.norm.offset * (s - 1.0)), center=True)
-    return free(init)
+    return free(init, Old(s if plain else 1.0))
 
 
 def _epsilons(subject: Subject, axis: str, ratio: float) -> dict[str, Any]:

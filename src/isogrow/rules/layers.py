@@ -24,7 +24,7 @@ from isogrow.layout import Attention, Index, PerLayer
 from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
 from isogrow.rules.places import NEW, append, constant, free, only
-from isogrow.rules.subject import Subject
+from isogrow.rules.subject import Subject, check_unclamped
 
 
 def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Step:
@@ -127,6 +127,9 @@ def _rescaled(subject: Subject, step: Step) -> Step:
         if "layer" not in names(attention.scale):
             continue
         factors = {p: _ratio(subject, attention, source, p) for p, source in moved.items()}
+        if set(factors.values()) != {1.0}:
+            mend = "put the new layers at the end"
+            check_unclamped(subject, step.axis, subject.stem(attention.key), mend)
         places = _one_by_one(step.places)
         for slot in subject.stem(attention.key):
             labels = {f"{OLD}{p}": Old(factor) for p, factor in factors.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config
+from isogrow.errors import SizeError
 from isogrow.formula import evaluate
 from isogrow.layout import Attention, Layout, Norm, Weight
 from isogrow.plan import Init, Old, Step
@@ -29,13 +30,15 @@ class Use:
 @dataclass(frozen=True)
 class Subject:
     """The model at some step of a plan: its layout, config, sizes and slots; whether a head reads the
-    residual through the embedding's own entries; the steps before."""
+    residual through the embedding's own entries; the norms that it applies without a tensor; the steps
+    before."""
 
     layout: Layout
     config: Config
     sizes: Sizes
     slots: dict[str, tuple[Weight, str]]
     tied_head: bool
+    plain_norms: tuple[Weight, ...] = ()
     before: tuple[Step, ...] = ()
 
     def uses(self, axis: str) -> Iterator[Use]:
@@ -50,10 +53,17 @@ class Subject:
 
     def norms(self, axis: str) -> tuple[Norm, ...]:
         """The norms over `axis`."""
-        return tuple({use.norm: None for use in self.uses(axis) if use.norm is not None})
+        over = [use.norm for use in self.uses(axis)]
+        over += [weight.norm for weight in self.plain_norms if axis in weight.parsed.produced()]
+        return tuple({norm: None for norm in over if norm is not None})
 
     def all_norms(self) -> tuple[Norm, ...]:
         return tuple({w.norm: None for w, _ in self.slots.values() if w.norm is not None})
+
+    def clamped(self, slot: str) -> bool:
+        """Whether the model clamps what this slot, or the weight that it is the bias of, gives."""
+        lines = (self.slots[s][0] for s in (slot, slot.removesuffix(".bias")) if s in self.slots)
+        return any(self.layout.clamps(line, self.config) for line in lines)
 
     def drawn(self, init: Init, slot: str, axis: str) -> Init:
         """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins.
@@ -72,6 +82,23 @@ class Subject:
             for place in step.places
         )
         return Init("normal", init.std) if init.kind == "copy" and copied else init
+
+    def read_plainly(self, axis: str) -> frozenset[str]:
+        """The slots that read `axis` behind a norm without a tensor; "" where the model shows it so."""
+        found: set[str] = set()
+        plain = shown = False
+        for line in self.layout.weights:
+            if line in self.plain_norms:
+                plain = shown = line.norm is not None and line.norm.where == "pre"
+            for part, slot in line.slots():
+                if slot not in self.slots:
+                    continue
+                if axis in line.parsed.produced(part):
+                    plain = shown = False
+                elif plain and axis in line.parsed.consumed(part):
+                    found.add(slot)
+                    shown = False
+        return frozenset(found | ({""} if shown else set[str]()))
 
     def is_index(self, axis: str) -> bool:
         """Whether `axis` numbers blocks (layers, experts) instead of channels."""
@@ -93,6 +120,23 @@ class Subject:
         return tuple(a for a in self.layout.attentions if a.axis == axis and a.key in self.slots)
 
 
+def check_unclamped(subject: Subject, axis: str, slots: Iterable[str], mend: str) -> None:
+    """Refuse to scale what the model clamps before its use: clamp(c x) is not c clamp(x)."""
+    for slot in slots:
+        if subject.clamped(slot):
+            raise SizeError(
+                f"{axis} can't grow: {slot} would have to be scaled, and the model clamps what it gives,"
+                f" which no scale passes; {mend}"
+            )
+
+
 def subject(anatomy: Anatomy) -> Subject:
     """The model before the first step."""
-    return Subject(anatomy.layout, anatomy.config, anatomy.sizes, anatomy.slots, anatomy.tied_head)
+    return Subject(
+        anatomy.layout,
+        anatomy.config,
+        anatomy.sizes,
+        anatomy.slots,
+        anatomy.tied_head,
+        anatomy.plain_norms,
+    )
