@@ -17,3 +17,22 @@ ROWS = (
         absent=("head_dim", "clip_qkv"),
     ),
 )
+
+# Of April 2024 on OLMo clamps.
+REAL = {
+    "OLMo-1B-hf": (
+        "OlmoForCausalLM",
+        dict(
+            hidden_size=2048,
+            intermediate_size=8192,
+            num_hidden_layers=16,
+            num_attention_heads=16,
+            num_key_value_heads=16,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "OLMo-7B-0424-hf": (
+        "OlmoForCausalLM",
+        dict(num_key_value_heads=32, clip_qkv=8.0, max_position_embeddings=4096),
+    ),
+}

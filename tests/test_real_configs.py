@@ -1,0 +1,65 @@
+"""Configs of published models, on the meta device: every tensor is named exactly once, and the grown config
+builds the tensors that are planned.
+
+A module of tests/rows lists them in `REAL`: model class, and what its config says beside its defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import families as F
+import pytest
+import torch
+import transformers
+from rows import MODULES
+from trial_layouts.checks import not_named_once
+
+from isogrow.anatomy import Anatomy, match
+from isogrow.binding import outputs
+from isogrow.config import edited
+from isogrow.families import layout_for
+from isogrow.interpreters.module import headers
+from isogrow.planning import expansions, plan
+
+Published = tuple[str, Mapping[str, Any]]
+REAL: Mapping[str, Published] = {
+    name: published for module in MODULES for name, published in getattr(module, "REAL", {}).items()
+}
+GROWTH: Mapping[str, Any] = {"ffn": "x2", "layers": "+1"}
+
+
+def built(kind: str, source: F.Json) -> dict[str, Any]:
+    """Names and shapes of a model of this class."""
+    cls: Any = F.class_of(kind)
+    with torch.device("meta"):
+        return headers(cls(cls.config_class.from_dict(source)))
+
+
+def published(name: str) -> tuple[str, F.Json, Anatomy]:
+    kind, said = REAL[name]
+    cls: Any = getattr(transformers, kind)
+    source = F.modern(cls.config_class(**said))
+    return kind, source, match(layout_for(source["model_type"]), source, built(kind, source))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_tensor_is_named_once(name: str) -> None:
+    kind, source, anatomy = published(name)
+    tensors = built(kind, source)
+    assert len(anatomy.stored) == len(tensors)
+    assert not_named_once(anatomy.layout, anatomy.prefix, tensors) == {}
+    twice = (*anatomy.layout.weights, replace(anatomy.stored[0].weight, slot="other"))
+    wrong = not_named_once(replace(anatomy.layout, weights=twice), anatomy.prefix, tensors)
+    assert anatomy.stored[0].name in wrong
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_grown_config_builds_what_is_planned(name: str) -> None:
+    kind, source, anatomy = published(name)
+    made = plan(anatomy, expansions(GROWTH))
+    planned = {stored.name: stored.header.shape for stored in outputs(anatomy, made)}
+    found = built(kind, edited(source, made.config))
+    assert planned == {name: header.shape for name, header in found.items()}
