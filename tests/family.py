@@ -162,8 +162,8 @@ def gated_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     now, hidden = anatomy.sizes.values, anatomy.sizes.of("hidden")
     kv, group = now["kv_heads"], now["group"]
     divided = "hidden % (kv_heads * group) == 0" in anatomy.layout.constraints
-    normed = [weight.parsed for weight, _ in anatomy.slots.values() if weight.norm and weight.norm.of]
-    whole = any("kv_heads" in pattern.produced() for pattern in normed)
+    normed = [weight.normed for weight, _ in anatomy.slots.values() if weight.norm and weight.norm.of]
+    whole = any("kv_heads" in axes for axes in normed)
     steps = (1, 2) if whole else (0, 1, 2)
     heads = [(n * kv, m * group) if whole else (n + kv, m + group) for n in steps for m in steps]
     heads = [(n, m) for n, m in heads if not divided or hidden % (n * m) == 0]
@@ -196,6 +196,17 @@ def fused_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     found: Steps = [HiddenExpansion(f"+{n}") for n in parts]
     dims = (AttentionExpansion(f"+{dim}"), HeadsExpansion(f"+{dim}"))
     return [*found, HeadAddition(f"+{heads}"), *dims]
+
+
+def filled_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
+    """The same under grouped queries; where queries are normalised, the dim of heads grows by multiples."""
+    now = anatomy.sizes.values
+    normed = any(weight.norm is not None and weight.norm.of for weight, _ in anatomy.slots.values())
+    dim = draw(st.sampled_from([1, 2] if normed else [1, 2, 1.5])) * now["key_dim"]
+    kv_heads, group = now["kv_heads"] + draw(st.integers(0, 2)), now["group"] + draw(st.integers(0, 2))
+    size = f"+{int(dim) - now['key_dim']}"
+    heads = [HeadAddition(kv_heads * group, kv_heads), AttentionExpansion(size), HeadsExpansion(size)]
+    return [HiddenExpansion(f"+{kv_heads * group * int(dim) - now['hidden']}"), *heads]
 
 
 # Rows

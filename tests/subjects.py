@@ -114,7 +114,7 @@ def tensors(layout: Layout, config: Mapping[str, Any], without: tuple[str, ...] 
             continue
         for index in sizes.indices(name_axes(weight)):
             shape = weight.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
-            found[name_of(weight, layout.prefixes[0], index)] = Header(shape, "F64")
+            found[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F64")
     return found
 
 

@@ -18,6 +18,7 @@ from isogrow.families import layout_for
 from isogrow.layout import Layout, Weight
 from isogrow.models import anatomy_of
 from isogrow.planning import plan
+from isogrow.sizes import Sizes
 
 
 def llama(**changes: Any) -> tuple[Layout, Mapping[str, Any], dict[str, Header]]:
@@ -118,11 +119,16 @@ def test_tied_slots_have_no_entries_of_their_own() -> None:
 
 
 def test_names() -> None:
+    sizes = Sizes({"group": 3})
     experts = Weight("h.{layers}.mlp.{experts}.w", "{parts} ffn <- hidden", "mlp.up")
     assert name_axes(experts) == ("layers", "experts")
     assert index_axes(experts) == ("layers", "experts", "parts")
-    assert name_of(experts, "model.", (("layers", 3), ("experts", 12))) == "model.h.3.mlp.12.w"
-    assert name_of(replace(experts, head=True), "model.", (("layers", 3), ("experts", 0))) == "h.3.mlp.0.w"
+    at = (("layers", 3), ("experts", 12))
+    assert name_of(experts, "model.", at, sizes) == "model.h.3.mlp.12.w"
+    assert name_of(replace(experts, head=True), "model.", at, sizes) == "h.3.mlp.12.w"
+    norms = Weight("h.{layers}.norms.{kv_heads group}.w", "* key_dim", "attn.q_norm")
+    assert name_axes(norms) == ("layers", "kv_heads", "group")
+    assert name_of(norms, "", (("layers", 1), ("kv_heads", 4), ("group", 2)), sizes) == "h.1.norms.14.w"
 
 
 # What is refused

@@ -99,7 +99,7 @@ def predicted(subject: F.Subject, plan: Plan) -> dict[str, Tensor]:
     for stored, part, block in blocks(subject, plan):
         whole = steps.setdefault(stored.name, torch.full(stored.header.shape, OLD))
         result = seen_as(whole, stored, part, block, plan)
-        for combo, step in found.get((block.slot, representative(block, set(found))), []):
+        for combo, step in found.get((block.slot, representative(block, set(found), plan)), []):
             rows = [
                 members(Classes(plan), axis, block.index, combo[axis], n)
                 for axis, n in zip(block.axes, result.shape, strict=True)
@@ -124,12 +124,18 @@ def seen_as(tensor: Tensor, stored: Stored, part: str, block: Block, plan: Plan)
     return blocked(tensor, stored.weight.parsed.view(part, dict(block.index), size))
 
 
-def representative(block: Block, known: set[tuple[str, Index]]) -> Index:
-    """The index that stands for a block's: of a run of layers with one history it is the first."""
-    index = dict(block.index)
+def representative(block: Block, known: set[tuple[str, Index]], plan: Plan) -> Index:
+    """The index that stands for a block's: of layers, or heads, with one history it is the first."""
+    index = {axis: i if axis == "layers" else first_alike(plan, axis, i) for axis, i in block.index}
     while (block.slot, tuple(index.items())) not in known and index.get("layers", 0) > 0:
         index["layers"] -= 1
     return tuple(index.items())
+
+
+def first_alike(plan: Plan, axis: str, position: int) -> int:
+    """The first position on an axis that has the history of this one."""
+    past = [Classes(plan).history(axis, (), i) for i in range(position + 1)]
+    return past.index(past[position])
 
 
 def faults(expected: Steps, found: Steps, without: Mapping[str, list[int]], strict: bool) -> list[str]:

@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
 from typing import Any
 
 from isogrow.config import Config, get
@@ -18,7 +18,7 @@ from isogrow.layout import Index, Layout, Rope, Weight
 from isogrow.pieces import Block
 from isogrow.sizes import Sizes, key
 
-PLACEHOLDER = re.compile(r"\{(\w+)\}")
+PLACEHOLDER = re.compile(r"\{([\w ]+)\}")
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,13 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
                 f"{first} and {name} are both in the checkpoint, and mean the same tensor: remove one of them"
             )
     names = {name: tensors[source] for name, source in sources.items()}
-    prefix = _prefix(layout, config, names)
+    stated = layout.read(config)
+    prefix = _prefix(layout, config, names, stated)
     found: list[Stored] = []
     ignored: list[str] = []
     lines = _lines(layout, prefix, names)
     for name, header in names.items():
-        hit = _line(layout, config, lines, name)
+        hit = _line(layout, config, lines, name, stated)
         if hit is not None:
             found.append(Stored(name, hit[0], hit[1], header, sources[name]))
         elif any(re.search(pattern, name) for pattern in layout.derived):
@@ -145,14 +146,20 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored))
 
 
-def name_of(weight: Weight, prefix: str, index: Index) -> str:
+def name_of(weight: Weight, prefix: str, index: Index, sizes: Sizes) -> str:
     """The stored name of a weight at an index."""
-    return ("" if weight.head else prefix) + weight.name.format(**dict(index))
+    at = dict(index)
+
+    def number(found: re.Match[str]) -> str:
+        first, *rest = found[1].split()
+        return str(reduce(lambda n, axis: n * sizes.of(axis, index) + at[axis], rest, at[first]))
+
+    return ("" if weight.head else prefix) + PLACEHOLDER.sub(number, weight.name)
 
 
 def name_axes(weight: Weight) -> tuple[str, ...]:
     """The index axes in a weight's name, outermost first."""
-    return tuple(PLACEHOLDER.findall(weight.name))
+    return tuple(axis for found in PLACEHOLDER.findall(weight.name) for axis in found.split())
 
 
 def index_axes(weight: Weight) -> tuple[str, ...]:
@@ -212,29 +219,45 @@ def _lines(layout: Layout, prefix: str, names: Mapping[str, Any]) -> list[tuple[
 @cache
 def _regex(template: str) -> re.Pattern[str]:
     parts = PLACEHOLDER.split(template)
-    text = "".join(f"(?P<{p}>\\d+)" if i % 2 else re.escape(p) for i, p in enumerate(parts))
-    return re.compile(text)
+    return re.compile("".join(r"(\d+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)))
 
 
 def _line(
-    layout: Layout, config: Config, lines: list[tuple[re.Pattern[str], Weight]], name: str
+    layout: Layout,
+    config: Config,
+    lines: list[tuple[re.Pattern[str], Weight]],
+    name: str,
+    stated: Mapping[str, int],
 ) -> tuple[Weight, Index] | None:
     """The first line that names a tensor and applies to it, and the index in the name."""
     for regex, weight in lines:
         hit = regex.fullmatch(name)
         if hit is not None:
-            index = tuple((axis, int(i)) for axis, i in hit.groupdict().items())
+            index = _index(weight, hit.groups(), stated)
             if layout.applies(weight, config, index):
                 return weight, index
     return None
 
 
-def _prefix(layout: Layout, config: Config, names: Mapping[str, Any]) -> str:
+def _index(weight: Weight, numbers: tuple[str, ...], stated: Mapping[str, int]) -> Index:
+    """The index that the numbers in a name mean."""
+    index: list[tuple[str, int]] = []
+    for axes, number in zip(PLACEHOLDER.findall(weight.name), map(int, numbers), strict=True):
+        found: list[tuple[str, int]] = []
+        first, *rest = axes.split()
+        for axis in reversed(rest):
+            number, at = divmod(number, stated[axis])
+            found.append((axis, at))
+        index += [(first, number), *reversed(found)]
+    return tuple(index)
+
+
+def _prefix(layout: Layout, config: Config, names: Mapping[str, Any], stated: Mapping[str, int]) -> str:
     """The prefix under which most tensors are named."""
 
     def count(prefix: str) -> int:
         lines = _lines(layout, prefix, names)
-        return sum(_line(layout, config, lines, name) is not None for name in names)
+        return sum(_line(layout, config, lines, name, stated) is not None for name in names)
 
     return max(layout.prefixes, key=count)
 
@@ -291,7 +314,7 @@ def _check_missing(layout: Layout, config: Config, prefix: str, sizes: Sizes, st
         for index in sizes.indices(name_axes(weight)):
             if (weight.name, index) not in present and layout.applies(weight, config, index):
                 raise CheckpointError(
-                    f"{name_of(weight, prefix, index)} is missing from the checkpoint, and"
+                    f"{name_of(weight, prefix, index, sizes)} is missing from the checkpoint, and"
                     f" {layout.family!r} needs it: fetch the model again, whole"
                 )
     for tensor in stored:
@@ -318,7 +341,7 @@ def grown_tensors(anatomy: Anatomy, sizes: Sizes, origin: Callable[[Block], Bloc
             if tensor is None:
                 continue
             shape = weight.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
-            name = name_of(weight, anatomy.prefix, index)
+            name = name_of(weight, anatomy.prefix, index, sizes)
             header = Header(shape, tensor.header.dtype)
             found.append(dataclasses.replace(tensor, name=name, index=index, header=header))
     return found

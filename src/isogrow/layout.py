@@ -28,7 +28,7 @@ class Norm:
     `where`: "pre" reads the residual for a branch or head; "post" is written back as the residual;
     "branch" stands on a branch's output; "inner" normalises the output of the slot `of`.
     `eps` is a config key, or the constant in the model's code. `offset` is 1 where the code
-    multiplies by 1 + g.
+    multiplies by 1 + g. `over` are the axes that it runs over, where those are not all that its gain has.
     """
 
     kind: Literal["rms", "layer"]
@@ -36,12 +36,14 @@ class Norm:
     eps: str | float
     of: str = ""
     offset: float = 0.0
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Weight:
     """One stored tensor (for all its indices): `name` template, `pattern`, `slot`.
 
+    `{layers}` in the name is a layer's number, `{kv_heads group}` one number that counts two axes, row-major.
     `*` in the slot takes the name of each part of a fused weight. A weight with `head` set is named
     without the base model's prefix. `tied` names the slot it may share its storage with.
     `needs` names a template that must be in the checkpoint for this line to apply, `when` is a formula
@@ -68,6 +70,11 @@ class Weight:
     @property
     def parsed(self) -> Pattern:
         return parse(self.pattern)
+
+    @property
+    def normed(self) -> tuple[str, ...]:
+        """The axes that the norm of this line runs over."""
+        return (self.norm.over or self.parsed.produced()) if self.norm is not None else ()
 
     def slots(self) -> tuple[tuple[str, str], ...]:
         """(part, slot) of every part: `attn.*` with parts q, k, v gives attn.q, attn.k, attn.v."""

@@ -71,7 +71,7 @@ def specimen(layout: Layout) -> Anatomy:
                 if not layout.applies(weight, config, index):
                     continue
                 shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
-                tensors[name_of(weight, layout.prefixes[0], index)] = Header(shape, "F32")
+                tensors[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)
 
 

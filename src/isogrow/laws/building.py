@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from isogrow.anatomy import Anatomy, name_axes
+from isogrow.anatomy import Anatomy, index_axes, name_axes
 from isogrow.laws.history import Classes, is_old
 from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path
 from isogrow.layout import Attention, Index, Norm, Weight
@@ -35,6 +35,7 @@ class _Builder:
         self.read: set[tuple[str, Index]] = set()
         self.heads: list[Node] = []
         self.weights = self._weights()
+        self.dense = {a for w in self.weights for p in w.parsed.parts for a in w.parsed.axes(p)}
 
     def build(self) -> Network:
         for weight, index in self._order():
@@ -83,9 +84,14 @@ class _Builder:
         return wanted <= made if wanted else not heads and self.anatomy.tied_head
 
     def _representatives(self, axes: tuple[str, ...], index: Index) -> Iterator[Index]:
-        """Indices that stand for all: of a run of layers with one history, the first and the last."""
+        """Indices that stand for all: of a run of layers with one history, the first and the last; of heads
+        with one history, the first."""
         if not axes:
             yield index
+            return
+        if axes[0] in self.dense:
+            for i in self._classes(axes[0], index):
+                yield from self._representatives(axes[1:], (*index, (axes[0], i)))
             return
         count = self.sizes.of(axes[0], index)
         past = [self.classes.history(axes[0], index, i) for i in range(count)]
@@ -175,10 +181,7 @@ class _Builder:
         offset = norm.offset if gain else 0.0
         every = {combo: self._entry(slot, index, combo, offset) for combo in self._combos(axes, index)}
         if norm.where == "inner":
-            nodes = self.stems[norm.of, index]
-            for combo, node in nodes.items():
-                own = tuple((axis, dict(combo)[axis]) for axis in axes)
-                nodes[combo] = self.net.node("product" if gain else "sum", node, every[own].node)
+            self._inner(norm.of, gain, index, every)
             return
         entries = {p: entry for ((_, p),), entry in every.items()}
         nodes = {p: entry.node for p, entry in entries.items()}
@@ -196,6 +199,17 @@ class _Builder:
         """A norm without a gain lets every channel through."""
         if norm.where == "pre":
             self.normed, self.plain = dict(self.residual), norm
+
+    def _inner(self, stem: str, gain: bool, index: Index, entries: Mapping[Combo, Entry]) -> None:
+        """A norm on a projection's output; on that of one head, where the index names a head."""
+        own = index_axes(self.layout.slots[stem][0])
+        nodes = self.stems[stem, tuple((axis, i) for axis, i in index if axis in own)]
+        heads = {axis: self._class_of(axis, i) for axis, i in index if axis not in own}
+        for combo, node in nodes.items():
+            at = dict(combo)
+            for channels, entry in entries.items():
+                if all(at[axis] == p for axis, p in (*heads.items(), *channels)):
+                    nodes[combo] = self.net.node("product" if gain else "sum", node, entry.node)
 
     def _applied(
         self, gain: bool, stream: Mapping[int, Node], entries: Mapping[int, Node]

@@ -56,8 +56,8 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm]) -> None
 
 
 def _axes(anatomy: Anatomy, norm: Norm) -> tuple[str, ...]:
-    plain = (weight.parsed.produced() for weight in anatomy.plain_norms if weight.norm == norm)
-    return next((w.parsed.produced(p) for w, p in anatomy.slots.values() if w.norm == norm), next(plain, ()))
+    lines = (*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms)
+    return next((line.normed for line in lines if line.norm == norm), ())
 
 
 def _epsilon(anatomy: Anatomy, norm: Norm, config: Config) -> float:

@@ -27,6 +27,6 @@ def rule_for(subject: Subject, axis: str) -> Rule:
         return hidden.grow
     if any(axis == attention.axis for attention in subject.layout.attentions):
         return attention.grow
-    if subject.is_index(axis):
+    if subject.is_index(axis) and not any(True for _ in subject.uses(axis)):
         return layers.repeat
     return inner.grow

@@ -11,7 +11,8 @@ whatever P' is. The zeroed consumers get gradient at the first step, the produce
 An inner axis that is normalised before it is consumed (BERT's MLM transform) takes copies, which leave
 mean and variance as they are, and its new gains and shifts are the switch; it needs a whole multiple.
 Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
-reason, its gains are free, and the rest is as without it: values free, the output's new columns zero.
+reason, its gains are free, and the rest is as without it: values free, the output's new columns zero. A norm
+per head does not run over heads: whatever gains a new head has of its own are as free as its queries.
 An axis that nothing consumes is an output: its new channels are copies where that is possible.
 """
 
@@ -30,7 +31,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     old = subject.sizes.of(axis, site)
     uses = list(subject.uses(axis))
     contracted = {slot for a in subject.layout.attentions for slot in (a.query, a.key)}
-    if any(use.norm is not None for use in uses):
+    if subject.norms(axis):
         if all(use.norm is None or use.norm.of in contracted for use in uses):
             return _copied(subject, axis, site, old, new, init, uses)
         return _normed(subject, axis, site, old, new, init, uses)
@@ -39,6 +40,9 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     rewrites = {
         use.slot: only(_entries(use, output, subject.drawn(init, use.slot, axis)), places) for use in uses
     }
+    for slot in subject.numbered(axis):
+        center = subject.slots[slot][0].parsed.gate
+        rewrites[slot] = only(free(subject.drawn(init, slot, axis), center=center), places)
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
 

@@ -53,9 +53,8 @@ class Subject:
 
     def norms(self, axis: str) -> tuple[Norm, ...]:
         """The norms over `axis`."""
-        over = [use.norm for use in self.uses(axis)]
-        over += [weight.norm for weight in self.plain_norms if axis in weight.parsed.produced()]
-        return tuple({norm: None for norm in over if norm is not None})
+        lines = (*(use.weight for use in self.uses(axis)), *self.plain_norms)
+        return tuple({line.norm: None for line in lines if line.norm is not None and axis in line.normed})
 
     def all_norms(self) -> tuple[Norm, ...]:
         return tuple({w.norm: None for w, _ in self.slots.values() if w.norm is not None})
@@ -100,9 +99,13 @@ class Subject:
                     shown = False
         return frozenset(found | ({""} if shown else set[str]()))
 
+    def numbered(self, axis: str) -> tuple[str, ...]:
+        """The slots whose blocks `axis` numbers (a norm per head has a block for each)."""
+        return tuple(slot for slot, (weight, _) in self.slots.items() if axis in index_axes(weight))
+
     def is_index(self, axis: str) -> bool:
-        """Whether `axis` numbers blocks (layers, experts) instead of channels."""
-        return any(axis in index_axes(weight) for weight, _ in self.slots.values())
+        """Whether `axis` numbers blocks (layers, experts)."""
+        return bool(self.numbered(axis))
 
     def times(self, use: Use, axis: str, old: int, new: int) -> float:
         """What undoes that the model multiplies this slot's output by a function of `axis`: m(old)/m(new)."""
