@@ -1,4 +1,4 @@
-"""StarCoder2, StableLM."""
+"""StarCoder2, StableLM, Cohere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import transformers
-from family import BOOLS, EPS, LAYERS, Family, Json, Requests, filled_growths, gated, more_options
+from family import BOOLS, EPS, LAYERS, NORMED, Family, Json, Requests, filled_growths, gated, more_options
 from hypothesis import strategies as st
 
 
@@ -53,7 +53,6 @@ FILLED: Requests = {
     "hidden and heads": {"hidden": 80, "heads": 10},
     "hidden and kv_heads": {"hidden": 96, "kv_heads": 4},
     "hidden, heads and kv_heads": {"hidden": 120, "heads": 15, "kv_heads": 3},
-    "hidden and head_dim": {"hidden": 66, "head_dim": 11},
     "hidden and head_dim, a multiple": {"hidden": 96, "head_dim": 16},
 }
 TURNING = st.sampled_from(
@@ -88,10 +87,22 @@ STABLELM = filled(
         transformers.StableLmConfig,
         stablelm_options,
         growths=FILLED,
-        together=dict(hidden=180, ffn="x3", heads=15, kv_heads=3, head_dim=12, layers="+2"),
+        together=dict(hidden=240, ffn="x3", heads=15, kv_heads=3, head_dim=16, layers="+2"),
         absent=("head_dim",),
         use_qkv_bias=True,
+        qk_layernorm=True,
     )
 )
 
-ROWS = (STARCODER2, STABLELM)
+COHERE = layered(
+    "layer_norm_eps",
+    "cohere",
+    transformers.CohereConfig,
+    more_options(attention_bias=BOOLS, use_qk_norm=BOOLS),
+    attention_bias=True,
+    use_qk_norm=True,
+    growths=NORMED,
+    absent=("head_dim",),
+)
+
+ROWS = (STARCODER2, STABLELM, COHERE)
