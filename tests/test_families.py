@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import families as F
 import pytest
 import torch
+from breaking import Change, changed, switched_on, unscaled, zeroed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
 from isogrow.laws import check
 from isogrow.layout import Layout
-from isogrow.plan import Constant, Entry, Free, Init, Old, Plan, Step
+from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
 from isogrow.rules import attention
 from isogrow.serial import from_json, to_json
@@ -114,38 +115,6 @@ def key_of(name: str, size: str) -> str:
 
 
 # Each exactness test can fail
-
-Change = Callable[[Step, str, Entry], Entry]
-
-
-def changed(plan: Plan, slots: tuple[str, ...], change: Change) -> Plan:
-    """The plan with other entries in some slots; at least one of them must change."""
-
-    def step(old: Step) -> Step:
-        rewrites = {
-            slot: {label: change(old, label, entry) for label, entry in rewrite.items()}
-            if slot in slots
-            else rewrite
-            for slot, rewrite in old.rewrites.items()
-        }
-        return dataclasses.replace(old, rewrites=rewrites)
-
-    made = dataclasses.replace(plan, steps=tuple(map(step, plan.steps)))
-    assert made != plan
-    return made
-
-
-def unscaled(step: Step, label: str, entry: Entry) -> Entry:
-    return Old() if isinstance(entry, Old) and label.startswith("old") else entry
-
-
-def switched_on(step: Step, label: str, entry: Entry) -> Entry:
-    return Free(Init("normal", 0.1)) if entry == Constant(0.0) else entry
-
-
-def zeroed(step: Step, label: str, entry: Entry) -> Entry:
-    return entry if label.startswith("old") else Constant(0.0)
-
 
 BREAKS: list[tuple[str, str, tuple[str, ...], Change]] = [
     ("llama", "hidden", ("attn_norm",), unscaled),
