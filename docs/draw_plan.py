@@ -77,7 +77,7 @@ def specimen(layout: Layout, config: dict[str, object]) -> Anatomy:
         if weight.required or weight.slot == "head":
             shape = weight.parsed.shape(sizes.of)
             for index in sizes.indices(name_axes(weight)):
-                tensors[name_of(weight, layout.prefixes[0], index)] = Header(shape, "F32")
+                tensors[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)
 
 
