@@ -125,11 +125,11 @@ def seen_as(tensor: Tensor, stored: Stored, part: str, block: Block, plan: Plan)
 
 
 def representative(block: Block, known: set[tuple[str, Index]], plan: Plan) -> Index:
-    """The index that stands for a block's: of layers, or heads, with one history it is the first."""
-    index = {axis: i if axis == "layers" else first_alike(plan, axis, i) for axis, i in block.index}
-    while (block.slot, tuple(index.items())) not in known and index.get("layers", 0) > 0:
-        index["layers"] -= 1
-    return tuple(index.items())
+    """The index that stands for a block's: of layers, experts or heads with one history it is the first."""
+    at = {axis: i if axis == "layers" else first_alike(plan, axis, i) for axis, i in block.index}
+    while (block.slot, tuple(at.items())) not in known and at.get("layers", 0) > 0:
+        at["layers"] -= 1
+    return tuple(at.items())
 
 
 def first_alike(plan: Plan, axis: str, position: int) -> int:

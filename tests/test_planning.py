@@ -131,8 +131,8 @@ def test_sizes_by_name_become_expansions_in_an_order_that_leaves_most_free() -> 
     with pytest.raises(SizeError) as refused:
         expansions({"hidden": 3, "vocab": 9, "foo": 1})
     assert str(refused.value) == (
-        "foo, vocab is no axis that grows: give one of ffn, head_dim, heads, hidden, key_dim, kv_heads,"
-        " layers, value_dim"
+        "foo, vocab is no axis that grows: give one of expert_ffn, ffn, head_dim, heads, hidden, key_dim,"
+        " kv_heads, layers, shared_ffn, value_dim"
     )
 
 
@@ -334,7 +334,9 @@ def test_an_axis_that_a_family_has_not_is_refused() -> None:
     weights = tuple(w for w in layout.weights if "ffn" not in w.pattern)
     layout = replace(layout, weights=weights, keys=tuple(k for k in layout.keys if k.size != "ffn"))
     found = match(layout, CONFIGS["llama"], tensors(layout, CONFIGS["llama"]))
-    assert said(found, MlpExpansion("+1")) == "ffn is no axis of 'llama'"
+    assert said(found, MlpExpansion("+1")) == (
+        "ffn is no axis of this 'llama' model, which has group, hidden, key_dim, kv_heads, layers, value_dim"
+    )
 
 
 # What becomes of the config

@@ -166,8 +166,8 @@ def test_a_specimen_is_small_and_whole(model_type: str) -> None:
     assert anatomy.sizes.of("hidden") == 48
     first = (("layers", 0),)
     due = {w for w in LAYOUTS[model_type].weights if w.required}
-    due = {w.slot for w in due if LAYOUTS[model_type].applies(w, anatomy.config, first)}
-    assert due <= {s.weight.slot for s in anatomy.stored}
+    due = {w for w in due if LAYOUTS[model_type].applies(w, anatomy.config, first)}
+    assert {slot for w in due for _, slot in w.slots()} <= anatomy.all_slots.keys()
 
 
 def test_a_refusal_in_brief() -> None:

@@ -14,9 +14,12 @@ from typing import Any
 
 from isogrow.config import Config, get
 from isogrow.errors import CheckpointError
+from isogrow.formula import names
 from isogrow.layout import Index, Layout, Rope, Weight
 from isogrow.pieces import Block
 from isogrow.sizes import Sizes, key
+
+Applies = Callable[[Weight, Index], bool]
 
 PLACEHOLDER = re.compile(r"\{([\w ]+)\}")
 
@@ -124,13 +127,13 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
                 f"{first} and {name} are both in the checkpoint, and mean the same tensor: remove one of them"
             )
     names = {name: tensors[source] for name, source in sources.items()}
-    stated = layout.read(config)
-    prefix = _prefix(layout, config, names, stated)
+    stated, applies = layout.read(config), _applying(layout, config)
+    prefix = _prefix(layout, applies, names, stated)
     found: list[Stored] = []
     ignored: list[str] = []
     lines = _lines(layout, prefix, names)
     for name, header in names.items():
-        hit = _line(layout, config, lines, name, stated)
+        hit = _line(applies, lines, name, stated)
         if hit is not None:
             found.append(Stored(name, hit[0], hit[1], header, sources[name]))
         elif any(re.search(pattern, name) for pattern in layout.derived):
@@ -142,7 +145,8 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
             )
     sizes = _infer(Sizes(_stated(layout, config, found), layout.sites), found)
     _check_shapes(layout, sizes, found)
-    _check_missing(layout, config, prefix, sizes, found)
+    _check_numbers(layout, sizes, found)
+    _check_blocks(layout, config, prefix, sizes, found)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored))
 
 
@@ -222,19 +226,29 @@ def _regex(template: str) -> re.Pattern[str]:
     return re.compile("".join(r"(\d+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)))
 
 
+def _applying(layout: Layout, config: Config) -> Applies:
+    """`layout.applies` for one config, each answer kept: a line may be asked for thousands of experts."""
+
+    @cache
+    def asked(weight: Weight, index: Index) -> bool:
+        return layout.applies(weight, config, index)
+
+    def applies(weight: Weight, index: Index) -> bool:
+        told = names(weight.when) if weight.when else ()
+        return asked(weight, tuple((axis, i) for axis, i in index if axis in told))
+
+    return applies
+
+
 def _line(
-    layout: Layout,
-    config: Config,
-    lines: list[tuple[re.Pattern[str], Weight]],
-    name: str,
-    stated: Mapping[str, int],
+    applies: Applies, lines: list[tuple[re.Pattern[str], Weight]], name: str, stated: Mapping[str, int]
 ) -> tuple[Weight, Index] | None:
     """The first line that names a tensor and applies to it, and the index in the name."""
     for regex, weight in lines:
         hit = regex.fullmatch(name)
         if hit is not None:
             index = _index(weight, hit.groups(), stated)
-            if layout.applies(weight, config, index):
+            if applies(weight, index):
                 return weight, index
     return None
 
@@ -252,21 +266,29 @@ def _index(weight: Weight, numbers: tuple[str, ...], stated: Mapping[str, int]) 
     return tuple(index)
 
 
-def _prefix(layout: Layout, config: Config, names: Mapping[str, Any], stated: Mapping[str, int]) -> str:
+def _prefix(layout: Layout, applies: Applies, names: Mapping[str, Any], stated: Mapping[str, int]) -> str:
     """The prefix under which most tensors are named."""
 
     def count(prefix: str) -> int:
         lines = _lines(layout, prefix, names)
-        return sum(_line(layout, config, lines, name, stated) is not None for name in names)
+        return sum(_line(applies, lines, name, stated) is not None for name in names)
 
     return max(layout.prefixes, key=count)
 
 
 def _stated(layout: Layout, config: Config, stored: list[Stored]) -> dict[str, int]:
-    """The sizes that the config states, but for axes of parts that this model lacks (a pooler, say)."""
-    patterns = {tensor.weight.parsed for tensor in stored}
-    used = {axis for pattern in patterns for part in pattern.parts for axis in pattern.axes(part)}
-    return {a: n for a, n in layout.read(config).items() if a in used or a not in layout.follows}
+    """The sizes that the config states, but for axes of parts that this model lacks: a pooler, say, or
+    those of lines that no layer of it has."""
+    used = {axis for weight in {tensor.weight for tensor in stored} for axis in _axes(weight)}
+    whole = {axis for weight in layout.weights if not weight.when for axis in _axes(weight)}
+    known = used | whole | {axis for axis in layout.axes if not any(axis in _axes(w) for w in layout.weights)}
+    return {a: n for a, n in layout.read(config).items() if a in used or (a in known - layout.follows.keys())}
+
+
+def _axes(weight: Weight) -> frozenset[str]:
+    """Every axis of a weight, those that number blocks too."""
+    dense = (weight.parsed.axes(part) for part in weight.parsed.parts)
+    return frozenset((*index_axes(weight), *(axis for axes in dense for axis in axes)))
 
 
 def _infer(sizes: Sizes, stored: list[Stored]) -> Sizes:
@@ -306,23 +328,38 @@ def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
             )
 
 
-def _check_missing(layout: Layout, config: Config, prefix: str, sizes: Sizes, stored: list[Stored]) -> None:
-    present = {(tensor.weight.name, tensor.index) for tensor in stored}
-    for weight in layout.weights:
-        if not (weight.required and weight.stored):
-            continue
-        for index in sizes.indices(name_axes(weight)):
-            if (weight.name, index) not in present and layout.applies(weight, config, index):
-                raise CheckpointError(
-                    f"{name_of(weight, prefix, index, sizes)} is missing from the checkpoint, and"
-                    f" {layout.family!r} needs it: fetch the model again, whole"
-                )
+def _check_numbers(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
     for tensor in stored:
         for axis, i in tensor.index:
             if sizes.has(axis) and i >= sizes.of(axis, tensor.index):
                 raise CheckpointError(
                     f"{tensor.source} is in the checkpoint, but the config has only"
                     f" {sizes.of(axis, tensor.index)} {axis}: the two do not belong together"
+                )
+
+
+def _check_blocks(layout: Layout, config: Config, prefix: str, sizes: Sizes, stored: list[Stored]) -> None:
+    """Every block that the config asks for is stored once, under whichever line that has its slot."""
+    applies, held = _applying(layout, config), dict[tuple[str, Index], Stored]()
+    for tensor in stored:
+        for _, block in tensor.blocks(sizes):
+            first = held.setdefault((block.slot, block.index), tensor)
+            if first is not tensor:
+                raise CheckpointError(
+                    f"{first.source} and {tensor.source} both hold {block.slot}"
+                    f" {', '.join(f'{axis} {i}' for axis, i in block.index)}: remove one of them"
+                )
+    used = {tensor.weight for tensor in stored}
+    stated = Sizes({**layout.read(config), **sizes.values}, sizes.sites)
+    # The lines of the binding that is there are asked first, so that what is missing has a name of it.
+    for weight in sorted(layout.weights, key=lambda line: line not in used):
+        for index in stated.indices(name_axes(weight)) if weight.required and weight.stored else ():
+            if applies(weight, index) and any(
+                (block.slot, block.index) not in held for _, block in blocks(weight, index, stated)
+            ):
+                raise CheckpointError(
+                    f"{name_of(weight, prefix, index, stated)} is missing from the checkpoint, and"
+                    f" {layout.family!r} needs it: fetch the model again, whole"
                 )
 
 

@@ -21,13 +21,18 @@ Size = int | str
 
 @dataclass(frozen=True)
 class MlpExpansion:
-    """Section 3.1: the MLP's inner width p grows to p̂, in one layer or in all."""
+    """Section 3.1: the MLP's inner width p grows to p̂, in one layer or in all.
+
+    `axis` says whose, where a model has several: "ffn" is what the config calls the intermediate size,
+    "expert_ffn" the width of each expert beside it, "shared_ffn" that of the shared expert.
+    """
 
     ffn: Size
     layer: int | None = None
+    axis: str = "ffn"
 
     def sizes(self) -> dict[str, Size]:
-        return {"ffn": self.ffn}
+        return {self.axis: self.ffn}
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ Expansion = (
 )
 
 LARGEST = 1 << 20
+
+MLPS = ("ffn", "expert_ffn", "shared_ffn")
 
 NAMES: Mapping[str, str] = {
     "ffn": "MlpExpansion",

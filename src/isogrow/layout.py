@@ -46,6 +46,9 @@ class Weight:
     `{layers}` in the name is a layer's number, `{kv_heads group}` one number that counts two axes, row-major.
     `*` in the slot takes the name of each part of a fused weight. A weight with `head` set is named
     without the base model's prefix. `tied` names the slot it may share its storage with.
+    `scales` names the slot whose output this one's multiplies, through a function that is never zero: a
+    router's softmax, a gate's sigmoid. `idle` is a formula that says when the outputs do not depend on its
+    values smoothly, so that no gradient reaches them.
     `needs` names a template that must be in the checkpoint for this line to apply, `when` is a formula
     over config keys and the numbers in the name (`layers`): a line applies, and is asked for, only where
     it is true. `times` is what the model multiplies its output by, a formula over sizes. `clamp` is true,
@@ -66,6 +69,8 @@ class Weight:
     times: str = ""
     clamp: str = ""
     stored: bool = True
+    scales: str = ""
+    idle: str = ""
 
     @property
     def parsed(self) -> Pattern:
@@ -108,6 +113,7 @@ class Rope:
 class Attention:
     """Two slots that are contracted with each other along `axis`; `key` is the side that is switched.
 
+    `sink` names a slot with one more logit for each head, beside those of the keys.
     `scale` is a formula over sizes, config keys and `layer`; "" where the model has none.
     """
 
@@ -117,6 +123,7 @@ class Attention:
     axis: str = "key_dim"
     scale: str = "key_dim ** -0.5"
     rope: Rope | None = None
+    sink: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,21 @@ class PerLayer:
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """A config key that says which layers are of a kind: those for which the formula `where` is true.
+
+    It lists their numbers, or (`counts`) says how many there are, all of them before the others.
+    `beside` are keys that take these values where the list alone must say it.
+    """
+
+    key: str
+    where: str
+    counts: bool = False
+    beside: tuple[tuple[str, Any], ...] = ()
+    axis: str = "layers"
+
+
+@dataclass(frozen=True)
 class Layout:
     """A family: see the module's docstring and docs/add-a-family.md."""
 
@@ -158,6 +180,7 @@ class Layout:
     prefixes: tuple[str, ...] = ("",)
     attentions: tuple[Attention, ...] = ()
     per_layer: tuple[PerLayer, ...] = ()
+    kinds: tuple[Kinds, ...] = ()
     follows: Mapping[str, str] = field(default_factory=dict[str, str])
     constraints: tuple[str, ...] = ()
     sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
@@ -192,11 +215,15 @@ class Layout:
 
     def applies(self, weight: Weight, config: Config, index: Index) -> bool:
         """Whether a model of this config has this line at this index."""
-        return not weight.when or bool(evaluate(weight.when, self.defaults(config).over(dict(index))))
+        return not weight.when or self.holds(weight.when, config, index)
+
+    def holds(self, formula: str, config: Config, index: Index = ()) -> bool:
+        """Whether a formula over config keys (and the numbers of an index) is true."""
+        return bool(evaluate(formula, self.defaults(config).over(dict(index))))
 
     def clamps(self, weight: Weight, config: Config) -> bool:
         """Whether a model of this config clamps what this line gives."""
-        return bool(weight.clamp) and bool(evaluate(weight.clamp, self.defaults(config)))
+        return bool(weight.clamp) and self.holds(weight.clamp, config)
 
     def rotated(self, rope: Rope, config: Config, size: int) -> int:
         """How many channels of a head of this size rotate."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, product
 
 from isogrow.errors import SizeError
-from isogrow.formula import evaluate
+from isogrow.formula import evaluate, names
 from isogrow.layout import Layout
 from isogrow.plan import Init
 from isogrow.rules import rule_for
@@ -59,7 +59,8 @@ def _near(start: Subject, word: str, values: Mapping[str, int]) -> Iterator[Opti
 
 
 def holds(layout: Layout, values: Mapping[str, int]) -> bool:
-    return all(evaluate(constraint, values) for constraint in layout.constraints)
+    """Whether the config's constraints are met by these sizes (those on axes that there are)."""
+    return all(evaluate(c, values) for c in layout.constraints if names(c) <= values.keys())
 
 
 def _ruled(start: Subject, sizes: Mapping[str, int]) -> bool:

@@ -14,6 +14,7 @@ from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config, edited, get
 from isogrow.errors import SizeError
 from isogrow.expansions import (
+    MLPS,
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -54,7 +55,7 @@ def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> 
     >>> expansions({"layers": "+2", "hidden": 768})
     (HiddenExpansion(hidden=768), LayerAddition(layers='+2', at='end'))
     """
-    known = {"hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", "ffn", "layers"}
+    known = {"hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", *MLPS, "layers"}
     unknown = sorted(sizes.keys() - known)
     if unknown:
         raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(known))}")
@@ -68,8 +69,7 @@ def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> 
         found.append(HeadsExpansion(dims["value_dim"]))
     if "heads" in sizes or "kv_heads" in sizes:
         found.append(HeadAddition(sizes.get("heads"), sizes.get("kv_heads")))
-    if "ffn" in sizes:
-        found.append(MlpExpansion(sizes["ffn"]))
+    found += [MlpExpansion(sizes[axis], axis=axis) for axis in MLPS if axis in sizes]
     if "layers" in sizes:
         found.append(LayerAddition(sizes["layers"], at))
     return tuple(found)
@@ -253,7 +253,8 @@ def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
 
 def _known(now: Subject, axis: str) -> bool:
     if not now.sizes.has(axis):
-        raise SizeError(f"{axis} is no axis of {now.layout.family!r}")
+        axes = sorted(axis for axis in now.sizes.values if axis not in now.layout.fixed)
+        raise SizeError(f"{axis} is no axis of this {now.layout.family!r} model, which has {', '.join(axes)}")
     return True
 
 
@@ -280,7 +281,7 @@ def config_edits(anatomy: Anatomy, steps: Iterable[Step], sizes: Sizes) -> dict[
     edits: dict[str, Any] = {}
     for step in steps:
         edits.update(step.config)
-    held = {key.name: evaluate(key.size, sizes.values) for key in layout.keys if key.size}
+    held = {k.name: evaluate(k.size, sizes.values) for k in layout.keys if sizes.say(k.size)}
     for name, value in held.items():
         if get(anatomy.config, name) is not None and get(anatomy.config, name) != value:
             edits[name] = value
@@ -307,7 +308,7 @@ def _check_constraints(start: Subject, now: Subject) -> None:
     """Ask of the final sizes alone whether the config can hold them."""
     layout, values = now.layout, now.sizes.values
     for constraint in layout.constraints:
-        if evaluate(constraint, values):
+        if not now.sizes.say(constraint) or evaluate(constraint, values):
             continue
         sizes = ", ".join(f"{axis}={values[axis]}" for axis in sorted(names(constraint)))
         raise SizeError(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import Literal
 
-from isogrow.anatomy import Anatomy, Header, match, name_axes, name_of
+from isogrow.anatomy import Anatomy, Header, blocks, match, name_axes, name_of
 from isogrow.config import edited
 from isogrow.errors import IsogrowError
 from isogrow.expansions import Size
 from isogrow.formula import evaluate, names
-from isogrow.layout import Layout
+from isogrow.layout import Index, Layout
 from isogrow.planning import expansions, plan
 from isogrow.sizes import Sizes
 
@@ -25,7 +25,7 @@ SEARCHED = 16  # sizes looked at where some do and some do not
 # Small sizes that most families can hold; a family that can't is asked at its own defaults.
 SMALL = {
     "hidden": 48, "pooled": 48, "transform": 48, "ffn": 80, "heads": 6, "kv_heads": 2, "group": 3,
-    "key_dim": 8, "value_dim": 8, "layers": 3,
+    "key_dim": 8, "value_dim": 8, "layers": 3, "experts": 4, "expert_ffn": 40, "shared_ffn": 56,
 }  # fmt: skip
 
 
@@ -62,14 +62,17 @@ def specimen(layout: Layout) -> Anatomy:
     config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, _small(layout))
     sizes = Sizes(layout.read(config), layout.sites)
     tensors: dict[str, Header] = {}
+    made: set[tuple[str, Index]] = set()  # where disk and memory have lines of their own, the first will do
     for weight in layout.weights:
         parts = weight.parsed.parts
         known = all(a.isdigit() or sizes.has(a) for part in parts for a in weight.parsed.axes(part))
         asked = weight.required or (weight.head and not weight.needs and known)
         if asked and weight.stored:
             for index in sizes.indices(name_axes(weight)):
-                if not layout.applies(weight, config, index):
+                held = {(block.slot, block.index) for _, block in blocks(weight, index, sizes)}
+                if not layout.applies(weight, config, index) or held & made:
                     continue
+                made |= held
                 shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
                 tensors[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)

@@ -42,7 +42,7 @@ from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write
 from isogrow.sources import WORDS, Checkpoint
 from isogrow.writing.card import model_card, record
 from isogrow.writing.carrying import carried, contents, dump
-from isogrow.writing.loadable import check_loadable
+from isogrow.writing.loadable import check_loadable, rebound
 from isogrow.writing.mapping import DTYPES, Get, mapped
 from isogrow.writing.slabs import fill_slab_, slabs
 from isogrow.writing.staging import JOURNAL, check_place, check_space, flush, staged, write_file
@@ -150,7 +150,8 @@ def prepared(
     tensors = {stored.name: _typed(stored, dtype) for stored in _ordered(outputs(anatomy, plan))}
     headers = {name: stored.header for name, stored in tensors.items()}
     config = edited(checkpoint.config, {**plan.config, **_dtype_edits(checkpoint.config, dtype)})
-    check_loadable(config, headers, {stored.name: stored.header for stored in anatomy.stored})
+    others = rebound(anatomy, tensors.values(), plan.target), rebound(anatomy, anatomy.stored, anatomy.sizes)
+    check_loadable(config, headers, {stored.name: stored.header for stored in anatomy.stored}, others)
     _check_regions(plan, tensors.values())
     files = carried(checkpoint)
     for name in files:

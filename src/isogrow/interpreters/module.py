@@ -87,6 +87,7 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
     kind: Any = type(model)
     made = type(old.config).from_dict(dict(config))
     made._attn_implementation = old.config._attn_implementation
+    made._experts_implementation = old.config._experts_implementation
     with quiet(), torch.random.fork_rng(devices=[]):
         large, info = kind.from_pretrained(
             None, config=made, state_dict=state, dtype=old.dtype, output_loading_info=True
@@ -96,6 +97,8 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
     for name, parameter in large.named_parameters():
         if name in state and parameter.dtype != state[name].dtype:  # loading casts all to one
             parameter.data = state[name]
+    # What `save_pretrained` undoes: files of the grown model name its experts as those of the old one would.
+    large._weight_conversions = getattr(old, "_weight_conversions", None)
     if getattr(old, "generation_config", None) is not None:
         large.generation_config = copy.deepcopy(old.generation_config)
     return large

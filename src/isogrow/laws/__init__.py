@@ -1,6 +1,7 @@
 """The two laws, checked on every plan before anything is read (docs/laws.md).
 
-    network.py    the grown model with booleans for numbers; building.py builds it from a layout
+    network.py    the grown model with booleans for numbers; building.py builds it from a layout,
+                  whose lines walking.py goes through as the model runs them
     history.py    what became of each position in the steps of a plan
     norms.py      what each norm needs when its axis grows
     clamps.py     no scale passes a clamp
@@ -120,8 +121,15 @@ def lives(anatomy: Anatomy, net: Network) -> list[Life]:
 
 def idle(anatomy: Anatomy) -> set[str]:
     """Slots that have no gradient, at least in part: key biases where no rotary positions act, on all
-    channels, on some, or in some layers. What is the same for all keys is cancelled by the softmax."""
-    return {f"{a.key}.bias" for a in anatomy.layout.attentions if not _turns(anatomy, a)}
+    channels, on some, or in some layers (what is the same for all keys is cancelled by the softmax), and
+    those of which the layout says so."""
+    keys = {f"{a.key}.bias" for a in anatomy.layout.attentions if not _turns(anatomy, a)}
+    said = {
+        slot
+        for slot, (weight, _) in anatomy.slots.items()
+        if weight.idle and anatomy.layout.holds(weight.idle, anatomy.config)
+    }
+    return keys | said
 
 
 def _turns(anatomy: Anatomy, attention: Attention) -> bool:

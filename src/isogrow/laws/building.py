@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from isogrow.anatomy import Anatomy, index_axes, name_axes
+from isogrow.anatomy import Anatomy, index_axes
 from isogrow.laws.history import Classes, is_old
 from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path
+from isogrow.laws.walking import Walk
 from isogrow.layout import Attention, Index, Norm, Weight
 from isogrow.pieces import Average, Block, Fill, Piece, pieces
 from isogrow.plan import Plan
@@ -34,13 +35,13 @@ class _Builder:
         self.stems: dict[tuple[str, Index], dict[Combo, Node]] = {}
         self.read: set[tuple[str, Index]] = set()
         self.heads: list[Node] = []
-        self.weights = self._weights()
-        self.dense = {a for w in self.weights for p in w.parsed.parts for a in w.parsed.axes(p)}
+        self.walk = Walk(anatomy, plan)
+        self.weights = self.walk.lines
 
     def build(self) -> Network:
-        for weight, index in self._order():
+        for weight, index in self.walk.order():
             for part, slot in weight.slots():
-                for full in self._representatives(weight.parsed.index, index):
+                for full in self.walk.representatives(weight.parsed.index, index):
                     self._weight(weight, part, slot, full)
         unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
         if not self.heads and self.plain is not None:
@@ -48,57 +49,6 @@ class _Builder:
         stream = list((self.normed if self.normed is not None else self.residual).values())
         self.net.outputs = self.heads + unread + ([] if self.heads else stream)
         return self.net
-
-    def _order(self) -> Iterator[tuple[Weight, Index]]:
-        """Weights as they run: what shares an outermost index axis is gone through index by index."""
-        groups: list[tuple[str, list[Weight]]] = []
-        for weight in self.weights:
-            outer = (name_axes(weight) or ("",))[0]
-            if not groups or groups[-1][0] != outer:
-                groups.append((outer, []))
-            groups[-1][1].append(weight)
-        for outer, weights in groups:
-            outers = self._representatives((outer,), ()) if outer else iter([()])
-            for index in outers:
-                for weight in weights:
-                    for full in self._representatives(name_axes(weight)[1:], index):
-                        yield weight, full
-
-    def _weights(self) -> list[Weight]:
-        """The lines that this model has, and the tied head that it does not store."""
-        stored = {tensor.weight for tensor in self.anatomy.stored}
-        heads = any(weight.head for weight in stored)
-        return [
-            weight
-            for weight in self.layout.weights
-            if weight in stored
-            or weight in self.anatomy.plain_norms
-            or (self.anatomy.tied and weight.tied in self.anatomy.slots and self._fed(weight, heads))
-        ]
-
-    def _fed(self, weight: Weight, heads: bool) -> bool:
-        """Whether a tied head that is not stored has something to read: an axis that is produced, or the
-        residual where no head is stored that reads it instead."""
-        wanted = set(weight.parsed.consumed()) - {self.layout.residual}
-        made = {a for w, p in self.anatomy.slots.values() for a in w.parsed.produced(p)}
-        return wanted <= made if wanted else not heads and self.anatomy.tied_head
-
-    def _representatives(self, axes: tuple[str, ...], index: Index) -> Iterator[Index]:
-        """Indices that stand for all: of a run of layers with one history, the first and the last; of heads
-        with one history, the first."""
-        if not axes:
-            yield index
-            return
-        if axes[0] in self.dense:
-            for i in self._classes(axes[0], index):
-                yield from self._representatives(axes[1:], (*index, (axes[0], i)))
-            return
-        count = self.sizes.of(axes[0], index)
-        past = [self.classes.history(axes[0], index, i) for i in range(count)]
-        edge = [i in (0, count - 1) or past[i - 1] != past[i] or past[i + 1] != past[i] for i in range(count)]
-        for i in range(count):
-            if edge[i] or self.sizes.sites:
-                yield from self._representatives(axes[1:], (*index, (axes[0], i)))
 
     def _combos(self, axes: tuple[str, ...], index: Index) -> list[Combo]:
         lists = [[(axis, p) for p in self._classes(axis, index)] for axis in axes]
@@ -241,7 +191,7 @@ class _Builder:
     def _linear(self, weight: Weight, part: str, slot: str, index: Index) -> None:
         pattern = weight.parsed
         produced, consumed = pattern.produced(part), pattern.consumed(part)
-        inputs = self._inputs(consumed, index)
+        inputs = self._scaled(slot, self._inputs(consumed, index), index)
         if self._residual(consumed) and self.normed is None:
             self.net.bare.append(slot)
         if self._residual(consumed) and self.plain is not None:
@@ -325,9 +275,28 @@ class _Builder:
             for combo in self._combos(consumed, index)
         }
 
+    def _scaled(self, slot: str, inputs: dict[Combo, Node], index: Index) -> dict[Combo, Node]:
+        """What a slot reads, times what scales its output (a router's weight, a gate): that is never zero,
+        but depends on all that it is computed from."""
+        stem = slot.removesuffix(".bias")
+        scaling = {made for line in self.weights if line.scales == stem for _, made in line.slots()}
+        keys = [key for key in self.stems if key[0] in scaling and key[1] == index[: len(key[1])]]
+        self.read.update(keys)
+        found: dict[Combo, Node] = {}
+        for combo, source in inputs.items():
+            factors = [self.net.node("always", self._matching(self.stems[key], combo)) for key in keys]
+            found[combo] = self.net.node("product", source, *factors) if factors else source
+        return found
+
+    def _matching(self, nodes: Mapping[Combo, Node], combo: Combo) -> Node:
+        """The sum of the nodes that agree with a combination on the axes that both have."""
+        at = dict(combo)
+        terms = [node for own, node in nodes.items() if all(at.get(axis, p) == p for axis, p in own)]
+        return self.net.node("sum", *terms)
+
     def _feeds(self, key: tuple[str, Index], consumed: tuple[str, ...]) -> bool:
         """Whether a projection's output is (a factor of) what is consumed."""
-        contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key)}
+        contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key, a.sink)}
         combos = self.stems[key]
         axes = {axis for combo in combos for axis, _ in combo}
         return key[0] not in contracted and bool(axes) and axes <= set(consumed)
@@ -360,6 +329,10 @@ class _Builder:
                     at = (*index,)
                     if not self._old(index, own) and self._old(index, self._without(own, attention.axis)):
                         self.net.contractions.append((attention.key, at, met))
+        sink = (attention.sink, index)
+        if sink in self.stems:
+            self.read.add(sink)
+            terms.append(self._matching(self.stems[sink], tuple(combo.items())))
         return self.net.node("always", self.net.node("sum", *terms))
 
     def _without(self, combo: Combo, axis: str) -> Combo:

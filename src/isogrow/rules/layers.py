@@ -23,6 +23,7 @@ from isogrow.formula import evaluate, names
 from isogrow.layout import Attention, Index, PerLayer
 from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
+from isogrow.rules.kinds import changed, kinds
 from isogrow.rules.places import NEW, append, constant, free, only
 from isogrow.rules.subject import Subject, check_unclamped
 
@@ -37,7 +38,9 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
     old = subject.sizes.of(axis)
     places = _inserted(old, before)
     step = _step(subject, axis, (), old, old + len(before), places, init)
-    return _rescaled(subject, dataclasses.replace(step, config=_lists(subject, axis, places)))
+    config = {**_lists(subject, axis, places), **kinds(subject, axis, places)}
+    _check_kinds(subject, axis, before, places, config)
+    return _rescaled(subject, dataclasses.replace(step, config=config))
 
 
 def repeat(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
@@ -76,6 +79,26 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
         # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.
         return free(Init("normal", init.std) if init.kind == "copy" else init)
     return constant(0.0) if writes else free(init)
+
+
+def _check_kinds(
+    subject: Subject, axis: str, before: tuple[int, ...], places: tuple[Place, ...], config: dict[str, Any]
+) -> None:
+    """Refuse places where the config could not say that each layer is of its source's kind."""
+    if not changed(subject, axis, places, config):
+        return
+    old = subject.sizes.of(axis)
+    for place in (old, *range(old)):
+        other = _inserted(old, (place,) * len(before))
+        if not changed(subject, axis, other, kinds(subject, axis, other)):
+            mend = f"give --layers-at {','.join(str(place) for _ in before)}"
+            break
+    else:
+        mend = f"grow {subject.layout.residual} instead"
+    raise SizeError(
+        f"{axis} can't be added at {','.join(map(str, before))}: a new layer is of its predecessor's kind,"
+        f" and no config of {subject.layout.family!r} says which layers are then of which kind; {mend}"
+    )
 
 
 def _inserted(old: int, before: tuple[int, ...]) -> tuple[Place, ...]:

@@ -16,6 +16,7 @@ from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt
 from isogrow.verification.pair import Pair, pair
 from isogrow.verification.report import Check, Report
+from isogrow.verification.runs import one_by_one
 from isogrow.verification.stored import proof, weights_
 
 COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
@@ -51,7 +52,8 @@ def verify(
         return Report((Check("float64", None, detail=lack),))
     found: list[Check] = []
     figures: dict[str, Any] = {}
-    with quiet():  # token ids that a model pads with are run unmasked on purpose
+    # Token ids that a model pads with are run unmasked on purpose.
+    with quiet(), one_by_one(both.small, both.large):
         found.extend(_checks(both, liveness, say, figures))
     return Report(tuple(found), figures)
 

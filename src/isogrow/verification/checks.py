@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from isogrow.arithmetic import rounded
 from isogrow.config import edited
 from isogrow.laws import horizon
+from isogrow.layout import Index
 from isogrow.quiet import quiet
 from isogrow.verification.differences import (
     Difference,
@@ -39,7 +40,7 @@ from isogrow.verification.runs import (
     padded,
 )
 from isogrow.verification.stored import same
-from isogrow.verification.units import Units, counted, twins
+from isogrow.verification.units import Units, counted, resting, twins
 
 EXACT = 1e-12  # float64 relative error: the proof of a rule
 OWN = 4.0  # own-dtype error, in units of the small model's own: rounded weights add to rounded values
@@ -226,12 +227,13 @@ def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     by = max(1, horizon(pair.before, pair.plan))
     batch = probe(pair, LEARN)
     passes = training(pair.large, [batch], steps=by + APART)
-    units = Units()
+    units, unrouted = Units(), set[Index]()
     values: dict[str, Tensor] = {}
     start = {name: value.clone() for name, value in pair.large.state_dict().items()}
     for step, each in enumerate(passes, 1):
+        unrouted |= resting(pair, each.now) if step <= by else set()
         if step == by:
-            units = counted(pair, each.seen, start)
+            units = counted(pair, each.seen, start, unrouted)
         values = dict(each.values)
     return _live(units, by), _apart(pair, values, by + APART), units
 

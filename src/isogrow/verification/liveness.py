@@ -27,13 +27,14 @@ class Pass:
     """One training step of `training`, after its update.
 
     `loss` is the mean over the batches before the update. `seen` marks, per parameter, the entries
-    that had gradient in this pass or an earlier one. `values` are the parameters after the update;
-    the next step changes them in place, so clone what you keep. Tied parameters appear under each
-    of their names.
+    that had gradient in this pass or an earlier one, `now` those that had it in this one. `values` are
+    the parameters after the update; the next step changes them in place, so clone what you keep. Tied
+    parameters appear under each of their names.
     """
 
     loss: float
     seen: Mapping[str, Tensor]
+    now: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
 
 
@@ -99,9 +100,10 @@ def training(
         with float64(), torch.enable_grad():
             value = _backward(student, given, loss)
         largest = _largest(student, step)
-        seen = {name: seen[name] | _moved(each, floor * largest) for name, each in named.items()}
+        now = {name: _moved(each, floor * largest) for name, each in named.items()}
+        seen = {name: seen[name] | now[name] for name in named}
         _descend_(student, lr / largest)
-        yield Pass(value, seen, {name: each.detach() for name, each in named.items()})
+        yield Pass(value, seen, now, {name: each.detach() for name, each in named.items()})
 
 
 def distinct(values: Tensor, dim: int, tolerance: float = 1e-12) -> Tensor:

@@ -207,6 +207,21 @@ def still(model: nn.Module) -> Generator[None]:
             module.training = True
 
 
+@contextmanager
+def one_by_one(*models: nn.Module) -> Generator[None]:
+    """Within it mixtures run their experts one after the other, since the kernel that runs them together
+    takes only widths of whole 16 bytes."""
+    configs = [cast(Any, m).config for m in models if isinstance(m, transformers.PreTrainedModel)]
+    before = [config._experts_implementation for config in configs]
+    try:
+        for config in configs:
+            config._experts_implementation = "eager"
+        yield
+    finally:
+        for config, kind in zip(configs, before, strict=True):
+            config._experts_implementation = kind
+
+
 def _picked(outputs: Outputs, channels: Tensor | None) -> Outputs:
     if channels is None:
         return outputs

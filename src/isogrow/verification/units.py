@@ -6,7 +6,7 @@ layer; a channel of the residual is one unit through all layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from math import prod
 
@@ -90,12 +90,14 @@ class Grown:
         return moved.reshape(prod(moved.shape[: len(dims) - 1]), moved.shape[len(dims) - 1], -1)
 
 
-def counted(pair: Pair, seen: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Units:
+def counted(
+    pair: Pair, seen: Mapping[str, Tensor], values: Mapping[str, Tensor], unrouted: Set[Index] = frozenset()
+) -> Units:
     """Count the new units that have had gradient (`seen`), by slot and axis.
 
     A unit has had gradient if any of its entries has. One that has not is inactive (a ReLU that no token
-    switched on, an expert that got no token) if no slot that has it got any, although none of what
-    produces it is all zero: then its activation was zero, and the law promises nothing.
+    switched on) if no slot that has it got any, although none of what produces it is all zero: then its
+    activation was zero, and the law promises nothing. So is everything in `unrouted` experts.
     """
     read, weigh = _reads(pair, seen), _reads(pair, values)
     counts: dict[tuple[str, str], Count] = {}
@@ -105,7 +107,7 @@ def counted(pair: Pair, seen: Mapping[str, Tensor], values: Mapping[str, Tensor]
         count = counts.setdefault((grown.block.slot, grown.axis), Count())
         for beside in range(live.shape[0]):
             alive = [bool(live[beside, p]) for p in grown.new]
-            asleep = [(grown.place, beside, p) in silent for p in grown.new]
+            asleep = [grown.block.index in unrouted or (grown.place, beside, p) in silent for p in grown.new]
             count.new += len(alive)
             count.live += sum(alive)
             count.inactive += sum(s and not a for s, a in zip(asleep, alive, strict=True))
@@ -156,6 +158,19 @@ def _grown(pair: Pair) -> Iterator[Grown]:
                 shared, beside = units[axis]
                 at = tuple((name, i) for name, i in block.index if name in shared)
                 yield Grown(block, axis, (axis, at), beside, tuple(new))
+
+
+def resting(pair: Pair, now: Mapping[str, Tensor]) -> set[Index]:
+    """The indices of experts (blocks side by side in a layer) that got no token in a pass: nothing in them
+    had gradient, old entries included, and something in others had."""
+    read = _reads(pair, now)
+    alive: dict[Index, bool] = {}
+    for stored in pair.after.stored:
+        for _, block in stored.blocks(pair.plan.target):
+            if len(block.index) > 1:
+                alive[block.index] = alive.get(block.index, False) or bool(read(block).any())
+    busy = {index[:-1] for index, routed in alive.items() if routed}
+    return {index for index, routed in alive.items() if not routed and index[:-1] in busy}
 
 
 def _silent(pair: Pair, read: Read, weigh: Read) -> set[Unit]:

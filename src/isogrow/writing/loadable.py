@@ -7,33 +7,70 @@ The class validates the grown config when it is built, and its state dict says w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from isogrow.anatomy import Header
+from isogrow.anatomy import Anatomy, Header, Stored, blocks, name_axes, name_of
 from isogrow.errors import SizeError
+from isogrow.sizes import Sizes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def check_loadable(config: Mapping[str, Any], grown: Mapping[str, Header], old: Mapping[str, Header]) -> None:
+def check_loadable(
+    config: Mapping[str, Any],
+    grown: Mapping[str, Header],
+    old: Mapping[str, Header],
+    others: tuple[Mapping[str, Header], Mapping[str, Header]] = ({}, {}),
+) -> None:
     """Refuse a grown config that its class refuses, and tensors that it would not load.
 
     `grown` are the planned tensors, `old` those of the source: a tensor that the source lacked (a
     pooler, a head that is tied) the grown model may lack too, and one that its class never used may
-    stay. A model type that transformers does not have is not checked. Raises `SizeError`.
+    stay. `others` are the grown and the old tensors as other lines name them (`rebound`): files may hold
+    one by one what the class stacks when it loads them. A model type that transformers does not have is
+    not checked. Raises `SizeError`.
     """
     built = _built(config)
     if built is None:
         return
     name, prefix, wanted = built
-    found = {_bare(tensor, prefix): header.shape for tensor, header in grown.items()}
     wanted = {_bare(tensor, prefix): shape for tensor, shape in wanted.items()}
-    known = {_template(_bare(tensor, prefix)) for tensor in old}
+    before, after = (
+        _as_loaded(*both, prefix, wanted) for both in zip((old, grown), reversed(others), strict=True)
+    )
+    found = {tensor: header.shape for tensor, header in after.items()}
+    known = {_template(tensor) for tensor in before}
     for fault in _faults(name, found, wanted, known):
         raise SizeError(f"{fault}; nothing was written")
+
+
+def rebound(anatomy: Anatomy, stored: Iterable[Stored], sizes: Sizes) -> dict[str, Header]:
+    """The same blocks as the layout's other lines of their slots name and shape them, where all are there."""
+    held = {(block.slot, block.index): tensor for tensor in stored for _, block in tensor.blocks(sizes)}
+    used, slots = {tensor.weight for tensor in held.values()}, {slot for slot, _ in held}
+    found: dict[str, Header] = {}
+    for weight in anatomy.layout.weights:
+        if weight in used or not slots.issuperset(slot for _, slot in weight.slots()):
+            continue
+        for index in sizes.indices(name_axes(weight)):
+            own = [held.get((block.slot, block.index)) for _, block in blocks(weight, index, sizes)]
+            if own[0] is not None and all(own):
+                shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
+                found[name_of(weight, anatomy.prefix, index, sizes)] = Header(shape, own[0].header.dtype)
+    return found
+
+
+def _as_loaded(
+    stored: Mapping[str, Header], other: Mapping[str, Header], prefix: str, wanted: Shapes
+) -> dict[str, Header]:
+    """Tensors by the names without prefix that the class has for them, where it has any."""
+    templates = {_template(tensor) for tensor in wanted}
+    bare = {_bare(tensor, prefix): header for tensor, header in stored.items()}
+    also = {_bare(tensor, prefix): header for tensor, header in other.items()}
+    return bare | {tensor: header for tensor, header in also.items() if _template(tensor) in templates}
 
 
 def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterator[str]:

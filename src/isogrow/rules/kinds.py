@@ -1,0 +1,59 @@
+"""Layers of several kinds in one model (dense ones and mixtures of experts), and the config that says which.
+
+A layer has the lines whose `when` is true of its number. So adding layers must leave this true: layer p of
+the grown model has the lines of the old layer that it is, or extends. Keys that count or list layers of a
+kind follow (`Layout.kinds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from isogrow.config import Config, edited
+from isogrow.formula import names
+from isogrow.layout import Kinds, Weight
+from isogrow.plan import Place
+from isogrow.rules.subject import Subject
+
+
+def kinds(subject: Subject, axis: str, places: Iterable[Place]) -> dict[str, Any]:
+    """The config's edits where the keys that say which layers are of a kind would say it of other ones."""
+    edits: dict[str, Any] = {}
+    sources = _sources(places)
+    for said in subject.layout.kinds:
+        there = [_true(subject, said.where, said.axis, source, subject.config) for source in sources]
+        here = [_true(subject, said.where, said.axis, at, subject.config) for at in range(len(sources))]
+        if said.axis == axis and here != there:
+            edits |= {said.key: _said(said, there), **dict(said.beside)}
+    return edits
+
+
+def changed(subject: Subject, axis: str, places: Iterable[Place], edits: Config) -> list[Weight]:
+    """The lines that some layer would gain or lose."""
+    sources, after = _sources(places), edited(subject.config, edits)
+    return [
+        line
+        for line in dict.fromkeys(line for line, _ in subject.slots.values())
+        if line.when
+        and axis in names(line.when)
+        and any(
+            _true(subject, line.when, axis, source, subject.config)
+            != _true(subject, line.when, axis, at, after)
+            for at, source in enumerate(sources)
+        )
+    ]
+
+
+def _said(said: Kinds, there: list[bool]) -> Any:
+    return sum(there) if said.counts else [at for at, one in enumerate(there) if one]
+
+
+def _sources(places: Iterable[Place]) -> list[int]:
+    """The old layer that each new one is, or extends."""
+    found = {p: place.source + i for place in places for i, p in enumerate(place.positions)}
+    return [found[p] for p in range(len(found))]
+
+
+def _true(subject: Subject, formula: str, axis: str, at: int, config: Config) -> bool:
+    return subject.layout.holds(formula, config, ((axis, at),))
