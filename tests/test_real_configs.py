@@ -50,9 +50,9 @@ def test_every_tensor_is_named_once(name: str) -> None:
     kind, source, anatomy = published(name)
     tensors = built(kind, source)
     assert len(anatomy.stored) == len(tensors)
-    assert not_named_once(anatomy.layout, anatomy.prefix, tensors) == {}
+    assert not_named_once(anatomy.layout, anatomy.prefix, tensors, anatomy.config) == {}
     twice = (*anatomy.layout.weights, replace(anatomy.stored[0].weight, slot="other"))
-    wrong = not_named_once(replace(anatomy.layout, weights=twice), anatomy.prefix, tensors)
+    wrong = not_named_once(replace(anatomy.layout, weights=twice), anatomy.prefix, tensors, anatomy.config)
     assert anatomy.stored[0].name in wrong
 
 

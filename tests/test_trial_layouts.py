@@ -56,7 +56,7 @@ def test_every_tensor_is_named_once(name: str, binding: str) -> None:
     layout, config, tensors = bound(name, binding)
     anatomy = match(layout, config, tensors)
     assert len(anatomy.stored) + len(anatomy.ignored) == len(tensors)
-    assert not_named_once(layout, anatomy.prefix, tensors) == {}
+    assert not_named_once(layout, anatomy.prefix, tensors, anatomy.config) == {}
     assert not_stored_once(CASES[name].family, anatomy) == set()
 
 
@@ -96,7 +96,7 @@ def test_a_line_twice_is_noticed(name: str, binding: str) -> None:
     for weight in dict.fromkeys(s.weight for s in anatomy.stored):
         twice = replace(layout, weights=(*layout.weights, replace(weight, slot="other.*")))
         own = {s.source for s in anatomy.stored if s.weight is weight}
-        assert not_named_once(twice, anatomy.prefix, tensors).keys() == own
+        assert not_named_once(twice, anatomy.prefix, tensors, anatomy.config).keys() == own
 
 
 @every_binding
@@ -158,7 +158,7 @@ def test_a_wrong_shape_is_noticed(name: str) -> None:
 def test_a_line_that_needs_a_tensor_stands_first(model: str) -> None:
     sizes = {"hidden_size": 12, "num_attention_heads": 2, "intermediate_size": 17, "vocab_size": 97}
     bert = Case(falcon, model, {**sizes, "num_hidden_layers": 1}).build("meta")
-    assert not_named_once(LAYOUTS["bert"], "bert.", bert.state_dict()) == {}
+    assert not_named_once(LAYOUTS["bert"], "bert.", bert.state_dict(), {}) == {}
 
 
 # ── two bindings, the same blocks ──
@@ -217,7 +217,7 @@ def test_an_old_esm_has_one_table_in_many_places() -> None:
     old = {**tensors, **{at.format(i): table for i in range(4)}}
     anatomy = match(layout, config, old)
     assert (len(anatomy.stored), len(anatomy.ignored)) == (len(tensors) + 1, 3)
-    assert not_named_once(layout, anatomy.prefix, old) == {}
+    assert not_named_once(layout, anatomy.prefix, old, anatomy.config) == {}
 
 
 # ── parts are cut where the model's code cuts them ──

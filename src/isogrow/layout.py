@@ -146,11 +146,15 @@ class Key:
 
 @dataclass(frozen=True)
 class PerLayer:
-    """A config list with one entry a layer; `default` is a formula over config keys and `i`."""
+    """A config list with one entry a layer; `default` is a formula over config keys and `i`.
+
+    With `runs` it is a list of runs, [entries, how often they come one after the other].
+    """
 
     key: str
     default: str = ""
     axis: str = "layers"
+    runs: bool = False
 
 
 @dataclass(frozen=True)

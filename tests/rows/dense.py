@@ -1,4 +1,4 @@
-"""StarCoder2, StableLM, Cohere."""
+"""StarCoder2, StableLM, Cohere, GPT-Neo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,23 @@ from dataclasses import replace
 from typing import Any
 
 import transformers
-from family import BOOLS, EPS, LAYERS, NORMED, Family, Json, Requests, filled_growths, gated, more_options
+from family import (
+    BOOLS,
+    COMMON,
+    EPS,
+    HEADS,
+    LAYERS,
+    NORMED,
+    POSITIONS,
+    VOCAB,
+    Family,
+    Json,
+    Requests,
+    filled_growths,
+    fused_growths,
+    gated,
+    more_options,
+)
 from hypothesis import strategies as st
 
 
@@ -105,4 +121,100 @@ COHERE = layered(
     absent=("head_dim",),
 )
 
-ROWS = (STARCODER2, STABLELM, COHERE)
+
+def windows(draw: st.DrawFn, layers: int) -> Json:
+    """Windows in some layers, told by runs."""
+    kinds = st.sampled_from(["global", "local"])
+    said = draw(st.lists(kinds, min_size=layers, max_size=layers))
+    runs = draw(st.sampled_from([[[said, 1]], [[[kind], 1] for kind in said], [[["local"], layers]]]))
+    return {"attention_types": runs, "window_size": 5}
+
+
+def neo_options(draw: st.DrawFn) -> Json:
+    heads, dim, layers = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([4, 7])), draw(LAYERS)
+    return dict(
+        hidden_size=heads * dim,
+        num_heads=heads,
+        num_layers=layers,
+        intermediate_size=draw(st.sampled_from([None, 37])),
+        layer_norm_epsilon=draw(EPS),
+        tie_word_embeddings=draw(BOOLS),
+        **windows(draw, layers),
+    )
+
+
+FULL_HEADS: Requests = {
+    "hidden and heads": {"hidden": 56, "heads": 7},
+    "hidden and head_dim": {"hidden": 55, "head_dim": 11},
+    "ffn": {"ffn": 51},
+    "layers": {"layers": 5},
+}
+GPT_NEO = Family(
+    "gpt_neo",
+    transformers.GPTNeoConfig,
+    tuple(f"GPTNeo{head}" for head in (*HEADS, "ForQuestionAnswering")),
+    dict(
+        COMMON,
+        vocab_size=VOCAB,
+        hidden_size=40,
+        intermediate_size=37,
+        num_layers=3,
+        num_heads=5,
+        max_position_embeddings=POSITIONS,
+        layer_norm_epsilon=1e-2,
+        attention_types=[[["global", "local"], 1], [["local"], 1]],
+        window_size=5,
+    ),
+    FULL_HEADS,
+    dict(hidden=98, heads=7, head_dim=14, ffn="x3", layers="+2"),
+    neo_options,
+    fused_growths,
+    frozenset({"intermediate_size"}),
+)
+
+ROWS = (STARCODER2, STABLELM, COHERE, GPT_NEO)
+
+REAL = {
+    "starcoder2-3b": ("Starcoder2ForCausalLM", dict(use_bias=True, sliding_window=4096)),
+    "starcoder2-15b": (
+        "Starcoder2ForCausalLM",
+        dict(
+            hidden_size=6144,
+            intermediate_size=24576,
+            num_hidden_layers=40,
+            num_attention_heads=48,
+            num_key_value_heads=4,
+            tie_word_embeddings=False,
+        ),
+    ),
+    "stablelm-3b-4e1t": ("StableLmForCausalLM", dict(partial_rotary_factor=0.25)),
+    "stablelm-2-12b": (
+        "StableLmForCausalLM",
+        dict(
+            vocab_size=100352,
+            hidden_size=5120,
+            intermediate_size=13824,
+            num_hidden_layers=40,
+            num_key_value_heads=8,
+            qk_layernorm=True,
+            use_parallel_residual=True,
+        ),
+    ),
+    "c4ai-command-r-v01": ("CohereForCausalLM", dict(num_key_value_heads=64)),
+    "c4ai-command-r-plus": (
+        "CohereForCausalLM",
+        dict(
+            hidden_size=12288,
+            intermediate_size=33792,
+            num_hidden_layers=64,
+            num_attention_heads=96,
+            num_key_value_heads=8,
+            use_qk_norm=True,
+        ),
+    ),
+    "gpt-neo-125m": (
+        "GPTNeoForCausalLM",
+        dict(hidden_size=768, num_layers=12, num_heads=12, attention_types=[[["global", "local"], 6]]),
+    ),
+    "gpt-neo-1.3B": ("GPTNeoForCausalLM", dict(attention_types=[[["global", "local"], 12]])),
+}

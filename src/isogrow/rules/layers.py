@@ -123,7 +123,7 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
         now = get(subject.config, listed.key)
         if listed.axis != axis or (now is None and not listed.default):
             continue
-        before = _computed(subject, listed, subject.sizes.of(axis)) if now is None else list(now)
+        before = _computed(subject, listed, subject.sizes.of(axis)) if now is None else _entered(listed, now)
         if len(before) != subject.sizes.of(axis):
             raise SizeError(
                 f"config key {listed.key!r} lists {len(before)} layers, but the model has"
@@ -131,8 +131,15 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
             )
         after = [before[source] for source in sources]
         if now is not None or after != _computed(subject, listed, len(after)):
-            edits[listed.key] = after
+            edits[listed.key] = [[after, 1]] if listed.runs else after
     return edits
+
+
+def _entered(listed: PerLayer, value: Any) -> list[Any]:
+    """The entries of a list, one a layer; a list of runs is written out."""
+    if not listed.runs:
+        return list(value)
+    return [entry for entries, times in value for _ in range(times) for entry in entries]
 
 
 def _computed(subject: Subject, listed: PerLayer, count: int) -> list[Any]:
@@ -147,7 +154,7 @@ def _rescaled(subject: Subject, step: Step) -> Step:
     rewrites = dict(step.rewrites)
     places = step.places
     for attention in subject.layout.attentions:
-        if "layer" not in names(attention.scale):
+        if not (attention.scale and "layer" in names(attention.scale)):
             continue
         factors = {p: _ratio(subject, attention, source, p) for p, source in moved.items()}
         if set(factors.values()) != {1.0}:
