@@ -130,6 +130,9 @@ def randomized(shapes: Mapping[str, tuple[int, ...]], seed: int, spread: float) 
 def batch(kind: str, seed: int = 0) -> dict[str, Tensor]:
     """Inputs for a class that together hold every token (but the padding's) at random positions."""
     generator = torch.Generator().manual_seed(seed)
+    own = next((f.inputs for f in FAMILIES.values() if kind in f.classes), None)
+    if own is not None:
+        return dict(own(kind, generator))
     ids = torch.randperm(ROWS * POSITIONS, generator=generator).reshape(ROWS, POSITIONS) % PAD
     mask = torch.ones_like(ids)
     mask[0, -3:] = 0
@@ -198,7 +201,7 @@ def growths(draw: st.DrawFn, anatomy: Anatomy) -> tuple[Expansion, ...]:
     """Expansions in any order, some axes in two of them, that end in sizes the family holds."""
     family = FAMILIES[anatomy.layout.family]
     found = family.draws(draw, anatomy)
-    found += [MlpExpansion(size) for size in draw(st.sampled_from([[], ["+10"], ["+1", "+90"]]))]
+    found += [MlpExpansion(size) for size in draw(st.sampled_from(family.widths))]
     if "layers" in family.growths:
         places = st.sampled_from(["start", "end", "even"])
         layers = draw(st.sampled_from([[], ["+1"], ["+2", "+1"]]))

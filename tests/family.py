@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import transformers
 from hypothesis import strategies as st
 
@@ -35,7 +36,8 @@ class Family:
     `sizes` is what a plain config is made with, `growths` one request for each axis, with all that the
     family's config wants to grow with it; `together` grows everything at once. `options` draws a config's
     keys, `draws` expansions of all but ffn and layers. `absent` are keys of the layout that the config class
-    has no default for: keys of the model's own code, and nulls that the code fills in.
+    has no default for: keys of the model's own code, and nulls that the code fills in. `inputs` makes a batch
+    for one of its classes, where that is not token ids alone; `widths` are the requests for ffn to draw from.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Family:
     options: Callable[[st.DrawFn], Json]
     draws: Callable[[st.DrawFn, Anatomy], Steps]
     absent: frozenset[str] = frozenset()
+    inputs: Callable[[str, torch.Generator], Mapping[str, torch.Tensor]] | None = None
+    widths: tuple[tuple[Size, ...], ...] = ((), ("+10",), ("+1", "+90"))
 
     def json(self, **changes: Any) -> Json:
         """A config.json of this family."""

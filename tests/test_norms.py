@@ -54,13 +54,14 @@ class Block(nn.Module):
         )
         self.before = Normed(config, config["plain"])
         self.after = Normed(config) if config["branch"] else nn.Identity()
+        self.scale = nn.Parameter(torch.empty(config["hidden"])) if config["scale"] else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.after(self.down(torch.tanh(self.up(self.before(x)))))
+        return x + self.scale * self.after(self.down(torch.tanh(self.up(self.before(x)))))
 
 
 class Model(nn.Module):
-    """A residual stream of MLPs with norms before them, and on their outputs too."""
+    """A residual stream of MLPs with norms before them, and norms or LayerScale on their outputs too."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -98,6 +99,7 @@ def layout(config: Mapping[str, Any], constant: bool) -> Layout:
             Weight(B + "down.weight", "hidden <- ffn", "mlp.down"),
             Weight(B + "down.bias", "-> hidden", "mlp.down.bias"),
             *(norm(B + "after", "branch_norm", branch) if config["branch"] else ()),
+            *((Weight(B + "scale", "* hidden", "scale", gates="mlp.down"),) if config["scale"] else ()),
             *norm("final", "final_norm", pre, config["plain"]),
             Weight("head.weight", "vocab <- hidden", "head", head=True, tied="embed"),
         ),
@@ -122,7 +124,8 @@ def norm(name: str, slot: str, kind: Norm, plain: bool = False) -> tuple[Weight,
 def made(constant: bool = True, **options: Any) -> Model:
     """A float64 model with random weights, registered."""
     sizes = dict(hidden=HIDDEN, ffn=FFN, layers=LAYERS, eps=EPS)
-    config = {**sizes, **dict(kind="rms", branch=False, tied=False, offset=0.0, plain=False), **options}
+    plain = dict(kind="rms", branch=False, tied=False, offset=0.0, plain=False, scale=False)
+    config = {**sizes, **plain, **options}
     isogrow.register(layout(config, constant), Model, build)
     model = Model(config).double()
     generator = torch.Generator().manual_seed(3)
@@ -174,6 +177,18 @@ def test_rms(constant: bool, tied: bool, offset: float, branch: bool, sizes: dic
 def test_layer_norm_before_branches(constant: bool, tied: bool, sizes: dict[str, int]) -> None:
     small = made(constant, kind="layer", tied=tied)
     assert error(small, isogrow.grow(small, **sizes)) < EXACT
+
+
+@pytest.mark.parametrize("sizes", [*GROWTHS, {"hidden": 19}])
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+@tied_or_not
+@either
+def test_layer_scale(constant: bool, tied: bool, kind: str, sizes: dict[str, int]) -> None:
+    small = made(constant, kind=kind, tied=tied, scale=True)
+    large = isogrow.grow(small, **sizes)
+    assert error(small, large) < EXACT
+    if "hidden" in sizes and kind == "layer":
+        assert (large.get_parameter("blocks.0.scale")[HIDDEN:] == 1.0).all()
 
 
 @pytest.mark.parametrize("sizes", GROWTHS)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from isogrow.config import Config, Defaults, get
 from isogrow.errors import LayoutError
-from isogrow.formula import evaluate
+from isogrow.formula import evaluate, names
 from isogrow.pattern import Pattern, parse
 
 Index = tuple[tuple[str, int], ...]
@@ -48,13 +48,15 @@ class Weight:
     without the base model's prefix. `tied` names the slot it may share its storage with.
     `scales` names the slot whose output this one's multiplies, through a function that is never zero: a
     router's softmax, a gate's sigmoid. `idle` is a formula that says when the outputs do not depend on its
-    values smoothly, so that no gradient reaches them.
+    values smoothly, or only with inputs that a model need not get (a mask's token), so that no gradient
+    reaches them.
     `needs` names a template that must be in the checkpoint for this line to apply, `when` is a formula
     over config keys and the numbers in the name (`layers`): a line applies, and is asked for, only where
     it is true. `times` is what the model multiplies its output by, a formula over sizes. `clamp` is true,
     a formula over config keys, where the code clamps its output (with its bias) before that is used.
-    `stored` is False for a norm that the code applies without a tensor, before a branch or on the residual:
-    `name` is then the module's, and `when` may ask only the config.
+    `gates` names the slot whose output a gain without a norm multiplies before it joins the residual
+    (LayerScale). `stored` is False for a norm that the code applies without a tensor, before a branch or on
+    the residual: `name` is then the module's, and `when` may ask only the config.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Weight:
     clamp: str = ""
     stored: bool = True
     scales: str = ""
+    gates: str = ""
     idle: str = ""
 
     @property
@@ -242,6 +245,14 @@ class Layout:
         """`config` with the class's defaults for what it leaves out."""
         meant = {key.name: key.meant(config) for key in self.keys}
         return Defaults(config, {name: value for name, value in meant.items() if value is not None})
+
+    def facts(self, config: Config, sizes: Mapping[str, Any]) -> Defaults:
+        """What formulas may ask: sizes, and config keys with their defaults."""
+        return self.defaults(config).over(sizes)
+
+    def say(self, formula: str, facts: Mapping[str, Any]) -> bool:
+        """Whether a formula has a value: a model that lacks a part lacks its axes."""
+        return bool(formula) and all(name in facts for name in names(formula))
 
     def read(self, config: Config) -> dict[str, int]:
         """The size of every axis that this config states."""

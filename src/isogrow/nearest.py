@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, product
 
+from isogrow.config import Config
 from isogrow.errors import SizeError
-from isogrow.formula import evaluate, names
+from isogrow.formula import evaluate
 from isogrow.layout import Layout
 from isogrow.plan import Init
 from isogrow.rules import rule_for
@@ -29,7 +30,7 @@ def mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
         merged = dict(values)
         for _, sizes in options:
             merged |= sizes
-        return holds(start.layout, merged) and all(_ruled(start, sizes) for _, sizes in options)
+        return holds(start.layout, start.config, merged) and all(_ruled(start, sizes) for _, sizes in options)
 
     ones = (next((f"{w}={a[0]}" for a in near[w] if fits(a)), "") for w in words)
     found = [one for one in ones if one] or [
@@ -58,9 +59,10 @@ def _near(start: Subject, word: str, values: Mapping[str, int]) -> Iterator[Opti
         yield size * unit, dict.fromkeys(axes, size)
 
 
-def holds(layout: Layout, values: Mapping[str, int]) -> bool:
+def holds(layout: Layout, config: Config, values: Mapping[str, int]) -> bool:
     """Whether the config's constraints are met by these sizes (those on axes that there are)."""
-    return all(evaluate(c, values) for c in layout.constraints if names(c) <= values.keys())
+    facts = layout.facts(config, values)
+    return all(evaluate(c, facts) for c in layout.constraints if layout.say(c, facts))
 
 
 def _ruled(start: Subject, sizes: Mapping[str, int]) -> bool:

@@ -243,7 +243,7 @@ def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
     first = max(least, -(-heads // kv_heads))
 
     def fits(kv: int, group: int) -> bool:
-        return holds(now.layout, {**now.sizes.values, "kv_heads": kv, "group": group})
+        return holds(now.layout, now.config, {**now.sizes.values, "kv_heads": kv, "group": group})
 
     group = next((g for g in range(first, 4 * first) if fits(kv_heads, g)), first)
     kv = heads // least
@@ -281,7 +281,8 @@ def config_edits(anatomy: Anatomy, steps: Iterable[Step], sizes: Sizes) -> dict[
     edits: dict[str, Any] = {}
     for step in steps:
         edits.update(step.config)
-    held = {k.name: evaluate(k.size, sizes.values) for k in layout.keys if sizes.say(k.size)}
+    facts = layout.facts(anatomy.config, sizes.values)
+    held = {k.name: evaluate(k.size, facts) for k in layout.keys if k.size and layout.say(k.size, facts)}
     for name, value in held.items():
         if get(anatomy.config, name) is not None and get(anatomy.config, name) != value:
             edits[name] = value
@@ -307,11 +308,13 @@ def _check_read_back(layout: Layout, config: Config, sizes: Sizes) -> None:
 def _check_constraints(start: Subject, now: Subject) -> None:
     """Ask of the final sizes alone whether the config can hold them."""
     layout, values = now.layout, now.sizes.values
+    facts = layout.facts(now.config, values)
     for constraint in layout.constraints:
-        if not now.sizes.say(constraint) or evaluate(constraint, values):
+        if not layout.say(constraint, facts) or evaluate(constraint, facts):
             continue
-        sizes = ", ".join(f"{axis}={values[axis]}" for axis in sorted(names(constraint)))
+        axes = sorted(names(constraint) & values.keys())
+        sizes = ", ".join(f"{axis}={values[axis]}" for axis in axes)
         raise SizeError(
             f"{layout.family!r} can't hold these sizes: its config needs {constraint}, and they would be"
-            f" {sizes}; {mend(start, values, names(constraint))}"
+            f" {sizes}; {mend(start, values, axes)}"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from isogrow.formula import names
 from isogrow.layout import Index
 
 
@@ -31,10 +30,6 @@ class Sizes:
 
     def has(self, axis: str) -> bool:
         return any(name == axis or name.startswith(axis + "[") for name in self.values)
-
-    def say(self, formula: str) -> bool:
-        """Whether a formula over sizes has a value: a model that lacks a part lacks its axes."""
-        return bool(formula) and names(formula) <= self.values.keys()
 
     def indices(self, axes: tuple[str, ...], index: Index = ()) -> Iterator[Index]:
         """Every index over these axes, the first varying slowest."""

@@ -17,7 +17,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from isogrow.anatomy import Header
 from isogrow.config import Config
 from isogrow.layout import Layout
-from trial_layouts import deepseek_v3, dinov2, esm, falcon, gpt_oss, mixtral, phi3, t5
+from trial_layouts import deepseek_v3, esm, falcon, gpt_oss, mixtral, phi3, t5
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,6 @@ DEEPSEEK = {**GROUPED, **LATENT, **SPARSE, "num_key_value_heads": 6, "moe_interm
 DEEPSEEK = {**DEEPSEEK, "hidden_size": 29, "first_k_dense_replace": 1}
 T5 = {"vocab_size": 97, "d_model": 26, "d_kv": 5, "d_ff": 37, "num_layers": 2, "num_heads": 6}
 T5 = {**T5, "num_decoder_layers": 3, "relative_attention_num_buckets": 12, "num_labels": 14}
-DINOV2 = {"hidden_size": 60, "num_attention_heads": 6, "num_hidden_layers": 4, "num_labels": 14}
-DINOV2 = {**DINOV2, "mlp_ratio": 2, "image_size": 28, "patch_size": 7}
 ESM = {**COMMON, "mask_token_id": 3, "hidden_size": 60, "num_attention_heads": 6}
 ESM = {**ESM, "intermediate_size": 37, "max_position_embeddings": 51}
 
@@ -82,12 +80,6 @@ CASES = {
     "t5-encoder": Case(t5, "T5EncoderModel", {**T5, **V11}),
     "t5-class": Case(t5, "T5ForSequenceClassification", T5),
     "t5-tag": Case(t5, "T5ForTokenClassification", T5),
-    "dinov2": Case(dinov2, "Dinov2ForImageClassification", DINOV2),
-    "dinov2-swiglu": Case(
-        dinov2,
-        "Dinov2Model",
-        {**DINOV2, "use_swiglu_ffn": True, "qkv_bias": False, "use_mask_token": False},
-    ),
     "esm": Case(esm, "EsmForMaskedLM", {**ESM, "emb_layer_norm_before": True}),
     "esm-rotary": Case(esm, "EsmForMaskedLM", {**ESM, **ROTARY}),
     "esm-base": Case(esm, "EsmModel", {**ESM, **ROTARY}),
@@ -95,7 +87,7 @@ CASES = {
     "esm-tag": Case(esm, "EsmForTokenClassification", ESM),
 }
 FAMILIES = {module.LAYOUT.family: module for module in (case.family for case in CASES.values())}
-BOUND_TWICE = [name for name in CASES if name.startswith(("mixtral", "deepseek_v3", "dinov2"))]
+BOUND_TWICE = [name for name in CASES if name.startswith(("mixtral", "deepseek_v3"))]
 ON_DISK = [*BOUND_TWICE, "esm", "esm-rotary", "esm-base", "esm-class", "esm-tag"]
 
 

@@ -8,8 +8,7 @@ from isogrow.anatomy import match, name_axes
 from isogrow.layout import Layout
 from trial_layouts.models import bound, on_meta
 
-ARROWS = {"sinks": "->", "lambda1": "*", "cls_token": "->", "mask_token": "->", "inv_freq": "->"}
-ARROWS |= {"position_embeddings": "->", "e_score_correction_bias": "->"}
+ARROWS = {"sinks": "->", "inv_freq": "->", "e_score_correction_bias": "->"}
 
 
 def arrow(module: nn.Module, attribute: str) -> str:

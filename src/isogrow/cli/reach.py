@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from math import gcd
 from typing import Literal
 
@@ -16,15 +17,16 @@ from isogrow.layout import Index, Layout
 from isogrow.planning import expansions, plan
 from isogrow.sizes import Sizes
 
-Pair = tuple[int, int]
+Together = tuple[int, ...]
 Ask = Callable[[Mapping[str, Size]], str]
 
 LOOKED = 3  # sizes in a row that must do before all of them are taken to
+UNSTATED = 2  # channels of an axis that no config states (an image's rows)
 SEARCHED = 16  # sizes looked at where some do and some do not
 
 # Small sizes that most families can hold; a family that can't is asked at its own defaults.
 SMALL = {
-    "hidden": 48, "pooled": 48, "transform": 48, "ffn": 80, "heads": 6, "kv_heads": 2, "group": 3,
+    "hidden": 48, "pooled": 48, "transform": 48, "ffn": 96, "heads": 6, "kv_heads": 2, "group": 3,
     "key_dim": 8, "value_dim": 8, "layers": 3, "experts": 4, "expert_ffn": 40, "shared_ffn": 56,
 }  # fmt: skip
 
@@ -34,7 +36,8 @@ class Reach:
     """What one axis can grow to.
 
     `grows`: "any" size; in "steps" of `step`; "some" sizes; only "with" a partner; "no".
-    `sizes` are the first that do. `partners` says, by partner, pairs (this axis, the partner) that do.
+    `sizes` are the first that do. `partners` says, by partner ("ffn and heads", where it takes both), sizes
+    of this axis and of the partner that do.
     `why` is what the planner says of sizes that do not.
     """
 
@@ -43,7 +46,7 @@ class Reach:
     grows: Literal["any", "steps", "some", "with", "no"]
     step: int = 0
     sizes: tuple[int, ...] = ()
-    partners: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict[str, tuple[Pair, ...]])
+    partners: Mapping[str, tuple[Together, ...]] = field(default_factory=dict[str, tuple[Together, ...]])
     why: tuple[str, ...] = ()
 
 
@@ -73,7 +76,7 @@ def specimen(layout: Layout) -> Anatomy:
                 if not layout.applies(weight, config, index) or held & made:
                     continue
                 made |= held
-                shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
+                shape = weight.parsed.shape(lambda a, at=index: sizes.of(a, at) if sizes.has(a) else UNSTATED)
                 tensors[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)
 
@@ -81,13 +84,16 @@ def specimen(layout: Layout) -> Anatomy:
 def _small(layout: Layout) -> dict[str, int]:
     """The config keys of small sizes; none where the family has other axes, or can't hold them."""
     formulas = [key.size for key in layout.keys if key.size]
-    if not frozenset[str]().union(*map(names, (*formulas, *layout.constraints))) <= SMALL.keys():
+    facts = layout.facts({}, SMALL)
+    if not all(
+        name in facts for name in frozenset[str]().union(*map(names, (*formulas, *layout.constraints)))
+    ):
         return {}
-    if not all(evaluate(constraint, SMALL) for constraint in layout.constraints):
+    if not all(evaluate(constraint, facts) for constraint in layout.constraints):
         return {}
     turning = (names(a.rope.rotated) for a in layout.attentions if a.rope is not None and a.rope.rotated)
     rotary = dict.fromkeys(frozenset[str]().union(*turning), SMALL["key_dim"] // 2)
-    return {key.name: evaluate(key.size, SMALL) for key in layout.keys if key.size} | rotary
+    return {key.name: evaluate(key.size, facts) for key in layout.keys if key.size} | rotary
 
 
 def _asking(anatomy: Anatomy) -> Ask:
@@ -125,19 +131,18 @@ def _alone(ask: Ask, axis: str, now: int) -> Reach | None:
 
 
 def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
-    """What an axis can grow to if one other grows by the same factor."""
+    """What an axis can grow to if one other (or, where none will do, two) grow by the same factor."""
     now = sizes[axis]
-    partners: dict[str, tuple[Pair, ...]] = {}
-    for other in sizes:
-        if other == axis or ask({axis: 2 * now, other: 2 * sizes[other]}):
-            continue
-        common = gcd(now, sizes[other])
-        for d in _divisors(common):
-            a, b = now // common * d, sizes[other] // common * d
-            pairs = tuple((now + a * k, sizes[other] + b * k) for k in range(1, LOOKED + 1))
-            if all(not ask({axis: one, other: two}) for one, two in pairs):
-                partners[other] = pairs
-                break
+    apart = {"key_dim", "value_dim"} if "head_dim" in sizes else set[str]()
+    rest = [other for other in sizes if other != axis and other not in apart]
+    partners: dict[str, tuple[Together, ...]] = {}
+    for count in (1, 2):
+        for others in combinations(rest, count):
+            found = _in_step(ask, (axis, *others), sizes)
+            if found:
+                partners[" and ".join(others)] = found
+        if partners:
+            break
     if not partners:
         return None
     step = min(pairs[0][0] for pairs in partners.values()) - now
@@ -145,6 +150,19 @@ def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     # more says why.
     why = (ask({axis: 2 * now}), *([ask({axis: now + 1})] if step == now else []))
     return Reach(axis, now, "with", step, partners=partners, why=why)
+
+
+def _in_step(ask: Ask, axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[Together, ...]:
+    """The first sizes of these axes together, grown by one factor in the finest steps; () if none do."""
+    now = tuple(sizes[axis] for axis in axes)
+    if ask({axis: 2 * size for axis, size in zip(axes, now, strict=True)}):
+        return ()
+    common = gcd(*now)
+    for d in _divisors(common):
+        found = tuple(tuple(n + n // common * d * k for n in now) for k in range(1, LOOKED + 1))
+        if all(not ask(dict(zip(axes, each, strict=True))) for each in found):
+            return found
+    return ()
 
 
 def _divisors(number: int) -> list[int]:

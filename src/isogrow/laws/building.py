@@ -79,8 +79,16 @@ class _Builder:
         value = piece.value
         if isinstance(value, Average):
             parts = pieces(self.plan, value.block, value.box, value.steps)
-            return all(self._zero(part) for part in parts)
+            return all(self._zero(part) for part in parts) or self._weightless(value)
         return isinstance(value, Fill) and value.value + offset == 0.0
+
+    def _weightless(self, average: Average) -> bool:
+        """Whether all weights of a mean are zero."""
+        if not average.weights:
+            return False
+        block = Block(average.weights, average.block.index, (average.block.axes[average.dim],))
+        parts = pieces(self.plan, block, (average.box[average.dim],), average.steps)
+        return all(self._zero(part) for part in parts)
 
     def _cancels(self, piece: Piece) -> Cancels:
         value = piece.value
@@ -204,7 +212,7 @@ class _Builder:
                 total = self.net.node("product", source, entry.node)
                 total.cancels = entry.cancels == "pair" or self._centred(entry, dict(out), index)
                 terms.append(total)
-                self.net.paths.append(Path(entry, source, total, self._to_old(produced, out, index)))
+                self.net.paths.append(Path(entry, source, total, self._to_old(slot, produced, out, index)))
             made[out] = self.net.node("sum", *terms)
         self._write(weight, produced, slot, index, made)
 
@@ -213,15 +221,18 @@ class _Builder:
         axis = self.layout.residual
         return entry.cancels == "mean" and axis in out and self._classes(axis, index)[out[axis]]
 
-    def _to_old(self, produced: tuple[str, ...], out: Combo, index: Index) -> bool:
+    def _to_old(self, slot: str, produced: tuple[str, ...], out: Combo, index: Index) -> bool:
         """Whether a contribution reaches an old channel; behind a branch's gate the gate is asked."""
         old = all(not self._classes(axis, index)[p] for axis, p in out)
-        reaches = self._residual(produced) and not self._gated(index)
+        reaches = self._residual(produced) and not self._gated(slot, index)
         return old and (reaches or self._old(index, ()))
 
-    def _gated(self, index: Index) -> bool:
-        """Whether a norm or gain stands on the output of this block's branches."""
-        return bool(index) and any(w.norm and w.norm.where == "branch" for w in self.layout.weights)
+    def _gated(self, slot: str, index: Index) -> bool:
+        """Whether a norm or gain stands on what this slot writes."""
+        gained = any(w.gates == slot.removesuffix(".bias") for w in self.weights)
+        return gained or (
+            bool(index) and any(w.norm and w.norm.where == "branch" for w in self.layout.weights)
+        )
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
         return self.layout.residual in axes
@@ -238,7 +249,7 @@ class _Builder:
             contributions: dict[int, Node] = {}
             for combo, node in made.items():
                 contributions[dict(combo)[self.layout.residual]] = node
-            if self._gated(index):
+            if self._gated(slot, index):
                 for p, node in contributions.items():
                     self.branch[p] = self.net.node("sum", self.branch[p], node) if p in self.branch else node
             else:
@@ -266,7 +277,8 @@ class _Builder:
             return {combo: ONE for combo in self._combos(consumed, index)[:1]} if consumed else {(): ONE}
         if self._residual(consumed):
             stream = self.normed if self.normed is not None else self.residual
-            return {((self.layout.residual, p),): node for p, node in stream.items()}
+            combos = self._combos(consumed, index)
+            return {combo: stream[dict(combo)[self.layout.residual]] for combo in combos}
         feeding = [key for key in self.stems if key[1] == index and self._feeds(key, consumed)]
         self.read.update(feeding)
         patterns = [a for a in self.layout.attentions if (a.value, index) in feeding]

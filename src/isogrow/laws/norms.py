@@ -6,6 +6,9 @@
 | Layer | the mean of the old         | √(n/n̂)           | n/n̂       |
 | both  | whole copies                | 1                 | 1          |
 
+What feeds a norm through a gain without a norm (LayerScale) is asked what it is behind that gain: a mean of
+new entries is weighted by the old gains, times the new gain.
+
 Where what feeds the norm is scaled by f, ε's factor is multiplied by f², and the gain's stays as it is: f
 scales what the gain multiplies as well as what it is divided by. A norm on a branch's output writes the
 residual, so its gain's factor takes f; a tied head reads the embedding, so the final gain's is divided by f.
@@ -141,25 +144,38 @@ def _feeders(anatomy: Anatomy, step: Step, norm: Norm) -> list[str]:
         slot
         for slot, (weight, part) in anatomy.slots.items()
         if step.axis in weight.parsed.produced(part)
-        and (weight.norm is None or (weight.norm.where == "post" and not weight.parsed.gate))
+        and not weight.parsed.gate
+        and (weight.norm is None or weight.norm.where == "post")
     ]
 
 
 def _fill(anatomy: Anatomy, step: Step, slot: str) -> str:
     """How a step fills the new channels of a slot, in one word."""
     factor = _factor(step, slot)
-    found = {_word(step.entry(slot, place.label), factor) for place in step.places if not place.old}
+    gate = _gate(anatomy, slot)
+    found = {
+        _word(step.entry(slot, label), factor, gate, step.entry(gate, label) if gate else Constant(1.0))
+        for label in {place.label for place in step.places if not place.old}
+    }
     whole = step.new % step.old == 0 and _even(step)
     word = found.pop() if len(found) == 1 else "a mixture"
     return word if word != "copy" or whole else "uneven copies"
 
 
-def _word(entry: Entry, factor: float) -> str:
+def _gate(anatomy: Anatomy, slot: str) -> str:
+    """The gain without a norm that multiplies what this slot writes; "" if there is none."""
+    stem = slot.removesuffix(".bias")
+    return next((gate for gate, (weight, _) in anatomy.slots.items() if weight.gates == stem), "")
+
+
+def _word(entry: Entry, factor: float, gate: str, gain: Entry) -> str:
+    """One word for new entries of a slot, and what the gain behind it multiplies them by."""
     if isinstance(entry, Constant) and entry.value == 0.0:
         return "zero"
-    if entry == Old(factor):
+    if entry == Old(factor) and (not gate or gain == Old()):
         return "copy"
-    return "mean" if isinstance(entry, Mean) and entry.a == factor else "other values"
+    reaches = isinstance(gain, Constant) and isinstance(entry, Mean) and entry.a * gain.value == factor
+    return "mean" if reaches and isinstance(entry, Mean) and entry.weights == gate else "other values"
 
 
 def _even(step: Step) -> bool:

@@ -146,7 +146,7 @@ def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
     for slot, (weight, part) in anatomy.slots.items():
         norm, grows = weight.norm, step.axis in weight.parsed.produced(part)
         if norm is None:
-            scaled = (grows and bool(over)) or slot.removesuffix(".bias") in stems
+            scaled = (grows and bool(over) and not weight.parsed.gate) or slot.removesuffix(".bias") in stems
         elif norm.where == "inner":
             scaled = norm.of in sides
         else:

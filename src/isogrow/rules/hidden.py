@@ -9,7 +9,8 @@ A norm that shares the config's ε but does not grow gets inputs s x instead, wi
 
 Mean (LayerNorm reads the residual): zeros would move the mean. Each writer's new channels are the mean
 of its old ones, so the residual's mean stays and Σ(x - μ)² gains nothing: the same s and ε̂. The
-normalised new channels are 0; with a new shift of 0 the consumers and gains are free.
+normalised new channels are 0; with a new shift of 0 the consumers and gains are free. The mean is of what
+reaches the residual: behind a gain λ without a norm (LayerScale) it is that of λ_j · row_j, and a new λ is 1.
 
 Where ε is a constant in the model's code, what writes the residual is scaled by 1/s instead, so that mean
 square and variance stay what they were, and ε with them; gains undo the scale:
@@ -72,12 +73,15 @@ def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, laye
     rewrites: dict[str, Rewrite] = {}
     for use in subject.uses(axis):
         if use.role == "producer":
-            written = _times({OLD: Old(r), NEW: fill, MORE: fill}, subject.times(use, axis, old, new))
+            filled = _filled(subject, use, fill)
+            written = _times({OLD: Old(r), NEW: filled, MORE: filled}, subject.times(use, axis, old, new))
             rewrites[use.slot] = only(written, places)
         else:
             gain, shift = _undone(subject, use, 1 / r, r * _tied_times(subject, axis, old, new))
             drawn = subject.drawn(init, use.slot, axis)
-            rewrites[use.slot] = only(_entries(use, gain, drawn, fill, shift, use.slot in plain), places)
+            rewrites[use.slot] = only(
+                _entries(subject, use, gain, drawn, fill, shift, use.slot in plain), places
+            )
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
 
 
@@ -135,7 +139,7 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
         drawn = subject.drawn(init, use.slot, axis)
         last = subject.tied_head and use.norm is not None and index_axes(use.weight) == ()
         gain, shift = (s / tied, 1 / tied) if last else (s, 1.0)
-        entries = {OLD: Old(), **_entries(use, gain, drawn, fill, shift, use.slot in plain)}
+        entries = {OLD: Old(), **_entries(subject, use, gain, drawn, fill, shift, use.slot in plain)}
         rewrites[use.slot] = only(_times(entries, subject.times(use, axis, old, new)), places)
     config = _epsilons(subject, axis, old / new)
     for slot in _sharing(subject, axis, set(config)):
@@ -144,10 +148,20 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     return Step("HiddenExpansion", axis, old, new, places, rewrites, config=config)
 
 
-def _entries(use: Use, s: float, init: Init, fill: Entry, shift: float, plain: bool) -> Rewrite:
+def _filled(subject: Subject, use: Use, fill: Entry) -> Entry:
+    """What a writer's new channels are; a mean is of what reaches the residual."""
+    return replace(fill, weights=subject.gate(use.slot)) if isinstance(fill, Mean) else fill
+
+
+def _entries(
+    subject: Subject, use: Use, s: float, init: Init, fill: Entry, shift: float, plain: bool
+) -> Rewrite:
     """`s` is for gains, and for what reads a norm that has none (`plain`)."""
     if use.role == "producer":
-        return {NEW: fill, MORE: fill}
+        filled = _filled(subject, use, fill)
+        return {NEW: filled, MORE: filled}
+    if use.role == "gain" and use.norm is None:
+        return constant(1.0) if isinstance(fill, Mean) else free(init, center=True)
     if use.role == "shift":
         return constant(0.0, Old(shift))
     if use.role == "gain":

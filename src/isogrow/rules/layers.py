@@ -4,8 +4,8 @@
 
 All that writes the residual in a new block is zero, the rest is free. Where a norm stands on a branch's
 output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zero weights would explode),
-and the weights are free (drawn even where init is copy). A post-norm layer computes LN(x) ≠ x whatever its
-weights are: refused.
+and the weights are free (drawn even where init is copy). So it is with a gain without a norm (LayerScale).
+A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
 
 A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it.
 """
@@ -70,11 +70,14 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
     weight, part = subject.slots[slot]
     writes = subject.layout.residual in weight.parsed.produced(part)
     gated = any(norm.where == "branch" for norm in subject.norms(subject.layout.residual))
+    gated = gated or bool(subject.gate(slot))
     if weight.norm is not None:
         gain = weight.parsed.gate
         if weight.norm.where == "branch":
             return constant(-weight.norm.offset if gain else 0.0)
         return free(init, center=gain)
+    if weight.gates:
+        return constant(0.0)
     if writes and gated:
         # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.
         return free(Init("normal", init.std) if init.kind == "copy" else init)

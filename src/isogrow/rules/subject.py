@@ -115,6 +115,11 @@ class Subject:
         before, after = (float(evaluate(use.weight.times, view.over({axis: n}))) for n in (old, new))
         return before / after
 
+    def gate(self, slot: str) -> str:
+        """The gain without a norm that multiplies what this slot writes; "" if there is none."""
+        stem = slot.removesuffix(".bias")
+        return next((gate for gate, (weight, _) in self.slots.items() if weight.gates == stem), "")
+
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""
         return tuple(s for s in self.slots if s in (stem, f"{stem}.bias"))

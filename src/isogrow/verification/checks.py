@@ -25,7 +25,7 @@ from isogrow.verification.differences import (
     noise_floor,
 )
 from isogrow.verification.float64 import float64, rebuilt
-from isogrow.verification.inputs import LEARN, covering, positions, pretrained, probe
+from isogrow.verification.inputs import LEARN, covering, positions, pretrained, probe, sees
 from isogrow.verification.liveness import training
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
@@ -85,8 +85,16 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
             where = first_layer(pair, small, large, batch, EXACT)
             return Check("float64", False, found[-1].relative, EXACT, where), found[-1]
     worst = max(found, key=lambda each: each.relative)
-    ids, tokens = pair.before.sizes.of("vocab"), sum(first_tensor(b).numel() for b in covering(pair))
-    return Check("float64", True, worst.relative, EXACT, f"all {ids:,} token ids, {tokens:,} tokens"), worst
+    return Check("float64", True, worst.relative, EXACT, _seen(pair)), worst
+
+
+def _seen(pair: Pair) -> str:
+    """What the models were compared on."""
+    given = [first_tensor(batch) for batch in covering(pair)]
+    if sees(pair):
+        return f"{sum(map(len, given))} images"
+    ids, tokens = pair.before.sizes.of("vocab"), sum(each.numel() for each in given)
+    return f"all {ids:,} token ids, {tokens:,} tokens"
 
 
 def first_layer(pair: Pair, small: nn.Module, large: nn.Module, batch: Batch, limit: float) -> str:
@@ -182,8 +190,8 @@ def _shared(old: Outputs, new: Outputs) -> Outputs:
 def padding(pair: Pair, small: nn.Module, large: nn.Module) -> Iterator[Check]:
     """float64: rows of various lengths, padded on either side."""
     batch = probe(pair)
-    if not pretrained(pair):
-        yield Check("padding", None, detail="not a transformers model")
+    if not pretrained(pair) or sees(pair):
+        yield Check("padding", None, detail="takes images" if sees(pair) else "not a transformers model")
         return
     for side in ("left", "right"):
         with float64():

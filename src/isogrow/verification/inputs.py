@@ -1,11 +1,12 @@
-"""The token ids that both models are run on."""
+"""What both models are run on: token ids, or images."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 import transformers
 
 from isogrow.verification.pair import Pair
@@ -15,6 +16,7 @@ PROBE = (3, 24)  # rows and tokens of the small batch of the detailed checks
 LEARN = (4, 32)  # rows and tokens of the batch that is trained on
 LONGEST = 512  # tokens in a row where positions are not learned
 SHORT = 64  # tokens in a row after the first
+MASKED = 0.3  # of an image's patches, where they can be masked
 ENTRIES = 1 << 24  # output entries of one batch
 
 
@@ -24,6 +26,9 @@ def covering(pair: Pair) -> Iterator[Batch]:
     One row is as long as a row may be. Its ids are in no other row, and those are short: attention costs
     the square of a row's length.
     """
+    if sees(pair):
+        yield from (_images(pair, PROBE[0], seed) for seed in range(2))
+        return
     vocab, length = pair.before.sizes.of("vocab"), positions(pair)
     width = max(vocab, pair.plan.target.of(pair.before.layout.residual))
     if not _learned(pair):
@@ -42,6 +47,8 @@ def covering(pair: Pair) -> Iterator[Batch]:
 def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
     """One small batch."""
     rows, length = shape
+    if sees(pair):
+        return _images(pair, rows, seed=2)
     length = min(length, positions(pair))
     vocab = pair.before.sizes.of("vocab")
     return _named(pair, next(batches(vocab, length, rows=rows, token_types=_types(pair), seed=1)))
@@ -55,16 +62,40 @@ def positions(pair: Pair) -> int:
     return min(LONGEST, int(getattr(config, "max_position_embeddings", LONGEST) or LONGEST))
 
 
+def sees(pair: Pair) -> bool:
+    """Whether the models take images, which have no ids, rows of any length or padding."""
+    return getattr(pair.small, "main_input_name", "") == "pixel_values"
+
+
 def pretrained(pair: Pair) -> bool:
     """Whether the models are Hugging Face's, which know caches, masks and folders."""
     return isinstance(pair.large, transformers.PreTrainedModel)
+
+
+def _images(pair: Pair, rows: int, seed: int) -> Batch:
+    """Random images (rows, channels, height, width) of the config's size, some patches masked if possible."""
+    config: Any = pair.small.config
+    size, patch = (
+        tuple(side) if isinstance(side, Sequence) else (side, side)
+        for side in (config.image_size, config.patch_size)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    given = {"pixel_values": torch.randn(rows, config.num_channels, *size, generator=generator)}
+    if getattr(config, "use_mask_token", False) and "bool_masked_pos" in _parameters(pair):
+        patches = (size[0] // patch[0]) * (size[1] // patch[1])
+        given["bool_masked_pos"] = torch.rand(rows, patches, generator=generator) < MASKED
+    return given
+
+
+def _parameters(pair: Pair) -> list[str]:
+    return list(inspect.signature(pair.small.forward).parameters)
 
 
 def _named(pair: Pair, batch: Batch) -> Batch:
     """A model of one's own takes its token ids first, whatever it calls them."""
     if pretrained(pair):
         return batch
-    return {next(iter(inspect.signature(pair.small.forward).parameters)): batch["input_ids"]}
+    return {_parameters(pair)[0]: batch["input_ids"]}
 
 
 def _learned(pair: Pair) -> bool:

@@ -68,7 +68,7 @@ def reach(each: Data) -> Text:
 def _partners(each: Data) -> Text:
     lines: list[Text] = []
     for partner, sizes in each["with"].items():
-        some = ", ".join(f"{one}/{two}" for one, two in sizes[:2])
+        some = ", ".join("/".join(map(str, each)) for each in sizes[:2])
         lines.append(Text.assemble((f"with {partner}", "yellow"), f": {some}…"))
     return Text("\n").join(lines)
 
