@@ -136,6 +136,54 @@ def test_a_nudged_weight_fails_and_the_layer_is_named(layer: int) -> None:
     assert failed.detail.endswith(f"first difference in model.layers.{layer}")
 
 
+def test_a_nudged_weight_of_a_new_layer_is_found_there() -> None:
+    small = llama()
+    large = isogrow.grow(small, layers="+2", layers_at=(1, 3))
+    for new in (1, 4):
+        switch = large.model.layers[new].mlp.down_proj.weight
+        with torch.no_grad():
+            switch[5, 7] = 1e-2
+        (failed,) = isogrow.verify(small, large).failed
+        assert failed.detail.endswith(f"first difference in model.layers.{new}")
+        with torch.no_grad():
+            switch[5, 7] = 0
+
+
+def test_a_nudged_row_of_an_embedding_is_found_whichever_it_is() -> None:
+    """The last position is in no small batch, and a small batch does not hold every token."""
+    small = bert()
+    large = isogrow.grow(small, ffn="+6")
+    embeddings = large.embeddings
+    for name, row in (("position", 25), *(("word", row) for row in range(0, VOCAB, 20))):
+        weight = getattr(embeddings, f"{name}_embeddings").weight
+        with torch.no_grad():
+            weight[row, 3] += 1e-2
+        (failed,) = isogrow.verify(small, large).failed
+        assert failed.detail.endswith(f"first difference in embeddings.{name}_embeddings")
+        with torch.no_grad():
+            weight.copy_(getattr(small.embeddings, f"{name}_embeddings").weight)
+
+
+def test_a_nudged_weight_that_no_output_depends_on_is_said_to_be_one() -> None:
+    """Without rotary positions a key bias shifts each softmax by a constant."""
+    small = bert()
+    large = isogrow.grow(small, ffn="+6")
+    with torch.no_grad():
+        large.encoder.layer[1].attention.self.key.bias[4] += 1e-2
+    (failed,) = isogrow.verify(small, large).failed
+    assert failed.detail.startswith("first of 1 that differ: encoder.layer.1.attention.self.key.bias")
+    assert failed.detail.endswith("no layer's output depends on it")
+
+
+def test_rows_of_one_token_have_no_room_for_padding() -> None:
+    small = _filled(
+        GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=20, n_layer=1, n_head=4, n_positions=1))
+    )
+    report = isogrow.verify(small, isogrow.grow(small, ffn="+6"))
+    assert report.passed, report.failed
+    assert named(report)["padding"].detail == "a row has room for one token"
+
+
 def test_one_ulp_in_one_old_weight_fails() -> None:
     small = gpt2()
     large = isogrow.grow(small, ffn="+6")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from isogrow.anatomy import Anatomy, name_axes
 from isogrow.errors import CheckpointError, LawError
 from isogrow.laws.history import Classes, is_old
-from isogrow.layout import Index
+from isogrow.layout import Index, Weight
 from isogrow.models import anatomy_of, plan_of
 from isogrow.plan import OLD, Old, Plan
 from isogrow.quiet import quiet
@@ -90,24 +90,33 @@ class Pair:
     @cached_property
     def layer_map(self) -> dict[str, str]:
         """Modules of the small model and their counterparts, in the order in which they run."""
-        known = {name for name, _ in self.small.named_modules()}
-        found: dict[str, str] = {}
-        for weight in dict.fromkeys(stored.weight for stored in self.before.stored):
-            for index in self.plan.source.indices(name_axes(weight)[:1]):
-                moved = self._moved(index)
-                template = weight.name.split("}")[0] + "}" if index else weight.name.rpartition(".")[0]
-                names = [
-                    ("" if weight.head else self.before.prefix) + template.format(**dict(at))
-                    for at in (index, moved)
-                ]
-                if names[0] in known:
-                    found[names[0]] = names[1]
-        order = [name for name, _ in self.small.named_modules()]
-        return {name: found[name] for name in order if name in found}
+        found = {
+            _module(self.before, weight, index): _module(self.before, weight, self._moved(index))
+            for weight, index in _stations(self.before)
+        }
+        return {name: found[name] for name, _ in self.small.named_modules() if name in found}
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The same modules of the large model and those of new layers, in the order in which they run."""
+        found = {_module(self.after, weight, index) for weight, index in _stations(self.after)}
+        return tuple(name for name, _ in self.large.named_modules() if name in found)
 
     def _moved(self, index: Index) -> Index:
         """Where an old layer is now."""
         return tuple((axis, self.old_positions(axis, ())[i]) for axis, i in index)
+
+
+def _stations(anatomy: Anatomy) -> Iterator[tuple[Weight, Index]]:
+    """Each line of a model, at each layer that it has."""
+    for weight in dict.fromkeys(stored.weight for stored in anatomy.stored):
+        yield from ((weight, index) for index in anatomy.sizes.indices(name_axes(weight)[:1]))
+
+
+def _module(anatomy: Anatomy, weight: Weight, index: Index) -> str:
+    """The module that holds a line's tensor: the whole layer, where the line is one of a layer's."""
+    name = weight.name.split("}")[0] + "}" if index else weight.name.rpartition(".")[0]
+    return ("" if weight.head else anatomy.prefix) + name.format(**dict(index))
 
 
 def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Plan | None) -> Pair:
