@@ -169,7 +169,13 @@ def legacy(config: transformers.PreTrainedConfig) -> Json:
     """As version 4 wrote it: rope_theta beside rope_scaling, and no list that follows from other keys."""
     source = modern(config)
     rope = source.pop("rope_parameters", None)
-    if rope is not None:
+    if rope is not None and "rope_type" not in rope:  # a table for each kind of layer
+        source["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = dict(rope["full_attention"])
+        kind = rope["rope_type"]
+        source["rope_theta"] = rope.pop("rope_theta")
+        source["rope_scaling"] = None if kind == "default" else rope
+    elif rope is not None:
         kind = rope.pop("rope_type")
         source["rope_theta"] = rope.pop("rope_theta")
         source["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}

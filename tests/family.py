@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,7 @@ BOOLS = st.booleans()
 def gated_options(draw: st.DrawFn) -> Json:
     """Options of Llama and its like: MHA, GQA and MQA, ties, ε, rotary positions."""
     kv_heads, group = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([1, 2, 3]))
+    head_dim = draw(st.sampled_from([8, 10, 14]))
     heads, layers = kv_heads * group, draw(st.sampled_from([1, 2, 3]))
     return dict(
         # Some classes want hidden divisible by heads, though head_dim is a key of its own.
@@ -78,10 +79,10 @@ def gated_options(draw: st.DrawFn) -> Json:
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        head_dim=draw(st.sampled_from([8, 10, 14])),
+        head_dim=head_dim,
         rms_norm_eps=draw(EPS),
         tie_word_embeddings=draw(st.booleans()),
-        rope_parameters=rope_options(draw),
+        rope_parameters=rope_options(draw, head_dim // 2),
     )
 
 
@@ -111,8 +112,10 @@ def partial_options(plain: bool = False, **choices: st.SearchStrategy[Any]) -> C
         found = more_options(**choices)(draw)
         if plain:  # all else is LongRoPE to this class, which needs factors of its own
             found["rope_parameters"] = {"rope_type": "default", "rope_theta": 300.0}
-        found["rope_parameters"]["partial_rotary_factor"] = draw(st.sampled_from([0.5, 1.0]))
-        return {**found, "head_dim": draw(st.sampled_from([8, 12]))}
+        dim, part = draw(st.sampled_from([8, 12])), draw(st.sampled_from([0.5, 1.0]))
+        rope = {**found["rope_parameters"], "partial_rotary_factor": part}
+        rope |= longrope(draw, int(dim * part) // 2) if rope["rope_type"] == "longrope" else {}
+        return {**found, "head_dim": dim, "rope_parameters": rope}
 
     return options
 
@@ -132,8 +135,12 @@ def fused_options(**choices: st.SearchStrategy[Any]) -> Callable[[st.DrawFn], Js
     return options
 
 
-def rope_options(draw: st.DrawFn) -> Json:
-    kind = draw(st.sampled_from(["default", "linear", "llama3", "yarn"]))
+def rope_options(
+    draw: st.DrawFn,
+    pairs: int,
+    kinds: Sequence[str] = ("default", "linear", "llama3", "yarn", "longrope"),
+) -> Json:
+    kind = draw(st.sampled_from(kinds))
     rope: Json = {"rope_type": kind, "rope_theta": draw(st.sampled_from([50.0, 10000.0, 5e5]))}
     if kind != "default":
         rope["factor"] = draw(st.sampled_from([2.0, 7.0]))
@@ -141,10 +148,19 @@ def rope_options(draw: st.DrawFn) -> Json:
         rope["original_max_position_embeddings"] = draw(st.sampled_from([24, 700]))
     if kind == "llama3":
         rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    if kind == "longrope":
+        rope |= longrope(draw, pairs)
     if kind == "yarn":
         rope["truncate"] = draw(st.booleans())
         rope |= draw(st.sampled_from([{}, {"beta_fast": 8.0, "beta_slow": 2.0}]))
     return rope
+
+
+def longrope(draw: st.DrawFn, pairs: int) -> Json:
+    """A factor for each pair, in texts that are short or long beside this length."""
+    factors = st.lists(st.sampled_from([1.0, 1.5, 4.0, 7.25]), min_size=pairs, max_size=pairs)
+    short, long, length = draw(factors), draw(factors), draw(st.sampled_from([POSITIONS - 4, 700]))
+    return {"short_factor": short, "long_factor": long, "original_max_position_embeddings": length}
 
 
 def window_options(draw: st.DrawFn, layers: int) -> Json:
@@ -178,17 +194,14 @@ def gated_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     if not (anatomy.plain_norms and anatomy.tied_head):
         found += [HiddenExpansion(f"+{n}") for n in draw(wider)]
     dims = [[], ["x2"], ["x3"]] if normed else [[], ["+2"], ["x2"], ["x3"], ["+2", "+6"]]
-    clamped = any(anatomy.layout.clamps(weight, anatomy.config) for weight, _ in anatomy.slots.values())
-    if clamped or (normed and "yarn" in _rope_kinds(anatomy.config)):
+    layout, config = anatomy.layout, anatomy.config
+    kinds = {rope.kind(config) for attention in layout.attentions for rope in attention.ropes}
+    clamped = any(layout.clamps(weight, config) for weight, _ in anatomy.slots.values())
+    if clamped or (normed and "yarn" in kinds):
         return found
     for size in draw(st.sampled_from(dims)):
         found += [AttentionExpansion(size), HeadsExpansion(size)]
     return found
-
-
-def _rope_kinds(config: Mapping[str, Any]) -> set[str]:
-    ropes = (config.get(key) or {} for key in ("rope_parameters", "rope_scaling"))
-    return {str(rope.get("rope_type", rope.get("type"))) for rope in ropes}
 
 
 def fused_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:

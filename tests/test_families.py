@@ -16,6 +16,7 @@ from breaking import Change, changed, switched_on, unscaled, zeroed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isogrow import planning
 from isogrow.anatomy import match
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, LawError, SizeError
@@ -27,7 +28,7 @@ from isogrow.laws import check
 from isogrow.layout import Layout
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
-from isogrow.rules import attention
+from isogrow.rules import rotary as positions
 from isogrow.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
@@ -236,7 +237,10 @@ def test_a_ramp_that_is_cut_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SizeError, match="is cut off at pair 9, and the cut would move.* grow heads instead"):
         subject.plan({"head_dim": 14})
     assert subject.error(subject.plan({"heads": 10})) < F.EXACT
-    monkeypatch.setattr(attention, "_check_ramp", lambda *_: None)
+    monkeypatch.setattr(positions, "_check_ramp", lambda *_: None)
+    with pytest.raises(LawError, match="it would turn at another frequency"):
+        subject.plan({"head_dim": 14})
+    monkeypatch.setattr(planning, "check", lambda *_: None)
     assert subject.error(subject.plan({"head_dim": 14})) > F.BROKEN
 
 

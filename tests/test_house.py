@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("expansions",),
     ("sizes",),
     ("layout",),
+    ("rotary",),
     ("config",),
     ("formula",),
     ("pattern",),

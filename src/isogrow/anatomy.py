@@ -186,7 +186,7 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
             raise CheckpointError(
                 f"{where} says {key_.name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
             )
-    for rope in {attention.rope for attention in layout.attentions if attention.rope is not None}:
+    for rope in {rope for attention in layout.attentions for rope in attention.ropes}:
         _check_rope(rope, config, where)
 
 

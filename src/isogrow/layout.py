@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from isogrow.config import Config, Defaults, get
+from isogrow.config import Config, Defaults
 from isogrow.errors import LayoutError
 from isogrow.formula import evaluate, names
 from isogrow.pattern import Pattern, parse
+from isogrow.rotary import Rope as Rope
 
 Index = tuple[tuple[str, int], ...]
 
@@ -90,29 +91,6 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Rope:
-    """Rotary positions: where theta and scaling stand in the config, and how the rotated pairs lie.
-
-    Of `scaling` the first that is there is read, with the theta in it, or the last of `theta`.
-
-    `aliases` are old words for kinds of scaling. `pairs`: "half" rotates channel i with i + rotated/2;
-    "adjacent" rotates 2i with 2i + 1. The channels that rotate come first: all of them, or the part of them
-    that the first config path of `share` says (`portion`, if none does), or as many as the formula `rotated`
-    says. `everywhere` is False where some layers have no positions.
-    """
-
-    pairs: Literal["half", "adjacent"] = "half"
-    theta: tuple[str, ...] = ("rope_scaling.rope_theta", "rope_parameters.rope_theta", "rope_theta")
-    scaling: tuple[str, ...] = ("rope_scaling", "rope_parameters")
-    default: float = 10000.0
-    share: tuple[str, ...] = ()
-    portion: float = 1.0
-    rotated: str = ""
-    aliases: tuple[tuple[str, str], ...] = ()
-    everywhere: bool = True
-
-
-@dataclass(frozen=True)
 class Attention:
     """Two slots that are contracted with each other along `axis`; `key` is the side that is switched.
 
@@ -127,6 +105,11 @@ class Attention:
     scale: str = "key_dim ** -0.5"
     rope: Rope | None = None
     sink: str = ""
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The tables of all kinds of layers."""
+        return () if self.rope is None else (self.rope, *self.rope.others)
 
 
 @dataclass(frozen=True)
@@ -236,10 +219,8 @@ class Layout:
         """How many channels of a head of this size rotate."""
         if rope.rotated:
             return min(size, int(evaluate(rope.rotated, self.defaults(config)) or size))
-        active = next((path for path in rope.scaling if get(config, path)), "")
-        unread = {*rope.scaling} - {active}
-        given = (get(config, path) for path in rope.share if path.rpartition(".")[0] not in unread)
-        return int(size * float(next((share for share in given if share is not None), rope.portion)))
+        # This kind turns the rest of the pairs, too, by an angle of zero.
+        return size if rope.kind(config) == "proportional" else int(size * rope.part(config))
 
     def defaults(self, config: Config) -> Defaults:
         """`config` with the class's defaults for what it leaves out."""
@@ -247,8 +228,10 @@ class Layout:
         return Defaults(config, {name: value for name, value in meant.items() if value is not None})
 
     def facts(self, config: Config, sizes: Mapping[str, Any]) -> Defaults:
-        """What formulas may ask: sizes, and config keys with their defaults."""
-        return self.defaults(config).over(sizes)
+        """What formulas may ask: sizes, config keys with their defaults, and `rope_type`, the kind of the first
+        rotary scaling."""
+        kinds = [rope.kind(config) for attention in self.attentions for rope in attention.ropes]
+        return self.defaults(config).over({"rope_type": kinds[0] if kinds else "", **sizes})
 
     def say(self, formula: str, facts: Mapping[str, Any]) -> bool:
         """Whether a formula has a value: a model that lacks a part lacks its axes."""

@@ -72,6 +72,9 @@ ROWS = (
             logits_scaling=st.sampled_from([8.0, 1.0]),
         ),
         attention_multiplier=0.3,
+        embedding_multiplier=3.0,
+        residual_multiplier=0.4,
+        logits_scaling=2.0,
         absent=("head_dim",),
     ),
     gated(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from isogrow.anatomy import Anatomy, check_config
 from isogrow.cli.facts import named
-from isogrow.config import Config, get
+from isogrow.config import Config
 from isogrow.errors import SizeError
 from isogrow.expansions import Size
 from isogrow.formula import evaluate, names
@@ -71,7 +70,7 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     """What differs besides sizes, as `key (here x, there y)`."""
     layout = anatomy.layout
     here, there = layout.defaults(anatomy.config), layout.defaults(wanted)
-    ropes = [attention.rope for attention in layout.attentions if attention.rope is not None]
+    ropes = [rope for attention in layout.attentions for rope in attention.ropes]
     known = {key.name for key in layout.keys if key.size} | {listed.key for listed in layout.per_layer}
     known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [
@@ -97,11 +96,10 @@ def _keys(layout: Layout, axis: str) -> frozenset[str]:
 
 def _turning(rope: Rope, config: Config) -> dict[str, Any]:
     """The rotary positions of a config, whether it is written the new way or the old one."""
-    theta = next((v for v in (get(config, path) for path in rope.theta) if v is not None), rope.default)
-    scaling = next((v for v in (get(config, p) for p in rope.scaling) if isinstance(v, Mapping)), {})
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    rest = {k: v for k, v in scaling.items() if k not in ("rope_type", "type", "rope_theta")}
-    return {"theta": float(theta)} | ({} if kind == "default" else {"type": kind, **rest})
+    kind = rope.kind(config)
+    lists = {key: rope.value(config, key) for key in ("short_factor", "long_factor")}
+    scaled = {} if kind == "default" else {"type": kind, **rope.rest(config), **lists}
+    return {"theta": rope.base(config), **scaled}
 
 
 def _named(key: str, here: Any, there: Any) -> str:

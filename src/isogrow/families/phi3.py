@@ -35,7 +35,11 @@ PHI3 = replace(
     ),
     keys=with_defaults(KEYS, vocab_size=32064, hidden_size=3072, intermediate_size=8192, rms_norm_eps=1e-5),
     attentions=(Attention(rope=Rope(share=SHARE, aliases=(("su", "longrope"), ("yarn", "longrope")))),),
-    constraints=("key_dim == value_dim",),
+    # The class holds LongRoPE's lists against hidden and heads.
+    constraints=(
+        "key_dim == value_dim",
+        "rope_type != 'longrope' or hidden // (kv_heads * group) == key_dim",
+    ),
 )
 
 GLM4 = replace(

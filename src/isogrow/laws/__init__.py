@@ -134,11 +134,12 @@ def idle(anatomy: Anatomy) -> set[str]:
 
 def _turns(anatomy: Anatomy, attention: Attention) -> bool:
     """Whether every channel of queries and keys rotates in every layer."""
-    rope, layout = attention.rope, anatomy.layout
-    if rope is None or not rope.everywhere or attention.key not in anatomy.slots:
+    ropes, layout, config = attention.ropes, anatomy.layout, anatomy.config
+    everywhere = all(rope.everywhere and rope.kind(config) != "proportional" for rope in ropes)
+    if not ropes or not everywhere or attention.key not in anatomy.slots:
         return False
     sizes = {anatomy.sizes.of(attention.axis, site) for site in anatomy.sizes.all_sites(attention.axis)}
-    return all(layout.rotated(rope, anatomy.config, size) == size for size in sizes)
+    return all(layout.rotated(rope, config, size) == size for rope in ropes for size in sizes)
 
 
 def horizon(anatomy: Anatomy, plan: Plan) -> int:

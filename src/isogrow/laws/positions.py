@@ -1,44 +1,57 @@
 """Law 1 for rotary positions: an old pair stays a pair, and keeps the frequency at which it turns.
 
-With θ in the config, pair j of k/2 turns by position · θ^(-2j/k). When the axis grows from k to k̂ and the
-config's θ becomes θ̂, an old pair that moves from j to i keeps its frequency iff
+The model computes the frequency ω_i of pair i of a head from its config (frequencies.py). When the axis grows
+and an old pair moves from j to i, it keeps its frequency iff
 
-    i log θ̂ / k̂ = j log θ / k
+    ω̂_i = ω_j    for every length of text, in every kind of layer
 
-Where only the first r channels rotate, r takes the place of k, and the model computes it from the config.
-Scaling of the frequencies acts on them alike before and after (which kinds do: rules/attention.py).
+and the factor on cosine and sine stays if the rest of the table does. Without scaling that is i log θ̂ / k̂ =
+j log θ / k. Where only the first r channels rotate, r takes the place of k.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import isclose, log
 
 from isogrow.anatomy import Anatomy
 from isogrow.config import Config, edited, get
 from isogrow.errors import LawError
-from isogrow.layout import Rope
+from isogrow.laws.frequencies import frequencies
+from isogrow.layout import Attention, Rope
 from isogrow.plan import OLD, Plan, Step
+from isogrow.sizes import Sizes
 
-_HEAD = 1 << 20  # any head dim shows whether a step that leaves it alone changes the part that rotates
-TOLERANCE = 1e-13  # of an exponent: the quotient and the power are rounded once each
+TOLERANCE = 1e-13  # the quotient and the power are rounded once each
 
 
 def check_positions(anatomy: Anatomy, plan: Plan) -> None:
     """Raise `LawError` where a step parts a rotary pair, or lets it turn at another frequency."""
     config = anatomy.config
-    for step in plan.steps:
+    for step, sizes in zip(plan.steps, plan.stages, strict=False):
         after = edited(config, step.config)
         for attention in anatomy.layout.attentions:
-            if attention.rope is not None and attention.key in anatomy.slots:
-                rope, grows = attention.rope, attention.axis == step.axis
-                heads = (step.old, step.new) if grows else (_HEAD, _HEAD)
-                was, now = (
-                    anatomy.layout.rotated(rope, c, n) for c, n in zip((config, after), heads, strict=True)
-                )
-                pairs = _pairs(step, rope, was, now) if grows else {0: 0, 1: 1}
-                _check_turns(step, rope, pairs, (was, now), (config, after))
+            for rope in attention.ropes if attention.key in anatomy.slots else ():
+                _check_rope(anatomy, step, attention, rope, sizes, (config, after))
         config = after
+
+
+def _check_rope(
+    anatomy: Anatomy,
+    step: Step,
+    attention: Attention,
+    rope: Rope,
+    sizes: Sizes,
+    configs: tuple[Config, Config],
+) -> None:
+    grows = attention.axis == step.axis
+    head = step.old if grows else sizes.of(attention.axis, next(sizes.all_sites(attention.axis)))
+    heads = (head, step.new if grows else head)
+    was, now = (anatomy.layout.rotated(rope, c, n) for c, n in zip(configs, heads, strict=True))
+    pairs = _pairs(step, rope, was, now) if grows else {i: i for i in range(min(was, now) // 2)}
+    if not grows and was != now:
+        raise LawError(f"{step.expansion} lets {now} channels of a head rotate, and {was} did")
+    _check_thetas(step, rope, pairs, (was, now), configs)
+    _check_turns(step, rope, pairs, heads, (was, now), configs)
 
 
 def _pairs(step: Step, rope: Rope, was: int, now: int) -> dict[int, int]:
@@ -75,29 +88,46 @@ def _pair(channel: int, size: int, rope: Rope) -> int:
 
 
 def _check_turns(
-    step: Step, rope: Rope, pairs: dict[int, int], sizes: tuple[int, int], configs: tuple[Config, Config]
+    step: Step,
+    rope: Rope,
+    pairs: dict[int, int],
+    heads: tuple[int, int],
+    parts: tuple[int, int],
+    configs: tuple[Config, Config],
 ) -> None:
-    """Every θ that the config keeps, and the one that the model reads, must let the pairs turn as before."""
-    for was, now in _thetas(rope, *configs):
+    """Whatever the length of the text, old pairs turn as before; nothing else of the table changes."""
+    was, now = (frequencies(rope, *at) for at in zip(configs, heads, parts, strict=True))
+    known = bool(was) and was.keys() == now.keys()
+    if rope.rest(configs[0]) != rope.rest(configs[1]) or not (known or heads[0] == heads[1]):
+        kind = rope.kind(configs[1])
+        raise LawError(
+            f"{step.expansion} changes rotary positions of type {kind!r}, and it is not known that old pairs"
+            " would turn as before"
+        )
+    for regime, turns in was.items():
         for old, new in pairs.items():
-            turned, turns = log(was) * old / sizes[0], log(now) * new / sizes[1]
+            if max(len(turns), len(now[regime])) <= max(old, new):
+                raise LawError(f"{step.expansion} leaves rotary pair {new} without a {regime} factor")
+            if not isclose(turns[old], now[regime][new], rel_tol=TOLERANCE):
+                theta, before = rope.base(configs[1]), rope.base(configs[0])
+                raise LawError(
+                    f"{step.expansion} moves rotary pair {old} to {new} with θ = {theta:g} (before:"
+                    f" {before:g}): it would turn at another frequency"
+                )
+
+
+def _check_thetas(
+    step: Step, rope: Rope, pairs: dict[int, int], parts: tuple[int, int], configs: tuple[Config, Config]
+) -> None:
+    """A θ that stands beside the one that is read, for other readers, lets pairs turn as before, too."""
+    for path in rope.theta:
+        was, now = (get(config, path) for config in configs)
+        if was is None or now is None:
+            continue
+        for old, new in pairs.items():
+            turned, turns = log(was) * old / parts[0], log(now) * new / parts[1]
             if not isclose(turned, turns, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
                 raise LawError(
                     f"{step.expansion} moves rotary pair {old} to {new} with θ = {now:g} (before: {was:g}):"
                     " it would turn at another frequency"
                 )
-
-
-def _thetas(rope: Rope, before: Config, after: Config) -> Iterator[tuple[float, float]]:
-    yield _read(rope, before), _read(rope, after)
-    for path in rope.theta:
-        was, now = get(before, path), get(after, path)
-        if was is not None and now is not None:
-            yield float(was), float(now)
-
-
-def _read(rope: Rope, config: Config) -> float:
-    """The θ that the model reads: the one within its scaling, or else the common one, or else the default."""
-    active = next((path for path in rope.scaling if get(config, path)), "")
-    kept = (get(config, f"{active}.rope_theta"), get(config, rope.theta[-1]), rope.default)
-    return float(next(theta for theta in kept if theta is not None))

@@ -1,0 +1,162 @@
+"""Where a head's channels go under rotary positions, and what the config then says.
+
+Rotary positions pair the channels: pair i of k/2 turns by position · θ^(-2i/k), scaled by a function of its
+frequency, of its number, or of neither. An old pair stays a pair, and turns as before:
+
+    stride    k̂ = m·k: pair i moves to m·i, since θ^(-2mi/k̂) = θ^(-2i/k), bit for bit
+    power     any even k̂: pair i keeps its place, and θ̂ = θ^(k̂/k), up to the rounding of the table
+
+LongRoPE divides each frequency by a factor from a list. A factor goes where its pair goes; a new pair has
+that of the pair before it.
+
+Where only the first r channels rotate, the rest grows: the rotating ones and their frequencies, functions of
+r, stay. A config that holds r / k gets r / k̂.
+
+Where kinds of layers have tables of their own, one placement must suit all of them; each gets its own edits.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor, log, nextafter, pi
+from typing import Any
+
+from isogrow.config import get
+from isogrow.errors import SizeError
+from isogrow.layout import Rope
+from isogrow.plan import OLD, Place
+from isogrow.rules.places import MORE, NEW, append
+from isogrow.rules.subject import Subject
+
+STRIDED = ("default", "linear", "llama3", "longrope")
+POWERED = (*STRIDED, "yarn")
+BY_PART = (*POWERED, "dynamic")  # functions of the channels that rotate alone
+LISTS = ("short_factor", "long_factor")
+INSTEAD = "leave the head dim and grow heads instead"
+
+Placed = tuple[tuple[Place, ...], dict[str, Any]]
+
+
+def placed(subject: Subject, axis: str, ropes: tuple[Rope, ...], old: int, new: int, copied: bool) -> Placed:
+    """Where old channels go, and the config's edits; `copied`: new channels are copies, and only a stride
+    lets those turn."""
+    kinds = [rope.kind(subject.config) for rope in ropes]
+    turning = [subject.layout.rotated(rope, subject.config, old) for rope in ropes]
+    parts = [n < old or bool(rope.rotated) for n, rope in zip(turning, ropes, strict=True)]
+    if all(parts):
+        _check_kinds(kinds, BY_PART)
+        return append(old, new), _shared(subject, ropes, turning, new)
+    _check_kinds(kinds, POWERED)
+    if any(parts):
+        raise SizeError(
+            f"{axis} can't grow: all channels of a head rotate in some layers, and a part of them in others,"
+            f" and no one placement suits both; {INSTEAD}"
+        )
+    if new % 2:
+        raise SizeError(f"{axis}={new} is odd, and rotary positions pair its channels: give {new + 1}")
+    if new % old == 0 and all(kind in STRIDED for kind in kinds):
+        return strided(ropes[0].pairs, old, new), _factors(subject, ropes, old, new, spread=True)
+    if copied:
+        raise SizeError(
+            f"{axis} can't grow exactly under QK-norm with rope scaling {kinds[0]!r}: its frequencies"
+            f" can't be spread; {INSTEAD}"
+        )
+    edits = {path: theta for rope in ropes for path, theta in _powered(subject, rope, old, new).items()}
+    return _appended_pairs(ropes[0].pairs, old, new), edits | _factors(subject, ropes, old, new, spread=False)
+
+
+def strided(pairs: str, old: int, new: int) -> tuple[Place, ...]:
+    """Pair i moves to pair m·i; pairs m·i + r are new, like pair i."""
+    m = new // old
+    labels = (OLD, NEW, *(MORE for _ in range(2, m)))
+    if pairs == "adjacent":
+        return tuple(
+            Place(2 * (m * i + r), 2, 2 * i, label) for i in range(old // 2) for r, label in enumerate(labels)
+        )
+    return tuple(
+        Place(half * new // 2 + r, old // 2, half * old // 2, label, m)
+        for half in (0, 1)
+        for r, label in enumerate(labels)
+    )
+
+
+def _appended_pairs(pairs: str, old: int, new: int) -> tuple[Place, ...]:
+    """Pair i keeps its place; new pairs follow."""
+    if pairs == "adjacent":
+        return append(old, new)
+    half = append(old // 2, new // 2)
+    shifted = (Place(p.start + new // 2, p.count, p.source + old // 2, p.label) for p in half)
+    return (*half, *shifted)
+
+
+def _check_kinds(kinds: list[str], known: tuple[str, ...]) -> None:
+    """Refuse by name the types of scaling under which no exact rule is known."""
+    for kind in kinds:
+        if kind not in known:
+            raise SizeError(
+                f"key_dim can't grow under rope scaling {kind!r}: its frequencies depend on the head dim in"
+                f" a way no config undoes; {INSTEAD}"
+            )
+
+
+def _shared(subject: Subject, ropes: tuple[Rope, ...], turning: list[int], new: int) -> dict[str, Any]:
+    """The config's part of the channels that rotates, such that the model's int(k̂ · part) is what it was."""
+    edits: dict[str, Any] = {}
+    for rope, count in zip(ropes, turning, strict=True):
+        share = count / new
+        while int(new * share) < count:
+            share = nextafter(share, 1.0)
+        kept = [path for path in rope.share if get(subject.config, path) is not None]
+        edits |= {} if rope.rotated else dict.fromkeys(kept or rope.share[-1:], share)
+    return edits
+
+
+def _factors(
+    subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spread: bool
+) -> dict[str, list[float]]:
+    """LongRoPE's lists: each factor m times in its place (`spread`), or the last one for all new pairs."""
+    edits: dict[str, list[float]] = {}
+    for rope in (rope for rope in ropes if rope.kind(subject.config) == "longrope"):
+        for key in LISTS:
+            path = rope.held(subject.config, key)
+            factors: list[float] = list(get(subject.config, path) or ()) if path else []
+            if len(factors) != old // 2:
+                raise SizeError(
+                    f"config key {path or key!r} lists {len(factors)} factors, but {old // 2} pairs rotate:"
+                    " mend config.json"
+                )
+            more = factors[-1:] * ((new - old) // 2)
+            edits[path] = [f for f in factors for _ in range(new // old)] if spread else [*factors, *more]
+    return edits
+
+
+def _powered(subject: Subject, rope: Rope, old: int, new: int) -> dict[str, Any]:
+    """θ̂ = θ^(k̂/k), wherever the config keeps a θ (old and new names may stand side by side)."""
+    kept = {path: get(subject.config, path) for path in rope.theta}
+    thetas = {path: float(theta) for path, theta in kept.items() if theta is not None}
+    common = rope.theta[-1]
+    if common not in thetas and not rope.held(subject.config, "rope_theta"):
+        thetas[common] = rope.default
+    if rope.kind(subject.config) == "yarn":
+        _check_ramp(subject, rope, old)
+    return {path: theta ** (new / old) for path, theta in thetas.items()}
+
+
+def _check_ramp(subject: Subject, rope: Rope, old: int) -> None:
+    """YaRN's ramp between pairs k log(L / 2πβ) / 2 log θ, which θ̂ keeps, ends no later than at k - 1."""
+    config, theta = subject.config, rope.base(subject.config)
+    given = (
+        get(config, "original_max_position_embeddings"),
+        rope.value(config, "original_max_position_embeddings"),
+        get(config, "max_position_embeddings"),
+    )
+    length = next((n for n in given if n is not None), 1)
+
+    def pair(turns: float) -> float:
+        return old * log(length / (2 * pi * turns)) / (2 * log(theta))
+
+    begin, end = pair(rope.value(config, "beta_fast") or 32), pair(rope.value(config, "beta_slow") or 1)
+    if ceil(end) > old - 1 and floor(begin) < old // 2 - 1:
+        raise SizeError(
+            f"key_dim can't grow under this rope scaling: with θ = {theta:g} the ramp of 'yarn' is cut off at"
+            f" pair {old - 1}, and the cut would move; {INSTEAD}"
+        )
