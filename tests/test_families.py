@@ -16,7 +16,6 @@ from breaking import Change, changed, switched_on, unscaled, zeroed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogrow import planning
 from isogrow.anatomy import match
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, LawError, SizeError
@@ -28,7 +27,6 @@ from isogrow.laws import check
 from isogrow.layout import Layout
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
-from isogrow.rules import rotary as positions
 from isogrow.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
@@ -174,84 +172,6 @@ def test_a_config_without_an_edit_is_no_longer_exact(name: str, axis: str, key: 
     kept = {path: value for path, value in plan.config.items() if path != key}
     assert len(kept) == len(plan.config) - 1
     assert small(name).error(plan, edited(small(name).source, kept)) > F.BROKEN
-
-
-# Positions
-
-SCALINGS: dict[str, F.Json] = {
-    "none": {},
-    "theta on top": {"rope_theta": 55.0},
-    "linear": {"rope_theta": 55.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
-    "theta inside": {
-        "rope_theta": 5e5,
-        "rope_scaling": {"type": "linear", "factor": 2.0, "rope_theta": 77.0},
-    },
-    "both names": {
-        "rope_theta": 55.0,
-        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
-        "rope_parameters": {"rope_type": "default", "rope_theta": 77.0},
-    },
-    "the old name without theta": {
-        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
-        "rope_parameters": {"rope_type": "default", "rope_theta": 77.0},
-    },
-    "the new name without theta": {"rope_parameters": {"rope_type": "linear", "factor": 3.0}},
-    "yarn": {
-        "rope_theta": 14.0,
-        "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 700},
-    },
-    "llama3": {
-        "rope_theta": 500.0,
-        "rope_scaling": {
-            "rope_type": "llama3",
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 64,
-        },
-    },
-}
-
-
-def rotary(scaling: F.Json) -> F.Subject:
-    source = F.legacy(F.FAMILIES["llama"].config(**F.FAMILIES["llama"].sizes))
-    del source["rope_theta"], source["rope_scaling"]
-    return F.subject(F.FAMILIES["llama"], "", {**source, **scaling})
-
-
-@pytest.mark.parametrize("head_dim", [14, 20])
-@pytest.mark.parametrize("scaling", SCALINGS)
-def test_theta_wherever_the_config_keeps_it(scaling: str, head_dim: int) -> None:
-    """The class reads one of several keys, old and new; the grown config is read as the old one was."""
-    subject = rotary(SCALINGS[scaling])
-    plan = subject.plan({"head_dim": head_dim})
-    assert subject.error(plan) < F.EXACT
-    moved = {path for path in plan.config if path.endswith("rope_theta")}
-    assert bool(moved) == (head_dim == 14 or scaling == "yarn")
-
-
-def test_a_ramp_that_is_cut_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """YaRN's ramp may end beyond the last pair, where the cut moves with the head dim."""
-    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 700}
-    subject = rotary({"rope_theta": 5.0, "rope_scaling": scaling})
-    with pytest.raises(SizeError, match="is cut off at pair 9, and the cut would move.* grow heads instead"):
-        subject.plan({"head_dim": 14})
-    assert subject.error(subject.plan({"heads": 10})) < F.EXACT
-    monkeypatch.setattr(positions, "_check_ramp", lambda *_: None)
-    with pytest.raises(LawError, match="it would turn at another frequency"):
-        subject.plan({"head_dim": 14})
-    monkeypatch.setattr(planning, "check", lambda *_: None)
-    assert subject.error(subject.plan({"head_dim": 14})) > F.BROKEN
-
-
-@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
-def test_other_scalings_are_refused_by_name(kind: str) -> None:
-    factors = {"short_factor": [1.0] * 5, "long_factor": [2.0] * 5} if kind == "longrope" else {}
-    scaling = {"rope_type": kind, "factor": 4.0, **factors}
-    subject = rotary({"rope_theta": 55.0, "rope_scaling": scaling})
-    with pytest.raises(SizeError, match=f"under rope scaling '{kind}'.* grow heads instead"):
-        subject.plan({"head_dim": 20})
-    assert subject.error(subject.plan({"heads": 10})) < F.EXACT
 
 
 # Layers

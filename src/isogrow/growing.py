@@ -15,7 +15,7 @@ from torch import nn
 from isogrow.anatomy import Anatomy, match
 from isogrow.errors import SizeError
 from isogrow.expansions import Expansion, Size
-from isogrow.families import layout_for
+from isogrow.families import layout_of
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 from isogrow.interpreters.module import grow_module
 from isogrow.laws import check
@@ -91,8 +91,7 @@ def grow_checkpoint(
     `isogrow.interpreters.checkpoint`. Nothing is held in memory but a part of one tensor at a time.
     """
     checkpoint = open_checkpoint(src, revision)
-    layout = layout_for(str(checkpoint.config.get("model_type", "")))
-    anatomy = match(layout, checkpoint.config, checkpoint.headers)
+    anatomy = match(layout_of(checkpoint.config), checkpoint.config, checkpoint.headers)
     wanted = (*expansions, *in_order(sizes, layers_at))
     plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
     write_checkpoint(

@@ -14,7 +14,7 @@ from torch import nn
 from isogrow.anatomy import Anatomy, match
 from isogrow.config import Config
 from isogrow.errors import FamilyError
-from isogrow.families import layout_for
+from isogrow.families import layout_of
 from isogrow.families import register as register_layout
 from isogrow.families.paper import PAPER
 from isogrow.interpreters.module import Build, headers
@@ -79,7 +79,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
             f"{type(model).__name__} has no config with a model_type: write a layout and call"
             " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
         )
-    return match(layout_for(str(config["model_type"])), config, headers(model))
+    return match(layout_of(config), config, headers(model))
 
 
 def build_of(model: nn.Module) -> Build | None:

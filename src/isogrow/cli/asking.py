@@ -10,7 +10,7 @@ from isogrow.anatomy import Anatomy, match
 from isogrow.cli.options import Request
 from isogrow.cli.sibling import sizes_of
 from isogrow.errors import CheckpointError, OutputError, SizeError
-from isogrow.families import layout_for
+from isogrow.families import layout_of
 from isogrow.laws import check
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits, expansions
@@ -30,13 +30,11 @@ class Opened:
 def opened(model: str, revision: str | None = None) -> Opened:
     """The model of this folder or Hub id, from its config and headers alone."""
     checkpoint = open_checkpoint(model, revision)
-    kind = checkpoint.config.get("model_type")
-    if kind is None:
+    if checkpoint.config.get("model_type") is None:
         raise CheckpointError(
             f"config.json of {checkpoint.name} states no model_type: it is no Hugging Face model's"
         )
-    layout = layout_for(str(kind))
-    return Opened(checkpoint, match(layout, checkpoint.config, checkpoint.headers))
+    return Opened(checkpoint, match(layout_of(checkpoint.config), checkpoint.config, checkpoint.headers))
 
 
 def planned(request: Request, anatomy: Anatomy) -> Plan:

@@ -3,9 +3,11 @@ registry by `model_type`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 
+from isogrow.config import Config
 from isogrow.errors import FamilyError
 from isogrow.layout import Layout
 
@@ -27,6 +29,19 @@ def layout_for(model_type: str) -> Layout:
             " for a model of your own write a layout (docs/add-a-family.md) and register it"
         )
     return LAYOUTS[model_type]
+
+
+def layout_of(config: Config) -> Layout:
+    """The layout of a config's model. A model of several parts, each with a config, is refused by them."""
+    model_type = str(config.get("model_type", ""))
+    parts = {name: part.get("model_type") for name, part in config.items() if isinstance(part, Mapping)}
+    known = next((name for name, kind in sorted(parts.items()) if kind in LAYOUTS), None)
+    if model_type in LAYOUTS or known is None:
+        return layout_for(model_type)
+    raise FamilyError(
+        f"model_type {model_type!r} is a model of several parts, and isogrow doesn't grow it as one: its"
+        f" {known} is a {parts[known]!r}, which it grows; save that part by itself, and grow it"
+    )
 
 
 for _found in iter_modules(__path__):
