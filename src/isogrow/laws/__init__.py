@@ -6,7 +6,7 @@
     norms.py      what each norm needs when its axis grows
     clamps.py     no scale passes a clamp
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
-    positions.py  rotary pairs stay pairs, and turn as before
+    positions.py  rotary pairs stay pairs, and turn as before; frequencies.py says how fast
     twins.py      new channels differ from each other and from what they copy
     __init__.py   Law 1 (preservation), Law 2 (liveness)
 
