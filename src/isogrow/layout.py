@@ -228,8 +228,8 @@ class Layout:
         return Defaults(config, {name: value for name, value in meant.items() if value is not None})
 
     def facts(self, config: Config, sizes: Mapping[str, Any]) -> Defaults:
-        """What formulas may ask: sizes, config keys with their defaults, and `rope_type`, the kind of the first
-        rotary scaling."""
+        """What formulas may ask: sizes, config keys with their defaults, and the kind of the first rotary
+        scaling, `rope_type`."""
         kinds = [rope.kind(config) for attention in self.attentions for rope in attention.ropes]
         return self.defaults(config).over({"rope_type": kinds[0] if kinds else "", **sizes})
 
