@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     BertConfig,
@@ -394,6 +395,12 @@ def test_more_tensors_than_the_class_uses(tmp_path: Path) -> None:
     isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", hidden="x2", heads="x2")
     report = isogrow.verify(tmp_path / "small", tmp_path / "large")
     assert report.passed, report.failed
+    assert named(report)["unread"].detail == "4 tensors that BertForMaskedLM does not read"
+    weights = load_file(tmp_path / "large" / "model.safetensors")
+    weights["cls.seq_relationship.weight"][1, 4] += 1e-2
+    save_file(weights, tmp_path / "large" / "model.safetensors", metadata={"format": "pt"})
+    (failed,) = isogrow.verify(tmp_path / "small", tmp_path / "large").failed
+    assert (failed.name, failed.detail) == ("unread", "first of 1 that differ: cls.seq_relationship.weight")
 
 
 def test_a_class_that_compares_choices() -> None:

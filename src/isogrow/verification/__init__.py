@@ -17,7 +17,7 @@ from isogrow.verification.float64 import rebuilt
 from isogrow.verification.pair import Pair, pair
 from isogrow.verification.report import Check, Report
 from isogrow.verification.runs import one_by_one
-from isogrow.verification.stored import proof, weights_
+from isogrow.verification.stored import proof, unread, weights_
 
 COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
 
@@ -35,8 +35,9 @@ def verify(
     The plan is the one that came with the grown model, or `plan`. Checked are: every output in float64
     (relative error < 1e-12) at every valid token id and learned position, with the KV cache, with
     padding on either side, and greedy generation; the model's own dtype against its noise floor;
-    saving and loading; and, by a few training steps on a copy, that every new channel gets gradient by
-    the step that Law 2 predicts and that no two new channels stay copies of each other.
+    saving and loading; stored tensors that the models' class does not read; and, by a few training
+    steps on a copy, that every new channel gets gradient by the step that Law 2 predicts and that no two
+    new channels stay copies of each other.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> import isogrow
@@ -72,6 +73,7 @@ def _checks(
         yield replace(check, detail=f"{check.detail}; {where}")
         return
     yield check
+    yield from unread(both)
     say("float64: all token ids")
     check, worst = checks.exact(both, small, large)
     figures["float64"] = {"absolute": worst.absolute, "relative": worst.relative, "kl_max": worst.kl_max}

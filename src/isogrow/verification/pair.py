@@ -27,7 +27,10 @@ from isogrow.writing.loadable import class_name
 
 @dataclass(frozen=True)
 class Pair:
-    """A small model and the large one that was grown from it by `plan`; `configs` are theirs, as stored."""
+    """A small model and the large one that was grown from it by `plan`.
+
+    `configs` are theirs, as stored; `folders` where they are, if both were given so.
+    """
 
     small: nn.Module
     large: nn.Module
@@ -35,6 +38,7 @@ class Pair:
     after: Anatomy
     plan: Plan
     configs: tuple[Mapping[str, Any], Mapping[str, Any]]
+    folders: tuple[Path, Path] | None = None
 
     @cached_property
     def channels(self) -> Tensor | None:
@@ -131,16 +135,19 @@ def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Pla
             "the plan does not lead from the small model's sizes to the large one's: give the model that"
             f" this one was grown from (the plan starts at {dict(plan.source.values)})"
         )
-    return Pair(models[0], models[1], before, after, plan, _configs(small, large, before, after))
+    folders = None
+    if not (isinstance(small, nn.Module) or isinstance(large, nn.Module)):
+        folders = Path(small), Path(large)
+    return Pair(models[0], models[1], before, after, plan, _configs(folders, before, after), folders)
 
 
 def _configs(
-    small: str | Path | nn.Module, large: str | Path | nn.Module, before: Anatomy, after: Anatomy
+    folders: tuple[Path, Path] | None, before: Anatomy, after: Anatomy
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Both configs in the form that the plan edits: as the folders hold them, or as the models do."""
-    if isinstance(small, nn.Module) or isinstance(large, nn.Module):
+    if folders is None:
         return before.config, after.config
-    one, two = (json.loads((Path(folder) / "config.json").read_text()) for folder in (small, large))
+    one, two = (json.loads((folder / "config.json").read_text()) for folder in folders)
     return one, two
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import torch
 import transformers
 from torch import Tensor, nn
 
-from isogrow.anatomy import Stored
-from isogrow.arithmetic import blocked, rounded, slices
+from isogrow.anatomy import Stored, match
+from isogrow.arithmetic import Filler, blocked, rounded, slices
+from isogrow.binding import fill_, outputs, reader
 from isogrow.interpreters.module import grow_module, grown_state
 from isogrow.models import build_of
 from isogrow.pieces import Draw, pieces, whole
+from isogrow.sources import open_checkpoint
 from isogrow.verification.float64 import build, float64
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
+from isogrow.writing.mapping import mapped
 
 
 def proof(pair: Pair, small: nn.Module) -> nn.Module:
@@ -42,7 +46,9 @@ def weights_(pair: Pair, exact: nn.Module) -> Check:
         name = tensor.name
         if name not in state or same(rounded(state[name], stored[name].dtype), stored[name]):
             continue
-        drawn = _drawn(pair, tensor)
+        # A tied tensor has no entries of its own: what it shares them with is looked at instead.
+        own_slot = tensor.weight.slots()[0][1] in pair.after.slots
+        drawn = _drawn(pair, tensor) if own_slot else torch.zeros(tensor.header.shape, dtype=torch.bool)
         mixed = torch.where(drawn, stored[name].to(torch.float64), state[name])
         state[name].copy_(mixed)
         if same(rounded(mixed, stored[name].dtype), stored[name]):
@@ -56,12 +62,45 @@ def weights_(pair: Pair, exact: nn.Module) -> Check:
     return Check("weights", not wrong, float(len(wrong)), 0.0, detail)
 
 
+def unread(pair: Pair) -> Iterator[Check]:
+    """What the folders hold and the models' class leaves out: each tensor as the plan makes it, bit by bit.
+
+    A BERT is often stored with more heads than the class in its config has. Free entries may be anything
+    here too. Nothing is yielded where there are no such tensors, or where a model was not given as a folder.
+    """
+    if pair.folders is None:
+        return
+    old, new = map(open_checkpoint, pair.folders)
+    before, after = (match(pair.before.layout, each.config, each.headers) for each in (old, new))
+    left = {
+        s.name for s in after.stored if not pair.after.all_slots.keys() & {x for _, x in s.weight.slots()}
+    }
+    if not left:
+        return
+    with mapped(old) as get, mapped(new) as found:
+        filler = Filler(pair.plan, reader(before, get))
+        wrong = [
+            made.name
+            for made in outputs(before, pair.plan)
+            if made.name in left and not _as_made(pair, made, filler, found(made.name))
+        ]
+    first = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else ""
+    detail = first or f"{len(left)} tensors that {type(pair.large).__name__} does not read"
+    yield Check("unread", not wrong, float(len(wrong)), 0.0, detail)
+
+
+def _as_made(pair: Pair, stored: Stored, filler: Filler, found: Tensor) -> bool:
+    """Whether a stored tensor is what the plan makes, but for free entries."""
+    exact = torch.empty(stored.header.shape, dtype=torch.float64)
+    fill_(exact, stored, filler, pair.plan.target)
+    mixed = torch.where(_drawn(pair, stored), found.to(torch.float64), exact)
+    return same(rounded(mixed, found.dtype), found)
+
+
 def _drawn(pair: Pair, stored: Stored) -> Tensor:
     """Which entries of a stored tensor the plan draws."""
     mask = torch.zeros(stored.header.shape, dtype=torch.bool)
     sizes = pair.plan.target
-    if stored.weight.slots()[0][1] not in pair.after.slots:
-        return mask  # Tied: what it shares its entries with is looked at instead.
     for part, block in stored.blocks(sizes):
         view = stored.weight.parsed.view(part, dict(block.index), lambda a, at=block.index: sizes.of(a, at))
         target = blocked(mask, view)
