@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ class Family:
     keys, `draws` expansions of all but ffn and layers. `absent` are keys of the layout that the config class
     has no default for: keys of the model's own code, and nulls that the code fills in. `inputs` makes a batch
     for one of its classes, where that is not token ids alone; `widths` are the requests for ffn to draw from.
+    `unread` are rows of tables, by the end of their names, that no batch reads.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Family:
     absent: frozenset[str] = frozenset()
     inputs: Callable[[str, torch.Generator], Mapping[str, torch.Tensor]] | None = None
     widths: tuple[tuple[Size, ...], ...] = ((), ("+10",), ("+1", "+90"))
+    unread: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
 
     def json(self, **changes: Any) -> Json:
         """A config.json of this family."""

@@ -83,6 +83,15 @@ def test_prefixes() -> None:
     assert "lm_head.weight" in {one.name for one in short.stored}
 
 
+@pytest.mark.parametrize(("kind", "head"), [("GemmaForCausalLM", True), ("GemmaModel", False), ("", False)])
+def test_names_without_prefix_are_a_head_s_if_the_class_has_one(kind: str, head: bool) -> None:
+    """A tied head is not stored; old files of language models may lack the prefix all the same."""
+    layout, config, found = llama(tie_word_embeddings=True)
+    short = bare({name: header for name, header in found.items() if name != "lm_head.weight"}, "model.")
+    assert match(layout, config, short, kind).tied_head == head
+    assert match(layout, {**config, "architectures": [kind] if kind else None}, short).tied_head == head
+
+
 def test_old_names_are_read_as_new_ones() -> None:
     layout, config = layout_for("bert"), CONFIGS["bert"]
     found = tensors(layout, config)

@@ -246,7 +246,7 @@ def test_defaults_are_the_shapes(name: str) -> None:
     assert {axis: found[axis] for axis in found if axis in said} == {
         a: n for a, n in said.items() if a in found
     }
-    assert said.keys() - found.keys() <= layout.follows.keys()
+    assert said.keys() - found.keys() <= {*layout.follows, *layout.fixed}
     key = layout.keys[2]
     wrong = dataclasses.replace(key, default=2 * 3 * 4)
     other = dataclasses.replace(layout, keys=(*layout.keys[:2], wrong, *layout.keys[3:]))

@@ -60,6 +60,7 @@ class Anatomy:
     stored: tuple[Stored, ...]
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    headed: bool = False
 
     @cached_property
     def slots(self) -> dict[str, tuple[Weight, str]]:
@@ -94,13 +95,16 @@ class Anatomy:
         """Whether a head reads the residual through the embedding's own entries.
 
         On disk such a head is not stored. It is there all the same, unless another head reads the residual in
-        its place, or the tensors' names lack the prefix that they have in every model with a head.
+        its place, or the tensors' names lack the prefix that they have in every model with a head, and the
+        class that will read them is no such model (`headed`).
         """
         residual, stored = self.layout.residual, {tensor.weight for tensor in self.stored}
-        reading = {weight for weight in self.layout.weights if residual in weight.parsed.consumed()}
+        lines = (weight for weight in self.layout.weights if weight.head)
+        reading = {weight for weight in lines if residual in weight.parsed.consumed()}
         heads = {weight for weight in reading if weight.tied in self.all_slots}
         others = any(weight.head for weight in (reading - heads) & stored)
-        bare = self.prefix == "" != self.layout.prefixes[0]
+        *heading, last = self.layout.prefixes
+        bare = bool(heading) and self.prefix == last and not self.headed
         return self.tied and bool(heads) and (bool(heads & stored) or not (others or bare))
 
 
@@ -112,8 +116,10 @@ def blocks(weight: Weight, index: Index, sizes: Sizes) -> Iterator[tuple[str, Bl
             yield part, Block(slot, full, pattern.axes(part))
 
 
-def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anatomy:
+def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: str = "") -> Anatomy:
     """Name every tensor of a model by the layout's lines, and check its shape.
+
+    `kind` is the name of the model's class; without it, the config's first architecture is.
 
     Raises `CheckpointError` for a tensor that no line names, one that is missing, and one whose shape
     is not what the config's sizes say.
@@ -147,7 +153,13 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header]) -> Anat
     _check_shapes(layout, sizes, found)
     _check_numbers(layout, sizes, found)
     _check_blocks(layout, config, prefix, sizes, found)
-    return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored))
+    return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
+
+
+def _headed(config: Config, kind: str) -> bool:
+    """Whether a class has a head: the ones without are called a Model, and no HeadModel."""
+    named = kind or next(iter(config.get("architectures") or ()), "")
+    return bool(named) and not re.search("(?<!Head)(?<!Heads)Model$", str(named))
 
 
 def name_of(weight: Weight, prefix: str, index: Index, sizes: Sizes) -> str:

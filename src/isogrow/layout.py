@@ -116,13 +116,15 @@ class Attention:
 class Key:
     """A config key: the formula over sizes that it holds ("" if none), and its class's default.
 
-    `null` is what the class takes an explicit null for, where that is not its default.
+    `null` is what the class takes an explicit null for, where that is not its default. With `when`, a formula
+    over config keys, the key holds that size only where it is true.
     """
 
     name: str
     size: str = ""
     default: Any = None
     null: Any = None
+    when: str = ""
 
     def meant(self, config: Config) -> Any:
         """What the class takes the key for where the config does not say."""
@@ -221,6 +223,11 @@ class Layout:
             return min(size, int(evaluate(rope.rotated, self.defaults(config)) or size))
         # This kind turns the rest of the pairs, too, by an angle of zero.
         return size if rope.kind(config) == "proportional" else int(size * rope.part(config))
+
+    def held(self, config: Config) -> tuple[Key, ...]:
+        """The keys that hold sizes in this config."""
+        view = self.defaults(config)
+        return tuple(key for key in self.keys if key.size and (not key.when or evaluate(key.when, view)))
 
     def defaults(self, config: Config) -> Defaults:
         """`config` with the class's defaults for what it leaves out."""

@@ -79,7 +79,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
             f"{type(model).__name__} has no config with a model_type: write a layout and call"
             " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
         )
-    return match(layout_of(config), config, headers(model))
+    return match(layout_of(config), config, headers(model), type(model).__name__)
 
 
 def build_of(model: nn.Module) -> Build | None:

@@ -1,4 +1,4 @@
-"""StarCoder2, StableLM, Cohere, GPT-Neo."""
+"""StarCoder2, StableLM, Cohere, GPT-Neo, OPT."""
 
 from __future__ import annotations
 
@@ -172,7 +172,47 @@ GPT_NEO = Family(
     frozenset({"intermediate_size"}),
 )
 
-ROWS = (STARCODER2, STABLELM, COHERE, GPT_NEO)
+
+def opt_options(draw: st.DrawFn) -> Json:
+    """Norms before branches, with gains or, under a head of its own, without."""
+    heads, dim = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([4, 7]))
+    width = draw(st.sampled_from([None, 9]))
+    affine = draw(BOOLS)
+    return dict(
+        hidden_size=heads * dim,
+        word_embed_proj_dim=width,
+        num_attention_heads=heads,
+        num_hidden_layers=draw(LAYERS),
+        enable_bias=draw(BOOLS),
+        activation_function=draw(st.sampled_from(["relu", "gelu"])),
+        layer_norm_elementwise_affine=affine,
+        tie_word_embeddings=draw(BOOLS) if affine or width else False,
+        _remove_final_layer_norm=bool(width) and draw(BOOLS),
+    )
+
+
+OPT = Family(
+    "opt",
+    transformers.OPTConfig,
+    ("OPTForCausalLM", "OPTModel", "OPTForSequenceClassification", "OPTForQuestionAnswering"),
+    dict(
+        COMMON,
+        vocab_size=VOCAB,
+        hidden_size=40,
+        ffn_dim=37,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        max_position_embeddings=POSITIONS,
+        activation_function="gelu",  # of a ReLU's units some sleep, and get no gradient
+    ),
+    FULL_HEADS,
+    GPT_NEO.together,
+    opt_options,
+    fused_growths,
+    unread={"embed_positions.weight": [0]},
+)
+
+ROWS = (STARCODER2, STABLELM, COHERE, GPT_NEO, OPT)
 
 REAL = {
     "starcoder2-3b": ("Starcoder2ForCausalLM", dict(use_bias=True, sliding_window=4096)),
@@ -217,4 +257,21 @@ REAL = {
         dict(hidden_size=768, num_layers=12, num_heads=12, attention_types=[[["global", "local"], 6]]),
     ),
     "gpt-neo-1.3B": ("GPTNeoForCausalLM", dict(attention_types=[[["global", "local"], 12]])),
+    "opt-125m": ("OPTForCausalLM", {}),
+    "opt-350m": (
+        "OPTForCausalLM",
+        dict(
+            hidden_size=1024,
+            ffn_dim=4096,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            word_embed_proj_dim=512,
+            do_layer_norm_before=False,
+        ),
+        dict(hidden="x2", heads="x2", ffn="x2"),
+    ),
+    "opt-66b": (
+        "OPTForCausalLM",
+        dict(hidden_size=9216, ffn_dim=36864, num_hidden_layers=64, num_attention_heads=72),
+    ),
 }

@@ -58,8 +58,8 @@ def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
 def _check_whole(layout: Layout, wanted: Config, sizes: Sizes, path: Path) -> None:
     """Sizes are read by whole division: the config must hold what it was read as."""
     view = layout.defaults(wanted)
-    for key in layout.keys:
-        if key.size and evaluate(key.size, sizes.values) != view[key.name]:
+    for key in layout.held(wanted):
+        if evaluate(key.size, sizes.values) != view[key.name]:
             raise SizeError(
                 f"{path} contradicts itself: {key.name} is {view[key.name]}, and its other sizes make it"
                 f" {evaluate(key.size, sizes.values)}"
@@ -72,6 +72,7 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     here, there = layout.defaults(anatomy.config), layout.defaults(wanted)
     ropes = [rope for attention in layout.attentions for rope in attention.ropes]
     known = {key.name for key in layout.keys if key.size} | {listed.key for listed in layout.per_layer}
+    lost = {key.name for key in layout.held(anatomy.config)} ^ {key.name for key in layout.held(wanted)}
     known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [
         _named(axis, anatomy.sizes.of(axis), sizes.of(axis))
@@ -84,6 +85,7 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
         both = key in here and key in there
         if both and not SILENT.fullmatch(key) and here[key] != there[key]:
             found.append(_named(key, here[key], there[key]))
+    found += [_named(key, here[key], there[key]) for key in sorted(lost)]
     for rope in dict.fromkeys(ropes):
         if _turning(rope, anatomy.config) != _turning(rope, wanted):
             found.append(_named("rotary positions", _turning(rope, anatomy.config), _turning(rope, wanted)))

@@ -27,7 +27,7 @@ from isogrow.laws.positions import check_positions
 from isogrow.laws.scales import check_scales
 from isogrow.laws.twins import check_twins
 from isogrow.layout import Attention, Index
-from isogrow.plan import Mean, Old, Plan
+from isogrow.plan import Plan
 
 ROUNDS = 64
 
@@ -44,14 +44,14 @@ class Life:
 
 def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> None:
     """Raise `LawError` if the plan would change the function, or leave a new part dead or a twin."""
-    plain = network(anatomy, replace(plan, steps=())).plain if anatomy.plain_norms else {}
-    check_norms(anatomy, plan, plain)
-    check_clamps(anatomy, plan, plain)
-    check_scales(anatomy, plan, plain)
+    before = network(anatomy, replace(plan, steps=()))
+    check_norms(anatomy, plan, before.plain, before.bare)
+    ungained = {*before.plain, *before.bare}
+    check_clamps(anatomy, plan, ungained)
+    check_scales(anatomy, plan, ungained)
     check_positions(anatomy, plan)
     net = network(anatomy, plan)
     preserves(net)
-    _check_bare(anatomy, plan, net)
     if allow_dead:
         return
     dead = [life for life in lives(anatomy, net) if life.step == 0]
@@ -62,21 +62,6 @@ def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> None:
             " series), so they could not learn: grow otherwise, or allow it with allow_dead (--allow-dead)"
         )
     check_twins(anatomy, plan)
-
-
-def _check_bare(anatomy: Anatomy, plan: Plan, net: Network) -> None:
-    """What reads the residual without a norm sees means and scaled channels as they are."""
-    residual = anatomy.layout.residual
-    for step in (s for s in plan.steps if net.bare and s.axis == residual):
-        for slot, (weight, part) in anatomy.slots.items():
-            if residual not in weight.parsed.produced(part) or weight.norm is not None:
-                continue
-            entries = [step.entry(slot, place.label) for place in step.places]
-            if any(isinstance(e, Mean) or (isinstance(e, Old) and e != Old()) for e in entries):
-                raise LawError(
-                    f"{net.bare[0]} reads {residual} without a norm, and {slot} would write other values than"
-                    f" before: no rule grows {residual} of such a model exactly"
-                )
 
 
 def preserves(net: Network) -> None:

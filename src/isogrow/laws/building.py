@@ -46,6 +46,8 @@ class _Builder:
         unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
         if not self.heads and self.plain is not None:
             self.net.plain[""] = self.plain
+        if not self.heads and self.normed is None:
+            self.net.bare.append("")
         stream = list((self.normed if self.normed is not None else self.residual).values())
         self.net.outputs = self.heads + unread + ([] if self.heads else stream)
         return self.net

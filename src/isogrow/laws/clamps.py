@@ -15,7 +15,8 @@ from isogrow.plan import OLD, Old, Plan, Step
 
 
 def check_clamps(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> None:
-    """Raise `LawError` where a step scales what is clamped. `plain`: what reads a norm without a tensor."""
+    """Raise `LawError` where a step scales what is clamped. `plain`: what reads the residual
+    without a gain before it."""
     clamped = {
         name
         for slot, (weight, _) in anatomy.slots.items()

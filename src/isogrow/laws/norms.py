@@ -12,9 +12,12 @@ new entries is weighted by the old gains, times the new gain.
 Where what feeds the norm is scaled by f, ε's factor is multiplied by f², and the gain's stays as it is: f
 scales what the gain multiplies as well as what it is divided by. A norm on a branch's output writes the
 residual, so its gain's factor takes f; a tied head reads the embedding, so the final gain's is divided by f.
+A shift's factor is the gain's without the √(n/n̂).
 
 A norm without a tensor has no gain: what reads it takes that factor instead, a tied head too, though the
 factor of its entries is the embedding's. Nothing can where the model's output is what was normalised.
+
+What reads the residual without a norm is divided by f, and is zero for new channels that are a mean.
 
 A norm that shares a scaled ε but whose axis does not grow needs its input scaled by √(ε̂/ε).
 """
@@ -37,14 +40,16 @@ TOLERANCE = 1e-14
 FILLS = {("rms", "zero"), ("layer", "mean"), ("rms", "copy"), ("layer", "copy")}
 
 
-def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm]) -> None:
+def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: Iterable[str] = ()) -> None:
     """Raise `LawError` where a step breaks the statistics of a norm. `plain`: slots that read one without a
-    tensor ("" is the model's output)."""
+    tensor, `bare`: those that read the residual as it is ("" is the model's output)."""
     lines = (*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms)
     norms = tuple({weight.norm: None for weight in lines if weight.norm is not None})
     config = anatomy.config
     for step in plan.steps:
         after = edited(config, step.config)
+        if step.axis == anatomy.layout.residual:
+            _check_bare(anatomy, step, bare)
         for norm in norms:
             before = _epsilon(anatomy, norm, config)
             # ε = 0 (the paper's) stays 0 under any factor, so any factor is the right one.
@@ -76,7 +81,8 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
             f"{step.expansion} fills what feeds a {norm.kind} norm over {step.axis} with"
             f" {' and '.join(sorted(fills))}, which changes its statistics"
         )
-    gates = [slot for slot, (w, _) in anatomy.slots.items() if w.norm == norm and w.parsed.gate]
+    own = {slot: w for slot, (w, _) in anatomy.slots.items() if w.norm == norm}
+    gates = [slot for slot, weight in own.items() if weight.parsed.gate]
     if norm.where == "post" and any(_fill(anatomy, step, slot) not in fills for slot in gates):
         raise LawError(
             f"{step.expansion} must fill the gains of a norm that writes {step.axis} as what feeds the next:"
@@ -90,16 +96,20 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
     fed = factors.pop()
     share = 1.0 if fills == {"copy"} else step.old / step.new
     kept = share * fed * fed
-    gains = {
-        _factor(step, slot) * (_tied(anatomy, step) if _before_tied_head(anatomy, w) else 1.0)
-        for slot, (w, _) in anatomy.slots.items()
-        if w.norm == norm and w.parsed.gate
+    shown = {
+        slot: _factor(step, slot) * (_tied(anatomy, step) if _before_tied_head(anatomy, w) else 1.0)
+        for slot, w in own.items()
     }
     if ratio is not None and not isclose(ratio, kept, rel_tol=TOLERANCE):
         raise LawError(f"{step.expansion} must scale ε of a norm over {step.axis} by {kept:g}, not {ratio:g}")
-    wanted = sqrt(share) * (fed if norm.where == "branch" else 1.0)
-    if norm.where != "inner" and not all(isclose(gain, wanted, rel_tol=TOLERANCE) for gain in gains):
-        raise LawError(f"{step.expansion} must scale the gains of a norm over {step.axis} by {wanted:g}")
+    written = fed if norm.where == "branch" else 1.0
+    for slot, factor in shown.items() if norm.where != "inner" else ():
+        wanted = written * (sqrt(share) if slot in gates else 1.0)
+        if not isclose(factor, wanted, rel_tol=TOLERANCE):
+            raise LawError(
+                f"{step.expansion} must scale the {'gains' if slot in gates else 'shifts'} of a norm over"
+                f" {step.axis} by {wanted:g}"
+            )
     return share
 
 
@@ -111,6 +121,29 @@ def _check_readers(anatomy: Anatomy, step: Step, readers: Iterable[str], wanted:
             raise LawError(
                 f"{step.expansion} must scale {slot or 'the output'} by {wanted:g}, not {given:g}: the norm"
                 f" over {step.axis} before it has no gain"
+            )
+
+
+def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
+    """Who reads the residual without a norm undoes its scale, and reads nothing of new channels that are a
+    mean: no norm centres them."""
+    writers = [
+        slot
+        for slot, (weight, part) in anatomy.slots.items()
+        if step.axis in weight.parsed.produced(part) and weight.norm is None and not weight.parsed.gate
+    ]
+    mean = any(_fill(anatomy, step, slot) == "mean" for slot in writers)
+    factors = {_written(anatomy, step, slot) for slot in writers}
+    fed = {weight.norm.of for weight, _ in anatomy.slots.values() if weight.norm is not None}
+    for slot in dict.fromkeys(bare):
+        own = slot in anatomy.slots
+        given = _factor(step, slot) if own else _tied(anatomy, step) if slot else 1.0
+        given = 1.0 if slot.removesuffix(".bias") in fed else given  # see _check_input
+        undone = all(isclose(given * factor, 1.0, rel_tol=TOLERANCE) for factor in factors)
+        if not undone or (mean and not (own and _fill(anatomy, step, slot) == "zero")):
+            raise LawError(
+                f"{slot or 'the output'} reads {step.axis} without a norm, so {step.expansion} must scale it"
+                f" by 1/{max(factors):g}" + (", and make zero what it reads of new channels" if mean else "")
             )
 
 

@@ -27,7 +27,8 @@ TOLERANCE = 1e-14
 def check_scales(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> None:
     """Raise `LawError` where a step leaves an attention scale not undone, or scales what it should not.
 
-    `plain`: slots that read a norm without a tensor. Their scale undoes its own, and is held in norms.py.
+    `plain`: slots that read the residual without a gain before it. Their scale undoes its own, and is held in
+    norms.py.
     """
     config = anatomy.config
     attentions = [a for a in anatomy.layout.attentions if a.key in anatomy.slots]

@@ -45,7 +45,7 @@ from isogrow.layout import Index
 from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
-from isogrow.rules.subject import Subject, Use
+from isogrow.rules.subject import Reading, Subject, Use
 
 
 def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
@@ -57,10 +57,11 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     layer = any(norm.kind == "layer" for norm in norms)
     if layer and any(norm.kind == "rms" for norm in norms):
         raise SizeError(f"{axis} can't grow: LayerNorm and RMSNorm share the residual, and no one fill fits")
-    _check_plain(subject, axis)
     keys = {norm.eps for norm in norms if isinstance(norm.eps, str)}
-    constant = any(not isinstance(norm.eps, str) for norm in norms)
-    if constant or any(map(subject.clamped, _sharing(subject, axis, keys))):
+    fixed = any(not isinstance(norm.eps, str) for norm in norms)
+    larger = fixed or any(map(subject.clamped, _sharing(subject, axis, keys)))
+    _check_readers(subject, axis, moved=layer or larger)
+    if larger:
         return _amplified(subject, axis, old, new, init, layer)
     return _normalised(subject, axis, old, new, init, Mean() if layer else Constant(0.0))
 
@@ -68,36 +69,48 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
 def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:
     """A constant ε: the writers make up for the changed mean square."""
     places, r = append(old, new), sqrt(new / old)
-    plain = subject.read_plainly(axis)
     fill: Entry = Mean(a=r) if layer else Constant(0.0)
+    reading = subject.reading(axis)
     rewrites: dict[str, Rewrite] = {}
     for use in subject.uses(axis):
+        drawn = subject.drawn(init, use.slot, axis)
         if use.role == "producer":
             filled = _filled(subject, use, fill)
-            written = _times({OLD: Old(r), NEW: filled, MORE: filled}, subject.times(use, axis, old, new))
-            rewrites[use.slot] = only(written, places)
+            entries = _times({OLD: Old(r), NEW: filled, MORE: filled}, subject.times(use, axis, old, new))
+        elif use.role == "consumer":
+            entries = _read(reading[use.slot], 1 / r, 1 / r, drawn, fill)
         else:
             gain, shift = _undone(subject, use, 1 / r, r * _tied_times(subject, axis, old, new))
-            drawn = subject.drawn(init, use.slot, axis)
-            rewrites[use.slot] = only(
-                _entries(subject, use, gain, drawn, fill, shift, use.slot in plain), places
-            )
+            entries = _entries(subject, use, gain, drawn, fill, shift)
+        rewrites[use.slot] = only(entries, places)
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
 
 
-def _check_plain(subject: Subject, axis: str) -> None:
-    """A norm without a gain changes its output, which whoever reads it has to undo."""
-    if any(index_axes(line) == () for line in subject.plain_norms) and subject.tied_head:
-        raise SizeError(
-            f"{axis} can't grow: the last norm has no gain that could undo its changed output, and the tied"
-            " head can't either, since its entries are the embedding's; untie the head, or grow ffn or heads"
-            " instead"
+def _read(how: Reading, plain: float, bare: float, init: Init, fill: Entry) -> Rewrite:
+    """What a reader of the residual takes: without a gain before it, it undoes the change itself; of a mean
+    that no norm centres it reads nothing."""
+    if how == "bare" and isinstance(fill, Mean):
+        return constant(0.0, Old(bare))
+    return free(init, Old({"plain": plain, "bare": bare, "gain": 1.0}[how]))
+
+
+def _check_readers(subject: Subject, axis: str, moved: bool) -> None:
+    """Where no gain stands before a reader, it has to undo the change itself; a tied head, and whoever sees
+    the model's output, can't. `moved`: the residual's own channels change, too."""
+    for slot, how in subject.reading(axis).items():
+        if slot in subject.slots or how == "gain" or (how == "bare" and not moved):
+            continue
+        changed = (
+            "the last norm has no gain that could undo its changed output"
+            if how == "plain"
+            else "its channels change, and no norm stands before what reads them last"
         )
-    if "" in subject.read_plainly(axis):
-        raise SizeError(
-            f"{axis} can't grow: the last norm has no gain that could undo its changed output, and this model"
-            " has no head that reads it; grow the model with its head, or grow ffn or heads instead"
+        head = (
+            "the tied head can't either, since its entries are the embedding's; untie the head"
+            if slot
+            else "this model has no head that reads it; grow the model with its head"
         )
+        raise SizeError(f"{axis} can't grow: {changed}, and {head}, or grow ffn instead")
 
 
 def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, float]:
@@ -134,12 +147,15 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     places = append(old, new)
     s = sqrt(old / new)
     rewrites: dict[str, Rewrite] = {}
-    tied, plain = _tied_times(subject, axis, old, new), subject.read_plainly(axis)
+    tied, reading = _tied_times(subject, axis, old, new), subject.reading(axis)
     for use in subject.uses(axis):
         drawn = subject.drawn(init, use.slot, axis)
         last = subject.tied_head and use.norm is not None and index_axes(use.weight) == ()
         gain, shift = (s / tied, 1 / tied) if last else (s, 1.0)
-        entries = {OLD: Old(), **_entries(subject, use, gain, drawn, fill, shift, use.slot in plain)}
+        if use.role == "consumer":
+            entries = _read(reading[use.slot], s, 1.0, drawn, fill)
+        else:
+            entries = {OLD: Old(), **_entries(subject, use, gain, drawn, fill, shift)}
         rewrites[use.slot] = only(_times(entries, subject.times(use, axis, old, new)), places)
     config = _epsilons(subject, axis, old / new)
     for slot in _sharing(subject, axis, set(config)):
@@ -153,10 +169,8 @@ def _filled(subject: Subject, use: Use, fill: Entry) -> Entry:
     return replace(fill, weights=subject.gate(use.slot)) if isinstance(fill, Mean) else fill
 
 
-def _entries(
-    subject: Subject, use: Use, s: float, init: Init, fill: Entry, shift: float, plain: bool
-) -> Rewrite:
-    """`s` is for gains, and for what reads a norm that has none (`plain`)."""
+def _entries(subject: Subject, use: Use, s: float, init: Init, fill: Entry, shift: float) -> Rewrite:
+    """What writes the residual takes, and what gains and shifts over it do."""
     if use.role == "producer":
         filled = _filled(subject, use, fill)
         return {NEW: filled, MORE: filled}
@@ -164,14 +178,12 @@ def _entries(
         return constant(1.0) if isinstance(fill, Mean) else free(init, center=True)
     if use.role == "shift":
         return constant(0.0, Old(shift))
-    if use.role == "gain":
-        assert use.norm is not None
-        if use.norm.where == "branch" and init.kind == "copy":
-            # A copy of the gain of zero that an added layer has would be dead: its writers are zero here.
-            init = Init("normal", init.std)
-        # (offset + g) s - offset: the law is about the factor that the code multiplies by.
-        return free(init, Old(s, use.norm.offset * (s - 1.0)), center=True)
-    return free(init, Old(s if plain else 1.0))
+    assert use.role == "gain" and use.norm is not None
+    if use.norm.where == "branch" and init.kind == "copy":
+        # A copy of the gain of zero that an added layer has would be dead: its writers are zero here.
+        init = Init("normal", init.std)
+    # (offset + g) s - offset: the law is about the factor that the code multiplies by.
+    return free(init, Old(s, use.norm.offset * (s - 1.0)), center=True)
 
 
 def _epsilons(subject: Subject, axis: str, ratio: float) -> dict[str, Any]:

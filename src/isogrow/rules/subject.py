@@ -15,6 +15,7 @@ from isogrow.plan import Init, Old, Step
 from isogrow.sizes import Sizes
 
 Role = Literal["producer", "consumer", "gain", "shift"]
+Reading = Literal["gain", "plain", "bare"]
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,23 @@ class Subject:
         )
         return Init("normal", init.std) if init.kind == "copy" and copied else init
 
-    def read_plainly(self, axis: str) -> frozenset[str]:
-        """The slots that read `axis` behind a norm without a tensor; "" where the model shows it so."""
-        found: set[str] = set()
-        plain = shown = False
+    def reading(self, axis: str) -> dict[str, Reading]:
+        """How each slot (a tied head's, too) reads `axis`: behind a norm with a gain, or behind one without a
+        tensor ("plain"), or as it is ("bare"); "" is the model's output, where it shows the axis."""
+        found: dict[str, Reading] = {}
+        how: Reading = "bare"
+        shown = False
         for line in self.layout.weights:
-            if line in self.plain_norms:
-                plain = shown = line.norm is not None and line.norm.where == "pre"
+            pre = line.norm is not None and line.norm.where == "pre"
+            if pre and line in self.plain_norms:
+                how, shown = "plain", True
             for part, slot in line.slots():
-                if slot not in self.slots:
-                    continue
-                if axis in line.parsed.produced(part):
-                    plain = shown = False
-                elif plain and axis in line.parsed.consumed(part):
-                    found.add(slot)
-                    shown = False
-        return frozenset(found | ({""} if shown else set[str]()))
+                if slot in self.slots and axis in line.parsed.produced(part):
+                    how, shown = ("gain" if pre else "bare"), True
+                own = slot in self.slots or (self.tied_head and line.tied in self.slots)
+                if own and axis in line.parsed.consumed(part):
+                    found[slot], shown = how, False
+        return found | ({"": how} if shown else {})
 
     def numbered(self, axis: str) -> tuple[str, ...]:
         """The slots whose blocks `axis` numbers (a norm per head has a block for each)."""
