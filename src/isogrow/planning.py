@@ -282,9 +282,7 @@ def config_edits(anatomy: Anatomy, steps: Iterable[Step], sizes: Sizes) -> dict[
     for step in steps:
         edits.update(step.config)
     facts = layout.facts(anatomy.config, sizes.values)
-    held = {
-        k.name: evaluate(k.size, facts) for k in layout.held(anatomy.config) if layout.say(k.size, facts)
-    }
+    held = {k.name: evaluate(k.size, facts) for k in layout.held(anatomy.config) if layout.say(k.size, facts)}
     for name, value in held.items():
         if get(anatomy.config, name) is not None and get(anatomy.config, name) != value:
             edits[name] = value

@@ -99,7 +99,9 @@ class Subject:
                 own = slot in self.slots or (self.tied_head and line.tied in self.slots)
                 if own and axis in line.parsed.consumed(part):
                     found[slot], shown = how, False
-        return found | ({"": how} if shown else {})
+        if shown:
+            found[""] = how
+        return found
 
     def numbered(self, axis: str) -> tuple[str, ...]:
         """The slots whose blocks `axis` numbers (a norm per head has a block for each)."""
