@@ -368,6 +368,24 @@ def test_a_table_that_is_none_is_refused() -> None:
     assert get(subject.source, "rope_parameters.sliding_attention") is not None
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("linear", "factor", None),
+        ("llama3", "low_freq_factor", "1"),
+        ("longrope", "long_factor", []),
+        ("longrope", "short_factor", [1.0, -1.0]),
+    ],
+)
+def test_a_table_without_its_numbers_is_refused(kind: str, key: str, value: Any) -> None:
+    subject = scaled("llama", kind)
+    source = edited(subject.source, {f"rope_parameters.{key}": value})
+    with pytest.raises(
+        CheckpointError, match=f"says {key} of its rotary scaling '{kind}' is .*numbers above 0"
+    ):
+        match(subject.anatomy.layout, source, {s.name: s.header for s in subject.anatomy.stored})
+
+
 def test_a_model_of_several_parts_is_refused_by_them() -> None:
     parts = {"text_config": {"model_type": GEMMA}, "vision_config": {"model_type": "siglip_vision_model"}}
     with pytest.raises(

@@ -208,6 +208,12 @@ def _check_rope(rope: Rope, config: Config, where: str) -> None:
             raise CheckpointError(
                 f"{where} says {path} is {get(config, path)!r}, which is no table of values: mend it"
             )
+    missing = rope.missing(config)
+    if missing:
+        raise CheckpointError(
+            f"{where} says {missing} of its rotary scaling {rope.kind(config)!r} is"
+            f" {rope.value(config, missing)!r}, and it needs numbers above 0: mend it"
+        )
     for path in rope.theta:
         theta = get(config, path)
         if theta is not None and not (isinstance(theta, int | float) and theta > 0):

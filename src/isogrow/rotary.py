@@ -12,6 +12,14 @@ from typing import Any, Literal
 
 from isogrow.config import Config, get
 
+# What the code wants of a table of each kind: numbers, and lists of them.
+WANTED: Mapping[str, tuple[str, ...]] = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "longrope": ("short_factor", "long_factor"),
+}
+
 
 @dataclass(frozen=True)
 class Rope:
@@ -62,6 +70,15 @@ class Rope:
         """The θ that the model reads: that of its table, or the common one, or the default."""
         kept = (self.value(config, "rope_theta"), get(config, self.theta[-1]), self.default)
         return float(next(theta for theta in kept if theta is not None))
+
+    def missing(self, config: Config) -> str:
+        """The first key that a table of its kind must have, and has not as numbers above 0; "" if none."""
+        for key in WANTED.get(self.kind(config), ()):
+            value = self.value(config, key)
+            numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+            if not numbers or not all(isinstance(n, int | float) and n > 0 for n in numbers):
+                return key
+        return ""
 
     def part(self, config: Config) -> float:
         """The part of a head's channels that rotates."""

@@ -49,7 +49,7 @@ def _llama3(rope: Rope, config: Config, head: int, rotating: int) -> Frequencies
     low, high = (rope.value(config, f"{end}_freq_factor") for end in ("low", "high"))
 
     def scaled(w: float) -> float:
-        kept = (_context(rope, config) * w / (2 * pi) - low) / (high - low)
+        kept = (_context(rope, config) * w / (2 * pi) - low) / ((high - low) or 0.001)
         kept = min(max(kept, 0.0), 1.0)
         return (1 - kept) * w / factor + kept * w
 
@@ -58,7 +58,7 @@ def _llama3(rope: Rope, config: Config, head: int, rotating: int) -> Frequencies
 
 def _yarn(rope: Rope, config: Config, head: int, rotating: int) -> Frequencies:
     theta, context = rope.base(config), _context(rope, config)
-    factor = rope.value(config, "factor") or get(config, "max_position_embeddings") / context
+    factor = rope.value(config, "factor") or (get(config, "max_position_embeddings") or CONTEXT) / context
     fast, slow = rope.value(config, "beta_fast") or 32, rope.value(config, "beta_slow") or 1
     begin, end = (rotating * log(context / (n * 2 * pi)) / (2 * log(theta)) for n in (fast, slow))
     if rope.value(config, "truncate", True):
