@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("expansions",),
     ("sizes",),
+    ("soundness",),
     ("layout",),
     ("rotary",),
     ("config",),

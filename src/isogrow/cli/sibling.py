@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from isogrow.anatomy import Anatomy, check_config
+from isogrow.anatomy import Anatomy
 from isogrow.cli.facts import named
 from isogrow.config import Config
 from isogrow.errors import SizeError
@@ -14,6 +14,7 @@ from isogrow.expansions import Size
 from isogrow.formula import evaluate, names
 from isogrow.layout import Layout, Rope
 from isogrow.sizes import Sizes
+from isogrow.soundness import check_config
 from isogrow.sources import read_json
 
 # Keys that say nothing about what a trained model computes from its weights.
