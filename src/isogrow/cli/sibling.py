@@ -19,7 +19,7 @@ from isogrow.sources import read_json
 
 # Keys that say nothing about what a trained model computes from its weights.
 SILENT = re.compile(
-    r"_.*|architectures|model_type|transformers_version|(torch_)?dtype|auto_map|tokenizer_class"
+    r"architectures|model_type|transformers_version|(torch_)?dtype|auto_map|tokenizer_class"
     r"|.*_token_id|.*dropout.*|.*_p?drop|use_cache|output_.*|return_dict.*|gradient_checkpointing"
     r"|initializer_.*|id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params"
     r"|pretraining_tp|is_decoder|max_position_embeddings|max_length|max_window_layers|layer_types"
@@ -73,24 +73,32 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     here, there = layout.defaults(anatomy.config), layout.defaults(wanted)
     ropes = [rope for attention in layout.attentions for rope in attention.ropes]
     known = {key.name for key in layout.keys if key.size} | {listed.key for listed in layout.per_layer}
-    lost = {key.name for key in layout.held(anatomy.config)} ^ {key.name for key in layout.held(wanted)}
     known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [
         _named(axis, anatomy.sizes.of(axis), sizes.of(axis))
         for axis in sorted(layout.fixed)
-        if sizes.has(axis) and sizes.of(axis) != anatomy.sizes.of(axis)
+        if sizes.has(axis) and anatomy.sizes.has(axis) and sizes.of(axis) != anatomy.sizes.of(axis)
     ]
     held = {name for axis in layout.fixed for name in _keys(layout, axis)}
     for key in sorted({*anatomy.config, *wanted, *(key.name for key in layout.keys)} - known - held):
         # A key that one of them leaves out has a default that the table need not know.
         both = key in here and key in there
-        if both and not SILENT.fullmatch(key) and here[key] != there[key]:
+        if both and not _silent(layout, key) and here[key] != there[key]:
             found.append(_named(key, here[key], there[key]))
-    found += [_named(key, here[key], there[key]) for key in sorted(lost)]
+    own, other = layout.held(anatomy.config), layout.held(wanted)
+    found += [
+        _named(key.when, key in own, key in other) for key in layout.keys if (key in own) != (key in other)
+    ]
     for rope in dict.fromkeys(ropes):
         if _turning(rope, anatomy.config) != _turning(rope, wanted):
             found.append(_named("rotary positions", _turning(rope, anatomy.config), _turning(rope, wanted)))
     return found
+
+
+def _silent(layout: Layout, key: str) -> bool:
+    """Whether a key says nothing about the function; one that begins with _ may, if the layout asks it."""
+    private = key.startswith("_") and all(known.name != key for known in layout.keys)
+    return private or SILENT.fullmatch(key) is not None
 
 
 def _keys(layout: Layout, axis: str) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, line, with_defaults, without
+from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, biased, line, with_defaults, without
 from isogrow.layout import Attention, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
@@ -13,22 +13,30 @@ Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q", over=("key_di
 K_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.k", over=("key_dim",))
 A = L + "self_attn."
 
-_SHIFTLESS = tuple(replace(weight, norm=PRE) if weight.norm else weight for weight in WEIGHTS)
-_V, _O, _MLP = line(WEIGHTS, "attn.v"), line(WEIGHTS, "attn.o"), line(WEIGHTS, "mlp_norm")
-_DOWN, _HEAD = line(WEIGHTS, "mlp.down"), line(WEIGHTS, "head")
+BIAS = "attention_bias"
+_Q, _V, _O = line(WEIGHTS, "attn.q"), line(WEIGHTS, "attn.v"), line(WEIGHTS, "attn.o")
+_MLP = line(WEIGHTS, "mlp_norm")
+EMBED, GATE, UP, DOWN, HEAD = (
+    WEIGHTS[line(WEIGHTS, slot)] for slot in ("embed", "mlp.gate", "mlp.up", "mlp.down", "head")
+)
 
 COHERE = replace(
     LLAMA,
     family="cohere",
     model_types=("cohere",),
     weights=(
-        *_SHIFTLESS[:_V],
+        EMBED,
+        Weight(L + "input_layernorm.weight", "* hidden", "norm", PRE),
+        *biased(WEIGHTS[_Q:_V], BIAS),
         Weight(A + "q_norm.weight", "* (kv_heads group) key_dim", "attn.q_norm", Q_NORM, when="use_qk_norm"),
         Weight(A + "k_norm.weight", "* kv_heads key_dim", "attn.k_norm", K_NORM, when="use_qk_norm"),
-        *_SHIFTLESS[_V:_O],
-        *_SHIFTLESS[_MLP + 1 : _DOWN],
-        *_SHIFTLESS[_O:_MLP],
-        *_SHIFTLESS[_DOWN : _HEAD + 1],
+        *biased(WEIGHTS[_V:_O], BIAS),
+        GATE,
+        UP,
+        *biased(WEIGHTS[_O:_MLP], BIAS),
+        DOWN,
+        Weight("norm.weight", "* hidden", "final_norm", PRE),
+        HEAD,
     ),
     keys=with_defaults(
         without(KEYS, "rms_norm_eps"),
@@ -38,6 +46,7 @@ COHERE = replace(
         num_hidden_layers=40,
         num_attention_heads=64,
         layer_norm_eps=1e-5,
+        attention_bias=False,
         use_qk_norm=False,
         tie_word_embeddings=True,
     ),

@@ -64,6 +64,14 @@ def line(weights: tuple[Weight, ...], slot: str) -> int:
     return next(i for i, weight in enumerate(weights) if weight.slot == slot)
 
 
+def biased(weights: tuple[Weight, ...], when: str) -> tuple[Weight, ...]:
+    """The same lines, whose biases are there if the config says so."""
+    return tuple(
+        replace(weight, required=True, when=when) if weight.slot.endswith(".bias") else weight
+        for weight in weights
+    )
+
+
 def with_defaults(keys: tuple[Key, ...], **defaults: object) -> tuple[Key, ...]:
     """The same keys with another class's defaults; keys that the table lacks are added."""
     changed = tuple(replace(k, default=defaults.pop(k.name)) if k.name in defaults else k for k in keys)

@@ -6,16 +6,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isogrow.families.heads import HEADS
-from isogrow.families.llama import KEYS, LLAMA, with_defaults, without
+from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, biased, line, with_defaults, without
 from isogrow.families.phi3 import SHARE
 from isogrow.layout import Attention, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q")
 K_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.k")
-L = "layers.{layers}."
 A = L + "self_attn."
-Q, K, V = "(kv_heads group key_dim)", "(kv_heads key_dim)", "(kv_heads value_dim)"
+_Q, _V, _O = line(WEIGHTS, "attn.q"), line(WEIGHTS, "attn.v"), line(WEIGHTS, "attn.o")
 BIAS, NORMED, PARALLEL = "use_qkv_bias", "qk_layernorm", "use_parallel_residual"
 
 
@@ -35,18 +34,14 @@ STABLELM = replace(
         Weight("embed_tokens.weight", "vocab -> hidden", "embed"),
         Weight(L + "input_layernorm.weight", "* hidden", "attn_norm", PRE),
         Weight(L + "input_layernorm.bias", "-> hidden", "attn_norm.bias", PRE),
-        Weight(A + "q_proj.weight", f"{Q} <- hidden", "attn.q"),
-        Weight(A + "q_proj.bias", f"-> {Q}", "attn.q.bias", when=BIAS),
-        Weight(A + "k_proj.weight", f"{K} <- hidden", "attn.k"),
-        Weight(A + "k_proj.bias", f"-> {K}", "attn.k.bias", when=BIAS),
+        *biased(WEIGHTS[_Q:_V], BIAS),
         Weight(
             A + "q_layernorm.norms.{kv_heads group}.weight", "* key_dim", "attn.q_norm", Q_NORM, when=NORMED
         ),
         Weight(A + "k_layernorm.norms.{kv_heads}.weight", "* key_dim", "attn.k_norm", K_NORM, when=NORMED),
-        Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v"),
-        Weight(A + "v_proj.bias", f"-> {V}", "attn.v.bias", when=BIAS),
+        *biased(WEIGHTS[_V:_O], BIAS),
         *_read(PARALLEL),
-        Weight(A + "o_proj.weight", "hidden <- (kv_heads group value_dim)", "attn.o"),
+        WEIGHTS[_O],
         Weight(L + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE, when=f"not {PARALLEL}"),
         Weight(
             L + "post_attention_layernorm.bias", "-> hidden", "mlp_norm.bias", PRE, when=f"not {PARALLEL}"

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isogrow.families.heads import HEADS
-from isogrow.families.llama import KEYS, LLAMA, with_defaults, without
+from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, biased, line, with_defaults, without
 from isogrow.layout import Norm, Weight
 
 PRE = Norm("layer", "pre", eps="norm_epsilon")
-L = "layers.{layers}."
-A = L + "self_attn."
-Q, K, V = "(kv_heads group key_dim)", "(kv_heads key_dim)", "(kv_heads value_dim)"
 BIAS = "use_bias"
 
 STARCODER2 = replace(
@@ -22,14 +19,7 @@ STARCODER2 = replace(
         Weight("embed_tokens.weight", "vocab -> hidden", "embed"),
         Weight(L + "input_layernorm.weight", "* hidden", "attn_norm", PRE),
         Weight(L + "input_layernorm.bias", "-> hidden", "attn_norm.bias", PRE),
-        Weight(A + "q_proj.weight", f"{Q} <- hidden", "attn.q"),
-        Weight(A + "q_proj.bias", f"-> {Q}", "attn.q.bias", when=BIAS),
-        Weight(A + "k_proj.weight", f"{K} <- hidden", "attn.k"),
-        Weight(A + "k_proj.bias", f"-> {K}", "attn.k.bias", when=BIAS),
-        Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v"),
-        Weight(A + "v_proj.bias", f"-> {V}", "attn.v.bias", when=BIAS),
-        Weight(A + "o_proj.weight", "hidden <- (kv_heads group value_dim)", "attn.o"),
-        Weight(A + "o_proj.bias", "-> hidden", "attn.o.bias", when=BIAS),
+        *biased(WEIGHTS[line(WEIGHTS, "attn.q") : line(WEIGHTS, "mlp_norm")], BIAS),
         Weight(L + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE),
         Weight(L + "post_attention_layernorm.bias", "-> hidden", "mlp_norm.bias", PRE),
         Weight(L + "mlp.c_fc.weight", "ffn <- hidden", "mlp.up"),
