@@ -52,8 +52,10 @@ def test_a_scale_before_a_clamp_is_refused_and_shows() -> None:
     wanted: dict[str, F.Size] = {"head_dim": 14}
     made = free.plan(wanted)
     assert free.error(made) < F.EXACT
-    with pytest.raises(SizeError, match="the model clamps what it gives.* leave the head dim and grow heads"):
+    with pytest.raises(SizeError, match=r"what it gives \(clip_qkv\).* leave the head dim and grow heads"):
         clamped.plan(wanted)
+    with pytest.raises(SizeError, match="no scale passes"):  # odd or not
+        clamped.plan({"head_dim": 13})
     with pytest.raises(LawError, match="no scale passes a clamp"):
         laws.check(clamped.anatomy, made)
     assert clamped.error(made) > F.BROKEN

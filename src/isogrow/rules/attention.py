@@ -29,13 +29,14 @@ from isogrow.rules.subject import Role, Subject, check_unclamped
 def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
     """The step that grows the key/query dim at `site` to `new`."""
     old = subject.sizes.of(axis, site)
+    for attention in subject.attentions(axis):
+        if compensation(subject, attention, axis, old, new) != 1.0:
+            _check_clamp(subject, attention, axis)
     places, config = _places(subject, axis, old, new)
     rewrites: dict[str, Rewrite] = {}
     for attention in subject.attentions(axis):
         factor = compensation(subject, attention, axis, old, new)
         normed = _norm_slots(subject, attention)
-        if factor != 1.0:
-            _check_clamp(subject, attention, axis)
         switched = next((slot for slot, side in normed.items() if side == "query"), attention.query)
         drawn = subject.drawn(init, switched, axis)
         entries = _normed(_offset(subject, normed), factor, drawn) if normed else _plain(factor, drawn)

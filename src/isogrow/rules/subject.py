@@ -60,10 +60,10 @@ class Subject:
     def all_norms(self) -> tuple[Norm, ...]:
         return tuple({w.norm: None for w, _ in self.slots.values() if w.norm is not None})
 
-    def clamped(self, slot: str) -> bool:
-        """Whether the model clamps what this slot, or the weight that it is the bias of, gives."""
+    def clamped(self, slot: str) -> str:
+        """By what the model clamps what this slot, or the weight that it is the bias of, gives; "": not."""
         lines = (self.slots[s][0] for s in (slot, slot.removesuffix(".bias")) if s in self.slots)
-        return any(self.layout.clamps(line, self.config) for line in lines)
+        return next((line.clamp for line in lines if self.layout.clamps(line, self.config)), "")
 
     def drawn(self, init: Init, slot: str, axis: str) -> Init:
         """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins.
@@ -135,10 +135,10 @@ class Subject:
 def check_unclamped(subject: Subject, axis: str, slots: Iterable[str], mend: str) -> None:
     """Refuse to scale what the model clamps before its use: clamp(c x) is not c clamp(x)."""
     for slot in slots:
-        if subject.clamped(slot):
+        if clamp := subject.clamped(slot):
             raise SizeError(
-                f"{axis} can't grow: {slot} would have to be scaled, and the model clamps what it gives,"
-                f" which no scale passes; {mend}"
+                f"{axis} can't grow: {slot} would have to be scaled, and the model clamps what it gives"
+                f" ({clamp}), which no scale passes; {mend}"
             )
 
 
