@@ -69,6 +69,7 @@ def test_every_form_is_exact_or_refused(
     if before:
         assert subject.error(subject.plan({"hidden": 56, "heads": 7, "ffn": 51, "layers": 5})) < F.EXACT
     else:
+        assert subject.error(subject.plan({"hidden": "x3", "head_dim": "x3", "ffn": 51})) < F.EXACT
         with pytest.raises(SizeError, match="post-norm.*; grow ffn, heads or hidden instead"):
             subject.plan({"layers": 5})
         with pytest.raises(SizeError, match="only whole copies keep its mean.* multiples of 40: give 80"):

@@ -10,6 +10,15 @@ import families as F
 import pytest
 
 import isogrow
+from isogrow.anatomy import Header, match
+from isogrow.interpreters.module import headers
+
+# What versions before wrote into files, and nobody reads.
+BUFFERS = {
+    "gpt_neo": ("transformer.h.0.attn.attention.bias", "transformer.h.0.attn.attention.masked_bias"),
+    "opt": ("model.decoder.version",),
+    "stablelm": ("model.layers.0.self_attn.rotary_emb.inv_freq",),
+}
 
 
 @pytest.mark.parametrize("name", F.FAMILIES)
@@ -21,3 +30,12 @@ def test_a_grown_checkpoint_is_loaded_whole(name: str, tmp_path: Path) -> None:
     large = checkpoints.loaded(tmp_path / "large", subject.kind)
     given = F.batch(subject.kind)
     assert F.error(F.outputs(subject.small, given), F.outputs(F.rebuilt(large), given)) < F.EXACT
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_old_buffers_are_ignored(name: str) -> None:
+    subject = F.subject(F.FAMILIES[name])
+    old = dict.fromkeys(BUFFERS[name], Header((1,), "F32"))
+    found = match(subject.anatomy.layout, subject.source, headers(subject.small) | old)
+    assert found.ignored == BUFFERS[name]
+    assert found.stored == subject.anatomy.stored
