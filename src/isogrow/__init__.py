@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isogrow.expansions import MlpExpansion as MlpExpansion
     from isogrow.growing import grow as grow
     from isogrow.growing import grow_checkpoint as grow_checkpoint
+    from isogrow.growing import pace as pace
     from isogrow.layout import Attention as Attention
     from isogrow.layout import Key as Key
     from isogrow.layout import Layout as Layout
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "grow": "growing",
     "grow_checkpoint": "growing",
+    "pace": "growing",
     "plan_of": "models",
     "register": "models",
     "verify": "verification",

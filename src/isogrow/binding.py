@@ -26,7 +26,7 @@ def reader(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Read:
 
     def read(block: Block) -> Tensor:
         stored, part = where[block.slot, block.index]
-        return blocked(get(stored.source), _view(stored, part, block, anatomy.sizes))
+        return blocked(get(stored.source), view_of(stored, part, block, anatomy.sizes))
 
     return read
 
@@ -40,6 +40,19 @@ def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
             stored = dataclasses.replace(stored, weight=slots[stored.weight.tied][0])
         found.append(stored)
     return tuple(found)
+
+
+def is_tied(anatomy: Anatomy, stored: Stored) -> bool:
+    """Whether this name is only another one for a tensor that is stored elsewhere."""
+    lines = {weight.name: weight for weight, _ in anatomy.all_slots.values() if weight.head}
+    line = lines.get(stored.name)
+    return line is not None and anatomy.tied and line.tied in anatomy.all_slots
+
+
+def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
+    """The old tensor that a grown one is, or extends."""
+    index = origin(plan, Block(stored.weight.slots()[0][1], stored.index, ())).index
+    return next(s.source for s in anatomy.stored if (s.weight, s.index) == (stored.weight, index))
 
 
 def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
@@ -80,11 +93,12 @@ def _same(a: Tensor, b: Tensor) -> bool:
 def fill_(out: Tensor, stored: Stored, filler: Filler, sizes: Sizes) -> None:
     """Fill one grown stored tensor (contiguous), block by block."""
     for part, block in stored.blocks(sizes):
-        view = _view(stored, part, block, sizes)
+        view = view_of(stored, part, block, sizes)
         target = blocked(out, view)
         order = tuple(sorted(range(target.dim()), key=lambda d: -target.stride(d)))
         filler.fill_(target, block, order)
 
 
-def _view(stored: Stored, part: str, block: Block, sizes: Sizes) -> View:
+def view_of(stored: Stored, part: str, block: Block, sizes: Sizes) -> View:
+    """Where a block lies in the tensor that stores it."""
     return stored.weight.parsed.view(part, dict(block.index), lambda axis: sizes.of(axis, block.index))

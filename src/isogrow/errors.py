@@ -39,5 +39,9 @@ class LawError(IsogrowError):
     """A plan would change the function, or leave a new part dead."""
 
 
+class StateError(IsogrowError):
+    """An optimizer's or a scheduler's state can't be grown, or belongs to another model."""
+
+
 class OutputError(IsogrowError):
     """The output can't be written where it was asked for."""

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from isogrow.anatomy import Anatomy, match
-from isogrow.errors import SizeError
+from isogrow.errors import SizeError, StateError
 from isogrow.expansions import Expansion, Size
 from isogrow.families import layout_of
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
-from isogrow.interpreters.module import grow_module
+from isogrow.interpreters.module import Matched, grow_average, grow_module
+from isogrow.interpreters.optimizer import grow_optimizer
+from isogrow.interpreters.scheduler import rebind
 from isogrow.laws import check
 from isogrow.models import anatomy_of, build_of, remember
+from isogrow.moments import Policy
+from isogrow.pace import Pace
+from isogrow.pace import pace as pace_updates
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
 from isogrow.planning import expansions as in_order
@@ -27,14 +33,58 @@ from isogrow.planning import plan as make_plan
 from isogrow.sources import open_checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
+Optim = TypeVar("Optim", bound=Optimizer)
+Scheduler = TypeVar("Scheduler")
+Ema = TypeVar("Ema", nn.Module, dict[str, Tensor])
 Kind = Literal["normal", "uniform", "copy", "orthogonal"]
 Std = float | Literal["match"]
 Place = str | tuple[int, ...]
 
 
+@overload
+def grow(
+    model: Model, *expansions: Expansion, optimizer: Optim, scheduler: Scheduler, ema: Ema, **request: Any
+) -> tuple[Model, Optim, Scheduler, Ema]: ...
+@overload
 def grow(
     model: Model,
     *expansions: Expansion,
+    optimizer: Optim,
+    scheduler: Scheduler,
+    ema: None = None,
+    **request: Any,
+) -> tuple[Model, Optim, Scheduler]: ...
+@overload
+def grow(
+    model: Model, *expansions: Expansion, optimizer: Optim, scheduler: None = None, ema: Ema, **request: Any
+) -> tuple[Model, Optim, Ema]: ...
+@overload
+def grow(
+    model: Model,
+    *expansions: Expansion,
+    optimizer: Optim,
+    scheduler: None = None,
+    ema: None = None,
+    **request: Any,
+) -> tuple[Model, Optim]: ...
+@overload
+def grow(
+    model: Model,
+    *expansions: Expansion,
+    optimizer: None = None,
+    scheduler: None = None,
+    ema: Ema,
+    **request: Any,
+) -> tuple[Model, Ema]: ...
+@overload
+def grow(
+    model: Model,
+    *expansions: Expansion,
+    optimizer: None = None,
+    scheduler: None = None,
+    ema: None = None,
+    policy: None = None,
+    release: Literal[False] = False,
     layers_at: Place = "end",
     init: Kind = "normal",
     init_std: Std = "match",
@@ -42,11 +92,31 @@ def grow(
     plan: Plan | None = None,
     allow_dead: bool = False,
     **sizes: Size,
-) -> Model:
+) -> Model: ...
+def grow(
+    model: nn.Module,
+    *expansions: Expansion,
+    optimizer: Optimizer | None = None,
+    scheduler: Any = None,
+    ema: Any = None,
+    policy: Policy | None = None,
+    release: bool = False,
+    layers_at: Place = "end",
+    init: Kind = "normal",
+    init_std: Std = "match",
+    seed: int = 0,
+    plan: Plan | None = None,
+    allow_dead: bool = False,
+    **sizes: Size,
+) -> Any:
     """A larger model of the same class that computes the same function; `model` is left as it is.
 
     Sizes by name (`hidden=768, ffn="x2", layers="+4"`), or expansions in the order given, or a `plan`.
     New weights that the laws leave free are drawn by `init` with `init_std`.
+
+    With any of `optimizer`, its `scheduler` and a running average `ema` (a model, or a state dict) the result
+    is a tuple, in this order, of the model and the same things for it. What new entries of the optimizer get
+    says `policy`. With `release` the old optimizer gives up its state as it is grown.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
@@ -56,13 +126,39 @@ def grow(
     >>> ids = torch.arange(9)[None]
     >>> bool(torch.allclose(small(ids).logits, large(ids).logits, atol=1e-5))
     True
+    >>> optimizer = torch.optim.AdamW(small.parameters(), lr=1e-3)
+    >>> large, optimizer = grow(small, optimizer=optimizer, ffn="x2")
     """
-    anatomy = anatomy_of(model)
+    if optimizer is None and (scheduler is not None or policy is not None or release):
+        raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
+    anatomy, build, matched = anatomy_of(model), build_of(model), Matched()
     wanted = (*expansions, *in_order(sizes, layers_at))
     plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
-    large = grow_module(model, anatomy, plan, build_of(model))
+    large = grow_module(model, anatomy, plan, build, matched)
     remember(large, anatomy, plan)
-    return large  # pyright: ignore[reportReturnType]  (the same class, built anew)
+    found: list[Any] = [large]
+    if optimizer is not None:
+        policy = policy or Policy()
+        grown = grow_optimizer(optimizer, model, large, anatomy, plan, policy, release)
+        found += [grown] if scheduler is None else [grown, rebind(scheduler, optimizer, grown)]
+        if policy.paced:
+            pace(large, grown, plan, policy)
+    if ema is not None:
+        found.append(grow_average(ema, anatomy, plan, build, matched))
+    return tuple(found) if len(found) > 1 else large
+
+
+def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> Pace:
+    """Go on pacing the updates of a model that was grown by `plan`: `grow` does it by itself, and a run that
+    is resumed does it when the optimizer's state is loaded, which holds how many steps have been made.
+
+    Raises `StateError` where the policy asks the optimizer for what it can't do, `SizeError` for a plan of
+    another model.
+    """
+    anatomy = anatomy_of(model)
+    if (plan.family, plan.target) != (anatomy.layout.family, anatomy.sizes):
+        raise SizeError("the plan does not end at this model's sizes: give the one that it was grown by")
+    return pace_updates(optimizer, model, anatomy, plan, policy)
 
 
 def grow_checkpoint(

@@ -210,6 +210,17 @@ def origin(plan: Plan, block: Block) -> Block:
     return _origin(plan, len(plan.steps), block)[0]
 
 
+def added(plan: Plan, block: Block) -> bool:
+    """Whether a grown block is one of a new layer (expert, ...), not an old one grown."""
+    for step in reversed(plan.steps):
+        if step.axis in dict(block.index) and step.at(block.index):
+            source, label = step.source(dict(block.index)[step.axis])
+            if not label.startswith(OLD):
+                return True
+            block = moved(block, step.axis, source)
+    return False
+
+
 def moved(block: Block, axis: str, position: int) -> Block:
     """The same slot at another position of an index axis."""
     index = tuple((name, position if name == axis else i) for name, i in block.index)

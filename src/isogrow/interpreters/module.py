@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from isogrow.anatomy import Anatomy, Header, Stored
+from isogrow.anatomy import Anatomy, Header
 from isogrow.arithmetic import Filler
-from isogrow.binding import check_range, check_ties, fill_, outputs, reader
+from isogrow.binding import check_range, check_ties, fill_, is_tied, outputs, reader, source_of
 from isogrow.config import Config, edited
-from isogrow.errors import CheckpointError
-from isogrow.pieces import Block, origin
+from isogrow.errors import CheckpointError, StateError
+from isogrow.pieces import Block
 from isogrow.plan import Plan
 from isogrow.quiet import quiet
 from isogrow.sizes import Sizes
@@ -27,6 +28,8 @@ DTYPES = {
 }
 
 Build = Callable[[Config, Sizes], nn.Module]
+Matched = dict[Block, tuple[float, float]]
+Average = TypeVar("Average", nn.Module, dict[str, Tensor])
 
 
 def headers(model: nn.Module) -> dict[str, Header]:
@@ -37,14 +40,20 @@ def headers(model: nn.Module) -> dict[str, Header]:
     return found
 
 
-def grow_module(model: nn.Module, anatomy: Anatomy, plan: Plan, build: Build | None = None) -> nn.Module:
+def grow_module(
+    model: nn.Module,
+    anatomy: Anatomy,
+    plan: Plan,
+    build: Build | None = None,
+    matched: Matched | None = None,
+) -> nn.Module:
     """A new model of the same class with the plan's sizes; `model` is left as it is.
 
     A Hugging Face model is made by its own class; any other by `build(config, sizes)`. Devices, dtypes,
-    training mode and frozen parameters are carried over.
+    training mode and frozen parameters are carried over. `matched` is as in `grown_state`.
     """
     config = edited(anatomy.config, plan.config)
-    state = grown_state(model.state_dict(), anatomy, plan)
+    state = grown_state(model.state_dict(), anatomy, plan, matched)
     large = (
         _loaded(build(config, plan.target), state) if build is not None else _pretrained(model, config, state)
     )
@@ -52,33 +61,53 @@ def grow_module(model: nn.Module, anatomy: Anatomy, plan: Plan, build: Build | N
     return large.train(model.training)
 
 
-def grown_state(state: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> dict[str, Tensor]:
-    """The grown state dict, without tensors that are tied to another and without derived buffers."""
+def grow_average(
+    average: Average, anatomy: Anatomy, plan: Plan, build: Build | None, matched: Matched
+) -> Average:
+    """A grown running average of a model: a model of its class, a torch `AveragedModel`, or a state dict.
+
+    New entries are those of the grown model that filled `matched`, so the two start from the same numbers.
+    """
+    if isinstance(average, AveragedModel):
+        made: Any = copy.copy(average)
+        made._modules = {"module": grow_module(average.module, anatomy, plan, build, matched)}
+        made._buffers = {name: value.clone() for name, value in average.named_buffers(recurse=False)}
+        return made
+    if isinstance(average, nn.Module):
+        return cast("Average", grow_module(average, anatomy, plan, build, matched))
+    given = cast("dict[str, Tensor]", average)
+    lacking = {stored.source for stored in anatomy.stored if not is_tied(anatomy, stored)} - given.keys()
+    if lacking:
+        raise StateError(f"the average lacks {min(lacking)}: give one with the model's own names")
+    grown = grown_state(given, anatomy, plan, matched)
+    twins = {stored.weight.tied: stored.name for stored in anatomy.stored if is_tied(anatomy, stored)}
+    for stored in outputs(anatomy, plan):
+        twin = next((twins[slot] for _, slot in stored.weight.slots() if slot in twins), "")
+        if twin in given and stored.name in grown:
+            grown[twin] = grown[stored.name]
+    return cast("Average", grown)
+
+
+def grown_state(
+    state: dict[str, Tensor], anatomy: Anatomy, plan: Plan, matched: Matched | None = None
+) -> dict[str, Tensor]:
+    """The grown state dict, without tensors that are tied to another and without derived buffers.
+
+    `matched` holds the means and stds that free entries match: it is filled where it says nothing.
+    """
     check_ties(anatomy, lambda name: state[name])
-    filler = Filler(plan, reader(anatomy, lambda name: state[name].detach().cpu().contiguous()))
+    read = reader(anatomy, lambda name: state[name].detach().cpu().contiguous())
+    filler = Filler(plan, read, moments={} if matched is None else matched)
     made: dict[str, Tensor] = {}
     for stored in outputs(anatomy, plan):
-        if _tied(anatomy, stored):
+        if is_tied(anatomy, stored):
             continue
-        old = state[_source(anatomy, plan, stored)]
+        old = state[source_of(anatomy, plan, stored)]
         tensor = torch.empty(stored.header.shape, dtype=old.dtype)
         fill_(tensor, stored, filler, plan.target)
         check_range(tensor, stored.name, lambda x=old: x)
         made[stored.name] = tensor.to(old.device)
     return made
-
-
-def _tied(anatomy: Anatomy, stored: Stored) -> bool:
-    """Whether this name is only another one for a tensor that is stored elsewhere."""
-    lines = {weight.name: weight for weight, _ in anatomy.all_slots.values() if weight.head}
-    line = lines.get(stored.name)
-    return line is not None and anatomy.tied and line.tied in anatomy.all_slots
-
-
-def _source(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
-    """The old tensor that a grown one is, or extends."""
-    index = origin(plan, Block(stored.weight.slots()[0][1], stored.index, ())).index
-    return next(s.source for s in anatomy.stored if (s.weight, s.index) == (stored.weight, index))
 
 
 def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> nn.Module:
@@ -142,6 +171,6 @@ def _carry_(model: nn.Module, large: nn.Module, anatomy: Anatomy, plan: Plan) ->
     old = dict(model.named_parameters(remove_duplicate=False))
     new = dict(large.named_parameters(remove_duplicate=False))
     for stored in outputs(anatomy, plan):
-        source = old.get(_source(anatomy, plan, stored)) if not _tied(anatomy, stored) else None
+        source = old.get(source_of(anatomy, plan, stored)) if not is_tied(anatomy, stored) else None
         if source is not None and stored.name in new:
             new[stored.name].requires_grad_(source.requires_grad)

@@ -1,0 +1,277 @@
+"""Growing an optimizer's state by the plan that grew the model, tensor by tensor (docs/laws.md).
+
+Groups keep their order and their hyper-parameters. A new tensor joins the group of the one that it extends
+and starts as in a new run (all zero, step 0); what is new inside an old tensor follows the `Policy`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from isogrow.anatomy import Anatomy, Stored
+from isogrow.arithmetic import Filler, Read
+from isogrow.binding import fill_, is_tied, outputs, reader, source_of
+from isogrow.errors import StateError
+from isogrow.moments import FACTORED, NUMBERS, Policy, carried
+from isogrow.pace import COUNT, is_pace
+from isogrow.pieces import Block, Source, added, pieces, whole
+from isogrow.plan import Plan
+
+AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
+State = dict[str, Any]
+Order = tuple[Sequence[str], Sequence[str]]
+Heirs = Mapping[str, Mapping[str, Stored]]
+COLUMNS = frozenset(FACTORED.values())
+
+
+def grow_optimizer(
+    optimizer: AnyOptimizer,
+    small: nn.Module,
+    large: nn.Module,
+    anatomy: Anatomy,
+    plan: Plan,
+    policy: Policy,
+    release: bool = False,
+) -> AnyOptimizer:
+    """An optimizer of the same class for `large`, which `plan` made of `small`.
+
+    `optimizer` is left as it is; with `release` it loses the state of each tensor as soon as that is grown.
+    Parameters that are none of `small`'s stay, with their state. Raises `StateError` for a state that no
+    law says how to grow.
+    """
+    old, new = (dict(model.named_parameters()) for model in (small, large))
+    names = {p: name for name, p in old.items()}
+    family = _between(small, large, _heirs(anatomy, plan))
+    if not any(p in names for group in optimizer.param_groups for p in group["params"]):
+        raise StateError("the optimizer holds no parameter of this model: give the one that trains it")
+    law = _Law(anatomy, plan, policy)
+    state: defaultdict[Tensor, State] = defaultdict(dict)
+    groups: list[State] = []
+    for group in optimizer.param_groups:
+        members = {names.get(p, f"{id(p)}"): p for p in group["params"]}
+        for name, p in members.items():
+            found: State = optimizer.state.get(p, {})
+            if name not in family and found:
+                state[p] = found
+            for heir, stored in family.get(name, {}).items():
+                if found:
+                    state[new[heir]] = law.grown(found, name, stored)
+            if release:
+                optimizer.state.pop(p, None)
+        arranged = _arranged(tuple(members), family, (tuple(old), tuple(new)))
+        groups.append(_grown_group(group, [new.get(n, members.get(n)) for n in arranged], arranged))
+    return _like(optimizer, groups, state)
+
+
+def grow_optimizer_state(
+    state: Mapping[str, Any],
+    groups: Sequence[Sequence[str]],
+    anatomy: Anatomy,
+    plan: Plan,
+    policy: Policy | None = None,
+    order: Order = ((), ()),
+) -> dict[str, Any]:
+    """The same for what `optimizer.state_dict()` gives, where parameters are numbers.
+
+    `groups` are the parameters' names, group by group, in the order in which the optimizer was given them;
+    `order` are all names of the small and of the grown model in the models' own order. A group that follows
+    the first follows the second afterwards; in any other, a new parameter stands behind its origin.
+    """
+    given: list[State] = state["param_groups"]
+    if [len(group["params"]) for group in given] != [len(group) for group in groups]:
+        raise StateError(
+            f"the state has groups of {[len(group['params']) for group in given]} parameters, and the names"
+            f" make groups of {[len(group) for group in groups]}: name the parameters as the optimizer was"
+            " given them"
+        )
+    heirs, law = _heirs(anatomy, plan), _Law(anatomy, plan, policy or Policy())
+    entries: dict[int, State] = {}
+    made: list[State] = []
+    count = 0
+    for group, names in zip(given, groups, strict=True):
+        strange = sorted(set(names) - heirs.keys())
+        if strange:
+            raise StateError(f"{strange[0]} is no parameter of this model: give the names of its own")
+        arranged = _arranged(names, heirs, order)
+        number = {name: count + i for i, name in enumerate(arranged)}
+        count += len(arranged)
+        for name, at in zip(names, group["params"], strict=True):
+            for heir, stored in heirs[name].items() if state["state"].get(at) else ():
+                entries[number[heir]] = law.grown(state["state"][at], name, stored)
+        made.append(_grown_group(group, list(number.values()), arranged))
+    return {**state, "state": dict(sorted(entries.items())), "param_groups": made}
+
+
+class _Law:
+    """One growth of state tensors: the plan under each power of the gradient, made once."""
+
+    def __init__(self, anatomy: Anatomy, plan: Plan, policy: Policy) -> None:
+        self.anatomy, self.plan, self.policy = anatomy, plan, policy
+        self.plans: dict[int, Plan] = {}
+        self.current: dict[str, Tensor] = {}
+        self.read: Read = reader(anatomy, self.current.__getitem__)
+        self.shapes = {stored.source: stored.header.shape for stored in anatomy.stored}
+
+    def grown(self, state: Mapping[str, Any], source: str, stored: Stored) -> State:
+        """The state of a grown tensor, from that of the tensor `source` that it is, or extends."""
+        made: State = {}
+        new = self.policy.moments == "fresh" or added(self.plan, _first(stored))
+        shape = stored.header.shape
+        for name, value in state.items():
+            if name in NUMBERS:
+                made[name] = _number(value, NUMBERS[name] if new else None)
+            elif name in FACTORED and new:
+                row, column = value, state[FACTORED[name]]
+                made[name], made[FACTORED[name]] = _means(row.new_zeros(()).expand(shape), row, column)
+            elif name in FACTORED:
+                made[name], made[FACTORED[name]] = self._factored(name, state, source, stored)
+            elif name not in COLUMNS:
+                power = self._power(name, state, source)
+                if power is not None and new:
+                    made[name] = value.new_zeros(shape)
+                elif power is not None:
+                    made[name] = self._tensor(name, value, power, source, stored)
+        return made
+
+    def _power(self, name: str, state: Mapping[str, Any], source: str) -> int | None:
+        """None where the tensor is dropped."""
+        power = self.policy.power(name, state)
+        if power is None and self.policy.unknown == "refuse":
+            raise StateError(
+                f"the optimizer keeps {name!r} for {source}, and no law says how that grows: name the power"
+                f" of the gradient that it holds (powers={{{name!r}: 1}}), or drop it (unknown='drop')"
+            )
+        return power
+
+    def _tensor(self, name: str, old: Any, power: int, source: str, stored: Stored) -> Tensor:
+        if not isinstance(old, Tensor) or tuple(old.shape) != self.shapes[source]:
+            shape = list(old.shape) if isinstance(old, Tensor) else old
+            raise StateError(
+                f"{name} of {source} is {shape}, and the parameter's shape is"
+                f" {list(self.shapes[source])}: the state belongs to another model"
+            )
+        made = torch.empty(stored.header.shape, dtype=old.dtype)
+        self.current.clear()
+        self.current[source] = old.detach().cpu().contiguous()
+        fill_(made, stored, Filler(self._plan(power), self.read), self.plan.target)
+        return made.to(old.device)
+
+    def _plan(self, power: int) -> Plan:
+        if power not in self.plans:
+            seeded = self.policy.moments == "seeded" and power == 2
+            self.plans[power] = carried(self.anatomy, self.plan, power, seeded)
+        return self.plans[power]
+
+    def _factored(
+        self, name: str, state: Mapping[str, Any], source: str, stored: Stored
+    ) -> tuple[Tensor, Tensor]:
+        """Row and column means of the grown product: v = row column / mean(row), as Adafactor has it."""
+        row, column = state[name], state[FACTORED[name]]
+        if self._untouched(stored):
+            return row.clone(), column.clone()
+        v = _product(row, column, self.shapes[source])
+        return _means(self._tensor(name, v, 2, source, stored), row, column)
+
+    def _untouched(self, stored: Stored) -> bool:
+        """Whether the plan leaves this tensor as it is."""
+        plan = self._plan(2)
+        return all(
+            isinstance(piece.value, Source) and piece.a == 1.0
+            for _, block in stored.blocks(plan.target)
+            for piece in pieces(plan, block, whole(block.shape(plan.target)))
+        )
+
+
+def _first(stored: Stored) -> Block:
+    return Block(stored.weight.slots()[0][1], stored.index, ())
+
+
+def _number(value: Any, start: float | None) -> Any:
+    """A number for the whole tensor: kept, or as it starts."""
+    if isinstance(value, Tensor):
+        return value.clone() if start is None else torch.full_like(value, start)
+    return value if start is None else type(value)(start)
+
+
+def _product(row: Tensor, column: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The second moment that row and column means stand for: the outer product over the rows' mean."""
+    rows = row.reshape(*shape[:-1], 1).to(torch.promote_types(row.dtype, torch.float32))
+    columns = column.reshape(*shape[:-2], 1, shape[-1])
+    mean = rows.mean(-2, keepdim=True)
+    return (rows / torch.where(mean == 0, torch.ones_like(mean), mean)) * columns
+
+
+def _means(v: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column means of a second moment, with dims and dtypes as these have them."""
+    kept = row.dim() == v.dim()
+    return v.mean(-1, keepdim=kept).to(row.dtype), v.mean(-2, keepdim=kept).to(column.dtype)
+
+
+def _heirs(anatomy: Anatomy, plan: Plan) -> dict[str, dict[str, Stored]]:
+    """Old tensor -> the grown ones that are it, or extend it, by name."""
+    found: dict[str, dict[str, Stored]] = defaultdict(dict)
+    for stored in outputs(anatomy, plan):
+        if not is_tied(anatomy, stored):
+            found[source_of(anatomy, plan, stored)][stored.name] = stored
+    return found
+
+
+def _between(small: nn.Module, large: nn.Module, heirs: Heirs) -> dict[str, dict[str, Stored]]:
+    """The same, each parameter under its first name, where it has several."""
+    first: list[dict[str, str]] = []
+    for model in (small, large):
+        names = {p: name for name, p in model.named_parameters()}
+        all_names = model.named_parameters(remove_duplicate=False)
+        first.append({name: names[p] for name, p in all_names})
+    found: dict[str, dict[str, Stored]] = defaultdict(dict)
+    for source, made in heirs.items():
+        for name, stored in made.items():
+            if source in first[0] and name in first[1]:
+                found[first[0][source]].setdefault(first[1][name], stored)
+    return found
+
+
+def _arranged(group: Sequence[str], heirs: Heirs, order: Order) -> list[str]:
+    """A group's parameters after the growth; those that are not of the model stay where they are.
+
+    Where they stood in the model's order they do so again, as an optimizer that is made anew from the grown
+    model's parameters will have them, and its state dict; otherwise new ones stand behind their origin.
+    """
+    before, after = ({name: i for i, name in enumerate(names)} for names in order)
+    found: list[str] = []
+    for own, run in groupby(group, key=lambda name: name in heirs):
+        names = list(run)
+        ranks = [before.get(name, -1) for name in names]
+        made = [heir for name in names for heir in heirs[name]] if own else names
+        found += sorted(made, key=after.__getitem__) if own and ranks == sorted(set(ranks)) else made
+    return found
+
+
+def _grown_group(group: Mapping[str, Any], params: list[Any], names: list[str]) -> State:
+    """A group with the same hyper-parameters; torch keeps the names of named parameters."""
+    made = {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", COUNT)}
+    return {**made, "params": params, **({"param_names": names} if "param_names" in group else {})}
+
+
+def _like(optimizer: AnyOptimizer, groups: list[State], state: Mapping[Tensor, State]) -> AnyOptimizer:
+    """An optimizer of the same class and attributes; its constructor might not take them all."""
+    made = object.__new__(type(optimizer))
+    for name, value in vars(optimizer).items():
+        if isinstance(value, OrderedDict):  # hooks
+            value = OrderedDict((key, hook) for key, hook in value.items() if not is_pace(hook))
+        if name != "step":  # a scheduler's wrapper around the old optimizer's
+            made.__dict__[name] = dict(value) if type(value) is dict else value
+    made.param_groups, made.state = groups, state  # pyright: ignore[reportAttributeAccessIssue]
+    if vars(made).get("param_groups") is not groups or made.param_groups is not groups:
+        raise StateError(
+            f"{type(optimizer).__name__} wraps another optimizer: grow the one inside, and wrap it again"
+        )
+    return made

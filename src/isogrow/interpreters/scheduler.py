@@ -1,0 +1,35 @@
+"""Growing a learning-rate scheduler: its state knows no sizes, so it is bound to the new optimizer."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+from torch.optim import Optimizer
+
+from isogrow.errors import StateError
+
+AnyScheduler = TypeVar("AnyScheduler")
+
+
+def rebind(scheduler: AnyScheduler, old: Optimizer, new: Optimizer) -> AnyScheduler:
+    """The same scheduler, at the same step, of another optimizer with the same groups.
+
+    Those that it is made of (`SequentialLR`, `ChainedScheduler`) are bound anew as well. Raises `StateError`
+    for one that does not hold `old`.
+    """
+    if getattr(scheduler, "optimizer", None) is not old:
+        raise StateError(
+            f"{type(scheduler).__name__} does not schedule the optimizer that was given: give the two that"
+            " belong together"
+        )
+    made: Any = copy.copy(scheduler)
+    for name, value in vars(scheduler).items():
+        if value is old:
+            value = new
+        elif isinstance(value, list):
+            value = [rebind(x, old, new) if getattr(x, "optimizer", None) is old else x for x in value]
+        elif isinstance(value, dict):
+            value = dict(value)
+        setattr(made, name, value)
+    return made

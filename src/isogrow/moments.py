@@ -1,0 +1,138 @@
+"""What becomes of an optimizer's state when its model grows: the same plan with another law for a.
+
+Where θ' = a θ + b keeps the function, L'(θ') = L(θ), so g' = g / a. A state tensor of the k-th power of the
+gradient (k = 1: momentum, k = 2: Adam's second moment) is therefore carried as
+
+    s' = s / a^k                                       (chain rule; entry by entry)
+
+and b has no part in it. New entries have no past: what they get is a policy. Mean-filled and copied entries
+change the gradients of old ones too; there the same s' is the best estimate, and no law.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from isogrow.anatomy import Anatomy, index_axes
+from isogrow.errors import StateError
+from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Rewrite, Step
+
+# State tensors of a parameter's shape, by name: the power of the gradient that they hold.
+POWERS: Mapping[str, int] = {
+    "exp_avg": 1,  # Adam, AdamW, NAdam, RAdam, Adamax, Lion
+    "exp_avg_sq": 2,
+    "max_exp_avg_sq": 2,  # amsgrad
+    "exp_inf": 1,  # Adamax
+    "momentum_buffer": 1,  # SGD, Muon
+    "square_avg": 2,  # RMSprop, Adadelta
+    "grad_avg": 1,  # centered RMSprop
+    "acc_delta": -2,  # Adadelta: squares of updates, which scale as θ does
+    "sum": 2,  # Adagrad
+    "variance": 2,  # Adafactor's vectors
+}
+# The same names beside another one: there they hold g / √v, which no scale changes.
+BESIDE: Mapping[tuple[str, str], int] = {
+    ("momentum_buffer", "square_avg"): 0,  # RMSprop
+    ("exp_avg", "RMS"): 0,  # transformers' Adafactor
+}
+# Row and column means of a second moment: the last dim's mean, and the one's before it.
+FACTORED: Mapping[str, str] = {
+    "row_var": "col_var",  # torch.optim.Adafactor
+    "exp_avg_sq_row": "exp_avg_sq_col",  # transformers' Adafactor
+}
+# What is one number for a whole tensor, and where it starts.
+NUMBERS: Mapping[str, float] = {"step": 0.0, "mu_product": 1.0, "RMS": 0.0}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What an optimizer holds for new entries, and how fast they start.
+
+    `moments`: "zero", new entries start at 0; "seeded", their second moments start at the mean of the old
+    ones along the axis that grew (first moments at 0); "fresh", all state is dropped, old entries' too.
+    `ramp`: new entries' updates (weight decay is part of them) are multiplied by min(1, t / ramp) in the t-th
+    step after the growth; `math.inf` freezes them.
+    `follow`: old entries step in the small model's coordinates, as in a run that had not grown.
+    `unknown`: a state tensor that no name in the table fits is refused, or dropped.
+    `powers` adds names to the table: an optimizer of one's own.
+    """
+
+    moments: Literal["zero", "seeded", "fresh"] = "zero"
+    ramp: float = 0.0
+    follow: bool = False
+    unknown: Literal["refuse", "drop"] = "refuse"
+    powers: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        for name, given, known in (
+            ("moments", self.moments, ("zero", "seeded", "fresh")),
+            ("unknown", self.unknown, ("refuse", "drop")),
+        ):
+            if given not in known:
+                raise StateError(f"{name}={given!r} is not known: give {' or '.join(known)}")
+        if not self.ramp >= 0:
+            raise StateError(f"ramp={self.ramp!r} is no number of steps: give 0 or more")
+
+    @property
+    def paced(self) -> bool:
+        """Whether updates are corrected after the growth."""
+        return self.ramp > 0 or self.follow
+
+    def rate(self, step: int) -> float:
+        """What new entries' updates are multiplied by in this step after the growth (the first is 1)."""
+        return min(1.0, step / self.ramp) if self.ramp else 1.0
+
+    def power(self, name: str, beside: Mapping[str, object]) -> int | None:
+        """The power of the gradient that a state tensor of a parameter's shape holds; None if unknown."""
+        if name in self.powers:
+            return self.powers[name]
+        found = (power for (own, other), power in BESIDE.items() if own == name and other in beside)
+        return next(found, POWERS.get(name))
+
+
+def carried(anatomy: Anatomy, plan: Plan, power: int, seeded: bool = False) -> Plan:
+    """The plan that grows a state tensor of this power: old entries take 1/a^k, new ones 0 or a mean."""
+
+    def old(entry: Old) -> Old:
+        return Old(entry.a**-power)
+
+    def new(slot: str, step: Step, entry: Entry) -> Entry:
+        if not seeded:
+            return Constant(0.0)
+        if isinstance(entry, Old):
+            return old(entry)
+        if step.axis in index_axes(anatomy.all_slots[slot][0]):
+            return Old()
+        kept = step.entry(slot, OLD)
+        assert isinstance(kept, Old)
+        return Mean(a=old(kept).a)
+
+    return _rewritten(plan, old, new)
+
+
+def marked(plan: Plan) -> Plan:
+    """The plan whose new entries are all one constant: its pieces tell old from new."""
+    return _rewritten(plan, lambda entry: entry, lambda slot, step, entry: Constant(0.0))
+
+
+def _rewritten(plan: Plan, old: Callable[[Old], Entry], new: Callable[[str, Step, Entry], Entry]) -> Plan:
+    def entries(step: Step, slot: str, rewrite: Rewrite) -> Rewrite:
+        made: dict[str, Entry] = {}
+        for label, entry in rewrite.items():
+            if label.startswith(OLD):
+                assert isinstance(entry, Old), f"{step.expansion} makes old entries of {slot} {entry}"
+                made[label] = old(entry)
+            else:
+                made[label] = new(slot, step, entry)
+        return made
+
+    steps = tuple(
+        dataclasses.replace(
+            step, rewrites={slot: entries(step, slot, r) for slot, r in step.rewrites.items()}
+        )
+        for step in plan.steps
+    )
+    return dataclasses.replace(plan, steps=steps)
