@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verification",),
     ("models",),
     ("interpreters",),
-    ("pace",),
+    ("pacing",),
     ("writing", "quiet"),
     ("reference",),
     ("binding",),

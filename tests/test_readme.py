@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from isogrow.cli import app
 
 README = documents.read(documents.ROOT / "README.md")
-(EXAMPLE,) = documents.code(README, "python")
+EXAMPLE, TRAINING = documents.code(README, "python")
 ON_DISK, SET_UP = documents.code(README, "sh")
 
 
@@ -39,6 +39,15 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = transformers.AutoModelForCausalLM.from_pretrained("large")
     assert (large.config.hidden_size, large.config.num_hidden_layers) == (32, 3)
     assert sum(p.numel() for p in large.parameters()) == sum(p.numel() for p in found["large"].parameters())
+
+
+def test_the_training_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(EXAMPLE + TRAINING, "README.md", "exec"), found)
+    (group,) = found["optimizer"].param_groups
+    assert {id(p) for p in group["params"]} == {id(p) for p in found["model"].parameters()}
+    assert found["schedule"].optimizer is found["optimizer"]
 
 
 def test_a_command_that_is_refused_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from isogrow.expansions import MlpExpansion as MlpExpansion
     from isogrow.growing import grow as grow
     from isogrow.growing import grow_checkpoint as grow_checkpoint
+    from isogrow.growing import grow_optimizer_state as grow_optimizer_state
     from isogrow.growing import pace as pace
+    from isogrow.growing import trainer_groups as trainer_groups
     from isogrow.layout import Attention as Attention
     from isogrow.layout import Key as Key
     from isogrow.layout import Layout as Layout
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from isogrow.layout import Weight as Weight
     from isogrow.models import plan_of as plan_of
     from isogrow.models import register as register
+    from isogrow.moments import Policy as Policy
     from isogrow.plan import Init as Init
     from isogrow.plan import Plan as Plan
     from isogrow.verification import verify as verify
@@ -40,7 +43,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "grow": "growing",
     "grow_checkpoint": "growing",
+    "grow_optimizer_state": "growing",
     "pace": "growing",
+    "trainer_groups": "growing",
     "plan_of": "models",
     "register": "models",
     "verify": "verification",
@@ -57,6 +62,7 @@ _HOMES = {
     "PerLayer": "layout",
     "Rope": "layout",
     "Weight": "layout",
+    "Policy": "moments",
     "Init": "plan",
     "Plan": "plan",
     "IsogrowError": "errors",

@@ -51,8 +51,9 @@ NUMBERS: Mapping[str, float] = {"step": 0.0, "mu_product": 1.0, "RMS": 0.0}
 class Policy:
     """What an optimizer holds for new entries, and how fast they start.
 
-    `moments`: "zero", new entries start at 0; "seeded", their second moments start at the mean of the old
-    ones along the axis that grew (first moments at 0); "fresh", all state is dropped, old entries' too.
+    `moments`: "seeded", second moments of new entries start at the mean of the old ones along the axis that
+    grew (first moments at 0); "zero", all of new entries' start at 0; "fresh", all state is dropped, that of
+    old entries too. benchmarks/policies.md has what each costs.
     `ramp`: new entries' updates (weight decay is part of them) are multiplied by min(1, t / ramp) in the t-th
     step after the growth; `math.inf` freezes them.
     `follow`: old entries step in the small model's coordinates, as in a run that had not grown.
@@ -60,7 +61,7 @@ class Policy:
     `powers` adds names to the table: an optimizer of one's own.
     """
 
-    moments: Literal["zero", "seeded", "fresh"] = "zero"
+    moments: Literal["zero", "seeded", "fresh"] = "seeded"
     ramp: float = 0.0
     follow: bool = False
     unknown: Literal["refuse", "drop"] = "refuse"

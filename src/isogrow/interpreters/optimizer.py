@@ -21,7 +21,7 @@ from isogrow.arithmetic import Filler, Read
 from isogrow.binding import fill_, is_tied, outputs, reader, source_of
 from isogrow.errors import StateError
 from isogrow.moments import FACTORED, NUMBERS, Policy, carried
-from isogrow.pace import COUNT, is_pace
+from isogrow.pacing import COUNT, is_pace
 from isogrow.pieces import Block, Source, added, pieces, whole
 from isogrow.plan import Plan
 
@@ -48,11 +48,14 @@ def grow_optimizer(
     law says how to grow.
     """
     old, new = (dict(model.named_parameters()) for model in (small, large))
-    names = {p: name for name, p in old.items()}
+    names: dict[Tensor, str] = {p: name for name, p in old.items()}
     family = _between(small, large, _heirs(anatomy, plan))
     if not any(p in names for group in optimizer.param_groups for p in group["params"]):
         raise StateError("the optimizer holds no parameter of this model: give the one that trains it")
     law = _Law(anatomy, plan, policy)
+    for p, found in optimizer.state.items():
+        if p in names:
+            law.check(found, names[p])
     state: defaultdict[Tensor, State] = defaultdict(dict)
     groups: list[State] = []
     for group in optimizer.param_groups:
@@ -105,6 +108,7 @@ def grow_optimizer_state(
         count += len(arranged)
         for name, at in zip(names, group["params"], strict=True):
             for heir, stored in heirs[name].items() if state["state"].get(at) else ():
+                law.check(state["state"][at], name)
                 entries[number[heir]] = law.grown(state["state"][at], name, stored)
         made.append(_grown_group(group, list(number.values()), arranged))
     return {**state, "state": dict(sorted(entries.items())), "param_groups": made}
@@ -116,9 +120,28 @@ class _Law:
     def __init__(self, anatomy: Anatomy, plan: Plan, policy: Policy) -> None:
         self.anatomy, self.plan, self.policy = anatomy, plan, policy
         self.plans: dict[int, Plan] = {}
-        self.current: dict[str, Tensor] = {}
-        self.read: Read = reader(anatomy, self.current.__getitem__)
+        self.current = torch.empty(0)  # a grown tensor reads its own source alone
+        self.read: Read = reader(anatomy, lambda name: self.current)
         self.shapes = {stored.source: stored.header.shape for stored in anatomy.stored}
+
+    def check(self, state: Mapping[str, Any], source: str) -> None:
+        """Refuse a state that can't be grown, before any is."""
+        for name, value in state.items():
+            if name in NUMBERS or name in FACTORED or name in COLUMNS:
+                continue
+            power = self.policy.power(name, state)
+            if power is None and self.policy.unknown == "refuse":
+                raise StateError(
+                    f"the optimizer keeps {name!r} for {source}, and no law says how that grows: name the"
+                    f" power of the gradient that it holds (powers={{{name!r}: 1}}), or drop it"
+                    " (unknown='drop')"
+                )
+            shape = list(value.shape) if isinstance(value, Tensor) else value
+            if power is not None and shape != list(self.shapes[source]):
+                raise StateError(
+                    f"{name} of {source} is {shape}, and the parameter's shape is"
+                    f" {list(self.shapes[source])}: the state belongs to another model"
+                )
 
     def grown(self, state: Mapping[str, Any], source: str, stored: Stored) -> State:
         """The state of a grown tensor, from that of the tensor `source` that it is, or extends."""
@@ -134,34 +157,18 @@ class _Law:
             elif name in FACTORED:
                 made[name], made[FACTORED[name]] = self._factored(name, state, source, stored)
             elif name not in COLUMNS:
-                power = self._power(name, state, source)
+                power = self.policy.power(name, state)
                 if power is not None and new:
                     made[name] = value.new_zeros(shape)
                 elif power is not None:
-                    made[name] = self._tensor(name, value, power, source, stored)
+                    made[name] = self._tensor(value, power, stored)
         return made
 
-    def _power(self, name: str, state: Mapping[str, Any], source: str) -> int | None:
-        """None where the tensor is dropped."""
-        power = self.policy.power(name, state)
-        if power is None and self.policy.unknown == "refuse":
-            raise StateError(
-                f"the optimizer keeps {name!r} for {source}, and no law says how that grows: name the power"
-                f" of the gradient that it holds (powers={{{name!r}: 1}}), or drop it (unknown='drop')"
-            )
-        return power
-
-    def _tensor(self, name: str, old: Any, power: int, source: str, stored: Stored) -> Tensor:
-        if not isinstance(old, Tensor) or tuple(old.shape) != self.shapes[source]:
-            shape = list(old.shape) if isinstance(old, Tensor) else old
-            raise StateError(
-                f"{name} of {source} is {shape}, and the parameter's shape is"
-                f" {list(self.shapes[source])}: the state belongs to another model"
-            )
+    def _tensor(self, old: Tensor, power: int, stored: Stored) -> Tensor:
         made = torch.empty(stored.header.shape, dtype=old.dtype)
-        self.current.clear()
-        self.current[source] = old.detach().cpu().contiguous()
+        self.current = old.detach().cpu().contiguous()
         fill_(made, stored, Filler(self._plan(power), self.read), self.plan.target)
+        self.current = torch.empty(0)
         return made.to(old.device)
 
     def _plan(self, power: int) -> Plan:
@@ -175,13 +182,13 @@ class _Law:
     ) -> tuple[Tensor, Tensor]:
         """Row and column means of the grown product: v = row column / mean(row), as Adafactor has it."""
         row, column = state[name], state[FACTORED[name]]
-        if self._untouched(stored):
+        if self.shapes[source] == stored.header.shape and self._untouched(stored):
             return row.clone(), column.clone()
         v = _product(row, column, self.shapes[source])
-        return _means(self._tensor(name, v, 2, source, stored), row, column)
+        return _means(self._tensor(v, 2, stored), row, column)
 
     def _untouched(self, stored: Stored) -> bool:
-        """Whether the plan leaves this tensor as it is."""
+        """Whether the plan leaves the entries of a tensor that did not grow as they are."""
         plan = self._plan(2)
         return all(
             isinstance(piece.value, Source) and piece.a == 1.0
@@ -269,8 +276,8 @@ def _like(optimizer: AnyOptimizer, groups: list[State], state: Mapping[Tensor, S
             value = OrderedDict((key, hook) for key, hook in value.items() if not is_pace(hook))
         if name != "step":  # a scheduler's wrapper around the old optimizer's
             made.__dict__[name] = dict(value) if type(value) is dict else value
-    made.param_groups, made.state = groups, state  # pyright: ignore[reportAttributeAccessIssue]
-    if vars(made).get("param_groups") is not groups or made.param_groups is not groups:
+    made.__dict__.update(param_groups=groups, state=state)  # never through a wrapper's property
+    if made.param_groups is not groups or made.state is not state:
         raise StateError(
             f"{type(optimizer).__name__} wraps another optimizer: grow the one inside, and wrap it again"
         )

@@ -6,6 +6,7 @@ import copy
 from typing import Any, TypeVar
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from isogrow.errors import StateError
 
@@ -23,6 +24,8 @@ def rebind(scheduler: AnyScheduler, old: Optimizer, new: Optimizer) -> AnySchedu
             f"{type(scheduler).__name__} does not schedule the optimizer that was given: give the two that"
             " belong together"
         )
+    if hasattr(old.step, "_wrapped_by_lr_sched"):
+        _Watch(new, last_epoch=0)
     made: Any = copy.copy(scheduler)
     for name, value in vars(scheduler).items():
         if value is old:
@@ -33,3 +36,10 @@ def rebind(scheduler: AnyScheduler, old: Optimizer, new: Optimizer) -> AnySchedu
             value = dict(value)
         setattr(made, name, value)
     return made
+
+
+class _Watch(LRScheduler):
+    """Has torch note when an optimizer steps, as any scheduler's constructor does; it changes no rate."""
+
+    def step(self, epoch: int | None = None) -> None:
+        """Nothing: the scheduler that is bound anew does it."""

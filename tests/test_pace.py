@@ -1,0 +1,253 @@
+"""How entries move after a growth: the small run followed, new entries ramped, runs stopped and resumed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import families as F
+import pytest
+import torch
+from test_module import live
+from test_optimizer import (
+    ADAM,
+    FOLLOWING,
+    LAWFUL,
+    OPTIMIZERS,
+    Lion,
+    Pair,
+    backward_,
+    every_lawful,
+    gradients_,
+    in_float64,
+    loss_of,
+    pair,
+)
+from torch import Tensor
+
+import isogrow
+from isogrow import Policy, plan_of
+from isogrow.errors import SizeError, StateError
+from isogrow.serial import from_json, to_json
+
+FOLLOW = Policy(ramp=math.inf, follow=True)
+FROZEN = Policy(ramp=math.inf)
+
+
+def losses(model: Any, optimizer: Any, steps: int, first: int = 0) -> list[float]:
+    """Losses of a run on batches that are numbered from `first`."""
+    found: list[float] = []
+    for step in range(first, first + steps):
+        optimizer.zero_grad()
+        loss = loss_of(model, step)
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+def gap(case: str, kind: str, policy: Policy, steps: int = 5) -> float:
+    """How far the grown run's losses are from the small run's, where nothing but the growth differs."""
+    name, wanted = LAWFUL[case]
+    with F.float64():
+        small = F.rebuilt(live(name, dtype=torch.float64))
+    optimizer = OPTIMIZERS[kind](small.parameters())
+    losses(small, optimizer, 3)
+    with F.float64():
+        large, grown = isogrow.grow(small, optimizer=optimizer, policy=policy, **wanted)
+    pairs = zip(losses(small, optimizer, steps, 3), losses(large, grown, steps, 3), strict=True)
+    return max(abs(a - b) / abs(a) for a, b in pairs)
+
+
+@every_lawful
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+def test_the_grown_run_is_the_small_run(case: str, kind: str) -> None:
+    """With new entries frozen and old ones following, k steps of one are k steps of the other."""
+    assert gap(case, kind, FOLLOW) < F.EXACT
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FOLLOWING if kind not in ("SGD", "AdamW")])
+def test_what_treats_entries_one_by_one_follows(kind: str) -> None:
+    assert gap("llama", kind, FOLLOW, steps=3) < F.EXACT
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+@pytest.mark.parametrize(
+    "policy", [FROZEN, Policy(follow=True), Policy()], ids=["frozen", "follow", "neither"]
+)
+def test_without_the_corrections_it_is_another_run(kind: str, policy: Policy) -> None:
+    assert gap("llama", kind, policy) > F.BROKEN
+
+
+@pytest.mark.parametrize("case", ["llama", "1 + g"])
+def test_following_is_the_rates_of_the_law(case: str) -> None:
+    """SGD at rate a², Adam at rate a with ε/a, both with decay towards b: entry by entry, by hand."""
+    for kind in ("SGD", "AdamW"):
+        found = in_float64(*LAWFUL[case])
+        a, b = affine(found)
+        rate, decay = 1e-2, 0.1
+        plain = torch.optim.SGD if kind == "SGD" else torch.optim.AdamW
+        options: dict[str, Any] = dict(lr=rate, weight_decay=decay if kind == "AdamW" else 0.0)
+        optimizer = plain(found.large.parameters(), **options)
+        isogrow.pace(found.large, optimizer, found.plan, Policy(follow=True))
+        before = {p: p.detach().clone() for p in found.large.parameters()}
+        backward_(found.large)
+        optimizer.step()
+        for p, was in before.items():
+            g = p.grad
+            if kind == "SGD":
+                wanted = was - rate * a[p] ** 2 * g
+            else:
+                wanted = was - rate * decay * (was - b[p]) - rate * a[p] * g / (g.abs() + 1e-8 / a[p])
+            assert torch.allclose(p, wanted, rtol=1e-12, atol=1e-14)
+
+
+def affine(found: Pair) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
+    """a and b of every entry (1 and 0 of new ones), from growing two other models by the same plan."""
+    grown: list[Any] = []
+    for value in (0.0, 1.0):
+        small = copy.deepcopy(found.small)
+        with torch.no_grad():
+            for p in small.parameters():
+                p.fill_(value)
+        grown.append(isogrow.grow(small, plan=found.plan).state_dict())
+    masks = found.grown(masked(found), Policy(powers={"mask": 0}))
+    a: dict[Tensor, Tensor] = {}
+    b: dict[Tensor, Tensor] = {}
+    for name, p in found.large.named_parameters():
+        old = masks.state[p]["mask"] == 1.0
+        b[p] = torch.where(old, grown[0][name], 0.0)
+        a[p] = torch.where(old, grown[1][name] - grown[0][name], 1.0)
+    return a, b
+
+
+def masked(found: Pair) -> Any:
+    optimizer = Lion(found.small.parameters())
+    for p in found.small.parameters():
+        optimizer.state[p] = {"mask": torch.ones_like(p)}
+    return optimizer
+
+
+@pytest.mark.parametrize("kind", ["Lion", "Muon", "Adafactor"])
+def test_what_does_not_is_refused(kind: str) -> None:
+    small = live("llama")
+    optimizer = OPTIMIZERS[kind](small.parameters())
+    with pytest.raises(StateError, match=rf"{kind} can't follow the small run.*follow=False"):
+        isogrow.grow(small, optimizer=optimizer, policy=FOLLOW, ffn=51)
+
+
+def test_a_closure_is_refused() -> None:
+    small = live("llama")
+    optimizer = torch.optim.SGD(small.parameters())
+    _, grown = isogrow.grow(small, optimizer=optimizer, policy=FOLLOW, ffn=51)
+    with pytest.raises(StateError, match="a step with a closure can't be paced"):
+        grown.step(lambda: 1.0)
+
+
+# New entries
+
+
+def test_a_ramp_slows_new_entries_alone() -> None:
+    """In step t they move t / ramp of what they would, then as all others do."""
+    found = pair("llama", dtype=torch.float64)
+    masks = found.grown(masked(found), Policy(powers={"mask": 0})).state
+    grown = found.grown(torch.optim.SGD(found.small.parameters(), lr=1.0))
+    held = isogrow.pace(found.large, grown, found.plan, Policy(ramp=4))
+    start = [p.detach().clone() for p in found.large.parameters()]
+    for step in range(1, 7):
+        gradients_(found.large, step)
+        before = [p.detach().clone() for p in found.large.parameters()]
+        grown.step()
+        for p, was in zip(found.large.parameters(), before, strict=True):
+            old = masks[p]["mask"] == 1.0
+            wanted = was - torch.where(old, 1.0, min(1.0, step / 4)) * p.grad
+            assert torch.allclose(p, wanted, rtol=0, atol=1e-14)
+            assert not old.all() or torch.equal(p, was - p.grad)
+    held.remove()
+    with torch.no_grad():
+        for p, x in zip(found.large.parameters(), start, strict=True):
+            p.copy_(x)
+
+
+def test_a_second_growth_ends_the_pace_of_the_first() -> None:
+    small = live("llama")
+    optimizer = torch.optim.SGD(small.parameters(), lr=1.0)
+    large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
+    larger, again = isogrow.grow(large, optimizer=grown, ffn=60)
+    assert len(grown._optimizer_step_pre_hooks) == len(grown._optimizer_step_post_hooks) == 1
+    assert not again._optimizer_step_pre_hooks and not again._optimizer_step_post_hooks
+    assert again.param_groups[0].keys() == optimizer.param_groups[0].keys()
+
+
+def test_hooks_of_ones_own_are_kept() -> None:
+    small = live("llama")
+    optimizer = torch.optim.SGD(small.parameters())
+    seen: list[Any] = []
+    optimizer.register_step_post_hook(lambda own, args, kwargs: seen.append(own))
+    large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
+    gradients_(large)
+    grown.step()
+    assert seen == [grown]
+    assert len(optimizer._optimizer_step_post_hooks) == 1
+
+
+# Stopped and resumed
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [Policy(), Policy(ramp=5), Policy("zero", ramp=5, follow=True)],
+    ids=["plain", "ramp", "follow"],
+)
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_run_that_is_stopped_goes_on_as_if_it_were_not(policy: Policy, at: int, tmp_path: Path) -> None:
+    """float32, bit by bit: stopped right after the growth, or some steps later."""
+    wanted = F.FAMILIES["llama"].together
+    small = live("llama").train()
+    optimizer = torch.optim.AdamW(small.parameters(), **ADAM)
+    losses(small, optimizer, 2)
+    large, grown = isogrow.grow(small, optimizer=optimizer, policy=policy, **wanted)
+    never = losses(large, grown, 5, 2)
+
+    large, grown = isogrow.grow(small, optimizer=optimizer, policy=policy, **wanted)
+    found = losses(large, grown, at, 2)
+    known = plan_of(large)
+    assert known is not None
+    large.save_pretrained(tmp_path / "model")
+    torch.save(grown.state_dict(), tmp_path / "optimizer.pt")
+    (tmp_path / "plan.json").write_text(json.dumps(to_json(known[1])))
+
+    fresh = type(large).from_pretrained(tmp_path / "model").train()
+    made = torch.optim.AdamW(fresh.parameters(), **ADAM)
+    made.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    if policy.paced:
+        isogrow.pace(fresh, made, from_json(json.loads((tmp_path / "plan.json").read_text())), policy)
+    assert found + losses(fresh, made, 5 - at, 2 + at) == never
+
+
+def test_a_pace_by_another_models_plan_is_refused() -> None:
+    found = pair("llama", "ffn")
+    optimizer = torch.optim.SGD(found.small.parameters())
+    with pytest.raises(SizeError, match="the plan does not end at this model's sizes"):
+        isogrow.pace(found.small, optimizer, found.plan, FROZEN)
+
+
+def test_the_loss_at_growth() -> None:
+    """float32, the same batch, just before and just after."""
+    for name in ("llama", "gpt2", "bert"):
+        small = live(name)
+        optimizer = torch.optim.AdamW(small.parameters())
+        before = float_loss(small, name)
+        large, _ = isogrow.grow(small, optimizer=optimizer, **F.FAMILIES[name].together)
+        assert abs(float_loss(large, name) - before) <= 1e-6 * abs(before)
+
+
+def float_loss(model: Any, name: str) -> float:
+    given: Mapping[str, Tensor] = F.batch(F.FAMILIES[name].classes[0])
+    with torch.no_grad():
+        logits = model(**given).logits.double()
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), given["input_ids"].flatten()).item()

@@ -1,0 +1,227 @@
+"""The rest of a training state: schedulers, running averages, a Trainer's optimizer.pt."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import families as F
+import pytest
+import torch
+import transformers
+from test_module import live
+from test_optimizer import gradients_, same
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel
+
+import isogrow
+from isogrow import Policy, plan_of
+from isogrow.errors import StateError
+
+# The example
+
+
+def test_a_loop_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss on a step's batch is what the small model's would have been, and falls on."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
+    example = importlib.import_module("train_and_grow")
+    growths = {20: example.GROWTHS[100], 30: example.GROWTHS[170]}
+    grown, small = example.main(40, growths), example.main(21, {})
+    assert grown[:20] == small[:20]
+    assert grown[20] == pytest.approx(small[20], rel=1e-6)
+    assert max(grown[30:]) < min(grown[:10])
+
+
+# Schedulers
+
+
+def scheduled(kind: str, optimizer: Any) -> Any:
+    match kind:
+        case "lambda":
+            return lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+        case "cycle":
+            return lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12)
+        case "sequence":
+            parts = [lr_scheduler.LinearLR(optimizer), lr_scheduler.CosineAnnealingLR(optimizer, 6)]
+            return lr_scheduler.SequentialLR(optimizer, parts, [4])
+        case "chain":
+            parts = [lr_scheduler.LinearLR(optimizer), lr_scheduler.ExponentialLR(optimizer, 0.9)]
+            return lr_scheduler.ChainedScheduler(parts)
+        case _:
+            return lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+
+
+def rates(model: Any, optimizer: Any, scheduler: Any, steps: int) -> list[float]:
+    found: list[float] = []
+    for step in range(steps):
+        gradients_(model, step)
+        optimizer.step()
+        scheduler.step(*([1.0] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else []))
+        found += [group["lr"] for group in optimizer.param_groups]
+    return found
+
+
+def two_groups(model: Any) -> Any:
+    first, *rest = model.parameters()
+    return torch.optim.AdamW([dict(params=[first], lr=0.2), dict(params=rest)], lr=0.1)
+
+
+@pytest.mark.parametrize("kind", ["lambda", "cycle", "sequence", "chain", "plateau"])
+@pytest.mark.filterwarnings("error")
+def test_a_schedule_goes_on(kind: str) -> None:
+    one, two = live("llama"), live("llama")
+    optimizer = two_groups(one)
+    never = rates(one, optimizer, scheduled(kind, optimizer), 9)
+    optimizer = two_groups(two)
+    scheduler = scheduled(kind, optimizer)
+    found = rates(two, optimizer, scheduler, 3)
+    large, grown, moved = isogrow.grow(two, optimizer=optimizer, scheduler=scheduler, ffn=51)
+    kept = [group["lr"] for group in optimizer.param_groups], scheduler.state_dict()["_last_lr"]
+    assert type(moved) is type(scheduler)
+    assert found + rates(large, grown, moved, 6) == never
+    assert kept == ([group["lr"] for group in optimizer.param_groups], scheduler.state_dict()["_last_lr"])
+
+
+def test_a_schedule_of_another_optimizer_is_refused() -> None:
+    small = live("llama")
+    scheduler = scheduled("lambda", torch.optim.SGD(small.parameters()))
+    with pytest.raises(StateError, match="LambdaLR does not schedule the optimizer that was given"):
+        isogrow.grow(small, optimizer=two_groups(small), scheduler=scheduler, ffn=51)
+
+
+# Running averages
+
+
+@pytest.mark.parametrize("kind", ["model", "state dict", "AveragedModel"])
+def test_an_average_grows_with_its_model(kind: str) -> None:
+    """Old entries are the average's own; new ones are the model's, bit by bit."""
+    small = live("llama", tie_word_embeddings=True)
+    average = copy.deepcopy(small)
+    with torch.no_grad():
+        for p in average.parameters():
+            p.mul_(0.5)
+    wanted: dict[str, Any] = dict(ffn=51, layers="+1", hidden=42)
+    alone = isogrow.grow(average, **wanted).state_dict()
+    given: Any = average
+    if kind == "state dict":
+        given = average.state_dict()
+    elif kind == "AveragedModel":
+        given = AveragedModel(average)
+        given.n_averaged.fill_(7)
+    large, grown = isogrow.grow(small, ema=given, **wanted)
+    state, model = grown if kind == "state dict" else grown.state_dict(), large.state_dict()
+    if kind == "AveragedModel":
+        assert isinstance(grown, AveragedModel) and grown.n_averaged == 7
+        grown.update_parameters(large)
+        assert grown.n_averaged == 8 and given.n_averaged == 7
+        return
+    assert state.keys() == model.keys()
+    up = "model.layers.1.mlp.up_proj.weight"
+    assert torch.equal(state[up][:37, :30], 0.5 * model[up][:37, :30])
+    assert torch.equal(state[up][37:], model[up][37:])
+    assert not torch.equal(alone[up][37:], model[up][37:])
+    assert state["lm_head.weight"].data_ptr() == state["model.embed_tokens.weight"].data_ptr()
+
+
+def test_all_of_it_at_once() -> None:
+    small = live("llama")
+    optimizer = two_groups(small)
+    scheduler = scheduled("lambda", optimizer)
+    found = isogrow.grow(small, optimizer=optimizer, scheduler=scheduler, ema=small.state_dict(), ffn=51)
+    assert [type(x) for x in found] == [type(small), type(optimizer), type(scheduler), dict]
+    random = torch.get_rng_state()
+    model, state = isogrow.grow(small, ema=small.state_dict(), ffn=51)
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
+
+
+def test_an_average_of_other_names_is_refused() -> None:
+    small = live("llama")
+    renamed = {f"module.{name}": x for name, x in small.state_dict().items()}
+    with pytest.raises(StateError, match="the average lacks lm_head.weight: give one with the model's own"):
+        isogrow.grow(small, ema=renamed, ffn=51)
+
+
+# On disk
+
+
+def trainer(model: Any, folder: Path, steps: int) -> transformers.Trainer:
+    ids = F.batch("")["input_ids"]
+    rows = [{"input_ids": row, "labels": row} for row in ids.repeat(4, 1)]
+    asked = transformers.TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        save_steps=2,
+        per_device_train_batch_size=3,
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        logging_steps=1,
+    )
+    return transformers.Trainer(model, asked, train_dataset=rows)
+
+
+def test_a_trainers_optimizer_grows_on_disk(tmp_path: Path) -> None:
+    """The Trainer itself resumes from what was grown, at the same step and rate."""
+    small = live("llama", tie_word_embeddings=True).train()
+    trainer(small, tmp_path / "run", 4).train()
+    old = tmp_path / "run" / "checkpoint-2"
+    before = type(small).from_pretrained(old)
+    wanted = F.FAMILIES["llama"].together
+    large = isogrow.grow(before, **wanted)
+    known = plan_of(large)
+    assert known is not None
+    state = torch.load(old / "optimizer.pt", weights_only=True)
+    grown = isogrow.grow_optimizer_state(state, before, large, known[1])
+
+    new = tmp_path / "grown" / "checkpoint-2"
+    large.save_pretrained(new)
+    for name in ("trainer_state.json", "training_args.bin", "scheduler.pt", "rng_state.pth"):
+        shutil.copy(old / name, new / name)
+    torch.save(grown, new / "optimizer.pt")
+    resumed = trainer(type(large).from_pretrained(new), tmp_path / "grown", 4)
+    resumed.train(resume_from_checkpoint=str(new))
+    assert resumed.state.global_step == 4
+    said = [
+        json.loads((tmp_path / name / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+        for name in ("run", "grown")
+    ]
+    one, two = ([row["learning_rate"] for row in rows if "learning_rate" in row] for rows in said)
+    assert one == two
+    steps = {float(entry["step"]) for entry in resumed.optimizer.state_dict()["state"].values()}
+    assert steps == {2.0, 4.0}  # new layers count from the growth
+
+    # The same, by the live objects: the state dict of an optimizer that the Trainer would have made.
+    live_one = trainer(before, tmp_path / "live", 4)
+    optimizer = live_one.create_optimizer()
+    optimizer.load_state_dict(state)
+    _, other = isogrow.grow(before, optimizer=optimizer, plan=known[1])
+    assert same(other.state_dict()["state"], grown["state"])
+    assert [group["params"] for group in other.state_dict()["param_groups"]] == [
+        group["params"] for group in grown["param_groups"]
+    ]
+
+
+def test_names_that_are_not_the_states_are_refused() -> None:
+    small = live("llama")
+    large = isogrow.grow(small, ffn=51)
+    known = plan_of(large)
+    assert known is not None
+    state = torch.optim.AdamW(small.parameters()).state_dict()
+    with pytest.raises(StateError, match=r"groups of \[51\] parameters, and the names .* of \[23, 28\]"):
+        isogrow.grow_optimizer_state(state, small, large, known[1])
+
+    def one(model: Any) -> Any:
+        return [[name for name, _ in model.named_parameters()]]
+
+    isogrow.grow_optimizer_state(state, small, large, known[1], Policy(), one)
+    with pytest.raises(StateError, match="x is no parameter of this model"):
+        isogrow.grow_optimizer_state(state, small, large, known[1], groups=lambda m: [["x", *one(m)[0][1:]]])
+    with pytest.raises(StateError, match="the plan is not the one that made this model"):
+        isogrow.grow_optimizer_state(state, small, isogrow.grow(small, layers=5), known[1], None, one)
