@@ -39,6 +39,8 @@ class Family:
     has no default for: keys of the model's own code, and nulls that the code fills in. `inputs` makes a batch
     for one of its classes, where that is not token ids alone; `widths` are the requests for ffn to draw from.
     `unread` are rows of tables, by the end of their names, that no batch reads.
+    `alone` is an axis that grows without another and scales no weight; `copied` is true where hidden grows by
+    copies, and growing it twice makes twins.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Family:
     inputs: Callable[[str, torch.Generator], Mapping[str, torch.Tensor]] | None = None
     widths: tuple[tuple[Size, ...], ...] = ((), ("+10",), ("+1", "+90"))
     unread: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
+    alone: str = "ffn"
+    copied: bool = False
 
     def json(self, **changes: Any) -> Json:
         """A config.json of this family."""

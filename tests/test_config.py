@@ -37,6 +37,11 @@ def test_edited_keeps_the_order_and_the_rest() -> None:
     assert before == CONFIG
 
 
+@pytest.mark.parametrize("config", [{}, {"a": None}, {"a": {"c": 1}}])
+def test_edited_makes_what_the_path_needs(config: dict[str, Any]) -> None:
+    assert edited(config, {"a.b": 2}) == {"a": {**(config.get("a") or {}), "b": 2}}
+
+
 def test_edited_shares_nothing() -> None:
     value = [1]
     after = edited(CONFIG, {"list": value})

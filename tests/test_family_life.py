@@ -46,6 +46,7 @@ AXES = [(name, axis) for name, family in F.FAMILIES.items() for axis in family.g
 UNTIED = (
     "model.embed_tokens.weight",
     "transformer.wte.weight",
+    "transformer.word_embeddings.weight",
     "gpt_neox.embed_in.weight",
     "decoder.embed_tokens.weight",
     "bert.embeddings.word_embeddings.weight",

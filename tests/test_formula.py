@@ -35,6 +35,13 @@ def test_it_is_python_s_arithmetic(a: int, b: int) -> None:
     assert evaluate("(a + 1) // b * b + (a + 1) % b", {"a": a, "b": b}) == a + 1
 
 
+def test_a_name_with_dots_is_one_name() -> None:
+    """The path of a nested config key."""
+    formula = "attn_config.scale or a.b.c * 2"
+    assert names(formula) == {"attn_config.scale", "a.b.c"}
+    assert evaluate(formula, {"attn_config.scale": 0.0, "a.b.c": 7}) == 14
+
+
 def test_names_are_what_it_reads() -> None:
     assert names("int(heads * key_dim) == hidden if x else max(y, 1)") == {
         "heads",
@@ -49,7 +56,8 @@ def test_names_are_what_it_reads() -> None:
     ("formula", "message"),
     [
         ("a + + ", "the formula 'a + + ' can't be read: invalid syntax"),
-        ("a.b", "the formula 'a.b' may not use Attribute"),
+        ("(a + b).c", "the formula '(a + b).c' may not use Attribute"),
+        ("a.b", "the formula 'a.b' needs a.b, which is not given: add it to the config"),
         ("a[0]", "the formula 'a[0]' may not use Subscript"),
         ("open(a)", "the formula 'open(a)' may not use Call"),
         ("(lambda: 1)()", "the formula '(lambda: 1)()' may not use Call"),

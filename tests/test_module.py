@@ -75,9 +75,9 @@ def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_class_and_dtype(name: str, dtype: torch.dtype) -> None:
-    """No rule scales a weight where ffn grows, so nothing rounds in any dtype."""
+    """An axis whose rule scales no weight: nothing rounds in any dtype."""
     small = live(name, dtype=dtype)
-    large = isogrow.grow(small, **F.FAMILIES[name].growths["ffn"])
+    large = isogrow.grow(small, **F.FAMILIES[name].growths[F.FAMILIES[name].alone])
     assert type(large) is type(small)
     assert {value.dtype for value in large.state_dict().values()} == {dtype}
     assert large.dtype == dtype
@@ -284,7 +284,7 @@ def test_saved_and_loaded_by_plain_transformers(name: str, tmp_path: Path) -> No
 def test_grown_twice(name: str) -> None:
     """A grown model is a model like any other."""
     small = live(name, dtype=torch.float64)
-    once = isogrow.grow(small, ffn=51)
+    once = isogrow.grow(small, **F.FAMILIES[name].growths[F.FAMILIES[name].alone])
     twice = isogrow.grow(once, **F.FAMILIES[name].together)
     assert change(small, twice, inputs(name)) < F.EXACT
     assert plan_of(twice) != plan_of(once)

@@ -175,3 +175,11 @@ def test_a_specimen_is_small_and_whole(model_type: str) -> None:
 def test_a_refusal_in_brief() -> None:
     assert brief("layers can't grow: post-norm; grow ffn instead") == "layers can't grow: post-norm"
     assert brief("key_dim=9 is odd, and pairs: give 10") == "key_dim=9 is odd, and pairs"
+
+
+def test_an_axis_that_follows_another_grows_with_it() -> None:
+    anatomy = specimen(LAYOUTS["bloom"])
+    ffn = next(each for each in reaches(anatomy, named(anatomy.sizes)) if each.axis == "ffn")
+    assert (ffn.now, ffn.grows) == (192, "with")
+    assert ffn.partners == {"hidden": ((384, 96), (576, 144), (768, 192))}
+    assert ffn.why == ("ffn is 4 * hidden",)

@@ -1,4 +1,4 @@
-"""The grammar can say what seven more families store: each tensor is named once, in the right roles.
+"""The grammar can say what six more families store: each tensor is named once, in the right roles.
 
 Models are built on the meta device. Where transformers fuses or renames between disk and memory, both
 bindings must name the same blocks.
@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from trial_layouts import deepseek_v3, falcon, mixtral
+from trial_layouts import deepseek_v3, esm, mixtral
 from trial_layouts.checks import facts, not_named_once, not_stored_once
 from trial_layouts.models import (
     BOUND_TWICE,
@@ -113,8 +113,6 @@ def test_a_tensor_less_is_noticed(name: str, binding: str) -> None:
 @pytest.mark.parametrize(
     ("name", "lie"),
     [
-        ("falcon-plain", {"bias": False}),
-        ("falcon-plain", {"parallel_attn": True}),
         ("gpt_oss", {"attention_bias": False}),
         ("deepseek_v3", {"first_k_dense_replace": 2}),
         ("deepseek_v3", {"q_lora_rank": None}),
@@ -156,7 +154,7 @@ def test_a_wrong_shape_is_noticed(name: str) -> None:
 @pytest.mark.parametrize("model", ["BertForSequenceClassification", "BertForTokenClassification"])
 def test_a_line_that_needs_a_tensor_stands_first(model: str) -> None:
     sizes = {"hidden_size": 12, "num_attention_heads": 2, "intermediate_size": 17, "vocab_size": 97}
-    bert = Case(falcon, model, {**sizes, "num_hidden_layers": 1}).build("meta")
+    bert = Case(esm, model, {**sizes, "num_hidden_layers": 1}).build("meta")
     assert not_named_once(LAYOUTS["bert"], "bert.", bert.state_dict(), {}) == {}
 
 
@@ -234,17 +232,6 @@ def read(name: str, slot: str, index: Index = (("layers", 2),)) -> tuple[Any, Te
     return model, reader(anatomy, state.__getitem__)(block), dict(anatomy.sizes.values)
 
 
-@pytest.mark.parametrize("name", ["falcon-grouped", "falcon-multi-query", "falcon-plain"])
-def test_falcon_splits_heads_so(name: str) -> None:
-    for place, slot in enumerate(("attn.q", "attn.k", "attn.v")):
-        model, block, sizes = read(name, slot)
-        attention = model.transformer.h[2].self_attention
-        split = attention._split_heads(attention.query_key_value.weight.T[None])[place][0]
-        heads = block.reshape(-1, sizes["key_dim"], sizes["hidden"])
-        heads = heads.repeat_interleave(split.shape[1] // len(heads), 0)
-        assert torch.equal(heads, split.permute(1, 2, 0))
-
-
 def test_phi3_splits_so() -> None:
     for slot, start, stop in (("attn.q", 0, 60), ("attn.k", 60, 80), ("attn.v", 80, 100)):
         model, block, _ = read("phi3", slot)
@@ -284,14 +271,14 @@ def test_roles_are_those_of_the_modules(name: str) -> None:
 
 
 def test_a_wrong_role_is_noticed() -> None:
-    layout = falcon.LAYOUT
+    layout, config, tensors = bound("esm-base")
     turned = tuple(replace(w, pattern=w.pattern.replace("<-", "->")) for w in layout.weights)
-    found = wrong_roles(replace(layout, weights=turned), "falcon-grouped")
-    assert len(found) == 4 * 4 + 1
+    found = wrong_roles(replace(layout, weights=turned), "esm-base")
+    assert found == [s.name for s in match(layout, config, tensors).stored if s.weight.parsed.arrow == "<-"]
+    assert len(found) > 6 * 4
 
 
 ENDS = {  # axes that come in from outside, and those that go out
-    "falcon": ({"vocab"}, {"vocab", "labels"}),
     "phi3": ({"vocab"}, {"vocab", "labels"}),
     "gpt_oss": ({"vocab"}, {"vocab", "labels"}),
     "mixtral": ({"vocab"}, {"vocab", "labels"}),
@@ -361,9 +348,9 @@ def test_sizes_are_written_back_as_they_were_read(name: str) -> None:
 
 
 def test_a_size_that_is_written_wrongly_is_noticed() -> None:
-    layout = falcon.LAYOUT
-    keys = tuple(replace(k, size="kv_heads") if k.name == "num_kv_heads" else k for k in layout.keys)
-    assert unfaithful(replace(layout, keys=keys), "falcon-multi-query") == ["num_kv_heads"]
+    layout = esm.LAYOUT
+    keys = tuple(replace(k, size="layers") if k.name == "num_attention_heads" else k for k in layout.keys)
+    assert unfaithful(replace(layout, keys=keys), "esm-base") == ["num_attention_heads"]
 
 
 def wrong_defaults(layout: Layout) -> list[str]:

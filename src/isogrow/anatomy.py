@@ -99,14 +99,27 @@ class Anatomy:
         its place, or the tensors' names lack the prefix that they have in every model with a head, and the
         class that will read them is no such model (`headed`).
         """
-        residual, stored = self.layout.residual, {tensor.weight for tensor in self.stored}
-        lines = (weight for weight in self.layout.weights if weight.head)
-        reading = {weight for weight in lines if residual in weight.parsed.consumed()}
-        heads = {weight for weight in reading if weight.tied in self.all_slots}
-        others = any(weight.head for weight in (reading - heads) & stored)
         *heading, last = self.layout.prefixes
         bare = bool(heading) and self.prefix == last and not self.headed
-        return self.tied and bool(heads) and (bool(heads & stored) or not (others or bare))
+        return self.may_tie and (self._stores_tied or not bare)
+
+    @cached_property
+    def may_tie(self) -> bool:
+        """Whether a class with such a head can be made of these tensors, whatever they are named: it looks
+        for no tensor of its own, and finds those without the prefix."""
+        stored = {tensor.weight for tensor in self.stored}
+        reading = {line for line in stored if line.head and self.layout.residual in line.parsed.consumed()}
+        alone = reading <= self._tied_heads
+        return self.tied and bool(self._tied_heads) and (self._stores_tied or alone)
+
+    @property
+    def _stores_tied(self) -> bool:
+        return any(tensor.weight in self._tied_heads for tensor in self.stored)
+
+    @cached_property
+    def _tied_heads(self) -> set[Weight]:
+        tied = (line for line in self.layout.weights if line.tied in self.all_slots)
+        return {line for line in tied if self.layout.residual in line.parsed.consumed()}
 
 
 def blocks(weight: Weight, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]]:

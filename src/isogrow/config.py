@@ -34,7 +34,9 @@ def edited(config: Config, edits: Config) -> dict[str, Any]:
         *folders, last = path.split(".")
         place = result
         for folder in folders:
-            place = place.setdefault(folder, {})
+            if not isinstance(place.get(folder), dict):
+                place[folder] = {}  # missing, or null
+            place = place[folder]
         place[last] = copy.deepcopy(value)
     return result
 

@@ -1,8 +1,9 @@
 """Formulas over sizes and config keys: arithmetic as data, so that a family stays a table.
 
 A layout says `"hidden_size // num_attention_heads"` or `"key_dim ** -0.5"` instead of bringing a
-function. Only names, numbers, strings, arithmetic, comparisons, `and/or/not`, `x if c else y` and the
-calls `int`, `round`, `sqrt`, `min`, `max` are read; anything else is refused when it is parsed.
+function. Only names (with dots: `attn_config.clip_qkv`), numbers, strings, arithmetic, comparisons,
+`and/or/not`, `x if c else y` and the calls `int`, `round`, `sqrt`, `min`, `max` are read; anything else is
+refused when it is parsed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def evaluate(formula: str, values: Mapping[str, Any]) -> Any:
 @cache
 def _tree(formula: str) -> ast.Expression:
     try:
-        tree = ast.parse(formula, mode="eval")
+        tree: ast.Expression = _Dotted().visit(ast.parse(formula, mode="eval"))
     except SyntaxError as error:
         raise FormulaError(f"the formula {formula!r} can't be read: {error.msg}") from error
     for node in ast.walk(tree):
@@ -69,3 +70,13 @@ def _tree(formula: str) -> ast.Expression:
 @cache
 def _code(formula: str) -> CodeType:
     return compile(_tree(formula), formula, "eval")
+
+
+class _Dotted(ast.NodeTransformer):
+    """Makes one name of a name with dots: the path of a nested config key."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        owner = self.visit(node.value)
+        if not isinstance(owner, ast.Name):
+            return node
+        return ast.copy_location(ast.Name(f"{owner.id}.{node.attr}", ast.Load()), node)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from isogrow.config import Config, Defaults
+from isogrow.config import Config, Defaults, get
 from isogrow.errors import LayoutError
 from isogrow.formula import evaluate, names
 from isogrow.pattern import Pattern, parse
@@ -91,6 +91,20 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Alibi:
+    """Positions as a bias on the logits, steeper from head to head (ALiBi, arXiv 2108.12409).
+
+    Head j of n adds -m(j, n) · distance, with slopes m that `isogrow.rules.alibi` states; the least is
+    2^-most, and `most` a formula over config keys. `inside` is true where the attention scale multiplies the
+    bias too. `when` is a formula over config keys: there are no biases where it is false.
+    """
+
+    most: str = "8"
+    inside: bool = False
+    when: str = ""
+
+
+@dataclass(frozen=True)
 class Attention:
     """Two slots that are contracted with each other along `axis`; `key` is the side that is switched.
 
@@ -104,6 +118,7 @@ class Attention:
     axis: str = "key_dim"
     scale: str = "key_dim ** -0.5"
     rope: Rope | None = None
+    alibi: Alibi | None = None
     sink: str = ""
 
     @property
@@ -116,8 +131,9 @@ class Attention:
 class Key:
     """A config key: the formula over sizes that it holds ("" if none), and its class's default.
 
-    `null` is what the class takes an explicit null for, where that is not its default. With `when`, a formula
-    over config keys, the key holds that size only where it is true.
+    `null` is what the class takes an explicit null for, where that is not its default. A key holds no size
+    where an axis of its formula is missing, or the formula `when` over config keys is false. `alias` is
+    another name for it, which the class takes where both are given.
     """
 
     name: str
@@ -125,10 +141,13 @@ class Key:
     default: Any = None
     null: Any = None
     when: str = ""
+    alias: str = ""
 
     def meant(self, config: Config) -> Any:
         """What the class takes the key for where the config does not say."""
-        said_null = self.name in config and self.null is not None
+        *folders, last = self.name.split(".")
+        holder = get(config, ".".join(folders)) if folders else config
+        said_null = self.null is not None and isinstance(holder, Mapping) and last in holder
         return self.null if said_null else self.default
 
 
@@ -182,6 +201,7 @@ class Layout:
     fixed: frozenset[str] = frozenset({"vocab", "positions"})
     residual: str = "hidden"
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+    longest: str = "max_position_embeddings"
 
     def __post_init__(self) -> None:
         slots = self.slots
@@ -207,11 +227,16 @@ class Layout:
 
     def applies(self, weight: Weight, config: Config, index: Index) -> bool:
         """Whether a model of this config has this line at this index."""
-        return not weight.when or self.holds(weight.when, config, index)
+        return self.holds(weight.when, config, index)
 
     def holds(self, formula: str, config: Config, index: Index = ()) -> bool:
-        """Whether a formula over config keys (and the numbers of an index) is true."""
-        return bool(evaluate(formula, self.defaults(config).over(dict(index))))
+        """Whether a formula over config keys (and the numbers of an index) is true; an empty one is."""
+        return not formula or bool(evaluate(formula, self.defaults(config).over(dict(index))))
+
+    def biased(self, attention: Attention, config: Config) -> Alibi | None:
+        """The position biases of an attention, where this config has any."""
+        alibi = attention.alibi
+        return alibi if alibi is not None and self.holds(alibi.when, config) else None
 
     def clamps(self, weight: Weight, config: Config) -> bool:
         """Whether a model of this config clamps what this line gives."""
@@ -219,6 +244,8 @@ class Layout:
 
     def rotated(self, rope: Rope, config: Config, size: int) -> int:
         """How many channels of a head of this size rotate."""
+        if not self.holds(rope.when, config):
+            return 0
         if rope.rotated:
             return min(size, int(evaluate(rope.rotated, self.defaults(config)) or size))
         # This kind turns the rest of the pairs, too, by an angle of zero.
@@ -226,13 +253,25 @@ class Layout:
 
     def held(self, config: Config) -> tuple[Key, ...]:
         """The keys that hold sizes in this config."""
-        view = self.defaults(config)
-        return tuple(key for key in self.keys if key.size and (not key.when or evaluate(key.when, view)))
+        return tuple(key for key in self.keys if key.size and self.holds(key.when, config))
+
+    def written(self, config: Config, sizes: Mapping[str, int]) -> dict[str, int]:
+        """What those keys, under the names that the config has for them, must say for these sizes."""
+        found: dict[str, Any] = {}
+        facts = self.facts(config, sizes)
+        for key in self.held(config):
+            if self.say(key.size, facts):
+                given = [name for name in (key.name, key.alias) if name and get(config, name) is not None]
+                found |= dict.fromkeys(given or [key.name], evaluate(key.size, facts))
+        return found
 
     def defaults(self, config: Config) -> Defaults:
         """`config` with the class's defaults for what it leaves out."""
         meant = {key.name: key.meant(config) for key in self.keys}
-        return Defaults(config, {name: value for name, value in meant.items() if value is not None})
+        said = {key.name: get(config, key.alias) for key in self.keys if key.alias}
+        given = {name: value for name, value in said.items() if value is not None}
+        known = {name: value for name, value in meant.items() if value is not None}
+        return Defaults({**config, **given}, known)
 
     def facts(self, config: Config, sizes: Mapping[str, Any]) -> Defaults:
         """What formulas may ask: sizes, config keys with their defaults, and the kind of the first rotary

@@ -210,9 +210,10 @@ def _growths(now: Subject, expansion: Expansion) -> Iterator[Growth]:
     for axis, size in _axes(now, expansion.sizes()).items():
         for site in _sites(now, axis, layer, head):
             yield Growth(axis, site, size, at)
-        for follower in (f for f, leader in now.layout.follows.items() if leader == axis):
-            if any(True for _ in now.uses(follower)):
-                yield Growth(follower, (), target(size, now.sizes.of(axis), axis))
+        for follower, formula in now.layout.follows.items():
+            if axis in names(formula) and any(True for _ in now.uses(follower)):
+                leader = target(size, now.sizes.of(axis), axis)
+                yield Growth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
 
 
 def _axes(now: Subject, sizes: Mapping[str, Size]) -> dict[str, Size]:
@@ -222,8 +223,7 @@ def _axes(now: Subject, sizes: Mapping[str, Size]) -> dict[str, Size]:
     if not now.sizes.has("kv_heads"):
         if sizes.get("kv_heads") is not None:
             raise SizeError(
-                f"kv_heads is no axis of {now.layout.family!r}, where every head has keys and values of"
-                " its own: give heads alone"
+                f"kv_heads is no axis of {now.layout.family!r}, where {_keyed(now)}: give heads alone"
             )
         return {"heads": sizes["heads"]} if _known(now, "heads") else {}
     kv, group = now.sizes.of("kv_heads"), now.sizes.of("group")
@@ -235,6 +235,13 @@ def _axes(now: Subject, sizes: Mapping[str, Size]) -> dict[str, Size]:
             f" number of query heads, at least {group}; give {_whole_groups(now, new_kv, heads)}"
         )
     return {"kv_heads": new_kv, "group": heads // new_kv}
+
+
+def _keyed(now: Subject) -> str:
+    """Whose the keys and values are, where they are not grouped."""
+    keys = (now.slots[a.key] for a in now.layout.attentions if a.key in now.slots)
+    own = any("heads" in weight.parsed.produced(part) for weight, part in keys)
+    return "every head has keys and values of its own" if own else "all heads share their keys and values"
 
 
 def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
@@ -281,8 +288,7 @@ def config_edits(anatomy: Anatomy, steps: Iterable[Step], sizes: Sizes) -> dict[
     edits: dict[str, Any] = {}
     for step in steps:
         edits.update(step.config)
-    facts = layout.facts(anatomy.config, sizes.values)
-    held = {k.name: evaluate(k.size, facts) for k in layout.held(anatomy.config) if layout.say(k.size, facts)}
+    held = layout.written(anatomy.config, sizes.values)
     for name, value in held.items():
         if get(anatomy.config, name) is not None and get(anatomy.config, name) != value:
             edits[name] = value
@@ -308,6 +314,12 @@ def _check_read_back(layout: Layout, config: Config, sizes: Sizes) -> None:
 def _check_constraints(start: Subject, now: Subject) -> None:
     """Ask of the final sizes alone whether the config can hold them."""
     layout, values = now.layout, now.sizes.values
+    for axis, formula in layout.follows.items():
+        if axis in values and values[axis] != evaluate(formula, values):
+            raise SizeError(
+                f"{axis}={values[axis]} can't be had: {axis} is {formula} in every {layout.family!r} model,"
+                f" here {evaluate(formula, values)}; leave it out and grow {' and '.join(names(formula))}"
+            )
     facts = layout.facts(now.config, values)
     for constraint in layout.constraints:
         if not layout.say(constraint, facts) or evaluate(constraint, facts):

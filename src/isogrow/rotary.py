@@ -31,7 +31,8 @@ class Rope:
     `pairs`: "half" rotates channel i with i + rotated/2; "adjacent" rotates 2i with 2i + 1. The channels that
     rotate come first: all of them, or the part of them that the first config path of `share` says (`portion`,
     if none does), or as many as the formula `rotated` says. `everywhere` is False where some layers have no
-    positions; `others` are the tables of other kinds of layers.
+    positions; `others` are the tables of other kinds of layers. `when` is a formula over config keys: nothing
+    rotates where it is false.
     """
 
     pairs: Literal["half", "adjacent"] = "half"
@@ -45,6 +46,7 @@ class Rope:
     everywhere: bool = True
     merged: bool = False
     others: tuple[Rope, ...] = ()
+    when: str = ""
 
     def read(self, config: Config) -> tuple[str, ...]:
         """The config paths of the tables that the model reads, the one that wins first."""

@@ -11,18 +11,18 @@ from isogrow.layout import Layout, Rope
 
 def check_config(layout: Layout, config: Config, where: str = "config.json") -> None:
     """The keys that are computed with must hold what can be computed with. Raises `CheckpointError`."""
-    for key_ in layout.keys:
-        value = config.get(key_.name)
+    for key, name in [(known, name) for known in layout.keys for name in (known.name, known.alias) if name]:
+        value = get(config, name)
         if value is None or isinstance(value, bool):
             continue
-        size = bool(key_.size)
+        size = bool(key.size)
         sound = (
             isinstance(value, int) and value > 0 if size else isinstance(value, int | float) and value >= 0
         )
-        if (size or type(key_.default) is float) and not sound:
+        if (size or type(key.default) is float) and not sound:
             wanted = "a whole number above 0" if size else "a number that is not negative"
             raise CheckpointError(
-                f"{where} says {key_.name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
+                f"{where} says {name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
             )
     for rope in {rope for attention in layout.attentions for rope in attention.ropes}:
         _check_rope(rope, config, where)

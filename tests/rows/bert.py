@@ -74,6 +74,7 @@ BERT = Family(
     dict(hidden=90, heads=15, ffn="x3"),
     bert_options,
     bert_growths,
+    copied=True,
 )
 
 ROWS = (BERT,)

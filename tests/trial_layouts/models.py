@@ -17,7 +17,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from isogrow.anatomy import Header
 from isogrow.config import Config
 from isogrow.layout import Layout
-from trial_layouts import deepseek_v3, esm, falcon, gpt_oss, mixtral, phi3, t5
+from trial_layouts import deepseek_v3, esm, gpt_oss, mixtral, phi3, t5
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class Case:
 COMMON = {"vocab_size": 97, "num_hidden_layers": 4, "pad_token_id": 0, "eos_token_id": 1}
 COMMON = {**COMMON, "bos_token_id": 2, "num_labels": 14}
 GROUPED = {**COMMON, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 37}
-FALCON = {**COMMON, "hidden_size": 60, "num_attention_heads": 6}
 PHI3 = {**GROUPED, "hidden_size": 60}
 MOE = {**GROUPED, "hidden_size": 26, "head_dim": 10, "num_local_experts": 5}
 LATENT = {"kv_lora_rank": 17, "qk_rope_head_dim": 8, "qk_nope_head_dim": 7, "v_head_dim": 9}
@@ -49,18 +48,11 @@ T5 = {**T5, "num_decoder_layers": 3, "relative_attention_num_buckets": 12, "num_
 ESM = {**COMMON, "mask_token_id": 3, "hidden_size": 60, "num_attention_heads": 6}
 ESM = {**ESM, "intermediate_size": 37, "max_position_embeddings": 51}
 
-OWN = {"new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 37}
-PLAIN = {"multi_query": False, "parallel_attn": False, "bias": True, "alibi": True}
 SPAN = {"num_key_value_heads": 3, "num_attention_heads": 15, "num_local_experts": 7, "head_dim": 12}
 V11 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 ROTARY = {"position_embedding_type": "rotary"}
 
 CASES = {
-    "falcon-grouped": Case(falcon, "FalconForCausalLM", {**FALCON, **OWN}),
-    "falcon-grouped-1": Case(falcon, "FalconModel", {**FALCON, **OWN, "num_ln_in_parallel_attn": 1}),
-    "falcon-multi-query": Case(falcon, "FalconForCausalLM", FALCON),
-    "falcon-plain": Case(falcon, "FalconForTokenClassification", {**FALCON, **PLAIN}),
-    "falcon-span": Case(falcon, "FalconForQuestionAnswering", {**FALCON, "bias": True}),
     "phi3": Case(phi3, "Phi3ForCausalLM", {**PHI3, "tie_word_embeddings": True}),
     "phi3-tag": Case(phi3, "Phi3ForTokenClassification", PHI3),
     "gpt_oss": Case(gpt_oss, "GptOssForCausalLM", MOE),

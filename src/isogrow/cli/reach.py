@@ -54,7 +54,7 @@ def reaches(anatomy: Anatomy, sizes: Mapping[str, int]) -> Iterator[Reach]:
     """What each of these axes can grow to, alone or with one other of them."""
     ask = _asking(anatomy)
     for axis in sizes:
-        found = _alone(ask, axis, sizes[axis])
+        found = _led(anatomy, axis) or _alone(ask, axis, sizes[axis])
         if found is None and not (axis in ("key_dim", "value_dim") and "head_dim" in sizes):
             found = _together(ask, axis, sizes)
         yield found or Reach(axis, sizes[axis], "no", why=(ask({axis: sizes[axis] + 1}),))
@@ -93,7 +93,7 @@ def _small(layout: Layout) -> dict[str, int]:
         return {}
     turning = (names(a.rope.rotated) for a in layout.attentions if a.rope is not None and a.rope.rotated)
     rotary = dict.fromkeys(frozenset[str]().union(*turning), SMALL["key_dim"] // 2)
-    return {key.name: evaluate(key.size, facts) for key in layout.keys if key.size} | rotary
+    return layout.written({}, SMALL) | rotary
 
 
 def _asking(anatomy: Anatomy) -> Ask:
@@ -111,6 +111,16 @@ def _asking(anatomy: Anatomy) -> Ask:
         return asked[request]
 
     return ask
+
+
+def _led(anatomy: Anatomy, axis: str) -> Reach | None:
+    """An axis whose size follows from another one grows with it, unasked."""
+    values, formula = anatomy.sizes.values, anatomy.layout.follows.get(axis)
+    if formula is None:
+        return None
+    (leader,) = names(formula)
+    pairs = tuple((evaluate(formula, {leader: k * values[leader]}), k * values[leader]) for k in (2, 3, 4))
+    return Reach(axis, values[axis], "with", partners={leader: pairs}, why=(f"{axis} is {formula}",))
 
 
 def _alone(ask: Ask, axis: str, now: int) -> Reach | None:

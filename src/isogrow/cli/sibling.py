@@ -11,7 +11,7 @@ from isogrow.cli.facts import named
 from isogrow.config import Config
 from isogrow.errors import SizeError
 from isogrow.expansions import Size
-from isogrow.formula import evaluate, names
+from isogrow.formula import names
 from isogrow.layout import Layout, Rope
 from isogrow.sizes import Sizes
 from isogrow.soundness import check_config
@@ -59,11 +59,10 @@ def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
 def _check_whole(layout: Layout, wanted: Config, sizes: Sizes, path: Path) -> None:
     """Sizes are read by whole division: the config must hold what it was read as."""
     view = layout.defaults(wanted)
-    for key in layout.held(wanted):
-        if evaluate(key.size, sizes.values) != view[key.name]:
+    for name, size in layout.written(wanted, sizes.values).items():
+        if size != view[name]:
             raise SizeError(
-                f"{path} contradicts itself: {key.name} is {view[key.name]}, and its other sizes make it"
-                f" {evaluate(key.size, sizes.values)}"
+                f"{path} contradicts itself: {name} is {view[name]}, and its other sizes make it {size}"
             )
 
 
@@ -72,7 +71,8 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     layout = anatomy.layout
     here, there = layout.defaults(anatomy.config), layout.defaults(wanted)
     ropes = [rope for attention in layout.attentions for rope in attention.ropes]
-    known = {key.name for key in layout.keys if key.size} | {listed.key for listed in layout.per_layer}
+    known = {name for key in layout.keys if key.size for name in (key.name, key.alias)} | {layout.longest}
+    known |= {listed.key for listed in layout.per_layer}
     known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [
         _named(axis, anatomy.sizes.of(axis), sizes.of(axis))

@@ -7,6 +7,7 @@
     clamps.py     no scale passes a clamp
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
     positions.py  rotary pairs stay pairs, and turn as before; frequencies.py says how fast
+    slopes.py     heads keep their slopes (ALiBi)
     twins.py      new channels differ from each other and from what they copy
     __init__.py   Law 1 (preservation), Law 2 (liveness)
 
@@ -25,6 +26,7 @@ from isogrow.laws.network import Entry, Network
 from isogrow.laws.norms import check_norms
 from isogrow.laws.positions import check_positions
 from isogrow.laws.scales import check_scales
+from isogrow.laws.slopes import check_slopes
 from isogrow.laws.twins import check_twins
 from isogrow.layout import Attention, Index
 from isogrow.plan import Plan
@@ -50,6 +52,7 @@ def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> None:
     check_clamps(anatomy, plan, ungained)
     check_scales(anatomy, plan, ungained)
     check_positions(anatomy, plan)
+    check_slopes(anatomy, plan)
     net = network(anatomy, plan)
     preserves(net)
     if allow_dead:

@@ -53,7 +53,8 @@ def _exempt(anatomy: Anatomy, axis: str) -> bool:
     layout = anatomy.layout
     index = {name for stored in anatomy.stored for name, _ in stored.index}
     read = {a for weight, part in anatomy.all_slots.values() for a in weight.parsed.consumed(part)}
-    return axis in index or axis not in read or (axis in layout.follows and anatomy.tied)
+    tied = {a for weight in layout.weights if weight.tied for a in weight.parsed.consumed()}
+    return axis in index or axis not in read or (axis in layout.follows and axis in tied and anatomy.tied)
 
 
 def slots_of(anatomy: Anatomy, axis: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The rules: how each kind of axis grows without changing the function.
 
     inner.py      3.1 MLP expansion, 3.2 head addition, 3.3 heads expansion
+    alibi.py      where heads with slopes of their own go
     attention.py  3.4 attention expansion
     hidden.py     3.5 hidden dimension expansion
     layers.py     3.6 layer addition

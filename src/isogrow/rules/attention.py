@@ -10,6 +10,8 @@ Where the channels go follows from rotary positions (rotary.py).
 
 Under a norm per head on q and k (QK-norm, RMS over k), new q and k rows are copies, which keep the
 RMS (and the mean, under a LayerNorm); the switch is the new key gain and shift, and c goes on the old ones.
+
+Where the scale multiplies position biases too (Falcon's ALiBi), nothing undoes it for them: refused.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from isogrow.errors import SizeError
 from isogrow.formula import evaluate
 from isogrow.layout import Attention, Index
 from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
@@ -36,6 +39,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     rewrites: dict[str, Rewrite] = {}
     for attention in subject.attentions(axis):
         factor = compensation(subject, attention, axis, old, new)
+        _check_biases(subject, attention, axis, factor)
         normed = _norm_slots(subject, attention)
         switched = next((slot for slot, side in normed.items() if side == "query"), attention.query)
         drawn = subject.drawn(init, switched, axis)
@@ -73,6 +77,16 @@ def _check_clamp(subject: Subject, attention: Attention, axis: str) -> None:
     ]
     mend = "leave the head dim and grow heads instead"
     check_unclamped(subject, axis, slots or subject.stem(attention.key), mend)
+
+
+def _check_biases(subject: Subject, attention: Attention, axis: str, factor: float) -> None:
+    """Keys can undo the scale of q · k, but nothing that of a bias beside it."""
+    alibi = subject.layout.biased(attention, subject.config)
+    if alibi is not None and alibi.inside and factor != 1.0:
+        raise SizeError(
+            f"{axis} can't grow: {subject.layout.family!r} adds ALiBi to the logits before it scales them, so"
+            f" the biases would change with {axis}, and no weight undoes it; grow heads instead"
+        )
 
 
 def _plain(factor: float, init: Init) -> dict[str, Rewrite]:

@@ -30,7 +30,8 @@ tied head reads the entries without m, so the final gain and shift are divided b
 Copy (LayerNorm writes the residual: post-norm, or on a branch's output): its output's mean depends on the
 data, so writers, gains and shifts are copied whole (ĥ = m·h keeps mean and variance), and the consumers' new
 columns are the switch: zero for one copy, ±r in pairs where there are more, since equal copies would stay
-equal.
+equal. A tied head is made of copies too, so before it the final norm is the switch: its new gains and shifts
+are zero. Names without a prefix don't tell whether a head is tied, and this is exact with it and without.
 """
 
 from __future__ import annotations
@@ -213,7 +214,8 @@ def _scaled(entry: Entry, s: float) -> Entry:
 
 
 def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:
-    if subject.tied_head:
+    last = {use.slot for use in subject.uses(axis) if subject.may_tie and _last(use)}
+    if subject.tied_head and not last:
         raise SizeError(
             f"{axis} can't grow: a LayerNorm writes the residual, so only copies keep its mean, and the tied"
             " head would read them all; untie the head, or leave the width and grow ffn instead"
@@ -224,9 +226,17 @@ def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step
     labels = [place.label for place in places[1:]]
     rewrites: dict[str, Rewrite] = {}
     for use in subject.uses(axis):
-        consumer = use.role == "consumer"
-        rewrites[use.slot] = cancelling(labels, init) if consumer else {label: Old() for label in labels}
+        if use.role == "consumer":
+            rewrites[use.slot] = cancelling(labels, init)
+        else:
+            offset = use.norm.offset if use.norm is not None and use.role == "gain" else 0.0
+            rewrites[use.slot] = dict.fromkeys(labels, Constant(-offset) if use.slot in last else Old())
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
+
+
+def _last(use: Use) -> bool:
+    """Whether this is the norm before the head."""
+    return use.norm is not None and use.norm.where == "pre" and index_axes(use.weight) == ()
 
 
 def cancelling(labels: list[str], init: Init) -> Rewrite:

@@ -13,7 +13,8 @@ mean and variance as they are, and its new gains and shifts are the switch; it n
 Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
 reason, its gains are free, and the rest is as without it: values free, the output's new columns zero. A norm
 per head does not run over heads: whatever gains a new head has of its own are as free as its queries.
-An axis that nothing consumes is an output: its new channels are copies where that is possible.
+An axis that nothing consumes is an output: its new channels are copies where that is possible. Where heads
+have slopes (ALiBi), old heads go where theirs are (alibi.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from isogrow.errors import SizeError
 from isogrow.expansions import expansion_name
 from isogrow.layout import Index
 from isogrow.plan import Constant, Init, Old, Rewrite, Step
+from isogrow.rules.alibi import placed
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
 from isogrow.rules.subject import Subject, Use
 
@@ -36,7 +38,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
             return _copied(subject, axis, site, old, new, init, uses)
         return _normed(subject, axis, site, old, new, init, uses)
     output = not any(use.role == "consumer" for use in uses)
-    places = append(old, new)
+    places = placed(subject, axis, new) or append(old, new)
     rewrites = {
         use.slot: only(_entries(use, output, subject.drawn(init, use.slot, axis)), places) for use in uses
     }

@@ -30,10 +30,11 @@ from isogrow.rules.subject import Subject, check_unclamped
 
 def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Step:
     """The step that puts one new layer before each old layer of these numbers (the old count: the end)."""
-    if any(norm.where == "post" for norm in subject.norms(subject.layout.residual)):
+    norms = (use for use in subject.uses(subject.layout.residual) if axis in index_axes(use.weight))
+    if any(use.norm is not None and use.norm.where == "post" for use in norms):
         raise SizeError(
-            f"{axis} can't grow: a layer of {subject.layout.family!r} ends in a norm (post-norm), so no"
-            " new layer computes the identity exactly; grow ffn, heads or hidden instead"
+            f"{axis} can't grow: a layer of {subject.layout.family!r} normalises the residual itself"
+            " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead"
         )
     old = subject.sizes.of(axis)
     places = _inserted(old, before)

@@ -31,8 +31,8 @@ class Use:
 @dataclass(frozen=True)
 class Subject:
     """The model at some step of a plan: its layout, config, sizes and slots; whether a head reads the
-    residual through the embedding's own entries; the norms that it applies without a tensor; the steps
-    before."""
+    residual through the embedding's own entries, or might when it is loaded (`may_tie`); the norms that it
+    applies without a tensor; the steps before."""
 
     layout: Layout
     config: Config
@@ -40,6 +40,7 @@ class Subject:
     slots: dict[str, tuple[Weight, str]]
     tied_head: bool
     plain_norms: tuple[Weight, ...] = ()
+    may_tie: bool = False
     before: tuple[Step, ...] = ()
 
     def uses(self, axis: str) -> Iterator[Use]:
@@ -151,4 +152,5 @@ def subject(anatomy: Anatomy) -> Subject:
         anatomy.slots,
         anatomy.tied_head,
         anatomy.plain_norms,
+        anatomy.may_tie,
     )

@@ -56,6 +56,8 @@ def rebound(anatomy: Anatomy, stored: Iterable[Stored], sizes: Sizes) -> dict[st
         if weight in used or not slots.issuperset(slot for _, slot in weight.slots()):
             continue
         for index in sizes.indices(name_axes(weight)):
+            if not anatomy.layout.applies(weight, anatomy.config, index):
+                continue
             own = [held.get((block.slot, block.index)) for _, block in blocks(weight, index, sizes)]
             if own[0] is not None and all(own):
                 shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
