@@ -1,12 +1,12 @@
 """What a growth in mid-run costs in held-out loss, by the policy for new entries of the optimizer's state.
 
-    python benchmarks/policies.py                      every policy, three seeds, about ten minutes
+    python benchmarks/policies.py                      every policy, three seeds: some ten minutes of one core
     python benchmarks/policies.py --seeds 1 --steps 100
 
 A byte-level Llama (98k parameters beside embeddings) learns Python's standard library for some hundred
 steps, is grown in every axis (to 442k) and trained on at the same constant rate, once for each policy: from
 the same weights and the same new numbers, on the same batches. Every finished run is a line of a JSONL file,
-and is not run again. Prints the table of benchmarks/policies.md.
+and is not run again; benchmarks/policies.jsonl has those of benchmarks/policies.md. Prints its tables.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SIZES = dict(
     head_dim=16, max_position_embeddings=LENGTH, bos_token_id=None, eos_token_id=None,
 )  # fmt: skip
 GROWN = dict(hidden=96, ffn=256, heads=6, kv_heads=6, layers="+2")
+FINISHED = Path(__file__).with_suffix(".jsonl")
 MARKS = (1, 3, 10, 30, 100, 300)
 POLICIES: Mapping[str, Policy | None] = {
     "small, not grown": None,
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="after the growth")
     parser.add_argument("--before", type=int, default=500, help="steps of the small model")
     parser.add_argument("--betas", type=float, nargs="+", default=[0.95, 0.999], help="Adam's second")
-    parser.add_argument("--rows", type=Path, default=Path("policies.jsonl"), help="finished runs")
+    parser.add_argument("--rows", type=Path, default=FINISHED, help="finished runs")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -35,6 +35,7 @@ LAWFUL: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama": ("llama", F.FAMILIES["llama"].together),
     "1 + g": ("gemma", {"hidden": 42, "ffn": 51}),
     "fused qkv": ("gpt2", {"ffn": 51, "layers": 5}),
+    "no attention scale": ("gpt_neo", {"ffn": 51, "layers": 5}),
     "head_dim": ("phi3", {"head_dim": 30}),
 }
 every_lawful = pytest.mark.parametrize("case", LAWFUL)

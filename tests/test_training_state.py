@@ -93,6 +93,20 @@ def test_a_schedule_of_another_optimizer_is_refused() -> None:
         isogrow.grow(small, optimizer=two_groups(small), scheduler=scheduler, ffn=51)
 
 
+def test_a_gradient_scaler_needs_nothing() -> None:
+    """Its state knows no sizes; a fused optimizer that unscales by itself goes on doing so."""
+    small = live("llama")
+    optimizer = torch.optim.AdamW(small.parameters(), lr=1e-2, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    large, grown = isogrow.grow(small, optimizer=optimizer, ffn=51)
+    for model, own in ((small, optimizer), (large, grown)):
+        scaler.scale(model(**F.batch("")).logits.square().mean()).backward()
+        scaler.step(own)
+        scaler.update()
+        assert {float(state["step"]) for state in own.state.values()} == {1.0}
+    assert grown._step_supports_amp_scaling and scaler.get_scale() == 8.0
+
+
 # Running averages
 
 
