@@ -62,10 +62,10 @@ GPT2 = Layout(
     keys=(
         Key("vocab_size", default=50257),
         Key("n_positions", default=1024),
-        Key("n_embd", "hidden", 768),
+        Key("n_embd", "hidden", 768, alias="hidden_size"),
         Key("n_inner", "ffn", "4 * n_embd"),
-        Key("n_head", "heads", 12),
-        Key("n_layer", "layers", 12),
+        Key("n_head", "heads", 12, alias="num_attention_heads"),
+        Key("n_layer", "layers", 12, alias="num_hidden_layers"),
         Key("layer_norm_epsilon", default=1e-5),
         Key("scale_attn_weights", default=True),
         Key("scale_attn_by_inverse_layer_idx", default=False),

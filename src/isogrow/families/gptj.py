@@ -38,10 +38,10 @@ GPTJ = Layout(
     },
     keys=(
         Key("vocab_size", default=50400),
-        Key("n_embd", "hidden", 4096),
-        Key("n_head", "heads", 16),
+        Key("n_embd", "hidden", 4096, alias="hidden_size"),
+        Key("n_head", "heads", 16, alias="num_attention_heads"),
         Key("n_inner", "ffn", "4 * n_embd"),
-        Key("n_layer", "layers", 28),
+        Key("n_layer", "layers", 28, alias="num_hidden_layers"),
         Key("rotary_dim", default=64),
         Key("layer_norm_epsilon", default=1e-5),
         Key("tie_word_embeddings", default=False),
