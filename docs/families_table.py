@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from isogrow.cli.facts import known
+from isogrow.cli.facts import column, known
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"(<!-- families: [^>]*-->\n).*?(<!-- /families -->)", re.DOTALL)
@@ -40,7 +40,8 @@ def table() -> str:
     data = known()
     rows = [["model type", *data["axes"]], ["---"] * (len(data["axes"]) + 1)]
     for family in data["families"]:
-        cells = (cell(family["axes"].get(axis)) for axis in data["axes"])
+        found = (column(family, axis) for axis in data["axes"])
+        cells = (cell(one) + (f" ({names})" if names else "") for one, names in found)
         rows.append([family["model_type"], *cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from isogrow.anatomy import Anatomy, match
 from isogrow.config import edited
 from isogrow.expansions import (
+    INNER,
     Expansion,
     LayerAddition,
     MlpExpansion,
@@ -109,8 +110,9 @@ def config_of(family: Family, source: Json) -> transformers.PreTrainedConfig:
 def model(family: Family, kind: str, source: Json, seed: int = 0, spread: float = 0.3) -> nn.Module:
     """A float64 model of this class with random weights; with a small `spread`, ε matters."""
     with torch.device("meta"):
-        named = class_of(kind)(config_of(family, source)).named_parameters()
-    shapes = {name: tuple(value.shape) for name, value in named}
+        made = class_of(kind)(config_of(family, source))
+    buffers = (each for each in made.named_buffers() if each[0] in made.state_dict())
+    shapes = {name: tuple(value.shape) for name, value in (*made.named_parameters(), *buffers)}
     return build(class_of(kind), config_of(family, source), randomized(shapes, seed, spread))
 
 
@@ -207,7 +209,8 @@ def growths(draw: st.DrawFn, anatomy: Anatomy) -> tuple[Expansion, ...]:
     """Expansions in any order, some axes in two of them, that end in sizes the family holds."""
     family = FAMILIES[anatomy.layout.family]
     found = family.draws(draw, anatomy)
-    found += [MlpExpansion(size) for size in draw(st.sampled_from(family.widths))]
+    for axis in (axis for axis in INNER if anatomy.sizes.has(axis)):
+        found += [MlpExpansion(n, axis=axis) for n in draw(st.sampled_from(family.widths))]
     if "layers" in family.growths:
         places = st.sampled_from(["start", "end", "even"])
         layers = draw(st.sampled_from([[], ["+1"], ["+2", "+1"]]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import families as F
 import pytest
 import torch
+from breaking import Change, changed, switched_on, unscaled
 from checkpoints import config, loaded, seen, tensors
 from rows import sparse
 from safetensors.torch import save_file
@@ -20,9 +22,13 @@ from transformers.core_model_loading import revert_weight_conversion
 
 import isogrow
 from isogrow.anatomy import Header, match
-from isogrow.errors import CheckpointError, SizeError
+from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.families import layout_for
 from isogrow.interpreters.checkpoint import prepared
+from isogrow.interpreters.module import headers
+from isogrow.laws import check, lives
+from isogrow.laws.building import network
+from isogrow.laws.twins import groups
 from isogrow.writing.loadable import check_loadable, rebound
 
 FAMILIES = {family.name: family for family in sparse.ROWS}
@@ -31,11 +37,12 @@ BINDINGS = ("files", "memory")
 
 
 @cache
-def small(name: str) -> Any:
+def small(name: str, **changes: Any) -> Any:
     """A float32 model of the family's first class."""
     family = FAMILIES[name]
-    made = F.class_of(family.classes[0])(F.config_of(family, family.json()))
-    made.load_state_dict(F.model(family, family.classes[0], family.json()).state_dict())
+    source = family.json(**changes)
+    made = F.class_of(family.classes[0])(F.config_of(family, source))
+    made.load_state_dict(F.model(family, family.classes[0], source).state_dict())
     return made.eval()
 
 
@@ -124,7 +131,8 @@ def test_both_bindings_hold_the_same_blocks(name: str) -> None:
 def test_the_class_is_asked_about_single_experts(name: str, tmp_path: Path) -> None:
     """What files hold one by one is held against the class's stacked tensors; none is skipped."""
     subject = seen(saved(tmp_path / "small", name))
-    plan = subject.plan(FAMILIES[name].growths["ffn"])
+    growths = FAMILIES[name].growths
+    plan = subject.plan(growths.get("expert_ffn", growths["ffn"]))
     job = prepared(subject.checkpoint, subject.anatomy, plan)
     others = rebound(subject.anatomy, job.tensors.values(), plan.target)
     known = rebound(subject.anatomy, subject.anatomy.stored, subject.anatomy.sizes)
@@ -140,12 +148,25 @@ def test_the_class_is_asked_about_single_experts(name: str, tmp_path: Path) -> N
         check_loadable(wrong, job.headers, old, (others, known))
 
 
+@pytest.mark.parametrize("name", sparse.REAL)
+def test_published_models_have_the_same_blocks_in_files(name: str) -> None:
+    """Up to 45,395 tensors (DeepSeek-V3), each named once."""
+    kind, said, *_ = sparse.REAL[name]
+    with torch.device("meta"):
+        model = F.class_of(kind)(F.class_of(kind).config_class(**said))
+    source, state = F.modern(model.config), dict(model.state_dict())
+    files = shapes(revert_weight_conversion(model, state))
+    one, two = (match(layout_for(source["model_type"]), source, each) for each in (shapes(state), files))
+    assert (len(one.stored), len(two.stored)) == (len(state), len(files))
+    assert one.sizes == two.sizes
+
+
 # ── experts that get no token ──
 
 
 def shy() -> Any:
     """A Mixtral whose last expert no token reaches: its logit falls with a channel that is always large."""
-    made = copy.deepcopy(small("mixtral"))
+    made = copy.deepcopy(small("mixtral", num_experts_per_tok=2))
     with torch.no_grad():
         made.model.embed_tokens.weight[:, 0] = 10.0
         for layer in made.model.layers:
@@ -182,3 +203,126 @@ def test_a_dead_expert_that_is_routed_fails(slot: str) -> None:
         assert not experts.down_proj[2, :, 37:].any()
     report = isogrow.verify(model, large)
     assert "liveness" in {check.name for check in report.failed}
+
+
+# ── dense and sparse layers in one model ──
+
+PLACES = ("start", "even", "end", (1, 1), (0, 2))
+PATTERNS = [
+    ("qwen2_moe", {"mlp_only_layers": [1]}),
+    ("qwen2_moe", {"mlp_only_layers": [], "decoder_sparse_step": 2}),
+    ("qwen3_moe", {"mlp_only_layers": [0], "decoder_sparse_step": 3}),
+    ("deepseek_v3", {"first_k_dense_replace": 1}),
+    ("deepseek_v3", {"first_k_dense_replace": 0}),
+    ("deepseek_v3", {"first_k_dense_replace": 7}),
+]
+
+
+@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize(("name", "pattern"), PATTERNS)
+def test_a_new_layer_is_of_its_predecessor_s_kind(name: str, pattern: F.Json, at: Any) -> None:
+    """The config's keys that list or count layers of a kind follow, so the class builds what is planned."""
+    subject = F.subject(FAMILIES[name], "", FAMILIES[name].json(**pattern))
+    plan = subject.plan({"layers": 5}, at=at)
+    assert subject.error(plan) < F.EXACT
+    before, after = (sparse_layers(headers(model)) for model in (subject.small, subject.large(plan)))
+    step = plan.steps[0]
+    assert after == [before[step.source(layer)[0]] for layer in range(5)]
+
+
+def sparse_layers(tensors: Iterable[str]) -> list[bool]:
+    """Whether each layer is a mixture."""
+    numbers = {int(name.split(".")[2]) for name in tensors if ".layers." in name}
+    return [any(f".layers.{n}.mlp.experts." in name for name in tensors) for n in sorted(numbers)]
+
+
+def test_a_pattern_that_no_key_can_say_is_refused() -> None:
+    """Without a key that follows, the first layer alone is dense, and a new one before it would not be."""
+    subject = F.subject(FAMILIES["deepseek_v3"])
+    silent = replace(subject.anatomy.layout, kinds=())
+    other = replace(subject, anatomy=replace(subject.anatomy, layout=silent))
+    with pytest.raises(SizeError, match="a new layer is of its predecessor's kind.*give --layers-at 3$"):
+        other.plan({"layers": "+1"}, at="start")
+    assert other.error(other.plan({"layers": "+1"}, at=(3,))) < F.EXACT
+    assert subject.error(subject.plan({"layers": "+1"}, at="start")) < F.EXACT
+
+
+def test_an_axis_that_no_layer_has_is_refused() -> None:
+    subject = F.subject(FAMILIES["qwen3_moe"], "", FAMILIES["qwen3_moe"].json(mlp_only_layers=[]))
+    with pytest.raises(SizeError, match="ffn is no axis of this 'qwen3_moe' model, which has expert_ffn"):
+        subject.plan({"ffn": "x2"})
+    plan = subject.plan({"expert_ffn": "x2"})
+    assert list(plan.config) == ["moe_intermediate_size"]
+    assert subject.error(plan) < F.EXACT
+
+
+# ── laws ──
+
+BREAKS: list[tuple[str, str, tuple[str, ...], Change]] = [
+    ("mixtral", "ffn", ("experts.down",), switched_on),
+    ("mixtral", "hidden", ("experts.down",), switched_on),
+    ("mixtral", "layers", ("experts.down",), switched_on),
+    ("mixtral", "hidden", ("mlp_norm",), unscaled),
+    ("qwen2_moe", "shared_ffn", ("shared.down",), switched_on),
+    ("gpt_oss", "layers", ("experts.down.bias",), switched_on),
+    ("gpt_oss", "heads", ("attn.o",), switched_on),
+    ("gpt_oss", "head_dim", ("attn.k", "attn.k.bias"), unscaled),
+    ("deepseek_v3", "expert_ffn", ("shared.down",), switched_on),
+    ("deepseek_v3", "key_dim", ("attn.k",), unscaled),
+    ("deepseek_v3", "key_dim", ("attn.k_rope",), unscaled),
+    ("deepseek_v3", "key_dim", ("attn.k",), switched_on),
+    ("deepseek_v3", "value_dim", ("attn.o",), switched_on),
+    ("deepseek_v3", "q_rank", ("attn.q_a",), unscaled),
+    ("deepseek_v3", "q_rank", ("attn.q_norm",), unscaled),
+    ("deepseek_v3", "kv_rank", ("attn.kv_a",), switched_on),
+    ("deepseek_v3", "kv_rank", ("attn.kv_norm",), unscaled),
+]
+
+
+@pytest.mark.parametrize(("name", "axis", "slots", "change"), BREAKS)
+def test_a_broken_plan_is_refused_and_breaks(
+    name: str, axis: str, slots: tuple[str, ...], change: Change
+) -> None:
+    subject = F.subject(FAMILIES[name], spread=0.03)  # so that a constant ε of 1e-6 matters, too
+    plan = changed(subject.plan(FAMILIES[name].growths[axis]), slots, change)
+    assert subject.error(plan) > F.BROKEN
+    with pytest.raises(LawError):
+        check(subject.anatomy, plan)
+
+
+def test_the_whole_head_waits_for_its_output_sink_and_all() -> None:
+    """A new head's sink weighs nothing until the output projection opens."""
+    subject = F.subject(FAMILIES["gpt_oss"])
+    plan = subject.plan(FAMILIES["gpt_oss"].growths["heads"])
+    found = lives(subject.anatomy, network(subject.anatomy, plan))
+    assert {life.step for life in found if life.slot == "attn.sinks"} == {2}
+    assert {life.step for life in found if life.slot == "attn.o"} == {1}
+
+
+def test_channels_of_one_expert_are_told_apart_within_it() -> None:
+    """A shared expert's channels have an axis' name in common with the others', and no more."""
+    subject = F.subject(FAMILIES["deepseek_v3"])
+    assert [set(slots) for slots in groups(subject.anatomy, "expert_ffn")] == [
+        {"experts.gate", "experts.up", "experts.down"},
+        {"shared.gate", "shared.up", "shared.down"},
+    ]
+    assert len(groups(subject.anatomy, "hidden")) == len(groups(subject.anatomy, "ffn")) == 1
+
+
+# ── what is refused ──
+
+
+def test_further_tokens_modules_are_refused_by_name() -> None:
+    family = FAMILIES["deepseek_v3"]
+    tensors = shapes(stored("deepseek_v3", "files"))
+    extra = {**tensors, "model.layers.3.eh_proj.weight": Header((30, 60), "F32")}
+    with pytest.raises(CheckpointError, match=r"^model.layers.3.eh_proj.weight belongs to a module that"):
+        match(layout_for("deepseek_v3"), family.json(), extra)
+
+
+def test_packed_experts_are_refused_as_quantized(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "small", "gpt_oss")
+    packed = {**tensors(folder), "model.layers.0.mlp.experts.down_proj_blocks": torch.zeros(4, 8).byte()}
+    save_file(packed, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="small is quantized .*down_proj_blocks is U8"):
+        isogrow.grow_checkpoint(folder, tmp_path / "large", ffn=51)

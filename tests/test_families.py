@@ -251,12 +251,15 @@ def test_defaults_are_the_shapes(name: str) -> None:
     layout, made = layout_for(name), F.FAMILIES[name].config()
     with torch.device("meta"):
         model = F.class_of(F.FAMILIES[name].classes[0])(made)
-    found = match(layout, {"model_type": name}, headers(model)).sizes.values
-    said = layout.read(F.modern(made))
+    anatomy, said = match(layout, {"model_type": name}, headers(model)), layout.read(F.modern(made))
+    found = anatomy.sizes.values
     assert {axis: found[axis] for axis in found if axis in said} == {
         a: n for a, n in said.items() if a in found
     }
-    assert said.keys() - found.keys() <= {*layout.follows, *layout.fixed}
+    used = {
+        axis for stored in anatomy.stored for _, block in stored.blocks(anatomy.sizes) for axis in block.axes
+    }
+    assert not used & (said.keys() - found.keys())
     key = layout.keys[2]
     wrong = dataclasses.replace(key, default=2 * 3 * 4)
     other = dataclasses.replace(layout, keys=(*layout.keys[:2], wrong, *layout.keys[3:]))

@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("expansions",),
     ("sizes",),
     ("soundness",),
+    ("naming",),
     ("layout",),
     ("rotary",),
     ("config",),

@@ -132,7 +132,7 @@ def test_sizes_by_name_become_expansions_in_an_order_that_leaves_most_free() -> 
         expansions({"hidden": 3, "vocab": 9, "foo": 1})
     assert str(refused.value) == (
         "foo, vocab is no axis that grows: give one of expert_ffn, ffn, head_dim, heads, hidden, key_dim,"
-        " kv_heads, layers, shared_ffn, value_dim"
+        " kv_heads, kv_rank, layers, q_rank, shared_ffn, value_dim"
     )
 
 
@@ -311,7 +311,7 @@ def test_the_mends_that_are_named_do(family: str, wanted: tuple[Expansion, ...])
     assert plan(anatomy(family), wanted).steps
 
 
-@pytest.mark.parametrize("kind", ["dynamic", "axial"])
+@pytest.mark.parametrize("kind", ["dynamic", "proportional"])
 def test_rope_scalings_without_a_rule_are_refused_by_name(kind: str) -> None:
     found = anatomy("llama", rope_scaling={"rope_type": kind, "factor": 2.0})
     assert said(found, *dims(14)) == (

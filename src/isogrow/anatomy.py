@@ -9,20 +9,15 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, reduce
-from typing import Any
+from functools import cached_property, reduce
 
 from isogrow.config import Config
 from isogrow.errors import CheckpointError
-from isogrow.formula import names
 from isogrow.layout import Index, Layout, Weight
+from isogrow.naming import PLACEHOLDER, applying, line_of, lines_of, prefix_of, renamed
 from isogrow.pieces import Block
 from isogrow.sizes import Sizes, key
 from isogrow.soundness import check_config
-
-Applies = Callable[[Weight, Index], bool]
-
-PLACEHOLDER = re.compile(r"\{([\w ]+)\}")
 
 
 @dataclass(frozen=True)
@@ -141,24 +136,26 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
     check_config(layout, config)
     sources: dict[str, str] = {}
     for name in tensors:
-        first = sources.setdefault(_renamed(layout, name), name)
+        first = sources.setdefault(renamed(layout, name), name)
         if first != name:
             raise CheckpointError(
                 f"{first} and {name} are both in the checkpoint, and mean the same tensor: remove one of them"
             )
     names = {name: tensors[source] for name, source in sources.items()}
-    stated, applies = layout.read(config), _applying(layout, config)
-    prefix = _prefix(layout, applies, names, stated)
+    stated, applies = layout.read(config), applying(layout, config)
+    prefix = prefix_of(layout, applies, names, stated)
     found: list[Stored] = []
     ignored: list[str] = []
-    lines = _lines(layout, prefix, names)
+    lines = lines_of(layout, prefix, names)
     for name, header in names.items():
-        hit = _line(applies, lines, name, stated)
+        hit = line_of(applies, lines, name, stated)
         if hit is not None:
             found.append(Stored(name, hit[0], hit[1], header, sources[name]))
         elif any(re.search(pattern, name) for pattern in layout.derived):
             ignored.append(name)
         else:
+            for _, why in (each for each in layout.foreign.items() if re.search(each[0], name)):
+                raise CheckpointError(f"{sources[name]} {why}")
             raise CheckpointError(
                 f"{sources[name]} is in the checkpoint, and no pattern of {layout.family!r} names it:"
                 " this model is not (only) of that family, so nothing was grown"
@@ -195,78 +192,6 @@ def name_axes(weight: Weight) -> tuple[str, ...]:
 def index_axes(weight: Weight) -> tuple[str, ...]:
     """The index axes of a weight, those in its name before those in its tensor."""
     return (*name_axes(weight), *weight.parsed.index)
-
-
-def _renamed(layout: Layout, name: str) -> str:
-    for old, new in layout.renames.items():
-        name = re.sub(old, new, name)
-    return name
-
-
-def _lines(layout: Layout, prefix: str, names: Mapping[str, Any]) -> list[tuple[re.Pattern[str], Weight]]:
-    """The lines that apply: those that need another tensor only where it is there."""
-    present = [
-        weight
-        for weight in layout.weights
-        if weight.stored and (not weight.needs or any(name.endswith(weight.needs) for name in names))
-    ]
-    return [(_regex(("" if weight.head else prefix) + weight.name), weight) for weight in present]
-
-
-@cache
-def _regex(template: str) -> re.Pattern[str]:
-    parts = PLACEHOLDER.split(template)
-    return re.compile("".join(r"(\d+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)))
-
-
-def _applying(layout: Layout, config: Config) -> Applies:
-    """`layout.applies` for one config, each answer kept: a line may be asked for thousands of experts."""
-
-    @cache
-    def asked(weight: Weight, index: Index) -> bool:
-        return layout.applies(weight, config, index)
-
-    def applies(weight: Weight, index: Index) -> bool:
-        told = names(weight.when) if weight.when else ()
-        return asked(weight, tuple((axis, i) for axis, i in index if axis in told))
-
-    return applies
-
-
-def _line(
-    applies: Applies, lines: list[tuple[re.Pattern[str], Weight]], name: str, stated: Mapping[str, int]
-) -> tuple[Weight, Index] | None:
-    """The first line that names a tensor and applies to it, and the index in the name."""
-    for regex, weight in lines:
-        hit = regex.fullmatch(name)
-        if hit is not None:
-            index = _index(weight, hit.groups(), stated)
-            if applies(weight, index):
-                return weight, index
-    return None
-
-
-def _index(weight: Weight, numbers: tuple[str, ...], stated: Mapping[str, int]) -> Index:
-    """The index that the numbers in a name mean."""
-    index: list[tuple[str, int]] = []
-    for axes, number in zip(PLACEHOLDER.findall(weight.name), map(int, numbers), strict=True):
-        found: list[tuple[str, int]] = []
-        first, *rest = axes.split()
-        for axis in reversed(rest):
-            number, at = divmod(number, stated[axis])
-            found.append((axis, at))
-        index += [(first, number), *reversed(found)]
-    return tuple(index)
-
-
-def _prefix(layout: Layout, applies: Applies, names: Mapping[str, Any], stated: Mapping[str, int]) -> str:
-    """The prefix under which most tensors are named."""
-
-    def count(prefix: str) -> int:
-        lines = _lines(layout, prefix, names)
-        return sum(_line(applies, lines, name, stated) is not None for name in names)
-
-    return max(layout.prefixes, key=count)
 
 
 def _stated(layout: Layout, config: Config, stored: list[Stored]) -> dict[str, int]:
@@ -333,7 +258,7 @@ def _check_numbers(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
 
 def _check_blocks(layout: Layout, config: Config, prefix: str, sizes: Sizes, stored: list[Stored]) -> None:
     """Every block that the config asks for is stored once, under whichever line that has its slot."""
-    applies, held = _applying(layout, config), dict[tuple[str, Index], Stored]()
+    applies, held = applying(layout, config), dict[tuple[str, Index], Stored]()
     for tensor in stored:
         for _, block in tensor.blocks(sizes):
             first = held.setdefault((block.slot, block.index), tensor)

@@ -24,7 +24,8 @@ class MlpExpansion:
     """Section 3.1: the MLP's inner width p grows to p̂, in one layer or in all.
 
     `axis` says whose, where a model has several: "ffn" is what the config calls the intermediate size,
-    "expert_ffn" the width of each expert beside it, "shared_ffn" that of the shared expert.
+    "expert_ffn" the width of each expert beside it, "shared_ffn" that of the shared expert. Any other inner
+    axis grows like these: the ranks of latent attention, "q_rank" and "kv_rank".
     """
 
     ffn: Size
@@ -105,6 +106,7 @@ Expansion = (
 LARGEST = 1 << 20
 
 MLPS = ("ffn", "expert_ffn", "shared_ffn")
+INNER = (*MLPS, "q_rank", "kv_rank")
 
 NAMES: Mapping[str, str] = {
     "ffn": "MlpExpansion",

@@ -25,6 +25,7 @@ ALLOWED = (
 )  # fmt: skip
 
 
+@cache
 def names(formula: str) -> frozenset[str]:
     """The names a formula reads.
 

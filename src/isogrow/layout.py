@@ -181,7 +181,10 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Layout:
-    """A family: see the module's docstring and docs/add-a-family.md."""
+    """A family: see the module's docstring and docs/add-a-family.md.
+
+    `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
+    """
 
     family: str
     weights: tuple[Weight, ...]
@@ -202,6 +205,7 @@ class Layout:
     residual: str = "hidden"
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
     longest: str = "max_position_embeddings"
+    foreign: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         slots = self.slots

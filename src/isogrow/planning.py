@@ -14,7 +14,7 @@ from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config, edited, get
 from isogrow.errors import SizeError
 from isogrow.expansions import (
-    MLPS,
+    INNER,
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -55,7 +55,7 @@ def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> 
     >>> expansions({"layers": "+2", "hidden": 768})
     (HiddenExpansion(hidden=768), LayerAddition(layers='+2', at='end'))
     """
-    known = {"hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", *MLPS, "layers"}
+    known = {"hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", *INNER, "layers"}
     unknown = sorted(sizes.keys() - known)
     if unknown:
         raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(known))}")
@@ -69,7 +69,7 @@ def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> 
         found.append(HeadsExpansion(dims["value_dim"]))
     if "heads" in sizes or "kv_heads" in sizes:
         found.append(HeadAddition(sizes.get("heads"), sizes.get("kv_heads")))
-    found += [MlpExpansion(sizes[axis], axis=axis) for axis in MLPS if axis in sizes]
+    found += [MlpExpansion(sizes[axis], axis=axis) for axis in INNER if axis in sizes]
     if "layers" in sizes:
         found.append(LayerAddition(sizes["layers"], at))
     return tuple(found)

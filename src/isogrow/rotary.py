@@ -32,7 +32,7 @@ class Rope:
     rotate come first: all of them, or the part of them that the first config path of `share` says (`portion`,
     if none does), or as many as the formula `rotated` says. `everywhere` is False where some layers have no
     positions; `others` are the tables of other kinds of layers. `when` is a formula over config keys: nothing
-    rotates where it is false.
+    rotates where it is false. `filled` is the table that the class fills in where the config has none.
     """
 
     pairs: Literal["half", "adjacent"] = "half"
@@ -47,6 +47,7 @@ class Rope:
     merged: bool = False
     others: tuple[Rope, ...] = ()
     when: str = ""
+    filled: tuple[tuple[str, Any], ...] = ()
 
     def read(self, config: Config) -> tuple[str, ...]:
         """The config paths of the tables that the model reads, the one that wins first."""
@@ -61,7 +62,8 @@ class Rope:
     def value(self, config: Config, key: str, default: Any = None) -> Any:
         """What the model reads for a table's key."""
         path = self.held(config, key)
-        return get(config, path) if path else default
+        absent = {} if self.read(config) else dict(self.filled)
+        return get(config, path) if path else absent.get(key, default)
 
     def kind(self, config: Config) -> str:
         """The type of scaling, by its name of today."""
@@ -88,15 +90,11 @@ class Rope:
         given = (get(config, path) for path in self.share if path.rpartition(".")[0] not in unread)
         return float(next((share for share in given if share is not None), self.portion))
 
-    def turning(self, config: Config, head: int) -> int:
-        """How many pairs of a head the kind "proportional" turns by more than zero."""
-        key = self.share[-1] if self.share else "partial_rotary_factor"
-        given = (self.value(config, "partial_rotary_factor"), get(config, key), self.portion)
-        return int(next(part for part in given if part is not None) * head // 2)
-
     def rest(self, config: Config) -> Mapping[str, Any]:
         """All of the table but its type, its θ and what has an entry for each pair."""
         apart = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "short_factor", "long_factor"}
-        tables: list[Mapping[str, Any]] = [get(config, path) for path in reversed(self.read(config))]
+        read = self.read(config)
+        tables: list[Mapping[str, Any]] = [get(config, path) for path in reversed(read)]
+        tables = tables if read else [dict(self.filled)]
         found = {key: value for table in tables for key, value in table.items()}
         return {key: value for key, value in found.items() if key not in apart}

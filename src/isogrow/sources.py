@@ -40,7 +40,7 @@ WORDS = {
 
 QUANTIZED_KEYS = ("quantization_config", "compression_config")
 QUANTIZED_NAMES = re.compile(
-    r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|SCB"
+    r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|SCB|\w+_proj_(blocks|scales)"
     r"|weight\.(absmax|quant_map|nested_absmax|quant_state\.\w+))$"
 )
 OTHER_FRAMEWORKS = (

@@ -11,6 +11,7 @@ from isogrow.anatomy import Anatomy, Header, Stored, grown_tensors
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.config import get
 from isogrow.errors import CheckpointError
+from isogrow.expansions import INNER, MLPS
 from isogrow.families import LAYOUTS
 from isogrow.laws import horizon
 from isogrow.pieces import origin
@@ -94,10 +95,21 @@ def known() -> Data:
     found: list[Data] = []
     for model_type, layout in sorted(LAYOUTS.items()):
         anatomy = specimen(layout)
-        sizes = {axis: size for axis, size in named(anatomy.sizes).items() if axis in SHOWN}
+        sizes = {axis: n for axis, n in named(anatomy.sizes).items() if axis in (*SHOWN, *MLPS)}
         axes = {each.axis: reached(each) for each in reaches(anatomy, sizes)}
         found.append({"model_type": model_type, "family": layout.family, "axes": axes})
     return {"axes": list(SHOWN), "families": found}
+
+
+def column(family: Data, axis: str) -> tuple[Data | None, str]:
+    """What a table of families says of one axis; of ffn also the names of all widths that grow like it,
+    where there are others."""
+    axes: Data = family["axes"]
+    widths = [name for name in MLPS if name in axes] if axis == "ffn" else [axis]
+    alike = [
+        name for name in widths if axes.get(name, {}).get("grows") == axes.get(widths[0], {}).get("grows")
+    ]
+    return axes.get(widths[0]) if widths else None, "" if alike == [axis] else ", ".join(alike)
 
 
 def named(sizes: Sizes) -> dict[str, int]:
@@ -111,7 +123,7 @@ def named(sizes: Sizes) -> dict[str, int]:
         values["heads"] = values["kv_heads"] * values["group"]
     if "key_dim" in values and values["key_dim"] == values.get("value_dim"):
         values["head_dim"] = values["key_dim"]
-    order = ("hidden", "ffn", "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
+    order = ("hidden", *INNER, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
     return {axis: values[axis] for axis in order if axis in values}
 
 

@@ -12,11 +12,11 @@ import typer
 from typer.core import TyperCommand
 
 from isogrow.errors import SizeError
-from isogrow.expansions import Size
+from isogrow.expansions import MLPS, Size
 from isogrow.plan import LARGEST_STD
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
-AXES = ("hidden", "ffn", "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
+AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
 
 
 def option(name: str, words: str, panel: str = "Options", metavar: str | None = None) -> Any:
@@ -43,6 +43,11 @@ class Request:
 
     hidden: Annotated[str | None, axis("--hidden", "Width of the residual stream.")] = None
     ffn: Annotated[str | None, axis("--ffn", "Inner width of the MLP.")] = None
+    expert_ffn: Annotated[
+        str | None,
+        axis("--expert-ffn", "Inner width of each expert, where --ffn is that of dense layers."),
+    ] = None
+    shared_ffn: Annotated[str | None, axis("--shared-ffn", "Inner width of the shared expert.")] = None
     heads: Annotated[
         str | None, axis("--heads", "Query heads; alone, it widens every key/value head's group.")
     ] = None

@@ -28,6 +28,7 @@ SEARCHED = 16  # sizes looked at where some do and some do not
 SMALL = {
     "hidden": 48, "pooled": 48, "transform": 48, "ffn": 96, "heads": 6, "kv_heads": 2, "group": 3,
     "key_dim": 8, "value_dim": 8, "layers": 3, "experts": 4, "expert_ffn": 40, "shared_ffn": 56,
+    "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
 }  # fmt: skip
 
 
@@ -93,7 +94,8 @@ def _small(layout: Layout) -> dict[str, int]:
         return {}
     turning = (names(a.rope.rotated) for a in layout.attentions if a.rope is not None and a.rope.rotated)
     rotary = dict.fromkeys(frozenset[str]().union(*turning), SMALL["key_dim"] // 2)
-    return layout.written({}, SMALL) | rotary
+    first = {kind.key: 1 for kind in layout.kinds if kind.counts}
+    return layout.written({}, SMALL) | rotary | first
 
 
 def _asking(anatomy: Anatomy) -> Ask:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isogrow.families.experts import single, stacked
+from isogrow.families.experts import readers, router, writers
 from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, line, with_defaults
-from isogrow.layout import Attention, Key, Rope, Weight
+from isogrow.layout import Attention, Key, Rope
 
-DISK, MEMORY = L + "block_sparse_moe.", L + "mlp."
+FILES, MEMORY = L + "block_sparse_moe.", L + "mlp."
+NAMES = ("w1", "w3", "w2")
 ONE = "num_experts_per_tok == 1"  # its weight is then 1, whatever the router says
 PLAIN = tuple(weight for weight in WEIGHTS if weight.head or not weight.slot.endswith(".bias"))
 
 _GATE, _FINAL = line(PLAIN, "mlp.gate"), line(PLAIN, "final_norm")
-
-
-def router(stem: str) -> Weight:
-    """The line of a router."""
-    return Weight(stem + "gate.weight", "experts <- hidden", "router", scales="experts.down", idle=ONE)
 
 
 MIXTRAL = replace(
@@ -26,10 +22,10 @@ MIXTRAL = replace(
     model_types=("mixtral",),
     weights=(
         *PLAIN[:_GATE],
-        router(DISK),
-        *single(DISK, "ffn", names=("w1", "w3", "w2")),
-        router(MEMORY),
-        *stacked(MEMORY, "ffn"),
+        router(FILES, idle=ONE),
+        router(MEMORY, idle=ONE),
+        *readers(MEMORY, "ffn", files=FILES, names=NAMES),
+        *writers(MEMORY, "ffn", files=FILES, names=NAMES),
         *PLAIN[_FINAL:],
     ),
     axes={**LLAMA.axes, "experts": "num_local_experts"},

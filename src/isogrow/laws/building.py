@@ -312,7 +312,7 @@ class _Builder:
         """Whether a projection's output is (a factor of) what is consumed."""
         contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key, a.sink)}
         combos = self.stems[key]
-        axes = {axis for combo in combos for axis, _ in combo}
+        axes = {axis for combo in combos for axis, _ in combo if not axis.isdigit()}
         return key[0] not in contracted and bool(axes) and axes <= set(consumed)
 
     def _factors(
@@ -324,7 +324,7 @@ class _Builder:
     ) -> Iterator[Node]:
         for key in feeding:
             for own, node in self.stems[key].items():
-                if all(combo[axis] == p for axis, p in own):
+                if all(combo[axis] == p for axis, p in own if not axis.isdigit()):
                     yield node
         for attention in patterns:
             yield self._pattern(attention, combo, index)

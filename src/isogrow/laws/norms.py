@@ -103,7 +103,9 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
     if ratio is not None and not isclose(ratio, kept, rel_tol=TOLERANCE):
         raise LawError(f"{step.expansion} must scale ε of a norm over {step.axis} by {kept:g}, not {ratio:g}")
     written = fed if norm.where == "branch" else 1.0
-    for slot, factor in shown.items() if norm.where != "inner" else ():
+    # The gains of queries and keys undo the attention scale, too: scales.py.
+    met = any(norm.of in (a.query, a.key) for a in anatomy.layout.attentions)
+    for slot, factor in shown.items() if not (norm.of and met) else ():
         wanted = written * (sqrt(share) if slot in gates else 1.0)
         if not isclose(factor, wanted, rel_tol=TOLERANCE):
             raise LawError(

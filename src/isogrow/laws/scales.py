@@ -149,7 +149,7 @@ def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
         if norm is None:
             scaled = (grows and bool(over) and not weight.parsed.gate) or slot.removesuffix(".bias") in stems
         elif norm.where == "inner":
-            scaled = norm.of in sides
+            scaled = norm.of in sides or (grows and weight.parsed.gate)
         else:
             scaled = grows and (weight.parsed.gate or not isinstance(norm.eps, str))
         found |= {slot} if scaled else set()

@@ -7,7 +7,7 @@ but not from a second such copy, and in a new layer, where all readers are zero,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations, product
@@ -36,8 +36,10 @@ def check_twins(anatomy: Anatomy, plan: Plan) -> None:
     for axis in dict.fromkeys(step.axis for step in plan.steps):
         if _exempt(anatomy, axis):
             continue
-        slots = slots_of(anatomy, axis)
-        for one, two in _pairs(anatomy, plan, axis, slots):
+        pairs = (
+            (slots, pair) for slots in groups(anatomy, axis) for pair in _pairs(anatomy, plan, axis, slots)
+        )
+        for slots, (one, two) in pairs:
             if all(_alike(anatomy, plan, slot, one, two) for slot in slots):
                 where = "".join(f", {name} {i}" for name, i in (*one.index, *one.beside))
                 raise LawError(
@@ -60,6 +62,18 @@ def _exempt(anatomy: Anatomy, axis: str) -> bool:
 def slots_of(anatomy: Anatomy, axis: str) -> list[str]:
     """The slots that hold entries of an axis' channels."""
     return [slot for slot, (w, part) in anatomy.slots.items() if axis in w.parsed.axes(part)]
+
+
+def groups(anatomy: Anatomy, axis: str, skip: Collection[str] = ()) -> list[list[str]]:
+    """The slots that make up an axis' channels: all of them, but apart where they are numbered by other
+    axes (each expert has channels of its own, and so has what all share)."""
+    slots = [slot for slot in slots_of(anatomy, axis) if slot not in skip]
+    dense = {a for slot in slots for a in anatomy.slots[slot][0].parsed.axes(anatomy.slots[slot][1])}
+    found: dict[frozenset[str], list[str]] = {}
+    for slot in slots:
+        own = frozenset(index_axes(anatomy.slots[slot][0])) - dense
+        found.setdefault(frozenset() if axis == anatomy.layout.residual else own, []).append(slot)
+    return list(found.values())
 
 
 def _pairs(anatomy: Anatomy, plan: Plan, axis: str, slots: list[str]) -> Iterator[tuple[Unit, Unit]]:

@@ -6,6 +6,11 @@ With new query channels Q' free, new key channels zero and s(k) the model's atte
 
 c = √k̂/√k where s(k) = 1/√k; c = 1 where the config holds the scale or the model has none.
 
+Where one softmax adds up two contractions (latent attention: r channels that rotate, and k that do not), s
+is a function of both sizes, so c goes on the keys of both:
+
+    s(k̂, r) ([q | q'] · [c k | 0] + p · c l) = s(k, r) (q · k + p · l)
+
 Where the channels go follows from rotary positions (rotary.py).
 
 Under a norm per head on q and k (QK-norm, RMS over k), new q and k rows are copies, which keep the
@@ -51,6 +56,10 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
             rewrites[slot] = only(entries[f"{side} gain"], places)
         for slot, side in _norm_slots(subject, attention, "shift").items():
             rewrites[slot] = only(entries[f"{side} shift"], places)
+    for attention in subject.beside(axis):
+        factor = compensation(subject, attention, axis, old, new)
+        _check_clamp(subject, attention, axis)
+        rewrites |= {slot: {OLD: Old(factor)} for slot in subject.stem(attention.key)}
     return Step("AttentionExpansion", axis, old, new, places, rewrites, site, config)
 
 
@@ -62,9 +71,8 @@ def scale(subject: Subject, attention: Attention, values: Mapping[str, Any]) -> 
 
 def compensation(subject: Subject, attention: Attention, axis: str, old: int, new: int) -> float:
     """c = s(k) / s(k̂): what undoes the change of the attention scale."""
-    return scale(subject, attention, {axis: old, "layer": 0}) / scale(
-        subject, attention, {axis: new, "layer": 0}
-    )
+    before, after = ({**subject.sizes.values, axis: size, "layer": 0} for size in (old, new))
+    return scale(subject, attention, before) / scale(subject, attention, after)
 
 
 def _check_clamp(subject: Subject, attention: Attention, axis: str) -> None:

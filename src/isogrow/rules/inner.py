@@ -10,6 +10,11 @@ whatever P' is. The zeroed consumers get gradient at the first step, the produce
 
 An inner axis that is normalised before it is consumed (BERT's MLM transform) takes copies, which leave
 mean and variance as they are, and its new gains and shifts are the switch; it needs a whole multiple.
+Under an RMSNorm (the latents of DeepSeek's attention) any size will do: with r = √(n̂/n) on old producers and
+new ones zero, the mean square stays what it was, whatever ε is, and g/r undoes the r:
+
+    (1/n̂) Σ (r x)² = (1/n) Σ x²,   (g/r) (r x) / √(mean x² + ε) = g x / √(mean x² + ε)
+
 Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
 reason, its gains are free, and the rest is as without it: values free, the output's new columns zero. A norm
 per head does not run over heads: whatever gains a new head has of its own are as free as its queries.
@@ -18,6 +23,8 @@ have slopes (ALiBi), old heads go where theirs are (alibi.py).
 """
 
 from __future__ import annotations
+
+from math import sqrt
 
 from isogrow.errors import SizeError
 from isogrow.expansions import expansion_name
@@ -76,11 +83,31 @@ def _copied(
 def _normed(
     subject: Subject, axis: str, site: Index, old: int, new: int, init: Init, uses: list[Use]
 ) -> Step:
+    if all(use.norm is None or use.norm.kind == "rms" for use in uses):
+        return _amplified(subject, axis, site, old, new, init, uses)
     if new % old:
         raise multiples(axis, old, new, "a norm runs over it, so only whole copies keep its mean")
     places = copies(old, new)
     labels = [place.label for place in places[1:]]
     rewrites = {use.slot: _normed_entries(use, labels, subject.drawn(init, use.slot, axis)) for use in uses}
+    return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
+
+
+def _amplified(
+    subject: Subject, axis: str, site: Index, old: int, new: int, init: Init, uses: list[Use]
+) -> Step:
+    """Under an RMSNorm old producers make up for the changed mean square, and new ones are the switch."""
+    places, r = append(old, new), sqrt(new / old)
+    rewrites: dict[str, Rewrite] = {}
+    for use in uses:
+        drawn = subject.drawn(init, use.slot, axis)
+        offset = use.norm.offset if use.norm is not None else 0.0
+        entries = free(drawn)
+        if use.role == "producer":
+            entries = constant(0.0, Old(r))
+        elif use.role == "gain":
+            entries = free(drawn, Old(1 / r, offset * (1 / r - 1.0)), center=True)
+        rewrites[use.slot] = only(entries, places)
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config
 from isogrow.errors import SizeError
-from isogrow.formula import evaluate
+from isogrow.formula import evaluate, names
 from isogrow.layout import Attention, Layout, Norm, Weight
 from isogrow.plan import Init, Old, Step
 from isogrow.sizes import Sizes
@@ -128,6 +128,11 @@ class Subject:
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""
         return tuple(s for s in self.slots if s in (stem, f"{stem}.bias"))
+
+    def beside(self, axis: str) -> tuple[Attention, ...]:
+        """The contractions along other axes whose scale depends on this one: all in one softmax."""
+        others = (a for a in self.layout.attentions if a.axis != axis and a.key in self.slots)
+        return tuple(a for a in others if axis in names(a.scale))
 
     def attentions(self, axis: str) -> tuple[Attention, ...]:
         return tuple(a for a in self.layout.attentions if a.axis == axis and a.key in self.slots)

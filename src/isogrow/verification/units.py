@@ -15,7 +15,7 @@ from torch import Tensor
 
 from isogrow.binding import reader
 from isogrow.laws import idle
-from isogrow.laws.twins import slots_of, unit_axes
+from isogrow.laws.twins import groups, unit_axes
 from isogrow.layout import Index
 from isogrow.pieces import Block
 from isogrow.verification.liveness import distinct
@@ -143,7 +143,7 @@ def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Read:
 def _grown(pair: Pair) -> Iterator[Grown]:
     """Every block of the large model with each of its axes that has new channels."""
     skip = idle(pair.before)
-    units: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    units: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for stored in pair.after.stored:
         for _, block in stored.blocks(pair.plan.target):
             if block.slot not in pair.after.slots or block.slot in skip:
@@ -152,10 +152,12 @@ def _grown(pair: Pair) -> Iterator[Grown]:
                 new = [] if axis.isdigit() else pair.new_positions(axis, block.index)
                 if not new:
                     continue
-                if axis not in units:
-                    slots = [slot for slot in slots_of(pair.after, axis) if slot not in skip]
-                    units[axis] = unit_axes(pair.after, slots, axis)
-                shared, beside = units[axis]
+                if (axis, block.slot) not in units:
+                    for slots in groups(pair.after, axis, skip):
+                        units |= dict.fromkeys(
+                            ((axis, slot) for slot in slots), unit_axes(pair.after, slots, axis)
+                        )
+                shared, beside = units[axis, block.slot]
                 at = tuple((name, i) for name, i in block.index if name in shared)
                 yield Grown(block, axis, (axis, at), beside, tuple(new))
 

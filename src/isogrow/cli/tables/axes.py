@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from isogrow.cli.facts import column
 from isogrow.cli.tables.blocks import numbers, page, pairs, size, table, title
 
 Data = Mapping[str, Any]
@@ -92,8 +93,10 @@ def families(data: Data) -> RenderableType:
     """What `families` tells."""
     columns = data["axes"]
     made = table("model type", *columns)
+    made.columns[0].no_wrap = True  # a name in two lines can't be searched for
     for family in data["families"]:
-        cells = [_cell(family["axes"].get(axis)) for axis in columns]
+        found = (column(family, axis) for axis in columns)
+        cells = [Text("\n").join([_cell(one), *([Text(names)] if names else [])]) for one, names in found]
         made.add_row(Text(family["model_type"], "bold"), *cells)
     return page(made, Text(LEGEND, "dim"), _reasons(data))
 

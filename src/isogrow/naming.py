@@ -1,0 +1,98 @@
+"""Which line of a layout names a stored tensor, and what the numbers in its name mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from isogrow.config import Config
+from isogrow.formula import names
+from isogrow.layout import Index, Layout, Weight
+
+Lines = dict[str, list[tuple[re.Pattern[str], Weight]]]
+Applies = Callable[[Weight, Index], bool]
+
+PLACEHOLDER = re.compile(r"\{([\w ]+)\}")
+
+
+def renamed(layout: Layout, name: str) -> str:
+    for old, new in layout.renames.items():
+        name = re.sub(old, new, name)
+    return name
+
+
+def lines_of(layout: Layout, prefix: str, names: Mapping[str, Any]) -> Lines:
+    """The lines that apply, by their names without numbers: those that need another tensor only where it is
+    there."""
+    present = [
+        weight
+        for weight in layout.weights
+        if weight.stored and (not weight.needs or any(name.endswith(weight.needs) for name in names))
+    ]
+    found: Lines = {}
+    for weight in present:
+        name = ("" if weight.head else prefix) + weight.name
+        found.setdefault(_numberless(PLACEHOLDER.sub("0", name)), []).append((_regex(name), weight))
+    return found
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+@cache
+def _regex(template: str) -> re.Pattern[str]:
+    parts = PLACEHOLDER.split(template)
+    return re.compile("".join(r"(\d+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)))
+
+
+def applying(layout: Layout, config: Config) -> Applies:
+    """`layout.applies` for one config, each answer kept: a line may be asked for thousands of experts."""
+
+    @cache
+    def asked(weight: Weight, index: Index) -> bool:
+        return layout.applies(weight, config, index)
+
+    def applies(weight: Weight, index: Index) -> bool:
+        told = names(weight.when) if weight.when else ()
+        return asked(weight, tuple((axis, i) for axis, i in index if axis in told))
+
+    return applies
+
+
+def line_of(
+    applies: Applies, lines: Lines, name: str, stated: Mapping[str, int]
+) -> tuple[Weight, Index] | None:
+    """The first line that names a tensor and applies to it, and the index in the name."""
+    for regex, weight in lines.get(_numberless(name), ()):
+        hit = regex.fullmatch(name)
+        if hit is not None:
+            index = _index(weight, hit.groups(), stated)
+            if applies(weight, index):
+                return weight, index
+    return None
+
+
+def _index(weight: Weight, numbers: tuple[str, ...], stated: Mapping[str, int]) -> Index:
+    """The index that the numbers in a name mean."""
+    index: list[tuple[str, int]] = []
+    for axes, number in zip(PLACEHOLDER.findall(weight.name), map(int, numbers), strict=True):
+        found: list[tuple[str, int]] = []
+        first, *rest = axes.split()
+        for axis in reversed(rest):
+            number, at = divmod(number, stated[axis])
+            found.append((axis, at))
+        index += [(first, number), *reversed(found)]
+    return tuple(index)
+
+
+def prefix_of(layout: Layout, applies: Applies, names: Mapping[str, Any], stated: Mapping[str, int]) -> str:
+    """The prefix under which most tensors are named."""
+
+    def count(prefix: str) -> int:
+        lines = lines_of(layout, prefix, names)
+        return sum(line_of(applies, lines, name, stated) is not None for name in names)
+
+    return max(layout.prefixes, key=count)
