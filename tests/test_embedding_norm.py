@@ -11,12 +11,13 @@ from typing import Any
 
 import families as F
 import pytest
+import torch
 import transformers
 
 import isogrow
 from isogrow.errors import LawError, SizeError
 from isogrow.expansions import HeadAddition, HiddenExpansion
-from isogrow.laws import check
+from isogrow.laws import check, idle
 from isogrow.plan import Constant, Entry, Free, Mean, Old, Plan, Step
 
 BLOOM = F.FAMILIES["bloom"]
@@ -171,3 +172,19 @@ def test_a_head_of_another_kind_needs_no_switch(tmp_path: Path) -> None:
     step = next(step for step in plan.steps if step.axis == "hidden")
     assert {*step.rewrites["final_norm"].values()} == {Old()}
     assert subject.error(plan) < F.EXACT
+
+
+def test_the_slow_path_leaves_biases_out() -> None:
+    """So they get no gradient, in the old model as in the grown one, and are not waited for."""
+    subject = bloom(True, slow_but_exact=True, pretraining_tp=3)
+    large = subject.large(subject.plan({**WIDER, "layers": 4}))
+    assert idle(subject.anatomy) == {"attn.k.bias", "attn.o.bias", "mlp.down.bias"}
+    assert idle(bloom(True).anatomy) == {"attn.k.bias"}
+    given = F.batch(subject.kind)
+    before = F.outputs(large, given)
+    assert F.error(F.outputs(subject.small, given), before) < F.EXACT
+    with torch.no_grad():
+        for name, value in large.named_parameters():
+            if name.endswith(("attention.dense.bias", "4h_to_h.bias")):
+                value += 1.0
+    assert F.error(before, F.outputs(large, given)) == 0.0

@@ -15,6 +15,9 @@ L = "h.{layers}."
 A = L + "self_attention."
 QKV = "(heads (q: key_dim + k: key_dim + v: value_dim))"
 NORMED = "apply_residual_connection_post_layernorm"
+SLICED = (
+    "slow_but_exact and pretraining_tp > 1"  # projections are summed slice by slice, without their biases
+)
 
 
 def _norm(name: str, slot: str) -> tuple[Weight, ...]:
@@ -40,12 +43,12 @@ BLOOM = Layout(
         Weight(A + "query_key_value.weight", f"{QKV} <- hidden", "attn.*"),
         Weight(A + "query_key_value.bias", f"-> {QKV}", "attn.*.bias"),
         Weight(A + "dense.weight", "hidden <- (heads value_dim)", "attn.o"),
-        Weight(A + "dense.bias", "-> hidden", "attn.o.bias"),
+        Weight(A + "dense.bias", "-> hidden", "attn.o.bias", idle=SLICED),
         *_norm("post_attention_layernorm", "mlp_norm"),
         Weight(L + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up"),
         Weight(L + "mlp.dense_h_to_4h.bias", "-> ffn", "mlp.up.bias"),
         Weight(L + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down"),
-        Weight(L + "mlp.dense_4h_to_h.bias", "-> hidden", "mlp.down.bias"),
+        Weight(L + "mlp.dense_4h_to_h.bias", "-> hidden", "mlp.down.bias", idle=SLICED),
         Weight("ln_f.weight", "* hidden", "final_norm", PRE),
         Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
         *HEADS,
@@ -66,6 +69,8 @@ BLOOM = Layout(
         Key("n_layer", "layers", 2, alias="num_hidden_layers"),
         Key("layer_norm_epsilon", default=1e-5),
         Key(NORMED, default=False),
+        Key("slow_but_exact", default=False),
+        Key("pretraining_tp", default=1),
         Key("tie_word_embeddings", default=True),
     ),
     prefixes=("transformer.", ""),
