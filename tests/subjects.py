@@ -113,6 +113,8 @@ def tensors(layout: Layout, config: Mapping[str, Any], without: tuple[str, ...] 
         if weight.slot.removesuffix(".bias") in left_out or weight.slot in left_out or not weight.stored:
             continue
         for index in sizes.indices(name_axes(weight)):
+            if not layout.applies(weight, config, index):
+                continue
             shape = weight.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
             found[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F64")
     return found

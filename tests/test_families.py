@@ -16,7 +16,7 @@ from breaking import Change, changed, switched_on, unscaled, zeroed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogrow.anatomy import match
+from isogrow.anatomy import Header, match
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.expansions import HiddenExpansion, LayerAddition, MlpExpansion, Size
@@ -116,7 +116,9 @@ def alone(name: str) -> Mapping[str, Size]:
 
 def key_of(name: str, size: str) -> str:
     """The config key that holds a size."""
-    return next(key.name for key in layout_for(name).keys if size in names(key.size or "0"))
+    layout = layout_for(name)
+    axes = {size, *(f"{stack}_{size}" for stack in layout.stacks)}
+    return next(key.name for key in layout.keys if axes & names(key.size or "0"))
 
 
 # Each exactness test can fail
@@ -420,9 +422,10 @@ def test_places_that_are_not_there_are_refused(at: str | tuple[int, ...]) -> Non
 
 
 def test_what_no_pattern_names_is_refused() -> None:
-    """Cross-attention has weights that GPT-2's layout does not know."""
-    with pytest.raises(CheckpointError, match="crossattention.* no pattern of 'gpt2' names it"):
-        F.subject(F.FAMILIES["gpt2"], "", F.FAMILIES["gpt2"].json(add_cross_attention=True))
+    """An adapter has weights that GPT-2's layout does not know."""
+    found = {**headers(small("gpt2").small), "transformer.h.1.adapter.weight": Header((30, 4), "F64")}
+    with pytest.raises(CheckpointError, match="adapter.* no pattern of 'gpt2' names it"):
+        match(layout_for("gpt2"), small("gpt2").source, found)
 
 
 def test_a_head_as_wide_as_hidden_is_refused() -> None:

@@ -116,8 +116,6 @@ def test_a_tensor_less_is_noticed(name: str, binding: str) -> None:
         ("gpt_oss", {"attention_bias": False}),
         ("deepseek_v3", {"first_k_dense_replace": 2}),
         ("deepseek_v3", {"q_lora_rank": None}),
-        ("t5-v1.1", {"feed_forward_proj": "relu"}),
-        ("t5", {"is_encoder_decoder": False}),
         ("esm", {"emb_layer_norm_before": False}),
     ],
 )
@@ -283,7 +281,6 @@ ENDS = {  # axes that come in from outside, and those that go out
     "gpt_oss": ({"vocab"}, {"vocab", "labels"}),
     "mixtral": ({"vocab"}, {"vocab", "labels"}),
     "deepseek_v3": ({"vocab"}, {"vocab", "labels"}),
-    "t5": ({"vocab", "buckets"}, {"vocab", "labels"}),
     "esm": ({"vocab", "positions"}, {"vocab", "labels", "pooled", "pairs"}),
 }
 

@@ -56,16 +56,18 @@ class Anatomy:
     stored: tuple[Stored, ...]
     prefix: str = ""
     ignored: tuple[str, ...] = ()
-    headed: bool = False
+    headed: bool | None = None
 
     @cached_property
     def slots(self) -> dict[str, tuple[Weight, str]]:
         """slot -> (weight, part) of every slot that has entries of its own: tied ones have not."""
         return {
-            slot: (weight, part)
-            for slot, (weight, part) in self.all_slots.items()
-            if not (self.tied and weight.tied in self.all_slots)
+            slot: (weight, part) for slot, (weight, part) in self.all_slots.items() if not self.shares(weight)
         }
+
+    def shares(self, weight: Weight) -> bool:
+        """Whether a line's storage is that of the slot that it is tied to."""
+        return (self.tied or weight.shared) and weight.tied in self.all_slots
 
     @cached_property
     def all_slots(self) -> dict[str, tuple[Weight, str]]:
@@ -92,10 +94,12 @@ class Anatomy:
 
         On disk such a head is not stored. It is there all the same, unless another head reads the residual in
         its place, or the tensors' names lack the prefix that they have in every model with a head, and the
-        class that will read them is no such model (`headed`).
+        class that will read them is none (`headed`), or they are named as in memory, where every head is.
         """
         *heading, last = self.layout.prefixes
         bare = bool(heading) and self.prefix == last and not self.headed
+        bare = bare or (self.prefix == "" and self.headed is False)
+        bare = bare or any(tensor.weight.shared for tensor in self.stored)
         return self.may_tie and (self._stores_tied or not bare)
 
     @cached_property
@@ -113,7 +117,9 @@ class Anatomy:
 
     @cached_property
     def _tied_heads(self) -> set[Weight]:
+        names = [tensor.name for tensor in self.stored]
         tied = (line for line in self.layout.weights if line.tied in self.all_slots)
+        tied = (w for w in tied if not w.needs or any(name.endswith(w.needs) for name in names))
         return {line for line in tied if self.layout.residual in line.parsed.consumed()}
 
 
@@ -163,14 +169,15 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
     sizes = _infer(Sizes(_stated(layout, config, found), layout.sites), found)
     _check_shapes(layout, sizes, found)
     _check_numbers(layout, sizes, found)
-    _check_blocks(layout, config, prefix, sizes, found)
+    present = {weight for named in lines.values() for _, weight in named}
+    _check_blocks(layout, config, prefix, sizes, found, present)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
 
 
-def _headed(config: Config, kind: str) -> bool:
-    """Whether a class has a head: the ones without are called a Model, and no HeadModel."""
+def _headed(config: Config, kind: str) -> bool | None:
+    """Whether a class has a head: the ones without are called a Model, and no HeadModel. None: not named."""
     named = kind or next(iter(config.get("architectures") or ()), "")
-    return bool(named) and not re.search("(?<!Head)(?<!Heads)Model$", str(named))
+    return not re.search("(?<!Head)(?<!Heads)Model$", str(named)) if named else None
 
 
 def name_of(weight: Weight, prefix: str, index: Index, sizes: Sizes) -> str:
@@ -198,7 +205,7 @@ def _stated(layout: Layout, config: Config, stored: list[Stored]) -> dict[str, i
     """The sizes that the config states, but for axes of parts that this model lacks: a pooler, say, or
     those of lines that no layer of it has."""
     used = {axis for weight in {tensor.weight for tensor in stored} for axis in _axes(weight)}
-    whole = {axis for weight in layout.weights if not weight.when for axis in _axes(weight)}
+    whole = {axis for weight in layout.weights if not (weight.when or weight.needs) for axis in _axes(weight)}
     known = used | whole | {axis for axis in layout.axes if not any(axis in _axes(w) for w in layout.weights)}
     return {a: n for a, n in layout.read(config).items() if a in used or (a in known - layout.follows.keys())}
 
@@ -256,8 +263,15 @@ def _check_numbers(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
                 )
 
 
-def _check_blocks(layout: Layout, config: Config, prefix: str, sizes: Sizes, stored: list[Stored]) -> None:
-    """Every block that the config asks for is stored once, under whichever line that has its slot."""
+def _check_blocks(
+    layout: Layout,
+    config: Config,
+    prefix: str,
+    sizes: Sizes,
+    stored: list[Stored],
+    lines: set[Weight],
+) -> None:
+    """Every block that the config asks for is stored once, under whichever of these lines has its slot."""
     applies, held = applying(layout, config), dict[tuple[str, Index], Stored]()
     for tensor in stored:
         for _, block in tensor.blocks(sizes):
@@ -270,8 +284,9 @@ def _check_blocks(layout: Layout, config: Config, prefix: str, sizes: Sizes, sto
     used = {tensor.weight for tensor in stored}
     stated = Sizes({**layout.read(config), **sizes.values}, sizes.sites)
     # The lines of the binding that is there are asked first, so that what is missing has a name of it.
-    for weight in sorted(layout.weights, key=lambda line: line not in used):
-        for index in stated.indices(name_axes(weight)) if weight.required and weight.stored else ():
+    due = (weight for weight in layout.weights if weight.required and weight in lines)
+    for weight in sorted(due, key=lambda line: line not in used):
+        for index in stated.indices(name_axes(weight)):
             if applies(weight, index) and any(
                 (block.slot, block.index) not in held for _, block in blocks(weight, index, stated)
             ):

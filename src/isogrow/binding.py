@@ -36,7 +36,7 @@ def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
     found: list[Stored] = []
     slots = anatomy.layout.slots
     for stored in grown_tensors(anatomy, plan.target, lambda block: origin(plan, block)):
-        if anatomy.tied and stored.weight.tied in anatomy.all_slots:
+        if anatomy.shares(stored.weight):
             stored = dataclasses.replace(stored, weight=slots[stored.weight.tied][0])
         found.append(stored)
     return tuple(found)
@@ -44,9 +44,8 @@ def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
 
 def is_tied(anatomy: Anatomy, stored: Stored) -> bool:
     """Whether this name is only another one for a tensor that is stored elsewhere."""
-    lines = {weight.name: weight for weight, _ in anatomy.all_slots.values() if weight.head}
-    line = lines.get(stored.name)
-    return line is not None and anatomy.tied and line.tied in anatomy.all_slots
+    lines = (weight for weight, _ in anatomy.all_slots.values() if anatomy.shares(weight))
+    return any(("" if line.head else anatomy.prefix) + line.name == stored.name for line in lines)
 
 
 def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
@@ -58,17 +57,20 @@ def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
 def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
     """Where the config says that two stored tensors are one, they must be: transformers would keep them
     apart, with a warning, and the grown model's would be made from one of them."""
-    if not anatomy.tied:
-        return
     stored_at = {
         (slot, stored.index): stored for stored in anatomy.stored for _, slot in stored.weight.slots()
     }
-    for stored in anatomy.stored:
+    for stored in (tensor for tensor in anatomy.stored if anatomy.shares(tensor.weight)):
         twin = stored_at.get((stored.weight.tied, stored.index))
         if twin is not None and not _same(get(stored.source), get(twin.source)):
             raise CheckpointError(
-                f"{stored.name} and {twin.name} differ, but the config ties them"
-                f" ({anatomy.layout.tie} is true): set it to false in the config if both are meant"
+                f"{stored.name} and {twin.name} differ, but "
+                + (
+                    "the model has one tensor for both: remove the one that is not meant"
+                    if stored.weight.shared
+                    else f"the config ties them ({anatomy.layout.tie} is true): set it to false in the config"
+                    " if both are meant"
+                )
             )
 
 

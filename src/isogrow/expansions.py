@@ -1,7 +1,8 @@
 """The six transformations of Gesmundo & Maile (arXiv 2308.06103), as composable objects.
 
 Sizes are absolute (`768`), relative (`"+4"`) or factors (`"x2"`). A site (`layer`, `head`) may be named
-where an architecture has a size of its own there; else every layer (and head) grows alike.
+where an architecture has a size of its own there; else every layer (and head) grows alike. Where a model has
+two stacks, `stack` addresses one of them; else both grow alike.
 
     >>> MlpExpansion(ffn="x2").sizes()
     {'ffn': 'x2'}
@@ -31,6 +32,7 @@ class MlpExpansion:
     ffn: Size
     layer: int | None = None
     axis: str = "ffn"
+    stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
         return {self.axis: self.ffn}
@@ -47,6 +49,7 @@ class HeadAddition:
     heads: Size | None = None
     kv_heads: Size | None = None
     layer: int | None = None
+    stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
         given = {"kv_heads": self.kv_heads, "heads": self.heads}
@@ -60,6 +63,7 @@ class HeadsExpansion:
     value_dim: Size
     layer: int | None = None
     head: int | None = None
+    stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
         return {"value_dim": self.value_dim}
@@ -72,6 +76,7 @@ class AttentionExpansion:
     key_dim: Size
     layer: int | None = None
     head: int | None = None
+    stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
         return {"key_dim": self.key_dim}
@@ -82,6 +87,7 @@ class HiddenExpansion:
     """Section 3.5: the width h of the residual stream grows to ĥ, everywhere."""
 
     hidden: Size
+    stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
         return {"hidden": self.hidden}
@@ -94,6 +100,7 @@ class LayerAddition:
 
     layers: Size
     at: str | tuple[int, ...] = "end"
+    stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
         return {"layers": self.layers}
@@ -103,6 +110,7 @@ Expansion = (
     MlpExpansion | HeadAddition | HeadsExpansion | AttentionExpansion | HiddenExpansion | LayerAddition
 )
 
+ORDER = (HiddenExpansion, AttentionExpansion, HeadsExpansion, HeadAddition, MlpExpansion, LayerAddition)
 LARGEST = 1 << 20
 
 MLPS = ("ffn", "expert_ffn", "shared_ffn")

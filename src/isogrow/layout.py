@@ -55,7 +55,9 @@ class Weight:
     over config keys and the numbers in the name (`layers`): a line applies, and is asked for, only where
     it is true. `times` is what the model multiplies its output by, a formula over sizes. `clamp` is true,
     a formula over config keys, where the code clamps its output (with its bias) before that is used.
-    `gates` names the slot whose output a gain without a norm multiplies before it joins the residual
+    `stream` names the residual stream that it reads or writes, where a model has two (an encoder's and a
+    decoder's); an embedding may write several. What is `shared` has the storage of `tied` whatever the config
+    says. `gates` names the slot whose output a gain without a norm multiplies before it joins the residual
     (LayerScale). `stored` is False for a norm that the code applies without a tensor, before a branch or on
     the residual: `name` is then the module's, and `when` may ask only the config.
     """
@@ -75,6 +77,8 @@ class Weight:
     scales: str = ""
     gates: str = ""
     idle: str = ""
+    stream: str = ""
+    shared: bool = False
 
     @property
     def parsed(self) -> Pattern:
@@ -108,7 +112,8 @@ class Alibi:
 class Attention:
     """Two slots that are contracted with each other along `axis`; `key` is the side that is switched.
 
-    `sink` names a slot with one more logit for each head, beside those of the keys.
+    `sink` names a slot with one more logit for each head, beside those of the keys; `bias` one whose entries
+    for each head are added to the logits (relative positions), of the same block or of a whole stack.
     `scale` is a formula over sizes, config keys and `layer`; "" where the model has none.
     """
 
@@ -120,6 +125,7 @@ class Attention:
     rope: Rope | None = None
     alibi: Alibi | None = None
     sink: str = ""
+    bias: str = ""
 
     @property
     def ropes(self) -> tuple[Rope, ...]:
@@ -184,6 +190,7 @@ class Layout:
     """A family: see the module's docstring and docs/add-a-family.md.
 
     `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
+    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`).
     """
 
     family: str
@@ -206,6 +213,7 @@ class Layout:
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
     longest: str = "max_position_embeddings"
     foreign: Mapping[str, str] = field(default_factory=dict[str, str])
+    stacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         slots = self.slots

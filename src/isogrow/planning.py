@@ -15,6 +15,7 @@ from isogrow.config import Config, edited, get
 from isogrow.errors import SizeError
 from isogrow.expansions import (
     INNER,
+    ORDER,
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -36,6 +37,7 @@ from isogrow.rules.layers import add
 from isogrow.rules.subject import Subject, subject
 from isogrow.sizes import Sizes, key
 
+AXES = ("hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", *INNER, "layers")
 LARGEST_NUMBER = 1e4  # no rule scales by as much, or fills with it
 
 
@@ -52,27 +54,49 @@ class Growth:
 def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> tuple[Expansion, ...]:
     """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
 
+    A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone.
+
     >>> expansions({"layers": "+2", "hidden": 768})
     (HiddenExpansion(hidden=768), LayerAddition(layers='+2', at='end'))
     """
-    known = {"hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", *INNER, "layers"}
-    unknown = sorted(sizes.keys() - known)
+    unknown = sorted(name for name in sizes if _addressed(name)[1] not in AXES)
     if unknown:
-        raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(known))}")
+        raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(AXES))}")
+    stacks: dict[str, dict[str, Size]] = {}
+    for name, size in sizes.items():
+        stack, axis = _addressed(name)
+        if axis in stacks.setdefault(stack, {}):
+            raise SizeError(f"{stack}.{axis} is given twice, {stacks[stack][axis]} and {size}: give it once")
+        stacks[stack][axis] = size
+    for axis in stacks.get("", {}):
+        for stack in (stack for stack in stacks if stack and axis in stacks[stack]):
+            raise SizeError(f"{axis} is given for every stack, and for {stack} alone: give it for each")
+    found = [each for stack, own in stacks.items() for each in _of_stack(own, at, stack)]
+    return tuple(sorted(found, key=lambda each: ORDER.index(type(each))))
+
+
+def _addressed(name: str) -> tuple[str, str]:
+    """(stack, axis) of a size's name; no stack is ""."""
+    stack, _, axis = name.replace(".", "_", 1).partition("_")
+    return ("", name) if name in AXES else (stack, axis)
+
+
+def _of_stack(sizes: Mapping[str, Size], at: str | tuple[int, ...], stack: str) -> list[Expansion]:
+    """The expansions of one stack, or of all ("")."""
     dims = {axis: sizes.get(axis, sizes.get("head_dim")) for axis in ("key_dim", "value_dim")}
     found: list[Expansion] = []
     if "hidden" in sizes:
-        found.append(HiddenExpansion(sizes["hidden"]))
+        found.append(HiddenExpansion(sizes["hidden"], stack))
     if dims["key_dim"] is not None:
-        found.append(AttentionExpansion(dims["key_dim"]))
+        found.append(AttentionExpansion(dims["key_dim"], stack=stack))
     if dims["value_dim"] is not None:
-        found.append(HeadsExpansion(dims["value_dim"]))
+        found.append(HeadsExpansion(dims["value_dim"], stack=stack))
     if "heads" in sizes or "kv_heads" in sizes:
-        found.append(HeadAddition(sizes.get("heads"), sizes.get("kv_heads")))
-    found += [MlpExpansion(sizes[axis], axis=axis) for axis in INNER if axis in sizes]
+        found.append(HeadAddition(sizes.get("heads"), sizes.get("kv_heads"), stack=stack))
+    found += [MlpExpansion(sizes[axis], axis=axis, stack=stack) for axis in INNER if axis in sizes]
     if "layers" in sizes:
-        found.append(LayerAddition(sizes["layers"], at))
-    return tuple(found)
+        found.append(LayerAddition(sizes["layers"], at, stack))
+    return found
 
 
 def plan(
@@ -207,7 +231,7 @@ def _growths(now: Subject, expansion: Expansion) -> Iterator[Growth]:
     layer = getattr(expansion, "layer", None)
     head = getattr(expansion, "head", None)
     at = expansion.at if isinstance(expansion, LayerAddition) else "end"
-    for axis, size in _axes(now, expansion.sizes()).items():
+    for axis, size in _stacked(now, _axes(now, expansion.sizes(), expansion.stack), expansion.stack):
         for site in _sites(now, axis, layer, head):
             yield Growth(axis, site, size, at)
         for follower, formula in now.layout.follows.items():
@@ -216,16 +240,36 @@ def _growths(now: Subject, expansion: Expansion) -> Iterator[Growth]:
                 yield Growth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
 
 
-def _axes(now: Subject, sizes: Mapping[str, Size]) -> dict[str, Size]:
+def _stacked(now: Subject, sizes: Mapping[str, Size], stack: str) -> Iterator[tuple[str, Size]]:
+    """Requests by the axes that they mean: one stack's, or those of all."""
+    layout = now.layout
+    if stack and stack not in layout.stacks:
+        known = f"whose stacks are {', '.join(layout.stacks)}" if layout.stacks else "which has one stack"
+        raise SizeError(f"{stack} is no stack of {layout.family!r}, {known}: give one of its axes")
+    for axis, size in sizes.items():
+        own = [f"{each}_{axis}" for each in layout.stacks if now.sizes.has(f"{each}_{axis}")]
+        if stack and own and f"{stack}_{axis}" not in own:
+            raise SizeError(f"{stack}.{axis} is no axis of this model, which has no {stack}: leave it out")
+        if stack and not own and _known(now, axis):
+            raise SizeError(
+                f"{axis} can't grow in the {stack} alone: a {layout.family!r} config holds one {axis} for all"
+                f" stacks; leave out the {stack}"
+            )
+        yield from (
+            (each, size) for each in ([f"{stack}_{axis}"] if stack else own or [axis]) if _known(now, each)
+        )
+
+
+def _axes(now: Subject, sizes: Mapping[str, Size], stack: str) -> dict[str, Size]:
     """Requests by axis: query heads become groups where heads are grouped."""
-    if "kv_heads" not in sizes and "heads" not in sizes:
-        return {axis: size for axis, size in sizes.items() if _known(now, axis)}
+    if stack or ("kv_heads" not in sizes and "heads" not in sizes):
+        return dict(sizes)
     if not now.sizes.has("kv_heads"):
         if sizes.get("kv_heads") is not None:
             raise SizeError(
                 f"kv_heads is no axis of {now.layout.family!r}, where {_keyed(now)}: give heads alone"
             )
-        return {"heads": sizes["heads"]} if _known(now, "heads") else {}
+        return {"heads": sizes["heads"]}
     kv, group = now.sizes.of("kv_heads"), now.sizes.of("group")
     new_kv = target(sizes.get("kv_heads", kv), kv, "kv_heads")
     heads = target(sizes["heads"], kv * group, "heads") if "heads" in sizes else new_kv * group

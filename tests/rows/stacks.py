@@ -1,10 +1,11 @@
-"""DINOv2: models that are no decoders of one stack of tokens."""
+"""DINOv2, T5: models that are no single stack of tokens."""
 
 from __future__ import annotations
 
 import torch
 import transformers
-from family import BOOLS, EPS, LABELS, LAYERS, Family, Json, Steps
+from family import BOOLS, EPS, LABELS, LAYERS, PAD, POSITIONS, VOCAB, Family, Json, Steps
+from family import ROWS as ROWS_
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -81,4 +82,84 @@ DINOV2 = Family(
     widths=((),),
 )
 
-ROWS = (DINOV2,)
+END = VOCAB - 2  # at the end of each text
+
+
+def texts(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """Texts that end, some of them padded, and what a decoder makes of them."""
+    ids = torch.randperm(ROWS_ * POSITIONS, generator=generator).reshape(ROWS_, POSITIONS) % END
+    mask = torch.ones_like(ids)
+    ids[:, -4], mask[0, -3:] = END, 0
+    given = {"input_ids": ids, "attention_mask": mask}
+    decodes = kind not in ("T5EncoderModel", "T5ForTokenClassification")
+    shorter = 0 if kind.endswith("ForSequenceClassification") else 2
+    return {**given, "decoder_input_ids": ids.flip(0)[:, shorter:]} if decodes else given
+
+
+def t5_options(draw: st.DrawFn) -> Json:
+    return dict(
+        d_model=draw(st.sampled_from([15, 18])),
+        d_kv=draw(st.sampled_from([4, 7])),
+        num_heads=draw(st.sampled_from([1, 3, 5])),
+        num_layers=draw(LAYERS),
+        num_decoder_layers=draw(st.sampled_from([None, 1, 2])),
+        feed_forward_proj=draw(st.sampled_from(["relu", "gated-gelu"])),
+        tie_word_embeddings=draw(BOOLS),
+        layer_norm_epsilon=draw(EPS),
+    )
+
+
+def t5_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
+    """No size depends on another, but the dims of keys and values are one."""
+    found: Steps = [HiddenExpansion(f"+{n}") for n in draw(st.sampled_from([[], [3], [1, 40]]))]
+    for n in draw(st.sampled_from([[], [1], [3, 20]])):
+        found += [AttentionExpansion(f"+{n}"), HeadsExpansion(f"+{n}")]
+    return found + [HeadAddition(f"+{n}") for n in draw(st.sampled_from([[], [1], [2, 9]]))]
+
+
+T5 = Family(
+    "t5",
+    transformers.T5Config,
+    (
+        "T5ForConditionalGeneration",
+        "T5Model",
+        "T5EncoderModel",
+        "T5ForSequenceClassification",
+        "T5ForTokenClassification",
+        "T5ForQuestionAnswering",
+    ),
+    dict(
+        num_labels=LABELS,
+        pad_token_id=PAD,
+        eos_token_id=END,
+        decoder_start_token_id=PAD,
+        vocab_size=VOCAB,
+        d_model=26,
+        d_kv=5,
+        d_ff=37,
+        num_layers=4,  # a class with more decoder layers can't generate
+        num_decoder_layers=3,
+        num_heads=6,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=12,
+        feed_forward_proj="gated-gelu",  # a ReLU that no token switches on has no gradient
+        layer_norm_epsilon=1e-2,
+    ),
+    {
+        "hidden": {"hidden": 35},
+        "ffn": {"ffn": 51},
+        "heads": {"heads": 9},
+        "head_dim": {"head_dim": 11},
+        "layers": {"layers": "+2"},
+        "encoder.layers": {"encoder.layers": 7},
+        "decoder.layers": {"decoder.layers": 5},
+    },
+    dict(hidden=75, ffn="x3", heads=9, head_dim=11, layers="+2"),
+    t5_options,
+    t5_growths,
+    inputs=texts,
+    # No token stands at distance 0 and ahead: half of the buckets are for those that do.
+    unread={"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": [4]},
+)
+
+ROWS = (DINOV2, T5)

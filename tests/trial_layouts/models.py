@@ -17,7 +17,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from isogrow.anatomy import Header
 from isogrow.config import Config
 from isogrow.layout import Layout
-from trial_layouts import deepseek_v3, esm, gpt_oss, mixtral, phi3, t5
+from trial_layouts import deepseek_v3, esm, gpt_oss, mixtral, phi3
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,10 @@ LATENT = {"kv_lora_rank": 17, "qk_rope_head_dim": 8, "qk_nope_head_dim": 7, "v_h
 SPARSE = {"n_routed_experts": 10, "n_shared_experts": 3, "n_group": 2, "topk_group": 1}
 DEEPSEEK = {**GROUPED, **LATENT, **SPARSE, "num_key_value_heads": 6, "moe_intermediate_size": 11}
 DEEPSEEK = {**DEEPSEEK, "hidden_size": 29, "first_k_dense_replace": 1}
-T5 = {"vocab_size": 97, "d_model": 26, "d_kv": 5, "d_ff": 37, "num_layers": 2, "num_heads": 6}
-T5 = {**T5, "num_decoder_layers": 3, "relative_attention_num_buckets": 12, "num_labels": 14}
 ESM = {**COMMON, "mask_token_id": 3, "hidden_size": 60, "num_attention_heads": 6}
 ESM = {**ESM, "intermediate_size": 37, "max_position_embeddings": 51}
 
 SPAN = {"num_key_value_heads": 3, "num_attention_heads": 15, "num_local_experts": 7, "head_dim": 12}
-V11 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 ROTARY = {"position_embedding_type": "rotary"}
 
 CASES = {
@@ -67,11 +64,6 @@ CASES = {
         {**DEEPSEEK, "q_lora_rank": 13, "attention_bias": True, "first_k_dense_replace": 3},
     ),
     "deepseek_v3-direct": Case(deepseek_v3, "DeepseekV3Model", {**DEEPSEEK, "q_lora_rank": None}),
-    "t5": Case(t5, "T5ForConditionalGeneration", T5),
-    "t5-v1.1": Case(t5, "T5ForConditionalGeneration", {**T5, **V11}),
-    "t5-encoder": Case(t5, "T5EncoderModel", {**T5, **V11}),
-    "t5-class": Case(t5, "T5ForSequenceClassification", T5),
-    "t5-tag": Case(t5, "T5ForTokenClassification", T5),
     "esm": Case(esm, "EsmForMaskedLM", {**ESM, "emb_layer_norm_before": True}),
     "esm-rotary": Case(esm, "EsmForMaskedLM", {**ESM, **ROTARY}),
     "esm-base": Case(esm, "EsmModel", {**ESM, **ROTARY}),

@@ -45,7 +45,7 @@ def inspected(checkpoint: Checkpoint, anatomy: Anatomy) -> Data:
         "tied": anatomy.tied,
         "ignored": list(anatomy.ignored),
         "sizes": dict(anatomy.sizes.values),
-        "axes": [reached(each) for each in reaches(anatomy, named(anatomy.sizes))],
+        "axes": [reached(each) for each in reaches(anatomy, named(anatomy.sizes, anatomy.layout.stacks))],
     }
 
 
@@ -65,13 +65,14 @@ def reached(reach: Reach) -> Data:
 def summary(name: str, anatomy: Anatomy, plan: Plan, dtype: str | None = None) -> Data:
     """All that `plan` tells of a plan."""
     grown = _grown(anatomy, plan, dtype)
+    stacks = anatomy.layout.stacks
     largest = max(grown, key=lambda stored: nbytes(stored.header))
     after = Anatomy(anatomy.layout, anatomy.config, plan.target, tuple(grown), anatomy.prefix)
     return {
         "model": name,
         "family": plan.family,
-        "before": {"sizes": named(plan.source), **_weights(anatomy, anatomy.stored)},
-        "after": {"sizes": named(plan.target), **_weights(after, grown)},
+        "before": {"sizes": named(plan.source, stacks), **_weights(anatomy, anatomy.stored)},
+        "after": {"sizes": named(plan.target, stacks), **_weights(after, grown)},
         "steps": [
             _step(step, before, then, list(anatomy.layout.slots))
             for step, before, then in zip(plan.steps, plan.stages, plan.stages[1:], strict=False)
@@ -95,7 +96,8 @@ def known() -> Data:
     found: list[Data] = []
     for model_type, layout in sorted(LAYOUTS.items()):
         anatomy = specimen(layout)
-        sizes = {axis: n for axis, n in named(anatomy.sizes).items() if axis in (*SHOWN, *MLPS)}
+        sizes = named(anatomy.sizes, layout.stacks)
+        sizes = {axis: n for axis, n in sizes.items() if axis in (*SHOWN, *MLPS)}
         axes = {each.axis: reached(each) for each in reaches(anatomy, sizes)}
         found.append({"model_type": model_type, "family": layout.family, "axes": axes})
     return {"axes": list(SHOWN), "families": found}
@@ -112,8 +114,9 @@ def column(family: Data, axis: str) -> tuple[Data | None, str]:
     return axes.get(widths[0]) if widths else None, "" if alike == [axis] else ", ".join(alike)
 
 
-def named(sizes: Sizes) -> dict[str, int]:
-    """Sizes by the names that the command line has for them, in its order.
+def named(sizes: Sizes, stacks: tuple[str, ...] = ()) -> dict[str, int]:
+    """Sizes by the names that the command line has for them, in its order; a stack's own, and those in which
+    all stacks agree.
 
     >>> named(Sizes({"kv_heads": 2, "group": 3, "key_dim": 8, "value_dim": 8, "hidden": 30}))
     {'hidden': 30, 'heads': 6, 'kv_heads': 2, 'head_dim': 8, 'key_dim': 8, 'value_dim': 8}
@@ -124,7 +127,15 @@ def named(sizes: Sizes) -> dict[str, int]:
     if "key_dim" in values and values["key_dim"] == values.get("value_dim"):
         values["head_dim"] = values["key_dim"]
     order = ("hidden", *INNER, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
-    return {axis: values[axis] for axis in order if axis in values}
+    found: dict[str, int] = {}
+    for axis in order:
+        own = {
+            f"{stack}.{axis}": values[f"{stack}_{axis}"] for stack in stacks if f"{stack}_{axis}" in values
+        }
+        common = {values[axis]} if axis in values else set(own.values())
+        found |= {axis: min(common)} if len(common) == 1 else {}
+        found |= own
+    return found
 
 
 def _grown(anatomy: Anatomy, plan: Plan, dtype: str | None) -> list[Stored]:
@@ -142,7 +153,7 @@ def _grown(anatomy: Anatomy, plan: Plan, dtype: str | None) -> list[Stored]:
 def _weights(anatomy: Anatomy, stored: Iterable[Stored]) -> Data:
     """Parameters (a tied tensor counts once), and what is stored."""
     stored = list(stored)
-    own = [s for s in stored if not (anatomy.tied and s.weight.tied in anatomy.all_slots)]
+    own = [s for s in stored if not anatomy.shares(s.weight)]
     return {
         "parameters": sum(prod(s.header.shape) for s in own),
         "bytes": sum(nbytes(s.header) for s in stored),

@@ -58,7 +58,12 @@ class Request:
     layers: Annotated[str | None, axis("--layers", "Layers.")] = None
     size: Annotated[
         list[str] | None,
-        option("--size", "Any axis by its name; may be repeated.", SIZES, "AXIS=SIZE"),
+        option(
+            "--size",
+            "Any axis by its name, or a stack's: encoder.layers=8; may be repeated.",
+            SIZES,
+            "AXIS=SIZE",
+        ),
     ] = None
     layers_at: Annotated[
         str | None,

@@ -27,8 +27,8 @@ SEARCHED = 16  # sizes looked at where some do and some do not
 # Small sizes that most families can hold; a family that can't is asked at its own defaults.
 SMALL = {
     "hidden": 48, "pooled": 48, "transform": 48, "ffn": 96, "heads": 6, "kv_heads": 2, "group": 3,
-    "key_dim": 8, "value_dim": 8, "layers": 3, "experts": 4, "expert_ffn": 40, "shared_ffn": 56,
-    "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
+    "key_dim": 8, "value_dim": 8, "layers": 3, "encoder_layers": 3, "decoder_layers": 3,
+    "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
 }  # fmt: skip
 
 

@@ -49,8 +49,11 @@ def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
             f"{path} is no larger sibling of this model, since growing changes sizes alone, and they"
             f" differ in {'; '.join(differing)}: give the sizes one by one"
         )
-    now, then = named(anatomy.sizes), named(sizes)
+    now, then = named(anatomy.sizes, layout.stacks), named(sizes, layout.stacks)
     changed = {axis: then[axis] for axis in then if then[axis] != now.get(axis)}
+    changed = {
+        axis: size for axis, size in changed.items() if not any(f"{s}.{axis}" in then for s in layout.stacks)
+    }
     if {"heads", "kv_heads"} & changed.keys() and "kv_heads" in then:
         changed |= {axis: then[axis] for axis in ("heads", "kv_heads")}
     return {axis: changed[axis] for axis in changed if axis != "head_dim"}

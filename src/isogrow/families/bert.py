@@ -7,7 +7,8 @@ from isogrow.layout import Attention, Key, Layout, Norm, Weight
 POST = Norm("layer", "post", eps="layer_norm_eps")
 HEAD = Norm("layer", "inner", eps="layer_norm_eps", of="transform")
 L = "encoder.layer.{layers}."
-A = L + "attention."
+A, X = L + "attention.", L + "crossattention."
+CROSS = "add_cross_attention"  # to an encoder's output, which is as wide as the model
 MLM = "cls.predictions."
 
 
@@ -37,6 +38,16 @@ BERT = Layout(
         Weight(A + "output.dense.bias", "-> hidden", "attn.o.bias"),
         Weight(A + "output.LayerNorm.weight", "* hidden", "attn_norm", POST),
         Weight(A + "output.LayerNorm.bias", "-> hidden", "attn_norm.bias", POST),
+        Weight(X + "self.query.weight", "(heads key_dim) <- hidden", "cross.q", when=CROSS),
+        Weight(X + "self.query.bias", "-> (heads key_dim)", "cross.q.bias", when=CROSS),
+        Weight(X + "self.key.weight", "(heads key_dim) <- memory", "cross.k", when=CROSS),
+        Weight(X + "self.key.bias", "-> (heads key_dim)", "cross.k.bias", when=CROSS),
+        Weight(X + "self.value.weight", "(heads value_dim) <- memory", "cross.v", when=CROSS),
+        Weight(X + "self.value.bias", "-> (heads value_dim)", "cross.v.bias", when=CROSS),
+        Weight(X + "output.dense.weight", "hidden <- (heads value_dim)", "cross.o", when=CROSS),
+        Weight(X + "output.dense.bias", "-> hidden", "cross.o.bias", when=CROSS),
+        Weight(X + "output.LayerNorm.weight", "* hidden", "cross_norm", POST, when=CROSS),
+        Weight(X + "output.LayerNorm.bias", "-> hidden", "cross_norm.bias", POST, when=CROSS),
         Weight(L + "intermediate.dense.weight", "ffn <- hidden", "mlp.up"),
         Weight(L + "intermediate.dense.bias", "-> ffn", "mlp.up.bias"),
         Weight(L + "output.dense.weight", "hidden <- ffn", "mlp.down"),
@@ -65,6 +76,7 @@ BERT = Layout(
         "positions": "max_position_embeddings",
         "types": "type_vocab_size",
         "hidden": "hidden_size",
+        "memory": "hidden_size",
         "pooled": "hidden_size",
         "transform": "hidden_size",
         "ffn": "intermediate_size",
@@ -82,12 +94,13 @@ BERT = Layout(
         Key("num_attention_heads", "heads", 12),
         Key("num_hidden_layers", "layers", 12),
         Key("layer_norm_eps", default=1e-12),
+        Key("add_cross_attention", default=False),
         Key("tie_word_embeddings", default=True),
     ),
     prefixes=("bert.", ""),
-    attentions=(Attention(),),
+    attentions=(Attention(), Attention("cross.q", "cross.k", "cross.v")),
     fixed=frozenset({"vocab", "positions", "types"}),
-    follows={"pooled": "hidden", "transform": "hidden"},
+    follows={"memory": "hidden", "pooled": "hidden", "transform": "hidden"},
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
     derived=(r"embeddings\.position_ids$", r"embeddings\.token_type_ids$"),
     renames={r"LayerNorm\.gamma$": "LayerNorm.weight", r"LayerNorm\.beta$": "LayerNorm.bias"},

@@ -7,6 +7,11 @@ from isogrow.layout import Attention, Key, Layout, Norm, Weight
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "h.{layers}."
 QKV = "(q: heads key_dim + k: heads key_dim + v: heads value_dim)"
+KV = "(k: heads key_dim + v: heads value_dim)"
+CROSS = "add_cross_attention"  # to an encoder's output, which is as wide as the model
+SCALE = (
+    "(key_dim ** -0.5 if scale_attn_weights else 1) / (layer + 1 if scale_attn_by_inverse_layer_idx else 1)"
+)
 
 GPT2 = Layout(
     family="gpt2",
@@ -20,6 +25,14 @@ GPT2 = Layout(
         Weight(L + "attn.c_attn.bias", f"-> {QKV}", "attn.*.bias"),
         Weight(L + "attn.c_proj.weight", "(heads value_dim) -> hidden", "attn.o"),
         Weight(L + "attn.c_proj.bias", "-> hidden", "attn.o.bias"),
+        Weight(L + "ln_cross_attn.weight", "* hidden", "cross_norm", PRE, when=CROSS),
+        Weight(L + "ln_cross_attn.bias", "-> hidden", "cross_norm.bias", PRE, when=CROSS),
+        Weight(L + "crossattention.q_attn.weight", "hidden -> (heads key_dim)", "cross.q", when=CROSS),
+        Weight(L + "crossattention.q_attn.bias", "-> (heads key_dim)", "cross.q.bias", when=CROSS),
+        Weight(L + "crossattention.c_attn.weight", f"memory -> {KV}", "cross.*", when=CROSS),
+        Weight(L + "crossattention.c_attn.bias", f"-> {KV}", "cross.*.bias", when=CROSS),
+        Weight(L + "crossattention.c_proj.weight", "(heads value_dim) -> hidden", "cross.o", when=CROSS),
+        Weight(L + "crossattention.c_proj.bias", "-> hidden", "cross.o.bias", when=CROSS),
         Weight(L + "ln_2.weight", "* hidden", "mlp_norm", PRE),
         Weight(L + "ln_2.bias", "-> hidden", "mlp_norm.bias", PRE),
         Weight(L + "mlp.c_fc.weight", "hidden -> ffn", "mlp.up"),
@@ -53,6 +66,7 @@ GPT2 = Layout(
         "vocab": "vocab_size",
         "positions": "n_positions",
         "hidden": "n_embd",
+        "memory": "n_embd",
         "ffn": "n_inner",
         "heads": "n_head",
         "key_dim": "n_embd // n_head",
@@ -69,17 +83,14 @@ GPT2 = Layout(
         Key("layer_norm_epsilon", default=1e-5),
         Key("scale_attn_weights", default=True),
         Key("scale_attn_by_inverse_layer_idx", default=False),
+        Key("add_cross_attention", default=False),
         Key("tie_word_embeddings", default=True),
     ),
     prefixes=("transformer.", ""),
-    attentions=(
-        Attention(
-            scale="(key_dim ** -0.5 if scale_attn_weights else 1)"
-            " / (layer + 1 if scale_attn_by_inverse_layer_idx else 1)"
-        ),
-    ),
+    attentions=(Attention(scale=SCALE), Attention("cross.q", "cross.k", "cross.v", scale=SCALE)),
+    follows={"memory": "hidden"},
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
-    derived=(r"\.attn\.bias$", r"\.attn\.masked_bias$"),
+    derived=(r"\.attn\.bias$", r"\.attn\.masked_bias$", r"\.crossattention\.(masked_)?bias$"),
 )
 
 LAYOUTS = (GPT2,)

@@ -80,11 +80,10 @@ def grow_average(
     if lacking:
         raise StateError(f"the average lacks {min(lacking)}: give one with the model's own names")
     grown = grown_state(given, anatomy, plan, matched)
-    twins = {stored.weight.tied: stored.name for stored in anatomy.stored if is_tied(anatomy, stored)}
-    for stored in outputs(anatomy, plan):
-        twin = next((twins[slot] for _, slot in stored.weight.slots() if slot in twins), "")
-        if twin in given and stored.name in grown:
-            grown[twin] = grown[stored.name]
+    twins = [stored for stored in anatomy.stored if is_tied(anatomy, stored) and stored.name in given]
+    for stored in (each for each in outputs(anatomy, plan) if each.name in grown):
+        slots = {slot for _, slot in stored.weight.slots()}
+        grown |= {twin.name: grown[stored.name] for twin in twins if twin.weight.tied in slots}
     return cast("Average", grown)
 
 

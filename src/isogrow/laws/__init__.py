@@ -111,7 +111,8 @@ def idle(anatomy: Anatomy) -> set[str]:
     """Slots that have no gradient, at least in part: key biases where no rotary positions act, on all
     channels, on some, or in some layers (what is the same for all keys is cancelled by the softmax), and
     those of which the layout says so."""
-    keys = {f"{a.key}.bias" for a in anatomy.layout.attentions if not _turns(anatomy, a)}
+    attentions = [a for a in anatomy.layout.attentions if a.key in anatomy.slots]
+    keys = {f"{a.key}.bias" for a in attentions if not _turns(anatomy, a)}
     said = {
         slot
         for slot, (weight, _) in anatomy.slots.items()

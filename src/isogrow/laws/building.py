@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import product
 
 from isogrow.anatomy import Anatomy, index_axes
@@ -20,6 +21,20 @@ def network(anatomy: Anatomy, plan: Plan) -> Network:
     return _Builder(anatomy, plan).build()
 
 
+@dataclass
+class Stream:
+    """A residual stream so far, and what the last norm before a branch made of it (`plain`: with no gain)."""
+
+    residual: dict[int, Node] = field(default_factory=dict[int, Node])
+    normed: dict[int, Node] | None = None
+    plain: Norm | None = None
+
+    @property
+    def read(self) -> dict[int, Node]:
+        """What its readers see."""
+        return self.residual if self.normed is None else self.normed
+
+
 class _Builder:
     """Walks the layout's weights in the order in which the model runs them."""
 
@@ -28,9 +43,8 @@ class _Builder:
         self.sizes: Sizes = plan.target
         self.classes, self.net = Classes(plan), Network()
         self.cache: dict[tuple[str, Index], dict[int, bool]] = {}
-        self.residual: dict[int, Node] = {}
-        self.normed: dict[int, Node] | None = None
-        self.plain: Norm | None = None
+        self.streams: dict[str, Stream] = {}
+        self.now: list[Stream] = []
         self.branch: dict[int, Node] = {}
         self.stems: dict[tuple[str, Index], dict[Combo, Node]] = {}
         self.read: set[tuple[str, Index]] = set()
@@ -44,12 +58,13 @@ class _Builder:
                 for full in self.walk.representatives(weight.parsed.index, index):
                     self._weight(weight, part, slot, full)
         unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
-        if not self.heads and self.plain is not None:
-            self.net.plain[""] = self.plain
-        if not self.heads and self.normed is None:
-            self.net.bare.append("")
-        stream = list((self.normed if self.normed is not None else self.residual).values())
-        self.net.outputs = self.heads + unread + ([] if self.heads else stream)
+        self.net.outputs = self.heads + unread
+        for stream in () if self.heads else self.streams.values():
+            self.net.outputs += stream.read.values()
+            if stream.plain is not None:
+                self.net.plain[""] = stream.plain
+            if stream.normed is None:
+                self.net.bare.append("")
         return self.net
 
     def _combos(self, axes: tuple[str, ...], index: Index) -> list[Combo]:
@@ -124,6 +139,7 @@ class _Builder:
 
     def _weight(self, weight: Weight, part: str, slot: str, index: Index) -> None:
         pattern = weight.parsed
+        self.now = [self.streams.setdefault(name, Stream()) for name in weight.stream.split() or ("",)]
         if weight.norm is not None:
             self._norm(weight, slot, index)
         elif pattern.gate:
@@ -145,11 +161,12 @@ class _Builder:
             return
         entries = {p: entry for ((_, p),), entry in every.items()}
         nodes = {p: entry.node for p, entry in entries.items()}
+        (stream,) = self.now
         if norm.where == "pre":
-            self.normed = self._applied(gain, self.residual if gain else self.normed or {}, nodes)
-            self.plain = None
+            stream.normed = self._applied(gain, stream.residual if gain else stream.normed or {}, nodes)
+            stream.plain = None
         elif norm.where == "post":
-            self.residual = self._applied(gain, self.residual, nodes)
+            stream.residual = self._applied(gain, stream.residual, nodes)
         elif gain:
             self._close(entries, index)
         else:
@@ -157,8 +174,8 @@ class _Builder:
 
     def _plain(self, norm: Norm) -> None:
         """A norm without a gain lets every channel through."""
-        if norm.where == "pre":
-            self.normed, self.plain = dict(self.residual), norm
+        for stream in self.now if norm.where == "pre" else ():
+            stream.normed, stream.plain = dict(stream.residual), norm
 
     def _inner(self, stem: str, gain: bool, index: Index, entries: Mapping[Combo, Entry]) -> None:
         """A norm on a projection's output; on that of one head, where the index names a head."""
@@ -188,10 +205,11 @@ class _Builder:
 
     def _join(self, contributions: Mapping[int, Node]) -> None:
         """Add to the residual; what was normalised before does not see it."""
-        self.normed = self.plain = None
-        for p, node in contributions.items():
-            terms = [self.residual[p], node] if p in self.residual else [node]
-            self.residual[p] = self.net.node("sum", *terms)
+        for stream in self.now:
+            stream.normed = stream.plain = None
+            for p, node in contributions.items():
+                terms = [stream.residual[p], node] if p in stream.residual else [node]
+                stream.residual[p] = self.net.node("sum", *terms)
 
     def _gate(self, weight: Weight, slot: str, index: Index) -> None:
         """A gain without a norm, on a branch (LayerScale)."""
@@ -202,10 +220,10 @@ class _Builder:
         pattern = weight.parsed
         produced, consumed = pattern.produced(part), pattern.consumed(part)
         inputs = self._scaled(slot, self._inputs(consumed, index), index)
-        if self._residual(consumed) and self.normed is None:
+        if self._residual(consumed) and self.now[0].normed is None:
             self.net.bare.append(slot)
-        if self._residual(consumed) and self.plain is not None:
-            self.net.plain[slot] = self.plain
+        if self._residual(consumed) and self.now[0].plain is not None:
+            self.net.plain[slot] = self.now[0].plain
         made: dict[Combo, Node] = {}
         for out in self._combos(produced, index):
             terms: list[Node] = []
@@ -278,8 +296,7 @@ class _Builder:
         if not consumed or all(axis in self.layout.fixed or axis.isdigit() for axis in consumed):
             return {combo: ONE for combo in self._combos(consumed, index)[:1]} if consumed else {(): ONE}
         if self._residual(consumed):
-            stream = self.normed if self.normed is not None else self.residual
-            combos = self._combos(consumed, index)
+            stream, combos = self.now[0].read, self._combos(consumed, index)
             return {combo: stream[dict(combo)[self.layout.residual]] for combo in combos}
         feeding = [key for key in self.stems if key[1] == index and self._feeds(key, consumed)]
         self.read.update(feeding)
@@ -310,7 +327,7 @@ class _Builder:
 
     def _feeds(self, key: tuple[str, Index], consumed: tuple[str, ...]) -> bool:
         """Whether a projection's output is (a factor of) what is consumed."""
-        contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key, a.sink)}
+        contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key, a.sink, a.bias)}
         combos = self.stems[key]
         axes = {axis for combo in combos for axis, _ in combo if not axis.isdigit()}
         return key[0] not in contracted and bool(axes) and axes <= set(consumed)
@@ -343,10 +360,11 @@ class _Builder:
                     at = (*index,)
                     if not self._old(index, own) and self._old(index, self._without(own, attention.axis)):
                         self.net.contractions.append((attention.key, at, met))
-        sink = (attention.sink, index)
-        if sink in self.stems:
-            self.read.add(sink)
-            terms.append(self._matching(self.stems[sink], tuple(combo.items())))
+        beside = [
+            key for key in self.stems if key[0] in (attention.sink, attention.bias) and key[1] in ((), index)
+        ]
+        self.read.update(beside)
+        terms += (self._matching(self.stems[key], tuple(combo.items())) for key in beside)
         return self.net.node("always", self.net.node("sum", *terms))
 
     def _without(self, combo: Combo, axis: str) -> Combo:

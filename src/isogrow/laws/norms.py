@@ -31,7 +31,7 @@ from typing import Any
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config, edited
 from isogrow.errors import LawError
-from isogrow.formula import evaluate
+from isogrow.laws.multipliers import multiplied
 from isogrow.layout import Norm, Weight
 from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step
 
@@ -151,24 +151,30 @@ def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
 
 def _written(anatomy: Anatomy, step: Step, slot: str) -> float:
     """The factor of what an old entry of a slot writes: its own, and what the model multiplies it by."""
-    weight, _ = anatomy.slots[slot]
-    if not weight.times:
-        return _factor(step, slot)
-    view = anatomy.layout.defaults(anatomy.config).over(anatomy.sizes.values)
-    before, after = (float(evaluate(weight.times, view.over({step.axis: n}))) for n in (step.old, step.new))
-    return _factor(step, slot) * after / before
+    return _factor(step, slot) * multiplied(anatomy, step, anatomy.slots[slot][0])
 
 
 def _tied(anatomy: Anatomy, step: Step) -> float:
-    """The factor of the entries that a tied head reads: the embedding's own."""
+    """The factor of what a tied head computes: the embedding's own entries, times the model's multiplier."""
+    return next(
+        (
+            _factor(step, head.tied) * multiplied(anatomy, step, head)
+            for head in _tied_heads(anatomy)
+            if head.tied in anatomy.slots
+        ),
+        1.0,
+    )
+
+
+def _tied_heads(anatomy: Anatomy) -> list[Weight]:
     residual = anatomy.layout.residual
-    tied = {w.tied for w in anatomy.layout.weights if w.tied and residual in w.parsed.consumed()}
-    return next((_factor(step, slot) for slot in tied if slot in anatomy.slots), 1.0)
+    return [w for w in anatomy.layout.weights if w.tied and residual in w.parsed.consumed()]
 
 
 def _before_tied_head(anatomy: Anatomy, weight: Weight) -> bool:
-    """Whether a norm is the last one before a head that is the embedding."""
-    return anatomy.tied_head and not index_axes(weight)
+    """Whether a norm is the last one of its stream before a head that is the embedding."""
+    streams = {head.stream for head in _tied_heads(anatomy)}
+    return anatomy.tied_head and not index_axes(weight) and weight.stream in streams
 
 
 def _feeders(anatomy: Anatomy, step: Step, norm: Norm) -> list[str]:

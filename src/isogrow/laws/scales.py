@@ -17,6 +17,7 @@ from isogrow.anatomy import Anatomy, index_axes
 from isogrow.config import Config, edited
 from isogrow.errors import LawError
 from isogrow.formula import evaluate
+from isogrow.laws.multipliers import multiplied
 from isogrow.layout import Attention, Index
 from isogrow.plan import OLD, Entry, Free, Old, Plan, Step
 from isogrow.sizes import Sizes
@@ -117,7 +118,8 @@ def _check_rest(anatomy: Anatomy, step: Step, undone: set[str]) -> None:
     scalable = _scalable(anatomy, step) | undone
     for slot, rewrite in step.rewrites.items():
         for label, entry in rewrite.items():
-            if label.startswith(OLD) and not _allowed(anatomy, slot, entry, slot in scalable):
+            wanted = _read_by(anatomy, step, slot)
+            if label.startswith(OLD) and not _allowed(anatomy, slot, entry, slot in scalable, wanted):
                 raise LawError(
                     f"{step.expansion} makes old entries of {slot} {entry}, and nothing undoes that:"
                     " they must stay what they are"
@@ -125,14 +127,22 @@ def _check_rest(anatomy: Anatomy, step: Step, undone: set[str]) -> None:
         _check_pairs(step, slot)
 
 
-def _allowed(anatomy: Anatomy, slot: str, entry: Entry, scalable: bool) -> bool:
-    """Whether old entries are kept, or scaled where that can be undone: offset + g by a factor, too."""
+def _read_by(anatomy: Anatomy, step: Step, slot: str) -> float:
+    """What undoes the number that the model multiplies a head's input by."""
+    weight, part = anatomy.slots[slot]
+    return 1.0 / multiplied(anatomy, step, weight) if step.axis in weight.parsed.consumed(part) else 1.0
+
+
+def _allowed(anatomy: Anatomy, slot: str, entry: Entry, scalable: bool, wanted: float) -> bool:
+    """Whether old entries undo a multiplier (are kept, where there is none), or are scaled where that can be
+    undone: offset + g by a factor, too."""
     if not isinstance(entry, Old):
         return False
     weight, _ = anatomy.slots[slot]
     offset = weight.norm.offset if weight.norm is not None and weight.parsed.gate else 0.0
     shifted = isclose(entry.b, offset * (entry.a - 1.0), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return shifted and (scalable or entry.a == 1.0)
+    right = entry.a == 1.0 if wanted == 1.0 else isclose(entry.a, wanted, rel_tol=TOLERANCE)
+    return shifted and (scalable or right)
 
 
 def _scalable(anatomy: Anatomy, step: Step) -> set[str]:

@@ -50,13 +50,16 @@ def check_twins(anatomy: Anatomy, plan: Plan) -> None:
 
 
 def _exempt(anatomy: Anatomy, axis: str) -> bool:
-    """Axes whose copies part of themselves: blocks one after the other see different inputs, an output's
-    channels have targets of their own, and a tied decoder parts as soon as the embedding does."""
+    """Axes whose copies part of themselves: blocks one after the other see different inputs, an input's
+    channels bring different numbers, an output's have targets of their own, and a tied decoder parts as soon
+    as the embedding does."""
     layout = anatomy.layout
     index = {name for stored in anatomy.stored for name, _ in stored.index}
     read = {a for weight, part in anatomy.all_slots.values() for a in weight.parsed.consumed(part)}
+    made = {a for weight, part in anatomy.all_slots.values() for a in weight.parsed.produced(part)}
     tied = {a for weight in layout.weights if weight.tied for a in weight.parsed.consumed()}
-    return axis in index or axis not in read or (axis in layout.follows and axis in tied and anatomy.tied)
+    follows = axis in layout.follows and axis in tied and anatomy.tied
+    return axis in index or axis not in read & made or follows
 
 
 def slots_of(anatomy: Anatomy, axis: str) -> list[str]:

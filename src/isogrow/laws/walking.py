@@ -28,7 +28,7 @@ class Walk:
         return [
             weight
             for weight in self.anatomy.layout.weights
-            if weight in stored
+            if (weight in stored and not weight.shared)
             or weight in self.anatomy.plain_norms
             or (self.anatomy.tied and weight.tied in self.anatomy.slots and self._fed(weight, heads))
         ]

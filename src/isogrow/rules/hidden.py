@@ -25,7 +25,8 @@ A norm without a tensor has no gain to undo the scale: what reads the residual b
 gain on its old columns. A tied head can't, since the embedding writes as well as it reads.
 
 Where the model multiplies an embedding by a function m(h) (Gemma's √h), its writers take m(h)/m(ĥ) as well. A
-tied head reads the entries without m, so the final gain and shift are divided by what the entries took.
+tied head reads the entries without m, so the final gain and shift are divided by what the entries took. Where
+it multiplies a head's input by m(h) (T5's h^-½), the head takes m(h)/m(ĥ), or the final gain if it is tied.
 
 Copy (LayerNorm writes the residual: post-norm, or on a branch's output): its output's mean depends on the
 data, so writers, gains and shifts are copied whole (ĥ = m·h keeps mean and variance), and the consumers' new
@@ -119,17 +120,21 @@ def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, f
     head's entries by `tied`."""
     if use.norm is not None and use.norm.where == "branch":
         return 1.0, 1 / s  # it writes the residual, which is scaled itself
-    if subject.tied_head and index_axes(use.weight) == ():
+    if subject.before_tied_head(use.weight):
         return s / tied, 1 / tied
     return s, 1.0
 
 
 def _tied_times(subject: Subject, axis: str, old: int, new: int) -> float:
-    """What the embedding's entries take for what the model multiplies them by."""
-    factors = {subject.times(use, axis, old, new) for use in subject.uses(axis) if use.weight.times}
+    """What a tied head's logits take for what the model multiplies the embedding by (its entries make up for
+    that) and what it multiplies the head's input by (they don't)."""
+    uses = [use for use in subject.uses(axis) if use.role == "producer" and use.weight.times]
+    factors = {subject.times(use, axis, old, new) for use in uses}
     if len(factors) > 1:
         raise SizeError(f"{axis} can't grow: the model multiplies several embeddings, each by another factor")
-    return factors.pop() if factors else 1.0
+    heads = (w for w in subject.layout.weights if w.tied and axis in w.parsed.consumed())
+    head = next((subject.undone(w.times, axis, old, new) for w in heads), 1.0)
+    return (factors.pop() if factors else 1.0) / head
 
 
 def _times(rewrite: Rewrite, factor: float) -> Rewrite:
@@ -151,7 +156,7 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     tied, reading = _tied_times(subject, axis, old, new), subject.reading(axis)
     for use in subject.uses(axis):
         drawn = subject.drawn(init, use.slot, axis)
-        last = subject.tied_head and use.norm is not None and index_axes(use.weight) == ()
+        last = subject.before_tied_head(use.weight)
         gain, shift = (s / tied, 1 / tied) if last else (s, 1.0)
         if use.role == "consumer":
             entries = _read(reading[use.slot], s, 1.0, drawn, fill)

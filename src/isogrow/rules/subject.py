@@ -88,20 +88,23 @@ class Subject:
         """How each slot (a tied head's, too) reads `axis`: behind a norm with a gain, or behind one without a
         tensor ("plain"), or as it is ("bare"); "" is the model's output, where it shows the axis."""
         found: dict[str, Reading] = {}
-        how: Reading = "bare"
-        shown = False
+        streams: dict[str, Reading] = {}
+        shown: dict[str, Reading] = {}
         for line in self.layout.weights:
             pre = line.norm is not None and line.norm.where == "pre"
-            if pre and line in self.plain_norms:
-                how, shown = "plain", True
+            written = dict.fromkeys(line.stream.split() or ("",))
             for part, slot in line.slots():
-                if slot in self.slots and axis in line.parsed.produced(part):
-                    how, shown = ("gain" if pre else "bare"), True
+                writes = slot in self.slots and axis in line.parsed.produced(part)
+                if writes or (pre and line in self.plain_norms):
+                    how: Reading = "bare" if not pre else "gain" if writes else "plain"
+                    streams |= dict.fromkeys(written, how)
+                    shown |= dict.fromkeys(written, how)
                 own = slot in self.slots or (self.tied_head and line.tied in self.slots)
                 if own and axis in line.parsed.consumed(part):
-                    found[slot], shown = how, False
+                    found[slot] = streams.get(line.stream, "bare")
+                    shown.pop(line.stream, None)
         if shown:
-            found[""] = how
+            found[""] = next(iter(shown.values()))
         return found
 
     def numbered(self, axis: str) -> tuple[str, ...]:
@@ -114,11 +117,22 @@ class Subject:
 
     def times(self, use: Use, axis: str, old: int, new: int) -> float:
         """What undoes that the model multiplies this slot's output by a function of `axis`: m(old)/m(new)."""
-        if not use.weight.times:
+        return self.undone(use.weight.times, axis, old, new)
+
+    def undone(self, times: str, axis: str, old: int, new: int) -> float:
+        """m(old)/m(new) for a formula m over `axis`; 1 where there is none."""
+        if not times:
             return 1.0
-        view = self.layout.defaults(self.config).over(self.sizes.values)
-        before, after = (float(evaluate(use.weight.times, view.over({axis: n}))) for n in (old, new))
+        view = self.layout.facts(self.config, self.sizes.values)
+        before, after = (float(evaluate(times, view.over({axis: n}))) for n in (old, new))
         return before / after
+
+    def before_tied_head(self, line: Weight) -> bool:
+        """Whether a line is of the last norm before a head that is the embedding."""
+        residual = self.layout.residual
+        heads = [w for w in self.layout.weights if w.tied and residual in w.parsed.consumed()]
+        last = line.norm is not None and index_axes(line) == ()
+        return self.tied_head and last and any(head.stream == line.stream for head in heads)
 
     def gate(self, slot: str) -> str:
         """The gain without a norm that multiplies what this slot writes; "" if there is none."""

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from isogrow.verification.pair import Pair
-from isogrow.verification.runs import Batch, batches
+from isogrow.verification.runs import DECODER, MEMORY, Batch, batches, two_stacks
 
 PROBE = (3, 24)  # rows and tokens of the small batch of the detailed checks
 LEARN = (4, 32)  # rows and tokens of the batch that is trained on
@@ -87,14 +87,38 @@ def _images(pair: Pair, rows: int, seed: int) -> Batch:
     return given
 
 
+def _end(pair: Pair) -> int | None:
+    """The token that ends each text and stands nowhere else, where a class of two stacks reads it."""
+    config: Any = pair.small.config
+    reads = type(pair.small).__name__.endswith("ForSequenceClassification")
+    return config.eos_token_id if reads and isinstance(config.eos_token_id, int) else None
+
+
+def _memory(pair: Pair, ids: torch.Tensor) -> Batch:
+    """What a decoder with cross-attention is given of an encoder: as wide as the large one reads."""
+    config: Any = pair.small.config
+    if not getattr(config, "add_cross_attention", False) or MEMORY not in _parameters(pair):
+        return {}
+    rows, tokens = ids.shape
+    generator = torch.Generator().manual_seed(3)
+    width = pair.plan.target.of("memory")
+    return {MEMORY: torch.randn(rows, tokens + 1, width, generator=generator)}
+
+
 def _parameters(pair: Pair) -> list[str]:
     return list(inspect.signature(pair.small.forward).parameters)
 
 
 def _named(pair: Pair, batch: Batch) -> Batch:
     """A model of one's own takes its token ids first, whatever it calls them."""
+    if two_stacks(pair.small):
+        ids = batch["input_ids"]
+        if (end := _end(pair)) is not None:
+            other = (end + 1) % pair.before.sizes.of("vocab")
+            ids = torch.cat([ids.where(ids != end, other), torch.full_like(ids[:, :1], end)], dim=1)
+        return {**batch, "input_ids": ids, DECODER: ids.flip(0, 1)}
     if pretrained(pair):
-        return batch
+        return {**batch, **_memory(pair, batch["input_ids"])}
     return {_parameters(pair)[0]: batch["input_ids"]}
 
 

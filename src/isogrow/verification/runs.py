@@ -24,6 +24,7 @@ from isogrow.errors import IsogrowError
 Batch = Mapping[str, Tensor]
 Outputs = Mapping[str, Tensor]
 Side = Literal["left", "right"]
+DECODER, MEMORY = "decoder_input_ids", "encoder_hidden_states"
 
 
 def full(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
@@ -38,8 +39,17 @@ def full(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outp
 
 def called(model: nn.Module, batch: Batch) -> Any:
     """What a model returns for a batch; each row is one choice of its own where a model compares choices."""
+    batch = narrowed(model, batch)
     choices = type(model).__name__ in MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES.values()
     return model(**({name: value.unsqueeze(1) for name, value in batch.items()} if choices else batch))
+
+
+def narrowed(model: nn.Module, batch: Batch) -> Batch:
+    """A batch as the model reads it: of an encoder's output the first channels, in its own dtype."""
+    if MEMORY not in batch:
+        return batch
+    width, dtype = cast(Any, model).config.hidden_size, next(model.parameters()).dtype
+    return {**batch, MEMORY: batch[MEMORY][..., :width].to(dtype)}
 
 
 def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
@@ -54,25 +64,31 @@ def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -
 
 def decodes(model: nn.Module) -> bool:
     """Whether the model can run token by token: a decoder with a key-value cache."""
-    config = getattr(model, "config", None)
-    if not _takes(model, "past_key_values") or getattr(config, "is_encoder_decoder", False):
+    if not _takes(model, "past_key_values"):
         return False
     token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+    given = {name: token for name in ("input_ids", *((DECODER,) if two_stacks(model) else ()))}
     with still(model):
-        return _cache(model(input_ids=token, use_cache=True)) is not None
+        return _cache(model(**given, use_cache=True)) is not None
+
+
+def two_stacks(model: nn.Module) -> bool:
+    """Whether the model is an encoder and a decoder, which is given ids of its own."""
+    encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    return bool(encodes) and _takes(model, DECODER)
 
 
 def decoded(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
     """What `full` returns, computed token by token with the model's key-value cache.
 
-    Outputs without a position (those of a classifier of sequences) are the last step's. Raises
-    for a model that is no decoder.
+    Outputs without a position (those of a classifier of sequences) and those of an encoder, which is given
+    all of its ids at each step, are the last step's. Raises for a model that is no decoder.
     """
     steps: list[Outputs] = []
     cache: Any = None
     with still(model):
-        for end in range(1, batch["input_ids"].shape[1] + 1):
-            result = model(**_token(batch, end), past_key_values=cache, use_cache=True)
+        for end in range(1, batch[DECODER if DECODER in batch else "input_ids"].shape[1] + 1):
+            result = model(**_token(narrowed(model, batch), end), past_key_values=cache, use_cache=True)
             cache = _cache(result)
             if cache is None:
                 raise IsogrowError(
@@ -80,7 +96,8 @@ def decoded(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> O
                     "by token: compare its full forward passes only"
                 )
             steps.append(main_outputs(result))
-    return _picked({name: _joined([step[name] for step in steps]) for name in steps[0]}, channels)
+    joined = {name: _joined(name, [step[name] for step in steps]) for name in steps[0]}
+    return _picked(joined, channels)
 
 
 def padded(model: nn.Module, batch: Batch, side: Side, channels: Tensor | None = None) -> Outputs:
@@ -92,6 +109,8 @@ def padded(model: nn.Module, batch: Batch, side: Side, channels: Tensor | None =
     positions, n), row after row, whichever side the padding is on; others come whole.
     """
     given = _padding(batch, side, _pad_id(model))
+    if DECODER in given and _takes(model, "decoder_attention_mask"):
+        given["decoder_attention_mask"] = given["attention_mask"]
     if _takes(model, "position_ids"):
         mask = given["attention_mask"]
         given["position_ids"] = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
@@ -131,7 +150,7 @@ def generated(model: nn.Module, prompt: Tensor, steps: int) -> Tensor:
             num_beams=1,
             pad_token_id=_pad_id(model),
         )
-    return ids[:, prompt.shape[1] :]
+    return ids[:, 1 if two_stacks(model) else prompt.shape[1] :]
 
 
 def batches(
@@ -238,26 +257,32 @@ def _cache(result: Any) -> Any:
 
 def _token(batch: Batch, end: int) -> dict[str, Tensor]:
     """What the model is given at the step that reads token `end` − 1; the mask holds the past."""
-    width = batch["input_ids"].shape[1]
+    width = batch[DECODER if DECODER in batch else "input_ids"].shape[1]
     given: dict[str, Tensor] = {}
     for name, value in batch.items():
-        if value.ndim < 2 or value.shape[1] != width:
+        encoded = DECODER in batch and not name.startswith("decoder")
+        if encoded or value.ndim < 2 or value.shape[1] != width:
             given[name] = value
         else:
-            given[name] = value[:, (0 if name == "attention_mask" else end - 1) : end]
+            given[name] = value[:, (0 if name.endswith("attention_mask") else end - 1) : end]
     return given
 
 
-def _joined(steps: list[Tensor]) -> Tensor:
-    return torch.cat(steps, dim=1) if steps[0].ndim > 2 else steps[-1]
+def _joined(name: str, steps: list[Tensor]) -> Tensor:
+    whole = steps[0].ndim < 3 or name.startswith("encoder")
+    return steps[-1] if whole else torch.cat(steps, dim=1)
 
 
 def _padding(batch: Batch, side: Side, pad: int) -> dict[str, Tensor]:
     """The batch with each row cut and padded, and the attention mask that says so."""
     ids = batch["input_ids"]
     kept = lengths(batch)
+    if len(ids[:, -1].unique()) == 1:  # a row that ends in an end-of-text token still does
+        ids = ids.clone()
+        ids[range(len(ids)), [n - 1 for n in kept]] = ids[:, -1]
+        batch = {**batch, "input_ids": ids}
     given = {
-        name: _filled(value, kept, side, pad if name == "input_ids" else 0)
+        name: _filled(value, kept, side, pad if name.endswith("input_ids") else 0)
         if value.shape == ids.shape
         else value
         for name, value in batch.items()
