@@ -170,6 +170,15 @@ def test_every_optimizer_on_every_layout(name: str, kind: str) -> None:
     assert same(kept, optimizer.state_dict())
 
 
+@pytest.mark.parametrize("name", [name for name in F.FAMILIES if name not in ("llama", "gpt2", "bert")])
+def test_adamw_on_every_family(name: str) -> None:
+    """Its state is shaped as one that was never grown, and stands in the order of the model's parameters."""
+    found = pair(name)
+    grown = found.grown(stepped(OPTIMIZERS["AdamW"], found.small))
+    assert shapes(grown) == shapes(stepped(OPTIMIZERS["AdamW"], found.large))
+    assert [id(p) for p in grown.param_groups[0]["params"]] == [id(p) for p in found.large.parameters()]
+
+
 # The law
 
 
