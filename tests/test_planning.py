@@ -311,7 +311,7 @@ def test_the_mends_that_are_named_do(family: str, wanted: tuple[Expansion, ...])
     assert plan(anatomy(family), wanted).steps
 
 
-@pytest.mark.parametrize("kind", ["dynamic", "proportional"])
+@pytest.mark.parametrize("kind", ["dynamic", "axial"])
 def test_rope_scalings_without_a_rule_are_refused_by_name(kind: str) -> None:
     found = anatomy("llama", rope_scaling={"rope_type": kind, "factor": 2.0})
     assert said(found, *dims(14)) == (

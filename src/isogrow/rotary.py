@@ -90,6 +90,12 @@ class Rope:
         given = (get(config, path) for path in self.share if path.rpartition(".")[0] not in unread)
         return float(next((share for share in given if share is not None), self.portion))
 
+    def turning(self, config: Config, head: int) -> int:
+        """How many pairs of a head the kind "proportional" turns by more than zero."""
+        key = self.share[-1] if self.share else "partial_rotary_factor"
+        given = (self.value(config, "partial_rotary_factor"), get(config, key), self.portion)
+        return int(next(part for part in given if part is not None) * head // 2)
+
     def rest(self, config: Config) -> Mapping[str, Any]:
         """All of the table but its type, its θ and what has an entry for each pair."""
         apart = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "short_factor", "long_factor"}

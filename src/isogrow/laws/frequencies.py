@@ -91,7 +91,7 @@ def _dynamic(rope: Rope, config: Config, head: int, rotating: int) -> Frequencie
 
 
 def _proportional(rope: Rope, config: Config, head: int, rotating: int) -> Frequencies:
-    turning = int(rope.value(config, "partial_rotary_factor", 1.0) * head // 2)
+    turning = rope.turning(config, head)
     factor = rope.value(config, "factor", 1.0)
     return {"": [w / factor if i < turning else 0.0 for i, w in enumerate(_plain(rope.base(config), head))]}
 

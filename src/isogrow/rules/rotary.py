@@ -6,6 +6,9 @@ frequency, of its number, or of neither. An old pair stays a pair, and turns as 
     stride    k̂ = m·k: pair i moves to m·i, since θ^(-2mi/k̂) = θ^(-2i/k), bit for bit
     power     any even k̂: pair i keeps its place, and θ̂ = θ^(k̂/k), up to the rounding of the table
 
+"proportional" turns a part of the pairs, and the others by zero; the config's part follows, so that old pairs
+are of the kind that they were.
+
 LongRoPE divides each frequency by a factor from a list. A factor goes where its pair goes; a new pair has
 that of the pair before it.
 
@@ -27,9 +30,9 @@ from isogrow.plan import OLD, Place
 from isogrow.rules.places import MORE, NEW, append
 from isogrow.rules.subject import Subject
 
-STRIDED = ("default", "linear", "llama3", "longrope")
+STRIDED = ("default", "linear", "llama3", "longrope", "proportional")
 POWERED = (*STRIDED, "yarn")
-BY_PART = (*POWERED, "dynamic")  # functions of the channels that rotate alone
+BY_PART = ("default", "linear", "llama3", "longrope", "yarn", "dynamic")  # functions of what rotates alone
 LISTS = ("short_factor", "long_factor")
 INSTEAD = "leave the head dim and grow heads instead"
 
@@ -54,14 +57,18 @@ def placed(subject: Subject, axis: str, ropes: tuple[Rope, ...], old: int, new: 
     if new % 2:
         raise SizeError(f"{axis}={new} is odd, and rotary positions pair its channels: give {new + 1}")
     if new % old == 0 and all(kind in STRIDED for kind in kinds):
-        return strided(ropes[0].pairs, old, new), _factors(subject, ropes, old, new, spread=True)
+        edits = _factors(subject, ropes, old, new, spread=True) | _turning(
+            subject, ropes, old, new, new // old
+        )
+        return strided(ropes[0].pairs, old, new), edits
     if copied:
         raise SizeError(
             f"{axis} can't grow exactly under QK-norm with rope scaling {kinds[0]!r}: its frequencies"
             f" can't be spread; {INSTEAD}"
         )
     edits = {path: theta for rope in ropes for path, theta in _powered(subject, rope, old, new).items()}
-    return _appended_pairs(ropes[0].pairs, old, new), edits | _factors(subject, ropes, old, new, spread=False)
+    edits |= _factors(subject, ropes, old, new, spread=False) | _turning(subject, ropes, old, new, 1)
+    return _appended_pairs(ropes[0].pairs, old, new), edits
 
 
 def strided(pairs: str, old: int, new: int) -> tuple[Place, ...]:
@@ -98,6 +105,20 @@ def _check_kinds(kinds: list[str], known: tuple[str, ...]) -> None:
             )
 
 
+def _turning(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, times: int) -> dict[str, Any]:
+    """The part of the pairs that "proportional" turns: as many as before, or `times` as many, if spread."""
+    edits: dict[str, Any] = {}
+    for rope in (rope for rope in ropes if rope.kind(subject.config) == "proportional"):
+        path, turning = rope.held(subject.config, "partial_rotary_factor"), rope.turning(subject.config, old)
+        wanted = times * turning
+        share = 2 * wanted / new
+        while int(share * new // 2) < wanted:
+            share = nextafter(share, 1.0)
+        if turning < old // 2 and rope.turning(subject.config, new) != wanted:
+            edits[path or f"{rope.read(subject.config)[0]}.partial_rotary_factor"] = share
+    return edits
+
+
 def _shared(subject: Subject, ropes: tuple[Rope, ...], turning: list[int], new: int) -> dict[str, Any]:
     """The config's part of the channels that rotates, such that the model's int(k̂ · part) is what it was."""
     edits: dict[str, Any] = {}
@@ -110,11 +131,9 @@ def _shared(subject: Subject, ropes: tuple[Rope, ...], turning: list[int], new: 
     return edits
 
 
-def _factors(
-    subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spread: bool
-) -> dict[str, list[float]]:
+def _factors(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spread: bool) -> dict[str, Any]:
     """LongRoPE's lists: each factor m times in its place (`spread`), or the last one for all new pairs."""
-    edits: dict[str, list[float]] = {}
+    edits: dict[str, Any] = {}
     for rope in (rope for rope in ropes if rope.kind(subject.config) == "longrope"):
         for key in LISTS:
             path = rope.held(subject.config, key)
