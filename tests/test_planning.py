@@ -279,8 +279,8 @@ def test_heads_that_can_t_be_had(family: str, wanted: Expansion, message: str) -
         ),
         (
             "bert", (LayerAddition("+1"),),
-            "layers can't grow: a layer of 'bert' ends in a norm (post-norm), so no new layer computes the"
-            " identity exactly; grow ffn, heads or hidden instead",
+            "layers can't grow: a layer of 'bert' normalises the residual itself (post-norm), so no new layer"
+            " computes the identity exactly; grow ffn, heads or hidden instead",
         ),
         (
             "qwen3", dims(35),
