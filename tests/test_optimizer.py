@@ -270,7 +270,7 @@ def blocks(anatomy: Anatomy, get: Callable[[str], Tensor]) -> dict[Block, Any]:
 
 
 @pytest.mark.parametrize("moments", ["zero", "seeded"])
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "bert", "olmo2"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "bert", "olmo2", "mixtral", "bloom"])
 def test_moments_against_the_slow_interpreter(name: str, moments: Any) -> None:
     """Every family's moments are what the reference makes of them, step by step, entry by entry."""
     found = pair(name, dtype=torch.float64)
@@ -454,6 +454,14 @@ def test_a_state_of_another_shape_is_refused() -> None:
     found = pair("llama", "ffn")
     with pytest.raises(StateError, match=r"exp_avg of .* is \[3, 5\], and the parameter's shape is"):
         found.grown(kept(stepped(Lion, found.small), "exp_avg", torch.ones(3, 5)))
+
+
+def test_factors_of_another_shape_are_refused() -> None:
+    found = pair("llama", "ffn")
+    optimizer = stepped(OPTIMIZERS["Adafactor"], found.small)
+    optimizer.state[found.small.lm_head.weight]["col_var"] = torch.ones(1, 7)
+    with pytest.raises(StateError, match=r"col_var of lm_head.weight is \[1, 7\], and the parameter's shape"):
+        found.grown(optimizer)
 
 
 def test_another_models_optimizer_is_refused() -> None:

@@ -183,6 +183,16 @@ def test_a_second_growth_ends_the_pace_of_the_first() -> None:
     assert again.param_groups[0].keys() == optimizer.param_groups[0].keys()
 
 
+def test_a_new_pace_takes_the_place_of_the_old() -> None:
+    small = live("llama")
+    optimizer = torch.optim.SGD(small.parameters())
+    large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
+    known = plan_of(large)
+    assert known is not None
+    isogrow.pace(large, grown, known[1], Policy(ramp=3))
+    assert len(grown._optimizer_step_pre_hooks) == len(grown._optimizer_step_post_hooks) == 1
+
+
 def test_hooks_of_ones_own_are_kept() -> None:
     small = live("llama")
     optimizer = torch.optim.SGD(small.parameters())

@@ -117,7 +117,8 @@ def grow(
 
     With any of `optimizer`, its `scheduler` and a running average `ema` (a model, or a state dict) the result
     is a tuple, in this order, of the model and the same things for it. What new entries of the optimizer get
-    says `policy`. With `release` the old optimizer gives up its state as it is grown.
+    says `policy`. With `release` the old optimizer gives up its state as it is grown. Gradients are not
+    carried: grow between a step and the next backward pass.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,

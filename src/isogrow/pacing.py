@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +120,7 @@ def is_pace(hook: Callable[..., Any]) -> bool:
 
 
 def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, policy: Policy) -> Pace:
-    """Pace an optimizer of `large`, which `plan` made and `anatomy` is of.
+    """Pace an optimizer of `large`, which `plan` made and `anatomy` is of; an earlier pace ends.
 
     Raises `StateError` where old entries are to follow an optimizer that does not treat them one by one.
     """
@@ -130,6 +130,9 @@ def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, p
             f"{type(optimizer).__name__} can't follow the small run: its update of an entry depends on"
             f" others, or is not known; follow with one of {known}, or set follow=False"
         )
+    for hook in [*optimizer._optimizer_step_pre_hooks.values()]:  # pyright: ignore[reportPrivateUsage]
+        if is_pace(hook):
+            cast("Any", hook).__self__.remove()
     named = dict(large.named_parameters(remove_duplicate=False))
     before = marked(plan)
     found: dict[Tensor, tuple[Region, ...]] = {}

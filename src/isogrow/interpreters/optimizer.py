@@ -126,22 +126,29 @@ class _Law:
 
     def check(self, state: Mapping[str, Any], source: str) -> None:
         """Refuse a state that can't be grown, before any is."""
+        whole_shape = self.shapes[source]
         for name, value in state.items():
-            if name in NUMBERS or name in FACTORED or name in COLUMNS:
-                continue
-            power = self.policy.power(name, state)
-            if power is None and self.policy.unknown == "refuse":
+            if name in FACTORED:
+                self._check_shape(name, value, whole_shape[:-1], source)
+            elif name in COLUMNS:
+                self._check_shape(name, value, (*whole_shape[:-2], *whole_shape[-1:]), source)
+            elif self.policy.power(name, state) is not None:
+                self._check_shape(name, value, whole_shape, source)
+            elif name not in NUMBERS and self.policy.unknown == "refuse":
                 raise StateError(
                     f"the optimizer keeps {name!r} for {source}, and no law says how that grows: name the"
                     f" power of the gradient that it holds (powers={{{name!r}: 1}}), or drop it"
                     " (unknown='drop')"
                 )
-            shape = list(value.shape) if isinstance(value, Tensor) else value
-            if power is not None and shape != list(self.shapes[source]):
-                raise StateError(
-                    f"{name} of {source} is {shape}, and the parameter's shape is"
-                    f" {list(self.shapes[source])}: the state belongs to another model"
-                )
+
+    def _check_shape(self, name: str, value: Any, wanted: tuple[int, ...], source: str) -> None:
+        """Whether a tensor has this shape (but for dims of 1 that means keep)."""
+        found = tuple(value.shape) if isinstance(value, Tensor) else ()
+        if [n for n in found if n != 1] != [n for n in wanted if n != 1]:
+            raise StateError(
+                f"{name} of {source} is {list(found) or value}, and the parameter's shape is"
+                f" {list(self.shapes[source])}: the state belongs to another model"
+            )
 
     def grown(self, state: Mapping[str, Any], source: str, stored: Stored) -> State:
         """The state of a grown tensor, from that of the tensor `source` that it is, or extends."""
