@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("report", "train"),
     ("growing",),
+    ("adopting",),
     ("verification",),
     ("models",),
     ("interpreters",),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isogrow.expansions import LayerAddition as LayerAddition
     from isogrow.expansions import MlpExpansion as MlpExpansion
     from isogrow.growing import grow as grow
+    from isogrow.growing import grow_ as grow_
     from isogrow.growing import grow_checkpoint as grow_checkpoint
     from isogrow.growing import grow_optimizer_state as grow_optimizer_state
     from isogrow.growing import pace as pace
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 # Names that bring torch are imported when they are first used.
 _HOMES = {
     "grow": "growing",
+    "grow_": "growing",
     "grow_checkpoint": "growing",
     "grow_optimizer_state": "growing",
     "pace": "growing",

@@ -45,3 +45,7 @@ class StateError(IsogrowError):
 
 class OutputError(IsogrowError):
     """The output can't be written where it was asked for."""
+
+
+class RecipeError(IsogrowError):
+    """A training recipe can't be read, or can't be carried out."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from isogrow.adopting import adopt_, adopt_optimizer_, check_parts
 from isogrow.anatomy import Anatomy, match
 from isogrow.errors import SizeError, StateError
 from isogrow.expansions import Expansion, Size
@@ -204,6 +205,49 @@ def trainer_groups(model: nn.Module) -> tuple[tuple[str, ...], ...]:
     decaying = set(cast("Any", Trainer).get_decay_parameter_names(None, model))
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     return tuple(tuple(name for name in trained if (name in decaying) is decays) for decays in (True, False))
+
+
+def grow_(
+    model: nn.Module,
+    *expansions: Expansion,
+    optimizer: Optimizer | None = None,
+    policy: Policy | None = None,
+    layers_at: Place = "end",
+    init: Kind = "normal",
+    init_std: Std = "match",
+    seed: int = 0,
+    plan: Plan | None = None,
+    allow_dead: bool = False,
+    **sizes: Size,
+) -> Plan:
+    """Grow a model, and the optimizer that trains it, where they stand; the plan is returned.
+
+    Both stay the objects that a training run holds: schedulers, gradient scalers, loops, callbacks and
+    wrappers that keep the model itself go on with them. The request is as in `grow`. Raises
+    `CheckpointError` where a part of the model holds hooks, which would be lost.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
+    ...                      num_hidden_layers=2, num_attention_heads=4)
+    >>> model = LlamaForCausalLM(config)
+    >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    >>> plan = grow_(model, optimizer=optimizer, ffn="x2")
+    >>> model.config.intermediate_size
+    80
+    """
+    anatomy, policy = anatomy_of(model), policy or Policy()
+    wanted = (*expansions, *in_order(sizes, layers_at))
+    plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
+    check_parts(model)
+    large = grow_module(model, anatomy, plan, build_of(model))
+    grown = optimizer and grow_optimizer(optimizer, model, large, anatomy, plan, policy, release=True)
+    adopt_(model, large)
+    remember(model, anatomy, plan)
+    if optimizer is not None and grown is not None:
+        adopt_optimizer_(optimizer, grown)
+        if policy.paced:
+            pace(model, optimizer, plan, policy)
+    return plan
 
 
 def grow_checkpoint(

@@ -158,6 +158,46 @@ def verify(
 
 
 @app.command(cls=Verb)
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE.yaml", help="Model, data, training and stages.")],
+    dry_run: Annotated[bool, option("--dry-run", "Check it, and tell stage by stage what it costs.")] = False,
+    json: Json = False,
+) -> None:
+    """Train in stages, growing between them; a killed run goes on where it stopped.
+
+    Paths in the recipe are relative to its own folder.
+    """
+    with refusing(json, "the same command goes on from the last checkpoint"):
+        from isogrow.cli import training
+        from isogrow.cli.tables import trainings
+
+        with working("reading the recipe") as work:
+            if dry_run:
+                data = training.outlook(Path(recipe), work.tell)
+            else:
+                data = training.trained(Path(recipe), work.tell, work.steps)
+        answer(data, trainings.outlook if dry_run else trainings.trained, json)
+
+
+@app.command(cls=Verb)
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run of `train`.")],
+    out: Annotated[
+        str | None, option("--out", "The page to write. (default: RUN/report.html)", OUTPUT, "PAGE.html")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """A run's curves, stages and growths as one HTML page."""
+    with refusing(json):
+        from isogrow.cli.tables import trainings
+        from isogrow.report import report as page
+
+        with working("drawing"):
+            path = page(run, out)
+        answer({"page": str(path)}, trainings.reported, json)
+
+
+@app.command(cls=Verb)
 def families(json: Json = False) -> None:
     """The model types that can be grown, and along which axes."""
     with refusing(json):

@@ -21,6 +21,8 @@ OK, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
 
 Data = Mapping[str, Any]
 
+EXTRAS = {"plots": ("matplotlib",), "train": ("accelerate", "datasets", "pydantic", "yaml")}
+
 
 def answer(data: Data, view: Callable[[Data], RenderableType], as_json: bool) -> None:
     """What a verb found: as one JSON object, or as tables for people, with what to run `next`."""
@@ -59,6 +61,12 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
         raise typer.Exit(STOPPED) from None
     except IsogrowError as error:
         _refuse(type(error).__name__, str(error), as_json)
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        extra = next((extra for extra, names in EXTRAS.items() if missing in names), None)
+        if extra is None:
+            raise
+        _refuse("MissingModule", f"this needs {missing}: pip install 'isogrow[{extra}]'", as_json)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -75,10 +83,11 @@ def _refuse(kind: str, why: str, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Working:
-    """How to tell of long work: bytes (done, total) of it, or in words what is being done."""
+    """How to tell of long work: bytes (done, total) of it, steps of it, or in words what is being done."""
 
     bar: Callable[[int, int], None]
     tell: Callable[[str], None]
+    steps: Callable[[int, int, str], None]
 
 
 @contextmanager
@@ -104,8 +113,14 @@ def working(title: str) -> Generator[Working]:
         shown.columns = columns
         shown.update(task, description=what, share="")
 
+    def steps(done: int, total: int, what: str) -> None:
+        shown.columns = (*columns[:2], line, share)
+        shown.update(
+            task, description=what, completed=done, total=total, share=f"{done:,} of {total:,} steps"
+        )
+
     with shown:
-        yield Working(bar, tell)
+        yield Working(bar, tell, steps)
 
 
 def plain(value: Any) -> Any:

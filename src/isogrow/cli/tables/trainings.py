@@ -1,0 +1,54 @@
+"""What `train` and `report` tell, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import RenderableType
+
+from isogrow.cli.tables.blocks import page, pairs, table, title
+
+Data = Mapping[str, Any]
+
+
+def outlook(data: Data) -> RenderableType:
+    """What `train --dry-run` tells."""
+    numbers = ("parameters", "steps", "tokens", "operations", "time")
+    stages = table("stage", "sizes", *numbers, ratios=(0, 1), right=numbers)
+    before: Mapping[str, int] = {}
+    for row in data["stages"]:
+        changed = [f"{axis} {n:,}" for axis, n in row["sizes"].items() if before.get(axis) != n]
+        before = row["sizes"]
+        counts = (f"{row[key]:,}" for key in ("parameters", "steps", "tokens"))
+        cost = (f"{row['flops']:.2e}", _time(row["seconds"]))
+        stages.add_row(str(row["number"]), ", ".join(changed), *counts, *cost)
+    facts = [("run", data["run"]), ("time", f"about {_time(data['seconds'])} on this machine")]
+    return page(title("the recipe can be carried out"), stages, pairs(facts))
+
+
+def trained(data: Data) -> RenderableType:
+    """What `train` tells at its end."""
+    facts = [("model", data["model"]), ("steps", f"{data['step']:,}"), ("loss", _loss(data["loss"]))]
+    facts += [("held-out loss", _loss(data["held_out"]))] if data["held_out"] is not None else []
+    return page(title("trained"), pairs([*facts, ("took", _time(data["seconds"]))]))
+
+
+def reported(data: Data) -> RenderableType:
+    """What `report` tells."""
+    return page(pairs([("page", data["page"])]))
+
+
+def _loss(value: float | None) -> str:
+    return "none logged" if value is None else f"{value:.4f}"
+
+
+def _time(seconds: float) -> str:
+    """
+    >>> _time(42.0), _time(3700.0)
+    ('42 s', '1 h 2 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,64 @@
+"""What `train` does and tells."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from isogrow.cli.facts import named
+from isogrow.quiet import quiet
+from isogrow.sizes import Sizes
+from isogrow.train.recipe import Recipe, read
+from isogrow.train.running import checked, run, timed
+
+Data = Mapping[str, Any]
+Tell = Callable[[str], None]
+Steps = Callable[[int, int, str], None]
+TRIED = 3  # steps that an estimate of the time is made from
+
+
+def outlook(path: Path, tell: Tell) -> Data:
+    """A recipe stage by stage: sizes, parameters, operations, and about how long it would take here."""
+    recipe, base = read(path), path.resolve().parent
+    with quiet():
+        stages = checked(recipe, base)
+        tell(f"timing {TRIED} steps of the first stage")
+        first = stages[0]
+        seconds = timed(recipe, base, TRIED)
+    rate = first.flops / first.steps / seconds  # operations a second
+    rows = [
+        {**dataclasses.asdict(stage), "sizes": named(Sizes(stage.sizes)), "seconds": stage.flops / rate}
+        for stage in stages
+    ]
+    total = sum(stage.flops for stage in stages) / rate
+    return {"run": str(base / recipe.run), "stages": rows, "seconds": total}
+
+
+def trained(path: Path, tell: Tell, steps: Steps) -> Data:
+    """Carry a recipe out, to its end."""
+    recipe, base = read(path), path.resolve().parent
+    start = time.monotonic()
+    with quiet():
+        checked(recipe, base)
+        outcome = run(recipe, base, tell, _told(recipe, steps))
+    return {
+        "model": str(outcome.model),
+        "step": outcome.step,
+        "loss": outcome.loss,
+        "held_out": outcome.held_out,
+        "seconds": time.monotonic() - start,
+        "next": [f"isogrow report {outcome.model.parent}"],
+    }
+
+
+def _told(recipe: Recipe, steps: Steps) -> Callable[[int, int, float | None], None]:
+    total = sum(recipe.longest(stage) for stage in recipe.stages)
+
+    def tell(step: int, growths: int, loss: float | None) -> None:
+        at = f"stage {growths + 1} of {len(recipe.stages)}"
+        steps(step, total, at if loss is None else f"{at}, loss {loss:.3f}")
+
+    return tell

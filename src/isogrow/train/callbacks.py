@@ -1,0 +1,86 @@
+"""What a recipe's run adds to Trainer, through Trainer's own interface: its end, its costs, its telling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from isogrow.train.recipe import Recipe
+from isogrow.train.schedule import History, grown, last_growth, share
+from isogrow.train.starting import Outlook
+from isogrow.train.trainer import STATE
+
+
+class Ending(TrainerCallback):
+    """The run ends a known number of steps after its last growth, and the rate decays towards that."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.history = recipe, list[Any]()
+
+    @property
+    def end(self) -> int | None:
+        return last_step(self.recipe, self.history)
+
+    def share(self, step: int) -> float:
+        return share(step, self.recipe.training.warmup, self.recipe.training.decay, self.end)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        self.history = state.log_history
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        if self.end is not None and state.global_step >= self.end:
+            control.should_training_stop = control.should_log = True
+            control.should_evaluate = bool(self.recipe.data.held_out)
+            control.should_save = True
+
+
+def last_step(recipe: Recipe, history: History) -> int | None:
+    """The run's last step, once it is known."""
+    last = grown(history) == len(recipe.stages) - 1
+    return last_growth(history) + recipe.longest(recipe.stages[-1]) if last else None
+
+
+def ended(recipe: Recipe, checkpoint: Path) -> bool:
+    """Whether a checkpoint stands at the run's last step."""
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    end = last_step(recipe, state.log_history)
+    return end is not None and state.global_step >= end
+
+
+class Costs(TrainerCallback):
+    """Adds the operations so far, `flops`, to what is logged."""
+
+    def __init__(self, recipe: Recipe, stages: tuple[Outlook, ...]) -> None:
+        self.recipe, self.stages = recipe, stages
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        state.log_history[-1]["flops"] = self.spent(state.log_history, state.global_step)
+
+    def spent(self, history: History, step: int) -> int:
+        """Operations up to a step, each stage at its own model's cost."""
+        starts = [0, *(int(record["step"]) for record in history if "growth" in record), step]
+        costs = (stage.flops // stage.steps for stage in self.stages)
+        return sum((b - a) * cost for (a, b), cost in zip(pairwise(starts), costs, strict=False))
+
+
+class Told(TrainerCallback):
+    """Tells after each step how far the run is."""
+
+    def __init__(self, steps: Callable[[int, int, float | None], None]) -> None:
+        self.steps = steps
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        last = next((float(r["loss"]) for r in reversed(state.log_history) if "loss" in r), None)
+        self.steps(state.global_step, grown(state.log_history), last)

@@ -1,0 +1,90 @@
+"""When a run grows and how its rate runs, as functions of its own log: so a resumed run decides alike.
+
+A run's log is a list of records by step: `{"step": 40, "loss": 2.1}`, and at growths `{"step": 500,
+"growth": 1}`. Nothing else is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from isogrow.expansions import Size
+from isogrow.moments import Policy
+from isogrow.plan import Init
+
+History = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The loss falls by less than `below` a step, by a line fitted to the last `window` steps.
+
+    Steps are counted from the growth before: no earlier than `at_least`, and at `at_most` in any case.
+    """
+
+    below: float
+    at_most: int
+    window: int = 100
+    at_least: int = 0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One growth of a run: at a step of the run (counted from 1), or on a plateau of its loss."""
+
+    sizes: Mapping[str, Size]
+    at: int | Plateau
+    layers_at: str | tuple[int, ...] = "end"
+    init: Init = field(default_factory=Init)
+    policy: Policy = field(default_factory=Policy)
+    seed: int = 0
+
+
+def grown(history: History) -> int:
+    """How many growths a run has behind it."""
+    return sum("growth" in record for record in history)
+
+
+def due(growths: Sequence[Growth], history: History, step: int) -> Growth | None:
+    """The growth that is to be done after this step, if any."""
+    done = grown(history)
+    if done >= len(growths):
+        return None
+    growth = growths[done]
+    if isinstance(growth.at, int):
+        return growth if step >= growth.at else None
+    return growth if _flat(growth.at, history, step) else None
+
+
+def _flat(plateau: Plateau, history: History, step: int) -> bool:
+    start = last_growth(history)
+    if step - start >= plateau.at_most:
+        return True
+    since = max(start, step - plateau.window - 1)  # the step that has just ended is not logged yet
+    losses = [(r["step"], r["loss"]) for r in history if "loss" in r and r["step"] > since]
+    if step - start < max(plateau.at_least, plateau.window) or len(losses) < 3:
+        return False
+    steps, values = np.array(losses, dtype=np.float64).T
+    return bool(-np.polyfit(steps - steps[0], values, 1)[0] < plateau.below)
+
+
+def last_growth(history: History) -> int:
+    """The step after which the run last grew; 0 if it has not."""
+    return max((int(record["step"]) for record in history if "growth" in record), default=0)
+
+
+def share(step: int, warmup: int, decay: int, end: int | None) -> float:
+    """The part of the peak rate at a step (from 0): linear warmup, stable, linear decay to 0 at `end`.
+
+    >>> [share(step, 2, 2, 6) for step in range(6)]
+    [0.5, 1.0, 1.0, 1.0, 1.0, 0.5]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if end is None or not decay or step < end - decay:
+        return 1.0
+    return max(0.0, (end - step) / decay)

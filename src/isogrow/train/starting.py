@@ -1,0 +1,113 @@
+"""A recipe's first model, and what each stage makes of it: sizes, parameters, operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from isogrow.anatomy import Anatomy
+from isogrow.config import edited
+from isogrow.errors import IsogrowError, RecipeError
+from isogrow.families import layout_for
+from isogrow.formula import evaluate, names
+from isogrow.layout import Layout
+from isogrow.models import anatomy_of
+from isogrow.planning import expansions, plan
+from isogrow.train.flops import training_flops
+from isogrow.train.recipe import Recipe, Start
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """One stage before it is run: at most so many steps of so many tokens; operations are of training."""
+
+    number: int
+    sizes: Mapping[str, int]
+    parameters: int
+    steps: int
+    tokens: int
+    flops: int
+
+
+def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
+    """The first stage's model, with weights: drawn by the recipe's seed, or read from a checkpoint."""
+    if recipe.model.source:
+        return AutoModelForCausalLM.from_pretrained(base / recipe.model.source)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**first_config(recipe, base, vocab)))
+
+
+def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
+    """Each stage's sizes, parameters and operations. Raises `RecipeError` for sizes that can't be had."""
+    config = first_config(recipe, base, vocab)
+    found: list[Outlook] = []
+    for number, stage in enumerate(recipe.stages, 1):
+        try:
+            anatomy, parameters = _seen(config)
+            if stage.sizes:
+                config = edited(config, plan(anatomy, expansions(stage.sizes, stage.layers_at)).config)
+                anatomy, parameters = _seen(config)
+        except IsogrowError as error:
+            raise RecipeError(f"stage {number}: {error}") from error
+        steps = recipe.longest(stage)
+        tokens = steps * recipe.tokens_per_step
+        flops = tokens * training_flops(anatomy, recipe.data.length)
+        found.append(Outlook(number, dict(anatomy.sizes.values), parameters, steps, tokens, flops))
+    return tuple(found)
+
+
+def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
+    """The first model's config.json."""
+    start = recipe.model
+    if start.source:
+        path = base / start.source / "config.json"
+        if not path.is_file():
+            raise RecipeError(f"model, from: {path} is not there: give a checkpoint's folder")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.get("vocab_size") != vocab:
+            raise RecipeError(
+                f"model, from: the checkpoint has {config.get('vocab_size')} tokens, and data, tokenizer"
+                f" {vocab}: give the tokenizer that it was trained with"
+            )
+        return config
+    layout = layout_for(start.family)
+    sizes = _named(layout, start, vocab)
+    held = {key.name: evaluate(key.size, sizes) for key in layout.keys if key.size}
+    tokens = {layout.axes["vocab"]: vocab, "bos_token_id": None, "eos_token_id": None}
+    made = {**tokens, **held, "initializer_range": start.std, **start.config}
+    full = AutoConfig.for_model(start.family, **made)
+    return json.loads(full.to_json_string(use_diff=False))
+
+
+def _named(layout: Layout, start: Start, vocab: int) -> dict[str, int]:
+    """Sizes by the layout's axes: heads become groups, a head dim that of keys and values."""
+    sizes = {"vocab": vocab, **start.sizes}
+    needed = {name for key in layout.keys for name in names(key.size or "0")}
+    if "group" in needed and "heads" in sizes:
+        kv_heads = sizes.setdefault("kv_heads", sizes["heads"])
+        sizes["group"] = sizes["heads"] // kv_heads
+    for axis in ("key_dim", "value_dim"):
+        if "head_dim" in sizes:
+            sizes.setdefault(axis, sizes["head_dim"])
+    missing = sorted(needed - sizes.keys())
+    if missing:
+        words = {"group": "heads", "key_dim": "head_dim", "value_dim": "head_dim"}
+        raise RecipeError(f"model, sizes: {words.get(missing[0], missing[0])} is missing: give every size")
+    return sizes
+
+
+def _seen(config: Config) -> tuple[Anatomy, int]:
+    """A model of this config through its layout, on the meta device, and its parameters."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    return anatomy_of(model), sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,96 @@
+"""Recipes: what they say is read, and what can't be is refused before anything starts, in one sentence."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isogrow.errors import RecipeError
+from isogrow.train.recipe import Slope, Stage, parse, read
+
+TEXT = """
+run: runs/a
+model: {family: llama, sizes: {hidden: 24, ffn: 40, heads: 4, kv_heads: 2, head_dim: 6, layers: 2}}
+data: {train: "*.txt", length: 16}
+training: {rate: 2e-3, warmup: 4, decay: 10, batch: 2, accumulate: 3}
+stages:
+  - {steps: 20}
+  - {hidden: x2, ffn: 96, slope: {below: 1e-4, at_most: 1K, window: 30}}
+  - {layers: +1, tokens: 4800, layers_at: [1]}
+"""
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(TEXT)
+
+
+def test_what_a_recipe_says(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TEXT)
+    recipe = read(path)
+    first, second, third = recipe.stages
+    assert (first, second.sizes) == (Stage(steps=20), {"hidden": "x2", "ffn": 96})
+    assert second.slope == Slope(below=1e-4, at_most=1000, window=30)
+    assert third.sizes == {"layers": "+1"}  # YAML 1.1 alone reads +1 as 1
+    assert third.layers_at == (1,)
+    assert recipe.data.train == ("*.txt",)
+    assert recipe.training.rate == 0.002
+    assert [recipe.longest(stage) for stage in recipe.stages] == [20, 1000, 50]
+
+
+Change = Callable[[dict[str, Any]], Any]
+REFUSED: list[tuple[Change, str]] = [
+    (
+        lambda s: s.update(stagess=[]),
+        "the recipe has 'stagess', which means nothing.* did you mean stages",
+    ),
+    (lambda s: s["training"].update(raet=1), "the recipe, training has 'raet'.* did you mean rate"),
+    (lambda s: s["training"].update(rate=-1), "training, rate is -1: input should be greater than 0"),
+    (lambda s: s["training"].update(warmup="long"), "training, warmup is 'long'"),
+    (lambda s: s["training"].update(precision="fp8"), "precision is 'fp8': input should be 'float32' or"),
+    (lambda s: s["stages"][1].update(hiden="x2"), "stages, 2 .*hiden is no axis that grows: give one of"),
+    (lambda s: s["stages"][1].update(steps=9), "stage 2: give steps, tokens or slope, and one of them"),
+    (lambda s: s["stages"][0].clear(), "stage 1: give steps, tokens or slope"),
+    (lambda s: s["stages"][0].update(hidden="x2"), "stage 1 grows hidden: the first stage's sizes are the"),
+    (
+        lambda s: s["stages"][1]["slope"].update(window=2000),
+        "a slope needs window and at_least up to",
+    ),
+    (lambda s: s["stages"][1]["slope"].update(window=29), "window of 29 steps holds fewer than 3 losses"),
+    (lambda s: s["stages"].pop(), "stage 2 is the last, which ends by steps or tokens"),
+    (lambda s: s["training"].update(warmup=30), "stage 2 may start at step 20, within the warmup of 30"),
+    (lambda s: s["training"].update(decay=60), "the last stage has 50 steps, and the decay 60"),
+    (lambda s: s.update(stages=[]), "stages are missing"),
+    (lambda s: s.pop("run"), "run is missing: name the folder"),
+    (lambda s: s["data"].pop("train"), "train is missing: name the files"),
+    (lambda s: s["model"].update({"from": "small"}), "model needs family .* or from, and not both"),
+    (lambda s: s.update(model=3), "model is 3"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED)
+def test_what_can_not_be_is_refused(said: dict[str, Any], change: Change, message: str) -> None:
+    changed = copy.deepcopy(said)
+    parse(changed)
+    change(changed)
+    with pytest.raises(RecipeError, match=message) as refused:
+        parse(changed)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="can't be read .*: give a recipe's file"):
+        read(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("run: [")
+    with pytest.raises(RecipeError, match="is no YAML"):
+        read(tmp_path / "bad.yaml")
+    (tmp_path / "python.yaml").write_text("run: !!python/object/apply:os.getcwd []")
+    with pytest.raises(RecipeError, match="is no YAML"):
+        read(tmp_path / "python.yaml")

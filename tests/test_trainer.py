@@ -1,0 +1,175 @@
+"""Growth inside Hugging Face's Trainer: one run, whose losses a stop and a resume do not change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import transformers
+from torch.utils.data import Dataset
+
+from isogrow.errors import CheckpointError
+from isogrow.train.schedule import Growth
+from isogrow.train.trainer import growing
+
+STEPS, SAVED, ROWS, LENGTH = 12, 4, 4, 16
+GROWTHS = (
+    Growth({"hidden": 36, "ffn": "x2"}, at=5),
+    Growth({"layers": "+1", "heads": 6, "kv_heads": 3}, at=8, layers_at=(1,)),
+)
+
+
+class Bytes(Dataset[dict[str, torch.Tensor]]):
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.ids = torch.randint(tiny.VOCAB, (64, LENGTH), generator=generator)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": self.ids[i], "labels": self.ids[i]}
+
+
+class Own(transformers.Trainer):
+    """A subclass of the user's, which counts its steps."""
+
+    seen = 0
+
+    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+        self.seen += 1
+        return super().training_step(*given, **named)
+
+
+def trainer(
+    folder: Path, growths: Sequence[Growth] = GROWTHS, name: str = "LlamaForCausalLM", **options: Any
+) -> Own:
+    given: dict[str, Any] = dict(
+        output_dir=str(folder),
+        max_steps=STEPS,
+        per_device_train_batch_size=ROWS,
+        learning_rate=1e-2,
+        weight_decay=0.1,
+        warmup_steps=2,
+        logging_steps=1,
+        save_steps=SAVED,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        seed=3,
+    )
+    made = Own(
+        tiny.model(name), transformers.TrainingArguments(**{**given, **options}), train_dataset=Bytes()
+    )
+    made.remove_callback(transformers.PrinterCallback)
+    growing(made, growths)
+    return made
+
+
+def losses(made: transformers.Trainer) -> list[float]:
+    return [record["loss"] for record in made.state.log_history if "loss" in record]
+
+
+def weights(made: transformers.Trainer) -> dict[str, torch.Tensor]:
+    return dict(made.model.state_dict())  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Own, Path]:
+    """A run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    made = trainer(folder)
+    made.train()
+    return made, folder
+
+
+def test_the_run_goes_on_across_growths(whole: tuple[Own, Path]) -> None:
+    made, folder = whole
+    config: Any = made.model.config  # type: ignore[union-attr]
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (36, 4, 6)
+    assert made.state.global_step == made.seen == STEPS == len(losses(made))
+    growths = [record for record in made.state.log_history if "growth" in record]
+    assert [(record["growth"], record["step"]) for record in growths] == [(1, 5), (2, 8)]
+    assert all(record["growth_difference"] < 1e-4 for record in growths)
+    assert growths[0]["growth_parameters"] == growths[1]["growth_parameters_before"]
+    saved = json.loads((folder / f"checkpoint-{STEPS}" / "config.json").read_text())
+    assert saved["hidden_size"] == 36
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder / f"checkpoint-{STEPS}")
+    assert all(torch.equal(value, weights(made)[name]) for name, value in loaded.state_dict().items())
+
+
+def test_the_loss_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Next to a run that does not grow: alike until the growth, and the first step after it starts alike."""
+    grown, plain = trainer(tmp_path / "a", GROWTHS[:1]), trainer(tmp_path / "b", ())
+    grown.train()
+    plain.train()
+    assert losses(grown)[:5] == losses(plain)[:5]
+    assert losses(grown)[5] == pytest.approx(losses(plain)[5], rel=1e-5)  # the log rounds nothing
+    assert losses(grown)[9] != pytest.approx(losses(plain)[9], rel=1e-5)
+
+
+@pytest.mark.parametrize("at", [4, 8])
+def test_resuming_changes_no_loss(whole: tuple[Own, Path], at: int, tmp_path: Path) -> None:
+    """From before the growths, and from between the last one and the end: a fresh small model catches up."""
+    made, folder = whole
+    resumed = trainer(tmp_path)
+    resumed.train(resume_from_checkpoint=str(folder / f"checkpoint-{at}"))
+    assert losses(resumed) == losses(made)
+    assert all(torch.equal(value, weights(made)[name]) for name, value in weights(resumed).items())
+
+
+def test_resuming_without_catching_up_fails(whole: tuple[Own, Path], tmp_path: Path) -> None:
+    """So the test above says something."""
+    _, folder = whole
+    plain = trainer(tmp_path, ())
+    with pytest.raises(CheckpointError, match="checkpoint-8 has 2 growths behind it, and the schedule has 0"):
+        plain.train(resume_from_checkpoint=str(folder / "checkpoint-8"))
+    other = trainer(tmp_path, (Growth({"hidden": 48}, at=5), GROWTHS[1]))
+    with pytest.raises(CheckpointError, match="checkpoint-8 has hidden_size = 36.* lead to 48"):
+        other.train(resume_from_checkpoint=str(folder / "checkpoint-8"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gradient_accumulation_steps": 2},
+        {"bf16": True, "use_cpu": True},
+        {"optim": "adafactor"},
+        {"activation_checkpointing": True},
+        {"max_grad_norm": 0.1, "lr_scheduler_type": "cosine"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_trainers_options(options: dict[str, Any], tmp_path: Path) -> None:
+    made = trainer(tmp_path, **options)
+    made.train()
+    assert len(losses(made)) == STEPS
+    again = trainer(tmp_path, **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert losses(again) == losses(made)
+
+
+def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
+    model = tiny.model("GPT2LMHeadModel")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 / (1 + step))
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=8,
+        report_to=[],
+        disable_tqdm=True,
+        logging_steps=1,
+        dataloader_pin_memory=False,
+    )
+    made = transformers.Trainer(model, arguments, train_dataset=Bytes(), optimizers=(optimizer, scheduler))
+    made.remove_callback(transformers.PrinterCallback)
+    growing(made, [Growth({"ffn": "x2", "layers": "+1"}, at=4)])
+    made.train()
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in model.parameters()}
+    assert made.state.log_history[-2]["learning_rate"] == pytest.approx(1e-2 / 8)
