@@ -26,7 +26,7 @@ from isogrow.interpreters.scheduler import rebind
 from isogrow.laws import check
 from isogrow.models import anatomy_of, build_of, remember
 from isogrow.moments import Policy
-from isogrow.pacing import Pace
+from isogrow.pacing import Pace, check_pace
 from isogrow.pacing import pace as pace_updates
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
@@ -239,6 +239,8 @@ def grow_(
     wanted = (*expansions, *in_order(sizes, layers_at))
     plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
     check_parts(model)
+    if optimizer is not None:
+        check_pace(optimizer, policy)
     large = grow_module(model, anatomy, plan, build_of(model))
     grown = optimizer and grow_optimizer(optimizer, model, large, anatomy, plan, policy, release=True)
     adopt_(model, large)

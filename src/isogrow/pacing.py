@@ -119,17 +119,22 @@ def is_pace(hook: Callable[..., Any]) -> bool:
     return isinstance(getattr(hook, "__self__", None), Pace)
 
 
-def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, policy: Policy) -> Pace:
-    """Pace an optimizer of `large`, which `plan` made and `anatomy` is of; an earlier pace ends.
-
-    Raises `StateError` where old entries are to follow an optimizer that does not treat them one by one.
-    """
+def check_pace(optimizer: Optimizer, policy: Policy) -> None:
+    """Raise `StateError` where old entries are to follow an optimizer that does not treat them one by one."""
     if policy.follow and not isinstance(optimizer, ENTRYWISE):
         known = ", ".join(kind.__name__ for kind in ENTRYWISE)
         raise StateError(
             f"{type(optimizer).__name__} can't follow the small run: its update of an entry depends on"
             f" others, or is not known; follow with one of {known}, or set follow=False"
         )
+
+
+def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, policy: Policy) -> Pace:
+    """Pace an optimizer of `large`, which `plan` made and `anatomy` is of; an earlier pace ends.
+
+    Raises as `check_pace` does.
+    """
+    check_pace(optimizer, policy)
     for hook in [*optimizer._optimizer_step_pre_hooks.values()]:  # pyright: ignore[reportPrivateUsage]
         if is_pace(hook):
             cast("Any", hook).__self__.remove()
