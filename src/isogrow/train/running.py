@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import accelerate as accelerate  # Trainer's own need; asked for here, it is missed by name
+import accelerate as accelerate  # pyright: ignore[reportMissingTypeStubs]  (Trainer needs it)
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
