@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -37,8 +36,13 @@ BINDINGS = ("files", "memory")
 
 
 @cache
-def small(name: str, **changes: Any) -> Any:
+def small(name: str) -> Any:
     """A float32 model of the family's first class."""
+    return varied(name)
+
+
+def varied(name: str, **changes: Any) -> Any:
+    """The same of another config."""
     family = FAMILIES[name]
     source = family.json(**changes)
     made = F.class_of(family.classes[0])(F.config_of(family, source))
@@ -134,13 +138,13 @@ def test_the_class_is_asked_about_single_experts(name: str, tmp_path: Path) -> N
     growths = FAMILIES[name].growths
     plan = subject.plan(growths.get("expert_ffn", growths["ffn"]))
     job = prepared(subject.checkpoint, subject.anatomy, plan)
-    others = rebound(subject.anatomy, job.tensors.values(), plan.target)
-    known = rebound(subject.anatomy, subject.anatomy.stored, subject.anatomy.sizes)
+    grown = replace(subject.anatomy, sizes=plan.target, stored=tuple(job.tensors.values()))
+    others, known = rebound(grown), rebound(subject.anatomy)
     assert bool(others) != single(name)
     old = subject.checkpoint.headers
     check_loadable(job.config, job.headers, old, (others, known))
     part = [s for s in job.tensors.values() if "experts.down" not in s.weight.slot or s.index[0][1] < 2]
-    less = rebound(subject.anatomy, part, plan.target)
+    less = rebound(replace(grown, stored=tuple(part)))
     with pytest.raises(SizeError, match="experts.down_proj, and the grown model would lack it"):
         check_loadable(job.config, {s.name: s.header for s in part}, old, (less, known))
     with pytest.raises(SizeError, match="experts.* would be"):
@@ -166,7 +170,7 @@ def test_published_models_have_the_same_blocks_in_files(name: str) -> None:
 
 def shy() -> Any:
     """A Mixtral whose last expert no token reaches: its logit falls with a channel that is always large."""
-    made = copy.deepcopy(small("mixtral", num_experts_per_tok=2))
+    made = varied("mixtral", num_experts_per_tok=2)
     with torch.no_grad():
         made.model.embed_tokens.weight[:, 0] = 10.0
         for layer in made.model.layers:
@@ -228,6 +232,21 @@ def test_a_new_layer_is_of_its_predecessor_s_kind(name: str, pattern: F.Json, at
     before, after = (sparse_layers(headers(model)) for model in (subject.small, subject.large(plan)))
     step = plan.steps[0]
     assert after == [before[step.source(layer)[0]] for layer in range(5)]
+
+
+@pytest.mark.parametrize("at", ["start", (0, 2)])
+@pytest.mark.parametrize(("name", "pattern"), PATTERNS)
+def test_the_class_is_asked_about_a_new_layer_in_files(
+    name: str, pattern: F.Json, at: Any, tmp_path: Path
+) -> None:
+    """Which layers have experts the grown config says, not the old one."""
+    model = varied(name, **pattern)
+    model.save_pretrained(tmp_path / "small")
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", layers=5, layers_at=at)
+    one = loaded(tmp_path / "large", FAMILIES[name].classes[0]).state_dict()
+    two = isogrow.grow(model, layers=5, layers_at=at).state_dict()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def sparse_layers(tensors: Iterable[str]) -> list[bool]:

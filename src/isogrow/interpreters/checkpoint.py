@@ -150,8 +150,14 @@ def prepared(
     tensors = {stored.name: _typed(stored, dtype) for stored in _ordered(outputs(anatomy, plan))}
     headers = {name: stored.header for name, stored in tensors.items()}
     config = edited(checkpoint.config, {**plan.config, **_dtype_edits(checkpoint.config, dtype)})
-    others = rebound(anatomy, tensors.values(), plan.target), rebound(anatomy, anatomy.stored, anatomy.sizes)
-    check_loadable(config, headers, {stored.name: stored.header for stored in anatomy.stored}, others)
+    grown = dataclasses.replace(
+        anatomy,
+        config=edited(anatomy.config, plan.config),
+        sizes=plan.target,
+        stored=tuple(tensors.values()),
+    )
+    old = {stored.name: stored.header for stored in anatomy.stored}
+    check_loadable(config, headers, old, (rebound(grown), rebound(anatomy)))
     _check_regions(plan, tensors.values())
     files = carried(checkpoint)
     for name in files:

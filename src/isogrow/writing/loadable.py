@@ -7,14 +7,13 @@ The class validates the grown config when it is built, and its state dict says w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
-from isogrow.anatomy import Anatomy, Header, Stored, blocks, name_axes, name_of
+from isogrow.anatomy import Anatomy, Header, blocks, name_axes, name_of
 from isogrow.errors import SizeError
-from isogrow.sizes import Sizes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -47,9 +46,15 @@ def check_loadable(
         raise SizeError(f"{fault}; nothing was written")
 
 
-def rebound(anatomy: Anatomy, stored: Iterable[Stored], sizes: Sizes) -> dict[str, Header]:
-    """The same blocks as the layout's other lines of their slots name and shape them, where all are there."""
-    held = {(block.slot, block.index): tensor for tensor in stored for _, block in tensor.blocks(sizes)}
+def rebound(anatomy: Anatomy) -> dict[str, Header]:
+    """The same blocks as the layout's other lines of their slots name and shape them, where all are there.
+
+    Of a grown model the anatomy is one with the grown config, which says anew which layers have a line.
+    """
+    sizes = anatomy.sizes
+    held = {
+        (block.slot, block.index): stored for stored in anatomy.stored for _, block in stored.blocks(sizes)
+    }
     used, slots = {tensor.weight for tensor in held.values()}, {slot for slot, _ in held}
     found: dict[str, Header] = {}
     for weight in anatomy.layout.weights:
