@@ -186,6 +186,20 @@ class Kinds:
 
 
 @dataclass(frozen=True)
+class Readout:
+    """A config list of where a model is read (a backbone's stages), each by how many layers have run.
+
+    Its entries are numbers, of which a negative one counts from the end; or names that hold one, like `name`.
+    With `every` it lists all such names in order, after that of what no layer has gone through.
+    """
+
+    key: str
+    name: str = ""
+    every: bool = False
+    axis: str = "layers"
+
+
+@dataclass(frozen=True)
 class Layout:
     """A family: see the module's docstring and docs/add-a-family.md.
 
@@ -202,6 +216,7 @@ class Layout:
     attentions: tuple[Attention, ...] = ()
     per_layer: tuple[PerLayer, ...] = ()
     kinds: tuple[Kinds, ...] = ()
+    readouts: tuple[Readout, ...] = ()
     follows: Mapping[str, str] = field(default_factory=dict[str, str])
     constraints: tuple[str, ...] = ()
     sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])

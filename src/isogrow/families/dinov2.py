@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isogrow.layout import Attention, Key, Layout, Norm, Weight
+from isogrow.layout import Attention, Key, Layout, Norm, Readout, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 E = "embeddings."
@@ -80,6 +80,11 @@ DINOV2 = Layout(
     ),
     prefixes=("dinov2.", ""),
     attentions=(Attention(),),
+    readouts=(
+        Readout("stage_names", "stage{}", every=True),
+        Readout("out_features", "stage{}"),
+        Readout("out_indices"),
+    ),
     constraints=(
         "key_dim == value_dim",
         "heads * key_dim == hidden",

@@ -25,6 +25,7 @@ from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
 from isogrow.rules.kinds import changed, kinds
 from isogrow.rules.places import NEW, append, constant, free, only
+from isogrow.rules.readouts import readouts
 from isogrow.rules.subject import Subject, check_unclamped
 
 
@@ -39,7 +40,11 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
     old = subject.sizes.of(axis)
     places = _inserted(old, before)
     step = _step(subject, axis, (), old, old + len(before), places, init)
-    config = {**_lists(subject, axis, places), **kinds(subject, axis, places)}
+    config = {
+        **_lists(subject, axis, places),
+        **kinds(subject, axis, places),
+        **readouts(subject, axis, places),
+    }
     _check_kinds(subject, axis, before, places, config)
     return _rescaled(subject, dataclasses.replace(step, config=config))
 
