@@ -147,7 +147,8 @@ def test_a_tensor_that_no_line_names() -> None:
     layout, config, found = llama()
     assert said(layout, config, found | {"model.layers.0.attn.foo": Header((3,), "F32")}) == (
         "model.layers.0.attn.foo is in the checkpoint, and no pattern of 'llama' names it: this model is not"
-        " (only) of that family, so nothing was grown"
+        " (only) of that family, so nothing was grown; remove the tensor if nothing reads it, or write a"
+        " layout that names it (docs/add-a-family.md)"
     )
 
 
@@ -184,7 +185,7 @@ def test_a_tensor_of_another_shape(name: str, shape: tuple[int, ...], expected: 
     layout, config, found = llama()
     assert said(layout, config, found | {name: Header(shape, "F32")}) == (
         f"{name} has shape {list(shape)}, but the config says {expected} of 'llama': the config and the"
-        " weights do not belong together"
+        " weights do not belong together; fetch both from one place"
     )
 
 
@@ -199,7 +200,7 @@ def test_a_tensor_of_another_rank(name: str, dims: str) -> None:
     layout, config, found = llama()
     assert said(layout, config, found | {name: Header((2, 3, 4), "F32")}) == (
         f"{name} has shape [2, 3, 4], but {dims} dims: this model is not (only) of that family, so nothing"
-        " was grown"
+        " was grown; write a layout that has it so (docs/add-a-family.md)"
     )
 
 
@@ -207,7 +208,7 @@ def test_a_layer_that_the_config_has_not() -> None:
     layout, config, found = llama()
     assert said(layout, {**config, "num_hidden_layers": 2}, found) == (
         "model.layers.2.input_layernorm.weight is in the checkpoint, but the config has only 2 layers: the"
-        " two do not belong together"
+        " two do not belong together; fetch both from one place"
     )
     assert said(layout, {**config, "num_hidden_layers": 4}, found) == (
         "model.layers.3.input_layernorm.weight is missing from the checkpoint, and 'llama' needs it: fetch"

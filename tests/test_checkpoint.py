@@ -550,7 +550,7 @@ def test_a_config_that_its_class_refuses_is_refused_before_anything_is_written(t
     small = save(tmp_path / "small")
     (small / "config.json").write_text(json.dumps({**config(small), "hidden_act": "no such function"}))
     refused(
-        small, tmp_path / "large", "transformers' 'llama' can't hold these sizes: .*no such", kind=SizeError
+        small, tmp_path / "large", "transformers' 'llama' refuses the grown config: .*no such", kind=SizeError
     )
 
 

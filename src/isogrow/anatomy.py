@@ -164,7 +164,8 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
                 raise CheckpointError(f"{sources[name]} {why}")
             raise CheckpointError(
                 f"{sources[name]} is in the checkpoint, and no pattern of {layout.family!r} names it:"
-                " this model is not (only) of that family, so nothing was grown"
+                " this model is not (only) of that family, so nothing was grown; remove the tensor if nothing"
+                " reads it, or write a layout that names it (docs/add-a-family.md)"
             )
     sizes = _infer(Sizes(_stated(layout, config, found), layout.sites), found)
     _check_shapes(layout, sizes, found)
@@ -242,14 +243,14 @@ def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
             raise CheckpointError(
                 f"{tensor.source} has shape {list(tensor.header.shape)}, but '{pattern}' of"
                 f" {layout.family!r} has {len(pattern.dims)} dims: this model is not (only) of that family,"
-                " so nothing was grown"
+                " so nothing was grown; write a layout that has it so (docs/add-a-family.md)"
             )
         expected = pattern.shape(lambda axis, t=tensor: sizes.of(axis, t.index))
         if expected != tensor.header.shape:
             raise CheckpointError(
                 f"{tensor.source} has shape {list(tensor.header.shape)}, but the config says"
                 f" {list(expected)} for '{pattern}' of {layout.family!r}: the config and the weights"
-                " do not belong together"
+                " do not belong together; fetch both from one place"
             )
 
 
@@ -259,7 +260,8 @@ def _check_numbers(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
             if sizes.has(axis) and i >= sizes.of(axis, tensor.index):
                 raise CheckpointError(
                     f"{tensor.source} is in the checkpoint, but the config has only"
-                    f" {sizes.of(axis, tensor.index)} {axis}: the two do not belong together"
+                    f" {sizes.of(axis, tensor.index)} {axis}: the two do not belong together; fetch both"
+                    " from one place"
                 )
 
 

@@ -110,7 +110,7 @@ def _built(config: Mapping[str, Any]) -> tuple[str, str, Shapes] | None:
         inner = error.__cause__ or error
         reason = " ".join(str(inner).split()).rstrip(".") or type(inner).__name__
         raise SizeError(
-            f"transformers' {config['model_type']!r} can't hold these sizes: {reason}; nothing was written"
+            f"transformers' {config['model_type']!r} refuses the grown config: {reason}; nothing was written"
         ) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return type(model).__name__, str(model.base_model_prefix), shapes
