@@ -163,9 +163,9 @@ def train(
     dry_run: Annotated[bool, option("--dry-run", "Check it, and tell stage by stage what it costs.")] = False,
     json: Json = False,
 ) -> None:
-    """Train in stages, growing between them; a killed run goes on where it stopped.
+    """Train in stages, growing between them.
 
-    Paths in the recipe are relative to its own folder.
+    A killed run goes on where it stopped. Paths in the recipe are relative to its own folder.
     """
     with refusing(json, "the same command goes on from the last checkpoint"):
         from isogrow.cli import training
