@@ -202,7 +202,10 @@ def test_to_of_an_absolute_position_model(models: Mapping[str, Path], tmp_path: 
         (["--hidden", "33"], "its config needs hidden % (kv_heads * group) == 0"),
         (["--heads", "5"], "heads=5 can't be had with kv_heads=2"),
         (["--head-dim", "11"], "rotary positions pair its channels: give 12"),
-        (["--size", "encoder.layers=8"], "encoder.layers is no axis that grows: give one of expert_ffn,"),
+        (
+            ["--size", "encoder.layers=8"],
+            "encoder is no stack of 'llama', which has one stack: give one of its axes",
+        ),
         (["--size", "ffn"], "--size 'ffn' can't be read: give AXIS=SIZE"),
         (["--size", "ffn=50", "--ffn", "60"], "ffn is given twice, 60 and 50"),
         (["--ffn", "50", "--layers-at", "1"], "--layers-at says where new layers go"),
