@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 import isogrow
 from isogrow.errors import LawError, SizeError
-from isogrow.laws import check
+from isogrow.laws import check, norms
+from isogrow.rules import layers
 
 OPT = F.FAMILIES["opt"]
 WIDER = {"hidden": "x2", "heads": "x2"}
@@ -74,6 +75,20 @@ def test_every_form_is_exact_or_refused(
             subject.plan({"layers": 5})
         with pytest.raises(SizeError, match="only whole copies keep its mean.* multiples of 40: give 80"):
             subject.plan({"hidden": 56, "heads": 7})
+
+
+@pytest.mark.parametrize("affine", [True, False], ids=["with tensors", "without"])
+def test_layers_that_normalise_the_residual_break_and_are_refused(
+    affine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the rule, by the law on its own, and with reason."""
+    subject = form(HEAD, True, False, False, affine, True)
+    monkeypatch.setattr(layers, "_check_post", lambda *_: None)
+    with pytest.raises(LawError, match=r"normalise the residual itself \(attn_after.*\).* LN\(x\), never x"):
+        subject.plan({"layers": 5})
+    monkeypatch.setattr(norms, "_check_identity", lambda *_: None)
+    error = subject.error(subject.plan({"layers": 5}, allow_dead=True))
+    assert error > (F.BROKEN if affine else F.EXACT)  # a norm without a gain is off by no more than ε
 
 
 PLAIN: Form = (HEAD, True, True, False, True, False)

@@ -48,6 +48,7 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: I
     config = anatomy.config
     for step in plan.steps:
         after = edited(config, step.config)
+        _check_identity(anatomy, step)
         if step.axis == anatomy.layout.residual:
             _check_bare(anatomy, step, bare)
         for norm in norms:
@@ -61,6 +62,17 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: I
             else:
                 _check_input(anatomy, step, norm, sqrt(1.0 if ratio is None else ratio))
         config = after
+
+
+def _check_identity(anatomy: Anatomy, step: Step) -> None:
+    """A new layer that normalises the residual itself gives LN(x), which is never x."""
+    lines = (*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms)
+    for line in lines:
+        if line.norm is not None and line.norm.where == "post" and step.axis in index_axes(line):
+            raise LawError(
+                f"{step.expansion} adds {step.axis} that normalise the residual itself ({line.slot}): such a"
+                " layer computes LN(x), never x"
+            )
 
 
 def _axes(anatomy: Anatomy, norm: Norm) -> tuple[str, ...]:

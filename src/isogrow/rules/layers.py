@@ -31,12 +31,7 @@ from isogrow.rules.subject import Subject, check_unclamped
 
 def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Step:
     """The step that puts one new layer before each old layer of these numbers (the old count: the end)."""
-    norms = (use for use in subject.uses(subject.layout.residual) if axis in index_axes(use.weight))
-    if any(use.norm is not None and use.norm.where == "post" for use in norms):
-        raise SizeError(
-            f"{axis} can't grow: a layer of {subject.layout.family!r} normalises the residual itself"
-            " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead"
-        )
+    _check_post(subject, axis)
     old = subject.sizes.of(axis)
     places = _inserted(old, before)
     step = _step(subject, axis, (), old, old + len(before), places, init)
@@ -47,6 +42,17 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
     }
     _check_kinds(subject, axis, before, places, config)
     return _rescaled(subject, dataclasses.replace(step, config=config))
+
+
+def _check_post(subject: Subject, axis: str) -> None:
+    """A layer must not end in a norm of the residual, with a tensor or without."""
+    written = (use.weight for use in subject.uses(subject.layout.residual))
+    lines = (line for line in (*written, *subject.plain_norms) if axis in index_axes(line))
+    if any(line.norm is not None and line.norm.where == "post" for line in lines):
+        raise SizeError(
+            f"{axis} can't grow: a layer of {subject.layout.family!r} normalises the residual itself"
+            " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead"
+        )
 
 
 def repeat(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
