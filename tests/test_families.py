@@ -341,6 +341,7 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
         [{"kv_heads": 3, "hidden": 36}, {"kv_heads": 3, "heads": 15}],
     ),
     ("llama", {"heads": 7}, "can't be had with kv_heads=2.*give heads=10", [{"heads": 10}]),
+    ("olmo2", {"heads": 7}, "can't be had with kv_heads=2.*give heads=12$", [{"heads": 12}]),
     (
         "mistral",
         {"heads": 9},

@@ -30,7 +30,7 @@ def mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
         merged = dict(values)
         for _, sizes in options:
             merged |= sizes
-        return holds(start.layout, start.config, merged) and all(_ruled(start, sizes) for _, sizes in options)
+        return holds(start.layout, start.config, merged) and all(ruled(start, sizes) for _, sizes in options)
 
     ones = (next((f"{w}={a[0]}" for a in near[w] if fits(a)), "") for w in words)
     found = [one for one in ones if one] or [
@@ -65,7 +65,7 @@ def holds(layout: Layout, config: Config, values: Mapping[str, int]) -> bool:
     return all(evaluate(c, facts) for c in layout.constraints if layout.say(c, facts))
 
 
-def _ruled(start: Subject, sizes: Mapping[str, int]) -> bool:
+def ruled(start: Subject, sizes: Mapping[str, int]) -> bool:
     """Whether the rules grow these axes to these sizes."""
     try:
         for axis, size in sizes.items():

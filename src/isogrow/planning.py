@@ -30,7 +30,7 @@ from isogrow.expansions import (
 from isogrow.formula import evaluate, names
 from isogrow.laws import check
 from isogrow.layout import Index, Layout
-from isogrow.nearest import holds, mend
+from isogrow.nearest import holds, mend, ruled
 from isogrow.plan import Init, Mean, Plan, Step, grown
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add
@@ -294,7 +294,8 @@ def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
     first = max(least, -(-heads // kv_heads))
 
     def fits(kv: int, group: int) -> bool:
-        return holds(now.layout, now.config, {**now.sizes.values, "kv_heads": kv, "group": group})
+        grown = {a: n for a, n in (("kv_heads", kv), ("group", group)) if n != now.sizes.of(a)}
+        return holds(now.layout, now.config, {**now.sizes.values, **grown}) and ruled(now, grown)
 
     group = next((g for g in range(first, 4 * first) if fits(kv_heads, g)), first)
     kv = heads // least
