@@ -32,13 +32,16 @@ class Unit:
 
 
 def check_twins(anatomy: Anatomy, plan: Plan) -> None:
-    """Raise `LawError` where two channels that were one, or copies of one, are alike in every slot."""
+    """Raise `LawError` where two channels that were one, or copies of one, are alike in every slot.
+
+    Relative positions that a whole stack shares are no unit by themselves: heads with equal ones may differ.
+    """
+    biases = {attention.bias for attention in anatomy.layout.attentions}
     for axis in dict.fromkeys(step.axis for step in plan.steps):
         if _exempt(anatomy, axis):
             continue
-        pairs = (
-            (slots, pair) for slots in groups(anatomy, axis) for pair in _pairs(anatomy, plan, axis, slots)
-        )
+        units = (slots for slots in groups(anatomy, axis) if not biases.issuperset(slots))
+        pairs = ((slots, pair) for slots in units for pair in _pairs(anatomy, plan, axis, slots))
         for slots, (one, two) in pairs:
             if all(_alike(anatomy, plan, slot, one, two) for slot in slots):
                 where = "".join(f", {name} {i}" for name, i in (*one.index, *one.beside))
