@@ -344,18 +344,20 @@ def test_a_class_without_a_config_is_refused() -> None:
 
 
 def test_an_unknown_family_is_refused() -> None:
-    config = transformers.OPTConfig(
-        vocab_size=11,
-        hidden_size=6,
-        ffn_dim=7,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        word_embed_proj_dim=6,
+    config = transformers.BioGptConfig(
+        vocab_size=11, hidden_size=6, intermediate_size=7, num_hidden_layers=1, num_attention_heads=2
     )
     with torch.device("meta"):
-        model = transformers.OPTForCausalLM(config)
-    with pytest.raises(FamilyError, match="model_type 'opt' is not known: .*llama.*write a layout"):
+        model = transformers.BioGptForCausalLM(config)
+    with pytest.raises(FamilyError, match="model_type 'biogpt' is not known: .*llama.*write a layout"):
         isogrow.grow(model, ffn=8)
+
+
+def test_a_model_without_numbers_is_refused() -> None:
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(F.config_of(F.FAMILIES["llama"], F.FAMILIES["llama"].json()))
+    with pytest.raises(CheckpointError, match="embed_tokens.weight is on the meta device.*load the weights"):
+        isogrow.grow(model, ffn=51)
 
 
 def test_a_config_that_is_not_the_models_is_refused() -> None:

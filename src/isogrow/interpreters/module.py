@@ -92,8 +92,14 @@ def grown_state(
 ) -> dict[str, Tensor]:
     """The grown state dict, without tensors that are tied to another and without derived buffers.
 
-    `matched` holds the means and stds that free entries match: it is filled where it says nothing.
+    `matched` holds the means and stds that free entries match: it is filled where it says nothing. Raises
+    `CheckpointError` for a tensor on the meta device.
     """
+    empty = next((name for name, tensor in state.items() if tensor.is_meta), None)
+    if empty is not None:
+        raise CheckpointError(
+            f"{empty} is on the meta device, where tensors have no numbers: load the weights, then grow"
+        )
     check_ties(anatomy, lambda name: state[name])
     read = reader(anatomy, lambda name: state[name].detach().cpu().contiguous())
     filler = Filler(plan, read, moments={} if matched is None else matched)
