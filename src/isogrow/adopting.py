@@ -7,7 +7,6 @@ attributes of the user's) stays.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from isogrow.errors import CheckpointError
-from isogrow.pacing import is_pace
+from isogrow.pacing import end_pace_
 
 HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
@@ -53,10 +52,7 @@ def adopt_(model: nn.Module, large: nn.Module) -> None:
 def adopt_optimizer_(optimizer: Optimizer, grown: Optimizer) -> None:
     """`optimizer` takes the groups and the state of `grown`; what paced an earlier growth ends."""
     optimizer.param_groups, optimizer.state = grown.param_groups, grown.state
-    for hooks in vars(optimizer).values():
-        if isinstance(hooks, OrderedDict):
-            for key in [key for key, hook in hooks.items() if is_pace(hook)]:
-                del hooks[key]
+    end_pace_(optimizer)
 
 
 def check_parts(model: nn.Module) -> None:

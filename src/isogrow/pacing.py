@@ -119,6 +119,13 @@ def is_pace(hook: Callable[..., Any]) -> bool:
     return isinstance(getattr(hook, "__self__", None), Pace)
 
 
+def end_pace_(optimizer: Optimizer) -> None:
+    """What paced an optimizer's updates until now ends."""
+    for hook in [*optimizer._optimizer_step_pre_hooks.values()]:  # pyright: ignore[reportPrivateUsage]
+        if is_pace(hook):
+            cast("Any", hook).__self__.remove()
+
+
 def check_pace(optimizer: Optimizer, policy: Policy) -> None:
     """Raise `StateError` where old entries are to follow an optimizer that does not treat them one by one."""
     if policy.follow and not isinstance(optimizer, ENTRYWISE):
@@ -135,9 +142,7 @@ def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, p
     Raises as `check_pace` does.
     """
     check_pace(optimizer, policy)
-    for hook in [*optimizer._optimizer_step_pre_hooks.values()]:  # pyright: ignore[reportPrivateUsage]
-        if is_pace(hook):
-            cast("Any", hook).__self__.remove()
+    end_pace_(optimizer)
     named = dict(large.named_parameters(remove_duplicate=False))
     before = marked(plan)
     found: dict[Tensor, tuple[Region, ...]] = {}
