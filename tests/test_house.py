@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("report", "train"),
     ("growing",),
-    ("adopting",),
+    ("adopting", "resuming"),
     ("verification",),
     ("models",),
     ("interpreters",),

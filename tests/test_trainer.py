@@ -47,7 +47,7 @@ class Own(transformers.Trainer):
 
 
 def trainer(
-    folder: Path, growths: Sequence[Growth] = GROWTHS, name: str = "LlamaForCausalLM", **options: Any
+    folder: Path, growths: Sequence[Growth] = GROWTHS, model: Any = "LlamaForCausalLM", **options: Any
 ) -> Own:
     given: dict[str, Any] = dict(
         output_dir=str(folder),
@@ -63,9 +63,8 @@ def trainer(
         dataloader_pin_memory=False,
         seed=3,
     )
-    made = Own(
-        tiny.model(name), transformers.TrainingArguments(**{**given, **options}), train_dataset=Bytes()
-    )
+    asked = transformers.TrainingArguments(**{**given, **options})
+    made = Own(tiny.model(model) if isinstance(model, str) else model, asked, train_dataset=Bytes())
     made.remove_callback(transformers.PrinterCallback)
     growing(made, growths)
     return made

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from isogrow.growing import grow as grow
     from isogrow.growing import grow_ as grow_
     from isogrow.growing import grow_checkpoint as grow_checkpoint
-    from isogrow.growing import grow_optimizer_state as grow_optimizer_state
     from isogrow.growing import pace as pace
-    from isogrow.growing import trainer_groups as trainer_groups
     from isogrow.layout import Attention as Attention
     from isogrow.layout import Key as Key
     from isogrow.layout import Layout as Layout
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from isogrow.moments import Policy as Policy
     from isogrow.plan import Init as Init
     from isogrow.plan import Plan as Plan
+    from isogrow.resuming import grow_optimizer_state as grow_optimizer_state
+    from isogrow.resuming import trainer_groups as trainer_groups
     from isogrow.verification import verify as verify
 
 __version__ = "0.1.0"
@@ -45,9 +45,9 @@ _HOMES = {
     "grow": "growing",
     "grow_": "growing",
     "grow_checkpoint": "growing",
-    "grow_optimizer_state": "growing",
     "pace": "growing",
-    "trainer_groups": "growing",
+    "grow_optimizer_state": "resuming",
+    "trainer_groups": "resuming",
     "plan_of": "models",
     "register": "models",
     "verify": "verification",

@@ -6,9 +6,9 @@ large = isogrow.grow(small, hidden=768, ffn="x2", layers="+4")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,7 +21,6 @@ from isogrow.families import layout_of
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 from isogrow.interpreters.module import Matched, grow_average, grow_module
 from isogrow.interpreters.optimizer import grow_optimizer
-from isogrow.interpreters.optimizer import grow_optimizer_state as grow_state_dict
 from isogrow.interpreters.scheduler import rebind
 from isogrow.laws import check
 from isogrow.models import anatomy_of, build_of, remember
@@ -32,6 +31,7 @@ from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
 from isogrow.planning import expansions as in_order
 from isogrow.planning import plan as make_plan
+from isogrow.resuming import Groups, resumable
 from isogrow.sources import open_checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -164,49 +164,6 @@ def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> 
     return pace_updates(optimizer, model, anatomy, plan, policy)
 
 
-def grow_optimizer_state(
-    state: Mapping[str, Any],
-    small: nn.Module,
-    large: nn.Module,
-    plan: Plan,
-    policy: Policy | None = None,
-    groups: Callable[[nn.Module], Sequence[Sequence[str]]] | None = None,
-) -> dict[str, Any]:
-    """The state dict of `large`'s optimizer, from that of `small`'s: an `optimizer.pt` on disk.
-
-    A state dict knows parameters by number alone. `groups` says which names the numbers stand for: group by
-    group, in the order in which the optimizer was given them; by default as Hugging Face's Trainer makes them
-    (`trainer_groups`). Both models may be on the meta device. Pacing is no part of a state (`pace`).
-    """
-    grouped = groups or trainer_groups
-    order = tuple([name for name, _ in model.named_parameters()] for model in (small, large))
-    anatomy = anatomy_of(small)
-    check_fits(anatomy, plan)
-    made = grow_state_dict(state, grouped(small), anatomy, plan, policy, (order[0], order[1]))
-    found, wanted = (
-        [len(group) for group in given]
-        for given in ([group["params"] for group in made["param_groups"]], grouped(large))
-    )
-    if found != wanted:
-        raise StateError(
-            f"the grown state has groups of {found} parameters, and the grown model's are of {wanted}: the"
-            " plan is not the one that made this model"
-        )
-    return made
-
-
-def trainer_groups(model: nn.Module) -> tuple[tuple[str, ...], ...]:
-    """Names of the parameters that Hugging Face's Trainer gives its optimizer: those that decay; the rest.
-
-    Its default optimizer and grouping are meant; frozen parameters are in no group.
-    """
-    from transformers import Trainer
-
-    decaying = set(cast("Any", Trainer).get_decay_parameter_names(None, model))
-    trained = [name for name, p in model.named_parameters() if p.requires_grad]
-    return tuple(tuple(name for name in trained if (name in decaying) is decays) for decays in (True, False))
-
-
 def grow_(
     model: nn.Module,
     *expansions: Expansion,
@@ -268,6 +225,9 @@ def grow_checkpoint(
     resume: bool = False,
     hash_files: bool = False,
     revision: str | None = None,
+    optimizer: str = "grow",
+    policy: Policy | None = None,
+    groups: Groups | None = None,
     progress: Callable[[int, int], None] | None = None,
     verify: Callable[[Path], str] | None = None,
     **sizes: Size,
@@ -276,11 +236,17 @@ def grow_checkpoint(
 
     Sizes, `init` and `plan` are as in `grow`; what is written, and when it is refused, is as in
     `isogrow.interpreters.checkpoint`. Nothing is held in memory but a part of one tensor at a time.
+
+    An `optimizer.pt` that Hugging Face's Trainer left there is grown too (and held in memory for that, as
+    Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
+    `policy` and `groups` are as in `grow_optimizer_state`. `optimizer="drop"` writes the model alone. Raises
+    `StateError` for a state that can't be grown.
     """
     checkpoint = open_checkpoint(src, revision)
     anatomy = match(layout_of(checkpoint.config), checkpoint.config, checkpoint.headers)
     wanted = (*expansions, *in_order(sizes, layers_at))
     plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
+    state = resumable(checkpoint, plan, optimizer, policy, groups)
     write_checkpoint(
         checkpoint,
         anatomy,
@@ -293,6 +259,7 @@ def grow_checkpoint(
         hash_files=hash_files,
         progress=progress,
         verify=verify,
+        optimizer=state,
     )
     return plan
 

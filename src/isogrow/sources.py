@@ -102,10 +102,21 @@ def read_json(path: Path, otherwise: str) -> dict[str, Any]:
 
 
 def load_bin(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.bin` file, mapped where its format allows (files of torch < 1.6 are read whole).
+    """The tensors of a `.bin` file. Raises `CheckpointError` where it holds anything but tensors by name."""
+    import torch
 
-    Raises `CheckpointError` where it holds anything but tensors by name.
-    """
+    state = load_state(path, "fetch it again, or take the model's .safetensors")
+    for key, value in state.items():
+        if not (isinstance(key, str) and isinstance(value, torch.Tensor)):
+            raise CheckpointError(
+                f"{path.name} holds {key!r}, which is no tensor: save the model by save_pretrained"
+            )
+    return dict(cast("Mapping[str, Tensor]", state))
+
+
+def load_state(path: Path, mend: str) -> Mapping[Any, Any]:
+    """What `torch.save` wrote of a state dict, its tensors mapped where the format allows (files of torch <
+    1.6 are read whole). Raises `CheckpointError`."""
     import torch
 
     try:
@@ -115,17 +126,11 @@ def load_bin(path: Path) -> dict[str, Tensor]:
         # What torch says is left out: it advises to unpickle all the same.
         raise CheckpointError(
             f"{path.name} is damaged, or holds more than tensors, which is never unpickled"
-            f" ({type(error).__name__}): fetch it again, or take the model's .safetensors"
+            f" ({type(error).__name__}): {mend}"
         ) from error
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{path.name} holds no state dict: save the model by save_pretrained")
-    state = cast("Mapping[Any, Any]", found)
-    for key, value in state.items():
-        if not (isinstance(key, str) and isinstance(value, torch.Tensor)):
-            raise CheckpointError(
-                f"{path.name} holds {key!r}, which is no tensor: save the model by save_pretrained"
-            )
-    return dict(cast("Mapping[str, Tensor]", state))
+        raise CheckpointError(f"{path.name} holds no state dict: {mend}")
+    return cast("Mapping[Any, Any]", found)
 
 
 # ── where it is ──

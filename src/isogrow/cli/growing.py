@@ -39,6 +39,7 @@ class Options:
     resume: bool
     hash_files: bool
     revision: str | None
+    optimizer: str
 
 
 class NotProven(Exception):
@@ -75,6 +76,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
             resume=options.resume,
             hash_files=options.hash_files,
             revision=options.revision,
+            optimizer=options.optimizer,
             progress=progress,
             verify=None if unverified else check,
         )
@@ -141,9 +143,15 @@ def _sentence(report: Data) -> str:
 
 def _next(job: Job, unverified: bool) -> list[str]:
     """What to run now."""
+    from isogrow.resuming import OPTIMIZER
     from isogrow.writing.loadable import class_name
 
     model, out = quote(job.model), quote(str(job.out))
     kind = class_name(job.source.checkpoint.config) or "AutoModel"
     load = f'transformers.{kind}.from_pretrained("{job.out}")'
-    return [*([f"isogrow verify {model} {out}"] if unverified else []), load]
+    resumes = (job.out / OPTIMIZER).is_file()
+    return [
+        *([f"isogrow verify {model} {out}"] if unverified else []),
+        load,
+        *([f'trainer.train(resume_from_checkpoint="{job.out}")'] if resumes else []),
+    ]

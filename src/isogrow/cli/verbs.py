@@ -115,10 +115,17 @@ def grow(
     resume: Annotated[bool, option("--resume", "Go on with what a killed run left.", OUTPUT)] = False,
     hash_files: Annotated[bool, option("--hash", "Record the sha256 of every file.", OUTPUT)] = False,
     no_verify: Annotated[bool, option("--no-verify", "Don't prove the result.", OUTPUT)] = False,
+    optimizer: Annotated[
+        str,
+        option("--optimizer", "A Trainer's optimizer.pt: grow, or drop. (default: grow)", OUTPUT, "WHAT"),
+    ] = "grow",
     revision: Revision = None,
     json: Json = False,
 ) -> None:
-    """Grow a model into a new folder, and prove it unchanged."""
+    """Grow a model into a new folder, and prove it unchanged.
+
+    Of a Trainer's checkpoint the optimizer's state grows too, so that the run goes on from OUT.
+    """
     with refusing(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
         from isogrow.cli import growing
         from isogrow.cli.asking import opened, planned
@@ -127,7 +134,7 @@ def grow(
         found = opened(model, revision)
         made = planned(request, found.anatomy)
         job = growing.Job(model, Path(out), found, made, dtype, request.allow_dead)
-        options = growing.Options(max_shard_size, overwrite, resume, hash_files, revision)
+        options = growing.Options(max_shard_size, overwrite, resume, hash_files, revision, optimizer)
         with working("growing") as work:
             data = growing.grown(job, options, not no_verify, work.bar, work.tell)
         answer(data, checks.grown, json)

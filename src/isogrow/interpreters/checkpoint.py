@@ -41,7 +41,7 @@ from isogrow.serial import RECORD, digest
 from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
 from isogrow.sources import WORDS, Checkpoint
 from isogrow.writing.card import model_card, record
-from isogrow.writing.carrying import carried, contents, dump
+from isogrow.writing.carrying import Beside, carried, contents, dump
 from isogrow.writing.loadable import check_loadable, rebound
 from isogrow.writing.mapping import DTYPES, Get, mapped
 from isogrow.writing.slabs import fill_slab_, slabs
@@ -66,6 +66,7 @@ class Job:
     tensors: Mapping[str, Stored]
     shards: tuple[Shard, ...]
     carried: tuple[str, ...]
+    optimizer: Beside | None = None
 
     @property
     def headers(self) -> dict[str, Header]:
@@ -78,6 +79,12 @@ class Job:
     @property
     def carried_bytes(self) -> int:
         return sum((self.checkpoint.folder / name).stat().st_size for name in self.carried)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """About as many as the optimizer's state will have: it grows as the parameters do."""
+        before, after = self.parameters
+        return 0 if self.optimizer is None else self.optimizer.size * after // before
 
     @property
     def parameters(self) -> tuple[int, int]:
@@ -93,7 +100,8 @@ class Job:
         files = sorted(set(self.checkpoint.files.values()))
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         split = [(shard.file, shard.header.hex()) for shard in self.shards]
-        said = [digest(self.plan), dict(self.config), stats, split, versions()]
+        beside = [*self.carried, *([] if self.optimizer is None else [self.optimizer.name])]
+        said = [digest(self.plan), dict(self.config), stats, split, beside, versions()]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -110,6 +118,7 @@ def grow_checkpoint(
     hash_files: bool = False,
     progress: Progress | None = None,
     verify: Callable[[Path], str] | None = None,
+    optimizer: Beside | None = None,
     chunk: int = CHUNK,
 ) -> None:
     """Write the grown checkpoint into the folder `out`, completely or not at all.
@@ -118,6 +127,7 @@ def grow_checkpoint(
     that no rule scales are bit-equal. `progress` is called with the bytes of weights done and in all.
     `verify` is called with the finished folder before it gets its name: what it returns goes into the
     model card, and if it raises there is no output. `resume` goes on with what a killed run left.
+    `optimizer` writes the grown state of the run's optimizer; with it the rest of the run's state travels.
     `chunk` entries are computed at a time; it changes no byte.
 
     Raises `OutputError` for a place that can't be written, `SizeError` for sizes that the model's class
@@ -125,8 +135,8 @@ def grow_checkpoint(
     """
     out = Path(out)
     check_place(out, checkpoint.folder, overwrite)
-    job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size)
-    check_space(out, job.weight_bytes + job.carried_bytes + ROOM)
+    job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer)
+    check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
     with mapped(checkpoint) as get:
         check_ties(anatomy, get)
         filler = Filler(plan, reader(anatomy, get), chunk)
@@ -144,6 +154,7 @@ def prepared(
     plan: Plan,
     dtype: str | None = None,
     max_shard_size: int | str = "5GB",
+    optimizer: Beside | None = None,
 ) -> Job:
     """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
     check_fits(anatomy, plan)
@@ -159,11 +170,11 @@ def prepared(
     old = {stored.name: stored.header for stored in anatomy.stored}
     check_loadable(config, headers, old, (rebound(grown), rebound(anatomy)))
     _check_regions(plan, tensors.values())
-    files = carried(checkpoint)
+    files = carried(checkpoint, run=optimizer is not None)
     for name in files:
         contents(checkpoint, name, _hidden(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
-    return Job(checkpoint, anatomy, plan, config, tensors, split, files)
+    return Job(checkpoint, anatomy, plan, config, tensors, split, files, optimizer)
 
 
 def versions() -> dict[str, str]:
@@ -304,7 +315,7 @@ def _write_behind(file: int, data: memoryview) -> None:
 
 
 def _write_rest(folder: Path, job: Job) -> None:
-    """config.json, and the files that travel."""
+    """config.json, the files that travel, and the optimizer's state."""
     write_file(folder / "config.json", dump(job.config))
     for name in job.carried:
         changed = contents(job.checkpoint, name, _hidden(job.anatomy, job.plan))
@@ -315,6 +326,9 @@ def _write_rest(folder: Path, job: Job) -> None:
             flush(target)
         else:
             write_file(target, changed)
+    if job.optimizer is not None:
+        job.optimizer.write(folder / job.optimizer.name)
+        flush(folder / job.optimizer.name)
 
 
 def _write_records(folder: Path, job: Job, verified: str, hash_files: bool) -> None:

@@ -88,30 +88,49 @@ def grow_optimizer_state(
     `order` are all names of the small and of the grown model in the models' own order. A group that follows
     the first follows the second afterwards; in any other, a new parameter stands behind its origin.
     """
-    given: list[State] = state["param_groups"]
-    if [len(group["params"]) for group in given] != [len(group) for group in groups]:
-        raise StateError(
-            f"the state has groups of {[len(group['params']) for group in given]} parameters, and the names"
-            f" make groups of {[len(group) for group in groups]}: name the parameters as the optimizer was"
-            " given them"
-        )
+    check_optimizer_state(state, groups, anatomy, plan, policy)
     heirs, law = _heirs(anatomy, plan), _Law(anatomy, plan, policy or Policy())
     entries: dict[int, State] = {}
     made: list[State] = []
     count = 0
-    for group, names in zip(given, groups, strict=True):
-        strange = sorted(set(names) - heirs.keys())
-        if strange:
-            raise StateError(f"{strange[0]} is no parameter of this model: give the names of its own")
+    for group, names in zip(state["param_groups"], groups, strict=True):
         arranged = _arranged(names, heirs, order)
         number = {name: count + i for i, name in enumerate(arranged)}
         count += len(arranged)
         for name, at in zip(names, group["params"], strict=True):
             for heir, stored in heirs[name].items() if state["state"].get(at) else ():
-                law.check(state["state"][at], name)
                 entries[number[heir]] = law.grown(state["state"][at], name, stored)
         made.append(_grown_group(group, list(number.values()), arranged))
     return {**state, "state": dict(sorted(entries.items())), "param_groups": made}
+
+
+def check_optimizer_state(
+    state: Mapping[str, Any],
+    groups: Sequence[Sequence[str]],
+    anatomy: Anatomy,
+    plan: Plan,
+    policy: Policy | None = None,
+) -> None:
+    """Refuse a state dict that is not of these parameters, or that no law says how to grow (`StateError`)."""
+    given: list[State] = state["param_groups"]
+    counts = [len(group["params"]) for group in given]
+    if counts != [len(group) for group in groups]:
+        raise StateError(
+            f"the state has groups of {counts} parameters, and the names make groups of"
+            f" {[len(group) for group in groups]}: name the parameters as the optimizer was given them"
+            " (groups=)"
+        )
+    law, own = _Law(anatomy, plan, policy or Policy()), _heirs(anatomy, plan).keys()
+    for group, names in zip(given, groups, strict=True):
+        strange = sorted(set(names) - own)
+        if strange:
+            raise StateError(f"{strange[0]} is no parameter of this model: give the names of its own")
+        for name, at, said in zip(names, group["params"], group.get("param_names", names), strict=True):
+            if said != name:
+                raise StateError(
+                    f"the state has {said} where {name} was expected: give the names in its order"
+                )
+            law.check(state["state"].get(at, {}), name)
 
 
 class _Law:

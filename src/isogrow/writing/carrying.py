@@ -1,15 +1,16 @@
 """What travels with a model: tokenizer, generation config, licence, chat template, processor, pooling.
 
 Everything in a checkpoint's folder does, except weights and their indexes (they are written anew),
-weights of other frameworks and the state of a training run (they are of the old size), hidden files,
-config.json and README.md (they are rewritten). The modules of a sentence-transformers model, which its
-modules.json lists, travel whole.
+weights of other frameworks (they are of the old size), hidden files, config.json and README.md (they are
+rewritten). The modules of a sentence-transformers model, which its modules.json lists, travel whole. What
+Trainer keeps of a run travels if the optimizer's state is grown; otherwise nothing could be resumed with it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
@@ -23,20 +24,33 @@ LEFT = (
     "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.index",
     "*.mlpackage/*", "adapter_config.json", "trainer_state.json", "__pycache__/*", "*/__pycache__/*",
     "checkpoint-*/*", "runs/*", "config.json", "README.md", "isogrow.json",
+    "optimizer_*/*", "pytorch_model_fsdp*/*", "global_step*/*", "zero_to_fp32.py",
 )  # fmt: skip
+# What Trainer keeps of a run beside optimizer.pt: it knows no sizes.
+RUN = ("trainer_state.json", "training_args.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth")
 
 POOLED = ("word_embedding_dimension", "embedding_dimension")
 
 
-def carried(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The names of the files that travel, relative to the folder.
+@dataclass(frozen=True)
+class Beside:
+    """A file that is made anew beside the grown weights, from one of `size` bytes."""
+
+    name: str
+    size: int
+    write: Callable[[Path], None]
+
+
+def carried(checkpoint: Checkpoint, run: bool = False) -> tuple[str, ...]:
+    """The names of the files that travel, relative to the folder; with `run` what Trainer keeps of one, too.
 
     Raises `CheckpointError` for a link that leads out of the folder (to anything but the Hub cache's
     own blobs): what it points at might not be meant to be passed on.
     """
     folder = checkpoint.folder
     modules = _modules(folder)
-    found = [name for name in _files(folder) if _travels(name, modules)]
+    kept = RUN if run else ()
+    found = [name for name in _files(folder) if _travels(name, modules) or _any(name, kept)]
     for name in found:
         _check_link(folder, name)
     return tuple(sorted(found))
@@ -81,8 +95,11 @@ def _files(folder: Path) -> Iterator[str]:
 def _travels(name: str, modules: Mapping[str, str]) -> bool:
     if str(Path(name).parent) in modules:
         return True
-    last = Path(name).name
-    return not any(fnmatchcase(name, left) or fnmatchcase(last, left) for left in LEFT)
+    return not (_any(name, LEFT) or _any(Path(name).name, LEFT))
+
+
+def _any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _modules(folder: Path) -> dict[str, str]:

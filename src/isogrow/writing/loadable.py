@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from isogrow.anatomy import Anatomy, Header, blocks, name_axes, name_of
 from isogrow.errors import SizeError
@@ -32,11 +33,11 @@ def check_loadable(
     one by one what the class stacks when it loads them. A model type that transformers does not have is
     not checked. Raises `SizeError`.
     """
-    built = _built(config)
-    if built is None:
+    model: Any = on_meta(config)
+    if model is None:
         return
-    name, prefix, wanted = built
-    wanted = {_bare(tensor, prefix): shape for tensor, shape in wanted.items()}
+    name, prefix = type(model).__name__, str(model.base_model_prefix)
+    wanted = {_bare(tensor, prefix): tuple(value.shape) for tensor, value in model.state_dict().items()}
     before, after = (
         _as_loaded(*both, prefix, wanted) for both in zip((old, grown), reversed(others), strict=True)
     )
@@ -95,8 +96,11 @@ def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterat
             yield f"the grown model would have {tensor}, and {name} of the grown config has no place for it"
 
 
-def _built(config: Mapping[str, Any]) -> tuple[str, str, Shapes] | None:
-    """The class's name, its prefix of the base model, and its tensors' shapes; None: there is none."""
+def on_meta(config: Mapping[str, Any]) -> nn.Module | None:
+    """The model that transformers makes of a grown config, on the meta device; None: it has no such type.
+
+    Raises `SizeError` for a config that its class refuses.
+    """
     import transformers
 
     mapping: Any = transformers.CONFIG_MAPPING
@@ -105,15 +109,13 @@ def _built(config: Mapping[str, Any]) -> tuple[str, str, Shapes] | None:
     try:
         made = mapping[config["model_type"]].from_dict(dict(config))
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = _class(config)(made)
+            return _class(config)(made)
     except Exception as error:  # each class validates in its own way, with its own kind of error
         inner = error.__cause__ or error
         reason = " ".join(str(inner).split()).rstrip(".") or type(inner).__name__
         raise SizeError(
             f"transformers' {config['model_type']!r} refuses the grown config: {reason}; nothing was written"
         ) from error
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    return type(model).__name__, str(model.base_model_prefix), shapes
 
 
 def _class(config: Mapping[str, Any]) -> Any:
