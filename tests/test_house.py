@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("moments",),
     ("serial",),
     ("anatomy",),
+    ("regions",),
     ("pieces",),
     ("plan",),
     ("expansions",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -169,9 +170,9 @@ def test_each_kind_of_entry() -> None:
     mean = Average(BLOCK, 0, OLD_BOX, 0, "l")
     assert cut(grown(step(Mean("l", 4.0)))) == [old, Piece(NEW_BOX, mean, 4.0)]
     key = "5/a:2>4/w/n=1/new@2"
-    drawn = Draw(Init(), False, key, (2, 3), (range(2), range(3)), BLOCK, 1.0, 0.0)
+    drawn = Draw(Init(), False, key, (2, 3), (range(2), range(3)), BLOCK, 1.0, 0.0, BLOCK.index, "a")
     assert cut(grown(step(Free()))) == [old, Piece(NEW_BOX, drawn)]
-    paired = Draw(Init(), False, "5/a:2>4/w/n=1/pair0", (2, 3), OLD_BOX, BLOCK, 1.0, 0.0)
+    paired = replace(drawn, key="5/a:2>4/w/n=1/pair0", box=OLD_BOX)
     assert cut(grown(step(Free(sign=-1.0, stream="pair0")))) == [old, Piece(NEW_BOX, paired, -1.0)]
 
 

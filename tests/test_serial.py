@@ -155,7 +155,6 @@ ENTRY = (*STEP, "rewrites", "mlp.up", "new")
         (put(*STEP, "places", 0, "source", value=1), "do not keep 0..44"),
         (put(*STEP, "places", 0, "stride", value=0), "plan.steps[0].places[0] has a number below"),
         (put(*ENTRY, "kind", value="zero"), "plan.steps[0].rewrites.mlp.up.new is of kind 'zero'"),
-        (put(*ENTRY, "init", "kind", value="kaiming"), "init is of kind 'kaiming'"),
         (put(*ENTRY, "init", "std", value="wide"), "init.std is 'wide', where float was expected"),
         (put(*ENTRY, "center", value=1), "center is 1, where bool was expected"),
     ],

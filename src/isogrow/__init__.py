@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from isogrow.moments import Policy as Policy
     from isogrow.plan import Init as Init
     from isogrow.plan import Plan as Plan
+    from isogrow.regions import Region as Region
+    from isogrow.regions import register_initializer as register_initializer
     from isogrow.resuming import grow_optimizer_state as grow_optimizer_state
     from isogrow.resuming import trainer_groups as trainer_groups
     from isogrow.verification import verify as verify
@@ -67,6 +69,8 @@ _HOMES = {
     "Policy": "moments",
     "Init": "plan",
     "Plan": "plan",
+    "Region": "regions",
+    "register_initializer": "regions",
     "IsogrowError": "errors",
 }
 

@@ -7,22 +7,24 @@ chunk size, thread count or storage order changes a bit.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from isogrow.initializers import sample
+from isogrow.errors import SizeError
+from isogrow.initializers import INITIALIZERS, PARTS, Floats, made, sample
 from isogrow.pattern import View
 from isogrow.pieces import Average, Block, Box, Draw, Fill, Piece, Source, pieces
 from isogrow.plan import Plan
+from isogrow.regions import Region
 
 Read = Callable[[Block], Tensor]
 
 CHUNK = 1 << 21
 FIXED = 1 << 18
-WHOLE = frozenset({"orthogonal"})  # initializers that can only make a region whole
 WORK = 1 << 16  # entries that are computed at a time: their float64 temporaries stay in the cache
 FALLBACK_STD = 0.02
 
@@ -58,7 +60,7 @@ class Filler:
     """Fills boxes of a plan's grown blocks from a reader of the old ones.
 
     It remembers the statistics of old tensors, the last mean and the last region that could only be made
-    whole, since neighbouring chunks share them.
+    whole, since neighbouring chunks share them; and of what a user's function made, a hash.
     """
 
     plan: Plan
@@ -67,6 +69,7 @@ class Filler:
     moments: dict[Block, tuple[float, float]] = field(default_factory=dict[Block, tuple[float, float]])
     last: tuple[Average, Tensor] | None = None
     region: tuple[tuple[str, tuple[int, ...]], Tensor] | None = None
+    made: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     def fill_(self, out: Tensor, block: Block, order: tuple[int, ...]) -> None:
         """Fill all of a block; `order` lists its dims as they lie in storage, slowest first."""
@@ -108,18 +111,43 @@ class Filler:
         target.copy_(rounded(x, target.dtype))
 
     def _drawn(self, draw: Draw, part: Box) -> Tensor:
-        mean, std = self.matched(draw)
         box = tuple(r[p.start : p.stop] for r, p in zip(draw.box, part, strict=True))
-        return self._sampled(draw, box).mul_(std).add_(mean)
+        if draw.init.kind not in INITIALIZERS:
+            return self._whole(draw)[slices(box)]
+        mean, std = self.matched(draw)
+        if draw.init.kind in PARTS:
+            x = torch.from_numpy(sample(draw.init.kind, draw.key, draw.shape, box))
+        else:
+            x = self._whole(draw)[slices(box)].clone()
+        return x.mul_(std).add_(mean)
 
-    def _sampled(self, draw: Draw, box: Box) -> Tensor:
+    def _whole(self, draw: Draw) -> Tensor:
         """A region that can only be made whole is kept for the parts that follow."""
-        if draw.init.kind not in WHOLE:
-            return torch.from_numpy(sample(draw.init.kind, draw.key, draw.shape, box))
         if self.region is None or self.region[0] != (draw.key, draw.shape):
-            full = sample(draw.init.kind, draw.key, draw.shape, tuple(map(range, draw.shape)))
+            if draw.init.kind in INITIALIZERS:
+                full = sample(draw.init.kind, draw.key, draw.shape, tuple(map(range, draw.shape)))
+            else:
+                full = self._own(draw)
             self.region = ((draw.key, draw.shape), torch.from_numpy(full))
-        return self.region[1][slices(box)].clone()
+        return self.region[1]
+
+    def _own(self, draw: Draw) -> Floats:
+        """A region by a user's function, the same whenever it is asked: else r and -r would not cancel."""
+        mean, std = self.matched(draw)
+
+        def old() -> Floats:
+            return (self.read(draw.like).to(torch.float64) * draw.like_a + draw.like_b).numpy()
+
+        slot, axes = draw.like.slot, draw.like.axes
+        region = Region(slot, draw.index, axes, draw.axis, draw.shape, mean, std, draw.key, old)
+        found = made(draw.init.kind, region)
+        digest = hashlib.sha256(found.tobytes()).digest()
+        if self.made.setdefault(draw.key, digest) != digest:
+            raise SizeError(
+                f"init {draw.init.kind!r} gives other numbers for {slot} when it is asked again: let them"
+                " depend on the region alone, with a generator seeded by region.seed"
+            )
+        return found
 
     def matched(self, draw: Draw) -> tuple[float, float]:
         """The mean and std of free entries: those of the old tensor, or the std that was asked for."""

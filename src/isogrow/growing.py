@@ -31,6 +31,7 @@ from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
 from isogrow.planning import expansions as in_order
 from isogrow.planning import plan as make_plan
+from isogrow.regions import Fitting, Initializer, check_plan, fitting, naming
 from isogrow.resuming import Groups, resumable
 from isogrow.sources import open_checkpoint
 
@@ -38,7 +39,7 @@ Model = TypeVar("Model", bound=nn.Module)
 Optim = TypeVar("Optim", bound=Optimizer)
 Scheduler = TypeVar("Scheduler")
 Ema = TypeVar("Ema", nn.Module, dict[str, Tensor])
-Kind = Literal["normal", "uniform", "copy", "orthogonal"]
+Kind = str | Initializer | Fitting
 Std = float | Literal["match"]
 Place = str | tuple[int, ...]
 
@@ -114,7 +115,8 @@ def grow(
     """A larger model of the same class that computes the same function; `model` is left as it is.
 
     Sizes by name (`hidden=768, ffn="x2", layers="+4"`), or expansions in the order given, or a `plan`.
-    New weights that the laws leave free are drawn by `init` with `init_std`.
+    New weights that the laws leave free are drawn by `init` with `init_std`: "normal", "uniform", "copy",
+    "orthogonal", or a function of one's own, of an `isogrow.Region` that is to be filled.
 
     With any of `optimizer`, its `scheduler` and a running average `ema` (a model, or a state dict) the result
     is a tuple, in this order, of the model and the same things for it. What new entries of the optimizer get
@@ -136,8 +138,11 @@ def grow(
         raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
     anatomy, build, matched = anatomy_of(model), build_of(model), Matched()
     wanted = (*expansions, *in_order(sizes, layers_at))
-    plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
-    large = grow_module(model, anatomy, plan, build, matched)
+    with naming(init) as kind:
+        plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
+        with fitting(init, model, plan):
+            large = grow_module(model, anatomy, plan, build, matched)
+            average = None if ema is None else grow_average(ema, anatomy, plan, build, matched)
     remember(large, anatomy, plan)
     found: list[Any] = [large]
     if optimizer is not None:
@@ -146,8 +151,8 @@ def grow(
         found += [grown] if scheduler is None else [grown, rebind(scheduler, optimizer, grown)]
         if policy.paced:
             pace(large, grown, plan, policy)
-    if ema is not None:
-        found.append(grow_average(ema, anatomy, plan, build, matched))
+    if average is not None:
+        found.append(average)
     return tuple(found) if len(found) > 1 else large
 
 
@@ -194,11 +199,13 @@ def grow_(
     """
     anatomy, policy = anatomy_of(model), policy or Policy()
     wanted = (*expansions, *in_order(sizes, layers_at))
-    plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
     check_parts(model)
     if optimizer is not None:
         check_pace(optimizer, policy)
-    large = grow_module(model, anatomy, plan, build_of(model))
+    with naming(init) as kind:
+        plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
+        with fitting(init, model, plan):
+            large = grow_module(model, anatomy, plan, build_of(model))
     grown = optimizer and grow_optimizer(optimizer, model, large, anatomy, plan, policy, release=True)
     adopt_(model, large)
     remember(model, anatomy, plan)
@@ -245,22 +252,28 @@ def grow_checkpoint(
     checkpoint = open_checkpoint(src, revision)
     anatomy = match(layout_of(checkpoint.config), checkpoint.config, checkpoint.headers)
     wanted = (*expansions, *in_order(sizes, layers_at))
-    plan = _planned(anatomy, wanted, Init(init, init_std), seed, allow_dead, plan)
-    state = resumable(checkpoint, plan, optimizer, policy, groups)
-    write_checkpoint(
-        checkpoint,
-        anatomy,
-        plan,
-        out,
-        dtype=dtype,
-        max_shard_size=max_shard_size,
-        overwrite=overwrite,
-        resume=resume,
-        hash_files=hash_files,
-        progress=progress,
-        verify=verify,
-        optimizer=state,
-    )
+    if isinstance(init, Fitting):
+        raise SizeError(
+            f"init {init.name!r} looks at the model while it runs, and a checkpoint is grown without running"
+            " it: load the model, grow it with isogrow.grow, and save it"
+        )
+    with naming(init) as kind:
+        plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
+        state = resumable(checkpoint, plan, optimizer, policy, groups)
+        write_checkpoint(
+            checkpoint,
+            anatomy,
+            plan,
+            out,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            resume=resume,
+            hash_files=hash_files,
+            progress=progress,
+            verify=verify,
+            optimizer=state,
+        )
     return plan
 
 
@@ -278,5 +291,6 @@ def _planned(
     if wanted:
         raise SizeError("both a plan and sizes are given: give one of them")
     check_fits(anatomy, plan)
+    check_plan(plan)
     check(anatomy, plan, allow_dead)
     return plan

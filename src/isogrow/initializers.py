@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from isogrow.errors import SizeError
+from isogrow.regions import Region, registered
 
 Box = tuple[range, ...]
 Floats = NDArray[np.float64]
 Bits = NDArray[np.uint64]
 
+PARTS = ("normal", "uniform")  # initializers that can make a part of a region; all others make it whole
 WHOLE_LIMIT = 1 << 24
 RUN = 1 << 13
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -90,11 +92,40 @@ def _rotated(key: str, rows: int, columns: int) -> Floats:
     return x * np.sign(uniform(f"{key}/signs", (columns,), (range(columns),)))
 
 
+def made(kind: str, region: Region) -> Floats:
+    """A region's numbers by a function of the user's, as they are to be.
+
+    Raises `SizeError` for a function that gives something else than finite numbers of the region's shape.
+    """
+    check_whole(kind, region.shape)
+    given = registered(kind)(region)
+    try:
+        x = torch.as_tensor(given).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _unfit(kind, region, f"a {type(given).__name__}, which is no array of numbers") from error
+    if x.is_complex():
+        raise _unfit(kind, region, "complex numbers")
+    found = x.to("cpu", torch.float64, copy=True).numpy()
+    if found.shape != region.shape:
+        raise _unfit(kind, region, f"an array of shape {list(found.shape)}")
+    if not np.isfinite(found).all():
+        raise _unfit(kind, region, "numbers that are not finite")
+    return found
+
+
+def _unfit(kind: str, region: Region, what: str) -> SizeError:
+    where = " ".join((region.slot, *(f"{axis}={i}" for axis, i in region.index)))
+    return SizeError(
+        f"init {kind!r} gives {what} for the new entries of {where} when {region.axis} grows: return"
+        f" finite numbers of shape {list(region.shape)}"
+    )
+
+
 def check_whole(kind: str, shape: tuple[int, ...]) -> None:
     """Refuse a region that is too large for an initializer that needs all of it at once."""
-    if kind == "orthogonal" and prod(shape) > WHOLE_LIMIT:
+    if kind not in PARTS and prod(shape) > WHOLE_LIMIT:
         raise SizeError(
-            f"init 'orthogonal' needs a new block of {prod(shape):,} entries whole, and at most"
+            f"init {kind!r} needs a new block of {prod(shape):,} entries whole, and at most"
             f" {WHOLE_LIMIT:,} are filled at once: choose init 'normal'"
         )
 

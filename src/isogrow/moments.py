@@ -11,14 +11,13 @@ change the gradients of old ones too; there the same s' is the best estimate, an
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.errors import StateError
-from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Rewrite, Step
+from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step, rewritten
 
 # State tensors of a parameter's shape, by name: the power of the gradient that they hold.
 POWERS: Mapping[str, int] = {
@@ -120,20 +119,10 @@ def marked(plan: Plan) -> Plan:
 
 
 def _rewritten(plan: Plan, old: Callable[[Old], Entry], new: Callable[[str, Step, Entry], Entry]) -> Plan:
-    def entries(step: Step, slot: str, rewrite: Rewrite) -> Rewrite:
-        made: dict[str, Entry] = {}
-        for label, entry in rewrite.items():
-            if label.startswith(OLD):
-                assert isinstance(entry, Old), f"{step.expansion} makes old entries of {slot} {entry}"
-                made[label] = old(entry)
-            else:
-                made[label] = new(slot, step, entry)
-        return made
+    def entry(step: Step, slot: str, label: str, entry: Entry) -> Entry:
+        if not label.startswith(OLD):
+            return new(slot, step, entry)
+        assert isinstance(entry, Old), f"{step.expansion} makes old entries of {slot} {entry}"
+        return old(entry)
 
-    steps = tuple(
-        dataclasses.replace(
-            step, rewrites={slot: entries(step, slot, r) for slot, r in step.rewrites.items()}
-        )
-        for step in plan.steps
-    )
-    return dataclasses.replace(plan, steps=steps)
+    return rewritten(plan, entry)

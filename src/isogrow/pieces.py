@@ -49,7 +49,8 @@ class Fill:
 class Draw:
     """Free entries: a box of a region of `shape`, numbered by `key`, like the old block `like`.
 
-    The region's std and mean (if matched) are those of `like` under x -> like_a * x + like_b.
+    The region's std and mean (if matched) are those of `like` under x -> like_a * x + like_b. `index` is the
+    grown block's, and `axis` is what grows.
     """
 
     init: Init
@@ -60,6 +61,8 @@ class Draw:
     like: Block
     like_a: float
     like_b: float
+    index: Index
+    axis: str
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,8 @@ def _leaf(
     like, a, b = _origin(plan, n, block)
     index = ",".join(f"{axis}={i}" for axis, i in block.index)
     key = f"{plan.seed}/{plan.steps[n - 1].key(sizes[n])}/{block.slot}/{index}/{entry.stream or name}"
-    draw = Draw(entry.init, entry.center, key, shape, box, like, a, b)
+    axis = plan.steps[n - 1].axis
+    draw = Draw(entry.init, entry.center, key, shape, box, like, a, b, block.index, axis)
     return Piece(out, draw, a=entry.sign)
 
 

@@ -8,7 +8,7 @@ prints, compares and round-trips through JSON, and names no storage, no dtype an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -19,20 +19,21 @@ from isogrow.layout import Index
 from isogrow.sizes import Sizes, key, unkey
 
 OLD = "old"
+KINDS = ("normal", "uniform", "copy", "orthogonal")
 LARGEST_STD = 1000.0
 
 
 @dataclass(frozen=True)
 class Init:
-    """How free entries are filled: the distribution, and its std ("match": that of the old tensor)."""
+    """How free entries are filled: the distribution, and its std ("match": that of the old tensor).
 
-    kind: Literal["normal", "uniform", "orthogonal", "copy"] = "normal"
+    A kind that is none of `KINDS` is the name of a function of the user's (`isogrow.regions`).
+    """
+
+    kind: str = "normal"
     std: float | Literal["match"] = "match"
 
     def __post_init__(self) -> None:
-        kinds = ("normal", "uniform", "copy", "orthogonal")
-        if self.kind not in kinds:
-            raise SizeError(f"init {self.kind!r} is not known: give one of {', '.join(kinds)}")
         if self.std != "match" and not 0.0 < self.std <= LARGEST_STD:
             raise SizeError(f"init_std {self.std!r} is no std: give match, or a number above 0, up to 1000")
 
@@ -190,6 +191,21 @@ class Plan:
             raise LawError("the second plan does not start at the sizes where the first one ends")
         config = {**self.config, **other.config}
         return dataclasses.replace(self, steps=self.steps + other.steps, config=config)
+
+
+def rewritten(plan: Plan, entry: Callable[[Step, str, str, Entry], Entry]) -> Plan:
+    """The plan with entry(step, slot, label, entry) for each of its entries."""
+
+    def entries(step: Step, slot: str, rewrite: Rewrite) -> Rewrite:
+        return {label: entry(step, slot, label, old) for label, old in rewrite.items()}
+
+    steps = tuple(
+        dataclasses.replace(
+            step, rewrites={slot: entries(step, slot, r) for slot, r in step.rewrites.items()}
+        )
+        for step in plan.steps
+    )
+    return dataclasses.replace(plan, steps=steps)
 
 
 def word(entry: Entry, label: str) -> str:

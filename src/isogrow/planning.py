@@ -32,6 +32,7 @@ from isogrow.laws import check
 from isogrow.layout import Index, Layout
 from isogrow.nearest import holds, mend, ruled
 from isogrow.plan import Init, Mean, Plan, Step, grown
+from isogrow.regions import check_known
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add
 from isogrow.rules.subject import Subject, subject
@@ -113,6 +114,7 @@ def plan(
     """
     if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SizeError(f"seed {seed!r} is no whole number: give one")
+    check_known(init or Init())
     now = subject(anatomy)
     steps: list[Step] = []
     for expansion in wanted:

@@ -24,7 +24,6 @@ from isogrow.sizes import Sizes
 
 VERSION = 1
 RECORD = "isogrow.json"  # where a grown checkpoint keeps its plan
-INITS = ("normal", "uniform", "orthogonal", "copy")
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -181,8 +180,6 @@ def _read_entry(node: _Node) -> Entry:
 
 def _read_init(node: _Node) -> Init:
     kind, std = node.get("kind", str), node.at("std")
-    if kind not in INITS:
-        raise node.error(f"is of kind {kind!r}; known are {', '.join(INITS)}")
     return Init(kind, "match" if std.value == "match" else std.of(float))
 
 

@@ -15,6 +15,7 @@ from isogrow.laws import check
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits, expansions
 from isogrow.planning import plan as make_plan
+from isogrow.regions import check_plan
 from isogrow.serial import RECORD, from_json, to_json
 from isogrow.sources import Checkpoint, open_checkpoint, read_json
 
@@ -100,6 +101,7 @@ def _read(request: Request, anatomy: Anatomy) -> Plan:
             f" a {anatomy.layout.family!r} of sizes {_listed(anatomy.sizes.values)}: make the plan anew"
         )
     check_fits(anatomy, made)
+    check_plan(made)
     check(anatomy, made, request.allow_dead)
     return made
 

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from isogrow.errors import SizeError
 from isogrow.expansions import MLPS, Size
-from isogrow.plan import LARGEST_STD
+from isogrow.plan import KINDS, LARGEST_STD
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
 AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
@@ -127,13 +127,12 @@ class Request:
         return tuple(map(int, parts)) if numbers else text
 
     @property
-    def kind(self) -> Literal["normal", "uniform", "copy", "orthogonal"]:
+    def kind(self) -> str:
         """How free weights are drawn."""
-        kinds = ("normal", "uniform", "copy", "orthogonal")
-        for kind in kinds:
-            if kind == (self.init or "normal"):
-                return kind
-        raise SizeError(f"--init {self.init!r} is not known: give one of {', '.join(kinds)}")
+        kind = self.init or "normal"
+        if kind not in KINDS:
+            raise SizeError(f"--init {self.init!r} is not known: give one of {', '.join(KINDS)}")
+        return kind
 
     @property
     def std(self) -> float | Literal["match"]:

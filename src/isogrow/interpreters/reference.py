@@ -11,9 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from isogrow.initializers import sample
+from isogrow.initializers import INITIALIZERS, made, sample
 from isogrow.pieces import Block, moved
 from isogrow.plan import OLD, Constant, Free, Mean, Old, Plan, Step
+from isogrow.regions import Region
 from isogrow.sizes import Sizes
 
 Array = NDArray[np.float64]
@@ -138,4 +139,9 @@ def _drawn(
     if std == 0.0 and len(shape) > 1:
         std = 0.02
     mean = a * x.mean() + b if entry.center else 0.0
+    if entry.init.kind not in INITIALIZERS:
+        region = Region(
+            block.slot, block.index, block.axes, step.axis, shape, mean, std, key, lambda: a * x + b
+        )
+        return made(entry.init.kind, region)
     return mean + std * sample(entry.init.kind, key, shape, tuple(range(n) for n in shape))

@@ -20,6 +20,7 @@ from isogrow.layout import Index, Weight
 from isogrow.models import anatomy_of, plan_of
 from isogrow.plan import OLD, Old, Plan
 from isogrow.quiet import quiet
+from isogrow.regions import drawn
 from isogrow.serial import RECORD, from_json
 from isogrow.sizes import Sizes
 from isogrow.writing.loadable import class_name
@@ -138,6 +139,7 @@ def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Pla
     folders = None
     if not (isinstance(small, nn.Module) or isinstance(large, nn.Module)):
         folders = Path(small), Path(large)
+    plan = drawn(plan)  # free entries may be anything, and a function that fills them may be unknown here
     return Pair(models[0], models[1], before, after, plan, _configs(folders, before, after), folders)
 
 
