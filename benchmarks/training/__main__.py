@@ -1,0 +1,69 @@
+"""What growing saves at equal operations, against a scratch run that is tuned as hard.
+
+    python -m benchmarks.training small     some minutes: few contestants, two seeds, a short budget
+    python -m benchmarks.training full      all of it: some hours of two cores; go on with it at any time
+    python -m benchmarks.training page      the page and the plot again, from the rows that are there
+
+A byte-level Llama of 442k parameters beside embeddings learns Python's standard library, from scratch or
+grown from a smaller one (55k to 221k), at the same number of operations, those of the small phase included.
+Scratch is tuned over learning rate and initial std; contestants are screened on a seed of their own; the best
+and the rivals run on fresh seeds. Every finished run is a line of a JSONL file and is not run again. Two
+processes of one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.training.page import table, write_page
+from benchmarks.training.stages import COURSES, Rows, pending
+from benchmarks.training.working import made, settle
+
+HERE = Path(__file__).parent
+WORKERS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=(*COURSES, "page"))
+    parser.add_argument("--rows", type=Path, help="finished runs (default: rows-WHAT.jsonl beside this file)")
+    parser.add_argument(
+        "--cache", type=Path, help="trunks that contestants share (default: a temporary folder)"
+    )
+    asked = parser.parse_args()
+    course = "full" if asked.what == "page" else asked.what
+    path = asked.rows or HERE / f"rows-{course}.jsonl"
+    if asked.what != "page":
+        with tempfile.TemporaryDirectory() as own:
+            run(course, path, asked.cache or Path(own))
+    if course == "full":
+        write_page(COURSES[course], read(path), HERE)
+    else:
+        print(table(COURSES[course], read(path)))
+
+
+def run(course: str, path: Path, cache: Path) -> None:
+    """Make the rows that are missing."""
+    with ProcessPoolExecutor(WORKERS, get_context("spawn"), initializer=settle) as pool:
+        while jobs := pending(COURSES[course], read(path)):
+            for done in as_completed([pool.submit(made, job, cache) for job in jobs]):
+                row = done.result()
+                with path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)
+
+
+def read(path: Path) -> Rows:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {row["key"]: row for row in map(json.loads, lines)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Who takes part: each contestant is data, a size to start from and growths at shares of the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Growth:
+    """To this size when this share of the budget is spent, by a method of `growing.METHODS` with `options`.
+
+    After it the tuned rate is multiplied by `rate`; over `rewarm` steps it rises from nothing.
+    """
+
+    at: float
+    size: str = "large"
+    method: str = "grow"
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    rate: float = 1.0
+    rewarm: int = 0
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`rate` and `std` are factors on the tuned ones until the first growth. Of each `kind` of rival one is
+    measured in the end."""
+
+    name: str
+    kind: str
+    start: str
+    growths: tuple[Growth, ...] = ()
+    rate: float = 1.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What scratch is tuned over: the learning rate, and the std of new matrices."""
+
+    rate: float
+    std: float
+
+
+SCRATCH = Contestant("scratch", "scratch", "large")
+ALONE = Contestant("small alone", "alone", "small")
+
+
+def once(
+    name: str, start: str = "small", at: float = 0.125, kind: str = "grown", rate: float = 1.0, **growth: Any
+) -> Contestant:
+    """One growth, to the large model."""
+    return Contestant(name, kind, start, (Growth(at, **growth),), rate)
+
+
+def rival(name: str, kind: str, start: str, method: str, at: float = 0.125, **options: Any) -> Contestant:
+    """A rival carries the optimizer's moments if told to; else its state is fresh and the rate warms up."""
+    rewarm = 0 if options.get("carry") else 100
+    return once(name, start, at, kind, method=method, options=options, rewarm=rewarm)
+
+
+def several(name: str, start: str, *steps: tuple[float, str]) -> Contestant:
+    return Contestant(name, "grown", start, tuple(Growth(at, size) for at, size in steps))
+
+
+BASE = once("grown at 12.5 %")
+GROWN = (
+    BASE,
+    once("grown at 6 %", at=0.0625),
+    once("grown at 25 %", at=0.25),
+    once("grown at 50 %", at=0.5),
+    # what fills the free blocks
+    once("std 0.02", options={"init_std": 0.02}),
+    once("copies", options={"init": "copy"}),
+    once("orthogonal", options={"init": "orthogonal"}),
+    # what the optimizer holds for new entries, and how fast they start
+    once("zero moments", options={"policy": {"moments": "zero"}}),
+    once("fresh moments", options={"policy": {"moments": "fresh"}}, rewarm=100),
+    once("ramp 100", options={"policy": {"ramp": 100}}),
+    # which axes grow, where layers go, and in how many steps
+    once("layers spread", options={"layers_at": "even"}),
+    once("layers first", options={"layers_at": "start"}),
+    once("width alone", "narrow"),
+    once("width alone, copies", "narrow", options={"init": "copy"}),
+    once("width alone, at 25 %", "narrow", 0.25),
+    once("depth alone, from 1", "flat"),
+    once("depth alone, from 2", "shallow"),
+    once("depth alone, from 2, copies", "shallow", options={"init": "copy"}),
+    once("depth alone, from 2, at 25 %", "shallow", 0.25),
+    several("two growths", "small", (0.06, "middle"), (0.18, "large")),
+    several("two growths, from tiny", "tiny", (0.03, "small"), (0.125, "large")),
+    several("three growths, from tiny", "tiny", (0.03, "small"), (0.09, "middle"), (0.2, "large")),
+    # the rate, before and after
+    once("small at 1.5 x the rate", rate=1.5),
+    Contestant("large at 0.7 x the rate", "grown", "small", (Growth(0.125, rate=0.7),)),
+    Contestant("large at 1.4 x the rate", "grown", "small", (Growth(0.125, rate=1.4),)),
+    once("from tiny", "tiny"),
+)
+RIVALS = (
+    rival("stacked from 1", "stacked", "flat", "stack"),
+    rival("stacked from 1, moments carried", "stacked", "flat", "stack", carry=True),
+    rival("stacked from 2", "stacked", "shallow", "stack"),
+    rival("stacked from 2, moments carried", "stacked", "shallow", "stack", carry=True),
+    rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True),
+    rival("tiled", "tiled", "narrow", "double"),
+    rival("tiled, moments carried", "tiled", "narrow", "double", carry=True),
+    rival("tiled with noise", "tiled with noise", "narrow", "double", noise=True),
+    rival(
+        "tiled with noise, moments carried", "tiled with noise", "narrow", "double", noise=True, carry=True
+    ),
+    rival("split unequally", "split", "narrow", "double", split=True),
+    rival("split unequally, moments carried", "split", "narrow", "double", split=True, carry=True),
+    rival("padded with zeros", "padded", "small", "pad", carry=True),
+)
+
+
+def digest(*parts: Any) -> str:
+    """A short name for data."""
+    said = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]  # pyright: ignore
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,193 @@
+"""The tables and the plot, from rows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.training.models import SIZES, step_flops
+from benchmarks.training.saved import Interval, Reached, interval, reached
+from benchmarks.training.stages import Course, Rows, final_loss
+from benchmarks.training.text import LENGTH, ROWS
+
+Row = Mapping[str, Any]
+MARKS = ("0", "1", "10", "100", "300")
+
+
+def finals(rows: Rows) -> dict[str, dict[int, Row]]:
+    """Final rows by contestant and seed; best first."""
+    found: dict[str, dict[int, Row]] = {}
+    for row in rows.values():
+        if row["stage"] == "final":
+            found.setdefault(row["name"], {})[row["seed"]] = row
+    return dict(sorted(found.items(), key=lambda item: statistics.mean(map(final_loss, item[1].values()))))
+
+
+def where(rows: Rows) -> dict[str, dict[int, Reached]]:
+    """Where each contestant reaches scratch's final loss on the same seed."""
+    found = finals(rows)
+    scratch = found.get("scratch", {})
+    return {
+        name: {
+            seed: reached(row["losses"], row["seconds"], final_loss(scratch[seed]))
+            for seed, row in sorted(own.items())
+            if seed in scratch
+        }
+        for name, own in found.items()
+    }
+
+
+def table(course: Course, rows: Rows) -> str:
+    """The final table: what each contestant saved."""
+    found, scratch = finals(rows), finals(rows).get("scratch", {})
+    lines = [
+        "| contestant | seeds | loss at equal operations | against scratch | operations saved, % | seeds that"
+        " reached it | core time saved, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, places in where(rows).items():
+        own = found[name]
+        losses = [final_loss(row) for row in own.values()]
+        against = [final_loss(own[seed]) - final_loss(scratch[seed]) for seed in places]
+        saved = [100 * (1 - place.share) for place in places.values()]
+        time = [100 * (1 - place.seconds / scratch[seed]["seconds"]["1.0"]) for seed, place in places.items()]
+        hit = sum(place.found for place in places.values())
+        cells = (
+            ["", "", "", ""]
+            if name == "scratch"
+            else [
+                _said(interval(against), 4),
+                ("" if hit == len(places) else "≈ ") + _said(interval(saved), 1),
+                f"{hit} of {len(places)}",
+                _said(interval(time), 1),
+            ]
+        )
+        lines.append(f"| {name} | {len(own)} | {statistics.mean(losses):.4f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def growths(rows: Rows) -> str:
+    """How the held-out loss goes on after the last growth, less that before it."""
+    lines = [f"| contestant | {' | '.join(f'after {m}' for m in MARKS)} |", "|---" * (len(MARKS) + 1) + "|"]
+    for name, own in finals(rows).items():
+        last = [row["growths"][-1] for row in own.values() if row["growths"]]
+        if not last:
+            continue
+        cells = [
+            _said(interval([g["marks"][m] - g["before"] for g in last if m in g["marks"]]), 4) for m in MARKS
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def tuned(rows: Rows) -> str:
+    """What scratch was tuned over."""
+    lines = ["| rate | std | steps | seed | loss |", "|---|---|---|---|---|"]
+    chosen = sorted(
+        (row for row in rows.values() if row["stage"] == "tune"),
+        key=lambda row: (row["budget"], row["tuned"]["rate"], row["tuned"]["std"], row["seed"]),
+    )
+    for row in chosen:
+        said = (row["tuned"]["rate"], row["tuned"]["std"], row["budget"], row["seed"])
+        lines.append(f"| {' | '.join(map(str, said))} | {final_loss(row):.4f} |")
+    return "\n".join(lines)
+
+
+def screened(rows: Rows) -> str:
+    """Losses of screening, rung by rung; who got furthest first."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows.values():
+        if row["stage"] == "screen":
+            found.setdefault(row["name"], {})[row["budget"]] = final_loss(row)
+    budgets = sorted({budget for own in found.values() for budget in own})
+    lines = [
+        f"| contestant | {' | '.join(f'{b} steps' for b in budgets)} |",
+        "|---" * (len(budgets) + 1) + "|",
+    ]
+    for name, own in sorted(found.items(), key=lambda item: (-max(item[1]), item[1][max(item[1])])):
+        lines.append(f"| {name} | {' | '.join(f'{own[b]:.4f}' if b in own else '' for b in budgets)} |")
+    return "\n".join(lines)
+
+
+def single(rows: Rows) -> str:
+    """Every final number."""
+    shares = sorted({s for row in rows.values() if row["stage"] == "final" for s in row["losses"]}, key=float)
+    lines = [
+        f"| contestant | seed | {' | '.join(shares)} | core seconds |",
+        "|---" * (len(shares) + 3) + "|",
+    ]
+    for name, own in finals(rows).items():
+        for seed, row in sorted(own.items()):
+            cells = " | ".join(f"{row['losses'][s]:.4f}" if s in row["losses"] else "" for s in shares)
+            lines.append(f"| {name} | {seed} | {cells} | {row['seconds']['1.0']:.0f} |")
+    return "\n".join(lines)
+
+
+def write_page(course: Course, rows: Rows, folder: Path) -> None:
+    """results.md and results.svg in `folder`."""
+    sections: dict[str, Callable[[], str]] = {
+        "Scratch, tuned": lambda: tuned(rows),
+        "Screening": lambda: screened(rows),
+        "What is saved": lambda: table(course, rows),
+        "After the growth": lambda: growths(rows),
+        "Every run": lambda: single(rows),
+    }
+    parts = [_head(course, rows)]
+    parts += [f"## {title}\n\n{NOTES[title]}\n\n{made()}" for title, made in sections.items()]
+    parts.insert(4, "![operations saved, by contestant and seed](results.svg)")
+    (folder / "results.md").write_text("\n\n".join(parts) + "\n")
+    draw(where(rows), folder / "results.svg")
+
+
+NOTES: Mapping[str, str] = {
+    "Scratch, tuned": "Held-out loss at the end, on the seeds of tuning. The best mean at the full budget is"
+    " used by every contestant.",
+    "Screening": "Held-out loss at the end of each budget, on the seed of screening: the best went on to the"
+    " next.",
+    "What is saved": "Paired by seed, with 95 % intervals (Student). Operations saved: how much of the budget"
+    " is left when the contestant, decayed there, has scratch's final loss; with ≈ some seeds did not reach"
+    " it within the budgets that were tried, and count with the nearest. Core time is that of the runs' own"
+    " processes.",
+    "After the growth": "Held-out loss so many steps after the last growth, less that just before it.",
+    "Every run": "Held-out loss after the decay, by share of the budget.",
+}
+
+
+def _head(course: Course, rows: Rows) -> str:
+    some = [row for row in rows.values() if row["stage"] == "final"]
+    dates = sorted(row["date"] for row in rows.values())
+    versions = ", ".join(f"{k} {v}" for k, v in some[0]["versions"].items()) if some else ""
+    best = some[0]["tuned"] if some else {}
+    sizes = (f"{name}: {', '.join(f'{k} {v}' for k, v in size.items())}" for name, size in SIZES.items())
+    return (
+        "# What growing saves: the figures\n\nMade by `python -m benchmarks.training page` from"
+        f" rows-full.jsonl; README.md says what they mean. Runs from {dates[0]} to {dates[-1]}; {versions}."
+        f" Budget: {course.steps} steps of the large model on {ROWS} x {LENGTH} bytes,"
+        f" {step_flops('large') / 1e9:.2f} G operations each; scratch's rate {best.get('rate')} and std"
+        f" {best.get('std')}.\n\nSizes: {'; '.join(sizes)}."
+    )
+
+
+def _said(found: Interval, digits: int) -> str:
+    return f"{found.mean:+.{digits}f} ± {found.half:.{digits}f}"
+
+
+def draw(places: Mapping[str, Mapping[int, Reached]], path: Path) -> None:
+    """Operations saved by contestant: a dot for each seed, a bar for the interval."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in places if name != "scratch" and places[name]]
+    figure = Figure(figsize=(8, 0.4 * len(names) + 1.2), layout="constrained")
+    axes: Any = figure.add_subplot()
+    for row, name in enumerate(reversed(names)):
+        values: Sequence[float] = [100 * (1 - place.share) for place in places[name].values()]
+        found = interval(values)
+        axes.plot(values, [row] * len(values), "o", color="0.6", markersize=4)
+        if len(values) > 1:
+            axes.errorbar(found.mean, row, xerr=found.half, fmt="D", color="C0", capsize=4, markersize=5)
+    axes.axvline(0, color="0.3", linewidth=1)
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.set_xlabel("operations saved to scratch's final loss, % (dots: seeds; bar: 95 % interval)")
+    figure.savefig(path, metadata={"Date": None})

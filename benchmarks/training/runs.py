@@ -1,0 +1,175 @@
+"""One run: a stable trunk with its growths, from which decays to several budgets branch off.
+
+Warmup, then a constant rate, then a linear decay to nothing over the last fifth of a budget. The trunk is
+one run, so budgets share it; a budget's loss is that after its own decay.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
+from benchmarks.training.methods import METHODS
+from benchmarks.training.models import CLIP, held_loss, loss_of, new_model, optimizer_of, step_flops
+from benchmarks.training.text import FINAL_ROWS, HELD_ROWS, batch
+
+WARMUP, DECAYING = 100, 0.2
+MARKS = (1, 10, 100, 300)
+# Budgets, as shares of the full one, at which a trunk may be decayed to find where it reaches a loss.
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+BEYOND = (1.2,)
+
+
+@dataclass
+class Run:
+    """A run on its way: what it has spent, in operations and in seconds of one core."""
+
+    model: Any
+    optimizer: Any
+    size: str
+    step: int = 0
+    spent: int = 0
+    seconds: float = 0.0
+    grown_at: int = 0
+    growths: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def measure(
+    contestant: Contestant, tuned: Tuned, seed: int, steps: int, cache: Path, to_reach: float | None = None
+) -> dict[str, Any]:
+    """Losses by share of the budget, which is `steps` steps of the large model.
+
+    With `to_reach` budgets are tried until two that are neighbours enclose that loss.
+    """
+    budget = steps * step_flops("large")
+    run = _started(contestant, tuned, seed, budget, cache)
+    kept: dict[float, Any] = {}
+    losses: dict[float, float] = {}
+    seconds: dict[float, float] = {}
+
+    def decayed(share: float) -> float:
+        if share not in kept:
+            _restore_(run, kept[max(kept)])
+            _trunk_(run, contestant, tuned, seed, budget, share, kept)
+        _restore_(run, kept[share])
+        start, end = run.spent, share * budget
+        _advance_(run, seed, end, lambda: _rate(run, contestant, tuned) * (end - run.spent) / (end - start))
+        losses[share], seconds[share] = held_loss(run.model, FINAL_ROWS), round(run.seconds, 2)
+        return losses[share]
+
+    shares = [share for share in SHARES if share * (1 - DECAYING) >= _last_growth(contestant)]
+    for share in shares if to_reach is not None else shares[-1:]:
+        _trunk_(run, contestant, tuned, seed, budget, share, kept)
+    better, made = decayed(1.0) < (to_reach or 0.0), run.step
+    if to_reach is not None:
+        for share in reversed(shares[:-1]) if better else BEYOND:
+            if (decayed(share) < to_reach) is not better:
+                break
+    return dict(
+        losses={str(share): losses[share] for share in sorted(losses)},
+        seconds={str(share): seconds[share] for share in sorted(losses)},
+        growths=run.growths,
+        steps=made,
+    )
+
+
+def _last_growth(contestant: Contestant) -> float:
+    return max((growth.at for growth in contestant.growths), default=0.0)
+
+
+def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache: Path) -> Run:
+    """The run at its first growth, or at the start; trunks that contestants share are run once."""
+    start, first = contestant.start, contestant.growths[0].at if contestant.growths else 0.5 * (1 - DECAYING)
+    wanted = int(first * budget / step_flops(start))
+    key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
+    model = new_model(start, tuned.std * contestant.std, seed)
+    run = Run(model, optimizer_of(model), start)
+    found = [int(f.stem.split("-")[1]) for f in cache.glob(f"{key}-*.pt")]
+    best = max((step for step in found if step <= wanted), default=0)
+    if best:
+        saved = torch.load(cache / f"{key}-{best}.pt", weights_only=True)
+        run.model.load_state_dict(saved["model"])
+        run.optimizer.load_state_dict(saved["optimizer"])
+        run.step, run.spent, run.seconds = best, best * step_flops(start), saved["seconds"]
+    end = wanted * step_flops(start)
+    _advance_(run, seed, end, lambda: _rate(run, contestant, tuned))
+    if wanted > best:
+        cache.mkdir(parents=True, exist_ok=True)
+        part = cache / f"{key}-{wanted}.{os.getpid()}"
+        torch.save({**_state(run), "seconds": run.seconds}, part)
+        part.rename(cache / f"{key}-{wanted}.pt")
+    return run
+
+
+def _trunk_(
+    run: Run, contestant: Contestant, tuned: Tuned, seed: int, budget: int, share: float, kept: Any
+) -> None:
+    """Go on with the stable part, growing when it is time, to where the decay for this budget begins."""
+    end = share * (1 - DECAYING) * budget
+    for growth in contestant.growths[len(run.growths) :]:
+        if growth.at * budget > end:
+            break
+        _advance_(run, seed, growth.at * budget, lambda: _rate(run, contestant, tuned))
+        _grow_(run, growth, seed)
+    _advance_(run, seed, end, lambda: _rate(run, contestant, tuned))
+    kept[share] = (_state(run), dataclasses.replace(run, growths=list(run.growths)))
+
+
+def _rate(run: Run, contestant: Contestant, tuned: Tuned) -> float:
+    """The rate of the next step in the stable part."""
+    if not run.growths:
+        return tuned.rate * contestant.rate * min(1.0, (run.step + 1) / WARMUP)
+    growth = contestant.growths[len(run.growths) - 1]
+    since = run.step - run.grown_at + 1
+    return tuned.rate * growth.rate * (min(1.0, since / growth.rewarm) if growth.rewarm else 1.0)
+
+
+def _grow_(run: Run, growth: Growth, seed: int) -> None:
+    before, start = held_loss(run.model, HELD_ROWS), time.process_time()
+    run.model, run.optimizer = METHODS[growth.method](
+        run.model, run.optimizer, growth.size, seed, run.step, growth.options
+    )
+    run.seconds += time.process_time() - start
+    run.size, run.grown_at = growth.size, run.step
+    run.growths.append(
+        dict(step=run.step, size=growth.size, before=before, marks={"0": held_loss(run.model, HELD_ROWS)})
+    )
+
+
+def _advance_(run: Run, seed: int, until: float, rate: Callable[[], float]) -> None:
+    """Train until so many operations are spent; a step that would exceed them is not made."""
+    cost = step_flops(run.size)
+    while run.spent + cost <= until * (1 + 1e-12):
+        start = time.process_time()
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate()
+        run.optimizer.zero_grad()
+        loss_of(run.model, batch(seed, run.step)).backward()
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), CLIP)
+        run.optimizer.step()
+        run.step, run.spent = run.step + 1, run.spent + cost
+        run.seconds += time.process_time() - start
+        since = run.step - run.grown_at
+        if run.growths and since in MARKS and str(since) not in run.growths[-1]["marks"]:
+            run.growths[-1]["marks"][str(since)] = held_loss(run.model, HELD_ROWS)
+
+
+def _state(run: Run) -> dict[str, Any]:
+    return copy.deepcopy(dict(model=run.model.state_dict(), optimizer=run.optimizer.state_dict()))
+
+
+def _restore_(run: Run, kept: tuple[dict[str, Any], Run]) -> None:
+    """Back to a point of the trunk; the model stays the object that it is."""
+    state, then = kept
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+    run.step, run.spent, run.seconds = then.step, then.spent, then.seconds

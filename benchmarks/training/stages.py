@@ -1,0 +1,148 @@
+"""What is run, in which order: scratch is tuned, the many are screened by successive halving, the best few
+and the rivals are measured on seeds that neither has seen. All of it follows from the rows that are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from benchmarks.training.contestants import ALONE, BASE, GROWN, RIVALS, SCRATCH, Contestant, Tuned, digest
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to make."""
+
+    stage: str
+    contestant: Contestant
+    tuned: Tuned
+    seed: int
+    steps: int
+    to_reach: float | None = None
+
+    @property
+    def key(self) -> str:
+        """What names its row: all that its numbers depend on, so a contestant may be given another name."""
+        done = dataclasses.replace(self.contestant, name="", kind="")
+        return digest(self.stage, done, self.tuned, self.seed, self.steps)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How much is run. `steps` of the large model are the budget; rungs and `tuning_share` are shares of it.
+
+    With `tuned` nothing is tuned, and without rungs nothing is screened: `chosen` take part.
+    """
+
+    steps: int
+    seeds: tuple[int, ...]
+    tuned: Tuned | None = None
+    rates: tuple[float, ...] = ()
+    stds: tuple[float, ...] = ()
+    tuning_share: float = 0.5
+    tuning_seeds: tuple[int, ...] = ()
+    tuning_kept: int = 4
+    rungs: tuple[float, ...] = ()
+    rung_kept: tuple[int, ...] = ()
+    screening_seed: int = 0
+    best: int = 3
+    chosen: tuple[Contestant, ...] = ()
+
+
+FULL = Course(
+    steps=4000,
+    seeds=(1, 2, 3, 4, 5),
+    rates=(0.0013, 0.002, 0.003, 0.0045, 0.0068),
+    stds=(0.02, 0.05, 0.1, 0.15),
+    tuning_seeds=(100, 101),
+    rungs=(0.25, 0.5, 1.0),
+    rung_kept=(16, 8),
+    screening_seed=200,
+)
+SMALL = Course(
+    steps=600,
+    seeds=(1, 2),
+    tuned=Tuned(0.003, 0.1),
+    chosen=(BASE, *(each for each in RIVALS if each.name in ("stacked from 2", "tiled with noise"))),
+)
+COURSES: Mapping[str, Course] = {"small": SMALL, "full": FULL}
+
+
+def tuning(course: Course, rows: Rows) -> tuple[list[Job], Tuned | None]:
+    """The jobs that tuning still lacks, or what it found: a coarse grid, then its best on more seeds."""
+    grid = [Tuned(rate, std) for rate in course.rates for std in course.stds]
+    coarse = [
+        Job("tune", SCRATCH, tuned, course.tuning_seeds[0], int(course.tuning_share * course.steps))
+        for tuned in grid
+    ]
+    if lacking := missing(coarse, rows):
+        return lacking, None
+    ranked = sorted(coarse, key=lambda job: final_loss(rows[job.key]))
+    fine = {
+        job.tuned: [Job("tune", SCRATCH, job.tuned, seed, course.steps) for seed in course.tuning_seeds]
+        for job in ranked[: course.tuning_kept]
+    }
+    if lacking := missing([job for jobs in fine.values() for job in jobs], rows):
+        return lacking, None
+    return [], min(fine, key=lambda tuned: mean(final_loss(rows[job.key]) for job in fine[tuned]))
+
+
+def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list[Contestant]]:
+    """The jobs that screening still lacks, or who goes on: the best that grow, the best of each rival's kind.
+
+    Rung by rung, at a larger budget each, the better part goes on.
+    """
+    everyone = (*GROWN, *RIVALS)
+    alive, reached = everyone, dict[str, tuple[float, float]]()
+    for share, kept in zip(course.rungs, (*course.rung_kept, None), strict=True):
+        jobs = [
+            Job("screen", each, tuned, course.screening_seed, int(share * course.steps)) for each in alive
+        ]
+        if lacking := missing(jobs, rows):
+            return lacking, []
+        reached |= {job.contestant.name: (-share, final_loss(rows[job.key])) for job in jobs}
+        alive = tuple(sorted(alive, key=lambda each: reached[each.name])[:kept])
+    ranked = sorted(everyone, key=lambda each: reached[each.name])
+    best = [each for each in ranked if each.kind == "grown"][: course.best]
+    kinds = dict.fromkeys(each.kind for each in RIVALS)
+    return [], [*best, *(next(each for each in ranked if each.kind == kind) for kind in kinds)]
+
+
+def final(course: Course, rows: Rows, tuned: Tuned, chosen: Sequence[Contestant]) -> list[Job]:
+    """Scratch on every seed, then all others, each until it has reached scratch's loss on the same seed."""
+    scratch = [Job("final", SCRATCH, tuned, seed, course.steps) for seed in course.seeds]
+    if lacking := missing(scratch, rows):
+        return lacking
+    others = [
+        Job("final", each, tuned, base.seed, course.steps, final_loss(rows[base.key]))
+        for base in scratch
+        for each in chosen
+    ]
+    alone = [Job("final", ALONE, tuned, seed, course.steps) for seed in course.seeds]
+    return missing([*others, *alone], rows)
+
+
+def pending(course: Course, rows: Rows) -> list[Job]:
+    """What is to be run next; nothing, when all is there."""
+    tuned = course.tuned
+    if tuned is None:
+        jobs, tuned = tuning(course, rows)
+        if tuned is None:
+            return jobs
+    jobs, chosen = screening(course, rows, tuned) if course.rungs else ([], list(course.chosen))
+    return jobs or final(course, rows, tuned, chosen)
+
+
+def missing(jobs: Sequence[Job], rows: Rows) -> list[Job]:
+    return [job for job in jobs if job.key not in rows]
+
+
+def final_loss(row: Mapping[str, Any]) -> float:
+    """The loss when the whole budget is spent."""
+    return row["losses"]["1.0"]

@@ -1,0 +1,39 @@
+"""What a worker process does: one run at a time, on one thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from benchmarks.training.runs import measure
+from benchmarks.training.stages import Job
+
+
+def settle() -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+def made(job: Job, cache: Path) -> dict[str, Any]:
+    """The row of a job."""
+    found = measure(job.contestant, job.tuned, job.seed, job.steps, cache, job.to_reach)
+    return dict(
+        key=job.key,
+        stage=job.stage,
+        name=job.contestant.name,
+        contestant=dataclasses.asdict(job.contestant),
+        tuned=dataclasses.asdict(job.tuned),
+        seed=job.seed,
+        budget=job.steps,
+        date=datetime.date.today().isoformat(),
+        versions=dict(
+            python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__
+        ),
+        **found,
+    )

@@ -1,0 +1,359 @@
+"""The benchmark of what growing saves: its rivals do what they are said to do, its runs are the same runs,
+and its figures follow from its rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaForCausalLM
+
+from benchmarks.training import __main__ as command
+from benchmarks.training import runs, stages
+from benchmarks.training.contestants import (
+    ALONE,
+    BASE,
+    GROWN,
+    RIVALS,
+    SCRATCH,
+    Contestant,
+    Growth,
+    Tuned,
+    once,
+)
+from benchmarks.training.methods import METHODS
+from benchmarks.training.models import (
+    SIZES,
+    config,
+    held_loss,
+    loss_of,
+    new_model,
+    optimizer_of,
+    step_flops,
+)
+from benchmarks.training.page import growths, screened, single, table, tuned, where, write_page
+from benchmarks.training.rivals import doubled
+from benchmarks.training.saved import Reached, interval, reached
+from benchmarks.training.stages import Course, Job, Rows, pending
+from benchmarks.training.text import LENGTH, ROWS, batch, held_out, text
+from isogrow.verification.float64 import float64, rebuilt
+
+TUNED = Tuned(0.003, 0.1)
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses of few rows: what they are is not asked here."""
+    monkeypatch.setattr(runs, "HELD_ROWS", 8)
+    monkeypatch.setattr(runs, "FINAL_ROWS", 8)
+
+
+def trained(size: str, steps: int = 12) -> tuple[Any, Any]:
+    model = new_model(size, TUNED.std, 0)
+    optimizer = optimizer_of(model)
+    optimizer.param_groups[0]["lr"] = TUNED.rate
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss_of(model, batch(0, step)).backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def wide_logits(model: Any) -> torch.Tensor:
+    """Logits with nothing narrower than float64."""
+    with float64(), torch.no_grad():
+        return rebuilt(model)(input_ids=batch(7, 0)).logits
+
+
+def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return ((found - wanted).norm() / wanted.norm()).item()
+
+
+# ── the ways to grow ──
+
+EXACT = [
+    ("narrow", "double", {}),
+    ("narrow", "double", {"noise": True}),
+    ("narrow", "double", {"split": True}),
+    ("small", "pad", {}),
+    *(
+        (each.start, each.growths[0].method, each.growths[0].options)
+        for each in GROWN
+        if len(each.growths) == 1
+    ),
+]
+
+
+@pytest.mark.parametrize(("start", "method", "options"), EXACT)
+def test_exact_methods_keep_the_function(start: str, method: str, options: Mapping[str, Any]) -> None:
+    model, optimizer = trained(start, 3)
+    large, _ = METHODS[method](model, optimizer, "large", 3, 3, options)
+    # Weights are float32: halves and copies are exact there, shares of a weight round once (2^-24), as
+    # scaled gains do.
+    assert error(wide_logits(large), wide_logits(model)) < 1e-6
+    assert held_loss(large, 8) == pytest.approx(held_loss(model, 8), rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"noise": True}, {"split": True}])
+def test_doubling_is_exact_in_float64(options: Mapping[str, Any]) -> None:
+    model = new_model("narrow", TUNED.std, 0)
+    shapes = {name: p.shape for name, p in new_model("large", TUNED.std, 0).named_parameters()}
+    with float64(), torch.no_grad():
+        wide = rebuilt(model)
+        state = doubled(dict(wide.named_parameters()), shapes, 0, torch.Generator().manual_seed(0), options)
+        large = rebuilt(new_model("large", TUNED.std, 0))
+        large.load_state_dict(state)
+        assert error(large(input_ids=batch(7, 0)).logits, wide(input_ids=batch(7, 0)).logits) < 1e-12
+        state["model.layers.1.mlp.down_proj.weight"] *= 2
+        large.load_state_dict(state)
+        assert error(large(input_ids=batch(7, 0)).logits, wide(input_ids=batch(7, 0)).logits) > 1e-3
+
+
+@pytest.mark.parametrize("start", ["flat", "shallow"])
+def test_stacking_does_not_keep_it(start: str) -> None:
+    model, optimizer = trained(start)
+    large, _ = METHODS["stack"](model, optimizer, "large", 3, 12, {})
+    assert error(wide_logits(large), wide_logits(model)) > 1e-3
+    layers = model.config.num_hidden_layers
+    for i in range(4):
+        mine, theirs = large.model.layers[i].state_dict(), model.model.layers[i % layers].state_dict()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_tiled_moments_are_those_of_the_gradients() -> None:
+    model, optimizer = trained("narrow")
+    large, made = METHODS["double"](model, optimizer, "large", 3, 12, {"carry": True})
+    for each in (model, large):
+        each.zero_grad()
+        loss_of(each, batch(0, 12)).backward()
+    shapes = {name: p.shape for name, p in large.named_parameters()}
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    wanted = doubled(gradients, shapes, 1, torch.Generator(), {})
+    for name, p in large.named_parameters():
+        assert error(p.grad, wanted[name]) < 1e-5  # float32 backward passes
+        assert made.state[p]["step"].item() == 12
+    squares = {name: p.grad**2 for name, p in model.named_parameters()}
+    twice = doubled(squares, shapes, 2, torch.Generator(), {})
+    assert all(torch.allclose(twice[name], wanted[name] ** 2) for name in shapes)
+
+
+def test_zero_padding_is_dead_where_growing_is_alive() -> None:
+    model, optimizer = trained("small")
+    alive = dict[str, int]()
+    for method in ("pad", "grow"):
+        large, _ = METHODS[method](model, optimizer, "large", 3, 12, {})
+        loss_of(large, batch(0, 12)).backward()
+        alive[method] = sum(int((p.grad != 0).sum()) for p in large.parameters())
+    whole = sum(p.numel() for p in large.parameters())
+    assert alive["pad"] < alive["grow"] < whole
+
+
+def test_a_growth_that_does_not_tile_is_no_doubling() -> None:
+    model, optimizer = trained("small", 1)
+    with pytest.raises(AssertionError, match="does not tile"):
+        METHODS["double"](model, optimizer, "large", 3, 1, {})
+
+
+# ── the runs ──
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_operations_are_torchs_own_count(size: str) -> None:
+    given = config(size, 0.1)
+    given._attn_implementation = "eager"  # torch does not count what its fused attention computes on a CPU
+    model = LlamaForCausalLM(given)
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=batch(0, 0), use_cache=False).logits.sum().backward()
+    assert counter.get_total_flops() == step_flops(size)
+
+
+def test_text_is_held_out_and_batches_are_named_by_seed_and_step() -> None:
+    learned, held = text()
+    assert len(learned) > 5 * len(held) > 0
+    assert batch(1, 5).shape == (ROWS, LENGTH) and held_out(3).shape == (3, LENGTH)
+    assert torch.equal(batch(1, 5), batch(1, 5))
+    assert not torch.equal(batch(1, 5), batch(1, 6))
+    assert not torch.equal(batch(1, 5), batch(2, 5))
+
+
+def test_a_trunk_from_the_cache_is_the_same_run(tmp_path: Path) -> None:
+    first = runs.measure(BASE, TUNED, 1, 16, tmp_path / "one")
+    runs.measure(ALONE, TUNED, 1, 3, tmp_path / "two")
+    second = runs.measure(BASE, TUNED, 1, 16, tmp_path / "two")
+    third = runs.measure(BASE, TUNED, 1, 16, tmp_path / "two")
+    assert first["losses"] == second["losses"] == third["losses"]
+    assert runs.measure(BASE, TUNED, 2, 16, tmp_path / "two")["losses"] != first["losses"]
+    growth = first["growths"][0]
+    assert growth["marks"]["0"] == pytest.approx(growth["before"], rel=1e-6)
+    assert growth["step"] == int(0.125 * 16 * step_flops("large") / step_flops("small"))
+
+
+def test_a_budget_is_spent_and_not_exceeded(tmp_path: Path) -> None:
+    scratch = runs.measure(SCRATCH, TUNED, 1, 20, tmp_path)
+    assert scratch["steps"] == 20
+    alone = runs.measure(ALONE, TUNED, 1, 20, tmp_path)
+    wanted = 20 * step_flops("large") / step_flops("small")
+    assert wanted - 2 < alone["steps"] <= wanted
+
+
+def test_budgets_enclose_the_loss_that_is_to_be_reached(tmp_path: Path) -> None:
+    last = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path)["losses"]["1.0"]
+    easy = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path, to_reach=last + 0.2)["losses"]
+    hard = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path, to_reach=last - 0.2)["losses"]
+    assert easy["1.0"] == hard["1.0"] == last
+    assert min(map(float, easy)) < 1 == max(map(float, easy))
+    assert set(map(float, hard)) == {1.0, *runs.BEYOND}
+    late = runs.measure(once("late", at=0.7), TUNED, 1, 30, tmp_path, to_reach=9.0)["losses"]
+    assert set(late) == {"0.9", "1.0"}  # no decay begins before the growth
+
+
+def test_rates_warm_up_and_follow_growths() -> None:
+    contestant = Contestant("c", "grown", "small", (Growth(0.1, rate=0.5, rewarm=10),), rate=2.0)
+    run = runs.Run(None, None, "small")
+    assert runs._rate(run, contestant, TUNED) == pytest.approx(2 * TUNED.rate / runs.WARMUP)
+    run.step = 3 * runs.WARMUP
+    assert runs._rate(run, contestant, TUNED) == pytest.approx(2 * TUNED.rate)
+    run.growths, run.grown_at = [{}], run.step
+    assert runs._rate(run, contestant, TUNED) == pytest.approx(0.05 * TUNED.rate)
+    run.step += 50
+    assert runs._rate(run, contestant, TUNED) == pytest.approx(0.5 * TUNED.rate)
+
+
+# ── the order of things ──
+
+
+def row_of(job: Job, loss: float) -> dict[str, Any]:
+    """A row as a run would make it, that reaches a lower loss at a larger budget."""
+    shares = (0.8, 0.9, 1.0, 1.1, 1.2) if job.to_reach is not None else (1.0,)
+    grown = bool(job.contestant.growths)
+    marks = {"0": 2.0, "1": 2.02, "10": 2.01, "100": 1.9, "300": 1.8}
+    return dict(
+        key=job.key, stage=job.stage, name=job.contestant.name, tuned=dataclasses.asdict(job.tuned),
+        seed=job.seed, budget=job.steps, date="2026-11-24", versions={"torch": "2"},
+        losses={str(s): loss - math.log(s * job.steps / 4000) / 10 for s in shares},
+        seconds={str(s): 100 * s for s in shares}, growths=[dict(before=2.0, marks=marks)] if grown else [],
+    )  # fmt: skip
+
+
+def made_up(course: Course) -> tuple[Rows, list[list[Job]]]:
+    """Rows for all of a course: 0.003 and 0.1 are the best to tune, growing at 6 % is the best of all."""
+    names = [each.name for each in (*GROWN, *RIVALS)]
+    rows: dict[str, Any] = {}
+    rounds: list[list[Job]] = []
+    while jobs := pending(course, rows):
+        rounds.append(jobs)
+        for job in jobs:
+            off = abs(math.log(job.tuned.rate / 0.003)) + abs(math.log(job.tuned.std / 0.1))
+            name = job.contestant.name
+            rank = -1 if name == "grown at 6 %" else names.index(name) if name in names else 50
+            rows[job.key] = row_of(job, 1.4 + 0.01 * off + 0.001 * rank + 1e-4 * job.seed)
+    return rows, rounds
+
+
+def test_stages_follow_from_rows() -> None:
+    course = stages.FULL
+    rows, rounds = made_up(course)
+    assert [(jobs[0].stage, len(jobs)) for jobs in rounds] == [
+        ("tune", 20),
+        ("tune", 8),
+        ("screen", len(GROWN) + len(RIVALS)),
+        ("screen", course.rung_kept[0]),
+        ("screen", course.rung_kept[1]),
+        ("final", 5),
+        ("final", 45),
+    ]
+    used = {job.seed for jobs in rounds[:5] for job in jobs}
+    assert not used & set(course.seeds)  # the claim's seeds chose nothing
+    assert {job.tuned for jobs in rounds[2:] for job in jobs} == {Tuned(0.003, 0.1)}
+    names = {job.contestant.name for job in rounds[-1]}
+    assert {"grown at 6 %", "grown at 12.5 %", "small alone", "stacked from 1", "tiled"} <= names
+    assert all((job.to_reach is None) is (job.contestant == ALONE) for job in rounds[-1])
+
+
+def test_a_better_contestant_goes_on_and_a_worse_one_stays() -> None:
+    rows, rounds = made_up(stages.FULL)
+    kept = {job.contestant.name for job in rounds[4]}
+    assert "grown at 6 %" in kept and "padded with zeros" not in kept
+    changed = {
+        key: {**row, "losses": {"1.0": 9.0}} if row["name"] == "grown at 6 %" else row
+        for key, row in rows.items()
+    }
+    again = pending(stages.FULL, changed)
+    assert again and "grown at 6 %" not in {job.contestant.name for job in again}
+
+
+def test_a_name_is_no_part_of_a_row() -> None:
+    job = Job("final", BASE, TUNED, 1, 100)
+    renamed = dataclasses.replace(job, contestant=dataclasses.replace(BASE, name="another"))
+    assert renamed.key == job.key
+    assert dataclasses.replace(job, contestant=ALONE).key != job.key
+    assert dataclasses.replace(job, seed=2).key != job.key
+
+
+# ── what the rows say ──
+
+
+def test_where_a_loss_is_reached() -> None:
+    losses, seconds = {"0.5": 2.0, "1.0": 1.0, "1.2": 0.9}, {"0.5": 10.0, "1.0": 20.0, "1.2": 24.0}
+    middle = reached(losses, seconds, 1.5)
+    assert middle.share == pytest.approx(0.5**0.5) and middle.found
+    assert middle.seconds == pytest.approx(20 * 0.5**0.5)
+    assert reached(losses, seconds, 1.0).share == 1.0
+    for loss, share in ((3.0, 0.5), (0.5, 1.2)):
+        far = reached(losses, seconds, loss)
+        assert (far.share, far.found) == (share, False)
+
+
+def test_an_interval_is_students() -> None:
+    found = interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found.mean == 3.0
+    assert found.half == pytest.approx(2.776 * 2.5**0.5 / 5**0.5)
+    assert interval([1.0]).half == math.inf
+
+
+def test_the_page_says_what_the_rows_say(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows, _ = made_up(stages.FULL)
+    write_page(stages.FULL, rows, tmp_path)
+    said = (tmp_path / "results.md").read_text()
+    for part in (tuned(rows), screened(rows), table(stages.FULL, rows), growths(rows), single(rows)):
+        assert part in said
+    assert "scratch's rate 0.003 and std 0.1" in said
+    assert (tmp_path / "results.svg").read_text().count("<svg") == 1
+    places = where(rows)
+    assert places["scratch"][1] == Reached(1.0, 100.0)
+    # Losses fall by 0.1 for each e-fold: 0.051 lower is reached at e^-0.51, below the last budget tried.
+    assert places["grown at 6 %"][1] == Reached(0.8, 80.0, found=False)
+    rank = [each.name for each in (*GROWN, *RIVALS)].index("tiled")
+    assert places["tiled"][1].share == pytest.approx(math.exp((rank - 50) / 100))
+    assert places["tiled"][1].found
+    assert "| grown at 6 % | 5 |" in said
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    course = Course(steps=12, seeds=(1, 2), tuned=TUNED, chosen=(BASE,))
+    monkeypatch.setattr(command, "COURSES", {"small": course})
+    rows = tmp_path / "rows.jsonl"
+    command.run("small", rows, tmp_path / "cache")
+    whole = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert sorted((row["name"], row["seed"]) for row in whole) == sorted(
+        (each.name, seed) for each in (SCRATCH, ALONE, BASE) for seed in (1, 2)
+    )
+    kept, lost = whole[:4], whole[4:]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    command.run("small", rows, tmp_path / "cache")
+    again = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert again[:4] == kept
+    assert {row["key"]: row["losses"] for row in again[4:]} == {row["key"]: row["losses"] for row in lost}
+    assert capsys.readouterr().out.count("final:") == 8
+    assert "grown at 12.5 %" in table(course, command.read(rows))
