@@ -262,6 +262,7 @@ def test_stages_follow_from_rows() -> None:
     rows, rounds = made_up(course)
     assert [(jobs[0].stage, len(jobs)) for jobs in rounds] == [
         ("tune", 20),
+        ("tune", 4),
         ("tune", 8),
         ("screen", len(GROWN) + len(RIVALS)),
         ("screen", course.rung_kept[0]),
@@ -269,9 +270,9 @@ def test_stages_follow_from_rows() -> None:
         ("final", 5),
         ("final", 45),
     ]
-    used = {job.seed for jobs in rounds[:5] for job in jobs}
+    used = {job.seed for jobs in rounds[:6] for job in jobs}
     assert not used & set(course.seeds)  # the claim's seeds chose nothing
-    assert {job.tuned for jobs in rounds[2:] for job in jobs} == {Tuned(0.003, 0.1)}
+    assert {job.tuned for jobs in rounds[3:] for job in jobs} == {Tuned(0.003, 0.1)}
     names = {job.contestant.name for job in rounds[-1]}
     assert {"grown at 6 %", "grown at 12.5 %", "small alone", "stacked from 1", "tiled"} <= names
     assert all((job.to_reach is None) is (job.contestant == ALONE) for job in rounds[-1])
@@ -279,7 +280,7 @@ def test_stages_follow_from_rows() -> None:
 
 def test_a_better_contestant_goes_on_and_a_worse_one_stays() -> None:
     rows, rounds = made_up(stages.FULL)
-    kept = {job.contestant.name for job in rounds[4]}
+    kept = {job.contestant.name for job in rounds[5]}
     assert "grown at 6 %" in kept and "padded with zeros" not in kept
     changed = {
         key: {**row, "losses": {"1.0": 9.0}} if row["name"] == "grown at 6 %" else row

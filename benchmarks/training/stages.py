@@ -71,16 +71,25 @@ SMALL = Course(
     tuned=Tuned(0.003, 0.1),
     chosen=(BASE, *(each for each in RIVALS if each.name in ("stacked from 2", "tiled with noise"))),
 )
+# Factors on rate and std, for the points between those of the grid.
+HALF_STEPS = ((0.8, 1.0), (1.25, 1.0), (1.0, 0.7), (1.0, 1.4))
 COURSES: Mapping[str, Course] = {"small": SMALL, "full": FULL}
 
 
 def tuning(course: Course, rows: Rows) -> tuple[list[Job], Tuned | None]:
-    """The jobs that tuning still lacks, or what it found: a coarse grid, then its best on more seeds."""
-    grid = [Tuned(rate, std) for rate in course.rates for std in course.stds]
+    """The jobs that tuning still lacks, or what it found.
+
+    A coarse grid, the half steps around its best, then the best of all at the full budget on every seed.
+    """
+    steps, seed = int(course.tuning_share * course.steps), course.tuning_seeds[0]
     coarse = [
-        Job("tune", SCRATCH, tuned, course.tuning_seeds[0], int(course.tuning_share * course.steps))
-        for tuned in grid
+        Job("tune", SCRATCH, Tuned(rate, std), seed, steps) for rate in course.rates for std in course.stds
     ]
+    if lacking := missing(coarse, rows):
+        return lacking, None
+    best = min(coarse, key=lambda job: final_loss(rows[job.key])).tuned
+    near = [Tuned(round(best.rate * a, 6), round(best.std * b, 6)) for a, b in HALF_STEPS]
+    coarse += [Job("tune", SCRATCH, tuned, seed, steps) for tuned in near]
     if lacking := missing(coarse, rows):
         return lacking, None
     ranked = sorted(coarse, key=lambda job: final_loss(rows[job.key]))
