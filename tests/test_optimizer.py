@@ -505,6 +505,9 @@ def test_a_wrapped_optimizer_is_refused() -> None:
         (dict(unknown="keep"), "unknown='keep' is not known"),
         (dict(ramp=-1), "ramp=-1 is no number of steps"),
         (dict(ramp=math.nan), "ramp=nan is no number of steps"),
+        (dict(ramp=5, ramp_from=-1), "ramp_from=-1 is no factor"),
+        (dict(ramp_from=1.3), "ramp_from=1.3 needs a ramp: give the steps"),
+        (dict(ramp=math.inf, ramp_from=1.3), "ramp_from=1.3 needs a ramp"),
     ],
 )
 def test_a_policy_says_what_it_knows(options: dict[str, Any], said: str) -> None:

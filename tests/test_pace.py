@@ -151,25 +151,26 @@ def test_a_closure_is_refused() -> None:
 # New entries
 
 
-def test_a_ramp_slows_new_entries_alone() -> None:
-    """In step t they move t / ramp of what they would, then as all others do."""
+@pytest.mark.parametrize("start", [0.0, 0.25, 1.5])
+def test_a_ramp_paces_new_entries_alone(start: float) -> None:
+    """In step t they move f + (1 - f) t / ramp times what they would, then as all others do."""
     found = pair("llama", dtype=torch.float64)
     masks = found.grown(masked(found), Policy(powers={"mask": 0})).state
     grown = found.grown(torch.optim.SGD(found.small.parameters(), lr=1.0))
-    held = isogrow.pace(found.large, grown, found.plan, Policy(ramp=4))
-    start = [p.detach().clone() for p in found.large.parameters()]
+    held = isogrow.pace(found.large, grown, found.plan, Policy(ramp=4, ramp_from=start))
+    were = [p.detach().clone() for p in found.large.parameters()]
     for step in range(1, 7):
         gradients_(found.large, step)
         before = [p.detach().clone() for p in found.large.parameters()]
         grown.step()
         for p, was in zip(found.large.parameters(), before, strict=True):
             old = masks[p]["mask"] == 1.0
-            wanted = was - torch.where(old, 1.0, min(1.0, step / 4)) * p.grad
+            wanted = was - torch.where(old, 1.0, start + (1 - start) * min(1.0, step / 4)) * p.grad
             assert torch.allclose(p, wanted, rtol=0, atol=1e-14)
             assert not old.all() or torch.equal(p, was - p.grad)
     held.remove()
     with torch.no_grad():
-        for p, x in zip(found.large.parameters(), start, strict=True):
+        for p, x in zip(found.large.parameters(), were, strict=True):
             p.copy_(x)
 
 

@@ -63,6 +63,7 @@ REFUSED: list[tuple[Change, str]] = [
         lambda s: s["stages"][1]["slope"].update(window=2000),
         "a slope needs window and at_least up to",
     ),
+    (lambda s: s["stages"][1].update(ramp_from=1.3), "stage 2: ramp_from needs a ramp"),
     (lambda s: s["stages"][1]["slope"].update(window=29), "window of 29 steps holds fewer than 3 losses"),
     (lambda s: s["stages"].pop(), "stage 2 is the last, which ends by steps or tokens"),
     (lambda s: s["training"].update(warmup=30), "stage 2 may start at step 20, within the warmup of 30"),

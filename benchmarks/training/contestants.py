@@ -80,6 +80,7 @@ GROWN = (
     once("zero moments", options={"policy": {"moments": "zero"}}),
     once("fresh moments", options={"policy": {"moments": "fresh"}}, rewarm=100),
     once("ramp 100", options={"policy": {"ramp": 100}}),
+    once("new entries from 2 x, 250 steps", options={"policy": {"ramp": 250, "ramp_from": 2.0}}),
     # which axes grow, where layers go, and in how many steps
     once("layers spread", options={"layers_at": "even"}),
     once("layers first", options={"layers_at": "start"}),

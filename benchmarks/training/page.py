@@ -70,7 +70,10 @@ def table(course: Course, rows: Rows) -> str:
 
 def growths(rows: Rows) -> str:
     """How the held-out loss goes on after the last growth, less that before it."""
-    lines = [f"| contestant | {' | '.join(f'after {m}' for m in MARKS)} |", "|---" * (len(MARKS) + 1) + "|"]
+    lines = [
+        f"| contestant | {' | '.join(f'after {m}' for m in MARKS)} | largest after 0, relative |",
+        "|---" * (len(MARKS) + 2) + "|",
+    ]
     for name, own in finals(rows).items():
         last = [row["growths"][-1] for row in own.values() if row["growths"]]
         if not last:
@@ -78,7 +81,8 @@ def growths(rows: Rows) -> str:
         cells = [
             _said(interval([g["marks"][m] - g["before"] for g in last if m in g["marks"]]), 4) for m in MARKS
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        at_once = max(abs(g["marks"]["0"] / g["before"] - 1) for row in own.values() for g in row["growths"])
+        lines.append(f"| {name} | {' | '.join(cells)} | {at_once:.1e} |")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ change the gradients of old ones too; there the same s' is the best estimate, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -53,8 +54,9 @@ class Policy:
     `moments`: "seeded", second moments of new entries start at the mean of the old ones along the axis that
     grew (first moments at 0); "zero", all of new entries' start at 0; "fresh", all state is dropped, that of
     old entries too. benchmarks/policies.md has what each costs.
-    `ramp`: new entries' updates (weight decay is part of them) are multiplied by min(1, t / ramp) in the t-th
-    step after the growth; `math.inf` freezes them.
+    `ramp`: over so many steps after the growth new entries' updates (weight decay is part of them) are
+    multiplied by a factor that goes from `ramp_from` to 1: f + (1 - f) min(1, t / ramp) in the t-th step.
+    From 0 they start gently, and `math.inf` freezes them; from more than 1 they catch up.
     `follow`: old entries step in the small model's coordinates, as in a run that had not grown.
     `unknown`: a state tensor that no name in the table fits is refused, or dropped.
     `powers` adds names to the table: an optimizer of one's own.
@@ -62,6 +64,7 @@ class Policy:
 
     moments: Literal["zero", "seeded", "fresh"] = "seeded"
     ramp: float = 0.0
+    ramp_from: float = 0.0
     follow: bool = False
     unknown: Literal["refuse", "drop"] = "refuse"
     powers: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -75,6 +78,10 @@ class Policy:
                 raise StateError(f"{name}={given!r} is not known: give {' or '.join(known)}")
         if not self.ramp >= 0:
             raise StateError(f"ramp={self.ramp!r} is no number of steps: give 0 or more")
+        if not 0 <= self.ramp_from < math.inf:
+            raise StateError(f"ramp_from={self.ramp_from!r} is no factor: give 0 or more")
+        if self.ramp_from and not 0 < self.ramp < math.inf:
+            raise StateError(f"ramp_from={self.ramp_from!r} needs a ramp: give the steps that it lasts")
 
     @property
     def paced(self) -> bool:
@@ -83,7 +90,8 @@ class Policy:
 
     def rate(self, step: int) -> float:
         """What new entries' updates are multiplied by in this step after the growth (the first is 1)."""
-        return min(1.0, step / self.ramp) if self.ramp else 1.0
+        done = min(1.0, step / self.ramp) if self.ramp else 1.0
+        return self.ramp_from + (1.0 - self.ramp_from) * done
 
     def power(self, name: str, beside: Mapping[str, object]) -> int | None:
         """The power of the gradient that a state tensor of a parameter's shape holds; None if unknown."""

@@ -76,9 +76,9 @@ class Pace:
             raise StateError("a step with a closure can't be paced: compute the gradients, then call step()")
         first = optimizer.param_groups[0]
         first[COUNT] = first.get(COUNT, 0) + 1
-        slow = self.policy.rate(first[COUNT]) < 1.0
+        ramped = self.policy.rate(first[COUNT]) != 1.0
         for p, region in self._active(optimizer):
-            if region.new and slow:
+            if region.new and ramped:
                 self.held.append((region.of(p.data), region.of(p.data).clone()))
             elif not region.new and self.policy.follow:
                 region.of(p.data).sub_(region.b).div_(region.a)
@@ -87,7 +87,7 @@ class Pace:
 
     @torch.no_grad()
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Hold back what new entries moved; take old ones to the grown model's coordinates."""
+        """Scale what new entries moved; take old ones to the grown model's coordinates."""
         rate = self.policy.rate(optimizer.param_groups[0][COUNT])
         for now, was in self.held:
             now.copy_(torch.lerp(was, now, rate))

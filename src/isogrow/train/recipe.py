@@ -119,7 +119,7 @@ class Stage:
     """Sizes to grow to at its start, and how long it lasts: `steps`, `tokens`, or until a `slope`.
 
     In a recipe the sizes stand beside the other keys. `ramp`: over so many steps after the growth the
-    updates of new entries rise from nothing to their full size.
+    updates of new entries go from `ramp_from` times (nothing, if it is not said) to once their size.
     """
 
     sizes: dict[str, Size] = field(default_factory=dict[str, Size])
@@ -130,6 +130,7 @@ class Stage:
     init: Literal["normal", "uniform", "copy", "orthogonal"] = "normal"
     init_std: PositiveFloat | Literal["match"] = "match"
     ramp: NonNegativeFloat = 0.0
+    ramp_from: NonNegativeFloat = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -261,6 +262,8 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
             f"{where}, stage 1 grows {', '.join(stage.sizes)}: the first stage's sizes are the model's; say"
             " them there"
         )
+    if stage.ramp_from and not stage.ramp:
+        raise RecipeError(f"{where}, stage {number}: ramp_from needs a ramp: give the steps that it lasts")
     slope = stage.slope
     if slope is None:
         return

@@ -153,7 +153,7 @@ def growths(recipe: Recipe) -> tuple[Growth, ...]:
             at = start = start + length
         else:  # after a stage whose end is not known: so many steps after the growth before
             at = Plateau(0.0, length, length, length)
-        policy, seed = Policy(ramp=stage.ramp), recipe.training.seed + number
+        policy, seed = Policy(ramp=stage.ramp, ramp_from=stage.ramp_from), recipe.training.seed + number
         found.append(Growth(stage.sizes, at, stage.layers_at, init, policy, seed))
     return tuple(found)
 
