@@ -94,6 +94,16 @@ GROWN = (
     several("two growths", "small", (0.06, "middle"), (0.18, "large")),
     several("two growths, from tiny", "tiny", (0.03, "small"), (0.125, "large")),
     several("three growths, from tiny", "tiny", (0.03, "small"), (0.09, "middle"), (0.2, "large")),
+    several("width, then depth", "small", (0.1, "shallow"), (0.25, "large")),
+    several("two growths, later", "small", (0.12, "middle"), (0.35, "large")),
+    # what did well alone, together
+    once("orthogonal at 25 %", at=0.25, options={"init": "orthogonal"}),
+    once("new entries from 2 x, at 25 %", at=0.25, options={"policy": {"ramp": 250, "ramp_from": 2.0}}),
+    once(
+        "orthogonal, new entries from 2 x, at 25 %",
+        at=0.25,
+        options={"init": "orthogonal", "policy": {"ramp": 250, "ramp_from": 2.0}},
+    ),
     # the rate, before and after
     once("small at 1.5 x the rate", rate=1.5),
     Contestant("large at 0.7 x the rate", "grown", "small", (Growth(0.125, rate=0.7),)),
