@@ -74,6 +74,7 @@ GROWN = (
     once("grown at 50 %", at=0.5),
     # what fills the free blocks
     once("std 0.02", options={"init_std": 0.02}),
+    once("std 0.05", options={"init_std": 0.05}),
     once("copies", options={"init": "copy"}),
     once("orthogonal", options={"init": "orthogonal"}),
     # what the optimizer holds for new entries, and how fast they start
@@ -81,6 +82,8 @@ GROWN = (
     once("fresh moments", options={"policy": {"moments": "fresh"}}, rewarm=100),
     once("ramp 100", options={"policy": {"ramp": 100}}),
     once("new entries from 2 x, 250 steps", options={"policy": {"ramp": 250, "ramp_from": 2.0}}),
+    once("new entries from 4 x, 250 steps", options={"policy": {"ramp": 250, "ramp_from": 4.0}}),
+    once("new entries from 3 x, 1000 steps", options={"policy": {"ramp": 1000, "ramp_from": 3.0}}),
     # which axes grow, where layers go, and in how many steps
     once("layers spread", options={"layers_at": "even"}),
     once("layers first", options={"layers_at": "start"}),
@@ -96,6 +99,8 @@ GROWN = (
     several("three growths, from tiny", "tiny", (0.03, "small"), (0.09, "middle"), (0.2, "large")),
     several("width, then depth", "small", (0.1, "shallow"), (0.25, "large")),
     several("two growths, later", "small", (0.12, "middle"), (0.35, "large")),
+    once("from middle at 25 %", "middle", 0.25),
+    once("from middle at 50 %", "middle", 0.5),
     # what did well alone, together
     once("orthogonal at 25 %", at=0.25, options={"init": "orthogonal"}),
     once("new entries from 2 x, at 25 %", at=0.25, options={"policy": {"ramp": 250, "ramp_from": 2.0}}),
