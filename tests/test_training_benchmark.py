@@ -209,7 +209,9 @@ def test_budgets_enclose_the_loss_that_is_to_be_reached(tmp_path: Path) -> None:
     hard = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path, to_reach=last - 0.2)["losses"]
     assert easy["1.0"] == hard["1.0"] == last
     assert min(map(float, easy)) < 1 == max(map(float, easy))
-    assert set(map(float, hard)) == {1.0, *runs.BEYOND}
+    assert set(hard) == {"1.0"}  # out of reach
+    near = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path, to_reach=last - 0.02)["losses"]
+    assert set(map(float, near)) == {1.0, *runs.BEYOND}
     late = runs.measure(once("late", at=0.7), TUNED, 1, 30, tmp_path, to_reach=9.0)["losses"]
     assert set(late) == {"0.9", "1.0"}  # no decay begins before the growth
 
@@ -268,7 +270,7 @@ def test_stages_follow_from_rows() -> None:
         ("screen", course.rung_kept[0]),
         ("screen", course.rung_kept[1]),
         ("final", 5),
-        ("final", 45),
+        ("final", 40),
     ]
     used = {job.seed for jobs in rounds[:6] for job in jobs}
     assert not used & set(course.seeds)  # the claim's seeds chose nothing

@@ -101,6 +101,17 @@ GROWN = (
     several("two growths, later", "small", (0.12, "middle"), (0.35, "large")),
     once("from middle at 25 %", "middle", 0.25),
     once("from middle at 50 %", "middle", 0.5),
+    once("from middle at 65 %", "middle", 0.65),
+    once("from middle at 50 %, orthogonal", "middle", 0.5, options={"init": "orthogonal"}),
+    once(
+        "from middle at 50 %, new entries from 2 x",
+        "middle",
+        0.5,
+        options={"policy": {"ramp": 250, "ramp_from": 2.0}},
+    ),
+    Contestant("from middle at 50 %, large at 0.7 x the rate", "grown", "middle", (Growth(0.5, rate=0.7),)),
+    once("depth alone, from 2, at 50 %", "shallow", 0.5),
+    several("two growths, latest", "small", (0.08, "middle"), (0.5, "large")),
     # what did well alone, together
     once("orthogonal at 25 %", at=0.25, options={"init": "orthogonal"}),
     once("new entries from 2 x, at 25 %", at=0.25, options={"policy": {"ramp": 250, "ramp_from": 2.0}}),
@@ -121,12 +132,14 @@ RIVALS = (
     rival("stacked from 2", "stacked", "shallow", "stack"),
     rival("stacked from 2, moments carried", "stacked", "shallow", "stack", carry=True),
     rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True),
+    rival("stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True),
     rival("tiled", "tiled", "narrow", "double"),
     rival("tiled, moments carried", "tiled", "narrow", "double", carry=True),
     rival("tiled with noise", "tiled with noise", "narrow", "double", noise=True),
     rival(
         "tiled with noise, moments carried", "tiled with noise", "narrow", "double", noise=True, carry=True
     ),
+    rival("tiled with noise at 25 %", "tiled with noise", "narrow", "double", 0.25, noise=True, carry=True),
     rival("split unequally", "split", "narrow", "double", split=True),
     rival("split unequally, moments carried", "split", "narrow", "double", split=True, carry=True),
     rival("padded with zeros", "padded", "small", "pad", carry=True),

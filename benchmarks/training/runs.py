@@ -27,6 +27,7 @@ MARKS = (1, 10, 100, 300)
 # Budgets, as shares of the full one, at which a trunk may be decayed to find where it reaches a loss.
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 BEYOND = (1.2,)
+REACHABLE = 0.03  # a budget beyond the full one is worth its time if less is lacking: doubling gave 0.1
 
 
 @dataclass
@@ -71,7 +72,8 @@ def measure(
         _trunk_(run, contestant, tuned, seed, budget, share, kept)
     better, made = decayed(1.0) < (to_reach or 0.0), run.step
     if to_reach is not None:
-        for share in reversed(shares[:-1]) if better else BEYOND:
+        near = losses[1.0] - to_reach < REACHABLE
+        for share in reversed(shares[:-1]) if better else BEYOND if near else ():
             if (decayed(share) < to_reach) is not better:
                 break
     return dict(

@@ -64,6 +64,7 @@ FULL = Course(
     rungs=(0.25, 0.5, 1.0),
     rung_kept=(16, 8),
     screening_seed=200,
+    best=2,
 )
 SMALL = Course(
     steps=600,
