@@ -1,6 +1,5 @@
-"""Trial layouts: data alone, no rules. They show that the grammar can say what eight families store.
+"""A trial layout, esm's: data alone, no rules. It shows that the grammar can say what that family stores.
 
-Each module has `LAYOUT`, and `WHEN`: slot -> the formula over config keys and index axes that says
-which models, and which of their layers, have it. A slot with two lines has two bindings: a model in
-memory and its files on disk may name, fuse and stack the same blocks differently.
+Beside it stand checks of any layout against its models; four built-in families, whose files and memory differ
+or whose tensors are fused, are held to them too.
 """

@@ -10,6 +10,7 @@ HEAD = Norm("layer", "inner", eps="layer_norm_eps", of="transform")
 E = "embeddings."
 L = "encoder.layer.{layers}."
 A = L + "attention."
+LEARNED, ROTATED = "position_embedding_type == 'absolute'", "position_embedding_type == 'rotary'"
 ROTARY = r"attention\.self\.rotary_embeddings\.inv_freq$"
 
 
@@ -20,10 +21,15 @@ def head(name: str, pattern: str, slot: str, norm: Norm | None = None, tied: str
 
 WEIGHTS = (
     Weight(E + "word_embeddings.weight", "vocab -> hidden", "embed"),
-    Weight(E + "position_embeddings.weight", "positions -> hidden", "positions", required=False),
-    Weight("rotary_embeddings.inv_freq", "-> pairs", "frequencies", required=False),
-    Weight(E + "layer_norm.weight", "* hidden", "embed_norm", WRITES, required=False),
-    Weight(E + "layer_norm.bias", "-> hidden", "embed_norm.bias", WRITES, required=False),
+    Weight(
+        E + "position_embeddings.weight",
+        "positions -> hidden",
+        "positions",
+        when=LEARNED,
+    ),
+    Weight("rotary_embeddings.inv_freq", "-> pairs", "frequencies", when=ROTATED),
+    Weight(E + "layer_norm.weight", "* hidden", "embed_norm", WRITES, when="emb_layer_norm_before"),
+    Weight(E + "layer_norm.bias", "-> hidden", "embed_norm.bias", WRITES, when="emb_layer_norm_before"),
     Weight(A + "LayerNorm.weight", "* hidden", "attn_norm", PRE),
     Weight(A + "LayerNorm.bias", "-> hidden", "attn_norm.bias", PRE),
     Weight(A + "self.query.weight", "(heads key_dim) <- hidden", "attn.q"),
@@ -59,13 +65,6 @@ WEIGHTS = (
     head("classifier.weight", "labels <- hidden", "tag"),
     head("classifier.bias", "-> labels", "tag.bias"),
 )
-
-WHEN = {
-    "positions": "position_embedding_type == 'absolute'",
-    "frequencies": "position_embedding_type == 'rotary'",
-    "embed_norm": "emb_layer_norm_before",
-    "embed_norm.bias": "emb_layer_norm_before",
-}
 
 LAYOUT = Layout(
     family="esm",
