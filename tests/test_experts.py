@@ -345,3 +345,24 @@ def test_packed_experts_are_refused_as_quantized(tmp_path: Path) -> None:
     save_file(packed, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match="small is quantized .*down_proj_blocks is U8"):
         isogrow.grow_checkpoint(folder, tmp_path / "large", ffn=51)
+
+
+def test_a_model_without_shared_experts_gets_one_that_adds_nothing() -> None:
+    """A model of none is refused, and what the refusal says to do is done here."""
+    none, one = (varied("deepseek_v3", n_shared_experts=n) for n in (0, 1))
+    with pytest.raises(
+        CheckpointError, match="n_shared_experts is 0, .* give it one whose output weights are"
+    ):
+        isogrow.grow(none, expert_ffn="x2")
+    one.load_state_dict(
+        {n: x for n, x in none.state_dict().items() if "shared_experts" not in n}, strict=False
+    )
+    for name, value in one.named_parameters():
+        if name.endswith("shared_experts.down_proj.weight"):
+            value.data.zero_()
+    outputs: list[Tensor] = []
+    for model in (none, one, isogrow.grow(one, expert_ffn="x2")):
+        model.set_experts_implementation("eager")
+        outputs.append(model(torch.arange(9)[None]).logits.detach())
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.allclose(outputs[1], outputs[2], atol=1e-5)

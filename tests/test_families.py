@@ -342,6 +342,19 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     ),
     ("llama", {"heads": 7}, "can't be had with kv_heads=2.*give heads=10", [{"heads": 10}]),
     ("olmo2", {"heads": 7}, "can't be had with kv_heads=2.*give heads=12$", [{"heads": 12}]),
+    ("olmo2", {"heads": 8}, "heads can't grow from 6 to 8.*multiples of 6: give 12$", [{"heads": 12}]),
+    (
+        "olmo2",
+        {"heads": 9, "kv_heads": 3},
+        "kv_heads can't grow from 2 to 3 .*: give 4 with heads=12$",
+        [{"kv_heads": 4}, {"kv_heads": 4, "heads": 12}],
+    ),
+    (
+        "olmo2",
+        {"heads": 16, "kv_heads": 4},
+        "heads can't grow from 12 to 16.*give 24$",
+        [{"heads": 24, "kv_heads": 4}],
+    ),
     (
         "mistral",
         {"heads": 9},

@@ -8,6 +8,8 @@ from isogrow.config import Config, get
 from isogrow.errors import CheckpointError
 from isogrow.layout import Layout, Rope
 
+NONE = "; if the model has none, give it one whose output weights are zero, which changes no output"
+
 
 def check_config(layout: Layout, config: Config, where: str = "config.json") -> None:
     """The keys that are computed with must hold what can be computed with. Raises `CheckpointError`."""
@@ -23,6 +25,7 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
             wanted = "a whole number above 0" if size else "a number that is not negative"
             raise CheckpointError(
                 f"{where} says {name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
+                + (NONE if size and value == 0 else "")
             )
     for rope in {rope for attention in layout.attentions for rope in attention.ropes}:
         _check_rope(rope, config, where)

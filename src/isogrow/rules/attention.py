@@ -135,5 +135,7 @@ def _places(subject: Subject, axis: str, old: int, new: int) -> tuple[tuple[Plac
     normed = any(_norm_slots(subject, attention) for attention in attentions)
     ropes = next((attention.ropes for attention in attentions if attention.ropes), ())
     if normed and new % old:
-        raise multiples(axis, old, new, "queries and keys are normalised over it, so only copies fit")
+        raise multiples(
+            subject, axis, old, new, "queries and keys are normalised over it, so only copies fit"
+        )
     return rotary.placed(subject, axis, ropes, old, new, normed) if ropes else (append(old, new), {})

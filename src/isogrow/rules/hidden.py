@@ -226,7 +226,9 @@ def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step
             " head would read them all; untie the head, or leave the width and grow ffn instead"
         )
     if new % old:
-        raise multiples(axis, old, new, "a LayerNorm writes the residual, so only whole copies keep its mean")
+        raise multiples(
+            subject, axis, old, new, "a LayerNorm writes the residual, so only whole copies keep its mean"
+        )
     places = copies(old, new)
     labels = [place.label for place in places[1:]]
     rewrites: dict[str, Rewrite] = {}

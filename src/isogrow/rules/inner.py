@@ -66,7 +66,9 @@ def _copied(
 ) -> Step:
     """Queries and keys that a norm runs over are copied; nothing else changes."""
     if new % old:
-        raise multiples(axis, old, new, "a norm runs over it, so only whole copies keep its mean square")
+        raise multiples(
+            subject, axis, old, new, "a norm runs over it, so only whole copies keep its mean square"
+        )
     stems = {use.norm.of for use in uses if use.norm is not None}
     places = append(old, new)
     rewrites: dict[str, Rewrite] = {}
@@ -86,7 +88,7 @@ def _normed(
     if all(use.norm is None or use.norm.kind == "rms" for use in uses):
         return _amplified(subject, axis, site, old, new, init, uses)
     if new % old:
-        raise multiples(axis, old, new, "a norm runs over it, so only whole copies keep its mean")
+        raise multiples(subject, axis, old, new, "a norm runs over it, so only whole copies keep its mean")
     places = copies(old, new)
     labels = [place.label for place in places[1:]]
     rewrites = {use.slot: _normed_entries(use, labels, subject.drawn(init, use.slot, axis)) for use in uses}
@@ -120,10 +122,16 @@ def _normed_entries(use: Use, labels: list[str], init: Init) -> Rewrite:
     return {label: Constant(switch) for label in labels}
 
 
-def multiples(axis: str, old: int, new: int, why: str) -> SizeError:
-    """The refusal of a size that is no multiple, naming the nearest sizes that are."""
+def multiples(subject: Subject, axis: str, old: int, new: int, why: str) -> SizeError:
+    """The refusal of a size that is no multiple, naming the nearest sizes that are, as requests name them:
+    groups by the heads that they make, and key/value heads with the query heads of whole groups."""
+    sizes = subject.sizes
+    word, unit = ("heads", sizes.of("kv_heads")) if axis == "group" else (axis, 1)
+    beside = sizes.of("group") if axis == "kv_heads" and sizes.has("group") else 0
     below, above = new // old * old, (new // old + 1) * old
-    near = f"{above}" if below <= old else f"{below} or {above}"
+    near = [n * unit for n in (below, above) if n > old]
+    said = " or ".join(f"{n}" + (f" with heads={n * beside}" if beside else "") for n in near)
     return SizeError(
-        f"{axis} can't grow from {old} to {new} exactly: {why}. It grows to multiples of {old}: give {near}"
+        f"{word} can't grow from {old * unit} to {new * unit} exactly: {why}. It grows to multiples of"
+        f" {old * unit}: give {said}"
     )
