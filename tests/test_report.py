@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Path:
                 }
             )
     stage = {"parameters": 40_000, "steps": 200, "tokens": 102_400, "flops": 7e9}
-    stages = [{**stage, "number": n, "sizes": {"vocab": 256, "hidden": 32 * n, "layers": 2}} for n in (1, 2)]
+    stages = [{**stage, "number": n, "sizes": {"hidden": 32 * n, "layers": 2}} for n in (1, 2)]
     folder = tmp_path / "a <run> & more"
     folder.mkdir()
     for name, said in (("recipe", {}), ("log", records), ("stages", stages)):

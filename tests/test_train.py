@@ -109,6 +109,7 @@ def test_the_dry_run_tells_each_stage(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     stages = json.loads(done.out)["stages"]
     assert [stage["sizes"]["hidden"] for stage in stages] == [16, 32, 32]
+    assert {"heads", "head_dim"} < stages[0]["sizes"].keys() and "group" not in stages[0]["sizes"]
     assert [stage["sizes"]["layers"] for stage in stages] == [1, 1, 2]
     assert [stage["steps"] for stage in stages] == [6, 5, 8]
     assert all(stage["seconds"] > 0 and stage["flops"] > 0 for stage in stages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from isogrow.anatomy import Anatomy, Stored, grown_tensors
 from isogrow.arithmetic import Filler, Read, blocked
 from isogrow.errors import CheckpointError
 from isogrow.pattern import View
-from isogrow.pieces import Block, origin
+from isogrow.pieces import Block, Piece, origin, pieces, whole
 from isogrow.plan import Plan
 from isogrow.sizes import Sizes
 
@@ -99,6 +99,14 @@ def fill_(out: Tensor, stored: Stored, filler: Filler, sizes: Sizes) -> None:
         target = blocked(out, view)
         order = tuple(sorted(range(target.dim()), key=lambda d: -target.stride(d)))
         filler.fill_(target, block, order)
+
+
+def made_of(stored: Stored, plan: Plan) -> Iterator[tuple[View, Piece]]:
+    """What a grown stored tensor is made of: each piece, and where the block that it is a part of lies."""
+    for part, block in stored.blocks(plan.target):
+        view = view_of(stored, part, block, plan.target)
+        for piece in pieces(plan, block, whole(block.shape(plan.target))):
+            yield view, piece
 
 
 def view_of(stored: Stored, part: str, block: Block, sizes: Sizes) -> View:

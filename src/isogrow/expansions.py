@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from isogrow.errors import SizeError
+from isogrow.sizes import Sizes
 
 Size = int | str
 
@@ -182,3 +183,27 @@ def places(at: str | int | tuple[int, ...], old: int, count: int) -> tuple[int, 
             " (the old layer that it is put before)"
         )
     return tuple(sorted(at))
+
+
+def named(sizes: Sizes, stacks: tuple[str, ...] = ()) -> dict[str, int]:
+    """Sizes by the names that requests have for them, in their order; a stack's own, and those in which
+    all stacks agree.
+
+    >>> named(Sizes({"kv_heads": 2, "group": 3, "key_dim": 8, "value_dim": 8, "hidden": 30}))
+    {'hidden': 30, 'heads': 6, 'kv_heads': 2, 'head_dim': 8, 'key_dim': 8, 'value_dim': 8}
+    """
+    values = dict(sizes.values)
+    if "kv_heads" in values and "group" in values:
+        values["heads"] = values["kv_heads"] * values["group"]
+    if "key_dim" in values and values["key_dim"] == values.get("value_dim"):
+        values["head_dim"] = values["key_dim"]
+    order = ("hidden", *INNER, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
+    found: dict[str, int] = {}
+    for axis in order:
+        own = {
+            f"{stack}.{axis}": values[f"{stack}_{axis}"] for stack in stacks if f"{stack}_{axis}" in values
+        }
+        common = {values[axis]} if axis in values else set(own.values())
+        found |= {axis: min(common)} if len(common) == 1 else {}
+        found |= own
+    return found

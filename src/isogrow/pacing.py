@@ -24,13 +24,12 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, 
 
 from isogrow.anatomy import Anatomy, Stored
 from isogrow.arithmetic import blocked, slices
-from isogrow.binding import is_tied, view_of
+from isogrow.binding import is_tied, made_of
 from isogrow.errors import StateError
 from isogrow.moments import Policy, marked
 from isogrow.pattern import View
-from isogrow.pieces import Box, Source, pieces, whole
+from isogrow.pieces import Box, Source
 from isogrow.plan import Plan
-from isogrow.sizes import Sizes
 
 COUNT = "steps_since_growth"  # in the first group, so that it is saved and loaded with the optimizer
 ENTRYWISE = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta)
@@ -148,15 +147,13 @@ def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, p
     found: dict[Tensor, tuple[Region, ...]] = {}
     for stored in anatomy.stored:
         if stored.source in named and not is_tied(anatomy, stored):
-            found[named[stored.source]] = tuple(_regions(before, anatomy.sizes, stored))
+            found[named[stored.source]] = tuple(_regions(before, stored))
     return Pace(optimizer, found, policy)
 
 
-def _regions(plan: Plan, sizes: Sizes, stored: Stored) -> Iterator[Region]:
+def _regions(plan: Plan, stored: Stored) -> Iterator[Region]:
     """What is new in a tensor, and what is old and not as it was."""
-    for part, block in stored.blocks(sizes):
-        seen = view_of(stored, part, block, sizes)
-        for piece in pieces(plan, block, whole(block.shape(sizes))):
-            new = not isinstance(piece.value, Source)
-            if new or (piece.a, piece.b) != (1.0, 0.0):
-                yield Region(seen, piece.out, new, piece.a, piece.b)
+    for view, piece in made_of(stored, plan):
+        new = not isinstance(piece.value, Source)
+        if new or (piece.a, piece.b) != (1.0, 0.0):
+            yield Region(view, piece.out, new, piece.a, piece.b)

@@ -11,7 +11,7 @@ from isogrow.anatomy import Anatomy, Header, Stored, grown_tensors
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.config import get
 from isogrow.errors import CheckpointError
-from isogrow.expansions import INNER, MLPS
+from isogrow.expansions import MLPS, named
 from isogrow.families import LAYOUTS
 from isogrow.laws import horizon
 from isogrow.pieces import origin
@@ -112,30 +112,6 @@ def column(family: Data, axis: str) -> tuple[Data | None, str]:
         name for name in widths if axes.get(name, {}).get("grows") == axes.get(widths[0], {}).get("grows")
     ]
     return axes.get(widths[0]) if widths else None, "" if alike == [axis] else ", ".join(alike)
-
-
-def named(sizes: Sizes, stacks: tuple[str, ...] = ()) -> dict[str, int]:
-    """Sizes by the names that the command line has for them, in its order; a stack's own, and those in which
-    all stacks agree.
-
-    >>> named(Sizes({"kv_heads": 2, "group": 3, "key_dim": 8, "value_dim": 8, "hidden": 30}))
-    {'hidden': 30, 'heads': 6, 'kv_heads': 2, 'head_dim': 8, 'key_dim': 8, 'value_dim': 8}
-    """
-    values = dict(sizes.values)
-    if "kv_heads" in values and "group" in values:
-        values["heads"] = values["kv_heads"] * values["group"]
-    if "key_dim" in values and values["key_dim"] == values.get("value_dim"):
-        values["head_dim"] = values["key_dim"]
-    order = ("hidden", *INNER, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
-    found: dict[str, int] = {}
-    for axis in order:
-        own = {
-            f"{stack}.{axis}": values[f"{stack}_{axis}"] for stack in stacks if f"{stack}_{axis}" in values
-        }
-        common = {values[axis]} if axis in values else set(own.values())
-        found |= {axis: min(common)} if len(common) == 1 else {}
-        found |= own
-    return found
 
 
 def _grown(anatomy: Anatomy, plan: Plan, dtype: str | None) -> list[Stored]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from isogrow.anatomy import Anatomy
-from isogrow.cli.facts import named
 from isogrow.config import Config
 from isogrow.errors import SizeError
-from isogrow.expansions import Size
+from isogrow.expansions import Size, named
 from isogrow.formula import names
 from isogrow.layout import Layout, Rope
 from isogrow.sizes import Sizes

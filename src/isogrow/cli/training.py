@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from isogrow.cli.facts import named
 from isogrow.quiet import quiet
-from isogrow.sizes import Sizes
 from isogrow.train.recipe import Recipe, read
 from isogrow.train.running import checked, run, timed
 
@@ -29,10 +27,7 @@ def outlook(path: Path, tell: Tell) -> Data:
         first = stages[0]
         seconds = timed(recipe, base, TRIED)
     rate = first.flops / first.steps / seconds  # operations a second
-    rows = [
-        {**dataclasses.asdict(stage), "sizes": named(Sizes(stage.sizes)), "seconds": stage.flops / rate}
-        for stage in stages
-    ]
+    rows = [{**dataclasses.asdict(stage), "seconds": stage.flops / rate} for stage in stages]
     total = sum(stage.flops for stage in stages) / rate
     return {"run": str(base / recipe.run), "stages": rows, "seconds": total}
 

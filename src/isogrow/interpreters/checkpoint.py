@@ -30,11 +30,11 @@ from torch import Tensor
 from isogrow import __version__
 from isogrow.anatomy import Anatomy, Header, Stored, name_axes
 from isogrow.arithmetic import CHUNK, Filler
-from isogrow.binding import check_range, check_ties, outputs, reader
+from isogrow.binding import check_range, check_ties, made_of, outputs, reader
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.initializers import check_whole
-from isogrow.pieces import Draw, pieces, whole
+from isogrow.pieces import Draw
 from isogrow.plan import Plan
 from isogrow.planning import check_fits
 from isogrow.serial import RECORD, digest
@@ -234,10 +234,9 @@ def _ordered(tensors: Iterable[Stored]) -> list[Stored]:
 def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
     """Refuse a region that is too large for an initializer that must make it whole."""
     for stored in tensors:
-        for _, block in stored.blocks(plan.target):
-            for piece in pieces(plan, block, whole(block.shape(plan.target))):
-                if isinstance(piece.value, Draw):
-                    check_whole(piece.value.init.kind, piece.value.shape)
+        for _, piece in made_of(stored, plan):
+            if isinstance(piece.value, Draw):
+                check_whole(piece.value.init.kind, piece.value.shape)
 
 
 # ── writing ──

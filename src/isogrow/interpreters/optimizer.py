@@ -18,11 +18,11 @@ from torch.optim import Optimizer
 
 from isogrow.anatomy import Anatomy, Stored
 from isogrow.arithmetic import Filler, Read
-from isogrow.binding import fill_, is_tied, outputs, reader, source_of
+from isogrow.binding import fill_, is_tied, made_of, outputs, reader, source_of
 from isogrow.errors import StateError
 from isogrow.moments import FACTORED, NUMBERS, Policy, carried
 from isogrow.pacing import COUNT, is_pace
-from isogrow.pieces import Block, Source, added, pieces, whole
+from isogrow.pieces import Block, Source, added
 from isogrow.plan import Plan
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
@@ -216,11 +216,7 @@ class _Law:
     def _untouched(self, stored: Stored) -> bool:
         """Whether the plan leaves the entries of a tensor that did not grow as they are."""
         plan = self._plan(2)
-        return all(
-            isinstance(piece.value, Source) and piece.a == 1.0
-            for _, block in stored.blocks(plan.target)
-            for piece in pieces(plan, block, whole(block.shape(plan.target)))
-        )
+        return all(isinstance(piece.value, Source) and piece.a == 1.0 for _, piece in made_of(stored, plan))
 
 
 def _first(stored: Stored) -> Block:

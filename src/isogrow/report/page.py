@@ -59,11 +59,11 @@ def _summary(run: Run) -> str:
 def _stages(run: Run) -> Iterable[str]:
     if not run.stages:
         return
-    axes = [axis for axis in run.stages[0]["sizes"] if axis != "vocab"]
+    axes = list(dict.fromkeys(axis for stage in run.stages for axis in stage["sizes"]))
     rows = [
         [
             str(stage["number"]),
-            *(str(stage["sizes"][axis]) for axis in axes),
+            *(str(stage["sizes"].get(axis, "")) for axis in axes),
             f"{stage['parameters']:,}",
             f"{stage['steps']:,}",
             f"{stage['tokens']:,}",

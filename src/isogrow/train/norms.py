@@ -17,9 +17,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from isogrow.anatomy import Anatomy
 from isogrow.arithmetic import blocked, slices
-from isogrow.binding import outputs, view_of
+from isogrow.binding import made_of, outputs
 from isogrow.models import plan_of
-from isogrow.pieces import Source, pieces, whole
+from isogrow.pieces import Source
 from isogrow.plan import Plan
 
 
@@ -45,10 +45,8 @@ def _parts(tensors: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> Iterator
         tensor = tensors.get(stored.name)
         if tensor is None:
             continue
-        for part, block in stored.blocks(plan.target):
-            seen = blocked(tensor, view_of(stored, part, block, plan.target))
-            for piece in pieces(plan, block, whole(block.shape(plan.target))):
-                yield isinstance(piece.value, Source), seen[slices(piece.out)]
+        for view, piece in made_of(stored, plan):
+            yield isinstance(piece.value, Source), blocked(tensor, view)[slices(piece.out)]
 
 
 class BlockNorms(TrainerCallback):

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from isogrow.anatomy import Anatomy
 from isogrow.config import edited
 from isogrow.errors import IsogrowError, RecipeError
+from isogrow.expansions import named
 from isogrow.families import layout_for
 from isogrow.formula import evaluate, names
 from isogrow.layout import Layout
@@ -62,7 +63,8 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
         steps = recipe.longest(stage)
         tokens = steps * recipe.tokens_per_step
         flops = tokens * training_flops(anatomy, recipe.data.length)
-        found.append(Outlook(number, dict(anatomy.sizes.values), parameters, steps, tokens, flops))
+        sizes = named(anatomy.sizes, anatomy.layout.stacks)
+        found.append(Outlook(number, sizes, parameters, steps, tokens, flops))
     return tuple(found)
 
 
