@@ -50,6 +50,7 @@ class Course:
     tuning_kept: int = 4
     rungs: tuple[float, ...] = ()
     rung_kept: tuple[int, ...] = ()
+    also: tuple[str, ...] = ()
     screening_seed: int = 0
     best: int = 3
     chosen: tuple[Contestant, ...] = ()
@@ -62,7 +63,12 @@ FULL = Course(
     stds=(0.02, 0.05, 0.1, 0.15),
     tuning_seeds=(100, 101),
     rungs=(0.25, 0.5, 1.0),
-    rung_kept=(16, 8),
+    rung_kept=(16, 3),
+    also=(
+        *("scratch", "grown at 12.5 %", "grown at 25 %", "new entries from 2 x, 250 steps", "two growths"),
+        *("two growths, from tiny", "from tiny", "from middle at 25 %", "large at 0.7 x the rate"),
+        *("stacked from 2, moments carried", "stacked from 2 at 25 %, moments carried"),
+    ),
     screening_seed=200,
     best=2,
 )
@@ -106,7 +112,8 @@ def tuning(course: Course, rows: Rows) -> tuple[list[Job], Tuned | None]:
 def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list[Contestant]]:
     """The jobs that screening still lacks, or who goes on: the best that grow, the best of each rival's kind.
 
-    Rung by rung, at a larger budget each, the better part goes on.
+    Rung by rung, at a larger budget each, the better part goes on. Short budgets favour late growth, so those
+    named in `course.also` are run at the last rung whatever they did before.
     """
     everyone = (*GROWN, *RIVALS)
     alive, reached = everyone, dict[str, tuple[float, float]]()
@@ -118,6 +125,10 @@ def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list
             return lacking, []
         reached |= {job.contestant.name: (-share, final_loss(rows[job.key])) for job in jobs}
         alive = tuple(sorted(alive, key=lambda each: reached[each.name])[:kept])
+        if share == course.rungs[-2]:
+            alive += tuple(
+                each for each in (SCRATCH, *everyone) if each.name in course.also and each not in alive
+            )
     ranked = sorted(everyone, key=lambda each: reached[each.name])
     best = [each for each in ranked if each.kind == "grown"][: course.best]
     kinds = dict.fromkeys(each.kind for each in RIVALS)
