@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("report", "train"),
     ("growing",),
+    ("gradmax",),
     ("adopting", "resuming"),
     ("verification",),
     ("models",),

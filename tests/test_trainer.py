@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,10 @@ import torch
 import transformers
 from torch.utils.data import Dataset
 
-from isogrow.errors import CheckpointError
+import isogrow
+from isogrow import GradMax, Init
+from isogrow.errors import CheckpointError, StateError
+from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth
 from isogrow.train.trainer import growing
 
@@ -172,3 +176,48 @@ def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters()}
     assert made.state.log_history[-2]["learning_rate"] == pytest.approx(1e-2 / 8)
+
+
+# GradMax
+
+
+LOOKING = (Growth({"ffn": 51}, at=2, init=Init("gradmax"), seed=7),)
+
+
+def test_gradmax_looks_at_the_runs_own_data(tmp_path: Path) -> None:
+    """Numbers, losses and what follows a resume are those of GradMax on the batches that the seed draws."""
+    made = trainer(tmp_path / "a", LOOKING, max_steps=4, save_steps=3)
+    before: list[Any] = []
+    made.add_callback(_Kept(before))
+    made.train()
+    rows = torch.randperm(64, generator=torch.Generator().manual_seed(7))[:16].split(ROWS)
+    batches = [{name: Bytes().ids[some] for name in ("input_ids", "labels")} for some in rows]
+    large = isogrow.grow(before[0], init=GradMax(batches), ffn=51, seed=7)
+    assert all(torch.equal(x, before[1][name]) for name, x in large.state_dict().items())
+    resumed = trainer(tmp_path / "a", LOOKING, max_steps=4, save_steps=3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-3"))
+    assert losses(resumed) == losses(made)
+    assert all(torch.equal(x, weights(made)[name]) for name, x in weights(resumed).items())
+
+
+class _Kept(transformers.TrainerCallback):
+    """The model before the growth after step 2, and its weights after it."""
+
+    def __init__(self, kept: list[Any]) -> None:
+        self.kept = kept
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if state.global_step == 1:  # the second step has just been made
+            self.kept.append(copy.deepcopy(given["model"]))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if state.global_step == 2:
+            self.kept.append({name: x.clone() for name, x in given["model"].state_dict().items()})
+
+
+def test_gradmax_can_not_draw_from_a_stream(tmp_path: Path) -> None:
+    made = trainer(tmp_path / "a", LOOKING, max_steps=3)
+    made.train_dataset = iter(())
+    with pytest.raises(StateError, match="looks at a few batches of the training data, and .* has no items"):
+        init_of(made, "gradmax", 0)
+    assert init_of(made, "copy", 0) == "copy"

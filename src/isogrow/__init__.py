@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isogrow.expansions import HiddenExpansion as HiddenExpansion
     from isogrow.expansions import LayerAddition as LayerAddition
     from isogrow.expansions import MlpExpansion as MlpExpansion
+    from isogrow.gradmax import GradMax as GradMax
     from isogrow.growing import grow as grow
     from isogrow.growing import grow_ as grow_
     from isogrow.growing import grow_checkpoint as grow_checkpoint
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 
 # Names that bring torch are imported when they are first used.
 _HOMES = {
+    "GradMax": "gradmax",
     "grow": "growing",
     "grow_": "growing",
     "grow_checkpoint": "growing",

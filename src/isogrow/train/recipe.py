@@ -127,7 +127,7 @@ class Stage:
     tokens: Count = 0
     slope: Slope | None = None
     layers_at: str | tuple[int, ...] = "end"
-    init: Literal["normal", "uniform", "copy", "orthogonal"] = "normal"
+    init: Literal["normal", "uniform", "copy", "orthogonal", "gradmax"] = "normal"
     init_std: PositiveFloat | Literal["match"] = "match"
     ramp: NonNegativeFloat = 0.0
     ramp_from: NonNegativeFloat = 0.0

@@ -24,6 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from isogrow.errors import CheckpointError
 from isogrow.growing import grow_
 from isogrow.planning import expansions
+from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth, due, grown
 
 STATE = "trainer_state.json"
@@ -76,7 +77,8 @@ class _Growing(TrainerCallback):
             growth = due(self.growths, state.log_history, state.global_step)
 
 
-def _grow_(trainer: Trainer, model: nn.Module, growth: Growth) -> None:
+def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = False) -> None:
+    """Grow the model and its optimizer; numbers that a checkpoint's will replace need not be chosen."""
     optimizer: Any = trainer.optimizer
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper keeps the same one
     grow_(
@@ -84,7 +86,7 @@ def _grow_(trainer: Trainer, model: nn.Module, growth: Growth) -> None:
         *expansions(growth.sizes, growth.layers_at),
         optimizer=inner,
         policy=growth.policy,
-        init=growth.init.kind,
+        init="normal" if resumed else init_of(trainer, growth.init.kind, growth.seed),
         init_std=growth.init.std,
         seed=growth.seed,
     )
@@ -103,7 +105,7 @@ def _catch_up_(trainer: Trainer, growths: Sequence[Growth], checkpoint: Path) ->
     if behind:
         trainer.create_optimizer()  # made anew otherwise, without what paces it
     for growth in growths[:behind]:
-        _grow_(trainer, model, growth)
+        _grow_(trainer, model, growth, resumed=True)
     said = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     now = json.loads(model.config.to_json_string(use_diff=False))
     other = [key for key, value in said.items() if isinstance(value, int) and now.get(key, value) != value]
