@@ -376,7 +376,7 @@ def test_a_bar_is_shown_on_a_terminal_alone(llama: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "module",
-    ["isogrow.cli.facts", "isogrow.cli.voice", "isogrow.cli.tables.axes", "isogrow.cli.tables.blocks"],
+    ["isogrow.expansions", "isogrow.cli.voice", "isogrow.cli.tables.axes", "isogrow.cli.tables.blocks"],
 )
 def test_examples(module: str) -> None:
     result = doctest.testmod(importlib.import_module(module))
