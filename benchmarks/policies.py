@@ -73,19 +73,21 @@ def held(model: Any, data: Tensor) -> float:
         return loss_of(model, batch(data, 192, 1)).item()
 
 
-def train(model: Any, optimizer: Any, data: tuple[Tensor, Tensor], seed: int, steps: int) -> dict[str, float]:
+def train(
+    model: Any, optimizer: Any, data: tuple[Tensor, Tensor], seed: int, steps: int, rows: int
+) -> dict[str, float]:
     """Held-out losses at the start (0) and at MARKS."""
     found = {"0": held(model, data[1])}
     for step in range(1, steps + 1):
         optimizer.zero_grad()
-        loss_of(model, batch(data[0], ROWS, (seed << 20) + step)).backward()
+        loss_of(model, batch(data[0], rows, (seed << 20) + step)).backward()
         optimizer.step()
         if step in MARKS:
             found[str(step)] = held(model, data[1])
     return found
 
 
-def small(data: tuple[Tensor, Tensor], seed: int, beta: float, steps: int) -> tuple[Any, Any]:
+def small(data: tuple[Tensor, Tensor], seed: int, beta: float, steps: int, rows: int) -> tuple[Any, Any]:
     """A trained model, on the constant part of its schedule, and its optimizer."""
     torch.manual_seed(seed)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(initializer_range=0.1, **SIZES))
@@ -93,37 +95,44 @@ def small(data: tuple[Tensor, Tensor], seed: int, beta: float, steps: int) -> tu
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARM))
     for step in range(steps):
         optimizer.zero_grad()
-        loss_of(model, batch(data[0], ROWS, (seed << 20) + (1 << 19) + step)).backward()
+        loss_of(model, batch(data[0], rows, (seed << 20) + (1 << 19) + step)).backward()
         optimizer.step()
         schedule.step()
     return model, optimizer
 
 
 def run(
-    trained: tuple[Any, Any], policy: Policy | None, data: Any, seed: int, steps: int
+    trained: tuple[Any, Any], policy: Policy | None, data: Any, seed: int, steps: int, rows: int
 ) -> dict[str, float]:
     model, optimizer = trained
     if policy is None:
         model, optimizer = copy.deepcopy((model, optimizer))  # one memo: the copy holds the copy's parameters
     else:
         model, optimizer = isogrow.grow(model, optimizer=optimizer, policy=policy, seed=seed, **GROWN)
-    return train(model, optimizer, data, seed, steps)
+    return train(model, optimizer, data, seed, steps, rows)
 
 
-def table(rows: list[dict[str, Any]], beta: float) -> str:
-    """Held-out losses less the one before growth, mean and spread over seeds, and the last one less that of
-    "zero" on the same seed."""
-    losses = {(row["policy"], row["seed"]): row["losses"] for row in rows if row["beta"] == beta}
+def table(rows: list[dict[str, Any]], beta: float, size: int) -> str:
+    """Held-out losses less the one before growth: mean and spread over seeds, the largest of all, and the
+    last one less that of "zero" on the same seed."""
+    losses = {
+        (row["policy"], row["seed"]): row["losses"]
+        for row in rows
+        if (row["beta"], row["batch"]) == (beta, size)
+    }
     last = str(max(mark for mark in MARKS if all(str(mark) in found for found in losses.values())))
-    lines = [f"| policy | {' | '.join(map(str, MARKS))} | at {last}, against zero |"]
-    lines.append("|---" * (len(MARKS) + 2) + "|")
+    titles = [*map(str, MARKS), "largest rise", f"at {last}, against zero"]
+    lines = [f"| policy | {' | '.join(titles)} |"]
+    lines.append("|---" * (len(MARKS) + 3) + "|")
     for name in POLICIES:
         own = {seed: found for (policy, seed), found in losses.items() if policy == name}
         cells = [
             said([found[m] - found["0"] for found in own.values() if m in found]) for m in map(str, MARKS)
         ]
         paired = [x[last] - losses["zero", seed][last] for seed, x in own.items() if ("zero", seed) in losses]
-        lines.append(f"| {name} | {' | '.join(cells)} | {said(paired)} |")
+        rises = [found[m] - found["0"] for found in own.values() for m in found]
+        if rises:
+            lines.append(f"| {name} | {' | '.join(cells)} | {max(rises):+.3f} | {said(paired)} |")
     return "\n".join(lines)
 
 
@@ -140,6 +149,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="after the growth")
     parser.add_argument("--before", type=int, default=500, help="steps of the small model")
     parser.add_argument("--betas", type=float, nargs="+", default=[0.95, 0.999], help="Adam's second")
+    parser.add_argument("--batch", type=int, default=ROWS, help="rows of a step")
+    parser.add_argument("--only", nargs="+", choices=POLICIES, default=list(POLICIES), help="policies")
     parser.add_argument("--rows", type=Path, default=FINISHED, help="finished runs")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -148,20 +159,21 @@ def main() -> None:
     rows = [json.loads(line) for line in asked.rows.read_text().splitlines()] if asked.rows.exists() else []
     for seed in range(asked.seeds):
         for beta in asked.betas:
-            done = {row["policy"] for row in rows if (row["seed"], row["beta"]) == (seed, beta)}
-            if done == POLICIES.keys():
+            point = dict(seed=seed, beta=beta, batch=asked.batch)
+            done = {row["policy"] for row in rows if point.items() <= row.items()}
+            if done >= set(asked.only):
                 continue
-            trained = small(data, seed, beta, asked.before)
-            for name in [name for name in POLICIES if name not in done]:
+            trained = small(data, seed, beta, asked.before, asked.batch)
+            for name in [name for name in asked.only if name not in done]:
                 start = time.perf_counter()
-                losses = run(trained, POLICIES[name], data, seed, asked.steps)
+                losses = run(trained, POLICIES[name], data, seed, asked.steps, asked.batch)
                 assert all(map(math.isfinite, losses.values()))
                 seconds = round(time.perf_counter() - start, 1)
-                rows.append(dict(seed=seed, beta=beta, policy=name, losses=losses, seconds=seconds))
+                rows.append(dict(**point, policy=name, losses=losses, seconds=seconds))
                 with asked.rows.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
     for beta in asked.betas:
-        print(f"\nbetas (0.9, {beta})\n\n{table(rows, beta)}")
+        print(f"\nbetas (0.9, {beta}), {asked.batch} rows a step\n\n{table(rows, beta, asked.batch)}")
 
 
 if __name__ == "__main__":

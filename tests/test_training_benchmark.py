@@ -94,7 +94,7 @@ EXACT = [
 @pytest.mark.parametrize(("start", "method", "options"), EXACT)
 def test_exact_methods_keep_the_function(start: str, method: str, options: Mapping[str, Any]) -> None:
     model, optimizer = trained(start, 3)
-    large, _ = METHODS[method](model, optimizer, "large", 3, 3, options)
+    large, *_ = METHODS[method](model, optimizer, "large", 3, 3, options)
     # Weights are float32: halves and copies are exact there, shares of a weight round once (2^-24), as
     # scaled gains do.
     assert error(wide_logits(large), wide_logits(model)) < 1e-6
@@ -119,7 +119,7 @@ def test_doubling_is_exact_in_float64(options: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize("start", ["flat", "shallow"])
 def test_stacking_does_not_keep_it(start: str) -> None:
     model, optimizer = trained(start)
-    large, _ = METHODS["stack"](model, optimizer, "large", 3, 12, {})
+    large, *_ = METHODS["stack"](model, optimizer, "large", 3, 12, {})
     assert error(wide_logits(large), wide_logits(model)) > 1e-3
     layers = model.config.num_hidden_layers
     for i in range(4):
@@ -148,7 +148,7 @@ def test_zero_padding_is_dead_where_growing_is_alive() -> None:
     model, optimizer = trained("small")
     alive = dict[str, int]()
     for method in ("pad", "grow"):
-        large, _ = METHODS[method](model, optimizer, "large", 3, 12, {})
+        large, *_ = METHODS[method](model, optimizer, "large", 3, 12, {})
         loss_of(large, batch(0, 12)).backward()
         alive[method] = sum(int((p.grad != 0).sum()) for p in large.parameters())
     whole = sum(p.numel() for p in large.parameters())
@@ -214,6 +214,15 @@ def test_budgets_enclose_the_loss_that_is_to_be_reached(tmp_path: Path) -> None:
     assert set(map(float, near)) == {1.0, *runs.BEYOND}
     late = runs.measure(once("late", at=0.7), TUNED, 1, 30, tmp_path, to_reach=9.0)["losses"]
     assert set(late) == {"0.9", "1.0"}  # no decay begins before the growth
+
+
+def test_what_gradmax_looks_at_is_paid_for(tmp_path: Path) -> None:
+    budget = 200
+    plain = runs.measure(once("plain", at=0.05), TUNED, 1, budget, tmp_path)
+    looking = runs.measure(once("gradmax", at=0.05, options={"init": "gradmax"}), TUNED, 1, budget, tmp_path)
+    assert looking["growths"][0]["marks"]["0"] == pytest.approx(plain["growths"][0]["before"], rel=1e-6)
+    passes = plain["steps"] - looking["steps"]
+    assert SIZES["small"]["hidden"] < passes < 3 * SIZES["large"]["hidden"]
 
 
 def test_rates_warm_up_and_follow_growths() -> None:

@@ -77,6 +77,7 @@ GROWN = (
     once("std 0.05", options={"init_std": 0.05}),
     once("copies", options={"init": "copy"}),
     once("orthogonal", options={"init": "orthogonal"}),
+    once("GradMax", options={"init": "gradmax"}),
     # what the optimizer holds for new entries, and how fast they start
     once("zero moments", options={"policy": {"moments": "zero"}}),
     once("fresh moments", options={"policy": {"moments": "fresh"}}, rewarm=100),

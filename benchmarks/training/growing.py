@@ -5,14 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 import isogrow
-from benchmarks.training.models import SIZES
+from benchmarks.training.models import SIZES, loss_of
+from benchmarks.training.text import batch
+
+LOOKED_AT = 1  # batches: GradMax makes about as many passes over them as a row has entries
 
 
 def grow(
     model: Any, optimizer: Any, size: str, seed: int, step: int, options: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    """The paper's expansions, with the optimizer's state carried by law."""
-    given = dict(options)
+) -> tuple[Any, ...]:
+    """The paper's expansions, with the optimizer's state carried by law.
+
+    GradMax looks at the next batches; its passes over the large model are counted.
+    """
+    given, looks = dict(options), 0
+
+    def looked_at(large: Any, ids: Tensor) -> Tensor:
+        nonlocal looks
+        looks += 1
+        return loss_of(large, ids)
+
+    if given.get("init") == "gradmax":
+        batches = [batch(seed, step + i) for i in range(LOOKED_AT)]
+        given["init"] = isogrow.GradMax(batches, looked_at)
     policy = isogrow.Policy(**given.pop("policy", {}))
-    return isogrow.grow(model, optimizer=optimizer, policy=policy, seed=seed, **SIZES[size], **given)
+    large, made = isogrow.grow(model, optimizer=optimizer, policy=policy, seed=seed, **SIZES[size], **given)
+    return large, made, looks

@@ -1,7 +1,7 @@
 """The ways to make a trained model larger, by name.
 
 A method takes a model, its optimizer, the size to reach, a seed, the step of the run and options; it gives a
-larger model and its optimizer.
+larger model and its optimizer, and how many steps' operations it spent in looking at data, if it did.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.training.growing import grow
 from benchmarks.training.rivals import copied, doubled, padded, stacked
 
-METHODS: Mapping[str, Callable[[Any, Any, str, int, int, Mapping[str, Any]], tuple[Any, Any]]] = {
+METHODS: Mapping[str, Callable[[Any, Any, str, int, int, Mapping[str, Any]], tuple[Any, ...]]] = {
     "grow": grow,
     "stack": copied(stacked),
     "double": copied(doubled),

@@ -125,7 +125,7 @@ def _carry_(model: Any, optimizer: Any, large: Any, made: Any, carried: Any) -> 
 def padded(
     model: Any, optimizer: Any, size: str, seed: int, step: int, options: Mapping[str, Any]
 ) -> tuple[Any, Any]:
-    twin, _ = grow(model, optimizer, size, seed + 1, step, {})
-    large, made = grow(model, optimizer, size, seed, step, {})
+    twin, *_ = grow(model, optimizer, size, seed + 1, step, {})
+    large, made, *_ = grow(model, optimizer, size, seed, step, {})
     padded_(large, twin)
     return large, made

@@ -137,11 +137,12 @@ def _rate(run: Run, contestant: Contestant, tuned: Tuned) -> float:
 
 def _grow_(run: Run, growth: Growth, seed: int) -> None:
     before, start = held_loss(run.model, HELD_ROWS), time.process_time()
-    run.model, run.optimizer = METHODS[growth.method](
+    run.model, run.optimizer, *looks = METHODS[growth.method](
         run.model, run.optimizer, growth.size, seed, run.step, growth.options
     )
     run.seconds += time.process_time() - start
     run.size, run.grown_at = growth.size, run.step
+    run.spent += sum(looks) * step_flops(growth.size)
     run.growths.append(
         dict(step=run.step, size=growth.size, before=before, marks={"0": held_loss(run.model, HELD_ROWS)})
     )

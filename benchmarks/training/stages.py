@@ -66,7 +66,7 @@ FULL = Course(
     rung_kept=(16, 3),
     also=(
         *("scratch", "grown at 12.5 %", "grown at 25 %", "new entries from 2 x, 250 steps", "two growths"),
-        *("two growths, from tiny", "from tiny", "from middle at 25 %", "large at 0.7 x the rate"),
+        *("two growths, from tiny", "from tiny", "from middle at 25 %", "large at 0.7 x the rate", "GradMax"),
         *("stacked from 2, moments carried", "stacked from 2 at 25 %, moments carried"),
     ),
     screening_seed=200,
