@@ -137,7 +137,7 @@ def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list
 
 def final(course: Course, rows: Rows, tuned: Tuned, chosen: Sequence[Contestant]) -> list[Job]:
     """Scratch on every seed, then all others, each until it has reached scratch's loss on the same seed."""
-    scratch = [Job("final", SCRATCH, tuned, seed, course.steps) for seed in course.seeds]
+    scratch = yardsticks(course, tuned)
     if lacking := missing(scratch, rows):
         return lacking
     others = [
@@ -149,6 +149,10 @@ def final(course: Course, rows: Rows, tuned: Tuned, chosen: Sequence[Contestant]
     return missing([*others, *alone], rows)
 
 
+def yardsticks(course: Course, tuned: Tuned) -> list[Job]:
+    return [Job("final", SCRATCH, tuned, seed, course.steps) for seed in course.seeds]
+
+
 def pending(course: Course, rows: Rows) -> list[Job]:
     """What is to be run next; nothing, when all is there."""
     tuned = course.tuned
@@ -157,7 +161,9 @@ def pending(course: Course, rows: Rows) -> list[Job]:
         if tuned is None:
             return jobs
     jobs, chosen = screening(course, rows, tuned) if course.rungs else ([], list(course.chosen))
-    return jobs or final(course, rows, tuned, chosen)
+    if jobs:  # scratch needs not wait for who else takes part
+        return [*jobs, *missing(yardsticks(course, tuned), rows)]
+    return final(course, rows, tuned, chosen)
 
 
 def missing(jobs: Sequence[Job], rows: Rows) -> list[Job]:
