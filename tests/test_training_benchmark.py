@@ -41,7 +41,7 @@ from benchmarks.training.models import (
 from benchmarks.training.page import growths, screened, single, table, tuned, where, write_page
 from benchmarks.training.rivals import doubled
 from benchmarks.training.saved import Reached, interval, reached
-from benchmarks.training.stages import Course, Job, Rows, pending
+from benchmarks.training.stages import Course, Job, Rows, pending, settled
 from benchmarks.training.text import LENGTH, ROWS, batch, held_out, text
 from isogrow.verification.float64 import float64, rebuilt
 
@@ -254,7 +254,7 @@ def row_of(job: Job, loss: float) -> dict[str, Any]:
 
 
 def made_up(course: Course) -> tuple[Rows, list[list[Job]]]:
-    """Rows for all of a course: 0.003 and 0.1 are the best to tune, growing at 6 % is the best of all."""
+    """Rows for all of a course: 0.003, 0.1 and 0.4 are the best to tune, growing at 6 % is best of all."""
     names = [each.name for each in (*GROWN, *RIVALS)]
     rows: dict[str, Any] = {}
     rounds: list[list[Job]] = []
@@ -262,6 +262,7 @@ def made_up(course: Course) -> tuple[Rows, list[list[Job]]]:
         rounds.append(jobs)
         for job in jobs:
             off = abs(math.log(job.tuned.rate / 0.003)) + abs(math.log(job.tuned.std / 0.1))
+            off += abs(job.tuned.decay - 0.4)
             name = job.contestant.name
             rank = -1 if name == "grown at 6 %" else names.index(name) if name in names else 50
             rows[job.key] = row_of(job, 1.4 + 0.01 * off + 0.001 * rank + 1e-4 * job.seed)
@@ -275,6 +276,7 @@ def test_stages_follow_from_rows() -> None:
         ("tune", 20),
         ("tune", 4),
         ("tune", 8),
+        ("tune", 8),
         ("screen", len(GROWN) + len(RIVALS) + len(course.seeds)),  # scratch on the seeds of the claim, too
         ("screen", course.rung_kept[0]),
         ("screen", course.rung_kept[1] + len(course.also) - 2),  # two are among the best, too
@@ -282,7 +284,7 @@ def test_stages_follow_from_rows() -> None:
     ]
     used = {job.seed for jobs in rounds for job in jobs if job.stage != "final"}
     assert not used & set(course.seeds)  # the claim's seeds chose nothing
-    assert {job.tuned for jobs in rounds[3:] for job in jobs} == {Tuned(0.003, 0.1)}
+    assert {job.tuned for jobs in rounds[-2:] for job in jobs} == {Tuned(0.003, 0.1, 0.4)}
     names = {job.contestant.name for job in rounds[-1]}
     assert {
         "grown at 6 %",
@@ -296,7 +298,7 @@ def test_stages_follow_from_rows() -> None:
 
 def test_a_better_contestant_goes_on_and_a_worse_one_stays() -> None:
     rows, rounds = made_up(stages.FULL)
-    kept = {job.contestant.name for job in rounds[5]}
+    kept = {job.contestant.name for job in rounds[6]}
     assert "grown at 6 %" in kept and "padded with zeros" not in kept
     changed = {
         key: {**row, "losses": {"1.0": 9.0}} if row["name"] == "grown at 6 %" else row
@@ -338,11 +340,14 @@ def test_an_interval_is_students() -> None:
 def test_the_page_says_what_the_rows_say(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows, _ = made_up(stages.FULL)
+    other = next(row for row in rows.values() if row["stage"] == "final")
+    older = {**other, "key": "older", "tuned": {**other["tuned"], "decay": 0.2}}
+    assert settled(stages.FULL, {**rows, "older": older}) == rows  # what tuning left behind does not count
     write_page(stages.FULL, rows, tmp_path)
     said = (tmp_path / "results.md").read_text()
-    for part in (tuned(rows), screened(rows), table(stages.FULL, rows), growths(rows), single(rows)):
+    for part in (tuned(rows), screened(rows), table(rows), growths(rows), single(rows)):
         assert part in said
-    assert "scratch's rate 0.003 and std 0.1" in said
+    assert "scratch's rate 0.003, std 0.1, decay over 0.4 of a budget" in said
     assert (tmp_path / "results.svg").read_text().count("<svg") == 1
     places = where(rows)
     assert places["scratch"][1] == Reached(1.0, 100.0)
@@ -373,4 +378,4 @@ def test_the_command_goes_on_where_it_was(
     assert again[:4] == kept
     assert {row["key"]: row["losses"] for row in again[4:]} == {row["key"]: row["losses"] for row in lost}
     assert capsys.readouterr().out.count("final:") == 8
-    assert "grown at 12.5 %" in table(course, command.read(rows))
+    assert "grown at 12.5 %" in table(command.read(rows))

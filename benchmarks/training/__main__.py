@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.training.page import table, write_page
-from benchmarks.training.stages import COURSES, Rows, pending
+from benchmarks.training.stages import COURSES, Rows, pending, settled
 from benchmarks.training.working import made, settle
 
 HERE = Path(__file__).parent
@@ -44,9 +44,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as own:
             run(course, path, asked.cache or Path(own))
     if course == "full":
-        write_page(COURSES[course], read(path), HERE)
+        write_page(COURSES[course], settled(COURSES[course], read(path)), HERE)
     else:
-        print(table(COURSES[course], read(path)))
+        print(table(settled(COURSES[course], read(path))))
 
 
 def run(course: str, path: Path, cache: Path) -> None:

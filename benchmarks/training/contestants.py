@@ -39,10 +39,11 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What scratch is tuned over: the learning rate, and the std of new matrices."""
+    """What scratch is tuned over: the rate, the std of new matrices, the share of a budget that is decay."""
 
     rate: float
     std: float
+    decay: float = 0.2
 
 
 SCRATCH = Contestant("scratch", "scratch", "large")

@@ -39,7 +39,7 @@ def where(rows: Rows) -> dict[str, dict[int, Reached]]:
     }
 
 
-def table(course: Course, rows: Rows) -> str:
+def table(rows: Rows) -> str:
     """The final table: what each contestant saved."""
     found, scratch = finals(rows), finals(rows).get("scratch", {})
     lines = [
@@ -88,13 +88,13 @@ def growths(rows: Rows) -> str:
 
 def tuned(rows: Rows) -> str:
     """What scratch was tuned over."""
-    lines = ["| rate | std | steps | seed | loss |", "|---|---|---|---|---|"]
+    lines = ["| rate | std | decay | steps | seed | loss |", "|---|---|---|---|---|---|"]
     chosen = sorted(
         (row for row in rows.values() if row["stage"] == "tune"),
-        key=lambda row: (row["budget"], row["tuned"]["rate"], row["tuned"]["std"], row["seed"]),
+        key=lambda row: (row["budget"], *row["tuned"].values(), row["seed"]),
     )
     for row in chosen:
-        said = (row["tuned"]["rate"], row["tuned"]["std"], row["budget"], row["seed"])
+        said = (*row["tuned"].values(), row["budget"], row["seed"])
         lines.append(f"| {' | '.join(map(str, said))} | {final_loss(row):.4f} |")
     return "\n".join(lines)
 
@@ -134,7 +134,7 @@ def write_page(course: Course, rows: Rows, folder: Path) -> None:
     sections: dict[str, Callable[[], str]] = {
         "Scratch, tuned": lambda: tuned(rows),
         "Screening": lambda: screened(rows),
-        "What is saved": lambda: table(course, rows),
+        "What is saved": lambda: table(rows),
         "After the growth": lambda: growths(rows),
         "Every run": lambda: single(rows),
     }
@@ -169,8 +169,8 @@ def _head(course: Course, rows: Rows) -> str:
         "# What growing saves: the figures\n\nMade by `python -m benchmarks.training page` from"
         f" rows-full.jsonl; README.md says what they mean. Runs from {dates[0]} to {dates[-1]}; {versions}."
         f" Budget: {course.steps} steps of the large model on {ROWS} x {LENGTH} bytes,"
-        f" {step_flops('large') / 1e9:.2f} G operations each; scratch's rate {best.get('rate')} and std"
-        f" {best.get('std')}.\n\nSizes: {'; '.join(sizes)}."
+        f" {step_flops('large') / 1e9:.2f} G operations each; scratch's rate {best.get('rate')}, std"
+        f" {best.get('std')}, decay over {best.get('decay')} of a budget.\n\nSizes: {'; '.join(sizes)}."
     )
 
 

@@ -1,6 +1,6 @@
 """One run: a stable trunk with its growths, from which decays to several budgets branch off.
 
-Warmup, then a constant rate, then a linear decay to nothing over the last fifth of a budget. The trunk is
+Warmup, then a constant rate, then a linear decay to nothing over the last part of a budget. The trunk is
 one run, so budgets share it; a budget's loss is that after its own decay.
 """
 
@@ -22,7 +22,7 @@ from benchmarks.training.methods import METHODS
 from benchmarks.training.models import CLIP, held_loss, loss_of, new_model, optimizer_of, step_flops
 from benchmarks.training.text import FINAL_ROWS, HELD_ROWS, batch
 
-WARMUP, DECAYING = 100, 0.2
+WARMUP = 100
 MARKS = (1, 10, 100, 300)
 # Budgets, as shares of the full one, at which a trunk may be decayed to find where it reaches a loss.
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -67,7 +67,7 @@ def measure(
         losses[share], seconds[share] = held_loss(run.model, FINAL_ROWS), round(run.seconds, 2)
         return losses[share]
 
-    shares = [share for share in SHARES if share * (1 - DECAYING) >= _last_growth(contestant)]
+    shares = [share for share in SHARES if share * (1 - tuned.decay) >= _last_growth(contestant)]
     for share in shares if to_reach is not None else shares[-1:]:
         _trunk_(run, contestant, tuned, seed, budget, share, kept)
     better, made = decayed(1.0) < (to_reach or 0.0), run.step
@@ -90,7 +90,9 @@ def _last_growth(contestant: Contestant) -> float:
 
 def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache: Path) -> Run:
     """The run at its first growth, or at the start; trunks that contestants share are run once."""
-    start, first = contestant.start, contestant.growths[0].at if contestant.growths else 0.5 * (1 - DECAYING)
+    start, first = contestant.start, 0.5 * (1 - tuned.decay)
+    if contestant.growths:
+        first = contestant.growths[0].at
     wanted = int(first * budget / step_flops(start))
     key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
     model = new_model(start, tuned.std * contestant.std, seed)
@@ -116,7 +118,7 @@ def _trunk_(
     run: Run, contestant: Contestant, tuned: Tuned, seed: int, budget: int, share: float, kept: Any
 ) -> None:
     """Go on with the stable part, growing when it is time, to where the decay for this budget begins."""
-    end = share * (1 - DECAYING) * budget
+    end = share * (1 - tuned.decay) * budget
     for growth in contestant.growths[len(run.growths) :]:
         if growth.at * budget > end:
             break

@@ -45,6 +45,7 @@ class Course:
     tuned: Tuned | None = None
     rates: tuple[float, ...] = ()
     stds: tuple[float, ...] = ()
+    decays: tuple[float, ...] = ()
     tuning_share: float = 0.5
     tuning_seeds: tuple[int, ...] = ()
     tuning_kept: int = 4
@@ -61,6 +62,7 @@ FULL = Course(
     seeds=(1, 2, 3, 4, 5),
     rates=(0.0013, 0.002, 0.003, 0.0045, 0.0068),
     stds=(0.02, 0.05, 0.1, 0.15),
+    decays=(0.4, 0.6),
     tuning_seeds=(100, 101),
     rungs=(0.25, 0.5, 1.0),
     rung_kept=(16, 3),
@@ -79,6 +81,7 @@ SMALL = Course(
     chosen=(BASE, *(each for each in RIVALS if each.name in ("stacked from 2", "tiled with noise"))),
 )
 # Factors on rate and std, for the points between those of the grid.
+HIGHER = 1.5  # a longer decay may want a higher rate
 HALF_STEPS = ((0.8, 1.0), (1.25, 1.0), (1.0, 0.7), (1.0, 1.4))
 COURSES: Mapping[str, Course] = {"small": SMALL, "full": FULL}
 
@@ -86,7 +89,8 @@ COURSES: Mapping[str, Course] = {"small": SMALL, "full": FULL}
 def tuning(course: Course, rows: Rows) -> tuple[list[Job], Tuned | None]:
     """The jobs that tuning still lacks, or what it found.
 
-    A coarse grid, the half steps around its best, then the best of all at the full budget on every seed.
+    A coarse grid of rate and std, the half steps around its best, the best of all at the full budget on every
+    seed; for the best of these a longer decay, at its rate and a higher one.
     """
     steps, seed = int(course.tuning_share * course.steps), course.tuning_seeds[0]
     coarse = [
@@ -106,20 +110,33 @@ def tuning(course: Course, rows: Rows) -> tuple[list[Job], Tuned | None]:
     }
     if lacking := missing([job for jobs in fine.values() for job in jobs], rows):
         return lacking, None
-    return [], min(fine, key=lambda tuned: mean(final_loss(rows[job.key]) for job in fine[tuned]))
+    best = _best(fine, rows)
+    for decay in course.decays:
+        for rate in (best.rate, round(best.rate * HIGHER, 6)):
+            tuned = Tuned(rate, best.std, decay)
+            fine[tuned] = [Job("tune", SCRATCH, tuned, seed, course.steps) for seed in course.tuning_seeds]
+    if lacking := missing([job for jobs in fine.values() for job in jobs], rows):
+        return lacking, None
+    return [], _best(fine, rows)
+
+
+def _best(fine: Mapping[Tuned, Sequence[Job]], rows: Rows) -> Tuned:
+    return min(fine, key=lambda tuned: mean(final_loss(rows[job.key]) for job in fine[tuned]))
 
 
 def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list[Contestant]]:
     """The jobs that screening still lacks, or who goes on: the best that grow, the best of each rival's kind.
 
     Rung by rung, at a larger budget each, the better part goes on. Short budgets favour late growth, so those
-    named in `course.also` are run at the last rung whatever they did before.
+    named in `course.also` are run at the last rung whatever they did before. The rungs before it decay as the
+    coarse grid of tuning does.
     """
     everyone = (*GROWN, *RIVALS)
     alive, reached = everyone, dict[str, tuple[float, float]]()
     for share, kept in zip(course.rungs, (*course.rung_kept, None), strict=True):
+        setting = tuned if kept is None else Tuned(tuned.rate, tuned.std)
         jobs = [
-            Job("screen", each, tuned, course.screening_seed, int(share * course.steps)) for each in alive
+            Job("screen", each, setting, course.screening_seed, int(share * course.steps)) for each in alive
         ]
         if lacking := missing(jobs, rows):
             return lacking, []
@@ -164,6 +181,20 @@ def pending(course: Course, rows: Rows) -> list[Job]:
     if jobs:  # scratch needs not wait for who else takes part
         return [*jobs, *missing(yardsticks(course, tuned), rows)]
     return final(course, rows, tuned, chosen)
+
+
+def settled(course: Course, rows: Rows) -> Rows:
+    """The rows that count: those of tuning, and of other stages those at what tuning found."""
+    tuned = course.tuned or tuning(course, rows)[1]
+    if tuned is None:
+        return {key: row for key, row in rows.items() if row["stage"] == "tune"}
+
+    def counts(row: Mapping[str, Any]) -> bool:
+        early = row["stage"] == "screen" and row["budget"] < course.steps
+        wanted = Tuned(tuned.rate, tuned.std) if early else tuned
+        return row["stage"] == "tune" or row["tuned"] == dataclasses.asdict(wanted)
+
+    return {key: row for key, row in rows.items() if counts(row)}
 
 
 def missing(jobs: Sequence[Job], rows: Rows) -> list[Job]:
