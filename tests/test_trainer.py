@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 import isogrow
 from isogrow import GradMax, Init
 from isogrow.errors import CheckpointError, StateError
+from isogrow.pacing import COUNT
 from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth
 from isogrow.train.trainer import growing
@@ -135,6 +137,20 @@ def test_resuming_without_catching_up_fails(whole: tuple[Own, Path], tmp_path: P
     other = trainer(tmp_path, (Growth({"hidden": 48}, at=5), GROWTHS[1]))
     with pytest.raises(CheckpointError, match="checkpoint-8 has hidden_size = 36.* lead to 48"):
         other.train(resume_from_checkpoint=str(folder / "checkpoint-8"))
+
+
+def test_new_entries_may_be_ramped(tmp_path: Path) -> None:
+    """Each growth starts its own ramp, and a run that stopped within one goes on within it."""
+    ramped = [dataclasses.replace(g, policy=isogrow.Policy(ramp=6, ramp_from=3.0)) for g in GROWTHS]
+    made, plain = trainer(tmp_path / "a", ramped, save_steps=2), trainer(tmp_path / "b")
+    made.train()
+    plain.train()
+    assert losses(made)[:6] == losses(plain)[:6] and losses(made)[6] != losses(plain)[6]
+    assert made.optimizer.param_groups[0][COUNT] == STEPS - 8  # type: ignore[union-attr]
+    for at in (6, 10):
+        resumed = trainer(tmp_path / "a", ramped, save_steps=2)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{at}"))
+        assert losses(resumed) == losses(made)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class Pace:
     @torch.no_grad()
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember new entries; take old ones to the small model's coordinates."""
-        if args[1:] or kwargs.get("closure") is not None:
+        if any(given is not None for given in (*args[1:], kwargs.get("closure"))):  # wrappers give None
             raise StateError("a step with a closure can't be paced: compute the gradients, then call step()")
         first = optimizer.param_groups[0]
         first[COUNT] = first.get(COUNT, 0) + 1
