@@ -17,7 +17,7 @@ from torch import Tensor
 import isogrow
 from isogrow import GradMax, Region, plan_of
 from isogrow.errors import IsogrowError
-from isogrow.gradmax import Fitted, fitting
+from isogrow.gradmax import Fitted, fitting, loss_of
 from isogrow.regions import Initializer
 
 CLOSE = 1e-10
@@ -281,6 +281,17 @@ def test_half_precision_is_probed_in_float32() -> None:
     ("given", "call", "said"),
     [
         ([], loss, "GradMax was given no batches"),
+        (
+            {"input_ids": 1},
+            loss,
+            "GradMax was given a batch where batches were expected: give a list, [batch]",
+        ),
+        (
+            [1],
+            loss_of,
+            "a batch that GradMax was given is int, and a mapping that the model takes was expected",
+        ),
+        (batches(), lambda model, ids: loss(model, ids) + torch.nan, "a loss or a gradient that GradMax"),
         ([1], lambda model, batch: 3.0, "the loss that GradMax was given is 3.0, and a tensor of one number"),
         (
             batches(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,14 @@ REFUSED: list[tuple[Change, str]] = [
         lambda s: s["stages"][1]["slope"].update(window=2000),
         "a slope needs window and at_least up to",
     ),
-    (lambda s: s["stages"][1].update(ramp_from=1.3), "stage 2: ramp_from needs a ramp"),
+    (lambda s: s["stages"][1].update(ramp_from=1.3), "stage 2: ramp_from=1.3 needs a ramp"),
+    (lambda s: s["stages"][1].update(ramp=math.inf, ramp_from=2), "stage 2: ramp_from=2.0 needs a ramp"),
+    (lambda s: s["stages"][1].update(ramp=9, ramp_from=math.inf), "stage 2: ramp_from=inf is no factor"),
+    (lambda s: s["stages"][1].update(init_std=math.inf), "stage 2: init_std inf is no std"),
+    (lambda s: s["stages"][0].update(ramp=9, init="copy"), "stage 1 grows nothing, so init, ramp would do"),
+    (lambda s: s["training"].update(rate=math.inf), "rate is inf: input should be a finite number"),
+    (lambda s: s["training"].update(betas=[0.9, 2]), "betas, 2 is 2: input should be less than 1"),
+    (lambda s: s["training"].update(seed=1 << 32), "seed is 4294967296: input should be less than"),
     (lambda s: s["stages"][1]["slope"].update(window=29), "window of 29 steps holds fewer than 3 losses"),
     (lambda s: s["stages"].pop(), "stage 2 is the last, which ends by steps or tokens"),
     (lambda s: s["training"].update(warmup=30), "stage 2 may start at step 20, within the warmup of 30"),
@@ -84,6 +92,22 @@ def test_what_can_not_be_is_refused(said: dict[str, Any], change: Change, messag
     with pytest.raises(RecipeError, match=message) as refused:
         parse(changed)
     assert "\n" not in str(refused.value)
+
+
+def test_a_slope_ends_no_stage_before_its_window_is_full(said: dict[str, Any]) -> None:
+    slope = {"below": 1e-4, "at_most": 90, "window": 30}
+    said["stages"][0] = {"slope": slope}
+    said["training"]["warmup"] = 30
+    parse(said)
+    said["training"]["warmup"] = 31
+    with pytest.raises(RecipeError, match="stage 2 may start at step 30, within the warmup of 31"):
+        parse(said)
+
+
+@pytest.mark.parametrize("said", [None, [], "run"])
+def test_what_is_no_recipe_is_refused(said: Any) -> None:
+    with pytest.raises(RecipeError, match="the recipe is .*, and keys with values were expected"):
+        parse(said)
 
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_numbers_that_change_are_refused(named: Any) -> None:
         ("zeros", "init 'zeros' is not known: give one of normal, uniform, copy, orthogonal, a function"),
         (0.02, "init 0.02 is no initializer"),
         (None, "init None is no initializer"),
+        (isogrow.GradMax, "init is the class GradMax, not an initializer: give GradMax("),
     ],
 )
 def test_what_is_no_initializer_is_refused(init: Any, said: str) -> None:

@@ -118,6 +118,10 @@ def test_the_dry_run_tells_each_stage(tmp_path: Path) -> None:
     assert "hidden 32, heads 4" in " ".join(shown.out.split())
 
 
+def _first(**sizes: int) -> dict[str, Any]:
+    return {**RECIPE["model"], "sizes": {**RECIPE["model"]["sizes"], **sizes}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -126,6 +130,10 @@ def test_the_dry_run_tells_each_stage(tmp_path: Path) -> None:
         ({"stages": [{"steps": 6}, {"hidden": 17, "steps": 9}]}, "stage 2: .*needs hidden %"),
         ({"model": {"family": "llama", "sizes": {"hidden": 16}}}, "is missing: give every size"),
         ({"model": {"family": "lama", "sizes": {}}}, "'lama' is not known"),
+        ({"model": _first(hiddn=3)}, "llama has no 'hiddn' of its own: give some of hidden, ffn, heads"),
+        ({"model": _first(heads=3)}, "heads is 3, and by the other sizes and the config it is 2: give sizes"),
+        ({"model": {**_first(), "config": {"vocab_size": 9}}}, "vocab_size is what data, tokenizer makes it"),
+        ({"model": {**_first(), "config": {"hidden_size": 17}}}, "model: llama can't be so: .* multiple of"),
         ({"model": {"from": "small"}}, "config.json is not there: give a checkpoint's folder"),
     ],
 )

@@ -127,6 +127,8 @@ def _known(name: str, init: Initializer | Fitting) -> Generator[str]:
 
 def name_of(init: object) -> str:
     """What plans call a function: its own `name`, or that in its module."""
+    if isinstance(init, type):
+        raise SizeError(f"init is the class {init.__name__}, not an initializer: give {init.__name__}(…)")
     if not (callable(init) or isinstance(init, Fitting)):
         raise SizeError(
             f"init {init!r:.60} is no initializer: give one of {', '.join(KINDS)}, or a function of a region"

@@ -15,7 +15,7 @@ of one block have matrices of their own, each takes the best row that is orthogo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,11 @@ from isogrow.plan import Plan
 
 def loss_of(model: Any, batch: Any) -> Tensor:
     """The loss of a Hugging Face model on a batch by name."""
+    if not isinstance(batch, Mapping):
+        raise IsogrowError(
+            f"a batch that GradMax was given is {type(batch).__name__}, and a mapping that the model takes"
+            " was expected: give such batches, or loss=, a function (model, batch) -> loss"
+        )
     return model(**batch).loss
 
 
@@ -45,6 +50,8 @@ class GradMax:
     name: str = field(default=NAME, init=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.batches, Mapping | Tensor):
+            raise IsogrowError("GradMax was given a batch where batches were expected: give a list, [batch]")
         object.__setattr__(self, "batches", tuple(self.batches))
         if not self.batches:
             raise IsogrowError(

@@ -88,9 +88,9 @@ class Probe:
             name: torch.zeros_like(tensor) if gradient is None else gradient
             for (name, tensor), gradient in zip(wanted.items(), given, strict=True)
         }
-        if not all(bool(x.isfinite().all()) for x in made.values()):
+        if not all(bool(x.isfinite().all()) for x in (loss, *made.values())):
             raise IsogrowError(
-                "a gradient that GradMax looks at is not finite: give it batches with a finite loss"
+                "a loss or a gradient that GradMax looks at is not finite: give it batches with a finite loss"
             )
         return reader(self.anatomy, lambda name: made[name].cpu().contiguous())
 

@@ -34,7 +34,6 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     TypeAdapter,
@@ -43,15 +42,20 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from isogrow.errors import RecipeError
+from isogrow.errors import IsogrowError, RecipeError
 from isogrow.expansions import Size
+from isogrow.moments import Policy
+from isogrow.plan import Init
 from isogrow.planning import expansions
 
+STARTING = ("layers_at", "init", "init_std", "ramp", "ramp_from")  # of a stage that grows
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
 STRICT = ConfigDict(extra="forbid")
 Files = Annotated[tuple[str, ...], BeforeValidator(lambda value: _listed(value))]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: _count(value))]
 
 
@@ -63,7 +67,7 @@ class Start:
     sizes: dict[str, PositiveInt] = field(default_factory=dict[str, PositiveInt])
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     source: Annotated[str, Field(alias="from")] = ""
-    std: PositiveFloat = 0.02
+    std: Rate = 0.02
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -90,18 +94,18 @@ class Training:
 
     batch: PositiveInt = 32
     accumulate: PositiveInt = 1
-    rate: PositiveFloat = 1e-3
+    rate: Rate = 1e-3
     warmup: Count = 100
     decay: Count = 0
-    betas: tuple[NonNegativeFloat, NonNegativeFloat] = (0.9, 0.95)
-    weight_decay: NonNegativeFloat = 0.1
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     clip: NonNegativeFloat = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     evaluate_every: Count = 0
     save_every: Count = 0
     log_every: PositiveInt = 10
     keep: PositiveInt = 2
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # numpy takes no larger one
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -180,6 +184,8 @@ def read(path: str | Path) -> Recipe:
 
 def parse(said: Any, where: str = "the recipe") -> Recipe:
     """A recipe from plain data; every key and value is checked."""
+    if not isinstance(said, Mapping):
+        raise RecipeError(f"{where} is {said!r:.60}, and keys with values were expected: run, model, data, …")
     try:
         recipe = TypeAdapter(Recipe).validate_python(said)
     except ValidationError as error:
@@ -262,8 +268,7 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
             f"{where}, stage 1 grows {', '.join(stage.sizes)}: the first stage's sizes are the model's; say"
             " them there"
         )
-    if stage.ramp_from and not stage.ramp:
-        raise RecipeError(f"{where}, stage {number}: ramp_from needs a ramp: give the steps that it lasts")
+    _check_start(stage, f"{where}, stage {number}")
     slope = stage.slope
     if slope is None:
         return
@@ -281,11 +286,24 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
         )
 
 
+def _check_start(stage: Stage, where: str) -> None:
+    """How new entries start: what can be, where there are some."""
+    said = [key for key in STARTING if getattr(stage, key) != getattr(Stage(), key)]
+    if said and not stage.sizes:
+        raise RecipeError(f"{where} grows nothing, so {', '.join(said)} would do nothing: leave it out")
+    try:
+        Policy(ramp=stage.ramp, ramp_from=stage.ramp_from)
+        Init(stage.init, stage.init_std)
+    except IsogrowError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
 def _check_rate(recipe: Recipe, where: str) -> None:
     """Growth belongs to the stable part: after the warmup, before the decay."""
     first, last = recipe.stages[0], recipe.stages[-1]
     if len(recipe.stages) > 1:
-        shortest = first.slope.at_least if first.slope is not None else recipe.longest(first)
+        slope = first.slope
+        shortest = recipe.longest(first) if slope is None else max(slope.at_least, slope.window)
         if shortest < recipe.training.warmup:
             raise RecipeError(
                 f"{where}: stage 2 may start at step {shortest}, within the warmup of"

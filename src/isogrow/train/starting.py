@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -60,6 +61,8 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
                 anatomy, parameters = _seen(config)
         except IsogrowError as error:
             raise RecipeError(f"stage {number}: {error}") from error
+        if number == 1:
+            _check_sizes(recipe.model, anatomy)
         steps = recipe.longest(stage)
         tokens = steps * recipe.tokens_per_step
         flops = tokens * training_flops(anatomy, recipe.data.length)
@@ -87,7 +90,14 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
     held = {key.name: evaluate(key.size, sizes) for key in layout.keys if key.size}
     tokens = {layout.axes["vocab"]: vocab, "bos_token_id": None, "eos_token_id": None}
     made = {**tokens, **held, "initializer_range": start.std, **start.config}
-    full = AutoConfig.for_model(start.family, **made)
+    if layout.axes["vocab"] in start.config:
+        raise RecipeError(
+            f"model, config: {layout.axes['vocab']} is what data, tokenizer makes it: leave it out"
+        )
+    try:
+        full = AutoConfig.for_model(start.family, **made)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise RecipeError(f"model: {start.family} can't be so: {' '.join(str(error).split())}") from error
     return json.loads(full.to_json_string(use_diff=False))
 
 
@@ -106,6 +116,21 @@ def _named(layout: Layout, start: Start, vocab: int) -> dict[str, int]:
         words = {"group": "heads", "key_dim": "head_dim", "value_dim": "head_dim"}
         raise RecipeError(f"model, sizes: {words.get(missing[0], missing[0])} is missing: give every size")
     return sizes
+
+
+def _check_sizes(start: Start, anatomy: Anatomy) -> None:
+    """Refuse sizes that the first model does not have."""
+    found = named(anatomy.sizes, anatomy.layout.stacks)
+    for name, size in start.sizes.items():
+        if name not in found:
+            raise RecipeError(
+                f"model, sizes: {start.family} has no {name!r} of its own: give some of {', '.join(found)}"
+            )
+        if found[name] != size:
+            raise RecipeError(
+                f"model, sizes: {name} is {size}, and by the other sizes and the config it is {found[name]}:"
+                " give sizes that fit together"
+            )
 
 
 def _seen(config: Config) -> tuple[Anatomy, int]:
