@@ -212,6 +212,8 @@ def test_budgets_enclose_the_loss_that_is_to_be_reached(tmp_path: Path) -> None:
     assert set(hard) == {"1.0"}  # out of reach
     near = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path, to_reach=last - 0.02)["losses"]
     assert set(map(float, near)) == {1.0, *runs.BEYOND}
+    with pytest.raises(AssertionError, match="grows in the decay"):
+        runs.measure(once("later", at=0.9), TUNED, 1, 30, tmp_path)
     late = runs.measure(once("late", at=0.7), TUNED, 1, 30, tmp_path, to_reach=9.0)["losses"]
     assert set(late) == {"0.9", "1.0"}  # no decay begins before the growth
 
@@ -264,7 +266,7 @@ def made_up(course: Course) -> tuple[Rows, list[list[Job]]]:
             off = abs(math.log(job.tuned.rate / 0.003)) + abs(math.log(job.tuned.std / 0.1))
             off += abs(job.tuned.decay - 0.4)
             name = job.contestant.name
-            rank = -1 if name == "grown at 6 %" else names.index(name) if name in names else 50
+            rank = -1 if name == "grown at 6 %" else names.index(name) if name in names else len(names)
             rows[job.key] = row_of(job, 1.4 + 0.01 * off + 0.001 * rank + 1e-4 * job.seed)
     return rows, rounds
 
@@ -286,20 +288,25 @@ def test_stages_follow_from_rows() -> None:
     assert not used & set(course.seeds)  # the claim's seeds chose nothing
     assert {job.tuned for jobs in rounds[-2:] for job in jobs} == {Tuned(0.003, 0.1, 0.4)}
     names = {job.contestant.name for job in rounds[-1]}
-    assert {
-        "grown at 6 %",
-        "grown at 12.5 %",
-        "small alone",
-        "stacked from 2, moments carried",
-        "tiled",
-    } <= names
+    assert {"grown at 6 %", "grown at 12.5 %", "small alone", "stacked from 2, moments carried"} <= names
     assert all((job.to_reach is None) is (job.contestant == ALONE) for job in rounds[-1])
+
+
+def test_who_would_grow_in_the_decay_stays_behind() -> None:
+    _, rounds = made_up(dataclasses.replace(stages.FULL, also=("from middle at 65 %", "from middle at 50 %")))
+    last = {job.contestant.name for job in rounds[-2]}
+    assert "from middle at 65 %" not in last and "from middle at 50 %" in last
+
+
+def test_a_run_that_broke_is_the_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "held_loss", lambda *_: math.nan)
+    assert runs.measure(SCRATCH, TUNED, 1, 5, tmp_path)["losses"] == {"1.0": math.inf}
 
 
 def test_a_better_contestant_goes_on_and_a_worse_one_stays() -> None:
     rows, rounds = made_up(stages.FULL)
     kept = {job.contestant.name for job in rounds[6]}
-    assert "grown at 6 %" in kept and "padded with zeros" not in kept
+    assert "grown at 6 %" in kept and "three growths, from tiny" not in kept
     changed = {
         key: {**row, "losses": {"1.0": 9.0}} if row["name"] == "grown at 6 %" else row
         for key, row in rows.items()
@@ -330,6 +337,17 @@ def test_where_a_loss_is_reached() -> None:
         assert (far.share, far.found) == (share, False)
 
 
+def test_who_is_far_from_it_did_not_reach_it() -> None:
+    rows, _ = made_up(stages.FULL)
+    assert "not reached" not in table(rows)
+    lost = {
+        key: {**row, "losses": {"1.0": 9.0}} if row["name"] == "small alone" else row
+        for key, row in rows.items()
+    }
+    line = next(line for line in table(lost).splitlines() if line.startswith("| small alone"))
+    assert "| not reached | 0 of 5 |" in line
+
+
 def test_an_interval_is_students() -> None:
     found = interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert found.mean == 3.0
@@ -353,9 +371,10 @@ def test_the_page_says_what_the_rows_say(tmp_path: Path) -> None:
     assert places["scratch"][1] == Reached(1.0, 100.0)
     # Losses fall by 0.1 for each e-fold: 0.051 lower is reached at e^-0.51, below the last budget tried.
     assert places["grown at 6 %"][1] == Reached(0.8, 80.0, found=False)
-    rank = [each.name for each in (*GROWN, *RIVALS)].index("tiled")
-    assert places["tiled"][1].share == pytest.approx(math.exp((rank - 50) / 100))
-    assert places["tiled"][1].found
+    names = [each.name for each in (*GROWN, *RIVALS)]
+    rank = names.index("tiled, moments carried")
+    tiled = places["tiled, moments carried"][1]
+    assert tiled.share == pytest.approx(math.exp((rank - len(names)) / 100)) and tiled.found
     assert "| grown at 6 % | 5 |" in said
 
 
@@ -372,7 +391,7 @@ def test_the_command_goes_on_where_it_was(
         (each.name, seed) for each in (SCRATCH, ALONE, BASE) for seed in (1, 2)
     )
     kept, lost = whole[:4], whole[4:]
-    rows.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    rows.write_text("".join(json.dumps(row) + "\n" for row in kept) + '{"key": "cut o')
     command.run("small", rows, tmp_path / "cache")
     again = [json.loads(line) for line in rows.read_text().splitlines()]
     assert again[:4] == kept

@@ -51,13 +51,25 @@ def main() -> None:
 
 def run(course: str, path: Path, cache: Path) -> None:
     """Make the rows that are missing."""
+    _trim_(path)
     with ProcessPoolExecutor(WORKERS, get_context("spawn"), initializer=settle) as pool:
-        while jobs := pending(COURSES[course], read(path)):
-            for done in as_completed([pool.submit(made, job, cache) for job in jobs]):
-                row = done.result()
-                with path.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)
+        try:
+            while jobs := pending(COURSES[course], read(path)):
+                for done in as_completed([pool.submit(made, job, cache) for job in jobs]):
+                    row = done.result()
+                    with path.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+                    print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what waits would be run for nothing
+            raise
+
+
+def _trim_(path: Path) -> None:
+    """Cut off a line that a kill left unfinished."""
+    said = path.read_bytes() if path.exists() else b""
+    if said and not said.endswith(b"\n"):
+        path.write_bytes(said[: said.rfind(b"\n") + 1])
 
 
 def read(path: Path) -> Rows:

@@ -36,6 +36,10 @@ class Contestant:
     rate: float = 1.0
     std: float = 1.0
 
+    @property
+    def last_growth(self) -> float:
+        return max((growth.at for growth in self.growths), default=0.0)
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -47,6 +51,9 @@ class Tuned:
 
 
 SCRATCH = Contestant("scratch", "scratch", "large")
+LOWERED = Contestant(
+    "scratch, 0.7 x the rate from 50 %", "scratch", "large", (Growth(0.5, method="stay", rate=0.7),)
+)
 ALONE = Contestant("small alone", "alone", "small")
 
 

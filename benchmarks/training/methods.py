@@ -13,6 +13,7 @@ from benchmarks.training.growing import grow
 from benchmarks.training.rivals import copied, doubled, padded, stacked
 
 METHODS: Mapping[str, Callable[[Any, Any, str, int, int, Mapping[str, Any]], tuple[Any, ...]]] = {
+    "stay": lambda model, optimizer, *_: (model, optimizer),  # the rate alone changes
     "grow": grow,
     "stack": copied(stacked),
     "double": copied(doubled),

@@ -59,13 +59,19 @@ def table(rows: Rows) -> str:
             if name == "scratch"
             else [
                 _said(interval(against), 4),
-                ("" if hit == len(places) else "≈ ") + _said(interval(saved), 1),
+                _reached(hit, len(places), interval(saved)),
                 f"{hit} of {len(places)}",
-                _said(interval(time), 1),
+                _said(interval(time), 1) if hit else "",
             ]
         )
         lines.append(f"| {name} | {len(own)} | {statistics.mean(losses):.4f} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _reached(hit: int, seeds: int, saved: Interval) -> str:
+    if not hit and saved.mean <= 0:
+        return "not reached"
+    return ("" if hit == seeds else "≈ ") + _said(saved, 1)
 
 
 def growths(rows: Rows) -> str:
@@ -182,7 +188,7 @@ def draw(places: Mapping[str, Mapping[int, Reached]], path: Path) -> None:
     """Operations saved by contestant: a dot for each seed, a bar for the interval."""
     from matplotlib.figure import Figure
 
-    names = [name for name in places if name != "scratch" and places[name]]
+    names = [name for name in places if name != "scratch" and any(p.found for p in places[name].values())]
     figure = Figure(figsize=(8, 0.4 * len(names) + 1.2), layout="constrained")
     axes: Any = figure.add_subplot()
     for row, name in enumerate(reversed(names)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from benchmarks.training.text import FINAL_ROWS, HELD_ROWS, batch
 WARMUP = 100
 MARKS = (1, 10, 100, 300)
 # Budgets, as shares of the full one, at which a trunk may be decayed to find where it reaches a loss.
-SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
 BEYOND = (1.2,)
 REACHABLE = 0.03  # a budget beyond the full one is worth its time if less is lacking: doubling gave 0.1
 
@@ -64,10 +65,13 @@ def measure(
         _restore_(run, kept[share])
         start, end = run.spent, share * budget
         _advance_(run, seed, end, lambda: _rate(run, contestant, tuned) * (end - run.spent) / (end - start))
-        losses[share], seconds[share] = held_loss(run.model, FINAL_ROWS), round(run.seconds, 2)
+        loss = held_loss(run.model, FINAL_ROWS)
+        losses[share] = loss if math.isfinite(loss) else math.inf  # a run that broke is the worst of all
+        seconds[share] = round(run.seconds, 2)
         return losses[share]
 
-    shares = [share for share in SHARES if share * (1 - tuned.decay) >= _last_growth(contestant)]
+    shares = [share for share in SHARES if share * (1 - tuned.decay) >= contestant.last_growth]
+    assert shares, f"{contestant.name} grows in the decay"
     for share in shares if to_reach is not None else shares[-1:]:
         _trunk_(run, contestant, tuned, seed, budget, share, kept)
     better, made = decayed(1.0) < (to_reach or 0.0), run.step
@@ -82,10 +86,6 @@ def measure(
         growths=run.growths,
         steps=made,
     )
-
-
-def _last_growth(contestant: Contestant) -> float:
-    return max((growth.at for growth in contestant.growths), default=0.0)
 
 
 def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache: Path) -> Run:

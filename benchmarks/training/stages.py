@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from benchmarks.training.contestants import ALONE, BASE, GROWN, RIVALS, SCRATCH, Contestant, Tuned, digest
+from benchmarks.training.contestants import (
+    ALONE,
+    BASE,
+    GROWN,
+    LOWERED,
+    RIVALS,
+    SCRATCH,
+    Contestant,
+    Tuned,
+    digest,
+)
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -69,7 +79,10 @@ FULL = Course(
     also=(
         *("scratch", "grown at 12.5 %", "grown at 25 %", "new entries from 2 x, 250 steps", "two growths"),
         *("two growths, from tiny", "from tiny", "from middle at 25 %", "large at 0.7 x the rate", "GradMax"),
+        *("scratch, 0.7 x the rate from 50 %", "from middle at 50 %, large at 0.7 x the rate"),
         *("stacked from 2, moments carried", "stacked from 2 at 25 %, moments carried"),
+        *("tiled, moments carried", "tiled with noise, moments carried", "tiled with noise at 25 %"),
+        *("split unequally, moments carried", "padded with zeros"),
     ),
     screening_seed=200,
     best=2,
@@ -129,7 +142,7 @@ def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list
 
     Rung by rung, at a larger budget each, the better part goes on. Short budgets favour late growth, so those
     named in `course.also` are run at the last rung whatever they did before. The rungs before it decay as the
-    coarse grid of tuning does.
+    coarse grid of tuning does; who would grow in the decay stays behind.
     """
     everyone = (*GROWN, *RIVALS)
     alive, reached = everyone, dict[str, tuple[float, float]]()
@@ -143,9 +156,9 @@ def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list
         reached |= {job.contestant.name: (-share, final_loss(rows[job.key])) for job in jobs}
         alive = tuple(sorted(alive, key=lambda each: reached[each.name])[:kept])
         if share == course.rungs[-2]:
-            alive += tuple(
-                each for each in (SCRATCH, *everyone) if each.name in course.also and each not in alive
-            )
+            others = (SCRATCH, LOWERED, *everyone)
+            alive += tuple(each for each in others if each.name in course.also and each not in alive)
+            alive = tuple(each for each in alive if each.last_growth <= 1 - tuned.decay)
     ranked = sorted(everyone, key=lambda each: reached[each.name])
     best = [each for each in ranked if each.kind == "grown"][: course.best]
     kinds = dict.fromkeys(each.kind for each in RIVALS)
