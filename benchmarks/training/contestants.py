@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Growth:
-    """To this size when this share of the budget is spent, by a method of `growing.METHODS` with `options`.
+    """To this size when this share of the budget is spent, by a method of `methods.METHODS` with `options`.
 
     After it the tuned rate is multiplied by `rate`; over `rewarm` steps it rises from nothing.
     """
@@ -74,6 +74,7 @@ def several(name: str, start: str, *steps: tuple[float, str]) -> Contestant:
     return Contestant(name, "grown", start, tuple(Growth(at, size) for at, size in steps))
 
 
+TWICE = {"policy": {"ramp": 250, "ramp_from": 2.0}}  # new entries start at twice the rate
 BASE = once("grown at 12.5 %")
 GROWN = (
     BASE,
@@ -90,7 +91,7 @@ GROWN = (
     once("zero moments", options={"policy": {"moments": "zero"}}),
     once("fresh moments", options={"policy": {"moments": "fresh"}}, rewarm=100),
     once("ramp 100", options={"policy": {"ramp": 100}}),
-    once("new entries from 2 x, 250 steps", options={"policy": {"ramp": 250, "ramp_from": 2.0}}),
+    once("new entries from 2 x, 250 steps", options=TWICE),
     once("new entries from 4 x, 250 steps", options={"policy": {"ramp": 250, "ramp_from": 4.0}}),
     once("new entries from 3 x, 1000 steps", options={"policy": {"ramp": 1000, "ramp_from": 3.0}}),
     # which axes grow, where layers go, and in how many steps
@@ -116,18 +117,18 @@ GROWN = (
         "from middle at 50 %, new entries from 2 x",
         "middle",
         0.5,
-        options={"policy": {"ramp": 250, "ramp_from": 2.0}},
+        options=TWICE,
     ),
     Contestant("from middle at 50 %, large at 0.7 x the rate", "grown", "middle", (Growth(0.5, rate=0.7),)),
     once("depth alone, from 2, at 50 %", "shallow", 0.5),
     several("two growths, latest", "small", (0.08, "middle"), (0.5, "large")),
     # what did well alone, together
     once("orthogonal at 25 %", at=0.25, options={"init": "orthogonal"}),
-    once("new entries from 2 x, at 25 %", at=0.25, options={"policy": {"ramp": 250, "ramp_from": 2.0}}),
+    once("new entries from 2 x, at 25 %", at=0.25, options=TWICE),
     once(
         "orthogonal, new entries from 2 x, at 25 %",
         at=0.25,
-        options={"init": "orthogonal", "policy": {"ramp": 250, "ramp_from": 2.0}},
+        options={"init": "orthogonal", **TWICE},
     ),
     # the rate, before and after
     once("small at 1.5 x the rate", rate=1.5),

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training.models import SIZES, step_flops
+from benchmarks.training.runs import MARKS
 from benchmarks.training.saved import Interval, Reached, interval, reached
 from benchmarks.training.stages import Course, Rows, final_loss
 from benchmarks.training.text import LENGTH, ROWS
 
 Row = Mapping[str, Any]
-MARKS = ("0", "1", "10", "100", "300")
+AFTER = ("0", *map(str, MARKS))
 
 
 def finals(rows: Rows) -> dict[str, dict[int, Row]]:
@@ -41,7 +42,8 @@ def where(rows: Rows) -> dict[str, dict[int, Reached]]:
 
 def table(rows: Rows) -> str:
     """The final table: what each contestant saved."""
-    found, scratch = finals(rows), finals(rows).get("scratch", {})
+    found = finals(rows)
+    scratch = found.get("scratch", {})
     lines = [
         "| contestant | seeds | loss at equal operations | against scratch | operations saved, % | seeds that"
         " reached it | core time saved, % |",
@@ -77,15 +79,15 @@ def _reached(hit: int, seeds: int, saved: Interval) -> str:
 def growths(rows: Rows) -> str:
     """How the held-out loss goes on after the last growth, less that before it."""
     lines = [
-        f"| contestant | {' | '.join(f'after {m}' for m in MARKS)} | largest after 0, relative |",
-        "|---" * (len(MARKS) + 2) + "|",
+        f"| contestant | {' | '.join(f'after {m}' for m in AFTER)} | largest after 0, relative |",
+        "|---" * (len(AFTER) + 2) + "|",
     ]
     for name, own in finals(rows).items():
         last = [row["growths"][-1] for row in own.values() if row["growths"]]
         if not last:
             continue
         cells = [
-            _said(interval([g["marks"][m] - g["before"] for g in last if m in g["marks"]]), 4) for m in MARKS
+            _said(interval([g["marks"][m] - g["before"] for g in last if m in g["marks"]]), 4) for m in AFTER
         ]
         at_once = max(abs(g["marks"]["0"] / g["before"] - 1) for row in own.values() for g in row["growths"])
         lines.append(f"| {name} | {' | '.join(cells)} | {at_once:.1e} |")
