@@ -54,7 +54,7 @@ SCRATCH = Contestant("scratch", "scratch", "large")
 LOWERED = Contestant(
     "scratch, 0.7 x the rate from 50 %", "scratch", "large", (Growth(0.5, method="stay", rate=0.7),)
 )
-ALONE = Contestant("small alone", "alone", "small")
+ALONE = (Contestant("small alone", "alone", "small"), Contestant("middle alone", "alone", "middle"))
 
 
 def once(
@@ -70,11 +70,20 @@ def rival(name: str, kind: str, start: str, method: str, at: float = 0.125, **op
     return once(name, start, at, kind, method=method, options=options, rewarm=rewarm)
 
 
+def paced(contestant: Contestant, rate: float = 0.7) -> Contestant:
+    """The same with another rate after its last growth."""
+    *before, last = contestant.growths
+    growths = (*before, dataclasses.replace(last, rate=rate))
+    name = f"{contestant.name}, large at {rate:g} x the rate"
+    return dataclasses.replace(contestant, name=name, growths=growths)
+
+
 def several(name: str, start: str, *steps: tuple[float, str]) -> Contestant:
     return Contestant(name, "grown", start, tuple(Growth(at, size) for at, size in steps))
 
 
 TWICE = {"policy": {"ramp": 250, "ramp_from": 2.0}}  # new entries start at twice the rate
+THRICE = {"policy": {"ramp": 1000, "ramp_from": 3.0}}
 BASE = once("grown at 12.5 %")
 GROWN = (
     BASE,
@@ -93,7 +102,7 @@ GROWN = (
     once("ramp 100", options={"policy": {"ramp": 100}}),
     once("new entries from 2 x, 250 steps", options=TWICE),
     once("new entries from 4 x, 250 steps", options={"policy": {"ramp": 250, "ramp_from": 4.0}}),
-    once("new entries from 3 x, 1000 steps", options={"policy": {"ramp": 1000, "ramp_from": 3.0}}),
+    once("new entries from 3 x, 1000 steps", options=THRICE),
     # which axes grow, where layers go, and in how many steps
     once("layers spread", options={"layers_at": "even"}),
     once("layers first", options={"layers_at": "start"}),
@@ -119,7 +128,17 @@ GROWN = (
         0.5,
         options=TWICE,
     ),
-    Contestant("from middle at 50 %, large at 0.7 x the rate", "grown", "middle", (Growth(0.5, rate=0.7),)),
+    paced(once("from middle at 50 %", "middle", 0.5)),
+    paced(once("from middle at 50 %", "middle", 0.5), 0.5),
+    paced(once("from middle at 50 %, new entries from 2 x", "middle", 0.5, options=TWICE)),
+    paced(once("from middle at 50 %, new entries from 3 x, 1000 steps", "middle", 0.5, options=THRICE)),
+    paced(once("from middle at 60 %", "middle", 0.6)),
+    paced(once("from middle at 35 %", "middle", 0.35)),
+    paced(once("from middle at 25 %", "middle", 0.25)),
+    once("from middle at 25 %, new entries from 2 x", "middle", 0.25, options=TWICE),
+    paced(once("grown at 25 %", at=0.25)),
+    paced(once("depth alone, from 2, at 50 %", "shallow", 0.5)),
+    paced(several("two growths, latest", "small", (0.08, "middle"), (0.5, "large"))),
     once("depth alone, from 2, at 50 %", "shallow", 0.5),
     several("two growths, latest", "small", (0.08, "middle"), (0.5, "large")),
     # what did well alone, together
@@ -132,8 +151,8 @@ GROWN = (
     ),
     # the rate, before and after
     once("small at 1.5 x the rate", rate=1.5),
-    Contestant("large at 0.7 x the rate", "grown", "small", (Growth(0.125, rate=0.7),)),
-    Contestant("large at 1.4 x the rate", "grown", "small", (Growth(0.125, rate=1.4),)),
+    paced(BASE),
+    paced(BASE, 1.4),
     once("from tiny", "tiny"),
 )
 RIVALS = (
@@ -143,6 +162,8 @@ RIVALS = (
     rival("stacked from 2, moments carried", "stacked", "shallow", "stack", carry=True),
     rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True),
     rival("stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True),
+    paced(rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True)),
+    paced(rival("stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True)),
     rival("tiled", "tiled", "narrow", "double"),
     rival("tiled, moments carried", "tiled", "narrow", "double", carry=True),
     rival("tiled with noise", "tiled with noise", "narrow", "double", noise=True),
@@ -150,6 +171,11 @@ RIVALS = (
         "tiled with noise, moments carried", "tiled with noise", "narrow", "double", noise=True, carry=True
     ),
     rival("tiled with noise at 25 %", "tiled with noise", "narrow", "double", 0.25, noise=True, carry=True),
+    paced(
+        rival(
+            "tiled with noise at 25 %", "tiled with noise", "narrow", "double", 0.25, noise=True, carry=True
+        )
+    ),
     rival("split unequally", "split", "narrow", "double", split=True),
     rival("split unequally, moments carried", "split", "narrow", "double", split=True, carry=True),
     rival("padded with zeros", "padded", "small", "pad", carry=True),

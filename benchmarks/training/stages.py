@@ -78,14 +78,24 @@ FULL = Course(
     rung_kept=(16, 3),
     also=(
         *("scratch", "grown at 12.5 %", "grown at 25 %", "new entries from 2 x, 250 steps", "two growths"),
-        *("two growths, from tiny", "from tiny", "from middle at 25 %", "large at 0.7 x the rate", "GradMax"),
-        *("scratch, 0.7 x the rate from 50 %", "from middle at 50 %, large at 0.7 x the rate"),
+        *("two growths, from tiny", "from tiny", "from middle at 25 %", "GradMax"),
+        *("scratch, 0.7 x the rate from 50 %", "grown at 12.5 %, large at 0.7 x the rate"),
+        *("from middle at 50 %, large at 0.7 x the rate", "from middle at 50 %, large at 0.5 x the rate"),
+        "from middle at 50 %, new entries from 2 x, large at 0.7 x the rate",
+        "from middle at 50 %, new entries from 3 x, 1000 steps, large at 0.7 x the rate",
+        *("from middle at 60 %, large at 0.7 x the rate", "from middle at 35 %, large at 0.7 x the rate"),
+        *("from middle at 25 %, large at 0.7 x the rate", "from middle at 25 %, new entries from 2 x"),
+        *("grown at 25 %, large at 0.7 x the rate", "two growths, latest, large at 0.7 x the rate"),
+        "depth alone, from 2, at 50 %, large at 0.7 x the rate",
         *("stacked from 2, moments carried", "stacked from 2 at 25 %, moments carried"),
+        "stacked from 2 at 25 %, moments carried, large at 0.7 x the rate",
+        "stacked from 2 at 50 %, moments carried, large at 0.7 x the rate",
         *("tiled, moments carried", "tiled with noise, moments carried", "tiled with noise at 25 %"),
+        "tiled with noise at 25 %, large at 0.7 x the rate",
         *("split unequally, moments carried", "padded with zeros"),
     ),
     screening_seed=200,
-    best=2,
+    best=3,
 )
 SMALL = Course(
     steps=600,
@@ -173,10 +183,9 @@ def final(course: Course, rows: Rows, tuned: Tuned, chosen: Sequence[Contestant]
     others = [
         Job("final", each, tuned, base.seed, course.steps, final_loss(rows[base.key]))
         for base in scratch
-        for each in chosen
+        for each in (*chosen, *ALONE)
     ]
-    alone = [Job("final", ALONE, tuned, seed, course.steps) for seed in course.seeds]
-    return missing([*others, *alone], rows)
+    return missing(others, rows)
 
 
 def yardsticks(course: Course, tuned: Tuned) -> list[Job]:
