@@ -155,27 +155,28 @@ GROWN = (
     paced(BASE, 1.4),
     once("from tiny", "tiny"),
 )
+STACKED = rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True)
+STACKED_LATE = rival("stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True)
+NOISY = rival(
+    "tiled with noise at 25 %", "tiled with noise", "narrow", "double", 0.25, noise=True, carry=True
+)
 RIVALS = (
     rival("stacked from 1", "stacked", "flat", "stack"),
     rival("stacked from 1, moments carried", "stacked", "flat", "stack", carry=True),
     rival("stacked from 2", "stacked", "shallow", "stack"),
     rival("stacked from 2, moments carried", "stacked", "shallow", "stack", carry=True),
-    rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True),
-    rival("stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True),
-    paced(rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True)),
-    paced(rival("stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True)),
+    STACKED,
+    STACKED_LATE,
+    paced(STACKED),
+    paced(STACKED_LATE),
     rival("tiled", "tiled", "narrow", "double"),
     rival("tiled, moments carried", "tiled", "narrow", "double", carry=True),
     rival("tiled with noise", "tiled with noise", "narrow", "double", noise=True),
     rival(
         "tiled with noise, moments carried", "tiled with noise", "narrow", "double", noise=True, carry=True
     ),
-    rival("tiled with noise at 25 %", "tiled with noise", "narrow", "double", 0.25, noise=True, carry=True),
-    paced(
-        rival(
-            "tiled with noise at 25 %", "tiled with noise", "narrow", "double", 0.25, noise=True, carry=True
-        )
-    ),
+    NOISY,
+    paced(NOISY),
     rival("split unequally", "split", "narrow", "double", split=True),
     rival("split unequally, moments carried", "split", "narrow", "double", split=True, carry=True),
     rival("padded with zeros", "padded", "small", "pad", carry=True),
