@@ -40,7 +40,7 @@ RECIPE: dict[str, Any] = {
     "stages": [
         {"steps": 6},
         {"hidden": "x2", "heads": 4, "slope": {"below": 1.0, "window": 3, "at_most": 5}},
-        {"layers": "+1", "steps": 8},
+        {"layers": "+1", "steps": 8, "rate": 0.5},
     ],
 }  # fmt: skip
 KILLS = 20
@@ -84,7 +84,9 @@ def test_a_run_from_recipe_to_model(finished: Path) -> None:
     assert outcome["step"] == 18 and outcome["held_out"]
     rates = [record["learning_rate"] for record in records if "learning_rate" in record]
     assert len(rates) == 18
-    assert rates[0] == pytest.approx(3e-3 / 2) and rates[5] == 3e-3 and rates[-1] == pytest.approx(3e-3 / 4)
+    assert rates[0] == pytest.approx(3e-3 / 2) and rates[5] == rates[9] == 3e-3
+    assert rates[10] == pytest.approx(3e-3 / 2)  # the last stage's own, from its first step on
+    assert rates[-1] == pytest.approx(3e-3 / 8)
     flops = [record["flops"] for record in records if "loss" in record]
     assert all(a < b for a, b in zip(flops, flops[1:], strict=False))
     after = [record for record in records if "grad_norm_new" in record]

@@ -156,7 +156,9 @@ GROWN = (
     once("from tiny", "tiny"),
 )
 STACKED = rival("stacked from 2 at 25 %, moments carried", "stacked", "shallow", "stack", 0.25, carry=True)
-STACKED_LATE = rival("stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True)
+STACKED_LATE = rival(
+    "stacked from 2 at 50 %, moments carried", "stacked", "shallow", "stack", 0.5, carry=True
+)
 NOISY = rival(
     "tiled with noise at 25 %", "tiled with noise", "narrow", "double", 0.25, noise=True, carry=True
 )

@@ -16,7 +16,10 @@ from isogrow.train.trainer import STATE
 
 
 class Ending(TrainerCallback):
-    """The run ends a known number of steps after its last growth, and the rate decays towards that."""
+    """The run ends a known number of steps after its last growth, and the rate decays towards that.
+
+    Each stage has a factor of its own on the rate.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.history = recipe, list[Any]()
@@ -26,7 +29,9 @@ class Ending(TrainerCallback):
         return last_step(self.recipe, self.history)
 
     def share(self, step: int) -> float:
-        return share(step, self.recipe.training.warmup, self.recipe.training.decay, self.end)
+        """The part of the training's rate at a step."""
+        stage, training = self.recipe.stages[grown(self.history)], self.recipe.training
+        return stage.rate * share(step, training.warmup, training.decay, self.end)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any

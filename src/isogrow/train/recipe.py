@@ -124,6 +124,7 @@ class Stage:
 
     In a recipe the sizes stand beside the other keys. `ramp`: over so many steps after the growth the
     updates of new entries go from `ramp_from` times (nothing, if it is not said) to once their size.
+    `rate` is a factor on the training's rate for this stage.
     """
 
     sizes: dict[str, Size] = field(default_factory=dict[str, Size])
@@ -135,6 +136,7 @@ class Stage:
     init_std: PositiveFloat | Literal["match"] = "match"
     ramp: NonNegativeFloat = 0.0
     ramp_from: NonNegativeFloat = 0.0
+    rate: Rate = 1.0
 
     @model_validator(mode="before")
     @classmethod

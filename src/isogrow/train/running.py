@@ -104,7 +104,16 @@ def prepared(
     for callback in (ending, Costs(recipe, stages), BlockNorms(), Told(steps)):
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # the library does not print
-    return growing(trainer, growths(recipe))
+    return growing(trainer, growths(recipe), after=lambda _: _set_rate_(trainer, ending))
+
+
+def _set_rate_(trainer: Trainer, ending: Ending) -> None:
+    """The next step's rate again: the scheduler set it before the growth."""
+    scheduler: Any = trainer.lr_scheduler
+    part = ending.share(trainer.state.global_step)
+    scheduler._last_lr = [rate * part for rate in scheduler.base_lrs]
+    for group, rate in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
+        group["lr"] = rate
 
 
 def arguments(recipe: Recipe, folder: Path, evaluated: bool) -> TrainingArguments:
