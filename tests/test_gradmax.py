@@ -206,6 +206,18 @@ def test_values_by_their_attention() -> None:
     assert chosen.gradient == pytest.approx(norm * float((values[:count] ** 2).sum()), rel=CLOSE)
 
 
+def test_its_passes_are_counted() -> None:
+    looked: list[Tensor] = []
+
+    def counted(model: Any, ids: Tensor) -> Tensor:
+        looked.append(ids)
+        return loss(model, ids)
+
+    found: list[Fitted] = []
+    grown(live("llama", dtype=torch.float64), {"ffn": 51}, GradMax(batches(), counted, found.append))
+    assert found[0].passes == len(looked) > 2 * 24  # a row's entries, on each of two batches
+
+
 # What it leaves alone
 
 
@@ -221,7 +233,7 @@ def test_only_what_was_chosen_is_other_than_random() -> None:
     up = {f"model.layers.{at}.mlp.up_proj.{kind}" for at in range(4) for kind in ("weight", "bias")}
     assert other == up | {f"model.layers.3.self_attn.v_proj.{kind}" for kind in ("weight", "bias")}
     assert "mlp.up: 93 units of 4 blocks, squared gradient" in str(found)
-    assert "all other new entries: random" in str(found)
+    assert f"all other new entries: random; {found.passes} passes over a batch" in str(found)
     assert all(p.requires_grad for p in large.parameters()) and large.training
 
 

@@ -93,6 +93,20 @@ def test_a_run_from_recipe_to_model(finished: Path) -> None:
     assert after and after[-1]["grad_norm_new"] > 0.0 and after[-1]["weight_norm_old"] > 0.0
 
 
+def test_operations_count_what_gradmax_looks_at(tmp_path: Path) -> None:
+    stages = [{"steps": 3}, {"ffn": 36, "init": "gradmax", "steps": 4}]
+    training = {**RECIPE["training"], "accumulate": 2, "save_every": 0}
+    assert isogrow("train", str(written(tmp_path, stages=stages, training=training))).code == 0
+    told = json.loads((tmp_path / "run" / "stages.json").read_text())
+    before, after = (stage["flops"] // stage["steps"] for stage in told)
+    records = log(tmp_path)
+    passes = next(record["growth_passes"] for record in records if "growth" in record)
+    assert passes > 16  # entries of a row
+    spent = {record["step"]: record["flops"] for record in records if "loss" in record}
+    assert spent[2] == 2 * before
+    assert spent[7] == 3 * before + 4 * after + passes * after // 2  # two batches a step
+
+
 def test_a_finished_run_stays_finished(finished: Path) -> None:
     before = (finished / "run" / "log.json").stat().st_mtime_ns
     done = isogrow("train", str(finished / "recipe.yaml"))

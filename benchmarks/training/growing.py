@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 import isogrow
 from benchmarks.training.models import SIZES, loss_of
 from benchmarks.training.text import batch
+from isogrow.gradmax import Fitted
 
 LOOKED_AT = 1  # batches: GradMax makes about as many passes over them as a row has entries
 
@@ -21,16 +20,10 @@ def grow(
 
     GradMax looks at the next batches; its passes over the large model are counted.
     """
-    given, looks = dict(options), 0
-
-    def looked_at(large: Any, ids: Tensor) -> Tensor:
-        nonlocal looks
-        looks += 1
-        return loss_of(large, ids)
-
+    given, found = dict(options), list[Fitted]()
     if given.get("init") == "gradmax":
         batches = [batch(seed, step + i) for i in range(LOOKED_AT)]
-        given["init"] = isogrow.GradMax(batches, looked_at)
+        given["init"] = isogrow.GradMax(batches, loss_of, found.append)
     policy = isogrow.Policy(**given.pop("policy", {}))
     large, made = isogrow.grow(model, optimizer=optimizer, policy=policy, seed=seed, **SIZES[size], **given)
-    return large, made, looks
+    return large, made, sum(each.passes for each in found)

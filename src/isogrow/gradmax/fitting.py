@@ -42,10 +42,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What GradMax found: numbers for regions by their keys (NaN: random), and how they were chosen."""
+    """What GradMax found: numbers for regions by their keys (NaN: random), how they were chosen, and in how
+    many passes, forward and backward, of the grown model over a batch."""
 
     chosen: tuple[Chosen, ...]
     numbers: Mapping[str, Floats]
+    passes: int = 0
     name: str = NAME
 
     def __call__(self, region: Region) -> Floats:
@@ -60,7 +62,8 @@ class Fitted:
             f" {sum(c.gradient for c in own) / sum(c.random for c in own):.3g} x that of random rows"
             for slot, own in self.by_slot().items()
         ]
-        return "\n".join([*lines, "all other new entries: random"])
+        last = f"all other new entries: random; {self.passes} passes over a batch"
+        return "\n".join([*lines, last])
 
     def by_slot(self) -> dict[str, list[Chosen]]:
         found: dict[str, list[Chosen]] = {}
@@ -73,7 +76,14 @@ def fit(model: nn.Module, plan: Plan, batches: Sequence[Any], loss: Loss) -> Fit
     """Probe the grown model, and choose the rows of all units that it can be asked about."""
     anatomy, state = anatomy_of(model), model.state_dict()
     filler = Filler(plan, reader(anatomy, lambda name: state[name].detach().cpu().contiguous()))
-    grown = probe(model, anatomy, plan, batches, loss)
+    passes = 0
+
+    def counted(large: Any, batch: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        return loss(large, batch)
+
+    grown = probe(model, anatomy, plan, batches, counted)
     rng = np.random.default_rng(abs(plan.seed))
     linear = _linear(grown, candidates(grown.anatomy, plan, filler), rng)
     chosen: list[Chosen] = []
@@ -87,7 +97,7 @@ def fit(model: nn.Module, plan: Plan, batches: Sequence[Any], loss: Loss) -> Fit
                 _write_(numbers, plan, site.free, site, rows)
                 if site.bias is not None:
                     _write_(numbers, plan, site.bias, site, np.where(taken, 0.0, np.nan))
-    return Fitted(tuple(chosen), numbers)
+    return Fitted(tuple(chosen), numbers, passes)
 
 
 def _linear(

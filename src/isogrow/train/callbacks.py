@@ -72,10 +72,13 @@ class Costs(TrainerCallback):
         state.log_history[-1]["flops"] = self.spent(state.log_history, state.global_step)
 
     def spent(self, history: History, step: int) -> int:
-        """Operations up to a step, each stage at its own model's cost."""
-        starts = [0, *(int(record["step"]) for record in history if "growth" in record), step]
-        costs = (stage.flops // stage.steps for stage in self.stages)
-        return sum((b - a) * cost for (a, b), cost in zip(pairwise(starts), costs, strict=False))
+        """Operations up to a step, each stage at its own model's cost, what a growth looked at included."""
+        records = [record for record in history if "growth" in record]
+        starts = [0, *(int(record["step"]) for record in records), step]
+        costs = [stage.flops // stage.steps for stage in self.stages]
+        steps = sum((b - a) * cost for (a, b), cost in zip(pairwise(starts), costs, strict=False))
+        passes = zip((int(record["growth_passes"]) for record in records), costs[1:], strict=False)
+        return steps + sum(n * cost for n, cost in passes) // self.recipe.training.accumulate
 
 
 class Told(TrainerCallback):

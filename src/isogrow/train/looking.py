@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,17 +10,17 @@ from torch import Tensor
 from transformers import Trainer
 
 from isogrow.errors import StateError
-from isogrow.gradmax import NAME, GradMax
+from isogrow.gradmax import NAME, Fitted, GradMax
 
 BATCHES = 4
 
 
-def init_of(trainer: Trainer, kind: str, seed: int) -> Any:
+def init_of(trainer: Trainer, kind: str, seed: int, tell: Callable[[Fitted], None] | None = None) -> Any:
     """What a growth of this seed is filled by: GradMax, on batches that the seed draws, or what is named.
 
-    Raises `StateError` where the run's data are a stream, which can't be drawn from.
+    `tell` is told what GradMax found. Raises `StateError` where the run's data are a stream, which can't be drawn from.
     """
-    return GradMax(_batches(trainer, seed), _loss(trainer)) if kind == NAME else kind
+    return GradMax(_batches(trainer, seed), _loss(trainer), tell) if kind == NAME else kind
 
 
 def _batches(trainer: Trainer, seed: int) -> list[Any]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isogrow.errors import CheckpointError
+from isogrow.gradmax import Fitted
 from isogrow.growing import grow_
 from isogrow.planning import expansions
 from isogrow.train.looking import init_of
@@ -64,12 +65,13 @@ class _Growing(TrainerCallback):
             model: Any = given["model"]
             before = _answers(model)
             count = sum(p.numel() for p in model.parameters())
-            _grow_(self.trainer, model, growth)
+            passes = _grow_(self.trainer, model, growth)
             record: dict[str, Any] = {
                 "growth": grown(state.log_history) + 1,
                 "growth_parameters_before": count,
                 "growth_parameters": sum(p.numel() for p in model.parameters()),
                 "growth_difference": _difference(before, _answers(model)),
+                "growth_passes": passes,
             }
             state.log_history.append({**record, "step": state.global_step})
             if self.after is not None:
@@ -77,8 +79,12 @@ class _Growing(TrainerCallback):
             growth = due(self.growths, state.log_history, state.global_step)
 
 
-def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = False) -> None:
-    """Grow the model and its optimizer; numbers that a checkpoint's will replace need not be chosen."""
+def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = False) -> int:
+    """Grow the model and its optimizer; numbers that a checkpoint's will replace need not be chosen.
+
+    Returns how many passes over a batch it took to choose numbers, if it looked at data.
+    """
+    found: list[Fitted] = []
     optimizer: Any = trainer.optimizer
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper keeps the same one
     grow_(
@@ -86,10 +92,11 @@ def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = F
         *expansions(growth.sizes, growth.layers_at),
         optimizer=inner,
         policy=growth.policy,
-        init="normal" if resumed else init_of(trainer, growth.init.kind, growth.seed),
+        init="normal" if resumed else init_of(trainer, growth.init.kind, growth.seed, found.append),
         init_std=growth.init.std,
         seed=growth.seed,
     )
+    return sum(each.passes for each in found)
 
 
 def _catch_up_(trainer: Trainer, growths: Sequence[Growth], checkpoint: Path) -> None:
