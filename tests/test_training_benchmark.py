@@ -281,7 +281,10 @@ def test_stages_follow_from_rows() -> None:
         ("tune", 8),
         ("screen", len(GROWN) + len(RIVALS) + len(course.seeds)),  # scratch on the seeds of the claim, too
         ("screen", course.rung_kept[0]),
-        ("screen", course.rung_kept[1] + len(course.also) - 2),  # two are among the best, too
+        (
+            "screen",
+            2 * (course.rung_kept[1] + len(course.also) - 2),
+        ),  # two are among the best, too; two seeds
         ("final", len(course.seeds) * (course.best + 5 + len(ALONE))),
     ]
     used = {job.seed for jobs in rounds for job in jobs if job.stage != "final"}
@@ -312,6 +315,14 @@ def test_a_better_contestant_goes_on_and_a_worse_one_stays() -> None:
         for key, row in rows.items()
     }
     again = pending(stages.FULL, changed)
+    assert again and "grown at 6 %" not in {job.contestant.name for job in again}
+
+
+def test_the_last_rung_counts_the_mean_over_seeds() -> None:
+    rows, rounds = made_up(stages.FULL)
+    other = stages.FULL.screening_seeds[1]
+    key = next(j.key for j in rounds[6] if j.seed == other and j.contestant.name == "grown at 6 %")
+    again = pending(stages.FULL, {**rows, key: {**rows[key], "losses": {"1.0": 9.0}}})
     assert again and "grown at 6 %" not in {job.contestant.name for job in again}
 
 

@@ -109,17 +109,23 @@ def tuned(rows: Rows) -> str:
 
 def screened(rows: Rows) -> str:
     """Losses of screening, rung by rung; who got furthest first."""
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[tuple[int, int], float]] = {}
     for row in rows.values():
         if row["stage"] == "screen":
-            found.setdefault(row["name"], {})[row["budget"]] = final_loss(row)
-    budgets = sorted({budget for own in found.values() for budget in own})
-    lines = [
-        f"| contestant | {' | '.join(f'{b} steps' for b in budgets)} |",
-        "|---" * (len(budgets) + 1) + "|",
-    ]
-    for name, own in sorted(found.items(), key=lambda item: (-max(item[1]), item[1][max(item[1])])):
-        lines.append(f"| {name} | {' | '.join(f'{own[b]:.4f}' if b in own else '' for b in budgets)} |")
+            found.setdefault(row["name"], {})[row["budget"], row["seed"]] = final_loss(row)
+    rungs = sorted({rung for own in found.values() for rung in own})
+    heads = " | ".join(f"{steps} steps, seed {seed}" for steps, seed in rungs)
+    lines = [f"| contestant | {heads} | mean of the last |", "|---" * (len(rungs) + 2) + "|"]
+
+    def last(name: str) -> tuple[int, float]:
+        furthest = max(steps for steps, _ in found[name])
+        return furthest, statistics.mean(
+            loss for (steps, _), loss in found[name].items() if steps == furthest
+        )
+
+    for name in sorted(found, key=lambda name: (-last(name)[0], last(name)[1])):
+        own = [f"{found[name][rung]:.4f}" if rung in found[name] else "" for rung in rungs]
+        lines.append(f"| {name} | {' | '.join(own)} | {last(name)[1]:.4f} |")
     return "\n".join(lines)
 
 
@@ -156,7 +162,7 @@ def write_page(course: Course, rows: Rows, folder: Path) -> None:
 NOTES: Mapping[str, str] = {
     "Scratch, tuned": "Held-out loss at the end, on the seeds of tuning. The best mean at the full budget is"
     " used by every contestant.",
-    "Screening": "Held-out loss at the end of each budget, on the seed of screening: the best went on to the"
+    "Screening": "Held-out loss at the end of each budget, on the seeds of screening: the best went on to the"
     " next.",
     "What is saved": "Paired by seed, with 95 % intervals (Student). Operations saved: how much of the budget"
     " is left when the contestant, decayed there, has scratch's final loss; with ≈ some seeds did not reach"

@@ -62,7 +62,7 @@ class Course:
     rungs: tuple[float, ...] = ()
     rung_kept: tuple[int, ...] = ()
     also: tuple[str, ...] = ()
-    screening_seed: int = 0
+    screening_seeds: tuple[int, ...] = ()
     best: int = 3
     chosen: tuple[Contestant, ...] = ()
 
@@ -94,7 +94,7 @@ FULL = Course(
         "tiled with noise at 25 %, large at 0.7 x the rate",
         *("split unequally, moments carried", "padded with zeros"),
     ),
-    screening_seed=200,
+    screening_seeds=(200, 201),
     best=3,
 )
 SMALL = Course(
@@ -151,19 +151,22 @@ def screening(course: Course, rows: Rows, tuned: Tuned) -> tuple[list[Job], list
     """The jobs that screening still lacks, or who goes on: the best that grow, the best of each rival's kind.
 
     Rung by rung, at a larger budget each, the better part goes on. Short budgets favour late growth, so those
-    named in `course.also` are run at the last rung whatever they did before. The rungs before it decay as the
-    coarse grid of tuning does; who would grow in the decay stays behind.
+    named in `course.also` are run at the last rung whatever they did before. It counts the mean over all of
+    screening's seeds; the rungs before it have the first, and decay as the coarse grid of tuning does. Who
+    would grow in the decay stays behind.
     """
     everyone = (*GROWN, *RIVALS)
     alive, reached = everyone, dict[str, tuple[float, float]]()
     for share, kept in zip(course.rungs, (*course.rung_kept, None), strict=True):
         setting = tuned if kept is None else Tuned(tuned.rate, tuned.std)
-        jobs = [
-            Job("screen", each, setting, course.screening_seed, int(share * course.steps)) for each in alive
-        ]
-        if lacking := missing(jobs, rows):
+        seeds = course.screening_seeds[: 1 if kept is not None else None]
+        steps = int(share * course.steps)
+        jobs = {each.name: [Job("screen", each, setting, seed, steps) for seed in seeds] for each in alive}
+        if lacking := missing([job for own in jobs.values() for job in own], rows):
             return lacking, []
-        reached |= {job.contestant.name: (-share, final_loss(rows[job.key])) for job in jobs}
+        reached |= {
+            name: (-share, mean(final_loss(rows[job.key]) for job in own)) for name, own in jobs.items()
+        }
         alive = tuple(sorted(alive, key=lambda each: reached[each.name])[:kept])
         if share == course.rungs[-2]:
             others = (SCRATCH, LOWERED, *everyone)

@@ -18,7 +18,8 @@ BATCHES = 4
 def init_of(trainer: Trainer, kind: str, seed: int, tell: Callable[[Fitted], None] | None = None) -> Any:
     """What a growth of this seed is filled by: GradMax, on batches that the seed draws, or what is named.
 
-    `tell` is told what GradMax found. Raises `StateError` where the run's data are a stream, which can't be drawn from.
+    `tell` is told what GradMax found. Raises `StateError` where the run's data are a stream, which can't be
+    drawn from.
     """
     return GradMax(_batches(trainer, seed), _loss(trainer), tell) if kind == NAME else kind
 
