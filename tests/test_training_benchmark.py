@@ -229,14 +229,14 @@ def test_what_gradmax_looks_at_is_paid_for(tmp_path: Path) -> None:
 
 def test_rates_warm_up_and_follow_growths() -> None:
     contestant = Contestant("c", "grown", "small", (Growth(0.1, rate=0.5, rewarm=10),), rate=2.0)
-    run = runs.Run(None, None, "small")
-    assert runs._rate(run, contestant, TUNED) == pytest.approx(2 * TUNED.rate / runs.WARMUP)
+    run = runs.Run(contestant, TUNED, 1, 100, None, None, "small")
+    assert runs.stable_rate(run) == pytest.approx(2 * TUNED.rate / runs.WARMUP)
     run.step = 3 * runs.WARMUP
-    assert runs._rate(run, contestant, TUNED) == pytest.approx(2 * TUNED.rate)
+    assert runs.stable_rate(run) == pytest.approx(2 * TUNED.rate)
     run.growths, run.grown_at = [{}], run.step
-    assert runs._rate(run, contestant, TUNED) == pytest.approx(0.05 * TUNED.rate)
+    assert runs.stable_rate(run) == pytest.approx(0.05 * TUNED.rate)
     run.step += 50
-    assert runs._rate(run, contestant, TUNED) == pytest.approx(0.5 * TUNED.rate)
+    assert runs.stable_rate(run) == pytest.approx(0.5 * TUNED.rate)
 
 
 # ── the order of things ──

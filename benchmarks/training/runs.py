@@ -33,8 +33,12 @@ REACHABLE = 0.03  # a budget beyond the full one is worth its time if less is la
 
 @dataclass
 class Run:
-    """A run on its way: what it has spent, in operations and in seconds of one core."""
+    """A run on its way: what it has spent of its `budget` in operations, and in seconds of one core."""
 
+    contestant: Contestant
+    tuned: Tuned
+    seed: int
+    budget: int
     model: Any
     optimizer: Any
     size: str
@@ -52,8 +56,7 @@ def measure(
 
     With `to_reach` budgets are tried until two that are neighbours enclose that loss.
     """
-    budget = steps * step_flops("large")
-    run = _started(contestant, tuned, seed, budget, cache)
+    run = _started(contestant, tuned, seed, steps * step_flops("large"), cache)
     kept: dict[float, Any] = {}
     losses: dict[float, float] = {}
     seconds: dict[float, float] = {}
@@ -61,10 +64,10 @@ def measure(
     def decayed(share: float) -> float:
         if share not in kept:
             _restore_(run, kept[max(kept)])
-            _trunk_(run, contestant, tuned, seed, budget, share, kept)
+            _trunk_(run, share, kept)
         _restore_(run, kept[share])
-        start, end = run.spent, share * budget
-        _advance_(run, seed, end, lambda: _rate(run, contestant, tuned) * (end - run.spent) / (end - start))
+        start, end = run.spent, share * run.budget
+        _advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
         loss = held_loss(run.model, FINAL_ROWS)
         losses[share] = loss if math.isfinite(loss) else math.inf  # a run that broke is the worst of all
         seconds[share] = round(run.seconds, 2)
@@ -73,7 +76,7 @@ def measure(
     shares = [share for share in SHARES if share * (1 - tuned.decay) >= contestant.last_growth]
     assert shares, f"{contestant.name} grows in the decay"
     for share in shares if to_reach is not None else shares[-1:]:
-        _trunk_(run, contestant, tuned, seed, budget, share, kept)
+        _trunk_(run, share, kept)
     better, made = decayed(1.0) < (to_reach or 0.0), run.step
     if to_reach is not None:
         near = losses[1.0] - to_reach < REACHABLE
@@ -96,7 +99,7 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
     wanted = int(first * budget / step_flops(start))
     key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
     model = new_model(start, tuned.std * contestant.std, seed)
-    run = Run(model, optimizer_of(model), start)
+    run = Run(contestant, tuned, seed, budget, model, optimizer_of(model), start)
     found = [int(f.stem.split("-")[1]) for f in cache.glob(f"{key}-*.pt")]
     best = max((step for step in found if step <= wanted), default=0)
     if best:
@@ -104,8 +107,7 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
         run.model.load_state_dict(saved["model"])
         run.optimizer.load_state_dict(saved["optimizer"])
         run.step, run.spent, run.seconds = best, best * step_flops(start), saved["seconds"]
-    end = wanted * step_flops(start)
-    _advance_(run, seed, end, lambda: _rate(run, contestant, tuned))
+    _advance_(run, wanted * step_flops(start))
     if wanted > best:
         cache.mkdir(parents=True, exist_ok=True)
         part = cache / f"{key}-{wanted}.{os.getpid()}"
@@ -114,33 +116,31 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
     return run
 
 
-def _trunk_(
-    run: Run, contestant: Contestant, tuned: Tuned, seed: int, budget: int, share: float, kept: Any
-) -> None:
+def _trunk_(run: Run, share: float, kept: Any) -> None:
     """Go on with the stable part, growing when it is time, to where the decay for this budget begins."""
-    end = share * (1 - tuned.decay) * budget
-    for growth in contestant.growths[len(run.growths) :]:
-        if growth.at * budget > end:
+    end = share * (1 - run.tuned.decay) * run.budget
+    for growth in run.contestant.growths[len(run.growths) :]:
+        if growth.at * run.budget > end:
             break
-        _advance_(run, seed, growth.at * budget, lambda: _rate(run, contestant, tuned))
-        _grow_(run, growth, seed)
-    _advance_(run, seed, end, lambda: _rate(run, contestant, tuned))
+        _advance_(run, growth.at * run.budget)
+        _grow_(run, growth)
+    _advance_(run, end)
     kept[share] = (_state(run), dataclasses.replace(run, growths=list(run.growths)))
 
 
-def _rate(run: Run, contestant: Contestant, tuned: Tuned) -> float:
+def stable_rate(run: Run) -> float:
     """The rate of the next step in the stable part."""
     if not run.growths:
-        return tuned.rate * contestant.rate * min(1.0, (run.step + 1) / WARMUP)
-    growth = contestant.growths[len(run.growths) - 1]
+        return run.tuned.rate * run.contestant.rate * min(1.0, (run.step + 1) / WARMUP)
+    growth = run.contestant.growths[len(run.growths) - 1]
     since = run.step - run.grown_at + 1
-    return tuned.rate * growth.rate * (min(1.0, since / growth.rewarm) if growth.rewarm else 1.0)
+    return run.tuned.rate * growth.rate * (min(1.0, since / growth.rewarm) if growth.rewarm else 1.0)
 
 
-def _grow_(run: Run, growth: Growth, seed: int) -> None:
+def _grow_(run: Run, growth: Growth) -> None:
     before, start = held_loss(run.model, HELD_ROWS), time.process_time()
     run.model, run.optimizer, *looks = METHODS[growth.method](
-        run.model, run.optimizer, growth.size, seed, run.step, growth.options
+        run.model, run.optimizer, growth.size, run.seed, run.step, growth.options
     )
     run.seconds += time.process_time() - start
     run.size, run.grown_at = growth.size, run.step
@@ -150,15 +150,15 @@ def _grow_(run: Run, growth: Growth, seed: int) -> None:
     )
 
 
-def _advance_(run: Run, seed: int, until: float, rate: Callable[[], float]) -> None:
+def _advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate) -> None:
     """Train until so many operations are spent; a step that would exceed them is not made."""
     cost = step_flops(run.size)
     while run.spent + cost <= until * (1 + 1e-12):
         start = time.process_time()
         for group in run.optimizer.param_groups:
-            group["lr"] = rate()
+            group["lr"] = rate(run)
         run.optimizer.zero_grad()
-        loss_of(run.model, batch(seed, run.step)).backward()
+        loss_of(run.model, batch(run.seed, run.step)).backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), CLIP)
         run.optimizer.step()
         run.step, run.spent = run.step + 1, run.spent + cost
