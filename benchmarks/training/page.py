@@ -117,15 +117,14 @@ def screened(rows: Rows) -> str:
     heads = " | ".join(f"{steps} steps, seed {seed}" for steps, seed in rungs)
     lines = [f"| contestant | {heads} | mean of the last |", "|---" * (len(rungs) + 2) + "|"]
 
-    def last(name: str) -> tuple[int, float]:
+    def last(name: str) -> tuple[int, int, float]:
         furthest = max(steps for steps, _ in found[name])
-        return furthest, statistics.mean(
-            loss for (steps, _), loss in found[name].items() if steps == furthest
-        )
+        losses = [loss for (steps, _), loss in found[name].items() if steps == furthest]
+        return -furthest, -len(losses), statistics.mean(losses)
 
-    for name in sorted(found, key=lambda name: (-last(name)[0], last(name)[1])):
+    for name in sorted(found, key=last):
         own = [f"{found[name][rung]:.4f}" if rung in found[name] else "" for rung in rungs]
-        lines.append(f"| {name} | {' | '.join(own)} | {last(name)[1]:.4f} |")
+        lines.append(f"| {name} | {' | '.join(own)} | {last(name)[-1]:.4f} |")
     return "\n".join(lines)
 
 
