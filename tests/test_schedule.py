@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from isogrow.train.schedule import Growth, Plateau, due, grown, last_growth, share
+from isogrow.errors import SizeError
+from isogrow.train.schedule import Growth, Plateau, check, due, grown, last_growth, share
 
 FIRST, SECOND = Growth({"hidden": "x2"}, at=20), Growth({"layers": "+1"}, at=50)
 
@@ -26,6 +27,31 @@ def test_growths_come_in_their_order() -> None:
     assert due(growths, log, 20) is None
     assert due(growths, log, 51) is SECOND
     assert due(growths, [*log, {"step": 51, "growth": 2}], 99) is None
+
+
+def test_a_stage_without_growth_counts() -> None:
+    log = [{"step": 20, "growth": 1}, {"step": 30, "stage": 3}]
+    assert (grown(log), last_growth(log)) == (2, 30)
+
+
+@pytest.mark.parametrize(
+    ("growths", "logged", "said"),
+    [
+        ((SECOND, FIRST), 5, "growth 2 is at step 20, after one at step 50: give growths in order"),
+        ((FIRST, Growth({}, Plateau(1e-3, 400))), 34, "growth 2 waits for a plateau of 100 steps.* every 34"),
+        ((Growth({}, Plateau(1e-3, 400)),), None, "growth 1 .* the loss is not logged by steps: make"),
+    ],
+)
+def test_growths_that_can_not_come_are_refused(
+    growths: tuple[Growth, ...], logged: int | None, said: str
+) -> None:
+    with pytest.raises(SizeError, match=said):
+        check(growths, logged)
+
+
+def test_growths_that_can_come_are_not_refused() -> None:
+    check((FIRST, FIRST, SECOND, Growth({}, Plateau(1e-3, 400))), 33)
+    check((Growth({}, Plateau(0.0, 5, 5, 5)),), None)  # its number of steps alone decides
 
 
 @pytest.mark.parametrize(("slope", "flat"), [(2e-3, False), (5e-4, True), (-1e-3, True)])

@@ -107,6 +107,25 @@ def test_operations_count_what_gradmax_looks_at(tmp_path: Path) -> None:
     assert spent[7] == 3 * before + 4 * after + passes * after // 2  # two batches a step
 
 
+def test_operations_are_those_of_the_tokens_seen(tmp_path: Path) -> None:
+    """3 sequences in batches of 2: an epoch's last step has fewer of them. A stage may change the rate alone."""
+    stages = [{"steps": 3}, {"rate": 0.25, "steps": 2}, {"ffn": 36, "steps": 4}]
+    training = {**RECIPE["training"], "batch": 2, "accumulate": 3, "save_every": 0}
+    path = written(tmp_path, stages=stages, training=training)
+    (tmp_path / "a.txt").write_text("b" * 16 * 3)
+    assert isogrow("train", str(path)).code == 0
+    told = json.loads((tmp_path / "run" / "stages.json").read_text())
+    small, same, large = (stage["flops"] // stage["tokens"] for stage in told)
+    assert small == same < large
+    records = log(tmp_path)
+    assert records[-1]["num_input_tokens_seen"] == 9 * 3 * 16
+    spent = max(record["flops"] for record in records if "flops" in record)
+    assert spent == 16 * 3 * (5 * small + 4 * large)
+    rates = [record["learning_rate"] for record in records if "learning_rate" in record]
+    assert rates[2:5] == [3e-3, 0.75e-3, 0.75e-3]
+    assert [record["step"] for record in records if "growth" in record] == [5]
+
+
 def test_a_finished_run_stays_finished(finished: Path) -> None:
     before = (finished / "run" / "log.json").stat().st_mtime_ns
     done = isogrow("train", str(finished / "recipe.yaml"))

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 
 import isogrow
 from isogrow import GradMax, Init
-from isogrow.errors import CheckpointError, StateError
+from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.pacing import COUNT
 from isogrow.train.looking import init_of
-from isogrow.train.schedule import Growth
+from isogrow.train.schedule import Growth, Plateau
 from isogrow.train.trainer import growing
 
 STEPS, SAVED, ROWS, LENGTH = 12, 4, 4, 16
@@ -70,7 +70,12 @@ def trainer(
         seed=3,
     )
     asked = transformers.TrainingArguments(**{**given, **options})
-    made = Own(tiny.model(model) if isinstance(model, str) else model, asked, train_dataset=Bytes())
+    made = Own(
+        tiny.model(model) if isinstance(model, str) else model,
+        asked,
+        train_dataset=Bytes(),
+        eval_dataset=Bytes(),
+    )
     made.remove_callback(transformers.PrinterCallback)
     growing(made, growths)
     return made
@@ -192,6 +197,71 @@ def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters()}
     assert made.state.log_history[-2]["learning_rate"] == pytest.approx(1e-2 / 8)
+
+
+def test_the_best_checkpoint_is_of_the_last_sizes(tmp_path: Path) -> None:
+    """A loss that only rises, so that the best of the whole run is from before the growth."""
+    options: dict[str, Any] = dict(eval_strategy="steps", eval_steps=3, load_best_model_at_end=True)
+    made = trainer(tmp_path, GROWTHS[:1], save_steps=3, **options)
+    made.evaluate = lambda *_, **__: {"eval_loss": float(made.state.global_step)}  # type: ignore[method-assign]
+    made.train()
+    assert made.state.best_model_checkpoint == str(tmp_path / "checkpoint-6")
+    best = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-6")
+    assert all(torch.equal(value, weights(made)[name]) for name, value in best.state_dict().items())
+
+
+def test_a_trainer_grows_its_model_once(tmp_path: Path) -> None:
+    made = trainer(tmp_path / "a")
+    made.train()
+    with pytest.raises(StateError, match="model has had 2 growths, and this run has 0 behind it: make a new"):
+        made.train()
+    with pytest.raises(StateError, match="has had 2 growths, and checkpoint-4 has 0 behind it"):
+        made.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
+    assert weights(made)["model.embed_tokens.weight"].shape[1] == 36
+    made.args.max_steps = STEPS + 2
+    made.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{STEPS}"))  # which has both
+    assert made.state.global_step == STEPS + 2
+
+
+def test_growths_are_checked_before_a_step_is_made(tmp_path: Path) -> None:
+    made = trainer(tmp_path, GROWTHS[::-1])
+    with pytest.raises(SizeError, match="growth 2 is at step 5, after one at step 8"):
+        made.train()
+    made = trainer(tmp_path, [Growth({"ffn": 90}, Plateau(1e-4, 40, window=8))], logging_steps=5)
+    with pytest.raises(SizeError, match="growth 1 waits for a plateau of 8 steps"):
+        made.train()
+    assert made.seen == 0
+
+
+def test_a_growth_of_no_size_ends_a_stage_alone(tmp_path: Path) -> None:
+    """It leaves a ramp that runs alone, and is no growth in the log."""
+    ramped = dataclasses.replace(GROWTHS[0], policy=isogrow.Policy(ramp=9))
+    made, plain = trainer(tmp_path / "a", (ramped, Growth({}, at=7))), trainer(tmp_path / "b", (ramped,))
+    made.train()
+    plain.train()
+    assert losses(made) == losses(plain)
+    assert [r["step"] for r in made.state.log_history if "growth" in r] == [5]
+    assert [(r["stage"], r["step"]) for r in made.state.log_history if "stage" in r] == [(3, 7)]
+    resumed = trainer(tmp_path / "a", (ramped, Growth({}, at=7)))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-8"))
+    assert losses(resumed) == losses(made)
+
+
+def test_an_encoder_and_a_decoder_grow_in_a_run(tmp_path: Path) -> None:
+    config = transformers.T5Config(
+        vocab_size=tiny.VOCAB,
+        d_model=24,
+        d_kv=5,
+        d_ff=44,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+    )
+    model = transformers.T5ForConditionalGeneration(config)
+    made = trainer(tmp_path, [Growth({"ffn": 50}, at=2)], model, max_steps=4)
+    made.train()
+    record = next(r for r in made.state.log_history if "growth" in r)
+    assert record["growth_difference"] < 1e-5 and len(losses(made)) == 4
 
 
 # GradMax

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isogrow.train.recipe import Recipe
-from isogrow.train.schedule import History, grown, last_growth, share
+from isogrow.train.schedule import History, grown, growths_of, last_growth, share
 from isogrow.train.starting import Outlook
 from isogrow.train.trainer import STATE
 
@@ -69,16 +69,23 @@ class Costs(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        state.log_history[-1]["flops"] = self.spent(state.log_history, state.global_step)
+        self.note_(state)
 
-    def spent(self, history: History, step: int) -> int:
-        """Operations up to a step, each stage at its own model's cost, what a growth looked at included."""
-        records = [record for record in history if "growth" in record]
-        starts = [0, *(int(record["step"]) for record in records), step]
-        costs = [stage.flops // stage.steps for stage in self.stages]
-        steps = sum((b - a) * cost for (a, b), cost in zip(pairwise(starts), costs, strict=False))
-        passes = zip((int(record["growth_passes"]) for record in records), costs[1:], strict=False)
-        return steps + sum(n * cost for n, cost in passes) // self.recipe.training.accumulate
+    def note_(self, state: TrainerState) -> None:
+        """Add them to the last record."""
+        state.log_history[-1]["flops"] = self.spent(state.log_history, state.num_input_tokens_seen)
+
+    def spent(self, history: History, tokens: int) -> int:
+        """Operations for so many tokens, each stage at its model's cost, and for what growths looked at."""
+        records = growths_of(history)
+        marks = [0, *(int(record["num_input_tokens_seen"]) for record in records), tokens]
+        costs = [stage.flops // stage.tokens for stage in self.stages]
+        learned = sum((b - a) * cost for (a, b), cost in zip(pairwise(marks), costs, strict=False))
+        passes = zip((int(record.get("growth_passes", 0)) for record in records), costs[1:], strict=False)
+        return (
+            learned
+            + sum(n * cost for n, cost in passes) * self.recipe.training.batch * self.recipe.data.length
+        )
 
 
 class Told(TrainerCallback):

@@ -50,10 +50,14 @@ def _parts(tensors: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> Iterator
 
 
 class BlockNorms(TrainerCallback):
-    """Adds `weight_norm_old`, `weight_norm_new`, `grad_norm_old`, `grad_norm_new` to what is logged."""
+    """Adds `weight_norm_old`, `weight_norm_new`, `grad_norm_old`, `grad_norm_new` to what is logged.
+
+    Not at the step of a growth, whose gradients are those of other parameters.
+    """
 
     def __init__(self) -> None:
         self.gradients: Norms | None = None
+        self.known: tuple[Anatomy, Plan] | None = None
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -62,7 +66,7 @@ class BlockNorms(TrainerCallback):
         known = plan_of(model)
         if known is not None and (state.global_step + 1) % state.logging_steps == 0:
             found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-            self.gradients = norms(found, *known)
+            self.gradients, self.known = norms(found, *known), known
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -70,6 +74,9 @@ class BlockNorms(TrainerCallback):
         model: nn.Module = given["model"]
         known, record = plan_of(model), state.log_history[-1]
         if known is None or self.gradients is None or "loss" not in record:
+            return
+        if self.known is None or self.known[1] is not known[1]:
+            self.gradients = None
             return
         weights = norms(dict(model.named_parameters()), *known)
         record |= {"weight_norm_old": weights.old, "weight_norm_new": weights.new}

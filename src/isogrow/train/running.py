@@ -101,10 +101,16 @@ def prepared(
     trainer.create_optimizer()
     optimizer: Any = trainer.optimizer
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, ending.share)
-    for callback in (ending, Costs(recipe, stages), BlockNorms(), Told(steps)):
+    costs = Costs(recipe, stages)
+    for callback in (ending, costs, BlockNorms(), Told(steps)):
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # the library does not print
-    return growing(trainer, growths(recipe), after=lambda _: _set_rate_(trainer, ending))
+
+    def after(model: Any) -> None:
+        _set_rate_(trainer, ending)
+        costs.note_(trainer.state)
+
+    return growing(trainer, growths(recipe), after)
 
 
 def _set_rate_(trainer: Trainer, ending: Ending) -> None:

@@ -1,7 +1,7 @@
 """When a run grows and how its rate runs, as functions of its own log: so a resumed run decides alike.
 
-A run's log is a list of records by step: `{"step": 40, "loss": 2.1}`, and at growths `{"step": 500,
-"growth": 1}`. Nothing else is remembered.
+A run's log is a list of records by step: `{"step": 40, "loss": 2.1}`, at growths `{"step": 500,
+"growth": 1}`, and `{"step": 900, "stage": 3}` where a stage begins without one. Nothing else is remembered.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from isogrow.errors import SizeError
 from isogrow.expansions import Size
 from isogrow.moments import Policy
 from isogrow.plan import Init
@@ -34,7 +35,10 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Growth:
-    """One growth of a run: at a step of the run (counted from 1), or on a plateau of its loss."""
+    """One growth of a run: at a step of the run (counted from 1), or on a plateau of its loss.
+
+    Without sizes it grows nothing, and is the end of a stage alone.
+    """
 
     sizes: Mapping[str, Size]
     at: int | Plateau
@@ -45,8 +49,13 @@ class Growth:
 
 
 def grown(history: History) -> int:
-    """How many growths a run has behind it."""
-    return sum("growth" in record for record in history)
+    """How many of its growths a run has behind it, those of no size included."""
+    return len(growths_of(history))
+
+
+def growths_of(history: History) -> list[Mapping[str, Any]]:
+    """The records of growths, those of no size included."""
+    return [record for record in history if "growth" in record or "stage" in record]
 
 
 def due(growths: Sequence[Growth], history: History, step: int) -> Growth | None:
@@ -73,8 +82,36 @@ def _flat(plateau: Plateau, history: History, step: int) -> bool:
 
 
 def last_growth(history: History) -> int:
-    """The step after which the run last grew; 0 if it has not."""
-    return max((int(record["step"]) for record in history if "growth" in record), default=0)
+    """The step after which the run last grew, or last ended a stage; 0 if it has not."""
+    return max((int(record["step"]) for record in growths_of(history)), default=0)
+
+
+def check(growths: Sequence[Growth], logged: int | None) -> None:
+    """Raises `SizeError` for growths out of order, and for a plateau that could never be seen.
+
+    `logged`: the loss is logged every so many steps; None if it is not logged by steps.
+    """
+    last = 0
+    for number, growth in enumerate(growths, 1):
+        if isinstance(growth.at, Plateau):
+            _check_plateau(growth.at, number, logged)
+        elif growth.at < last:
+            raise SizeError(
+                f"growth {number} is at step {growth.at}, after one at step {last}: give growths in order"
+            )
+        else:
+            last = growth.at
+
+
+def _check_plateau(plateau: Plateau, number: int, logged: int | None) -> None:
+    seen = logged is not None and plateau.window >= 3 * logged
+    if seen or max(plateau.at_least, plateau.window) >= plateau.at_most:  # by its number of steps alone
+        return
+    every = "not logged by steps" if logged is None else f"logged every {logged} steps"
+    raise SizeError(
+        f"growth {number} waits for a plateau of {plateau.window} steps, which takes 3 losses to see, and the"
+        f" loss is {every}: make the window longer, or logging_steps shorter"
+    )
 
 
 def share(step: int, warmup: int, decay: int, end: int | None) -> float:

@@ -19,14 +19,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    IntervalStrategy,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
-from isogrow.errors import CheckpointError
+from isogrow.errors import CheckpointError, StateError
 from isogrow.gradmax import Fitted
 from isogrow.growing import grow_
 from isogrow.planning import expansions
 from isogrow.train.looking import init_of
-from isogrow.train.schedule import Growth, due, grown
+from isogrow.train.schedule import Growth, check, due, grown
 
 STATE = "trainer_state.json"
 
@@ -36,13 +43,19 @@ def growing(
 ) -> Trainer:
     """The same trainer, which grows its model on schedule; `after` is called with the model at each growth.
 
-    Raises `CheckpointError` when a checkpoint is resumed that these growths do not lead to.
+    A growth forgets the best checkpoint before it, which is of other sizes: `load_best_model_at_end` loads
+    the best since the last growth.
+
+    Raises `CheckpointError` when a checkpoint is resumed that these growths do not lead to; when training
+    begins, `SizeError` for growths out of order or a plateau that can't be seen, and `StateError` for a
+    trainer whose model another run has grown.
     """
-    trainer.add_callback(_Growing(trainer, tuple(growths), after))
+    grower = _Growing(trainer, tuple(growths), after)
+    trainer.add_callback(grower)
     load = trainer._load_from_checkpoint  # pyright: ignore[reportPrivateUsage]  (no event comes before it)
 
     def grown_first(resume_from_checkpoint: str, model: Any = None) -> None:
-        _catch_up_(trainer, growths, Path(resume_from_checkpoint))
+        grower.catch_up_(Path(resume_from_checkpoint))
         load(resume_from_checkpoint, model)
 
     trainer._load_from_checkpoint = grown_first  # type: ignore[method-assign]
@@ -50,12 +63,18 @@ def growing(
 
 
 class _Growing(TrainerCallback):
-    """Trainer's own interface to what happens in a run."""
+    """Trainer's own interface to what happens in a run. `done`: growths that the trainer's model has had."""
 
     def __init__(
         self, trainer: Trainer, growths: tuple[Growth, ...], after: Callable[[nn.Module], None] | None
     ) -> None:
-        self.trainer, self.growths, self.after = trainer, growths, after
+        self.trainer, self.growths, self.after, self.done = trainer, growths, after, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        check(self.growths, state.logging_steps if args.logging_strategy == IntervalStrategy.STEPS else None)
+        self._check_done(grown(state.log_history), "this run")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -63,20 +82,64 @@ class _Growing(TrainerCallback):
         growth = due(self.growths, state.log_history, state.global_step)
         while growth is not None:
             model: Any = given["model"]
-            before = _answers(model)
-            count = sum(p.numel() for p in model.parameters())
-            passes = _grow_(self.trainer, model, growth)
-            record: dict[str, Any] = {
-                "growth": grown(state.log_history) + 1,
-                "growth_parameters_before": count,
-                "growth_parameters": sum(p.numel() for p in model.parameters()),
-                "growth_difference": _difference(before, _answers(model)),
-                "growth_passes": passes,
-            }
-            state.log_history.append({**record, "step": state.global_step})
+            record = self._grow_(model, growth) if growth.sizes else {"stage": self.done + 2}
+            self.done += 1
+            record |= {"step": state.global_step}
+            if args.include_num_input_tokens_seen != "no":
+                record |= {"num_input_tokens_seen": state.num_input_tokens_seen}
+            state.log_history.append(record)
+            state.best_metric = state.best_model_checkpoint = state.best_global_step = None  # of other sizes
             if self.after is not None:
                 self.after(model)
             growth = due(self.growths, state.log_history, state.global_step)
+
+    def _grow_(self, model: nn.Module, growth: Growth) -> dict[str, Any]:
+        """Grow, and say what was grown."""
+        before, count = _answers(model), sum(p.numel() for p in model.parameters())
+        passes = _grow_(self.trainer, model, growth)
+        return {
+            "growth": self.done + 1,
+            "growth_parameters_before": count,
+            "growth_parameters": sum(p.numel() for p in model.parameters()),
+            "growth_difference": _difference(before, _answers(model)),
+            "growth_passes": passes,
+        }
+
+    def catch_up_(self, checkpoint: Path) -> None:
+        """Grow the trainer's model (and optimizer, if there is one) to what a checkpoint holds."""
+        history: Any = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["log_history"]
+        behind = grown(history)
+        if behind > len(self.growths):
+            raise CheckpointError(
+                f"{checkpoint.name} has {behind} growths behind it, and the schedule has {len(self.growths)}:"
+                " give the schedule that it was made with"
+            )
+        model: Any = self.trainer.model
+        self._check_done(min(behind, self.done), checkpoint.name)
+        if behind:
+            self.trainer.create_optimizer()  # made anew otherwise, without what paces it
+        for growth in self.growths[self.done : behind]:
+            if growth.sizes:
+                _grow_(self.trainer, model, growth, resumed=True)
+            self.done += 1
+        said = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        now = json.loads(model.config.to_json_string(use_diff=False))
+        other = [
+            key for key, value in said.items() if isinstance(value, int) and now.get(key, value) != value
+        ]
+        if other:
+            raise CheckpointError(
+                f"{checkpoint.name} has {other[0]} = {said[other[0]]}, and the schedule's first {behind}"
+                f" growths lead to {now[other[0]]}: start from the model, and give the schedule, that it was"
+                " made with"
+            )
+
+    def _check_done(self, behind: int, where: str) -> None:
+        if self.done != behind:
+            raise StateError(
+                f"this trainer's model has had {self.done} growths, and {where} has {behind} behind it: make"
+                " a new trainer from the model that the run starts with"
+            )
 
 
 def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = False) -> int:
@@ -99,30 +162,6 @@ def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = F
     return sum(each.passes for each in found)
 
 
-def _catch_up_(trainer: Trainer, growths: Sequence[Growth], checkpoint: Path) -> None:
-    """Grow the trainer's model (and optimizer, if there is one) to what a checkpoint holds."""
-    history: Any = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["log_history"]
-    behind = grown(history)
-    if behind > len(growths):
-        raise CheckpointError(
-            f"{checkpoint.name} has {behind} growths behind it, and the schedule has {len(growths)}: give the"
-            " schedule that it was made with"
-        )
-    model: Any = trainer.model
-    if behind:
-        trainer.create_optimizer()  # made anew otherwise, without what paces it
-    for growth in growths[:behind]:
-        _grow_(trainer, model, growth, resumed=True)
-    said = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    now = json.loads(model.config.to_json_string(use_diff=False))
-    other = [key for key, value in said.items() if isinstance(value, int) and now.get(key, value) != value]
-    if other:
-        raise CheckpointError(
-            f"{checkpoint.name} has {other[0]} = {said[other[0]]}, and the schedule's first {behind} growths"
-            f" lead to {now[other[0]]}: start from the model, and give the schedule, that it was made with"
-        )
-
-
 # ── is the function what it was? ──
 
 
@@ -133,12 +172,14 @@ def _answers(model: nn.Module) -> Tensor | None:
     if not vocab:
         return None
     device = next(model.parameters()).device
-    ids = torch.arange(64, device=device).reshape(8, 8) * 7919 % vocab
+    length = min(8, int(getattr(config, "max_position_embeddings", None) or 8))
+    ids = torch.arange(8 * length, device=device).reshape(8, length) * 7919 % vocab
     training = model.training
+    batch = {"input_ids": ids, **({"decoder_input_ids": ids} if config.is_encoder_decoder else {})}
     model.eval()
     try:
         with torch.no_grad():
-            found: Any = type(model).forward(model, input_ids=ids)  # without autocast, which rounds
+            found: Any = type(model).forward(model, **batch)  # without autocast, which rounds
     finally:
         model.train(training)
     return (found.logits if hasattr(found, "logits") else found[0]).float()
