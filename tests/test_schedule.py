@@ -30,7 +30,7 @@ def test_growths_come_in_their_order() -> None:
 
 
 def test_a_stage_without_growth_counts() -> None:
-    log = [{"step": 20, "growth": 1}, {"step": 30, "stage": 3}]
+    log: list[dict[str, Any]] = [{"step": 20, "growth": 1}, {"step": 30, "stage": 3}]
     assert (grown(log), last_growth(log)) == (2, 30)
 
 

@@ -108,7 +108,7 @@ def test_operations_count_what_gradmax_looks_at(tmp_path: Path) -> None:
 
 
 def test_operations_are_those_of_the_tokens_seen(tmp_path: Path) -> None:
-    """3 sequences in batches of 2: an epoch's last step has fewer of them. A stage may change the rate alone."""
+    """An epoch of 3 sequences in batches of 2 ends in a smaller one. A stage may change the rate alone."""
     stages = [{"steps": 3}, {"rate": 0.25, "steps": 2}, {"ffn": 36, "steps": 4}]
     training = {**RECIPE["training"], "batch": 2, "accumulate": 3, "save_every": 0}
     path = written(tmp_path, stages=stages, training=training)
@@ -137,6 +137,13 @@ def test_its_page(finished: Path) -> None:
     done = isogrow("report", str(finished / "run"))
     assert done.code == 0 and "report.html" in done.out
     assert "Weight norm of old and new blocks" in (finished / "run" / "report.html").read_text()
+
+
+def test_the_dry_run_says_what_it_leaves_out(tmp_path: Path) -> None:
+    stages = [{"steps": 3}, {"ffn": 36, "init": "gradmax", "steps": 4}]
+    said = isogrow("train", str(written(tmp_path, stages=stages)), "--dry-run").out
+    assert " not counted  what gradmax looks at" in said
+    assert "not counted" not in isogrow("train", str(written(tmp_path)), "--dry-run").out
 
 
 def test_the_dry_run_tells_each_stage(tmp_path: Path) -> None:

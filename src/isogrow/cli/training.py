@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from isogrow.gradmax import NAME
 from isogrow.quiet import quiet
 from isogrow.train.recipe import Recipe, read
 from isogrow.train.running import checked, run, timed
@@ -29,7 +30,8 @@ def outlook(path: Path, tell: Tell) -> Data:
     rate = first.flops / first.steps / seconds  # operations a second
     rows = [{**dataclasses.asdict(stage), "seconds": stage.flops / rate} for stage in stages]
     total = sum(stage.flops for stage in stages) / rate
-    return {"run": str(base / recipe.run), "stages": rows, "seconds": total}
+    left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
+    return {"run": str(base / recipe.run), "stages": rows, "seconds": total, "not_counted": left_out}
 
 
 def trained(path: Path, tell: Tell, steps: Steps) -> Data:

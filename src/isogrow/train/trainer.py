@@ -82,7 +82,7 @@ class _Growing(TrainerCallback):
         growth = due(self.growths, state.log_history, state.global_step)
         while growth is not None:
             model: Any = given["model"]
-            record = self._grow_(model, growth) if growth.sizes else {"stage": self.done + 2}
+            record: dict[str, Any] = self._grow_(model, growth) if growth.sizes else {"stage": self.done + 2}
             self.done += 1
             record |= {"step": state.global_step}
             if args.include_num_input_tokens_seen != "no":

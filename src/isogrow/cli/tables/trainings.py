@@ -24,6 +24,7 @@ def outlook(data: Data) -> RenderableType:
         cost = (f"{row['flops']:.2e}", _time(row["seconds"]))
         stages.add_row(str(row["number"]), ", ".join(changed), *counts, *cost)
     facts = [("run", data["run"]), ("time", f"about {_time(data['seconds'])} on this machine")]
+    facts += [("not counted", what) for what in data["not_counted"]]
     return page(title("the recipe can be carried out"), stages, pairs(facts))
 
 
