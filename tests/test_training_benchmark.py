@@ -215,6 +215,10 @@ def test_budgets_enclose_the_loss_that_is_to_be_reached(tmp_path: Path) -> None:
     assert set(map(float, near)) == {1.0, *runs.BEYOND}
     with pytest.raises(AssertionError, match="grows in the decay"):
         runs.measure(once("later", at=0.9), TUNED, 1, 30, tmp_path)
+    early = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path, earlier=(0.25, 0.5))["losses"]
+    assert set(early) == {"0.25", "0.5", "1.0"} and early["1.0"] == last
+    assert early["0.5"] == runs.measure(SCRATCH, TUNED, 1, 15, tmp_path)["losses"]["1.0"]
+    assert early["0.25"] > early["0.5"] > last
     late = runs.measure(once("late", at=0.7), TUNED, 1, 30, tmp_path, to_reach=9.0)["losses"]
     assert set(late) == {"0.9", "1.0"}  # no decay begins before the growth
 
@@ -370,9 +374,10 @@ def test_the_page_says_what_the_rows_say(tmp_path: Path) -> None:
     other = next(row for row in rows.values() if row["stage"] == "final")
     older = {**other, "key": "older", "tuned": {**other["tuned"], "decay": 0.2}}
     assert settled(stages.FULL, {**rows, "older": older}) == rows  # what tuning left behind does not count
-    write_page(stages.FULL, rows, tmp_path)
+    longer, _ = made_up(stages.LONG)
+    write_page(stages.FULL, rows, longer, tmp_path)
     said = (tmp_path / "results.md").read_text()
-    for part in (tuned(rows), screened(rows), table(rows), growths(rows), single(rows)):
+    for part in (tuned(rows), screened(rows), table(rows), growths(rows), single(rows), single(longer)):
         assert part in said
     assert "scratch's rate 0.003, std 0.1, decay over 0.4 of a budget" in said
     assert (tmp_path / "results.svg").read_text().count("<svg") == 1

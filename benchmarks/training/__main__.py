@@ -2,6 +2,7 @@
 
     python -m benchmarks.training small     some minutes: few contestants, two seeds, a short budget
     python -m benchmarks.training full      all of it: some hours of two cores; go on with it at any time
+    python -m benchmarks.training long      four times the budget on one seed, for fewer: an hour of two cores
     python -m benchmarks.training page      the page and the plot again, from the rows that are there
 
 A byte-level Llama of 442k parameters beside embeddings learns Python's standard library, from scratch or
@@ -43,8 +44,10 @@ def main() -> None:
     if asked.what != "page":
         with tempfile.TemporaryDirectory() as own:
             run(course, path, asked.cache or Path(own))
-    if course == "full":
-        write_page(COURSES[course], settled(COURSES[course], read(path)), HERE)
+    if asked.what in ("page", "full"):
+        write_page(
+            COURSES[course], settled(COURSES[course], read(path)), read(HERE / "rows-long.jsonl"), HERE
+        )
     else:
         print(table(settled(COURSES[course], read(path))))
 

@@ -142,14 +142,15 @@ def single(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def write_page(course: Course, rows: Rows, folder: Path) -> None:
-    """results.md and results.svg in `folder`."""
+def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
+    """results.md and results.svg in `folder`; `longer` are rows of the longer course."""
     sections: dict[str, Callable[[], str]] = {
         "Scratch, tuned": lambda: tuned(rows),
         "Screening": lambda: screened(rows),
         "What is saved": lambda: table(rows),
         "After the growth": lambda: growths(rows),
         "Every run": lambda: single(rows),
+        "Four times the budget": lambda: single(longer),
     }
     parts = [_head(course, rows)]
     parts += [f"## {title}\n\n{NOTES[title]}\n\n{made()}" for title, made in sections.items()]
@@ -169,6 +170,8 @@ NOTES: Mapping[str, str] = {
     " processes.",
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
+    "Four times the budget": "The same for four times as many steps, on one seed, by share of these; the rate is"
+    " that of the shorter budget, not tuned for this one.",
 }
 
 

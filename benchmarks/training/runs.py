@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,15 @@ class Run:
 
 
 def measure(
-    contestant: Contestant, tuned: Tuned, seed: int, steps: int, cache: Path, to_reach: float | None = None
+    contestant: Contestant,
+    tuned: Tuned,
+    seed: int,
+    steps: int,
+    cache: Path,
+    to_reach: float | None = None,
+    earlier: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """Losses by share of the budget, which is `steps` steps of the large model.
+    """Losses by share of the budget, which is `steps` steps of the large model: all of it, and `earlier`.
 
     With `to_reach` budgets are tried until two that are neighbours enclose that loss.
     """
@@ -73,9 +79,12 @@ def measure(
         seconds[share] = round(run.seconds, 2)
         return losses[share]
 
-    shares = [share for share in SHARES if share * (1 - tuned.decay) >= contestant.last_growth]
+    def grown(shares: Sequence[float]) -> list[float]:
+        return [share for share in shares if share * (1 - tuned.decay) >= contestant.last_growth]
+
+    shares, earlier = grown(SHARES), grown(earlier)
     assert shares, f"{contestant.name} grows in the decay"
-    for share in shares if to_reach is not None else shares[-1:]:
+    for share in sorted({*(shares if to_reach is not None else shares[-1:]), *earlier}):
         _trunk_(run, share, kept)
     better, made = decayed(1.0) < (to_reach or 0.0), run.step
     if to_reach is not None:
@@ -83,6 +92,8 @@ def measure(
         for share in reversed(shares[:-1]) if better else BEYOND if near else ():
             if (decayed(share) < to_reach) is not better:
                 break
+    for share in earlier:
+        decayed(share)
     return dict(
         losses={str(share): losses[share] for share in sorted(losses)},
         seconds={str(share): seconds[share] for share in sorted(losses)},

@@ -35,6 +35,7 @@ class Job:
     seed: int
     steps: int
     to_reach: float | None = None
+    earlier: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -47,7 +48,8 @@ class Job:
 class Course:
     """How much is run. `steps` of the large model are the budget; rungs and `tuning_share` are shares of it.
 
-    With `tuned` nothing is tuned, and without rungs nothing is screened: `chosen` take part.
+    With `tuned` nothing is tuned, and without rungs nothing is screened: `chosen` take part. `alone` do not
+    grow. Who does not grow is decayed at `earlier` shares of the budget, too.
     """
 
     steps: int
@@ -65,6 +67,8 @@ class Course:
     screening_seeds: tuple[int, ...] = ()
     best: int = 3
     chosen: tuple[Contestant, ...] = ()
+    alone: tuple[Contestant, ...] = ALONE
+    earlier: tuple[float, ...] = ()
 
 
 FULL = Course(
@@ -97,10 +101,20 @@ SMALL = Course(
     tuned=Tuned(0.003, 0.1),
     chosen=(BASE, *(each for each in RIVALS if each.name in ("stacked from 2", "tiled with noise"))),
 )
+LATE = ("from middle at 25 %, large at 0.7 x the rate", "from middle at 50 %, large at 0.7 x the rate")
+# Four times the budget: is the large model worth it then? Its rate is that of the shorter one.
+LONG = Course(
+    steps=16000,
+    seeds=(1,),
+    tuned=Tuned(0.002, 0.05, 0.4),
+    chosen=tuple(each for each in GROWN if each.name in LATE),
+    alone=ALONE[1:],
+    earlier=(0.125, 0.25, 0.5),
+)
 # Factors on rate and std, for the points between those of the grid.
 HIGHER = 1.5  # a longer decay may want a higher rate
 HALF_STEPS = ((0.8, 1.0), (1.25, 1.0), (1.0, 0.7), (1.0, 1.4))
-COURSES: Mapping[str, Course] = {"small": SMALL, "full": FULL}
+COURSES: Mapping[str, Course] = {"small": SMALL, "full": FULL, "long": LONG}
 
 
 def tuning(course: Course, rows: Rows) -> tuple[list[Job], Tuned | None]:
@@ -178,15 +192,15 @@ def final(course: Course, rows: Rows, tuned: Tuned, chosen: Sequence[Contestant]
     if lacking := missing(scratch, rows):
         return lacking
     others = [
-        Job("final", each, tuned, base.seed, course.steps, final_loss(rows[base.key]))
+        Job("final", each, tuned, base.seed, course.steps, final_loss(rows[base.key]), earlier)
         for base in scratch
-        for each in (*chosen, *ALONE)
+        for each, earlier in (*((c, ()) for c in chosen), *((a, course.earlier) for a in course.alone))
     ]
     return missing(others, rows)
 
 
 def yardsticks(course: Course, tuned: Tuned) -> list[Job]:
-    return [Job("final", SCRATCH, tuned, seed, course.steps) for seed in course.seeds]
+    return [Job("final", SCRATCH, tuned, seed, course.steps, earlier=course.earlier) for seed in course.seeds]
 
 
 def pending(course: Course, rows: Rows) -> list[Job]:

@@ -22,7 +22,7 @@ def settle() -> None:
 
 def made(job: Job, cache: Path) -> dict[str, Any]:
     """The row of a job."""
-    found = measure(job.contestant, job.tuned, job.seed, job.steps, cache, job.to_reach)
+    found = measure(job.contestant, job.tuned, job.seed, job.steps, cache, job.to_reach, job.earlier)
     return dict(
         key=job.key,
         stage=job.stage,
