@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import datasets
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.train.corpus import Sequences, sequences
+from isogrow.train.corpus import Sequences, sequences, settle
 from isogrow.train.recipe import Data
 
 ONE, TWO, THREE = "first line\n", "zweite Zeile: süß\n", "third"
@@ -58,14 +59,62 @@ def test_tokens_are_written_once_and_anew_for_other_files(base: Path) -> None:
         (Data(train=("none.txt",)), "train: none.txt is not there"),
         (Data(train=("a.txt",), length=50), "11 tokens are less than one sequence of 50: give more text"),
         (Data(train=("c.jsonl",), text="body"), "c.jsonl, line 1 is no JSON object with 'body'"),
+        (Data(train=("latin.jsonl",)), "latin.jsonl, line 2 is no JSON object with 'text' in UTF-8"),
+        (Data(train=("whole.json",)), "whole.json, line 1 is no JSON object with 'text'.* one object a line"),
+        (Data(train=("*.GZ",)), "train: .*d.txt.GZ is no text by its name: unpack or"),
         (Data(train=("saved",), text="body"), "no column 'body' but text: name it in data, text"),
         (Data(train=("tokens-of-nothing",)), "is not there"),
         (Data(train=("a.txt",), tokenizer="none"), "none is no folder: give a tokenizer's folder, or bytes"),
     ],
 )
 def test_what_can_not_be_read_is_refused(base: Path, data: Data, message: str) -> None:
+    (base / "latin.jsonl").write_bytes(b'{"text": "ok"}\n' + '{"text": "süß"}'.encode("latin-1"))
+    (base / "whole.json").write_text(json.dumps([{"text": ONE}], indent=1))
+    (base / "d.txt.GZ").write_bytes(b"\x1f\x8b")
     with pytest.raises(RecipeError, match=message):
         made(data, base)
+
+
+def test_json_is_read_line_by_line(base: Path) -> None:
+    (base / "c.jsonl").rename(base / "c.json")
+    assert text_of(made(Data(train=("c.json",), length=2), base)).startswith(ONE + THREE[:2])
+
+
+def begun(base: Path, going_on: bool = True) -> None:
+    """A run that goes on (or begins) in the folder as it is now."""
+    settle({"train": made(Data(train=("*.txt", "saved"), length=4), base)}, base / "corpus.json", going_on)
+
+
+def test_a_run_goes_on_with_the_tokens_that_it_began_with(base: Path) -> None:
+    begun(base)
+    begun(base)
+    os.utime(base / "a.txt", ns=(0, 7))  # the same text
+    begun(base)
+    (base / "d.txt").write_text("more")
+    with pytest.raises(
+        RecipeError, match="data, train: d.txt is new since the run began, .* as they were, or"
+    ):
+        begun(base)
+    (base / "d.txt").unlink()
+    begun(base)
+    (base / "a.txt").write_text(ONE.upper())
+    with pytest.raises(RecipeError, match="data, train: a.txt has changed since"):
+        begun(base)
+    (base / "a.txt").unlink()
+    with pytest.raises(RecipeError, match="data, train: a.txt is gone since"):
+        begun(base)
+    begun(base, going_on=False)
+    begun(base)
+
+
+def test_a_saved_dataset_that_is_written_anew_is_another(base: Path) -> None:
+    begun(base)
+    (arrow,) = (base / "saved").glob("*.arrow")
+    changed = datasets.Dataset.from_dict({"text": [TWO, THREE]})
+    changed.save_to_disk(str(base / "other"))
+    arrow.write_bytes(next((base / "other").glob("*.arrow")).read_bytes())
+    with pytest.raises(RecipeError, match=f"data, train: saved/{arrow.name} has changed since"):
+        begun(base)
 
 
 def test_a_tokenizer_of_ones_own(base: Path) -> None:

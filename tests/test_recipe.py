@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,24 @@ REFUSED: list[tuple[Change, str]] = [
         "the recipe has 'stagess', which means nothing.* did you mean stages",
     ),
     (lambda s: s["training"].update(raet=1), "the recipe, training has 'raet'.* did you mean rate"),
+    (
+        lambda s: s["training"].update(legnth=9),
+        "'legnth', which means nothing here: known are batch, .* seed$",
+    ),
+    (lambda s: s["stages"][1]["slope"].update(widnow=9), "slope has 'widnow'.*: did you mean window"),
+    (lambda s: s["model"].update(form=1), "model has 'form'.*: did you mean from"),
+    (lambda s: s["stages"][1].update(rat=1), "stages, 2 .*'rat' means nothing here: did you mean rate"),
+    (
+        lambda s: s["stages"][1].update({7: 1}),
+        "stages, 2 .*'7' means nothing here: known are steps, tokens, .* layers",
+    ),
+    (lambda s: s["stages"][2].update(sizes={"layers": 4}), "layers is said twice, in sizes and beside it"),
+    (lambda s: s["stages"][1].update(layers_at="even"), "stage 2: layers_at says where new layers go, and"),
+    (lambda s: s["model"].update(config={"when": date(2020, 1, 2)}), "config: when is datetime.* quotes"),
     (lambda s: s["training"].update(rate=-1), "training, rate is -1: input should be greater than 0"),
     (lambda s: s["training"].update(warmup="long"), "training, warmup is 'long'"),
     (lambda s: s["training"].update(precision="fp8"), "precision is 'fp8': input should be 'float32' or"),
-    (lambda s: s["stages"][1].update(hiden="x2"), "stages, 2 .*hiden is no axis that grows: give one of"),
+    (lambda s: s["stages"][1].update(hiden="x2"), "stages, 2 .*'hiden' means nothing here: did you mean hid"),
     (lambda s: s["stages"][1].update(steps=9), "stage 2: give steps, tokens or slope, and one of them"),
     (lambda s: s["stages"][0].clear(), "stage 1: give steps, tokens or slope"),
     (lambda s: s["stages"][0].update(hidden="x2"), "stage 1 grows hidden: the first stage's sizes are the"),
@@ -75,7 +90,7 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda s: s["stages"][1]["slope"].update(window=29), "window of 29 steps holds fewer than 3 losses"),
     (lambda s: s["stages"].pop(), "stage 2 is the last, which ends by steps or tokens"),
     (lambda s: s["training"].update(warmup=30), "stage 2 may start at step 20, within the warmup of 30"),
-    (lambda s: s["training"].update(decay=60), "the last stage has 50 steps, and the decay 60"),
+    (lambda s: s["training"].update(decay=60), "the last stage has 50 steps, and the decay 60: the rate"),
     (lambda s: s.update(stages=[]), "stages are missing"),
     (lambda s: s.pop("run"), "run is missing: name the folder"),
     (lambda s: s["data"].pop("train"), "train is missing: name the files"),
@@ -110,12 +125,41 @@ def test_what_is_no_recipe_is_refused(said: Any) -> None:
         parse(said)
 
 
+def test_sizes_may_stand_in_sizes_too(said: dict[str, Any]) -> None:
+    said["stages"][1]["sizes"] = {"heads": 8}
+    assert parse(said).stages[1].sizes == {"heads": 8, "hidden": "x2", "ffn": 96}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TEXT + "training: {rate: 0.1}\n", "'training' is said twice, in lines 5 and 10: say it once"),
+        (TEXT.replace("rate: 2e-3", "batch: 9, rate: 2e-3"), "'batch' is said twice, in line 5: say it once"),
+    ],
+)
+def test_a_key_that_is_said_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=f"twice.yaml: {message}"):
+        read(path)
+
+
+def test_keys_of_an_anchor_may_be_said_again(tmp_path: Path) -> None:
+    path = tmp_path / "anchors.yaml"
+    wide = "  - &wide {steps: 20, rate: 0.5}\n  - {<<: *wide, steps: 30, ffn: 96}\n"
+    path.write_text(TEXT[: TEXT.index("  - {steps")] + wide)
+    assert [(stage.steps, stage.rate) for stage in read(path).stages] == [(20, 0.5), (30, 0.5)]
+
+
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="can't be read .*: give a recipe's file"):
         read(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("run: [")
     with pytest.raises(RecipeError, match="is no YAML"):
         read(tmp_path / "bad.yaml")
+    (tmp_path / "latin.yaml").write_bytes("run: café".encode("latin-1"))
+    with pytest.raises(RecipeError, match="latin.yaml is no UTF-8 .byte 8.: save it as UTF-8"):
+        read(tmp_path / "latin.yaml")
     (tmp_path / "python.yaml").write_text("run: !!python/object/apply:os.getcwd []")
     with pytest.raises(RecipeError, match="is no YAML"):
         read(tmp_path / "python.yaml")

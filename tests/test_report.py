@@ -15,6 +15,7 @@ import pytest
 from isogrow.errors import RecipeError
 from isogrow.report import report
 from isogrow.report.log import opened
+from isogrow.report.page import page
 
 PHONE = 390  # CSS pixels across
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -85,8 +86,55 @@ def test_a_run_under_way_is_read_from_its_checkpoints(run: Path) -> None:
         (folder / "trainer_state.json").write_text(json.dumps({"log_history": log[:kept]}))
     (run / "checkpoint-200").mkdir()
     (run / "checkpoint-200" / "trainer_state.json").write_text('{"log_hist')
+    (run / "checkpoint-300").mkdir()
+    (run / "checkpoint-300" / "trainer_state.json").write_text("{}")
+    (run / "checkpoint-best").mkdir()
+    (run / "checkpoint-best" / "trainer_state.json").write_text('{"log_history": []}')
     found = opened(run)
     assert not found.finished and list(found.records) == log[:11]
+
+
+def test_growths_are_on_every_axis(run: Path) -> None:
+    found = opened(run)
+    assert found.grown_at() == [200.0]
+    assert found.grown_at("num_input_tokens_seen") == [200.0 * 512]
+    assert found.grown_at("flops") == [200.0 * 10**7]
+    assert found.grown_at("never logged") == []
+    charts = re.findall(r"<h2>(Loss by \w+|Learning rate)</h2><figure>(.*?)</figure>", page(found), re.DOTALL)
+    assert [title for title, svg in charts if "<!-- growth -->" in svg] == [
+        *("Loss by steps", "Loss by tokens", "Loss by operations", "Learning rate")
+    ]
+
+
+def test_a_growth_between_two_records_lies_between_them(run: Path) -> None:
+    log = json.loads((run / "log.json").read_text())
+    for record in log:
+        if "growth" in record:
+            record["step"] = 204
+    (run / "log.json").write_text(json.dumps(log))
+    assert opened(run).grown_at("num_input_tokens_seen") == [204.0 * 512]
+
+
+def test_records_that_lack_numbers_are_told_without(run: Path) -> None:
+    (run / "log.json").write_text('[{"step": 3, "growth": 1}]')
+    (run / "stages.json").write_text("[{}]")
+    told = report(run).read_text(encoding="utf-8")
+    assert "<td>1</td><td>3</td><td>–</td><td>–</td><td>–</td>" in told
+    assert "<tr><td>–</td><td>–</td><td>–</td><td>–</td><td>–</td></tr>" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("log", "[{", "log.json is no JSON .*: it is damaged"),
+        ("recipe", "{", "recipe.json is no JSON .*: it is damaged"),
+        ("stages", "[3]", "stages.json is no list of records: it is damaged"),
+    ],
+)
+def test_a_damaged_file_is_refused(run: Path, name: str, text: str, message: str) -> None:
+    (run / f"{name}.json").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        report(run)
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

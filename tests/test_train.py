@@ -20,10 +20,11 @@ import yaml
 from command import isogrow
 
 import isogrow as package
-from isogrow.errors import RecipeError
-from isogrow.train.folder import last_complete
-from isogrow.train.recipe import parse
+from isogrow.errors import IsogrowError, RecipeError
+from isogrow.train.folder import claim, last_complete
+from isogrow.train.recipe import Recipe, parse
 from isogrow.train.running import checked
+from isogrow.train.starting import started
 
 RECIPE: dict[str, Any] = {
     "run": "run",
@@ -43,6 +44,11 @@ RECIPE: dict[str, Any] = {
         {"layers": "+1", "steps": 8, "rate": 0.5},
     ],
 }  # fmt: skip
+GPT2: dict[str, Any] = {"family": "gpt2", "sizes": {"hidden": 16, "ffn": 28, "heads": 2, "layers": 1}}
+T5: dict[str, Any] = {
+    "family": "t5",
+    "sizes": {"hidden": 16, "ffn": 28, "heads": 2, "head_dim": 8, "encoder_layers": 1, "decoder_layers": 3},
+}
 KILLS = 20
 OURS = ("isogrow.train.running", "isogrow.cli.training", "isogrow.report")
 
@@ -177,13 +183,27 @@ def _first(**sizes: int) -> dict[str, Any]:
         ({"model": {**_first(), "config": {"vocab_size": 9}}}, "vocab_size is what data, tokenizer makes it"),
         ({"model": {**_first(), "config": {"hidden_size": 17}}}, "model: llama can't be so: .* multiple of"),
         ({"model": {"from": "small"}}, "config.json is not there: give a checkpoint's folder"),
+        ({"model": {"from": "torn"}}, "torn/config.json is no valid JSON"),
+        ({"model": {"from": "empty"}}, "empty holds no weights: expected"),
+        (
+            {"stages": [{"steps": 6}, {"ffn": 28, "steps": 9, "ramp": 4}]},
+            "stage 2: ffn: 28 is what the model",
+        ),
+        (
+            {"model": {**GPT2, "config": {"n_positions": 15}}},
+            "length is 16, and the model has 15 positions: .* n_pos",
+        ),
+        ({"model": T5}, "no model that tells the next token can be made of a 't5'"),
     ],
 )
 def test_what_can_not_be_is_refused_before_anything_starts(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     path = written(tmp_path, **changes)
-    with pytest.raises((RecipeError, ValueError), match=message):
+    for name, config in (("torn", "{"), ("empty", '{"model_type": "llama", "vocab_size": 256}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+    with pytest.raises(IsogrowError, match=message):
         checked(parse(yaml.safe_load(path.read_text())), tmp_path)
     done = isogrow("train", str(path))
     assert done.code == 2 and done.err.startswith("refused: ")
@@ -215,14 +235,115 @@ def test_another_recipe_is_refused_in_the_same_folder(finished: Path) -> None:
         written(finished)
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        "checkpoint-700/model.safetensors",
+        "checkpoint-best/x",
+        "checkpoint-5",
+        "model/config.json",
+        "log.json",
+    ],
+)
+def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path, held: str) -> None:
+    kept = tmp_path / "run" / held
+    kept.parent.mkdir(parents=True)
+    kept.write_text("precious")
+    done = isogrow("train", str(written(tmp_path)))
+    name = held.partition("/")[0]
+    assert done.code == 2 and f"holds {name} but no recipe.json, so it is not a recipe's run" in done.err
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [kept]
+
+
+def _recipe(**changes: Any) -> Recipe:
+    return parse({**RECIPE, **changes})
+
+
+def test_a_folder_is_claimed_anew_until_there_is_a_checkpoint(tmp_path: Path) -> None:
+    other = {**RECIPE["data"], "length": 17}
+    claim(tmp_path, _recipe())
+    claim(tmp_path, _recipe(data=other))
+    (tmp_path / "checkpoint-3").mkdir()
+    claim(tmp_path, _recipe(data=other))
+    with pytest.raises(RecipeError, match="holds a run of another recipe .its data differ."):
+        claim(tmp_path, _recipe())
+
+
+def test_a_start_that_failed_can_be_mended(tmp_path: Path) -> None:
+    failed = isogrow("train", str(written(tmp_path, data={**RECIPE["data"], "length": 10**6})))
+    assert failed.code == 2 and "less than one sequence" in failed.err
+    done = isogrow("train", str(written(tmp_path, stages=[{"steps": 4}])))
+    assert done.code == 0, done.err
+
+
+def test_a_recipe_of_before_a_field_was_there_is_the_same(tmp_path: Path) -> None:
+    claim(tmp_path, _recipe(model={"from": "small"}))
+    noted = json.loads((tmp_path / "recipe.json").read_text())
+    for stage in noted["stages"]:
+        del stage["ramp"]
+    (tmp_path / "recipe.json").write_text(json.dumps(noted))
+    (tmp_path / "checkpoint-3").mkdir()
+    claim(tmp_path, _recipe(model={"from": "small"}))
+    with pytest.raises(RecipeError, match="its stages differ"):
+        claim(
+            tmp_path,
+            _recipe(
+                model={"from": "small"}, stages=[*RECIPE["stages"][:2], {**RECIPE["stages"][2], "ramp": 2}]
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"mod', "is no JSON .*: it is damaged"), ("{}", "is not a run's, which would overwrite")],
+)
+def test_a_note_that_no_run_wrote_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(RecipeError, match=f"recipe.json {message}"):
+        claim(tmp_path, _recipe())
+    assert (tmp_path / "recipe.json").read_text() == text
+
+
+def test_a_run_goes_on_with_its_own_corpus_alone(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    (folder / "run" / "outcome.json").unlink()
+    (folder / "b.txt").write_text("more")
+    done = isogrow("train", str(folder / "recipe.yaml"))
+    assert done.code == 2 and "data, train: b.txt is new since the run began" in done.err
+    (folder / "b.txt").unlink()
+    assert isogrow("train", str(folder / "recipe.yaml")).code == 0
+
+
+def test_a_model_that_sees_later_tokens_is_refused(tmp_path: Path) -> None:
+    bert = {"family": "bert", "sizes": GPT2["sizes"], "config": {"hidden_dropout_prob": 0.5}}
+    with pytest.raises(RecipeError, match="this bert sees later tokens, .*is_decoder: true in config"):
+        started(_recipe(model=bert), tmp_path, 256)
+    bert["config"] = {"is_decoder": True}
+    assert started(_recipe(model=bert), tmp_path, 256).training
+
+
+def test_a_class_whose_own_tokens_are_beyond_the_vocabulary(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert checked(_recipe(model={**_first(), "family": "phi3"}, stages=[{"steps": 9}]), tmp_path)
+
+
+def test_a_run_that_diverges_fails(tmp_path: Path) -> None:
+    training = {**RECIPE["training"], "rate": 1e30, "warmup": 0, "decay": 0, "clip": 0, "save_every": 0}
+    done = isogrow("train", str(written(tmp_path, training=training, stages=[{"steps": 5}])))
+    assert done.code == 1 and "failed: loss: it is nan; the run has diverged" in done.err
+    assert isogrow("train", str(tmp_path / "recipe.yaml")).code == 1
+
+
 def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
-    for step, state in ((5, "{}"), (10, '{"log'), (15, None)):
+    (tmp_path / "checkpoint-best").mkdir()
+    for step, state in ((5, '{"log_history": []}'), (10, '{"log'), (15, None), (20, "{}")):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
     assert last_complete(tmp_path) == tmp_path / "checkpoint-5"
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-5", "checkpoint-best"]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,9 +46,17 @@ def trained(path: Path, tell: Tell, steps: Steps) -> Data:
         "step": outcome.step,
         "loss": outcome.loss,
         "held_out": outcome.held_out,
+        "checks": [_finite(outcome.loss)],
         "seconds": time.monotonic() - start,
         "next": [f"isogrow report {outcome.model.parent}"],
     }
+
+
+def _finite(loss: float | None) -> Data:
+    """Whether a run has come to something, as a check."""
+    fine = loss is None or math.isfinite(loss)
+    mend = "the run has diverged, so its model is worth nothing: try a lower rate, a longer warmup or a clip"
+    return {"name": "loss", "passed": fine, "detail": "" if fine else f"it is {loss}; {mend}"}
 
 
 def _told(recipe: Recipe, steps: Steps) -> Callable[[int, int, float | None], None]:

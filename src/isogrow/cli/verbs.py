@@ -184,6 +184,9 @@ def train(
             else:
                 data = training.trained(Path(recipe), work.tell, work.steps)
         answer(data, trainings.outlook if dry_run else trainings.trained, json)
+        failed = [check for check in data.get("checks", ()) if not check["passed"]]
+        if failed:
+            _fail(failed)
 
 
 @app.command(cls=Verb)

@@ -63,7 +63,7 @@ def _svg(run: Run, chart: Chart) -> str:
         x, y = run.series(key, chart.x)
         if x:
             axes.plot(x, y, color=colour, linewidth=1.4, label=label)
-    _growths(axes, [float(r[chart.x]) for r in run.growths if chart.x in r])
+    _growths(axes, run.grown_at(chart.x))
     if chart.log and any(value > 0 for key, _, _ in chart.curves for value in run.series(key, chart.x)[1]):
         axes.set_yscale("log")
     axes.set_xlabel(chart.about)

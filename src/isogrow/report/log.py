@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from isogrow.errors import RecipeError
+from isogrow.train.kept import LOG, RECIPE, STAGES, checkpoints, history, said
 
 Record = Mapping[str, Any]
 
@@ -32,28 +34,38 @@ class Run:
         found = [(float(r[x]), float(r[y])) for r in self.records if x in r and r.get(y) is not None]
         return [a for a, _ in found], [b for _, b in found]
 
+    def grown_at(self, x: str = "step") -> list[float]:
+        """Where the growths are on an axis, which is read off the records beside them."""
+        steps, values = self.series(x)
+        if not steps:
+            return []
+        grown = [float(record["step"]) for record in self.growths if "step" in record]
+        return np.interp(grown, [0.0, *steps], [0.0, *values]).tolist()
+
 
 def opened(folder: str | Path) -> Run:
     """The run in a folder. Raises `RecipeError` where there is none."""
     folder = Path(folder)
-    recipe, log = folder / "recipe.json", folder / "log.json"
-    if not recipe.is_file():
-        raise RecipeError(f"{folder} holds no run (recipe.json is missing): give the folder named in run")
-    records = _json(log) if log.is_file() else _last(folder)
-    stages = _json(folder / "stages.json") if (folder / "stages.json").is_file() else []
-    return Run(folder.name, tuple(records), _json(recipe), tuple(stages), log.is_file())
+    if not (folder / RECIPE).is_file():
+        raise RecipeError(f"{folder} holds no run ({RECIPE} is missing): give the folder named in run")
+    recipe, ended = said(folder / RECIPE), (folder / LOG).is_file()
+    records = _listed(folder / LOG) if ended else _last(folder)
+    stages = _listed(folder / STAGES) if (folder / STAGES).is_file() else ()
+    return Run(folder.name, records, recipe, stages, ended)
 
 
-def _last(folder: Path) -> list[Record]:
+def _last(folder: Path) -> tuple[Record, ...]:
     """The records of the newest checkpoint that is whole."""
-    states = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda p: int(p.parent.name[11:]))
-    for state in reversed(states):
-        try:
-            return json.loads(state.read_text(encoding="utf-8"))["log_history"]
-        except (OSError, ValueError):
-            continue
+    for checkpoint in reversed(checkpoints(folder)):
+        found = history(checkpoint)
+        if found is not None:
+            return tuple(found)
     raise RecipeError(f"{folder} has no checkpoint yet: set save_every, or wait for the run's end")
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _listed(path: Path) -> tuple[Record, ...]:
+    """The records in a file."""
+    found = said(path)
+    if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
+        raise RecipeError(f"{path} is no list of records: it is damaged; put a copy back")
+    return tuple(found)

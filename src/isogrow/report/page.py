@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from isogrow.report.charts import drawn
-from isogrow.report.log import Run, opened
+from isogrow.report.log import Record, Run, opened
 
 STYLE = """
 :root { color-scheme: light; --ink: #222; --faint: #666; --line: #ddd; }
@@ -59,17 +59,16 @@ def _summary(run: Run) -> str:
 def _stages(run: Run) -> Iterable[str]:
     if not run.stages:
         return
-    axes = list(dict.fromkeys(axis for stage in run.stages for axis in stage["sizes"]))
+    sizes = [stage.get("sizes", {}) for stage in run.stages]
+    axes = list(dict.fromkeys(axis for each in sizes for axis in each))
     rows = [
         [
-            str(stage["number"]),
-            *(str(stage["sizes"].get(axis, "")) for axis in axes),
-            f"{stage['parameters']:,}",
-            f"{stage['steps']:,}",
-            f"{stage['tokens']:,}",
-            f"{stage['flops']:.3g}",
+            _cell(stage, "number"),
+            *(str(each.get(axis, "")) for axis in axes),
+            *(_cell(stage, key) for key in ("parameters", "steps", "tokens")),
+            _cell(stage, "flops", ".3g"),
         ]
-        for stage in run.stages
+        for stage, each in zip(run.stages, sizes, strict=True)
     ]
     yield "<h2>Stages</h2>"
     yield _table(["stage", *axes, "parameters", "steps at most", "tokens", "operations"], rows)
@@ -80,17 +79,23 @@ def _growths(run: Run) -> Iterable[str]:
         return
     rows = [
         [
-            str(record["growth"]),
-            f"{record['step']:,}",
-            f"{record['growth_parameters_before']:,}",
-            f"{record['growth_parameters']:,}",
-            "–" if record["growth_difference"] is None else f"{record['growth_difference']:.1e}",
+            *(
+                _cell(record, key)
+                for key in ("growth", "step", "growth_parameters_before", "growth_parameters")
+            ),
+            _cell(record, "growth_difference", ".1e"),
         ]
         for record in run.growths
     ]
     yield "<h2>Growths</h2>"
     yield "<p>The difference is that of the model's own outputs just before and after, in its own dtype.</p>"
     yield _table(["growth", "after step", "parameters before", "after", "largest relative difference"], rows)
+
+
+def _cell(record: Record, key: str, form: str = ",") -> str:
+    """A number of a record, in which it may be missing."""
+    value = record.get(key)
+    return "–" if value is None else format(value, form)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

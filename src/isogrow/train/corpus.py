@@ -8,7 +8,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from isogrow.errors import RecipeError
+from isogrow.train.kept import said, write
 from isogrow.train.recipe import Data
 
 BYTES = 256
+LINES = (".jsonl", ".ndjson", ".json")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar", ".tar", ".tgz")
+TABLES = (".parquet", ".arrow", ".feather", ".orc", ".avro", ".npy", ".npz", ".h5", ".sqlite", ".db", ".xlsx")
+OTHERS = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".safetensors", ".gguf", ".pdf", ".docx", ".odt", ".epub")
+NO_TEXT = frozenset((*PACKED, *TABLES, *OTHERS))
 Encode = Callable[[str], list[int]]
+Stats = Mapping[str, list[int]]  # of each file: its size, and when it was written
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,13 @@ class Vocabulary:
 
 
 class Sequences(Dataset[dict[str, Tensor]]):
-    """Consecutive pieces of a token array, each both input and labels."""
+    """Consecutive pieces of a token array, each both input and labels.
 
-    def __init__(self, tokens: np.ndarray[Any, Any], length: int) -> None:
-        self.tokens, self.length = tokens, length
+    `stored` names the file of the tokens, which were made from files of these `stats`.
+    """
+
+    def __init__(self, tokens: np.ndarray[Any, Any], length: int, stored: str, stats: Stats) -> None:
+        self.tokens, self.length, self.stored, self.stats = tokens, length, stored, stats
 
     def __len__(self) -> int:
         return len(self.tokens) // self.length
@@ -76,14 +87,21 @@ def files(names: tuple[str, ...], base: Path, where: str) -> list[Path]:
         if not hits:
             raise RecipeError(f"data, {where}: {name} is not there (looked in {base}): mend the name")
         found += [Path(hit) for hit in hits]
+    for path in found:
+        if path.suffix.lower() in NO_TEXT and path.is_file():
+            raise RecipeError(
+                f"data, {where}: {path} is no text by its name: unpack or convert it to text, JSONL or a"
+                " folder saved by datasets"
+            )
     return list(dict.fromkeys(found))
 
 
 def sequences(data: Data, names: tuple[str, ...], where: str, base: Path, cache: Path) -> Sequences:
     """The sequences of these files, tokenised into `cache` unless they are there already."""
     words, paths = vocabulary(data, base), files(names, base, where)
+    stats = _stats(data, paths, base)
     dtype = np.uint8 if words.size <= BYTES else np.uint16 if words.size <= 1 << 16 else np.uint32
-    stored = cache / f"{where}-{_key(data, paths)}.{np.dtype(dtype).name}"
+    stored = cache / f"{where}-{_key(data, stats)}.{np.dtype(dtype).name}"
     if not stored.exists():
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = stored.with_suffix(".unfinished")
@@ -96,7 +114,27 @@ def sequences(data: Data, names: tuple[str, ...], where: str, base: Path, cache:
         raise RecipeError(
             f"data, {where}: {size} tokens are less than one sequence of {data.length}: give more text"
         )
-    return Sequences(np.memmap(stored, dtype=dtype, mode="r"), data.length)
+    return Sequences(np.memmap(stored, dtype=dtype, mode="r"), data.length, stored.name, stats)
+
+
+def settle(corpora: Mapping[str, Sequences], note: Path, going_on: bool) -> None:
+    """Note what a run learns from; one that goes on must go on with the tokens that it began with.
+
+    Raises `RecipeError` where they are others, and names the files that made them so.
+    """
+    before: dict[str, Any] = said(note) if going_on and note.exists() else {}
+    noted: dict[str, Any] = {}
+    for where, found in corpora.items():
+        was: dict[str, Any] = before.get(where, {})
+        known = was.get("stored") == found.stored
+        tokens: str = was["tokens"] if known else hashlib.sha256(found.tokens.data).hexdigest()
+        if was and was["tokens"] != tokens:
+            raise RecipeError(
+                f"data, {where}: {_changes(was['files'], found.stats)} since the run began, and it would go"
+                " on with other tokens: put the files back as they were, or name another folder in run"
+            )
+        noted[where] = {"stored": found.stored, "tokens": tokens, "files": found.stats}
+    write(note, noted)
 
 
 def texts(paths: list[Path], field: str) -> Iterator[str]:
@@ -104,7 +142,7 @@ def texts(paths: list[Path], field: str) -> Iterator[str]:
     for path in paths:
         if path.is_dir():
             yield from _saved(path, field)
-        elif path.suffix in (".jsonl", ".ndjson"):
+        elif path.suffix in LINES:
             yield from _lines(path, field)
         else:
             yield path.read_text(encoding="utf-8", errors="replace")
@@ -129,7 +167,7 @@ def _saved(path: Path, field: str) -> Iterator[str]:
 
 
 def _lines(path: Path, field: str) -> Iterator[str]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:  # so that what is no UTF-8 fails at its line
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -137,12 +175,30 @@ def _lines(path: Path, field: str) -> Iterator[str]:
                 yield str(json.loads(line)[field])
             except (ValueError, KeyError, TypeError) as error:
                 raise RecipeError(
-                    f"{path}, line {number} is no JSON object with {field!r}: mend it"
+                    f"{path}, line {number} is no JSON object with {field!r} in UTF-8: mend it, one object a"
+                    " line (name the file .txt if it is to be read as text)"
                 ) from error
 
 
-def _key(data: Data, paths: list[Path]) -> str:
+def _stats(data: Data, paths: list[Path], base: Path) -> Stats:
+    """Of every file that is read, those of folders and of the tokenizer too."""
+    tokenizer = [] if data.tokenizer == "bytes" else [base / data.tokenizer]
+    inside = (sorted(path.rglob("*")) if path.is_dir() else [path] for path in (*paths, *tokenizer))
+    found = {os.path.relpath(path, base): path.stat() for each in inside for path in each if path.is_file()}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+
+
+def _key(data: Data, stats: Stats) -> str:
     """What two runs share iff they read the same tokens."""
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    said = [data.tokenizer, data.text, stats]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    told = [data.tokenizer, data.text, list(stats.items())]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _changes(before: Stats, now: Stats) -> str:
+    """What became of the files, in words; of those whose size is the same, only if nothing else happened."""
+    both = [name for name in before if name in now]
+    words = [f"{name} has changed" for name in both if before[name][0] != now[name][0]]
+    words += [f"{name} is new" for name in now if name not in before]
+    words += [f"{name} is gone" for name in before if name not in now]
+    words = words or [f"{name} has changed" for name in both if before[name] != now[name]]
+    return ", ".join(words[:3]) or "the order of the files has changed"

@@ -1,4 +1,4 @@
-"""A run's folder: its recipe, its checkpoints, how it ended. What is not whole goes by another name."""
+"""A run's folder: whose it is, its last checkpoint, how it ended. What is not whole goes by another name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from typing import Any
 from transformers import Trainer
 
 from isogrow.errors import RecipeError
-from isogrow.train.recipe import Recipe
+from isogrow.train.kept import (
+    CHECKPOINT,
+    FINAL,
+    LOG,
+    OUTCOME,
+    RECIPE,
+    STAGES,
+    checkpoints,
+    history,
+    said,
+    write,
+)
+from isogrow.train.recipe import Recipe, parse
 from isogrow.train.schedule import History
-from isogrow.train.trainer import STATE
-
-RECIPE, STAGES, LOG, OUTCOME = "recipe.json", "stages.json", "log.json", "outcome.json"
-FINAL, TOKENS = "model", "tokens"
 
 
 @dataclass(frozen=True)
@@ -33,39 +41,63 @@ class Outcome:
 def last_complete(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; what a kill left half-written is removed.
 
-    Trainer writes its state last, so a checkpoint without a readable state is none.
+    The folder must be claimed: in another one what looks half-written may be somebody's.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in reversed(found):
-        try:
-            json.loads((path / STATE).read_text(encoding="utf-8"))
+    for path in reversed(checkpoints(folder)):
+        if history(path) is not None:
             return path
-        except (OSError, ValueError):
-            shutil.rmtree(path)
+        shutil.rmtree(path)
     return None
 
 
 def claim(folder: Path, recipe: Recipe) -> None:
-    """Note the recipe in the run's folder, or see that it is the same one."""
-    said = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    path = folder / RECIPE
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in said if said[key] != before.get(key)]
-        if changed:
-            raise RecipeError(
-                f"{folder} holds a run of another recipe (its {', '.join(changed)} differ): name another"
-                " folder in run, or go back to that recipe"
-            )
+    """Note the recipe in the run's folder, or see that it is the one of the run there.
+
+    A run that has no checkpoint yet has nothing to lose, and the folder is claimed anew for another recipe.
+    Raises `RecipeError` for a folder of another run, or of no run, that one would overwrite.
+    """
+    path, ours = folder / RECIPE, _plain(recipe)
+    if not path.exists():
+        _check_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(path, ours)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    write(path, said)
+    before = _plain(_noted(path))
+    changed = [key for key in ours if ours[key] != before[key]]
+    if changed and (checkpoints(folder) or (folder / OUTCOME).exists()):
+        raise RecipeError(
+            f"{folder} holds a run of another recipe (its {', '.join(changed)} differ): name another"
+            " folder in run, or go back to that recipe"
+        )
+    if changed:
+        write(path, ours)
 
 
-def write(path: Path, said: Any) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    unfinished.rename(path)
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON has it, every default filled in."""
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
+
+
+def _noted(path: Path) -> Recipe:
+    """The recipe that a run has noted, maybe before a field of today was there."""
+    found: Any = said(path)
+    model: Any = found.get("model") if isinstance(found, dict) else None
+    if not isinstance(model, dict) or "source" not in model:
+        raise RecipeError(f"{path} is not a run's, which would overwrite it: name another folder in run")
+    renamed = {**model, "from": model["source"]}
+    del renamed["source"]
+    return parse({**found, "model": renamed}, str(path))
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that is no run's, and in which one would remove or overwrite something."""
+    held = [folder / name for name in (STAGES, LOG, OUTCOME, FINAL) if (folder / name).exists()]
+    held += sorted(folder.glob(f"{CHECKPOINT}*"))
+    if held:
+        raise RecipeError(
+            f"{folder} holds {held[0].name} but no {RECIPE}, so it is not a recipe's run, which would"
+            " overwrite it: name another folder in run, or move that away"
+        )
 
 
 def finished(folder: Path, trainer: Trainer) -> Outcome:
@@ -76,16 +108,16 @@ def finished(folder: Path, trainer: Trainer) -> Outcome:
     shutil.rmtree(folder / FINAL, ignore_errors=True)
     unfinished.rename(folder / FINAL)
     # Trainer's last record sums up this process, not the run.
-    history: History = [record for record in trainer.state.log_history if "train_loss" not in record]
-    losses = [float(record["loss"]) for record in history if "loss" in record]
-    held_out = [float(record["eval_loss"]) for record in history if "eval_loss" in record]
+    records: History = [record for record in trainer.state.log_history if "train_loss" not in record]
+    losses = [float(record["loss"]) for record in records if "loss" in record]
+    held_out = [float(record["eval_loss"]) for record in records if "eval_loss" in record]
     ended = {"step": trainer.state.global_step, "loss": losses[-1:], "held_out": held_out[-1:]}
-    write(folder / LOG, history)
+    write(folder / LOG, records)
     write(folder / OUTCOME, ended)
     return told(folder)
 
 
 def told(folder: Path) -> Outcome:
-    said = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-    loss, held_out = (next(iter(said[key]), None) for key in ("loss", "held_out"))
-    return Outcome(folder / FINAL, said["step"], loss, held_out)
+    found = said(folder / OUTCOME)
+    loss, held_out = (next(iter(found[key]), None) for key in ("loss", "held_out"))
+    return Outcome(folder / FINAL, found["step"], loss, held_out)

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,7 +47,7 @@ from isogrow.errors import IsogrowError, RecipeError
 from isogrow.expansions import Size
 from isogrow.moments import Policy
 from isogrow.plan import Init
-from isogrow.planning import expansions
+from isogrow.planning import AXES, expansions
 
 STARTING = ("layers_at", "init", "init_std", "ramp", "ramp_from")  # of a stage that grows
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -145,10 +146,18 @@ class Stage:
         given = said.kwargs if hasattr(said, "kwargs") else said
         if not isinstance(given, Mapping):
             return said
-        fields = {f.name for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
-        sizes = {key: value for key, value in given.items() if key not in fields}
-        expansions(sizes)
-        return {**{k: v for k, v in given.items() if k in fields}, **({"sizes": sizes} if sizes else {})}
+        fields = _keys(cls)
+        sizes = {str(key): value for key, value in given.items() if key not in fields}
+        kept = {key: value for key, value in given.items() if key in fields}
+        inside = given.get("sizes", {})
+        if isinstance(inside, Mapping):  # what else it may be is refused by its type
+            twice = sorted(sizes.keys() & inside.keys())
+            if twice:
+                raise ValueError(f"{', '.join(twice)} is said twice, in sizes and beside it: say it once")
+            sizes = {**inside, **sizes}
+            kept["sizes"] = sizes
+        _check_axes(sizes, fields)
+        return kept
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -178,6 +187,10 @@ def read(path: str | Path) -> Recipe:
         said = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as error:
         raise RecipeError(f"{path} can't be read ({error.strerror}): give a recipe's file") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is no UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
         where = " ".join(str(error).split())
         raise RecipeError(f"{path} is no YAML ({where}): mend it") from error
@@ -196,18 +209,28 @@ def parse(said: Any, where: str = "the recipe") -> Recipe:
     return recipe
 
 
-KNOWN = tuple(
-    "from" if f.name == "source" else f.name
-    for kind in (Recipe, Start, Data, Training, Stage, Slope)
-    for f in dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
-)
+SECTIONS = {"model": Start, "data": Data, "training": Training, "slope": Slope}  # by their keys
 
 
 # ── reading ──
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, but that +4 stays a word: YAML 1.1 reads it as 4, and here it means four more."""
+    """YAML, but that +4 stays a word: YAML 1.1 reads it as 4, and here it means four more.
+
+    A key that is said twice is refused: YAML forbids it, and its libraries take the last.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                where = f"line {line}" if lines[key.value] == line else f"lines {lines[key.value]} and {line}"
+                raise RecipeError(f"{key.value!r} is said twice, in {where}: say it once")
+            lines[key.value] = line
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -234,9 +257,29 @@ def _refusal(error: ValidationError, where: str) -> RecipeError:
     if fault["type"] != "unexpected_keyword_argument" and fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")
         return RecipeError(f"{at}, {last} is {fault['input']!r}: {message[:1].lower()}{message[1:]}")
-    near = difflib.get_close_matches(last, KNOWN, 1)
-    mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(KNOWN)}"
-    return RecipeError(f"{at} has {last!r}, which means nothing here: {mend}")
+    section = SECTIONS.get(path[-1], Recipe) if path else Recipe
+    return RecipeError(f"{at} has {last!r}, which means nothing here: {_meant(last, _keys(section))}")
+
+
+def _keys(section: Any) -> tuple[str, ...]:
+    """The keys that a section of a recipe may have."""
+    return tuple("from" if f.name == "source" else f.name for f in dataclasses.fields(section))
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def _check_axes(sizes: Mapping[str, Any], fields: tuple[str, ...]) -> None:
+    """Refuse what is neither a key of a stage nor an axis, by the one that may have been meant."""
+    for key in sizes:
+        try:
+            expansions({key: sizes[key]})
+        except IsogrowError:
+            known = [*(field for field in fields if field != "sizes"), *AXES]
+            raise ValueError(f"{key!r} means nothing here: {_meant(key, known)}") from None
+    expansions(sizes)
 
 
 # ── what can't be ──
@@ -256,9 +299,22 @@ def _check(recipe: Recipe, where: str) -> None:
     for wrong, sentence in faults:
         if wrong:
             raise RecipeError(f"{where}: {sentence}")
+    _check_config(model.config, where)
     for number, stage in enumerate(recipe.stages, 1):
         _check_stage(recipe, stage, number, where)
     _check_rate(recipe, where)
+
+
+def _check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse what a config.json can't hold: YAML knows dates, too."""
+    for key, value in config.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(
+                f"{where}, model, config: {key} is {value!r}, which a config.json can't hold: write a number,"
+                " a text in quotes, a list or keys with values"
+            ) from error
 
 
 def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
@@ -293,6 +349,8 @@ def _check_start(stage: Stage, where: str) -> None:
     said = [key for key in STARTING if getattr(stage, key) != getattr(Stage(), key)]
     if said and not stage.sizes:
         raise RecipeError(f"{where} grows nothing, so {', '.join(said)} would do nothing: leave it out")
+    if "layers_at" in said and not any("layers" in axis for axis in stage.sizes):
+        raise RecipeError(f"{where}: layers_at says where new layers go, and there are none: give layers too")
     try:
         Policy(ramp=stage.ramp, ramp_from=stage.ramp_from)
         Init(stage.init, stage.init_std)
@@ -314,6 +372,6 @@ def _check_rate(recipe: Recipe, where: str) -> None:
     if recipe.longest(last) < recipe.training.decay:
         raise RecipeError(
             f"{where}: the last stage has {recipe.longest(last)} steps, and the decay"
-            f" {recipe.training.decay}: growth belongs before the decay, so make the last stage longer, or"
-            " the decay shorter"
+            f" {recipe.training.decay}: the rate decays within the last stage, so make that longer, or the"
+            " decay shorter"
         )

@@ -17,13 +17,14 @@ from transformers import PrinterCallback, Trainer, TrainerState, TrainingArgumen
 from isogrow.moments import Policy
 from isogrow.plan import Init
 from isogrow.train.callbacks import Costs, Ending, Told, ended
-from isogrow.train.corpus import files, sequences, vocabulary
-from isogrow.train.folder import OUTCOME, STAGES, TOKENS, Outcome, claim, finished, last_complete, told, write
+from isogrow.train.corpus import files, sequences, settle, vocabulary
+from isogrow.train.folder import Outcome, claim, finished, last_complete, told
+from isogrow.train.kept import CORPUS, OUTCOME, STAGES, STATE, TOKENS, write
 from isogrow.train.norms import BlockNorms
 from isogrow.train.recipe import Recipe
 from isogrow.train.schedule import Growth, Plateau
 from isogrow.train.starting import Outlook, outlook, started
-from isogrow.train.trainer import STATE, growing
+from isogrow.train.trainer import growing
 
 
 def checked(recipe: Recipe, base: Path) -> tuple[Outlook, ...]:
@@ -58,7 +59,7 @@ def run(
 
     `base` is what the recipe's paths are relative to. `tell` is told what is done, `steps` after each step
     its number, how many growths there have been and the last loss. Raises `RecipeError` where the run's
-    folder holds another recipe's run.
+    folder holds another recipe's run, or the files that it began to learn from are others now.
     """
     folder = base / recipe.run
     stages = checked(recipe, base)
@@ -68,6 +69,9 @@ def run(
     write(folder / STAGES, [dataclasses.asdict(stage) for stage in stages])
     checkpoint = last_complete(folder)
     trainer = prepared(recipe, base, folder, stages, steps)
+    corpora: dict[str, Any] = {"train": trainer.train_dataset, "held_out": trainer.eval_dataset}
+    corpora = {where: found for where, found in corpora.items() if found is not None}
+    settle(corpora, folder / CORPUS, going_on=checkpoint is not None)
     tell(f"going on from {checkpoint.name}" if checkpoint else f"starting in {folder}")
     if checkpoint is None or not ended(recipe, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

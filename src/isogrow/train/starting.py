@@ -17,15 +17,18 @@ from isogrow.anatomy import Anatomy
 from isogrow.config import edited
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.expansions import named
-from isogrow.families import layout_for
+from isogrow.families import layout_for, layout_of
 from isogrow.formula import evaluate, names
 from isogrow.layout import Layout
 from isogrow.models import anatomy_of
+from isogrow.plan import Plan
 from isogrow.planning import expansions, plan
+from isogrow.sources import open_checkpoint
 from isogrow.train.flops import training_flops
-from isogrow.train.recipe import Recipe, Start
+from isogrow.train.recipe import Recipe, Stage, Start
 
 Config = dict[str, Any]
+NAMED = ("bos_token_id", "eos_token_id", "pad_token_id")  # a class's own may not be in this vocabulary
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,25 @@ class Outlook:
 
 
 def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
-    """The first stage's model, with weights: drawn by the recipe's seed, or read from a checkpoint."""
+    """The first stage's model, with weights: drawn by the recipe's seed, or read from a checkpoint.
+
+    Raises `RecipeError` for one that sees the tokens that it is to learn to tell.
+    """
+    model: Any
     if recipe.model.source:
-        return AutoModelForCausalLM.from_pretrained(base / recipe.model.source)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**first_config(recipe, base, vocab)))
+        model = AutoModelForCausalLM.from_pretrained(base / recipe.model.source)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.training.seed)
+            model = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(**first_config(recipe, base, vocab))
+            )
+    if _looks_ahead(model):
+        raise RecipeError(
+            f"model: this {model.config.model_type} sees later tokens, so telling the next one would teach it"
+            " nothing: give one that reads from left to right (is_decoder: true in config, where it has that)"
+        )
+    return model
 
 
 def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
@@ -57,12 +73,15 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
         try:
             anatomy, parameters = _seen(config)
             if stage.sizes:
-                config = edited(config, plan(anatomy, expansions(stage.sizes, stage.layers_at)).config)
+                made = plan(anatomy, expansions(stage.sizes, stage.layers_at))
+                _check_grows(stage, made)
+                config = edited(config, made.config)
                 anatomy, parameters = _seen(config)
         except IsogrowError as error:
             raise RecipeError(f"stage {number}: {error}") from error
         if number == 1:
             _check_sizes(recipe.model, anatomy)
+            _check_length(recipe, anatomy)
         steps = recipe.longest(stage)
         tokens = steps * recipe.tokens_per_step
         flops = tokens * training_flops(anatomy, recipe.data.length)
@@ -78,7 +97,8 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
         path = base / start.source / "config.json"
         if not path.is_file():
             raise RecipeError(f"model, from: {path} is not there: give a checkpoint's folder")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = dict(open_checkpoint(path.parent).config)
+        layout_of(config)
         if config.get("vocab_size") != vocab:
             raise RecipeError(
                 f"model, from: the checkpoint has {config.get('vocab_size')} tokens, and data, tokenizer"
@@ -88,7 +108,7 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
     layout = layout_for(start.family)
     sizes = _named(layout, start, vocab)
     held = {key.name: evaluate(key.size, sizes) for key in layout.keys if key.size}
-    tokens = {layout.axes["vocab"]: vocab, "bos_token_id": None, "eos_token_id": None}
+    tokens = {layout.axes["vocab"]: vocab, **dict.fromkeys(NAMED)}
     made = {**tokens, **held, "initializer_range": start.std, **start.config}
     if layout.axes["vocab"] in start.config:
         raise RecipeError(
@@ -133,8 +153,45 @@ def _check_sizes(start: Start, anatomy: Anatomy) -> None:
             )
 
 
+def _check_grows(stage: Stage, made: Plan) -> None:
+    """Refuse sizes that the model has already: what else is said of the growth would do nothing."""
+    if not made.steps:
+        sizes = ", ".join(f"{axis}: {size}" for axis, size in stage.sizes.items())
+        raise RecipeError(f"{sizes} is what the model has already: give a larger size, or leave it out")
+
+
+def _check_length(recipe: Recipe, anatomy: Anatomy) -> None:
+    """Refuse sequences that are longer than the positions that a model has learned, or will learn."""
+    length, sizes = recipe.data.length, anatomy.sizes
+    if sizes.has("positions") and length > sizes.of("positions"):
+        raise RecipeError(
+            f"data, length is {length}, and the model has {sizes.of('positions')} positions: make it shorter,"
+            f" or {anatomy.layout.axes['positions']} in model, config larger"
+        )
+
+
 def _seen(config: Config) -> tuple[Anatomy, int]:
     """A model of this config through its layout, on the meta device, and its parameters."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise RecipeError(
+            f"no model that tells the next token can be made of a {config['model_type']!r} config ({why}):"
+            " give another one"
+        ) from error
     return anatomy_of(model), sum(parameter.numel() for parameter in model.parameters())
+
+
+def _looks_ahead(model: Any) -> bool:
+    """Whether what a model says at a token depends on the next: if not, its gradient there is exactly 0."""
+    was, embed = model.training, model.get_input_embeddings()
+    ids = torch.arange(2, device=embed.weight.device)[None] % embed.num_embeddings
+    seen = embed(ids).detach().requires_grad_()
+    try:
+        first = model.eval()(inputs_embeds=seen).logits[0, 0]
+    finally:
+        model.train(was)
+    (gradient,) = torch.autograd.grad(first.square().sum(), seen)
+    return bool(gradient[0, 1].any())

@@ -1,0 +1,54 @@
+"""What a run keeps in its folder: under which names, and how it is read again.
+
+Nothing heavy is imported here: the report reads a run's folder where no run could be carried out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from isogrow.errors import RecipeError
+
+RECIPE, STAGES, CORPUS, LOG, OUTCOME = (
+    f"{name}.json" for name in ("recipe", "stages", "corpus", "log", "outcome")
+)
+FINAL, TOKENS = "model", "tokens"
+STATE = "trainer_state.json"
+CHECKPOINT = "checkpoint-"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The run's checkpoints, the oldest first. One that no step names (a copy, say) is none of them."""
+    found = {path.name.removeprefix(CHECKPOINT): path for path in folder.glob(f"{CHECKPOINT}*")}
+    return [found[step] for step in sorted(filter(str.isdecimal, found), key=int) if found[step].is_dir()]
+
+
+def history(checkpoint: Path) -> list[dict[str, Any]] | None:
+    """The records of a checkpoint that was written to its end; None for one that was not.
+
+    Trainer writes its state last, so a checkpoint without a readable state is none.
+    """
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        return list(state["log_history"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def said(path: Path) -> Any:
+    """What a file of the folder says. Raises `RecipeError` where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecipeError(
+            f"{path} is no JSON ({error}): it is damaged; put a copy back, or move the run's folder away"
+        ) from error
+
+
+def write(path: Path, content: Any) -> None:
+    """Write a file of the folder, whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    unfinished.rename(path)
