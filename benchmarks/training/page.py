@@ -150,7 +150,7 @@ def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
         "What is saved": lambda: table(rows),
         "After the growth": lambda: growths(rows),
         "Every run": lambda: single(rows),
-        "Four times the budget": lambda: single(longer),
+        "Three times the budget": lambda: single(longer),
     }
     parts = [_head(course, rows)]
     parts += [f"## {title}\n\n{NOTES[title]}\n\n{made()}" for title, made in sections.items()]
@@ -170,7 +170,7 @@ NOTES: Mapping[str, str] = {
     " processes.",
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
-    "Four times the budget": "The same for four times as many steps, on one seed, by share of these; the rate"
+    "Three times the budget": "The same for three times as many steps, on one seed, by share of these; the rate"
     " is that of the shorter budget, not tuned for this one.",
 }
 

@@ -101,15 +101,14 @@ SMALL = Course(
     tuned=Tuned(0.003, 0.1),
     chosen=(BASE, *(each for each in RIVALS if each.name in ("stacked from 2", "tiled with noise"))),
 )
-LATE = ("from middle at 25 %, large at 0.7 x the rate", "from middle at 50 %, large at 0.7 x the rate")
-# Four times the budget: is the large model worth it then? Its rate is that of the shorter one.
+# Three times the budget: is the large model worth it then? The rate is that of the shorter one.
 LONG = Course(
-    steps=16000,
+    steps=12000,
     seeds=(1,),
     tuned=Tuned(0.002, 0.05, 0.4),
-    chosen=tuple(each for each in GROWN if each.name in LATE),
+    chosen=tuple(each for each in GROWN if each.name == "from middle at 50 %, large at 0.7 x the rate"),
     alone=ALONE[1:],
-    earlier=(0.125, 0.25, 0.5),
+    earlier=(0.25, 0.5),
 )
 # Factors on rate and std, for the points between those of the grid.
 HIGHER = 1.5  # a longer decay may want a higher rate
