@@ -170,8 +170,8 @@ NOTES: Mapping[str, str] = {
     " processes.",
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
-    "Three times the budget": "The same for three times as many steps, on one seed, by share of these; the rate"
-    " is that of the shorter budget, not tuned for this one.",
+    "Three times the budget": "The same for three times as many steps, on one seed, by share of these; the"
+    " rate is that of the shorter budget, not tuned for this one.",
 }
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from isogrow.train.kept import STATE
 from isogrow.train.recipe import Recipe
 from isogrow.train.schedule import History, grown, growths_of, last_growth, share
 from isogrow.train.starting import Outlook
-from isogrow.train.trainer import STATE
 
 
 class Ending(TrainerCallback):

@@ -32,10 +32,9 @@ from isogrow.errors import CheckpointError, StateError
 from isogrow.gradmax import Fitted
 from isogrow.growing import grow_
 from isogrow.planning import expansions
+from isogrow.train.kept import STATE
 from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth, check, due, grown
-
-STATE = "trainer_state.json"
 
 
 def growing(
