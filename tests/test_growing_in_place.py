@@ -14,6 +14,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 import isogrow
+from isogrow.errors import StateError
 from isogrow.moments import Policy
 
 IDS = torch.arange(24).reshape(2, 12) * 7 % tiny.VOCAB
@@ -73,7 +74,8 @@ def test_schedulers_go_on() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.25e-2] * 2
 
 
-def test_accelerate_goes_on() -> None:
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_accelerate_goes_on(wrapped: bool) -> None:
     model, optimizer = trained()
     plain, alike = copy.deepcopy((model, optimizer))
     accelerator = Accelerator(cpu=True)
@@ -81,7 +83,9 @@ def test_accelerate_goes_on() -> None:
     for _ in range(2):
         step(prepared[0], prepared[1], accelerator.backward)
         step(plain, alike)
-    isogrow.grow_(accelerator.unwrap_model(prepared[0]), optimizer=prepared[1].optimizer, **SIZES)
+    given = prepared[1] if wrapped else prepared[1].optimizer
+    isogrow.grow_(accelerator.unwrap_model(prepared[0]), optimizer=given, **SIZES)
+    assert prepared[1].state and prepared[1].state is prepared[1].optimizer.state
     isogrow.grow_(plain, optimizer=alike, **SIZES)
     for _ in range(3):
         assert step(prepared[0], prepared[1], accelerator.backward) == step(plain, alike)
@@ -99,3 +103,122 @@ def test_a_second_growth_ends_the_pace_of_the_first() -> None:
     isogrow.grow_(model, optimizer=optimizer, hidden=32)
     assert not optimizer._optimizer_step_pre_hooks
     step(model, optimizer)
+
+
+# Several optimizers
+
+
+def two() -> tuple[Any, tuple[torch.optim.Muon, AdamW]]:
+    """As Muon is used: it has the layers' matrices, and AdamW the rest."""
+    model = tiny.model("LlamaForCausalLM").train()
+    of_layers = {p: p.ndim == 2 and "layers" in name for name, p in model.named_parameters()}
+    matrices, rest = ([p for p, own in of_layers.items() if own is wanted] for wanted in (True, False))
+    optimizers = torch.optim.Muon(matrices, lr=1e-2), AdamW(rest, lr=1e-2)
+    for _ in range(2):
+        step_all(model, optimizers)
+    return model, optimizers
+
+
+def step_all(model: Any, optimizers: Any) -> float:
+    loss: torch.Tensor = model(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    for each in optimizers:
+        each.step()
+        each.zero_grad()
+    return loss.item()
+
+
+def held(optimizer: Any) -> set[torch.Tensor]:
+    return {p for group in optimizer.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("policy", [None, Policy(ramp=3)])
+def test_several_optimizers_grow_together(policy: Policy | None) -> None:
+    model, optimizers = two()
+    small, before = copy.deepcopy((model, optimizers))
+    rates = [LambdaLR(each, lambda count: 0.5**count) for each in reversed(before)]
+    large, made, moved = isogrow.grow(small, optimizer=before, scheduler=rates, policy=policy, **SIZES)
+    isogrow.grow_(model, optimizer=list(optimizers), policy=policy, **SIZES)
+    assert [step_all(model, optimizers) for _ in range(3)] == [step_all(large, made) for _ in range(3)]
+    assert [type(each) for each in made] == [torch.optim.Muon, AdamW] and isinstance(made, tuple)
+    assert isinstance(moved, list) and [each.optimizer for each in moved] == [made[1], made[0]]
+    of_layers = {p for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name}
+    assert held(optimizers[0]) == of_layers == set(optimizers[0].state)
+    assert held(optimizers[1]) == set(model.parameters()) - of_layers == set(optimizers[1].state)
+
+
+def test_what_no_optimizer_holds_is_refused_unless_it_is_frozen() -> None:
+    """It would be replaced, and the optimizer that holds it would go on with the old one."""
+    model, (muon, adam) = two()
+    before = copy.deepcopy((muon.state_dict(), adam.state_dict()))
+    said = (
+        r"holds model.embed_tokens.weight and 8 more, and .* give all optimizers in a list .* requires_grad"
+    )
+    for grow in (isogrow.grow_, isogrow.grow):
+        with pytest.raises(StateError, match=said):
+            grow(model, optimizer=muon, **SIZES)
+    assert str((muon.state_dict(), adam.state_dict())) == str(before)
+    for p in held(adam):
+        p.requires_grad_(False)
+    isogrow.grow_(model, optimizer=muon, **SIZES)
+    assert held(muon) == {p for p in model.parameters() if p.requires_grad}
+
+
+# Refusals leave everything as it was
+
+
+class Around(AdamW):
+    """An optimizer with state of its own around another, as SAM and Lookahead are."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.base = torch.optim.SGD(self.param_groups)
+
+
+def other_scheduler(model: nn.Module) -> Any:
+    return LambdaLR(torch.optim.SGD(model.parameters()), lambda count: 1.0)
+
+
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "follows": (torch.optim.Adafactor, dict(policy=Policy(follow=True)), "can't follow the small run"),
+    "around another": (Around, {}, "Around is made around another optimizer.* make a new Around"),
+    "parameters beside groups": (torch.optim.LBFGS, {}, "LBFGS keeps .* in '_params' beside its groups"),
+    "twice": (AdamW, dict(optimizer=lambda o: [o, o]), "given twice"),
+    "none": (AdamW, dict(optimizer=lambda o: []), "an empty list"),
+    "no optimizer": (
+        AdamW,
+        dict(optimizer=lambda o: {"own": o}),
+        "optimizer= was given dict: give an optimizer",
+    ),
+    "sizes": (AdamW, dict(hidden=7), "hidden"),
+    "state": (AdamW, dict(state={"curvature": 0.5}), "keeps 'curvature'"),
+}
+REFUSED_ANEW: dict[str, tuple[Any, Any, str]] = {
+    "scheduler": (AdamW, dict(scheduler=other_scheduler), "LambdaLR does not schedule the optimizer"),
+    "average": (AdamW, dict(ema=lambda model: {}), "the average lacks"),
+}
+
+
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("case", [*REFUSED, *REFUSED_ANEW])
+def test_a_refusal_leaves_the_optimizer_its_state(case: str, anew: bool) -> None:
+    if case in REFUSED_ANEW and not anew:
+        pytest.skip("grow_ takes no such thing")
+    kind, given, said = (REFUSED | REFUSED_ANEW)[case]
+    model = tiny.model("LlamaForCausalLM").train()
+    optimizer = kind(model.parameters())
+    if kind is not torch.optim.LBFGS:
+        step(model, optimizer)
+    for state in optimizer.state.values():
+        state.update(given.get("state", {}))
+    options = {**SIZES, **{name: x for name, x in given.items() if name != "state"}, "optimizer": optimizer}
+    if "optimizer" in given:
+        options["optimizer"] = given["optimizer"](optimizer)
+    options |= {name: options[name](model) for name in ("scheduler", "ema") if name in given}
+    groups, before = optimizer.param_groups, {p: dict(state) for p, state in optimizer.state.items()}
+    parameters = list(model.parameters())
+    with pytest.raises(isogrow.IsogrowError, match=said):
+        (isogrow.grow if anew else isogrow.grow_)(model, **options, **(dict(release=True) if anew else {}))
+    assert optimizer.param_groups is groups
+    assert {p: dict(state) for p, state in optimizer.state.items()} == before
+    assert all(p is q for p, q in zip(parameters, model.parameters(), strict=True))

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train",),
     ("growing",),
     ("gradmax",),
-    ("adopting", "resuming"),
+    ("adopting", "optimizers", "resuming"),
     ("verification",),
     ("models",),
     ("interpreters",),

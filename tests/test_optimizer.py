@@ -464,6 +464,16 @@ def test_factors_of_another_shape_are_refused() -> None:
         found.grown(optimizer)
 
 
+def test_one_factor_alone_is_refused() -> None:
+    found = pair("llama", "ffn")
+    optimizer = stepped(OPTIMIZERS["Adafactor"], found.small)
+    del optimizer.state[found.small.lm_head.weight]["col_var"]
+    before = len(optimizer.state)
+    with pytest.raises(StateError, match="lm_head.weight has row_var without col_var"):
+        found.grown(optimizer, release=True)
+    assert len(optimizer.state) == before
+
+
 def test_another_models_optimizer_is_refused() -> None:
     optimizer = torch.optim.AdamW(live("llama").parameters())
     with pytest.raises(StateError, match="holds no parameter of this model"):

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import documents
 import families as F
 import pytest
 import torch
@@ -34,6 +35,14 @@ def test_a_loop_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert grown[:20] == small[:20]
     assert grown[20] == pytest.approx(small[20], rel=1e-6)
     assert max(grown[30:]) < min(grown[:10])
+
+
+def test_the_code_about_training_runs() -> None:
+    """docs/training.md, from above to below; its module for Lightning is run in tests/test_lightning.py."""
+    names: dict[str, Any] = {"__name__": "training"}
+    blocks = documents.code(documents.read(documents.ROOT / "docs" / "training.md"), "python")
+    for block in (block for block in blocks if "lightning" not in block):
+        exec(compile(block, "training.md", "exec"), names)
 
 
 # Schedulers

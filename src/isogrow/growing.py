@@ -6,7 +6,7 @@ large = isogrow.grow(small, hidden=768, ffn="x2", layers="+4")
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -21,11 +21,11 @@ from isogrow.families import layout_of
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 from isogrow.interpreters.module import Matched, grow_average, grow_module
 from isogrow.interpreters.optimizer import grow_optimizer
-from isogrow.interpreters.scheduler import rebind
 from isogrow.laws import check
 from isogrow.models import anatomy_of, build_of, remember
 from isogrow.moments import Policy
-from isogrow.pacing import Pace, check_pace
+from isogrow.optimizers import check_anew, check_trained, handed_back, inside, optimizers_of
+from isogrow.pacing import Pace
 from isogrow.pacing import pace as pace_updates
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
@@ -36,7 +36,7 @@ from isogrow.resuming import Groups, resumable
 from isogrow.sources import open_checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
-Optim = TypeVar("Optim", bound=Optimizer)
+Optim = TypeVar("Optim", bound=Optimizer | Sequence[Optimizer])
 Scheduler = TypeVar("Scheduler")
 Ema = TypeVar("Ema", nn.Module, dict[str, Tensor])
 Kind = str | Initializer | Fitting
@@ -99,7 +99,7 @@ def grow(
 def grow(
     model: nn.Module,
     *expansions: Expansion,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
     scheduler: Any = None,
     ema: Any = None,
     policy: Policy | None = None,
@@ -119,9 +119,10 @@ def grow(
     "orthogonal", or a function of one's own, of an `isogrow.Region` that is to be filled.
 
     With any of `optimizer`, its `scheduler` and a running average `ema` (a model, or a state dict) the result
-    is a tuple, in this order, of the model and the same things for it. What new entries of the optimizer get
-    says `policy`. With `release` the old optimizer gives up its state as it is grown. Gradients are not
-    carried: grow between a step and the next backward pass.
+    is a tuple, in this order, of the model and the same things for it. Where several optimizers train the
+    model (or have schedulers), give a list or a tuple of all: another one with the same order is returned.
+    What new entries get says `policy`. With `release` old optimizers give up their state as it is grown.
+    Gradients are not carried: grow between a step and the next backward pass.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
@@ -136,21 +137,22 @@ def grow(
     """
     if optimizer is None and (scheduler is not None or policy is not None or release):
         raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
+    trained, policy = optimizers_of(optimizer), policy or Policy()
+    check_anew(trained, scheduler)
     anatomy, build, matched = anatomy_of(model), build_of(model), Matched()
     wanted = (*expansions, *in_order(sizes, layers_at))
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
+        check_trained(trained, model, anatomy, plan, policy)
         with fitting(init, model, plan):
             large = grow_module(model, anatomy, plan, build, matched)
             average = None if ema is None else grow_average(ema, anatomy, plan, build, matched)
     remember(large, anatomy, plan)
     found: list[Any] = [large]
-    if optimizer is not None:
-        policy = policy or Policy()
-        grown = grow_optimizer(optimizer, model, large, anatomy, plan, policy, release)
-        found += [grown] if scheduler is None else [grown, rebind(scheduler, optimizer, grown)]
-        if policy.paced:
-            pace(large, grown, plan, policy)
+    if trained:
+        grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release) for each in trained]
+        _pace_all(large, grown, plan, policy)
+        found += handed_back(optimizer, scheduler, trained, grown)
     if average is not None:
         found.append(average)
     return tuple(found) if len(found) > 1 else large
@@ -166,13 +168,18 @@ def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> 
     anatomy = anatomy_of(model)
     if (plan.family, plan.target) != (anatomy.layout.family, anatomy.sizes):
         raise SizeError("the plan does not end at this model's sizes: give the one that it was grown by")
-    return pace_updates(optimizer, model, anatomy, plan, policy)
+    return pace_updates(inside(optimizer), model, anatomy, plan, policy)
+
+
+def _pace_all(model: nn.Module, optimizers: Sequence[Optimizer], plan: Plan, policy: Policy) -> None:
+    for each in optimizers if policy.paced else ():
+        pace(model, each, plan, policy)
 
 
 def grow_(
     model: nn.Module,
     *expansions: Expansion,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
     policy: Policy | None = None,
     layers_at: Place = "end",
     init: Kind = "normal",
@@ -182,11 +189,14 @@ def grow_(
     allow_dead: bool = False,
     **sizes: Size,
 ) -> Plan:
-    """Grow a model, and the optimizer that trains it, where they stand; the plan is returned.
+    """Grow a model, and the optimizers that train it, where they stand; the plan is returned.
 
-    Both stay the objects that a training run holds: schedulers, gradient scalers, loops, callbacks and
-    wrappers that keep the model itself go on with them. The request is as in `grow`. Raises
-    `CheckpointError` where a part of the model holds hooks, which would be lost.
+    All stay the objects that a training run holds: schedulers, gradient scalers, loops, callbacks and
+    wrappers that keep the model itself go on with them. The request is as in `grow`. Of a wrapper that shows
+    another optimizer's groups and state as its own (accelerate's) the one inside grows: it stays the same
+    object, so there is but one thing that can be meant. Raises `CheckpointError` where a part of the model
+    holds hooks, which would be lost, and `StateError` for optimizers that can't grow, or that leave out
+    parameters which want gradients; model and optimizers are then as they were.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
@@ -197,22 +207,21 @@ def grow_(
     >>> model.config.intermediate_size
     80
     """
+    trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
     anatomy, policy = anatomy_of(model), policy or Policy()
     wanted = (*expansions, *in_order(sizes, layers_at))
     check_parts(model)
-    if optimizer is not None:
-        check_pace(optimizer, policy)
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
+        check_trained(trained, model, anatomy, plan, policy)
         with fitting(init, model, plan):
             large = grow_module(model, anatomy, plan, build_of(model))
-    grown = optimizer and grow_optimizer(optimizer, model, large, anatomy, plan, policy, release=True)
+    grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release=True) for each in trained]
     adopt_(model, large)
     remember(model, anatomy, plan)
-    if optimizer is not None and grown is not None:
-        adopt_optimizer_(optimizer, grown)
-        if policy.paced:
-            pace(model, optimizer, plan, policy)
+    for each, made in zip(trained, grown, strict=True):
+        adopt_optimizer_(each, made)
+    _pace_all(model, trained, plan, policy)
     return plan
 
 

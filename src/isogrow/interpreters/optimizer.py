@@ -47,31 +47,40 @@ def grow_optimizer(
     Parameters that are none of `small`'s stay, with their state. Raises `StateError` for a state that no
     law says how to grow.
     """
+    check_optimizer(optimizer, small, anatomy, plan, policy)
     old, new = (dict(model.named_parameters()) for model in (small, large))
     names: dict[Tensor, str] = {p: name for name, p in old.items()}
     family = _between(small, large, _heirs(anatomy, plan))
+    groups: list[State] = []
+    for group in optimizer.param_groups:
+        members = {names.get(p, f"{id(p)}"): p for p in group["params"]}
+        arranged = _arranged(tuple(members), family, (tuple(old), tuple(new)))
+        groups.append(_grown_group(group, [new.get(n, members.get(n)) for n in arranged], arranged))
+    law = _Law(anatomy, plan, policy)
+    state: defaultdict[Tensor, State] = defaultdict(dict)
+    for p in (p for group in optimizer.param_groups for p in group["params"]):
+        found: State = optimizer.state.get(p, {})
+        heirs = family.get(names.get(p, ""), {})
+        if not heirs and found:
+            state[p] = found
+        for heir, stored in heirs.items() if found else ():
+            state[new[heir]] = law.grown(found, names[p], stored)
+        if release:
+            optimizer.state.pop(p, None)
+    return _like(optimizer, groups, state)
+
+
+def check_optimizer(
+    optimizer: Optimizer, small: nn.Module, anatomy: Anatomy, plan: Plan, policy: Policy
+) -> None:
+    """Refuse an optimizer of another model, or a state that no law says how to grow (`StateError`)."""
+    names: dict[Tensor, str] = {p: name for name, p in small.named_parameters()}
     if not any(p in names for group in optimizer.param_groups for p in group["params"]):
         raise StateError("the optimizer holds no parameter of this model: give the one that trains it")
     law = _Law(anatomy, plan, policy)
     for p, found in optimizer.state.items():
         if p in names:
             law.check(found, names[p])
-    state: defaultdict[Tensor, State] = defaultdict(dict)
-    groups: list[State] = []
-    for group in optimizer.param_groups:
-        members = {names.get(p, f"{id(p)}"): p for p in group["params"]}
-        for name, p in members.items():
-            found: State = optimizer.state.get(p, {})
-            if name not in family and found:
-                state[p] = found
-            for heir, stored in family.get(name, {}).items():
-                if found:
-                    state[new[heir]] = law.grown(found, name, stored)
-            if release:
-                optimizer.state.pop(p, None)
-        arranged = _arranged(tuple(members), family, (tuple(old), tuple(new)))
-        groups.append(_grown_group(group, [new.get(n, members.get(n)) for n in arranged], arranged))
-    return _like(optimizer, groups, state)
 
 
 def grow_optimizer_state(
@@ -149,6 +158,8 @@ class _Law:
         for name, value in state.items():
             if name in FACTORED:
                 self._check_shape(name, value, whole_shape[:-1], source)
+                if FACTORED[name] not in state:
+                    raise StateError(f"{source} has {name} without {FACTORED[name]}: give a state with both")
             elif name in COLUMNS:
                 self._check_shape(name, value, (*whole_shape[:-2], *whole_shape[-1:]), source)
             elif self.policy.power(name, state) is not None:
@@ -299,8 +310,5 @@ def _like(optimizer: AnyOptimizer, groups: list[State], state: Mapping[Tensor, S
         if name != "step":  # a scheduler's wrapper around the old optimizer's
             made.__dict__[name] = dict(value) if type(value) is dict else value
     made.__dict__.update(param_groups=groups, state=state)  # never through a wrapper's property
-    if made.param_groups is not groups or made.state is not state:
-        raise StateError(
-            f"{type(optimizer).__name__} wraps another optimizer: grow the one inside, and wrap it again"
-        )
+    assert made.param_groups is groups and made.state is state, f"{type(optimizer).__name__} is a wrapper"
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from torch.optim import Optimizer
@@ -16,14 +17,10 @@ AnyScheduler = TypeVar("AnyScheduler")
 def rebind(scheduler: AnyScheduler, old: Optimizer, new: Optimizer) -> AnyScheduler:
     """The same scheduler, at the same step, of another optimizer with the same groups.
 
-    Those that it is made of (`SequentialLR`, `ChainedScheduler`) are bound anew as well. Raises `StateError`
-    for one that does not hold `old`.
+    Those that it is made of (`SequentialLR`, `ChainedScheduler`) are bound anew as well. Raises as
+    `scheduled` does.
     """
-    if getattr(scheduler, "optimizer", None) is not old:
-        raise StateError(
-            f"{type(scheduler).__name__} does not schedule the optimizer that was given: give the two that"
-            " belong together"
-        )
+    scheduled(scheduler, (old,))
     if hasattr(old.step, "_wrapped_by_lr_sched"):
         _Watch(new, last_epoch=0)
     made: Any = copy.copy(scheduler)
@@ -36,6 +33,17 @@ def rebind(scheduler: AnyScheduler, old: Optimizer, new: Optimizer) -> AnySchedu
             value = dict(value)
         setattr(made, name, value)
     return made
+
+
+def scheduled(scheduler: Any, optimizers: Sequence[Optimizer]) -> int:
+    """Which of the optimizers a scheduler is of, by number; raises `StateError` for one of none of them."""
+    for i, optimizer in enumerate(optimizers):
+        if getattr(scheduler, "optimizer", None) is optimizer:
+            return i
+    raise StateError(
+        f"{type(scheduler).__name__} does not schedule the optimizer that was given: give the two that"
+        " belong together"
+    )
 
 
 class _Watch(LRScheduler):
