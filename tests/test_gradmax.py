@@ -293,6 +293,7 @@ def test_half_precision_is_probed_in_float32() -> None:
     ("given", "call", "said"),
     [
         ([], loss, "GradMax was given no batches"),
+        (3, loss, "GradMax was given int where batches were expected: give a list"),
         (
             {"input_ids": 1},
             loss,

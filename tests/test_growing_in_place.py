@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 import isogrow
-from isogrow.errors import StateError
+from isogrow.errors import FamilyError, StateError
 from isogrow.moments import Policy
+from isogrow.pacing import COUNT
 
 IDS = torch.arange(24).reshape(2, 12) * 7 % tiny.VOCAB
 SIZES: dict[str, Any] = dict(hidden=32, ffn="x2", layers="+1")
@@ -222,3 +224,55 @@ def test_a_refusal_leaves_the_optimizer_its_state(case: str, anew: bool) -> None
     assert optimizer.param_groups is groups
     assert {p: dict(state) for p, state in optimizer.state.items()} == before
     assert all(p is q for p, q in zip(parameters, model.parameters(), strict=True))
+
+
+# What is asked of it and it does not do
+
+
+@pytest.mark.parametrize("name", ["ema", "scheduler", "release"])
+def test_what_it_does_not_take(name: str) -> None:
+    model, optimizer = trained()
+    with pytest.raises(StateError, match=f"grow_ takes no {name}: "):
+        isogrow.grow_(model, optimizer=optimizer, **SIZES, **{name: model})
+
+
+def test_an_average_grows_beside_it_as_its_refusal_says() -> None:
+    model, optimizer = trained()
+    _, average = isogrow.grow(model, ema=copy.deepcopy(model), **SIZES)
+    isogrow.grow_(model, optimizer=optimizer, **SIZES)
+    assert all(torch.equal(x, average.state_dict()[name]) for name, x in model.state_dict().items())
+
+
+def test_a_compiled_model_is_told_what_to_give() -> None:
+    model, optimizer = trained()
+    compiled: Any = torch.compile(model, backend="eager")
+    for wrapper, inner in ((compiled, "_orig_mod"), (nn.DataParallel(model), "module")):
+        with pytest.raises(
+            FamilyError, match=rf"is a wrapper around a model: give the model itself, its \.{inner}"
+        ):
+            isogrow.grow_(wrapper, optimizer=optimizer, **SIZES)
+    isogrow.grow_(compiled._orig_mod, optimizer=optimizer, **SIZES)
+    assert torch.equal(compiled(input_ids=IDS).logits, model(input_ids=IDS).logits)
+
+
+@pytest.mark.parametrize("policy", [None, Policy(ramp=2)])
+def test_a_growth_by_nothing_leaves_all_as_it_is(policy: Policy | None) -> None:
+    """The pace of the growth before it goes on, and gradients stay."""
+    model, optimizer = trained()
+    isogrow.grow_(model, optimizer=optimizer, policy=Policy(ramp=math.inf), ffn="x2")
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    parameters, known = list(model.parameters()), isogrow.plan_of(model)
+    assert not isogrow.grow_(model, optimizer=optimizer, policy=policy).steps
+    assert all(p is q and p.grad is not None for p, q in zip(parameters, model.parameters(), strict=True))
+    assert isogrow.plan_of(model) is known
+    large, made = isogrow.grow(model, optimizer=optimizer, policy=policy)
+    for run, own in ((model, optimizer), (large, made)):
+        weights = [layer.mlp.down_proj.weight for layer in run.model.layers]
+        before = [weight.detach().clone() for weight in weights]
+        for _ in range(2):
+            step(run, own)
+        for weight, was in zip(weights, before, strict=True):
+            half = weight.shape[1] // 2
+            assert torch.equal(weight[:, half:], was[:, half:])
+            assert not torch.equal(weight[:, :half], was[:, :half])
+    assert made.param_groups[0][COUNT] == optimizer.param_groups[0][COUNT] == 2

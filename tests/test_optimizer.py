@@ -339,6 +339,26 @@ def test_steps_are_kept_and_new_tensors_start_anew() -> None:
         assert (state["max_exp_avg_sq"].abs().sum() == 0) == new
 
 
+def test_a_sum_starts_where_a_new_one_would() -> None:
+    """Adagrad's sums start at a number of the group's, in a new layer and wherever all starts afresh."""
+    found = pair("llama")
+
+    def make(parameters: Any) -> Any:
+        first, *rest = parameters
+        groups = [dict(params=[first]), dict(params=rest)]
+        return torch.optim.Adagrad(groups, 1e-2, initial_accumulator_value=0.25)
+
+    optimizer = stepped(make, found.small)
+    new = make(found.large.parameters()).state
+    for policy in (Policy(), Policy("fresh")):
+        state = found.grown(optimizer, policy).state
+        for name, p in found.large.named_parameters():
+            if policy.moments == "fresh" or any(f"layers.{n}." in name for n in (3, 4)):
+                assert torch.equal(state[p]["sum"], new[p]["sum"]), name
+            else:
+                assert not torch.equal(state[p]["sum"], new[p]["sum"]), name
+
+
 def test_what_no_step_touches_keeps_its_bits() -> None:
     found = pair("llama", "ffn")
     optimizer = stepped(OPTIMIZERS["Adafactor"], found.small)
@@ -444,10 +464,46 @@ def test_an_unknown_tensor_is_refused_by_name_or_dropped() -> None:
         assert {key for state in grown.state.values() for key in state} == keys
 
 
-def test_a_number_that_is_not_known_is_refused() -> None:
+@pytest.mark.parametrize("value", [0.5, torch.tensor(0.5), torch.ones(3)], ids=str)
+def test_what_holds_no_power_is_offered_none(value: Any) -> None:
     found = pair("llama", "ffn")
-    with pytest.raises(StateError, match="keeps 'momentum_decay' for"):
-        found.grown(kept(stepped(Lion, found.small), "momentum_decay", 0.5))
+    optimizer = kept(stepped(Lion, found.small), "momentum_decay", value)
+    with pytest.raises(
+        StateError, match=r"keeps 'momentum_decay' for .* if the optimizer does without"
+    ) as said:
+        found.grown(optimizer)
+    assert "powers" not in str(said.value)
+    found.grown(optimizer, Policy(unknown="drop"))
+
+
+def test_a_power_of_one_number_is_refused() -> None:
+    found = pair("llama", "ffn")
+    with pytest.raises(StateError, match="powers names 'decay', and the optimizer keeps one number under it"):
+        found.grown(kept(stepped(Lion, found.small), "decay", 0.5), Policy(powers={"decay": 1}))
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(unknown="drop"), Policy(powers={"ax": 0, "prev": 1})])
+@pytest.mark.parametrize("kind", ["ASGD", "Rprop"])
+def test_what_an_optimizer_cant_do_without_is_not_offered_to_drop(kind: str, policy: Policy) -> None:
+    """Without it the next step would fail; the mend is one that leads on."""
+    found = pair("llama", "ffn")
+    optimizer = stepped(getattr(torch.optim, kind), found.small)
+    with pytest.raises(
+        StateError, match=rf"{kind} keeps .* can't do without.* make a new {kind} for it"
+    ) as said:
+        found.grown(optimizer, policy, release=True)
+    assert "drop" not in str(said.value) and len(optimizer.state) == len(list(found.small.parameters()))
+
+
+def test_a_file_of_such_a_state_is_refused_alike() -> None:
+    found = pair("llama", "ffn")
+    state = stepped(torch.optim.ASGD, found.small).state_dict()
+
+    def all_names(model: Any) -> Any:
+        return [[name for name, _ in model.named_parameters()]]
+
+    with pytest.raises(StateError, match="ASGD keeps ax, eta, mu"):
+        isogrow.grow_optimizer_state(state, found.small, found.large, found.plan, groups=all_names)
 
 
 def test_a_state_of_another_shape_is_refused() -> None:
@@ -518,6 +574,13 @@ def test_a_wrapped_optimizer_is_refused() -> None:
         (dict(ramp=5, ramp_from=-1), "ramp_from=-1 is no factor"),
         (dict(ramp_from=1.3), "ramp_from=1.3 needs a ramp: give the steps"),
         (dict(ramp=math.inf, ramp_from=1.3), "ramp_from=1.3 needs a ramp"),
+        (dict(ramp="fast"), "ramp='fast' is no number of steps: give 0 or more"),
+        (dict(ramp=True), "ramp=True is no number of steps"),
+        (dict(ramp=5, ramp_from="x"), "ramp_from='x' is no factor"),
+        (dict(follow="no"), "follow='no' is neither yes nor no: give True or False"),
+        (dict(powers=["a"]), r"powers=\['a'\] names no powers: give a dict, {name: power of the gradient}"),
+        (dict(powers={"exp_avg": "x"}), "powers says 'x' of 'exp_avg', which is no power of the gradient"),
+        (dict(powers={"exp_avg": math.nan}), "powers says nan of 'exp_avg'"),
     ],
 )
 def test_a_policy_says_what_it_knows(options: dict[str, Any], said: str) -> None:

@@ -194,6 +194,8 @@ def test_groups_of_ones_own(own: Path, tmp_path: Path) -> None:
         return [[name for name, _ in model.named_parameters() if ".1." in name]]
 
     model = transformers.AutoModelForCausalLM.from_pretrained(own)
+    for name, p in model.named_parameters():
+        p.requires_grad_(".1." in name)
     optimizer = torch.optim.SGD([p for n, p in model.named_parameters() if ".1." in n], momentum=0.9)
     gradients_(model, 0)
     optimizer.step()

@@ -43,6 +43,14 @@ Kind = str | Initializer | Fitting
 Std = float | Literal["match"]
 Place = str | tuple[int, ...]
 
+# What `grow` takes and `grow_` does not, and the way to what is wanted.
+NOT_IN_PLACE = {
+    "ema": "call isogrow.grow(model, ema=…) with the same request and seed first, and keep the average that"
+    " it returns, which fits the model that grow_ makes",
+    "scheduler": "the optimizer stays the object that the scheduler holds, so it goes on; leave it out",
+    "release": "the old state is always given up as it grows; leave it out",
+}
+
 
 @overload
 def grow(
@@ -172,7 +180,7 @@ def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> 
 
 
 def _pace_all(model: nn.Module, optimizers: Sequence[Optimizer], plan: Plan, policy: Policy) -> None:
-    for each in optimizers if policy.paced else ():
+    for each in optimizers if policy.paced and plan.steps else ():
         pace(model, each, plan, policy)
 
 
@@ -194,9 +202,13 @@ def grow_(
     All stay the objects that a training run holds: schedulers, gradient scalers, loops, callbacks and
     wrappers that keep the model itself go on with them. The request is as in `grow`. Of a wrapper that shows
     another optimizer's groups and state as its own (accelerate's) the one inside grows: it stays the same
-    object, so there is but one thing that can be meant. Raises `CheckpointError` where a part of the model
-    holds hooks, which would be lost, and `StateError` for optimizers that can't grow, or that leave out
-    parameters which want gradients; model and optimizers are then as they were.
+    object, so there is but one thing that can be meant. Gradients are not carried, and what has been
+    accumulated is lost: grow between a step and the next backward pass. A growth by nothing leaves all as it
+    is.
+
+    Raises `CheckpointError` where a part of the model holds hooks, which would be lost, and `StateError` for
+    optimizers that can't grow, or that leave out parameters which want gradients; model and optimizers are
+    then as they were.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
@@ -207,6 +219,8 @@ def grow_(
     >>> model.config.intermediate_size
     80
     """
+    for name in NOT_IN_PLACE.keys() & sizes.keys():
+        raise StateError(f"grow_ takes no {name}: {NOT_IN_PLACE[name]}")
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
     anatomy, policy = anatomy_of(model), policy or Policy()
     wanted = (*expansions, *in_order(sizes, layers_at))
@@ -214,6 +228,8 @@ def grow_(
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
         check_trained(trained, model, anatomy, plan, policy)
+        if not plan.steps:
+            return plan
         with fitting(init, model, plan):
             large = grow_module(model, anatomy, plan, build_of(model))
     grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release=True) for each in trained]

@@ -24,6 +24,9 @@ from isogrow.reference import Transformer
 from isogrow.reference import build as build_reference
 from isogrow.sizes import Sizes
 
+# Where wrappers have their model: torch.compile; data parallel ones and torch's AveragedModel.
+WRAPPED = ("_orig_mod", "module")
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -73,6 +76,11 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     registered = _REGISTERED.get(type(model))
     if registered is not None:
         return match(registered.layout, registered.config(model), headers(model))
+    children = [name for name, _ in model.named_children()]
+    if len(children) == 1 and children[0] in WRAPPED:
+        raise FamilyError(
+            f"{type(model).__name__} is a wrapper around a model: give the model itself, its .{children[0]}"
+        )
     config = _config_of(model)
     if "model_type" not in config:
         raise FamilyError(

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.errors import StateError
@@ -43,6 +44,15 @@ FACTORED: Mapping[str, str] = {
     "row_var": "col_var",  # torch.optim.Adafactor
     "exp_avg_sq_row": "exp_avg_sq_col",  # transformers' Adafactor
 }
+# Where a state tensor of a new parameter starts, if not at 0: at what a group of the optimizer says.
+STARTS: Mapping[str, str] = {"sum": "initial_accumulator_value"}  # Adagrad
+# What an optimizer can't do without and no power of the gradient describes: sizes of steps, averages of θ,
+# a history of the whole model. Its name is known by what it keeps, so in a file too.
+UNGROWN: Mapping[str, frozenset[str]] = {
+    "ASGD": frozenset({"eta", "mu", "ax"}),
+    "Rprop": frozenset({"prev", "step_size"}),
+    "LBFGS": frozenset({"func_evals", "n_iter"}),
+}
 # What is one number for a whole tensor, and where it starts.
 NUMBERS: Mapping[str, float] = {"step": 0.0, "mu_product": 1.0, "RMS": 0.0}
 
@@ -70,6 +80,7 @@ class Policy:
     powers: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name, given, known in (
             ("moments", self.moments, ("zero", "seeded", "fresh")),
             ("unknown", self.unknown, ("refuse", "drop")),
@@ -82,6 +93,29 @@ class Policy:
             raise StateError(f"ramp_from={self.ramp_from!r} is no factor: give 0 or more")
         if self.ramp_from and not 0 < self.ramp < math.inf:
             raise StateError(f"ramp_from={self.ramp_from!r} needs a ramp: give the steps that it lasts")
+
+    def _check_kinds(self) -> None:
+        """What a caller may have given in place of numbers, powers and a yes or no."""
+        for name, given, what in (
+            ("ramp", self.ramp, "number of steps: give 0 or more"),
+            ("ramp_from", self.ramp_from, "factor: give 0 or more"),
+        ):
+            if not _is_number(given):
+                raise StateError(f"{name}={given!r} is no {what}")
+        follow: Any = self.follow
+        powers: Any = self.powers
+        if not isinstance(follow, bool):
+            raise StateError(f"follow={follow!r} is neither yes nor no: give True or False")
+        if not isinstance(powers, Mapping):
+            raise StateError(
+                f"powers={powers!r} names no powers: give a dict, {{name: power of the gradient}}"
+            )
+        for name, power in self.powers.items():
+            if not _is_number(power) or not math.isfinite(power):
+                raise StateError(
+                    f"powers says {power!r} of {name!r}, which is no power of the gradient: give 1 for a mean"
+                    " of gradients, 2 for one of their squares"
+                )
 
     @property
     def paced(self) -> bool:
@@ -99,6 +133,10 @@ class Policy:
             return self.powers[name]
         found = (power for (own, other), power in BESIDE.items() if own == name and other in beside)
         return next(found, POWERS.get(name))
+
+
+def _is_number(given: object) -> bool:
+    return not isinstance(given, bool) and isinstance(given, Real)
 
 
 def carried(anatomy: Anatomy, plan: Plan, power: int, seeded: bool = False) -> Plan:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,9 +120,21 @@ def is_pace(hook: Callable[..., Any]) -> bool:
 
 def end_pace_(optimizer: Optimizer) -> None:
     """What paced an optimizer's updates until now ends."""
-    for hook in [*optimizer._optimizer_step_pre_hooks.values()]:  # pyright: ignore[reportPrivateUsage]
-        if is_pace(hook):
-            cast("Any", hook).__self__.remove()
+    for found in _paces(optimizer):
+        found.remove()
+
+
+def hand_on_(optimizer: Optimizer, other: Optimizer, heirs: Mapping[Tensor, Tensor]) -> None:
+    """What paces an optimizer goes on, where it is, on another whose parameters are `heirs` of its own."""
+    for found in _paces(optimizer):
+        other.param_groups[0][COUNT] = optimizer.param_groups[0].get(COUNT, 0)
+        regions = {heirs[p]: own for p, own in found.regions.items() if p in heirs}
+        Pace(other, regions, found.policy)
+
+
+def _paces(optimizer: Optimizer) -> list[Pace]:
+    hooks: Any = [*optimizer._optimizer_step_pre_hooks.values()]  # pyright: ignore[reportPrivateUsage]
+    return [hook.__self__ for hook in hooks if is_pace(hook)]
 
 
 def check_pace(optimizer: Optimizer, policy: Policy) -> None:

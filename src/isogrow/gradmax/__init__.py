@@ -52,6 +52,12 @@ class GradMax:
     def __post_init__(self) -> None:
         if isinstance(self.batches, Mapping | Tensor):
             raise IsogrowError("GradMax was given a batch where batches were expected: give a list, [batch]")
+        given: Any = self.batches
+        if not isinstance(given, Iterable):
+            raise IsogrowError(
+                f"GradMax was given {type(given).__name__} where batches were expected: give a list of what"
+                " the loss takes"
+            )
         object.__setattr__(self, "batches", tuple(self.batches))
         if not self.batches:
             raise IsogrowError(

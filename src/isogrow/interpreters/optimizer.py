@@ -1,7 +1,8 @@
 """Growing an optimizer's state by the plan that grew the model, tensor by tensor (docs/laws.md).
 
 Groups keep their order and their hyper-parameters. A new tensor joins the group of the one that it extends
-and starts as in a new run (all zero, step 0); what is new inside an old tensor follows the `Policy`.
+and starts as in a new run (step 0, all zero but for what its group says); what is new inside an old tensor
+follows the `Policy`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from isogrow.anatomy import Anatomy, Stored
 from isogrow.arithmetic import Filler, Read
 from isogrow.binding import fill_, is_tied, made_of, outputs, reader, source_of
 from isogrow.errors import StateError
-from isogrow.moments import FACTORED, NUMBERS, Policy, carried
-from isogrow.pacing import COUNT, is_pace
+from isogrow.moments import FACTORED, NUMBERS, STARTS, UNGROWN, Policy, carried
+from isogrow.pacing import COUNT, hand_on_, is_pace
 from isogrow.pieces import Block, Source, added
 from isogrow.plan import Plan
 
@@ -58,16 +59,20 @@ def grow_optimizer(
         groups.append(_grown_group(group, [new.get(n, members.get(n)) for n in arranged], arranged))
     law = _Law(anatomy, plan, policy)
     state: defaultdict[Tensor, State] = defaultdict(dict)
-    for p in (p for group in optimizer.param_groups for p in group["params"]):
+    own: dict[Tensor, State] = {p: group for group in optimizer.param_groups for p in group["params"]}
+    for p, group in own.items():
         found: State = optimizer.state.get(p, {})
         heirs = family.get(names.get(p, ""), {})
         if not heirs and found:
             state[p] = found
         for heir, stored in heirs.items() if found else ():
-            state[new[heir]] = law.grown(found, names[p], stored)
+            state[new[heir]] = law.grown(found, names[p], stored, group)
         if release:
             optimizer.state.pop(p, None)
-    return _like(optimizer, groups, state)
+    made = _like(optimizer, groups, state)
+    if not plan.steps:
+        hand_on_(optimizer, made, {p: new[name] for p, name in names.items()})
+    return made
 
 
 def check_optimizer(
@@ -108,7 +113,7 @@ def grow_optimizer_state(
         count += len(arranged)
         for name, at in zip(names, group["params"], strict=True):
             for heir, stored in heirs[name].items() if state["state"].get(at) else ():
-                entries[number[heir]] = law.grown(state["state"][at], name, stored)
+                entries[number[heir]] = law.grown(state["state"][at], name, stored, group)
         made.append(_grown_group(group, list(number.values()), arranged))
     return {**state, "state": dict(sorted(entries.items())), "param_groups": made}
 
@@ -154,6 +159,7 @@ class _Law:
 
     def check(self, state: Mapping[str, Any], source: str) -> None:
         """Refuse a state that can't be grown, before any is."""
+        self._check_known(state)
         whole_shape = self.shapes[source]
         for name, value in state.items():
             if name in FACTORED:
@@ -165,10 +171,21 @@ class _Law:
             elif self.policy.power(name, state) is not None:
                 self._check_shape(name, value, whole_shape, source)
             elif name not in NUMBERS and self.policy.unknown == "refuse":
+                raise StateError(_unknown(name, value, source, whole_shape))
+
+    def _check_known(self, state: Mapping[str, Any]) -> None:
+        """Refuse what would not work without what no law grows, and a power of what is one number."""
+        for kind, needed in UNGROWN.items():
+            if needed <= state.keys() and not needed <= self.policy.powers.keys():
                 raise StateError(
-                    f"the optimizer keeps {name!r} for {source}, and no law says how that grows: name the"
-                    f" power of the gradient that it holds (powers={{{name!r}: 1}}), or drop it"
-                    " (unknown='drop')"
+                    f"{kind} keeps {', '.join(sorted(needed))}, which no law grows and it can't do without:"
+                    f" grow the model alone, without its optimizer, and make a new {kind} for it"
+                )
+        for name in self.policy.powers:
+            if name in state and _is_one_number(state[name]):
+                raise StateError(
+                    f"powers names {name!r}, and the optimizer keeps one number under it, not a power of the"
+                    " gradient: leave it out of powers"
                 )
 
     def _check_shape(self, name: str, value: Any, wanted: tuple[int, ...], source: str) -> None:
@@ -180,8 +197,8 @@ class _Law:
                 f" {list(self.shapes[source])}: the state belongs to another model"
             )
 
-    def grown(self, state: Mapping[str, Any], source: str, stored: Stored) -> State:
-        """The state of a grown tensor, from that of the tensor `source` that it is, or extends."""
+    def grown(self, state: Mapping[str, Any], source: str, stored: Stored, group: Mapping[str, Any]) -> State:
+        """The state of a grown tensor of a group, from that of the tensor `source` that it is, or extends."""
         made: State = {}
         new = self.policy.moments == "fresh" or added(self.plan, _first(stored))
         shape = stored.header.shape
@@ -196,7 +213,7 @@ class _Law:
             elif name not in COLUMNS:
                 power = self.policy.power(name, state)
                 if power is not None and new:
-                    made[name] = value.new_zeros(shape)
+                    made[name] = value.new_full(shape, group.get(STARTS.get(name, ""), 0.0))
                 elif power is not None:
                     made[name] = self._tensor(value, power, stored)
         return made
@@ -228,6 +245,20 @@ class _Law:
         """Whether the plan leaves the entries of a tensor that did not grow as they are."""
         plan = self._plan(2)
         return all(isinstance(piece.value, Source) and piece.a == 1.0 for _, piece in made_of(stored, plan))
+
+
+def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...]) -> str:
+    """What is said of a name that is not in the table: a power is a mend only for what has the shape."""
+    fits = isinstance(value, Tensor) and tuple(value.shape) == shape and bool(shape)
+    power = f"name the power of the gradient that it holds (powers={{{name!r}: 1}}), " if fits else ""
+    return (
+        f"the optimizer keeps {name!r} for {source}, and no law says how that grows: {power}drop it if the"
+        " optimizer does without (unknown='drop'), or grow the model alone and make a new optimizer for it"
+    )
+
+
+def _is_one_number(value: Any) -> bool:
+    return not isinstance(value, Tensor) or not value.dim()
 
 
 def _first(stored: Stored) -> Block:
