@@ -361,6 +361,30 @@ def test_who_is_far_from_it_did_not_reach_it() -> None:
     assert "| not reached | 0 of 5 |" in line
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"1.0": 9.0, "1.2": 8.0}, "| at most "),
+        ({"0.8": 0.2, "1.0": 0.1}, "| at least "),
+    ],
+)
+def test_a_seed_that_does_not_tell_makes_a_bound(others: dict[str, float], said: str) -> None:
+    rows, _ = made_up(stages.FULL)
+    some = {
+        key: {**row, "losses": others, "seconds": dict.fromkeys(others, 1.0)}
+        if row["name"] == "small alone" and row["seed"] == 1
+        else row
+        for key, row in rows.items()
+    }
+
+    def line(given: Rows) -> str:
+        return next(line for line in table(given).splitlines() if line.startswith("| small alone"))
+
+    assert said in line(some) and said not in line(rows)
+    assert line(some).count("±") == 1  # no interval but that of the loss
+    assert line(rows).count("±") == 3
+
+
 def test_an_interval_is_students() -> None:
     found = interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert found.mean == 3.0

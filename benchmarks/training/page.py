@@ -53,7 +53,6 @@ def table(rows: Rows) -> str:
         own = found[name]
         losses = [final_loss(row) for row in own.values()]
         against = [final_loss(own[seed]) - final_loss(scratch[seed]) for seed in places]
-        saved = [100 * (1 - place.share) for place in places.values()]
         time = [100 * (1 - place.seconds / scratch[seed]["seconds"]["1.0"]) for seed, place in places.items()]
         hit = sum(place.found for place in places.values())
         cells = (
@@ -61,19 +60,27 @@ def table(rows: Rows) -> str:
             if name == "scratch"
             else [
                 _said(interval(against), 4),
-                _reached(hit, len(places), interval(saved)),
+                _saved(list(places.values())),
                 f"{hit} of {len(places)}",
-                _said(interval(time), 1) if hit else "",
+                _said(interval(time), 1) if hit == len(places) else "",
             ]
         )
         lines.append(f"| {name} | {len(own)} | {statistics.mean(losses):.4f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _reached(hit: int, seeds: int, saved: Interval) -> str:
-    if not hit and saved.mean <= 0:
+def _saved(places: Sequence[Reached]) -> str:
+    """With its interval where every seed tells. Else a bound: a seed that did not reach it is lower still,
+    and one that had it at every budget is higher.
+    """
+    found = interval([100 * (1 - place.share) for place in places])
+    missing = {place.share >= 1 for place in places if not place.found}
+    if not missing:
+        return _said(found, 1)
+    if not any(place.found for place in places) and missing == {True}:
         return "not reached"
-    return ("" if hit == seeds else "≈ ") + _said(saved, 1)
+    bound = "about" if len(missing) > 1 else "at most" if missing == {True} else "at least"
+    return f"{bound} {found.mean:+.1f}"
 
 
 def growths(rows: Rows) -> str:
@@ -164,10 +171,10 @@ NOTES: Mapping[str, str] = {
     " used by every contestant.",
     "Screening": "Held-out loss at the end of each budget, on the seeds of screening: the best went on to the"
     " next.",
-    "What is saved": "Paired by seed, with 95 % intervals (Student). Operations saved: how much of the budget"
-    " is left when the contestant, decayed there, has scratch's final loss; with ≈ some seeds did not reach"
-    " it within the budgets that were tried, and count with the nearest. Core time is that of the runs' own"
-    " processes.",
+    "What is saved": "Paired by seed, with 95 % intervals (Student). Operations saved: how much of the"
+    " budget is left when the contestant, decayed there, has scratch's final loss; a bound where a seed did"
+    " not reach it within the budgets that were tried, and counts with the nearest. Core time is that of the"
+    " runs' own processes, on a machine that did other work too.",
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
     "Three times the budget": "The same for three times as many steps, on one seed, by share of these; the"
@@ -195,17 +202,17 @@ def _said(found: Interval, digits: int) -> str:
 
 
 def draw(places: Mapping[str, Mapping[int, Reached]], path: Path) -> None:
-    """Operations saved by contestant: a dot for each seed, a bar for the interval."""
+    """Operations saved by contestant: a dot for each seed that tells, a bar for the interval where all do."""
     from matplotlib.figure import Figure
 
     names = [name for name in places if name != "scratch" and any(p.found for p in places[name].values())]
     figure = Figure(figsize=(8, 0.4 * len(names) + 1.2), layout="constrained")
     axes: Any = figure.add_subplot()
     for row, name in enumerate(reversed(names)):
-        values: Sequence[float] = [100 * (1 - place.share) for place in places[name].values()]
-        found = interval(values)
+        values = [100 * (1 - place.share) for place in places[name].values() if place.found]
         axes.plot(values, [row] * len(values), "o", color="0.6", markersize=4)
-        if len(values) > 1:
+        if 1 < len(values) == len(places[name]):
+            found = interval(values)
             axes.errorbar(found.mean, row, xerr=found.half, fmt="D", color="C0", capsize=4, markersize=5)
     axes.axvline(0, color="0.3", linewidth=1)
     axes.set_yticks(range(len(names)), list(reversed(names)))
