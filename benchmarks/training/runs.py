@@ -24,6 +24,7 @@ from benchmarks.training.models import CLIP, held_loss, loss_of, new_model, opti
 from benchmarks.training.text import FINAL_ROWS, HELD_ROWS, batch
 
 WARMUP = 100
+CLOSE = 1 + 1e-12  # shares of a budget are rounded
 MARKS = (1, 10, 100, 300)
 # Budgets, as shares of the full one, at which a trunk may be decayed to find where it reaches a loss.
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
@@ -62,7 +63,8 @@ def measure(
 
     With `to_reach` budgets are tried until two that are neighbours enclose that loss.
     """
-    run = _started(contestant, tuned, seed, steps * step_flops("large"), cache)
+    first = min(SHARES[0], *earlier) if earlier else SHARES[0]
+    run = _started(contestant, tuned, seed, steps * step_flops("large"), cache, first)
     kept: dict[float, Any] = {}
     losses: dict[float, float] = {}
     seconds: dict[float, float] = {}
@@ -102,12 +104,12 @@ def measure(
     )
 
 
-def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache: Path) -> Run:
-    """The run at its first growth, or at the start; trunks that contestants share are run once."""
-    start, first = contestant.start, 0.5 * (1 - tuned.decay)
+def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache: Path, share: float) -> Run:
+    """The run at its first growth, or where its first decay begins; shared trunks are run once."""
+    start, until = contestant.start, share * (1 - tuned.decay)
     if contestant.growths:
-        first = contestant.growths[0].at
-    wanted = int(first * budget / step_flops(start))
+        until = contestant.growths[0].at
+    wanted = int(until * budget / step_flops(start))
     key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
     model = new_model(start, tuned.std * contestant.std, seed)
     run = Run(contestant, tuned, seed, budget, model, optimizer_of(model), start)
@@ -130,6 +132,7 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
 def _trunk_(run: Run, share: float, kept: Any) -> None:
     """Go on with the stable part, growing when it is time, to where the decay for this budget begins."""
     end = share * (1 - run.tuned.decay) * run.budget
+    assert run.spent <= end * CLOSE, f"the trunk is past where the decay to {share} of the budget begins"
     for growth in run.contestant.growths[len(run.growths) :]:
         if growth.at * run.budget > end:
             break
@@ -164,7 +167,7 @@ def _grow_(run: Run, growth: Growth) -> None:
 def _advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate) -> None:
     """Train until so many operations are spent; a step that would exceed them is not made."""
     cost = step_flops(run.size)
-    while run.spent + cost <= until * (1 + 1e-12):
+    while run.spent + cost <= until * CLOSE:
         start = time.process_time()
         for group in run.optimizer.param_groups:
             group["lr"] = rate(run)

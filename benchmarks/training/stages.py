@@ -108,7 +108,7 @@ LONG = Course(
     tuned=Tuned(0.002, 0.05, 0.4),
     chosen=tuple(each for each in GROWN if each.name == "from middle at 50 %, large at 0.7 x the rate"),
     alone=ALONE[1:],
-    earlier=(0.25, 0.5),
+    earlier=(0.5,),
 )
 # Factors on rate and std, for the points between those of the grid.
 HIGHER = 1.5  # a longer decay may want a higher rate
