@@ -21,6 +21,7 @@ from command import isogrow
 
 import isogrow as package
 from isogrow.errors import IsogrowError, RecipeError
+from isogrow.train.callbacks import Costs
 from isogrow.train.folder import claim, last_complete
 from isogrow.train.recipe import Recipe, parse
 from isogrow.train.running import checked
@@ -302,6 +303,33 @@ def test_a_note_that_no_run_wrote_is_refused(tmp_path: Path, text: str, message:
     with pytest.raises(RecipeError, match=f"recipe.json {message}"):
         claim(tmp_path, _recipe())
     assert (tmp_path / "recipe.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("outcome", "{}", "outcome.json does not say step, loss, held_out: it is damaged"),
+        ("corpus", "[]", "corpus.json does not say train, held_out: it is damaged"),
+        ("corpus", '{"train": {"stored": "x"}, "held_out": {}}', "does not say which tokens train has"),
+    ],
+)
+def test_a_damaged_note_is_told(finished: Path, tmp_path: Path, name: str, text: str, message: str) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    (folder / "run" / "outcome.json").unlink()
+    (folder / "run" / f"{name}.json").write_text(text)
+    done = isogrow("train", str(folder / "recipe.yaml"))
+    assert done.code == 2 and message in " ".join(done.err.split())
+
+
+def test_growths_without_tokens_count_by_steps(finished: Path) -> None:
+    """So that a run goes on that began before tokens were noted."""
+    recipe = parse(RECIPE)
+    costs = Costs(recipe, checked(recipe, finished))
+    records = log(finished)
+    bare = [{k: v for k, v in r.items() if k != "num_input_tokens_seen"} for r in records if "growth" in r]
+    tokens = records[-1]["num_input_tokens_seen"]
+    assert costs.spent(bare, tokens) == costs.spent(records, tokens) > 0
 
 
 def test_a_run_goes_on_with_its_own_corpus_alone(finished: Path, tmp_path: Path) -> None:

@@ -200,9 +200,9 @@ def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_the_best_checkpoint_is_of_the_last_sizes(tmp_path: Path) -> None:
-    """A loss that only rises, so that the best of the whole run is from before the growth."""
+    """The loss only rises, so the best of all is from before the growth. A stage without one forgets nothing."""
     options: dict[str, Any] = dict(eval_strategy="steps", eval_steps=3, load_best_model_at_end=True)
-    made = trainer(tmp_path, GROWTHS[:1], save_steps=3, **options)
+    made = trainer(tmp_path, (GROWTHS[0], Growth({}, at=8)), save_steps=3, **options)
     made.evaluate = lambda *_, **__: {"eval_loss": float(made.state.global_step)}  # type: ignore[method-assign]
     made.train()
     assert made.state.best_model_checkpoint == str(tmp_path / "checkpoint-6")

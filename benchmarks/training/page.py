@@ -70,17 +70,10 @@ def table(rows: Rows) -> str:
 
 
 def _saved(places: Sequence[Reached]) -> str:
-    """With its interval where every seed tells. Else a bound: a seed that did not reach it is lower still,
-    and one that had it at every budget is higher.
-    """
-    found = interval([100 * (1 - place.share) for place in places])
-    missing = {place.share >= 1 for place in places if not place.found}
-    if not missing:
-        return _said(found, 1)
-    if not any(place.found for place in places) and missing == {True}:
-        return "not reached"
-    bound = "about" if len(missing) > 1 else "at most" if missing == {True} else "at least"
-    return f"{bound} {found.mean:+.1f}"
+    """With its interval where every seed tells; nothing else, since a mean of some would flatter."""
+    if not all(place.found for place in places):
+        return ""
+    return _said(interval([100 * (1 - place.share) for place in places]), 1)
 
 
 def growths(rows: Rows) -> str:
@@ -161,6 +154,8 @@ def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
     }
     parts = [_head(course, rows)]
     parts += [f"## {title}\n\n{NOTES[title]}\n\n{made()}" for title, made in sections.items()]
+    if not longer:
+        del parts[-1]
     parts.insert(4, "![operations saved, by contestant and seed](results.svg)")
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
     draw(where(rows), folder / "results.svg")
@@ -169,13 +164,15 @@ def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
 NOTES: Mapping[str, str] = {
     "Scratch, tuned": "Held-out loss at the end, on the seeds of tuning. The best mean at the full budget is"
     " used by every contestant.",
-    "Screening": "Held-out loss at the end of each budget, on the seeds of screening: the best went on to the"
-    " next.",
+    "Screening": "Held-out loss at the end of each budget, on the seeds of screening. The best went on to the"
+    " next, and those that stages.py names to the last; some got further than they would now, when there were"
+    " fewer contestants.",
     "What is saved": "Paired by seed, with 95 % intervals (Student). Operations saved: how much of the"
-    " budget is left when the contestant, decayed there, has scratch's final loss; a bound where a seed did"
-    " not reach it within the budgets that were tried, and counts with the nearest. Core time is that of the"
-    " runs' own processes, on a machine that did other work too.",
-    "After the growth": "Held-out loss so many steps after the last growth, less that just before it.",
+    " budget is left when the contestant, decayed there, has scratch's final loss; said where every seed"
+    " reached it within the budgets that were tried. Core time is that of the runs' own processes, on a"
+    " machine that did other work too.",
+    "After the growth": "Held-out loss so many steps after the last growth, less that just before it: mean"
+    " over seeds, with 95 % intervals.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
     "Three times the budget": "The same for three times as many steps, on one seed, by share of these; the"
     " rate is that of the shorter budget, not tuned for this one.",
@@ -203,6 +200,7 @@ def _said(found: Interval, digits: int) -> str:
 
 def draw(places: Mapping[str, Mapping[int, Reached]], path: Path) -> None:
     """Operations saved by contestant: a dot for each seed that tells, a bar for the interval where all do."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     names = [name for name in places if name != "scratch" and any(p.found for p in places[name].values())]
@@ -217,4 +215,5 @@ def draw(places: Mapping[str, Mapping[int, Reached]], path: Path) -> None:
     axes.axvline(0, color="0.3", linewidth=1)
     axes.set_yticks(range(len(names)), list(reversed(names)))
     axes.set_xlabel("operations saved to scratch's final loss, % (dots: seeds; bar: 95 % interval)")
-    figure.savefig(path, metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": "isogrow"}):  # the same rows make the same file
+        figure.savefig(path, metadata={"Date": None})

@@ -79,7 +79,7 @@ FULL = Course(
     decays=(0.4, 0.6),
     tuning_seeds=(100, 101),
     rungs=(0.25, 0.5, 1.0),
-    rung_kept=(16, 3),
+    rung_kept=(16, 5),
     also=(
         *("scratch", "grown at 12.5 %", "new entries from 2 x, 250 steps"),
         *("from middle at 25 %", "from middle at 25 %, large at 0.7 x the rate"),
@@ -101,12 +101,16 @@ SMALL = Course(
     tuned=Tuned(0.003, 0.1),
     chosen=(BASE, *(each for each in RIVALS if each.name in ("stacked from 2", "tiled with noise"))),
 )
+LONGER = (
+    *("from middle at 25 %", "from middle at 50 %, large at 0.7 x the rate"),
+    "stacked from 2 at 25 %, moments carried",
+)
 # Three times the budget: is the large model worth it then? The rate is that of the shorter one.
 LONG = Course(
     steps=12000,
     seeds=(1,),
     tuned=Tuned(0.002, 0.05, 0.4),
-    chosen=tuple(each for each in GROWN if each.name == "from middle at 50 %, large at 0.7 x the rate"),
+    chosen=tuple(each for each in (*GROWN, *RIVALS) if each.name in LONGER),
     alone=ALONE[1:],
     earlier=(0.5,),
 )

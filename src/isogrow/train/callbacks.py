@@ -78,7 +78,9 @@ class Costs(TrainerCallback):
     def spent(self, history: History, tokens: int) -> int:
         """Operations for so many tokens, each stage at its model's cost, and for what growths looked at."""
         records = growths_of(history)
-        marks = [0, *(int(record["num_input_tokens_seen"]) for record in records), tokens]
+        each = self.recipe.tokens_per_step  # for records of before tokens were noted
+        seen = (record.get("num_input_tokens_seen", each * int(record["step"])) for record in records)
+        marks = [0, *seen, tokens]
         costs = [stage.flops // stage.tokens for stage in self.stages]
         learned = sum((b - a) * cost for (a, b), cost in zip(pairwise(marks), costs, strict=False))
         passes = zip((int(record.get("growth_passes", 0)) for record in records), costs[1:], strict=False)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from isogrow.errors import RecipeError
-from isogrow.train.kept import said, write
+from isogrow.train.kept import damaged, said, write
 from isogrow.train.recipe import Data
 
 BYTES = 256
@@ -122,10 +122,12 @@ def settle(corpora: Mapping[str, Sequences], note: Path, going_on: bool) -> None
 
     Raises `RecipeError` where they are others, and names the files that made them so.
     """
-    before: dict[str, Any] = said(note) if going_on and note.exists() else {}
+    before: dict[str, Any] = said(note, *corpora) if going_on and note.exists() else {}
     noted: dict[str, Any] = {}
     for where, found in corpora.items():
         was: dict[str, Any] = before.get(where, {})
+        if was and not was.keys() >= {"stored", "tokens", "files"}:
+            raise damaged(note, f"does not say which tokens {where} has")
         known = was.get("stored") == found.stored
         tokens: str = was["tokens"] if known else hashlib.sha256(found.tokens.data).hexdigest()
         if was and was["tokens"] != tokens:

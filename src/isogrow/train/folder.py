@@ -118,6 +118,6 @@ def finished(folder: Path, trainer: Trainer) -> Outcome:
 
 
 def told(folder: Path) -> Outcome:
-    found = said(folder / OUTCOME)
+    found = said(folder / OUTCOME, "step", "loss", "held_out")
     loss, held_out = (next(iter(found[key]), None) for key in ("loss", "held_out"))
     return Outcome(folder / FINAL, found["step"], loss, held_out)

@@ -33,18 +33,24 @@ def history(checkpoint: Path) -> list[dict[str, Any]] | None:
     try:
         state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         return list(state["log_history"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # any other OSError is no word about the checkpoint, which may be whole
 
 
-def said(path: Path) -> Any:
-    """What a file of the folder says. Raises `RecipeError` where it is damaged."""
+def said(path: Path, *keys: str) -> Any:
+    """What a file of the folder says, with these keys. Raises `RecipeError` where it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RecipeError(
-            f"{path} is no JSON ({error}): it is damaged; put a copy back, or move the run's folder away"
-        ) from error
+        raise damaged(path, f"is no JSON ({error})") from error
+    if keys and not (isinstance(found, dict) and found.keys() >= {*keys}):
+        raise damaged(path, f"does not say {', '.join(keys)}")
+    return found
+
+
+def damaged(path: Path, why: str) -> RecipeError:
+    """What is to be said of a file of the folder that can't be."""
+    return RecipeError(f"{path} {why}: it is damaged; put a copy back, or move the run's folder away")
 
 
 def write(path: Path, content: Any) -> None:

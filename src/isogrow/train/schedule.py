@@ -95,6 +95,10 @@ def check(growths: Sequence[Growth], logged: int | None) -> None:
     for number, growth in enumerate(growths, 1):
         if isinstance(growth.at, Plateau):
             _check_plateau(growth.at, number, logged)
+        elif not isinstance(growth.at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SizeError(
+                f"growth {number} is at {growth.at!r}: give the number of a step, as an int, or a Plateau"
+            )
         elif growth.at < last:
             raise SizeError(
                 f"growth {number} is at step {growth.at}, after one at step {last}: give growths in order"

@@ -81,13 +81,16 @@ class _Growing(TrainerCallback):
         growth = due(self.growths, state.log_history, state.global_step)
         while growth is not None:
             model: Any = given["model"]
-            record: dict[str, Any] = self._grow_(model, growth) if growth.sizes else {"stage": self.done + 2}
+            record: dict[str, Any] = {"stage": self.done + 2}
+            if growth.sizes:
+                number = 1 + sum("growth" in before for before in state.log_history)
+                record = {"growth": number, **self._grow_(model, growth)}
+                state.best_metric = state.best_model_checkpoint = state.best_global_step = None  # too small
             self.done += 1
             record |= {"step": state.global_step}
             if args.include_num_input_tokens_seen != "no":
                 record |= {"num_input_tokens_seen": state.num_input_tokens_seen}
             state.log_history.append(record)
-            state.best_metric = state.best_model_checkpoint = state.best_global_step = None  # of other sizes
             if self.after is not None:
                 self.after(model)
             growth = due(self.growths, state.log_history, state.global_step)
@@ -97,7 +100,6 @@ class _Growing(TrainerCallback):
         before, count = _answers(model), sum(p.numel() for p in model.parameters())
         passes = _grow_(self.trainer, model, growth)
         return {
-            "growth": self.done + 1,
             "growth_parameters_before": count,
             "growth_parameters": sum(p.numel() for p in model.parameters()),
             "growth_difference": _difference(before, _answers(model)),
@@ -174,7 +176,9 @@ def _answers(model: nn.Module) -> Tensor | None:
     length = min(8, int(getattr(config, "max_position_embeddings", None) or 8))
     ids = torch.arange(8 * length, device=device).reshape(8, length) * 7919 % vocab
     training = model.training
-    batch = {"input_ids": ids, **({"decoder_input_ids": ids} if config.is_encoder_decoder else {})}
+    batch = {"input_ids": ids}
+    if getattr(config, "is_encoder_decoder", False):
+        batch["decoder_input_ids"] = ids
     model.eval()
     try:
         with torch.no_grad():
