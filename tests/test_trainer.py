@@ -200,7 +200,7 @@ def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_the_best_checkpoint_is_of_the_last_sizes(tmp_path: Path) -> None:
-    """The loss only rises, so the best of all is from before the growth. A stage without one forgets nothing."""
+    """The loss only rises, so the best is from before the growth. A stage without one forgets nothing."""
     options: dict[str, Any] = dict(eval_strategy="steps", eval_steps=3, load_best_model_at_end=True)
     made = trainer(tmp_path, (GROWTHS[0], Growth({}, at=8)), save_steps=3, **options)
     made.evaluate = lambda *_, **__: {"eval_loss": float(made.state.global_step)}  # type: ignore[method-assign]
