@@ -362,6 +362,13 @@ def test_who_is_far_from_it_did_not_reach_it() -> None:
         return next(line for line in table(given).splitlines() if line.startswith("| small alone"))
 
     assert "|  | 4 of 5 |" in line(lost) and line(lost).count("±") == 1  # no interval but that of the loss
+    early = {
+        key: {**row, "losses": {"0.8": 0.2, "1.0": 0.1}, "seconds": {"0.8": 1.0, "1.0": 2.0}}
+        if row["name"] == "small alone" and row["seed"] == 1
+        else row
+        for key, row in rows.items()
+    }
+    assert "| more than " in line(early) and "| 5 of 5 |" in line(early)
     assert " | 5 of 5 |" in line(rows) and line(rows).count("±") == 3
 
 

@@ -54,7 +54,7 @@ def table(rows: Rows) -> str:
         losses = [final_loss(row) for row in own.values()]
         against = [final_loss(own[seed]) - final_loss(scratch[seed]) for seed in places]
         time = [100 * (1 - place.seconds / scratch[seed]["seconds"]["1.0"]) for seed, place in places.items()]
-        hit = sum(place.found for place in places.values())
+        hit = sum(place.found or _before(place) for place in places.values())
         cells = (
             ["", "", "", ""]
             if name == "scratch"
@@ -70,10 +70,19 @@ def table(rows: Rows) -> str:
 
 
 def _saved(places: Sequence[Reached]) -> str:
-    """With its interval where every seed tells; nothing else, since a mean of some would flatter."""
-    if not all(place.found for place in places):
+    """With its interval where every seed tells; a bound where the loss was there at the shortest budget.
+
+    Nothing where a seed did not reach it, since a mean of the others would flatter.
+    """
+    if not all(place.found or _before(place) for place in places):
         return ""
-    return _said(interval([100 * (1 - place.share) for place in places]), 1)
+    found = interval([100 * (1 - place.share) for place in places])
+    return _said(found, 1) if all(place.found for place in places) else f"more than {found.mean:.1f}"
+
+
+def _before(place: Reached) -> bool:
+    """Whether the shortest budget that was tried has the loss already."""
+    return not place.found and place.share < 1
 
 
 def growths(rows: Rows) -> str:
