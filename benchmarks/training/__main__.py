@@ -44,12 +44,11 @@ def main() -> None:
     if asked.what != "page":
         with tempfile.TemporaryDirectory() as own:
             run(course, path, asked.cache or Path(own))
+    rows = settled(COURSES[course], read(path))
     if asked.what in ("page", "full"):
-        write_page(
-            COURSES[course], settled(COURSES[course], read(path)), read(HERE / "rows-long.jsonl"), HERE
-        )
+        write_page(COURSES[course], rows, read(HERE / "rows-long.jsonl"), HERE)
     else:
-        print(table(settled(COURSES[course], read(path))))
+        print(table(rows))
 
 
 def run(course: str, path: Path, cache: Path) -> None:

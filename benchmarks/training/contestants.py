@@ -85,10 +85,16 @@ def several(name: str, start: str, *steps: tuple[float, str]) -> Contestant:
 TWICE = {"policy": {"ramp": 250, "ramp_from": 2.0}}  # new entries start at twice the rate
 THRICE = {"policy": {"ramp": 1000, "ramp_from": 3.0}}
 BASE = once("grown at 12.5 %")
+QUARTER = once("grown at 25 %", at=0.25)
+MIDDLE_QUARTER = once("from middle at 25 %", "middle", 0.25)
+MIDDLE = once("from middle at 50 %", "middle", 0.5)
+MIDDLE_TWICE = once("from middle at 50 %, new entries from 2 x", "middle", 0.5, options=TWICE)
+DEPTH = once("depth alone, from 2, at 50 %", "shallow", 0.5)
+LATEST = several("two growths, latest", "small", (0.08, "middle"), (0.5, "large"))
 GROWN = (
     BASE,
     once("grown at 6 %", at=0.0625),
-    once("grown at 25 %", at=0.25),
+    QUARTER,
     once("grown at 50 %", at=0.5),
     # what fills the free blocks
     once("std 0.02", options={"init_std": 0.02}),
@@ -118,29 +124,24 @@ GROWN = (
     several("three growths, from tiny", "tiny", (0.03, "small"), (0.09, "middle"), (0.2, "large")),
     several("width, then depth", "small", (0.1, "shallow"), (0.25, "large")),
     several("two growths, later", "small", (0.12, "middle"), (0.35, "large")),
-    once("from middle at 25 %", "middle", 0.25),
-    once("from middle at 50 %", "middle", 0.5),
+    MIDDLE_QUARTER,
+    MIDDLE,
     once("from middle at 65 %", "middle", 0.65),
     once("from middle at 50 %, orthogonal", "middle", 0.5, options={"init": "orthogonal"}),
-    once(
-        "from middle at 50 %, new entries from 2 x",
-        "middle",
-        0.5,
-        options=TWICE,
-    ),
-    paced(once("from middle at 50 %", "middle", 0.5)),
-    paced(once("from middle at 50 %", "middle", 0.5), 0.5),
-    paced(once("from middle at 50 %, new entries from 2 x", "middle", 0.5, options=TWICE)),
+    MIDDLE_TWICE,
+    paced(MIDDLE),
+    paced(MIDDLE, 0.5),
+    paced(MIDDLE_TWICE),
     paced(once("from middle at 50 %, new entries from 3 x, 1000 steps", "middle", 0.5, options=THRICE)),
     paced(once("from middle at 60 %", "middle", 0.6)),
     paced(once("from middle at 35 %", "middle", 0.35)),
-    paced(once("from middle at 25 %", "middle", 0.25)),
+    paced(MIDDLE_QUARTER),
     once("from middle at 25 %, new entries from 2 x", "middle", 0.25, options=TWICE),
-    paced(once("grown at 25 %", at=0.25)),
-    paced(once("depth alone, from 2, at 50 %", "shallow", 0.5)),
-    paced(several("two growths, latest", "small", (0.08, "middle"), (0.5, "large"))),
-    once("depth alone, from 2, at 50 %", "shallow", 0.5),
-    several("two growths, latest", "small", (0.08, "middle"), (0.5, "large")),
+    paced(QUARTER),
+    paced(DEPTH),
+    paced(LATEST),
+    DEPTH,
+    LATEST,
     # what did well alone, together
     once("orthogonal at 25 %", at=0.25, options={"init": "orthogonal"}),
     once("new entries from 2 x, at 25 %", at=0.25, options=TWICE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,18 +153,17 @@ def single(rows: Rows) -> str:
 
 def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
     """results.md and results.svg in `folder`; `longer` are rows of the longer course."""
-    sections: dict[str, Callable[[], str]] = {
-        "Scratch, tuned": lambda: tuned(rows),
-        "Screening": lambda: screened(rows),
-        "What is saved": lambda: table(rows),
-        "After the growth": lambda: growths(rows),
-        "Every run": lambda: single(rows),
-        "Three times the budget": lambda: single(longer),
+    sections = {
+        "Scratch, tuned": tuned(rows),
+        "Screening": screened(rows),
+        "What is saved": table(rows),
+        "After the growth": growths(rows),
+        "Every run": single(rows),
     }
+    if longer:
+        sections["Three times the budget"] = single(longer)
     parts = [_head(course, rows)]
-    parts += [f"## {title}\n\n{NOTES[title]}\n\n{made()}" for title, made in sections.items()]
-    if not longer:
-        del parts[-1]
+    parts += [f"## {title}\n\n{NOTES[title]}\n\n{made}" for title, made in sections.items()]
     parts.insert(4, "![operations saved, by contestant and seed](results.svg)")
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
     draw(where(rows), folder / "results.svg")

@@ -63,7 +63,7 @@ def measure(
 
     With `to_reach` budgets are tried until two that are neighbours enclose that loss.
     """
-    first = min(SHARES[0], *earlier) if earlier else SHARES[0]
+    first = min(*SHARES, *earlier)
     run = _started(contestant, tuned, seed, steps * step_flops("large"), cache, first)
     kept: dict[float, Any] = {}
     losses: dict[float, float] = {}

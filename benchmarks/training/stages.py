@@ -81,7 +81,8 @@ FULL = Course(
     rungs=(0.25, 0.5, 1.0),
     rung_kept=(16, 5),
     also=(
-        *("scratch", "grown at 12.5 %", "new entries from 2 x, 250 steps"),
+        *("scratch", "scratch, 0.7 x the rate from 50 %"),
+        *("grown at 12.5 %", "new entries from 2 x, 250 steps"),
         *("from middle at 25 %", "from middle at 25 %, large at 0.7 x the rate"),
         "from middle at 35 %, large at 0.7 x the rate",
         *("from middle at 50 %, large at 0.7 x the rate", "from middle at 50 %, large at 0.5 x the rate"),
@@ -195,9 +196,14 @@ def final(course: Course, rows: Rows, tuned: Tuned, chosen: Sequence[Contestant]
     if lacking := missing(scratch, rows):
         return lacking
     others = [
-        Job("final", each, tuned, base.seed, course.steps, final_loss(rows[base.key]), earlier)
+        dataclasses.replace(
+            base,
+            contestant=each,
+            to_reach=final_loss(rows[base.key]),
+            earlier=() if each.growths else course.earlier,
+        )
         for base in scratch
-        for each, earlier in (*((c, ()) for c in chosen), *((a, course.earlier) for a in course.alone))
+        for each in (*chosen, *course.alone)
     ]
     return missing(others, rows)
 

@@ -87,21 +87,15 @@ class Policy:
         ):
             if given not in known:
                 raise StateError(f"{name}={given!r} is not known: give {' or '.join(known)}")
-        if not self.ramp >= 0:
+        if not (_is_number(self.ramp) and self.ramp >= 0):
             raise StateError(f"ramp={self.ramp!r} is no number of steps: give 0 or more")
-        if not 0 <= self.ramp_from < math.inf:
+        if not (_is_number(self.ramp_from) and 0 <= self.ramp_from < math.inf):
             raise StateError(f"ramp_from={self.ramp_from!r} is no factor: give 0 or more")
         if self.ramp_from and not 0 < self.ramp < math.inf:
             raise StateError(f"ramp_from={self.ramp_from!r} needs a ramp: give the steps that it lasts")
 
     def _check_kinds(self) -> None:
-        """What a caller may have given in place of numbers, powers and a yes or no."""
-        for name, given, what in (
-            ("ramp", self.ramp, "number of steps: give 0 or more"),
-            ("ramp_from", self.ramp_from, "factor: give 0 or more"),
-        ):
-            if not _is_number(given):
-                raise StateError(f"{name}={given!r} is no {what}")
+        """What a caller may have given in place of powers and a yes or no."""
         follow: Any = self.follow
         powers: Any = self.powers
         if not isinstance(follow, bool):

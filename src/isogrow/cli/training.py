@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from isogrow.quiet import quiet
 from isogrow.train.recipe import Recipe, read
 from isogrow.train.running import checked, run, timed
 
-Data = Mapping[str, Any]
+Data = dict[str, Any]
 Tell = Callable[[str], None]
 Steps = Callable[[int, int, str], None]
 TRIED = 3  # steps that an estimate of the time is made from

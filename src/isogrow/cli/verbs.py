@@ -175,7 +175,7 @@ def train(
     A killed run goes on where it stopped. Paths in the recipe are relative to its own folder.
     """
     with refusing(json, "the same command goes on from the last checkpoint"):
-        from isogrow.cli import training
+        from isogrow.cli import growing, training
         from isogrow.cli.tables import trainings
 
         with working("reading the recipe") as work:
@@ -184,8 +184,7 @@ def train(
             else:
                 data = training.trained(Path(recipe), work.tell, work.steps)
         answer(data, trainings.outlook if dry_run else trainings.trained, json)
-        failed = [check for check in data.get("checks", ()) if not check["passed"]]
-        if failed:
+        if not dry_run and (failed := growing.failed(data)):
             _fail(failed)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from isogrow.errors import RecipeError
-from isogrow.train.kept import LOG, RECIPE, STAGES, checkpoints, history, said
+from isogrow.train.kept import LOG, RECIPE, STAGES, checkpoints, damaged, history, said
 
 Record = Mapping[str, Any]
 
@@ -67,5 +67,5 @@ def _listed(path: Path) -> tuple[Record, ...]:
     """The records in a file."""
     found = said(path)
     if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
-        raise RecipeError(f"{path} is no list of records: it is damaged; put a copy back")
+        raise damaged(path, "is no list of records")
     return tuple(found)

@@ -56,8 +56,7 @@ class BlockNorms(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.gradients: Norms | None = None
-        self.known: tuple[Anatomy, Plan] | None = None
+        self.gradients: tuple[Plan, Norms] | None = None
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -66,7 +65,7 @@ class BlockNorms(TrainerCallback):
         known = plan_of(model)
         if known is not None and (state.global_step + 1) % state.logging_steps == 0:
             found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-            self.gradients, self.known = norms(found, *known), known
+            self.gradients = known[1], norms(found, *known)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -75,10 +74,9 @@ class BlockNorms(TrainerCallback):
         known, record = plan_of(model), state.log_history[-1]
         if known is None or self.gradients is None or "loss" not in record:
             return
-        if self.known is None or self.known[1] is not known[1]:
-            self.gradients = None
-            return
-        weights = norms(dict(model.named_parameters()), *known)
-        record |= {"weight_norm_old": weights.old, "weight_norm_new": weights.new}
-        record |= {"grad_norm_old": self.gradients.old, "grad_norm_new": self.gradients.new}
+        plan, gradients = self.gradients
         self.gradients = None
+        if plan is known[1]:
+            weights = norms(dict(model.named_parameters()), *known)
+            record |= {"weight_norm_old": weights.old, "weight_norm_new": weights.new}
+            record |= {"grad_norm_old": gradients.old, "grad_norm_new": gradients.new}

@@ -48,6 +48,7 @@ from isogrow.expansions import Size
 from isogrow.moments import Policy
 from isogrow.plan import Init
 from isogrow.planning import AXES, expansions
+from isogrow.train.schedule import LOSSES
 
 STARTING = ("layers_at", "init", "init_std", "ramp", "ramp_from")  # of a stage that grows
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -330,10 +331,11 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
     slope = stage.slope
     if slope is None:
         return
-    if slope.window < 3 * recipe.training.log_every:
+    if slope.window < LOSSES * recipe.training.log_every:
         raise RecipeError(
-            f"{where}, stage {number}: a slope's window of {slope.window} steps holds fewer than 3 losses,"
-            f" which are logged every {recipe.training.log_every}: make it longer, or log_every shorter"
+            f"{where}, stage {number}: a slope's window of {slope.window} steps holds fewer than {LOSSES}"
+            f" losses, which are logged every {recipe.training.log_every}: make it longer, or log_every"
+            " shorter"
         )
     if number == len(recipe.stages):
         raise RecipeError(f"{where}, stage {number} is the last, which ends by steps or tokens: give one")

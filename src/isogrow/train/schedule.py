@@ -17,6 +17,7 @@ from isogrow.expansions import Size
 from isogrow.moments import Policy
 from isogrow.plan import Init
 
+LOSSES = 3  # that a slope is fitted to, at the least
 History = Sequence[Mapping[str, Any]]
 
 
@@ -75,7 +76,7 @@ def _flat(plateau: Plateau, history: History, step: int) -> bool:
         return True
     since = max(start, step - plateau.window - 1)  # the step that has just ended is not logged yet
     losses = [(r["step"], r["loss"]) for r in history if "loss" in r and r["step"] > since]
-    if step - start < max(plateau.at_least, plateau.window) or len(losses) < 3:
+    if step - start < max(plateau.at_least, plateau.window) or len(losses) < LOSSES:
         return False
     steps, values = np.array(losses, dtype=np.float64).T
     return bool(-np.polyfit(steps - steps[0], values, 1)[0] < plateau.below)
@@ -108,13 +109,13 @@ def check(growths: Sequence[Growth], logged: int | None) -> None:
 
 
 def _check_plateau(plateau: Plateau, number: int, logged: int | None) -> None:
-    seen = logged is not None and plateau.window >= 3 * logged
+    seen = logged is not None and plateau.window >= LOSSES * logged
     if seen or max(plateau.at_least, plateau.window) >= plateau.at_most:  # by its number of steps alone
         return
     every = "not logged by steps" if logged is None else f"logged every {logged} steps"
     raise SizeError(
-        f"growth {number} waits for a plateau of {plateau.window} steps, which takes 3 losses to see, and the"
-        f" loss is {every}: make the window longer, or logging_steps shorter"
+        f"growth {number} waits for a plateau of {plateau.window} steps, which takes {LOSSES} losses to see,"
+        f" and the loss is {every}: make the window longer, or logging_steps shorter"
     )
 
 

@@ -150,11 +150,10 @@ def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = F
     """
     found: list[Fitted] = []
     optimizer: Any = trainer.optimizer
-    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper keeps the same one
     grow_(
         model,
         *expansions(growth.sizes, growth.layers_at),
-        optimizer=inner,
+        optimizer=optimizer,
         policy=growth.policy,
         init="normal" if resumed else init_of(trainer, growth.init.kind, growth.seed, found.append),
         init_std=growth.init.std,
