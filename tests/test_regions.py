@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,29 @@ def test_a_region_too_large_to_be_made_whole_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("isogrow.initializers.WHOLE_LIMIT", 300)
     with pytest.raises(SizeError, match="needs a new block of 420 entries whole, and at most 300"):
         isogrow.grow(live("llama"), init=noisy, ffn=51)
+
+
+def test_two_threads_fill_by_functions_of_one_name() -> None:
+    """Two lambdas of a module have the same name; each growth asks its own."""
+    small, started, found = live("llama"), threading.Barrier(2), {}
+
+    def grow(value: float) -> None:
+        def fill(region: Region) -> np.ndarray:
+            if value not in found:
+                found[value] = None
+                started.wait(60)  # until both growths have begun
+            return np.full(region.shape, value)
+
+        fill.__qualname__ = "fill"
+        large = isogrow.grow(small, init=fill, ffn=51)
+        found[value] = set(large.model.layers[1].mlp.gate_proj.weight[37:].flatten().tolist())
+
+    threads = [threading.Thread(target=grow, args=(value,)) for value in (1.0, 2.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == {1.0: {1.0}, 2.0: {2.0}}
 
 
 # Initializers that look at the model

@@ -20,7 +20,7 @@ from checkpoints import SMALL, digests, loaded, names, save, seen, weights
 
 import isogrow.writing.staging
 from isogrow.errors import OutputError
-from isogrow.writing.staging import JOURNAL, check_place, partial_of, staged
+from isogrow.writing.staging import JOURNAL, check_place, lock_of, partial_of, staged
 
 LLAMA = "LlamaForCausalLM"
 
@@ -182,6 +182,26 @@ def test_a_disk_that_fills_up_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"small"}
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_disk_with_room_for_one_output_has_room_for_what_a_killed_run_left(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    left = sum(path.stat().st_blocks * 512 for path in partial_of(killed).iterdir())
+    wanted = whole(tmp_path)
+    needed = sum((tmp_path / "other" / name).stat().st_size for name in wanted) + (1 << 24)
+    usage = SimpleNamespace(free=needed - left // 2)
+    monkeypatch.setattr(isogrow.writing.staging.shutil, "disk_usage", lambda _: usage)
+    seen(tmp_path / "small").grow(killed, SMALL, max_shard_size="30KB", resume=resume)
+    assert digests(killed) == wanted
+
+
+def test_what_is_none_of_a_killed_run_is_no_room(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isogrow.writing.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    refused(tmp_path / "small", killed, "its disk has 0.00 GB free", max_shard_size="30KB", resume=True)
+
+
 GROW = """
     import os, signal, sys
     from pathlib import Path
@@ -248,7 +268,7 @@ def killed(killing: Path, tmp_path: Path) -> Path:
     """No output, some whole shards, and one that is not; the model is its `small`."""
     shutil.copytree(killing, tmp_path, dirs_exist_ok=True)
     out = tmp_path / "large"
-    assert {path.name for path in tmp_path.iterdir()} == {"small", partial_of(out).name}
+    assert {path.name for path in tmp_path.iterdir()} == {"small", partial_of(out).name, lock_of(out).name}
     left = {path.name for path in partial_of(out).iterdir()}
     assert JOURNAL in left
     assert any(name.endswith(".safetensors") for name in left)
@@ -264,7 +284,7 @@ def test_after_a_kill_a_new_run_starts_anew(killed: Path, tmp_path: Path) -> Non
     (partial_of(killed) / "stray").mkdir()
     seen(tmp_path / "small").grow(killed, SMALL, max_shard_size="30KB")
     assert digests(killed) == whole(tmp_path)
-    assert not partial_of(killed).exists()
+    assert not partial_of(killed).exists() and not lock_of(killed).exists()
 
 
 def test_a_killed_run_is_resumed(killed: Path, tmp_path: Path) -> None:
@@ -329,11 +349,58 @@ def test_an_interruption_can_be_resumed_and_an_error_leaves_nothing(small: Path,
 def test_a_partial_folder_in_use_is_left_alone(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "large"
     partial_of(out).mkdir()
+    (partial_of(out) / JOURNAL).write_text("{}")
     (partial_of(out) / "model.safetensors.part").write_text("theirs")
-    with (partial_of(out) / JOURNAL).open("w") as journal:
-        fcntl.flock(journal, fcntl.LOCK_EX)
+    with lock_of(out).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         refused(small, out, "large is being written by another process: wait for it")
         refused(small, out, "large is being written by another process: wait for it", resume=True)
+
+
+def test_another_process_may_not_begin_while_one_publishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run is tried before each step of a publication, over an old output and where there is none."""
+    tried: list[str] = []
+
+    def between(name: str, step: Any) -> Any:
+        def with_a_rival(*args: Any, **options: Any) -> Any:
+            said = pytest.raises(OutputError, match="is being written by another process")
+            with said, staged(out, "theirs", overwrite=True):
+                raise AssertionError("two at once")
+            tried.append(name)
+            return step(*args, **options)
+
+        return with_a_rival
+
+    staging = isogrow.writing.staging
+    for owner, name in ((staging, "_renameat2"), (staging, "flush"), (shutil, "rmtree")):
+        monkeypatch.setattr(owner, name, between(name, getattr(owner, name)))
+    out = tmp_path / "out"
+    for text in ("old", "new"):
+        with staged(out, "ours", overwrite=True) as folder:
+            (folder / "config.json").write_text(text)
+        assert (out / "config.json").read_text() == text and names(out) == {"config.json"}
+        assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {"_renameat2", "flush", "rmtree"} <= set(tried)
+
+
+def test_a_lock_that_is_taken_away_while_it_is_waited_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run finishes between another one's opening of the lock and its locking."""
+    out, opened = tmp_path / "out", isogrow.writing.staging._open_lock
+
+    def then_taken_away(path: Path) -> int:
+        lock = opened(path)
+        path.unlink()
+        return lock
+
+    monkeypatch.setattr(isogrow.writing.staging, "_open_lock", then_taken_away)
+    said = pytest.raises(OutputError, match="was being written by another process just now: run again")
+    with said, staged(out, "digest"):
+        raise AssertionError("a lock that another run can't see")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_isogrow_did_not_make_is_left_alone(small: Path, tmp_path: Path) -> None:

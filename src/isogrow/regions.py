@@ -13,8 +13,9 @@ function lasts, or from when it is registered.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,6 +65,9 @@ class Fitting(Protocol):
 
 
 _REGISTERED: dict[str, Initializer | Fitting] = {}
+# What a growth was given, for as long as it lasts and in its own thread: two growths may each have a function
+# of the same name (two lambdas of one module have).
+_GIVEN: ContextVar[Mapping[str, Initializer | Fitting] | None] = ContextVar("_GIVEN", default=None)
 
 
 def register_initializer(name: str, function: Initializer) -> None:
@@ -84,7 +88,7 @@ def register_initializer(name: str, function: Initializer) -> None:
 
 def registered(name: str) -> Initializer:
     """The function of this name. Raises `SizeError` where none is registered."""
-    found = _REGISTERED.get(name)
+    found = _meaning().get(name)
     if not callable(found):
         raise SizeError(
             f"init {name!r} is not known: give one of {', '.join(KINDS)}, a function of a region, or the name"
@@ -115,14 +119,16 @@ def fitting(init: str | Initializer | Fitting, model: Any, plan: Plan) -> Genera
 
 @contextmanager
 def _known(name: str, init: Initializer | Fitting) -> Generator[str]:
-    before = _REGISTERED.get(name)
-    _REGISTERED[name] = init
+    token = _GIVEN.set({**(_GIVEN.get() or {}), name: init})
     try:
         yield name
     finally:
-        _REGISTERED.pop(name)
-        if before is not None:
-            _REGISTERED[name] = before
+        _GIVEN.reset(token)
+
+
+def _meaning() -> Mapping[str, Initializer | Fitting]:
+    """What every name means here: what this growth was given goes before what is registered."""
+    return {**_REGISTERED, **(_GIVEN.get() or {})}
 
 
 def name_of(init: object) -> str:
@@ -142,13 +148,13 @@ def name_of(init: object) -> str:
 
 def check_known(init: Init) -> None:
     """Refuse a name that means nothing here."""
-    if init.kind not in KINDS and init.kind not in _REGISTERED:
+    if init.kind not in KINDS and init.kind not in _meaning():
         registered(init.kind)
 
 
 def check_plan(plan: Plan) -> None:
     """Refuse a plan that names an initializer which nobody registered."""
-    for name in sorted(own(plan) - _REGISTERED.keys()):
+    for name in sorted(own(plan) - _meaning().keys()):
         raise SizeError(
             f"the plan fills new weights by {name!r}, which is not registered here: call"
             f" isogrow.register_initializer({name!r}, function) first, give it as init, or make the plan anew"

@@ -6,6 +6,10 @@ then that is renamed. Whatever happens before, there is no folder NAME (or the o
 A run that is killed leaves its partial folder. The next run clears it away and starts anew, or with
 `resume` goes on where it stopped, if it is asked for the same bytes (`digest`). A partial folder that
 another process is writing to is left alone, and so is one that isogrow did not make.
+
+The lock is a file of its own beside both, `.NAME.isogrow-lock`, held from before the partial folder is
+made until after the rename (and, with `overwrite`, until the old folder is gone): a lock inside the folder
+would go away, or along, with the rename, and a second run would then clear what the first one publishes.
 """
 
 from __future__ import annotations
@@ -62,12 +66,25 @@ def check_place(out: Path, source: Path, overwrite: bool) -> None:
 def check_space(out: Path, needed: int) -> None:
     """Refuse an output that its disk has no room for. Raises `OutputError`."""
     place = next(parent for parent in out.absolute().parents if parent.is_dir())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(place).free + _left(partial_of(out.absolute()))
     if free < needed:
         raise OutputError(
             f"{out} needs {needed / 1e9:.2f} GB, and its disk has {free / 1e9:.2f} GB free: free some, or"
             " name a folder on another disk"
         )
+
+
+def _left(partial: Path) -> int:
+    """Bytes that a killed run left on the disk: a new run goes on with them, or clears them away first."""
+    if partial.is_symlink() or not _made_here(partial):
+        return 0
+    files = (Path(folder, name) for folder, _, names in os.walk(partial) for name in names)
+    return sum(file.lstat().st_blocks * 512 for file in files)
+
+
+def lock_of(out: Path) -> Path:
+    """The file that the process which writes the output holds locked."""
+    return out.with_name(f".{out.name}.isogrow-lock")
 
 
 def partial_of(out: Path) -> Path:
@@ -86,7 +103,9 @@ def staged(out: Path, digest: str, overwrite: bool = False, resume: bool = False
     partial = partial_of(out)
     with _refusing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(out, partial, digest, resume):
+    with _locked(out):
+        with _refusing(out):
+            _begin(out, partial, digest, resume)
         try:
             with _refusing(out):
                 yield partial
@@ -125,38 +144,56 @@ def _refusing(out: Path) -> Generator[None]:
 
 
 @contextmanager
-def _locked(out: Path, partial: Path, digest: str, resume: bool) -> Generator[None]:
-    """The partial folder, ours alone: new, or the one that a killed run of the same growth left."""
+def _locked(out: Path) -> Generator[None]:
+    """Nobody else writes this output meanwhile. Raises `OutputError` where somebody does."""
+    path = lock_of(out)
     with _refusing(out):
-        if os.path.lexists(partial):
-            _check_ours(partial)
-        partial.mkdir(exist_ok=True)
-        journal = os.open(partial / JOURNAL, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = _open_lock(path)
     try:
         try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise OutputError(
                 f"{out} is being written by another process: wait for it, or name another folder"
             ) from error
-        with _refusing(out):
-            _begin(out, partial, journal, digest, resume)
-        yield
+        if not _is_at(lock, path):  # the other process has just finished, and taken its lock away
+            raise OutputError(f"{out} was being written by another process just now: run again")
+        try:
+            yield
+        finally:
+            path.unlink()
     finally:
-        os.close(journal)
+        os.close(lock)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still the one that this path leads to."""
+    try:
+        return os.path.samestat(os.fstat(file), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _check_ours(partial: Path) -> None:
-    ours = any((partial / name).is_file() for name in (JOURNAL, "isogrow.json"))
-    if partial.is_symlink() or not partial.is_dir() or (any(partial.iterdir()) and not ours):
+    if partial.is_symlink() or not partial.is_dir() or (any(partial.iterdir()) and not _made_here(partial)):
         raise OutputError(f"{partial} is in the way, and isogrow did not make it: remove it")
 
 
-def _begin(out: Path, partial: Path, journal: int, digest: str, resume: bool) -> None:
-    """Go on with what a killed run left, or clear it away."""
-    before = os.read(journal, 1 << 16)
+def _made_here(partial: Path) -> bool:
+    return any((partial / name).is_file() for name in (JOURNAL, "isogrow.json"))
+
+
+def _begin(out: Path, partial: Path, digest: str, resume: bool) -> None:
+    """The partial folder: new, or cleared, or with `resume` as a killed run of the same growth left it."""
+    if os.path.lexists(partial):
+        _check_ours(partial)
+    partial.mkdir(exist_ok=True)
     kept = [path for path in partial.iterdir() if path.name != JOURNAL]
-    if resume and kept and _digest(before) != digest:
+    if resume and kept and _digest(partial / JOURNAL) != digest:
         raise OutputError(
             f"{partial} was left by another growth (other sizes, options, source or version), so it can't"
             " be resumed: run again without --resume to start over"
@@ -164,15 +201,14 @@ def _begin(out: Path, partial: Path, journal: int, digest: str, resume: bool) ->
     if not resume:
         for path in kept:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    os.ftruncate(journal, 0)
-    os.pwrite(journal, json.dumps({"digest": digest}).encode(), 0)
-    os.fsync(journal)
+    # Last: until all is cleared, what lies here belongs to the growth that the old journal names.
+    write_file(partial / JOURNAL, json.dumps({"digest": digest}).encode())
 
 
-def _digest(journal: bytes) -> str | None:
+def _digest(journal: Path) -> str | None:
     try:
-        return json.loads(journal)["digest"]
-    except (ValueError, KeyError, TypeError):
+        return json.loads(journal.read_bytes())["digest"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
