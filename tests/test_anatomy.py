@@ -265,3 +265,15 @@ def test_a_config_that_can_not_be_computed_with(changes: dict[str, Any], said: s
     match(layout, right, headers)
     with pytest.raises(CheckpointError, match=re.escape(said)):
         match(layout, {**right, **changes}, headers)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model.", "model.language_model."])
+def test_a_prefix_of_all_names_is_told(prefix: str) -> None:
+    layout, config, found = llama()
+    wrapped = {prefix + name: header for name, header in found.items()}
+    assert f"begins with the prefix {prefix!r}, which is none of 'llama'" in said(layout, config, wrapped)
+    other = {**wrapped, prefix + "tower.weight": Header((3, 5), "F32")}
+    assert "tower.weight is in the checkpoint" in said(
+        layout, config, {**found, **dict([*other.items()][-1:])}
+    )
+    assert "prefix" not in said(layout, config, other)  # more than the model is in it

@@ -626,3 +626,28 @@ def test_a_source_that_vanishes_is_a_refusal(tmp_path: Path) -> None:
     with pytest.raises((CheckpointError, FileNotFoundError)):
         subject.grow(tmp_path / "large", SMALL)
     assert not (tmp_path / "large").exists()
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"type": "linear", "factor": 2.0},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    ],
+)
+def test_nested_keys_of_the_config_stay_as_they_are(tmp_path: Path, scaling: dict[str, Any]) -> None:
+    """transformers rewrites an older `rope_scaling` where it lies when it makes a config of it."""
+    folder = save(tmp_path / "small")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    config |= {"rope_theta": 5000.0, "rope_scaling": scaling}
+    (folder / "config.json").write_text(json.dumps(config))
+    isogrow.grow_checkpoint(folder, tmp_path / "large", ffn="x2")
+    grown = json.loads((tmp_path / "large" / "config.json").read_text())
+    assert grown == {**config, "intermediate_size": 2 * config["intermediate_size"]}

@@ -265,7 +265,7 @@ def test_a_growth_by_nothing_leaves_all_as_it_is(policy: Policy | None) -> None:
     assert not isogrow.grow_(model, optimizer=optimizer, policy=policy).steps
     assert all(p is q and p.grad is not None for p, q in zip(parameters, model.parameters(), strict=True))
     assert isogrow.plan_of(model) is known
-    large, made = isogrow.grow(model, optimizer=optimizer, policy=policy)
+    large, made = isogrow.grow(model, optimizer=optimizer, policy=policy, ffn="+0")
     for run, own in ((model, optimizer), (large, made)):
         weights = [layer.mlp.down_proj.weight for layer in run.model.layers]
         before = [weight.detach().clone() for weight in weights]

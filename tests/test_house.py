@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train",),
     ("growing",),
     ("gradmax",),
-    ("adopting", "optimizers", "resuming"),
+    ("adopting", "optimizers", "owners", "resuming"),
     ("verification",),
     ("models",),
     ("interpreters",),

@@ -419,3 +419,10 @@ def test_sizes_in_bytes(size: int | str, count: int) -> None:
 def test_what_is_no_size_in_bytes_is_refused(size: int | str) -> None:
     with pytest.raises(OutputError, match="is no number of bytes: give one like 5GB"):
         parse_bytes(size)
+
+
+def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "single")
+    (folder / "model.safetensors").write_text("version https://git-lfs.example/spec/v1\nsize 12345678\n")
+    with pytest.raises(CheckpointError, match="model.safetensors is a pointer of Git LFS.* run git lfs pull"):
+        open_checkpoint(folder)

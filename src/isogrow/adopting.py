@@ -36,7 +36,7 @@ def adopt_(model: nn.Module, large: nn.Module) -> None:
     """
     assert type(model) is type(large), f"{type(model).__name__} can't become a {type(large).__name__}"
     check_parts(model)
-    _carry_checkpointing_(model, large)
+    carry_checkpointing_(model, large)
     training, wants_grads = model.training, bool(vars(model).get(GRADS))
     kept = {*HOOKS, *WITH_HOOKS, "forward"} & vars(model).keys()
     for name, value in vars(large).items():
@@ -78,7 +78,7 @@ def _module_of(function: Any) -> str:
     return str(getattr(getattr(function, "hook", function), "__module__", ""))
 
 
-def _carry_checkpointing_(model: nn.Module, large: nn.Module) -> None:
+def carry_checkpointing_(model: nn.Module, large: nn.Module) -> None:
     """Parts of `large` recompute their activations where parts of their class do in `model`."""
     flags = {type(part): dict(_flags(part)) for part in model.modules()}
     for part in large.modules():

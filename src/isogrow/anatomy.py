@@ -6,6 +6,7 @@ Made from config.json and the tensors' names and shapes alone: no weights, no to
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import cached_property, reduce
 from isogrow.config import Config
 from isogrow.errors import CheckpointError
 from isogrow.layout import Index, Layout, Weight
-from isogrow.naming import PLACEHOLDER, applying, line_of, lines_of, prefix_of, renamed
+from isogrow.naming import PLACEHOLDER, Applies, applying, line_of, lines_of, prefix_of, renamed
 from isogrow.pieces import Block
 from isogrow.sizes import Sizes, key
 from isogrow.soundness import check_config
@@ -157,11 +158,12 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
         hit = line_of(applies, lines, name, stated)
         if hit is not None:
             found.append(Stored(name, hit[0], hit[1], header, sources[name]))
-        elif any(re.search(pattern, name) for pattern in layout.derived):
+        elif _is_derived(layout, name):
             ignored.append(name)
         else:
             for _, why in (each for each in layout.foreign.items() if re.search(each[0], name)):
                 raise CheckpointError(f"{sources[name]} {why}")
+            _check_prefix(layout, applies, names, stated)
             raise CheckpointError(
                 f"{sources[name]} is in the checkpoint, and no pattern of {layout.family!r} names it:"
                 " this model is not (only) of that family, so nothing was grown; remove the tensor if nothing"
@@ -173,6 +175,27 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
     present = {weight for named in lines.values() for _, weight in named}
     _check_blocks(layout, config, prefix, sizes, found, present)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
+
+
+def _check_prefix(
+    layout: Layout, applies: Applies, names: Mapping[str, Header], stated: Mapping[str, int]
+) -> None:
+    """Refuse names that are the family's own behind something which all of them begin with."""
+    parts = os.path.commonprefix([name.split(".")[:-1] for name in names])
+    for count in range(1, len(parts) + 1):
+        before = ".".join(parts[:count]) + "."
+        bare = {name.removeprefix(before): header for name, header in names.items()}
+        lines = lines_of(layout, prefix_of(layout, applies, bare, stated), bare)
+        if all(line_of(applies, lines, name, stated) or _is_derived(layout, name) for name in bare):
+            raise CheckpointError(
+                f"every tensor's name begins with the prefix {before!r}, which is none of {layout.family!r}:"
+                " a wrapper around the model was saved, or a part of a larger one; save the model itself"
+                f" (its names without {before!r})"
+            )
+
+
+def _is_derived(layout: Layout, name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in layout.derived)
 
 
 def _headed(config: Config, kind: str) -> bool | None:

@@ -150,8 +150,10 @@ def target(size: Size, now: int, axis: str) -> int:
         shown = text if len(text) < 24 else f"{text[:20]}…"
         raise SizeError(f"{axis}={shown!r} is larger than any model's: give {LARGEST:,} or less")
     if wanted != int(wanted):
+        # A bare 2.5 is no size that anybody has: a factor was meant.
+        meant = str(ceil(wanted)) if found[1] else f"'x{value:g}' for {value:g} times {now}"
         raise SizeError(
-            f"{axis}={size!r} is {wanted:g} from {now}, which is not a whole number: give {ceil(wanted)}"
+            f"{axis}={size!r} is {wanted:g} from {now}, which is not a whole number: give {meant}"
         )
     if wanted < now:
         raise SizeError(

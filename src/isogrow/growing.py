@@ -6,14 +6,14 @@ large = isogrow.grow(small, hidden=768, ffn="x2", layers="+4")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from isogrow.adopting import adopt_, adopt_optimizer_, check_parts
+from isogrow.adopting import adopt_, adopt_optimizer_, carry_checkpointing_, check_parts
 from isogrow.anatomy import Anatomy, match
 from isogrow.errors import SizeError, StateError
 from isogrow.expansions import Expansion, Size
@@ -25,6 +25,7 @@ from isogrow.laws import check
 from isogrow.models import anatomy_of, build_of, remember
 from isogrow.moments import Policy
 from isogrow.optimizers import check_anew, check_trained, handed_back, inside, optimizers_of
+from isogrow.owners import check_free, check_given
 from isogrow.pacing import Pace
 from isogrow.pacing import pace as pace_updates
 from isogrow.plan import Init, Plan
@@ -143,17 +144,18 @@ def grow(
     >>> optimizer = torch.optim.AdamW(small.parameters(), lr=1e-3)
     >>> large, optimizer = grow(small, optimizer=optimizer, ffn="x2")
     """
-    if optimizer is None and (scheduler is not None or policy is not None or release):
-        raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
+    check_given(model)
+    _check_optimized(optimizer, scheduler is not None or policy is not None or release)
     trained, policy = optimizers_of(optimizer), policy or Policy()
     check_anew(trained, scheduler)
     anatomy, build, matched = anatomy_of(model), build_of(model), Matched()
-    wanted = (*expansions, *in_order(sizes, layers_at))
+    wanted = _some(_wanted(expansions, sizes, layers_at, plan), plan)
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
         check_trained(trained, model, anatomy, plan, policy)
         with fitting(init, model, plan):
             large = grow_module(model, anatomy, plan, build, matched)
+            carry_checkpointing_(model, large)
             average = None if ema is None else grow_average(ema, anatomy, plan, build, matched)
     remember(large, anatomy, plan)
     found: list[Any] = [large]
@@ -161,8 +163,7 @@ def grow(
         grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release) for each in trained]
         _pace_all(large, grown, plan, policy)
         found += handed_back(optimizer, scheduler, trained, grown)
-    if average is not None:
-        found.append(average)
+    found += [] if average is None else [average]
     return tuple(found) if len(found) > 1 else large
 
 
@@ -221,10 +222,12 @@ def grow_(
     """
     for name in NOT_IN_PLACE.keys() & sizes.keys():
         raise StateError(f"grow_ takes no {name}: {NOT_IN_PLACE[name]}")
+    check_given(model)
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
     anatomy, policy = anatomy_of(model), policy or Policy()
-    wanted = (*expansions, *in_order(sizes, layers_at))
+    wanted = _wanted(expansions, sizes, layers_at, plan)
     check_parts(model)
+    check_free(model)
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
         check_trained(trained, model, anatomy, plan, policy)
@@ -276,7 +279,7 @@ def grow_checkpoint(
     """
     checkpoint = open_checkpoint(src, revision)
     anatomy = match(layout_of(checkpoint.config), checkpoint.config, checkpoint.headers)
-    wanted = (*expansions, *in_order(sizes, layers_at))
+    wanted = _some(_wanted(expansions, sizes, layers_at, plan), plan)
     if isinstance(init, Fitting):
         raise SizeError(
             f"init {init.name!r} looks at the model while it runs, and a checkpoint is grown without running"
@@ -300,6 +303,36 @@ def grow_checkpoint(
             optimizer=state,
         )
     return plan
+
+
+def _check_optimized(optimizer: object, needed: bool) -> None:
+    if needed and optimizer is None:
+        raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
+
+
+def _some(wanted: tuple[Expansion, ...], plan: Plan | None) -> tuple[Expansion, ...]:
+    """Something: a new model or folder that is the old one is hardly meant."""
+    if not wanted and plan is None:
+        raise SizeError("nothing is asked for: give sizes (ffn='x2', layers='+1'), expansions, or a plan")
+    return wanted
+
+
+def _wanted(
+    given: tuple[Expansion, ...], sizes: Mapping[str, Size], at: Place, plan: object
+) -> tuple[Expansion, ...]:
+    """The expansions that are asked for. Raises `SizeError` for what is none, and for a plan that is none."""
+    stray = [each for each in given if not isinstance(each, Expansion)]  # pyright: ignore[reportUnnecessaryIsInstance]
+    if stray:
+        raise SizeError(
+            f"{stray[0]!r:.60} is no expansion: give sizes by name (ffn='x2'), or expansions"
+            " (isogrow.MlpExpansion('x2'))"
+        )
+    if plan is not None and not isinstance(plan, Plan):
+        raise SizeError(
+            f"plan is a {type(plan).__name__}, not an isogrow.Plan: read one from its JSON by"
+            " isogrow.serial.from_json, or give sizes"
+        )
+    return (*given, *in_order(sizes, at))
 
 
 def _planned(

@@ -71,6 +71,9 @@ def nbytes(header: Header) -> int:
 # ── reading ──
 
 
+LFS = b"version "  # how the pointer begins that Git LFS leaves where a file was not fetched
+
+
 def read_places(path: Path) -> dict[str, Place]:
     """Every tensor of a safetensors file, by name.
 
@@ -79,6 +82,11 @@ def read_places(path: Path) -> dict[str, Place]:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
+        if start == LFS:
+            raise CheckpointError(
+                f"{path.name} is a pointer of Git LFS, not the file that it stands for: run git lfs pull, or"
+                " fetch the file itself"
+            )
         length = int.from_bytes(start, "little")
         if len(start) < 8 or (length + 8 > size and length <= HEADER_LIMIT):
             raise _cut_off(path, size, length + 8 if len(start) == 8 else 8)

@@ -29,6 +29,9 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 
+# What PEFT saves, and transformers loads with the model beside it.
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+
 # torch's name -> safetensors' word
 WORDS = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
@@ -74,6 +77,7 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     Raises `CheckpointError` for one that is missing, incomplete, damaged or quantized.
     """
     folder, name, commit = _located(model, revision)
+    _check_no_adapter(folder, name)
     config = read_json(folder / "config.json", "it is no Hugging Face model folder without it")
     _check_quantized_config(name, config)
     weights = next((w for w in WEIGHTS if (folder / w).is_file()), None)
@@ -86,6 +90,16 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     checkpoint = _read(folder, name, config, shards, kind, commit)
     _check_dtypes(checkpoint)
     return checkpoint
+
+
+def _check_no_adapter(folder: Path, name: str) -> None:
+    """transformers loads an adapter that lies beside a model with it (where peft is installed)."""
+    found = next((each for each in ADAPTER if (folder / each).is_file()), None)
+    if found is not None:
+        raise CheckpointError(
+            f"{name} holds an adapter ({found}), which would not grow with the model: load it with peft, call"
+            " merge_and_unload(), save that and grow it; or take the adapter's files out of the folder"
+        )
 
 
 def read_json(path: Path, otherwise: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The class validates the grown config when it is built, and its state dict says w
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -107,7 +108,7 @@ def on_meta(config: Mapping[str, Any]) -> nn.Module | None:
     if config.get("model_type") not in mapping:
         return None
     try:
-        made = mapping[config["model_type"]].from_dict(dict(config))
+        made = mapping[config["model_type"]].from_dict(copy.deepcopy(dict(config)))
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return _class(config)(made)
     except Exception as error:  # each class validates in its own way, with its own kind of error

@@ -1,0 +1,145 @@
+"""What is no model, and models that are wrapped or parts of others: refused, never grown apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from checkpoints import save
+from torch import nn
+from torch.distributed.tensor import DTensor, Replicate, init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
+
+import isogrow
+from isogrow.errors import CheckpointError, FamilyError, SizeError, StateError
+
+
+def llama() -> Any:
+    return tiny.model("LlamaForCausalLM")
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1, timeout=timedelta(seconds=60)
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("grow", [isogrow.grow, isogrow.grow_])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("some/folder", "'some/folder' is no model in memory: load it first .* isogrow.grow_checkpoint"),
+        ({"weight": torch.ones(2)}, "a dict is no model in memory: load it first"),
+        (None, "a NoneType is no model in memory"),
+    ],
+)
+def test_what_is_no_model(grow: Any, given: Any, said: str) -> None:
+    with pytest.raises(FamilyError, match=said):
+        grow(given, ffn=64)
+
+
+@pytest.mark.parametrize("grow", [isogrow.grow, isogrow.grow_])
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"plan": {"steps": []}}, "plan is a dict, not an isogrow.Plan: read one from its JSON"),
+        (
+            {"ffn": 2.5},
+            r"ffn=2.5 is 2.5 from \d+, .* not a whole number: give 'x2.5' for 2.5 times \d+",
+        ),
+    ],
+)
+def test_what_is_no_request(grow: Any, request_: dict[str, Any], said: str) -> None:
+    with pytest.raises(SizeError, match=said):
+        grow(llama(), **request_)
+
+
+def test_a_size_without_its_name(tmp_path: Path) -> None:
+    given: Any = 64
+    with pytest.raises(SizeError, match="64 is no expansion: give sizes by name"):
+        isogrow.grow(llama(), given)
+    said = r"nothing is asked for: give sizes \(ffn='x2', layers='\+1'\), expansions, or a plan"
+    with pytest.raises(SizeError, match=said):
+        isogrow.grow(llama())
+    with pytest.raises(SizeError, match=said):
+        isogrow.grow_checkpoint(save(tmp_path / "small"), tmp_path / "large")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_part_of_a_model_is_not_grown_in_place(tied: bool) -> None:
+    owner = tiny.model("LlamaForCausalLM", tie_word_embeddings=tied)
+    before = {name: x.clone() for name, x in owner.state_dict().items()}
+    with pytest.raises(StateError, match="LlamaModel is the part 'model' of a LlamaForCausalLM, .* grow the"):
+        isogrow.grow_(owner.model, layers="+1")
+    assert all(torch.equal(x, before[name]) for name, x in owner.state_dict().items())
+    assert len(isogrow.grow(owner.model, layers="+1").layers) == len(owner.model.layers) + 1  # a new model
+
+
+def test_a_module_of_ones_own_may_hold_a_model() -> None:
+    model = llama()
+    owner = nn.ModuleDict({"backbone": model})
+    isogrow.grow_(model, layers="+1")
+    assert owner["backbone"] is model and len(model.model.layers) == model.config.num_hidden_layers
+
+
+def test_a_model_in_a_wrapper_that_holds_its_parameters(one_process: None) -> None:
+    model = llama()
+    wrapper = DistributedDataParallel(model)
+    with pytest.raises(StateError, match="held by a DistributedDataParallel, .* delete .* wrap it again"):
+        isogrow.grow_(model, ffn="x2")
+    with pytest.raises(FamilyError, match="DistributedDataParallel is a wrapper around a model: give the"):
+        isogrow.grow_(wrapper, ffn="x2")
+    del wrapper
+    isogrow.grow_(model, ffn="x2")
+    ids = torch.arange(12)[None]
+    DistributedDataParallel(model)(input_ids=ids, labels=ids).loss.backward()
+    assert all(x.grad is not None for x in model.parameters())
+
+
+def test_a_sharded_model(one_process: None) -> None:
+    model, mesh = llama(), init_device_mesh("cpu", (1,))
+    norm = model.model.norm
+    norm.weight = nn.Parameter(DTensor.from_local(norm.weight.detach(), mesh, [Replicate()]))
+    for grow in (isogrow.grow, isogrow.grow_):
+        with pytest.raises(FamilyError, match="model.norm.weight is one process's shard of a tensor"):
+            grow(model, ffn="x2")
+
+
+def test_an_adapter_in_the_model() -> None:
+    """A layer as PEFT puts it in the place of another; only where its class comes from counts."""
+    model = llama()
+    adapted: Any = type("Linear", (nn.Linear,), {"__module__": "peft.tuners.lora.layer"})
+    attention = model.model.layers[0].self_attn
+    attention.q_proj = adapted(attention.q_proj.in_features, attention.q_proj.out_features, bias=False)
+    said = r"holds an adapter of PEFT's, at model.layers.0.self_attn.q_proj, .* merge_and_unload\(\)"
+    for grow in (isogrow.grow, isogrow.grow_):
+        with pytest.raises(FamilyError, match=said):
+            grow(model, ffn="x2")
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapter_beside_a_model(tmp_path: Path, name: str) -> None:
+    small = save(tmp_path / "small")
+    (small / name).write_text("{}")
+    with pytest.raises(CheckpointError, match=rf"holds an adapter \({name}\), .* merge_and_unload"):
+        isogrow.grow_checkpoint(small, tmp_path / "large", ffn="x2")
+    assert not (tmp_path / "large").exists()
+
+
+def test_activation_checkpointing_is_kept() -> None:
+    def on(model: nn.Module) -> int:
+        return sum(bool(getattr(part, "gradient_checkpointing", False)) for part in model.modules())
+
+    model = llama()
+    assert not on(isogrow.grow(model, layers="+1"))
+    model.gradient_checkpointing_enable()
+    assert on(isogrow.grow(model, layers="+1")) == on(model) + 1  # the new layer too
