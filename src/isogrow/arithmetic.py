@@ -30,7 +30,11 @@ FALLBACK_STD = 0.02
 
 
 def blocked(stored: Tensor, view: View) -> Tensor:
-    """A stored (contiguous) tensor seen as one block, without a copy."""
+    """A stored tensor seen as one block, without a copy.
+
+    A view only splits dims and selects from them, so any strides and any device will do: whoever reads a box
+    of the block moves that box alone.
+    """
     x = stored.view(view.full)
     if view.narrow is not None:
         x = x.narrow(*view.narrow)
@@ -101,7 +105,7 @@ class Filler:
         value = piece.value
         assert not isinstance(value, Fill)
         if isinstance(value, Source):
-            x = self.read(value.block)[slices(value.box)][slices(part)].to(torch.float64)
+            x = self.read(value.block)[slices(value.box)][slices(part)].to("cpu", torch.float64)
         elif isinstance(value, Draw):
             x = self._drawn(value, part)
         else:
@@ -136,7 +140,7 @@ class Filler:
         mean, std = self.matched(draw)
 
         def old() -> Floats:
-            return (self.read(draw.like).to(torch.float64) * draw.like_a + draw.like_b).numpy()
+            return (self.read(draw.like).to("cpu", torch.float64) * draw.like_a + draw.like_b).numpy()
 
         slot, axes = draw.like.slot, draw.like.axes
         region = Region(slot, draw.index, axes, draw.axis, draw.shape, mean, std, draw.key, old)
@@ -233,7 +237,7 @@ def moments(x: Tensor) -> tuple[float, float]:
     rows = max(1, FIXED // row)
     total, squares = 0.0, 0.0
     for start in range(0, x.shape[0], rows):
-        part = x[start : start + rows].to(torch.float64).reshape(-1)
+        part = x[start : start + rows].to("cpu", torch.float64).reshape(-1)
         total += float(tree_sum(part, 0))
         squares += float(tree_sum(part * part, 0))
     mean = total / x.numel()

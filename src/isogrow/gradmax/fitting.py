@@ -75,7 +75,7 @@ class Fitted:
 def fit(model: nn.Module, plan: Plan, batches: Sequence[Any], loss: Loss) -> Fitted:
     """Probe the grown model, and choose the rows of all units that it can be asked about."""
     anatomy, state = anatomy_of(model), model.state_dict()
-    filler = Filler(plan, reader(anatomy, lambda name: state[name].detach().cpu().contiguous()))
+    filler = Filler(plan, reader(anatomy, lambda name: state[name].detach()))
     passes = 0
 
     def counted(large: Any, batch: Any) -> Any:

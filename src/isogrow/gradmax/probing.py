@@ -92,7 +92,7 @@ class Probe:
             raise IsogrowError(
                 "a loss or a gradient that GradMax looks at is not finite: give it batches with a finite loss"
             )
-        return reader(self.anatomy, lambda name: made[name].cpu().contiguous())
+        return reader(self.anatomy, lambda name: made[name])
 
 
 def probe(model: nn.Module, anatomy: Anatomy, plan: Plan, batches: Sequence[Any], loss: Loss) -> Probe:
@@ -144,7 +144,7 @@ def _basis(site: Site, column: np.ndarray[Any, Any]) -> Floats:
 def _by_unit(gradient: Tensor, site: Site) -> Floats:
     first = tuple(site.switch.axes.index(axis) for axis in site.shared)
     rest = tuple(d for d in range(gradient.dim()) if d not in first)
-    x = gradient.to(torch.float64).permute(*first, *rest).numpy()
+    x = gradient.to("cpu", torch.float64).permute(*first, *rest).numpy()
     return x[site.units].reshape(site.count, -1)
 
 

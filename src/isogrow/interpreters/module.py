@@ -101,7 +101,7 @@ def grown_state(
             f"{empty} is on the meta device, where tensors have no numbers: load the weights, then grow"
         )
     check_ties(anatomy, lambda name: state[name])
-    read = reader(anatomy, lambda name: state[name].detach().cpu().contiguous())
+    read = reader(anatomy, lambda name: state[name].detach())
     filler = Filler(plan, read, moments={} if matched is None else matched)
     made: dict[str, Tensor] = {}
     for stored in outputs(anatomy, plan):

@@ -137,7 +137,7 @@ def _where(axis: str, places: list[Index]) -> str:
 
 
 def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Read:
-    return reader(pair.after, lambda name: tensors[name].contiguous())
+    return reader(pair.after, lambda name: tensors[name])
 
 
 def _grown(pair: Pair) -> Iterator[Grown]:

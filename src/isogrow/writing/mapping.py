@@ -52,7 +52,7 @@ def mapped(checkpoint: Checkpoint) -> Generator[Get]:
 def _opened(checkpoint: Checkpoint, path: Path) -> Get:
     if checkpoint.format == "bin":
         tensors = load_bin(path)
-        return lambda name: tensors[name].contiguous()
+        return lambda name: tensors[name]
     pages = _pages(path)
 
     def get(name: str) -> Tensor:
