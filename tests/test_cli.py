@@ -22,7 +22,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from isogrow.cli import growing
 from isogrow.cli.voice import plain
 
 
@@ -134,20 +133,12 @@ def test_grow_without_proof_says_so(llama: Path, tmp_path: Path) -> None:
 def test_grow_skips_what_memory_does_not_hold(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growing, "available", lambda: 10_000)
+    monkeypatch.setattr("isogrow.verification.memory.available", lambda: 10_000)
     ran = isogrow("grow", llama, tmp_path / "out", "--ffn", "+5", "--json")
     assert ran.code == 0
     assert ran.json["verification"] is None
-    assert "of memory, and 10 kB are free" in ran.json["skipped"]
+    assert "of memory in float64, and 1e-05 GB are free" in ran.json["skipped"]
     assert ran.json["next"][0].startswith("isogrow verify ")
-
-
-def test_memory_is_asked_of_the_system() -> None:
-    free = growing.available()
-    assert free is None or free > 1 << 20
-    small, large = {"parameters": 10}, {"parameters": 20}
-    assert growing.too_large(small, large) == ""
-    assert "of memory" in growing.too_large(small, {"parameters": 10**15})
 
 
 def test_an_output_that_fails_does_not_appear(llama: Path, tmp_path: Path) -> None:
@@ -167,6 +158,16 @@ def test_an_output_that_fails_does_not_appear(llama: Path, tmp_path: Path) -> No
     assert " ✓  float64 " in ran.out
     assert ran.err.startswith("failed: liveness: ")
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    kept = isogrow("grow", llama, out, "--plan", file, "--allow-dead", "--keep-failed", "--json")
+    assert kept.code == 1 and kept.json["out"] is None
+    assert kept.json["failed"] == str(out) + ".failed"
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.json", "out.failed"}
+    assert {path.name for path in (tmp_path / "out.failed").iterdir()} >= {"isogrow.json", "config.json"}
+    assert not [path for path in (tmp_path / "out.failed").iterdir() if path.name.startswith(".")]
+    again = isogrow("grow", llama, out, "--plan", file, "--allow-dead", "--keep-failed")
+    assert again.code == 2 and "out.failed exists: name another folder" in again.err
+    shown = isogrow("verify", llama, tmp_path / "out.failed")
+    assert shown.code == 1 and shown.err.startswith("failed: liveness: ")
 
 
 def test_grow_keeps_what_is_there(llama: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from transformers import (
 import isogrow
 from isogrow.errors import CheckpointError, LawError
 from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, init_
+from isogrow.verification.memory import available, parameters, shortage
 from isogrow.verification.report import Check, Report
 
 VOCAB = 61
@@ -281,11 +282,30 @@ def test_nothing_compared_is_no_pass() -> None:
 
 
 def test_too_large_for_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isogrow.verification._available", lambda: 1000)
+    monkeypatch.setattr("isogrow.verification.memory.available", lambda: 1000)
     small = gpt2()
     report = isogrow.verify(small, isogrow.grow(small, ffn="+6"))
     assert not report.passed
     assert "nothing was compared" in report.checks[0].detail
+
+
+def test_what_memory_does_not_hold_is_not_even_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    gpt2().save_pretrained(small)
+    isogrow.grow_checkpoint(small, large, ffn="+6")
+    monkeypatch.setattr("isogrow.verification.pair", lambda *_: pytest.fail("they were loaded"))
+    monkeypatch.setattr("isogrow.verification.memory.available", lambda: 1000)
+    assert "nothing was compared" in isogrow.verify(small, large).checks[0].detail
+
+
+def test_memory_is_asked_of_the_system() -> None:
+    assert available() > 1 << 20
+    assert shortage(10, 20) == ""
+    assert "GB of memory in float64" in shortage(10, 10**15)
+    model = gpt2()
+    assert parameters(model) == sum(x.numel() for x in model.parameters())
 
 
 def test_neither_model_nor_random_state_is_touched() -> None:
@@ -451,3 +471,58 @@ def test_a_model_that_is_not_finite_is_said() -> None:
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
     assert named(report)["float64"].detail == "the small model's own outputs are not finite: mend its weights"
     assert not report.passed
+
+
+# Weights in another dtype than the config says
+
+HALF, FULL = torch.bfloat16, torch.float32
+DTYPES = {
+    "narrower than the config": (HALF, HALF, "float32", "bfloat16"),
+    "wider than the config": (FULL, FULL, "bfloat16", "bfloat16"),
+    "norms wider than matrices": (HALF, FULL, "bfloat16", "bfloat16"),
+    "float16 beside bfloat16": (HALF, torch.float16, "float16", "bfloat16"),
+}
+
+
+def stored_as(folder: Path, matrices: torch.dtype, norms: torch.dtype, said: str, tied: bool = False) -> Path:
+    """A checkpoint whose files are not in the dtype that its config states."""
+    model = llama()
+    if tied:
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
+    model.save_pretrained(folder)
+    weights = {
+        name: x.to(norms if "norm" in name else matrices)
+        for name, x in load_file(folder / "model.safetensors").items()
+    }
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": said}))
+    return folder
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("matrices", "norms", "said", "runs"), DTYPES.values(), ids=DTYPES)
+def test_what_is_compared_is_what_is_stored(
+    tmp_path: Path, matrices: torch.dtype, norms: torch.dtype, said: str, runs: str, tied: bool
+) -> None:
+    small, large = stored_as(tmp_path / "small", matrices, norms, said, tied), tmp_path / "large"
+    isogrow.grow_checkpoint(small, large, hidden=32, ffn=40)
+    written = {name: x.dtype for name, x in load_file(large / "model.safetensors").items()}
+    assert written == {name: x.dtype for name, x in load_file(small / "model.safetensors").items()}
+    report = isogrow.verify(small, large)
+    assert report.passed, report.failed
+    assert report.figures["own_dtype"]["dtype"] == runs
+    rounds = "loading rounds what is stored" in named(report)["own dtype"].detail
+    assert rounds == (FULL in (matrices, norms) and said == "bfloat16" or said == "float16")
+
+
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.1.mlp.up_proj.weight"])
+def test_a_last_bit_that_loading_would_round_away_is_seen(tmp_path: Path, name: str) -> None:
+    small, large = stored_as(tmp_path / "small", FULL, FULL, "bfloat16"), tmp_path / "large"
+    isogrow.grow_checkpoint(small, large, hidden=32)
+    weights = load_file(large / "model.safetensors")
+    weights[name].view(-1)[0:1].view(torch.int32).add_(1)
+    save_file(weights, large / "model.safetensors", {"format": "pt"})
+    check = named(isogrow.verify(small, large))["weights"]
+    assert check.passed is False and name in check.detail

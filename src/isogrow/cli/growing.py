@@ -10,7 +10,6 @@ from typing import Any
 
 from isogrow.cli.asking import Opened, opened, read_plan
 from isogrow.cli.facts import summary
-from isogrow.cli.tables.blocks import size
 from isogrow.plan import Plan
 
 Data = dict[str, Any]
@@ -40,6 +39,7 @@ class Options:
     hash_files: bool
     revision: str | None
     optimizer: str
+    keep_failed: bool = False
 
 
 class NotProven(Exception):
@@ -49,10 +49,13 @@ class NotProven(Exception):
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
     """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
     from isogrow.growing import grow_checkpoint
+    from isogrow.verification.memory import shortage
+    from isogrow.writing.staging import failed_of
 
     checkpoint, anatomy = job.source.checkpoint, job.source.anatomy
     data = summary(checkpoint.name, anatomy, job.plan, job.dtype)
-    skipped = too_large(data["before"], data["after"]) if verify else "--no-verify was given"
+    sizes = [data[side]["parameters"] for side in ("before", "after")]
+    skipped = shortage(sizes[0], sizes[1]) if verify else "--no-verify was given"
     report: Data | None = None
 
     def check(folder: Path) -> str:
@@ -75,6 +78,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
             overwrite=options.overwrite,
             resume=options.resume,
             hash_files=options.hash_files,
+            keep_failed=options.keep_failed,
             revision=options.revision,
             optimizer=options.optimizer,
             progress=progress,
@@ -85,6 +89,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     return {
         "model": checkpoint.name,
         "out": str(job.out) if done else None,
+        "failed": str(failed_of(job.out)) if options.keep_failed and not done else None,
         **{name: data[name] for name in ("before", "after", "steps", "learns_by_step", "seed")},
         "verification": report,
         "skipped": skipped or None,
@@ -103,26 +108,6 @@ def verified(model: str, grown: str, plan: str | None, revision: str | None, tel
 def failed(report: Data) -> list[Data]:
     """The checks that failed."""
     return [check for check in report["checks"] if check["passed"] is False]
-
-
-def too_large(before: Data, after: Data) -> str:
-    """Why a pair of models is not even loaded to be compared; "" if memory will do."""
-    from isogrow.verification import COPIES
-
-    needed, free = 8 * (before["parameters"] + COPIES * after["parameters"]), available()
-    if free is None or needed <= free:
-        return ""
-    return f"it needs about {size(needed)} of memory, and {size(free)} are free"
-
-
-def available() -> int | None:
-    """The bytes of memory that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return found[0] if found else None
 
 
 def _report(small: Path, large: Path, plan: Plan | None, tell: Tell) -> Data:

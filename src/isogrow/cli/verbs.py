@@ -115,6 +115,9 @@ def grow(
     resume: Annotated[bool, option("--resume", "Go on with what a killed run left.", OUTPUT)] = False,
     hash_files: Annotated[bool, option("--hash", "Record the sha256 of every file.", OUTPUT)] = False,
     no_verify: Annotated[bool, option("--no-verify", "Don't prove the result.", OUTPUT)] = False,
+    keep_failed: Annotated[
+        bool, option("--keep-failed", "Keep an output that fails its proof, as OUT.failed.", OUTPUT)
+    ] = False,
     optimizer: Annotated[
         str,
         option("--optimizer", "A Trainer's optimizer.pt: grow, or drop. (default: grow)", OUTPUT, "WHAT"),
@@ -134,7 +137,9 @@ def grow(
         found = opened(model, revision)
         made = planned(request, found.anatomy)
         job = growing.Job(model, Path(out), found, made, dtype, request.allow_dead)
-        options = growing.Options(max_shard_size, overwrite, resume, hash_files, revision, optimizer)
+        options = growing.Options(
+            max_shard_size, overwrite, resume, hash_files, revision, optimizer, keep_failed
+        )
         with working("growing") as work:
             data = growing.grown(job, options, not no_verify, work.bar, work.tell)
         answer(data, checks.grown, json)

@@ -45,7 +45,16 @@ from isogrow.writing.carrying import Beside, carried, contents, dump
 from isogrow.writing.loadable import check_loadable, rebound
 from isogrow.writing.mapping import DTYPES, Get, mapped
 from isogrow.writing.slabs import fill_slab_, slabs
-from isogrow.writing.staging import JOURNAL, check_place, check_space, flush, staged, write_file
+from isogrow.writing.staging import (
+    JOURNAL,
+    check_place,
+    check_space,
+    failed_of,
+    flush,
+    set_aside,
+    staged,
+    write_file,
+)
 
 FLOATS = {name: WORDS[name] for name in ("float32", "float16", "bfloat16", "float64")}
 INDEX = "model.safetensors.index.json"
@@ -116,6 +125,7 @@ def grow_checkpoint(
     overwrite: bool = False,
     resume: bool = False,
     hash_files: bool = False,
+    keep_failed: bool = False,
     progress: Progress | None = None,
     verify: Callable[[Path], str] | None = None,
     optimizer: Beside | None = None,
@@ -126,7 +136,8 @@ def grow_checkpoint(
     `dtype` (float32, float16, bfloat16) converts; by default each tensor keeps its own, and old bytes
     that no rule scales are bit-equal. `progress` is called with the bytes of weights done and in all.
     `verify` is called with the finished folder before it gets its name: what it returns goes into the
-    model card, and if it raises there is no output. `resume` goes on with what a killed run left.
+    model card, and if it raises there is no output (with `keep_failed` it stays beside, as `OUT.failed`).
+    `resume` goes on with what a killed run left.
     `optimizer` writes the grown state of the run's optimizer; with it the rest of the run's state travels.
     `chunk` entries are computed at a time; it changes no byte.
 
@@ -135,6 +146,8 @@ def grow_checkpoint(
     """
     out = Path(out)
     check_place(out, checkpoint.folder, overwrite)
+    if keep_failed:
+        check_place(failed_of(out), checkpoint.folder, overwrite=False)
     job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer)
     check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
     with mapped(checkpoint) as get:
@@ -144,7 +157,13 @@ def grow_checkpoint(
             with _one_thread():
                 _write_weights(folder, job, filler, get, progress)
             _write_rest(folder, job)
-            said = verify(folder) if verify is not None else ""
+            try:
+                said = verify(folder) if verify is not None else ""
+            except Exception:
+                if keep_failed:
+                    _write_records(folder, job, "", hash_files)
+                    set_aside(folder, out)
+                raise
             _write_records(folder, job, said, hash_files)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,11 @@ from isogrow.plan import Plan
 from isogrow.quiet import quiet
 from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt
+from isogrow.verification.memory import parameters, shortage
 from isogrow.verification.pair import Pair, pair
 from isogrow.verification.report import Check, Report
 from isogrow.verification.runs import one_by_one
 from isogrow.verification.stored import proof, unread, weights_
-
-COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
 
 
 def verify(
@@ -46,11 +44,11 @@ def verify(
     True
     """
     say = progress or _silent
-    say("loading both models")
-    both = pair(small, large, plan)
-    lack = shortage(both)
+    lack = shortage(parameters(small), parameters(large))
     if lack:
         return Report((Check("float64", None, detail=lack),))
+    say("loading both models")
+    both = pair(small, large, plan)
     found: list[Check] = []
     figures: dict[str, Any] = {}
     # Token ids that a model pads with are run unmasked on purpose.
@@ -100,28 +98,6 @@ def _checks(
 
 def _silent(_: str) -> None:
     """Progress that nobody listens to."""
-
-
-def shortage(both: Pair) -> str:
-    """Why the models can't be compared in this machine's memory; "" if they can."""
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (both.small, both.large)]
-    needed = 8 * (sizes[0] + COPIES * sizes[1])
-    free = _available()
-    if needed <= free:
-        return ""
-    return (
-        f"needs about {needed / 1e9:.0f} GB of memory in float64, and {free / 1e9:.0f} GB are free:"
-        " nothing was compared; verify on a larger machine"
-    )
-
-
-def _available() -> int:
-    """Bytes of memory that can be had without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 __all__ = ["Check", "Report", "verify"]

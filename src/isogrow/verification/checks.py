@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from isogrow.arithmetic import rounded
 from isogrow.config import edited
 from isogrow.laws import horizon
 from isogrow.layout import Index
@@ -39,7 +38,7 @@ from isogrow.verification.runs import (
     generated,
     padded,
 )
-from isogrow.verification.stored import same
+from isogrow.verification.stored import as_stored, same
 from isogrow.verification.units import Units, counted, resting, twins
 
 EXACT = 1e-12  # float64 relative error: the proof of a rule
@@ -113,8 +112,9 @@ def stored_difference(pair: Pair, exact: nn.Module) -> str:
     tells the two apart.
     """
     stored, state = pair.large.state_dict(), exact.state_dict()
-    for name in state.keys() & stored.keys():
-        state[name].copy_(rounded(state[name], stored[name].dtype))
+    for tensor in pair.after.stored:
+        if tensor.name in state and tensor.name in stored:
+            state[tensor.name].copy_(as_stored(pair, tensor, state[tensor.name]))
     layers, large = {name: name for name in pair.layers}, rebuilt(pair.large)
     for batch in (probe(pair), *covering(pair)):
         with float64():
@@ -141,17 +141,17 @@ def own_dtype(pair: Pair, small: nn.Module) -> tuple[Check, dict[str, Any]]:
     batch = probe(pair)
     with float64():
         exact_outputs = full(small, batch)
-    base = _in_dtype(pair.small, pair.large)
-    old, new = full(base, batch), full(pair.large, batch)
+    dtype = pair.coarsest
+    base, large = (_in_dtype(model, dtype) for model in (pair.small, pair.large))
+    old, new = full(base, batch), full(large, batch)
     ours = combined(differences(exact_outputs, matched(pair, exact_outputs, new)).values())
     theirs = combined(differences(exact_outputs, old).values())
     between = combined(differences(old, matched(pair, old, new)).values())
     noise = noise_floor(base, batch).worst
-    rounding = torch.finfo(next(pair.large.parameters()).dtype).eps * theirs.scale
-    limit = OWN * max(theirs.absolute, noise.absolute, rounding)
-    dtype = str(next(pair.large.parameters()).dtype).removeprefix("torch.")
+    limit = OWN * max(theirs.absolute, noise.absolute, torch.finfo(dtype).eps * theirs.scale)
+    word = str(dtype).removeprefix("torch.")
     figures = {
-        "dtype": dtype,
+        "dtype": word,
         "small_to_exact": theirs.absolute,
         "large_to_exact": ours.absolute,
         "small_to_large": between.absolute,
@@ -161,15 +161,16 @@ def own_dtype(pair: Pair, small: nn.Module) -> tuple[Check, dict[str, Any]]:
         "noise_kl_mean": noise.kl_mean,
     }
     detail = (
-        f"{dtype}: old {theirs.absolute:.1e} from exact, KL {between.kl_mean:.1e} (noise {noise.kl_mean:.1e})"
+        f"{word}: old {theirs.absolute:.1e} from exact, KL {between.kl_mean:.1e} (noise {noise.kl_mean:.1e})"
     )
+    if pair.rounds:
+        detail += f"; loading rounds what is stored to {str(pair.loads).removeprefix('torch.')}"
     return Check("own dtype", ours.absolute <= limit, ours.absolute, limit, detail), figures
 
 
-def _in_dtype(small: nn.Module, large: nn.Module) -> nn.Module:
-    """The small model in the large one's dtype, where growing changed it."""
-    dtypes = [next(model.parameters()).dtype for model in (small, large)]
-    return small if dtypes[0] == dtypes[1] else copy.deepcopy(small).to(dtypes[1])
+def _in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model in the dtype in which it runs, where it is held in another."""
+    return model if next(model.parameters()).dtype == dtype else copy.deepcopy(model).to(dtype)
 
 
 def decode(pair: Pair, small: nn.Module, large: nn.Module) -> Check:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from isogrow.anatomy import Anatomy, name_axes
+from isogrow.anatomy import Anatomy, match, name_axes
 from isogrow.errors import CheckpointError, LawError
 from isogrow.laws.history import Classes, is_old
 from isogrow.layout import Index, Weight
@@ -23,14 +23,21 @@ from isogrow.quiet import quiet
 from isogrow.regions import drawn
 from isogrow.serial import RECORD, from_json
 from isogrow.sizes import Sizes
+from isogrow.sources import WORDS, Checkpoint, open_checkpoint
 from isogrow.writing.loadable import class_name
+from isogrow.writing.mapping import DTYPES
+
+At = tuple[str, Index]  # a block's slot and index
 
 
 @dataclass(frozen=True)
 class Pair:
     """A small model and the large one that was grown from it by `plan`.
 
-    `configs` are theirs, as stored; `folders` where they are, if both were given so.
+    `configs` are theirs, as stored; `folders` where they are, if both were given so. A folder's weights may
+    be stored in another dtype than its config says, or in several: models from folders hold what is stored,
+    in a dtype that is wide enough for all of it, `stored` says the dtype of each block of the large one's
+    file, and `loads` in which one `from_pretrained` would have them.
     """
 
     small: nn.Module
@@ -40,6 +47,20 @@ class Pair:
     plan: Plan
     configs: tuple[Mapping[str, Any], Mapping[str, Any]]
     folders: tuple[Path, Path] | None = None
+    stored: Mapping[At, torch.dtype] = field(default_factory=dict[At, torch.dtype])
+    loads: torch.dtype | None = None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether loading the large model rounds what its files hold."""
+        own = next(self.large.parameters()).dtype
+        return self.loads is not None and torch.promote_types(self.loads, own) != self.loads
+
+    @property
+    def coarsest(self) -> torch.dtype:
+        """The dtype of the largest rounding that the large model's weights go through, stored and loaded."""
+        own = next(self.large.parameters()).dtype
+        return max((self.loads or own, *self.stored.values()), key=lambda dtype: torch.finfo(dtype).eps)
 
     @cached_property
     def channels(self) -> Tensor | None:
@@ -127,7 +148,11 @@ def _module(anatomy: Anatomy, weight: Weight, index: Index) -> str:
 def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Plan | None) -> Pair:
     """Load what is given as a folder, and find the plan by which the large model was grown."""
     plan = plan or _recorded(large)
-    models = [model if isinstance(model, nn.Module) else loaded(model) for model in (small, large)]
+    files = [None if isinstance(model, nn.Module) else open_checkpoint(model) for model in (small, large)]
+    models = [
+        model if isinstance(model, nn.Module) else loaded(model, _widest(file))
+        for model, file in zip((small, large), files, strict=True)
+    ]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
     # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
     stated = {axis: plan.source.values.get(axis) for axis in before.sizes.values}
@@ -140,7 +165,44 @@ def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Pla
     if not (isinstance(small, nn.Module) or isinstance(large, nn.Module)):
         folders = Path(small), Path(large)
     plan = drawn(plan)  # free entries may be anything, and a function that fills them may be unknown here
-    return Pair(models[0], models[1], before, after, plan, _configs(folders, before, after), folders)
+    configs, grown = _configs(folders, before, after), files[1]
+    stored = {} if grown is None else _stored(after, grown)
+    loads = None if grown is None else _said(grown)
+    return Pair(models[0], models[1], before, after, plan, configs, folders, stored, loads)
+
+
+def _floats(file: Checkpoint) -> list[torch.dtype]:
+    found = [DTYPES[header.dtype] for header in file.headers.values() if header.dtype in DTYPES]
+    return [dtype for dtype in found if dtype.is_floating_point]
+
+
+def _widest(file: Checkpoint | None) -> torch.dtype:
+    """A dtype that holds every weight of a file as it is stored."""
+    assert file is not None
+    return reduce(torch.promote_types, _floats(file) or [torch.float32])
+
+
+def _said(file: Checkpoint) -> torch.dtype:
+    """The dtype in which `from_pretrained` has a checkpoint: the config's, else that of its weights."""
+    named = str(file.config.get("dtype") or file.config.get("torch_dtype") or "").removeprefix("torch.")
+    return DTYPES[WORDS[named]] if WORDS.get(named) in DTYPES else _widest(file)
+
+
+def _stored(after: Anatomy, file: Checkpoint) -> dict[At, torch.dtype]:
+    """The dtype in which the file holds each block, those that are tied to another too."""
+    found = match(after.layout, file.config, file.headers)
+    held = {
+        (block.slot, block.index): DTYPES[tensor.header.dtype]
+        for tensor in found.stored
+        for _, block in tensor.blocks(found.sizes)
+    }
+    tied = {
+        (block.slot, block.index): held[tensor.weight.tied, block.index]
+        for tensor in after.stored
+        for _, block in tensor.blocks(after.sizes)
+        if after.shares(tensor.weight) and (tensor.weight.tied, block.index) in held
+    }
+    return {**tied, **held}
 
 
 def _configs(
@@ -174,13 +236,13 @@ def _recorded(large: str | Path | nn.Module) -> Plan:
     return from_json(json.loads(path.read_text())["plan"])
 
 
-def loaded(folder: str | Path) -> nn.Module:
-    """A checkpoint in its own dtype and class, by plain transformers; refused unless all of it loads."""
+def loaded(folder: str | Path, dtype: torch.dtype | None = None) -> nn.Module:
+    """A checkpoint in its own class (and dtype), by plain transformers; refused unless all of it loads."""
     config = transformers.AutoConfig.from_pretrained(folder)
     name = class_name({"architectures": config.architectures})
     kind: Any = getattr(transformers, name) if name else transformers.AutoModel
     with torch.random.fork_rng(devices=[]), quiet():
-        model, info = kind.from_pretrained(folder, dtype="auto", output_loading_info=True)
+        model, info = kind.from_pretrained(folder, dtype=dtype or "auto", output_loading_info=True)
     missing = sorted(cast(set[str], info["missing_keys"]) | set(map(str, info["mismatched_keys"])))
     if not name and info["unexpected_keys"]:
         left = sorted(info["unexpected_keys"])[0]

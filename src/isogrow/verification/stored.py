@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isogrow.anatomy import Stored, match
 from isogrow.arithmetic import Filler, blocked, rounded, slices
-from isogrow.binding import fill_, outputs, reader
+from isogrow.binding import fill_, outputs, reader, view_of
 from isogrow.interpreters.module import grow_module, grown_state
 from isogrow.models import build_of
 from isogrow.pieces import Draw, pieces, whole
@@ -44,14 +44,14 @@ def weights_(pair: Pair, exact: nn.Module) -> Check:
     own = 0
     for tensor in pair.after.stored:
         name = tensor.name
-        if name not in state or same(rounded(state[name], stored[name].dtype), stored[name]):
+        if name not in state or same(as_stored(pair, tensor, state[name]), stored[name]):
             continue
         # A tied tensor has no entries of its own: what it shares them with is looked at instead.
         own_slot = tensor.weight.slots()[0][1] in pair.after.slots
         drawn = _drawn(pair, tensor) if own_slot else torch.zeros(tensor.header.shape, dtype=torch.bool)
         mixed = torch.where(drawn, stored[name].to(torch.float64), state[name])
         state[name].copy_(mixed)
-        if same(rounded(mixed, stored[name].dtype), stored[name]):
+        if same(as_stored(pair, tensor, mixed), stored[name]):
             own += 1
         else:
             wrong.append(name)
@@ -60,6 +60,20 @@ def weights_(pair: Pair, exact: nn.Module) -> Check:
     )
     detail += f", {own} with free entries of their own" if own and not wrong else ""
     return Check("weights", not wrong, float(len(wrong)), 0.0, detail)
+
+
+def as_stored(pair: Pair, tensor: Stored, exact: Tensor) -> Tensor:
+    """Exact numbers of one of the large model's tensors rounded once, to the dtype in which its file holds
+    each block, and in the dtype of the model that was loaded from it."""
+    dtype = pair.large.state_dict()[tensor.name].dtype
+    if not pair.stored:
+        return rounded(exact, dtype)
+    found, sizes = torch.empty(exact.shape, dtype=dtype), pair.plan.target
+    for part, block in tensor.blocks(sizes):
+        view = view_of(tensor, part, block, sizes)
+        held = pair.stored.get((block.slot, block.index), dtype)
+        blocked(found, view).copy_(rounded(blocked(exact, view), held))
+    return found
 
 
 def unread(pair: Pair) -> Iterator[Check]:
@@ -102,8 +116,7 @@ def _drawn(pair: Pair, stored: Stored) -> Tensor:
     mask = torch.zeros(stored.header.shape, dtype=torch.bool)
     sizes = pair.plan.target
     for part, block in stored.blocks(sizes):
-        view = stored.weight.parsed.view(part, dict(block.index), lambda a, at=block.index: sizes.of(a, at))
-        target = blocked(mask, view)
+        target = blocked(mask, view_of(stored, part, block, sizes))
         for piece in pieces(pair.plan, block, whole(tuple(target.shape))):
             target[slices(piece.out)] = isinstance(piece.value, Draw)
     return mask

@@ -82,6 +82,18 @@ def _left(partial: Path) -> int:
     return sum(file.lstat().st_blocks * 512 for file in files)
 
 
+def failed_of(out: Path) -> Path:
+    """Where an output is kept, on request, that failed its proof."""
+    return out.with_name(f"{out.name}.failed")
+
+
+def set_aside(folder: Path, out: Path) -> None:
+    """Keep a folder that is being written, and will not become the output, as `failed_of(out)`."""
+    with _refusing(failed_of(out)):
+        (folder / JOURNAL).unlink(missing_ok=True)
+        os.rename(folder, failed_of(out))
+
+
 def lock_of(out: Path) -> Path:
     """The file that the process which writes the output holds locked."""
     return out.with_name(f".{out.name}.isogrow-lock")

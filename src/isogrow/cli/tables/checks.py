@@ -34,7 +34,7 @@ def verified(data: Data) -> RenderableType:
 
 def grown(data: Data) -> RenderableType:
     """What `grow` did, and what it proved."""
-    name = data["out"] or "nothing was written"
+    name = data["out"] or (f"kept as {data['failed']}" if data["failed"] else "nothing was written")
     parts: list[RenderableType] = [title(name), change(data["before"], data["after"])]
     if data["verification"] is not None:
         parts.append(report(data["verification"]))

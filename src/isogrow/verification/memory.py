@@ -1,0 +1,40 @@
+"""Whether two models fit in memory to be compared: asked before either is loaded."""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from pathlib import Path
+
+from torch import nn
+
+from isogrow.sources import open_checkpoint
+
+COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
+
+
+def parameters(model: str | Path | nn.Module) -> int:
+    """How many numbers a model has; of a folder by its headers, where a tied tensor may count twice."""
+    if isinstance(model, nn.Module):
+        return sum(each.numel() for each in model.parameters())
+    return sum(prod(header.shape) for header in open_checkpoint(model).headers.values())
+
+
+def shortage(before: int, after: int) -> str:
+    """Why models of so many parameters can't be compared in this machine's memory; "" if they can."""
+    needed, free = 8 * (before + COPIES * after), available()
+    if needed <= free:
+        return ""
+    return (
+        f"needs about {needed / 1e9:.3g} GB of memory in float64, and {free / 1e9:.3g} GB are free: nothing"
+        " was compared; verify on a larger machine"
+    )
+
+
+def available() -> int:
+    """Bytes of memory that can be had without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
