@@ -8,10 +8,10 @@ prints, compares and round-trips through JSON, and names no storage, no dtype an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, combinations, pairwise
 from typing import Any, Literal
 
 from isogrow.errors import LawError, SizeError
@@ -93,9 +93,26 @@ class Place:
         """Whether these are the old channels themselves ("old", or "old3" for one that is told apart)."""
         return self.label.startswith(OLD)
 
-    @property
+    @cached_property
     def positions(self) -> range:
         return range(self.start, self.start + self.count * self.stride, self.stride)
+
+
+def _tile(parts: Sequence[range], size: int) -> bool:
+    """Whether progressions hold each of 0..size once, told from their ends."""
+    some = sorted((part for part in parts if part), key=lambda part: part.start)
+    if sum(map(len, some)) != size or any(part[0] < 0 or part[-1] >= size for part in some):
+        return False
+    if all(part.step == 1 for part in some):
+        return all(one.stop == two.start for one, two in pairwise(some))
+    return not any(_meet(one, two) for one, two in combinations(some, 2))
+
+
+def _meet(one: range, two: range) -> bool:
+    if one.step == two.step:
+        return (one.start - two.start) % one.step == 0 and one[0] <= two[-1] and two[0] <= one[-1]
+    few, many = sorted((one, two), key=len)
+    return any(position in many for position in few)
 
 
 @dataclass(frozen=True)
@@ -113,13 +130,15 @@ class Step:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        covered = sorted(p for place in self.places for p in place.positions)
-        assert covered == list(range(self.new)), f"places of {self.axis} do not tile 0..{self.new}"
-        kept = sorted(place.source + i for place in self.places if place.old for i in range(place.count))
-        assert kept == list(range(self.old)), f"places of {self.axis} do not keep 0..{self.old}"
+        covered = [place.positions for place in self.places]
+        assert _tile(covered, self.new), f"places of {self.axis} do not tile 0..{self.new}"
+        kept = [range(place.source, place.source + place.count) for place in self.places if place.old]
+        assert _tile(kept, self.old), f"places of {self.axis} do not keep 0..{self.old}"
 
     def at(self, index: Index) -> bool:
         """Whether this step touches blocks at this index."""
+        if not self.site:
+            return True
         found = dict(index)
         return all(found.get(axis, i) == i for axis, i in self.site)
 

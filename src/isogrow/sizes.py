@@ -21,7 +21,7 @@ class Sizes:
 
     def of(self, axis: str, index: Index = ()) -> int:
         """The size of `axis` at an index (which may name more axes than the site does)."""
-        return self.values[key(axis, self.site(axis, index))]
+        return self.values[key(axis, self.site(axis, index)) if axis in self.sites else axis]
 
     def site(self, axis: str, index: Index) -> Index:
         """The part of an index that sizes of `axis` depend on."""

@@ -14,7 +14,7 @@ from itertools import combinations, product
 
 from isogrow.anatomy import Anatomy, index_axes
 from isogrow.errors import LawError
-from isogrow.laws.history import Classes
+from isogrow.laws.history import Classes, History
 from isogrow.layout import Index
 from isogrow.pieces import Block, Piece, pieces
 from isogrow.plan import Plan
@@ -88,21 +88,25 @@ def _pairs(anatomy: Anatomy, plan: Plan, axis: str, slots: list[str]) -> Iterato
     copies: set[tuple[int, ...]] = set()
     for index in _indices(plan, shared):
         if not copies or plan.target.sites:
-            copies = _copies(plan, axis, index)
+            copies = copies_of(plan, axis, index)
         for beside in _combos(plan, lies, index):
             for positions in copies:
                 for one, two in combinations(positions, 2):
                     yield Unit(axis, one, index, beside), Unit(axis, two, index, beside)
 
 
-def _copies(plan: Plan, axis: str, index: Index) -> set[tuple[int, ...]]:
+def copies_of(plan: Plan, axis: str, index: Index) -> set[tuple[int, ...]]:
     """Positions of one origin and different histories; one example for every set of histories."""
-    found: dict[int, dict[tuple[str, ...], int]] = {}
-    for position in range(plan.target.of(axis, index)):
-        past = list(Classes(plan).past(axis, index, position))
-        origin = past[-1][1] if past else position
-        found.setdefault(origin, {}).setdefault(tuple(label for label, _ in past), position)
-    return set({tuple(same): tuple(same.values()) for same in found.values()}.values())
+    runs = Classes(plan).runs(axis, index)
+    ends = sorted({end for run in runs for end in (run.origins.start, run.origins.stop)})
+    found: dict[tuple[History, ...], tuple[int, ...]] = {}
+    for origin in (end - 1 for end in ends[1:]):  # between two ends all origins have the same histories
+        held = [(run.positions[run.origins.index(origin)], run) for run in runs if origin in run.origins]
+        same: dict[History, int] = {}
+        for position, run in sorted(held, key=lambda each: each[0]):
+            same.setdefault(run.history, position)
+        found[tuple(same)] = tuple(same.values())
+    return set(found.values())
 
 
 def unit_axes(anatomy: Anatomy, slots: list[str], axis: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
