@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import datasets
@@ -128,3 +129,28 @@ def test_a_tokenizer_of_ones_own(base: Path) -> None:
     wrapped.save_pretrained(base / "words")
     found = made(Data(train=("c.jsonl",), tokenizer="words", length=5), base)
     assert found[0]["input_ids"].tolist() == [1, 2, 0, 3, 0]
+
+
+def test_pieces_of_a_file_are_the_whole(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a character, or the end of a line, is cut."""
+    text = ("süß\r\nx" * 7 + "\N{MUSICAL SYMBOL G CLEF}") * 3
+    (base / "long.txt").write_bytes(text.encode() + b"\xff end")
+    data = Data(train=("long.txt",), length=2)
+    wanted = text_of(made(data, base))
+    for piece in (1, 2, 5):
+        monkeypatch.setattr("isogrow.train.corpus.PIECE", piece)
+        (base / "tokens").rename(base / f"tokens{piece}")
+        assert text_of(made(data, base)) == wanted
+    assert (base / "long.txt").read_text(errors="replace").startswith(wanted)
+    assert "\N{MUSICAL SYMBOL G CLEF}\N{REPLACEMENT CHARACTER}" in wanted
+
+
+def test_a_corpus_is_not_held_in_memory(base: Path) -> None:
+    size = 24_000_000
+    (base / "large.txt").write_bytes(b"twelve bytes" * (size // 12))
+    tracemalloc.start()
+    try:
+        assert len(made(Data(train=("large.txt",), length=12), base)) == size // 12
+        assert tracemalloc.get_traced_memory()[1] < size // 2
+    finally:
+        tracemalloc.stop()

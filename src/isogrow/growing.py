@@ -270,8 +270,8 @@ def grow_checkpoint(
 ) -> Plan:
     """Grow the checkpoint `src` (a folder or a Hub id) into the new folder `out`; the plan is returned.
 
-    Sizes, `init` and `plan` are as in `grow`; what is written, and when it is refused, is as in
-    `isogrow.interpreters.checkpoint`. Nothing is held in memory but a part of one tensor at a time.
+    Sizes, `init` and `plan` are as in `grow`; the rest is as in `isogrow.interpreters.checkpoint`. Nothing is
+    held in memory but a part of one tensor at a time.
 
     An `optimizer.pt` that Hugging Face's Trainer left there is grown too (and held in memory for that, as
     Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
@@ -281,11 +281,7 @@ def grow_checkpoint(
     checkpoint = open_checkpoint(src, revision)
     anatomy = match(layout_of(checkpoint.config), checkpoint.config, checkpoint.headers)
     wanted = _some(_wanted(expansions, sizes, layers_at, plan), plan)
-    if isinstance(init, Fitting):
-        raise SizeError(
-            f"init {init.name!r} looks at the model while it runs, and a checkpoint is grown without running"
-            " it: load the model, grow it with isogrow.grow, and save it"
-        )
+    _check_blind(init)
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
         state = resumable(checkpoint, plan, optimizer, policy, groups)
@@ -310,6 +306,14 @@ def grow_checkpoint(
 def _check_optimized(optimizer: object, needed: bool) -> None:
     if needed and optimizer is None:
         raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
+
+
+def _check_blind(init: Kind) -> None:
+    if isinstance(init, Fitting):
+        raise SizeError(
+            f"init {init.name!r} looks at the model while it runs, and a checkpoint is grown without running"
+            " it: load the model, grow it with isogrow.grow, and save it"
+        )
 
 
 def _some(wanted: tuple[Expansion, ...], plan: Plan | None) -> tuple[Expansion, ...]:

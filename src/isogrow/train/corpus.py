@@ -1,6 +1,8 @@
 """From files to sequences of tokens: text, JSONL, or a folder saved by `datasets`; bytes or a tokenizer.
 
-Tokens are written once, into the run's folder, and mapped: a corpus may be larger than memory.
+Tokens are written once, into the run's folder, and mapped: a corpus may be larger than memory. What is held
+at a time is one text: a line of JSONL, a row of a dataset, a whole text file where a tokenizer reads it (it
+may join what stands at any cut), and a piece of the file where its bytes are the tokens.
 """
 
 from __future__ import annotations
@@ -29,16 +31,18 @@ PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar", ".tar", "
 TABLES = (".parquet", ".arrow", ".feather", ".orc", ".avro", ".npy", ".npz", ".h5", ".sqlite", ".db", ".xlsx")
 OTHERS = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".safetensors", ".gguf", ".pdf", ".docx", ".odt", ".epub")
 NO_TEXT = frozenset((*PACKED, *TABLES, *OTHERS))
-Encode = Callable[[str], list[int]]
+PIECE = 1 << 20  # characters of a text file that are held at a time, where it may be cut
+Encode = Callable[[str], Any]  # to an array, or a sequence, of token ids
 Stats = Mapping[str, list[int]]  # of each file: its size, and when it was written
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """How text becomes tokens."""
+    """How text becomes tokens; with a `piece`, a text may be cut into pieces of so many characters."""
 
     size: int
     encode: Encode
+    piece: int | None = None
     between: tuple[int, ...] = ()
     tokenizer: Any = None
 
@@ -64,7 +68,7 @@ class Sequences(Dataset[dict[str, Tensor]]):
 def vocabulary(data: Data, base: Path) -> Vocabulary:
     """The tokenizer of a recipe. Raises `RecipeError` where there is none."""
     if data.tokenizer == "bytes":
-        return Vocabulary(BYTES, lambda text: list(text.encode()))
+        return Vocabulary(BYTES, lambda text: np.frombuffer(text.encode(), np.uint8), PIECE)
     from transformers import AutoTokenizer
 
     folder = base / data.tokenizer
@@ -76,7 +80,7 @@ def vocabulary(data: Data, base: Path) -> Vocabulary:
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False)
 
-    return Vocabulary(len(tokenizer), encode, end, tokenizer)
+    return Vocabulary(len(tokenizer), encode, None, end, tokenizer)
 
 
 def files(names: tuple[str, ...], base: Path, where: str) -> list[Path]:
@@ -106,8 +110,9 @@ def sequences(data: Data, names: tuple[str, ...], where: str, base: Path, cache:
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = stored.with_suffix(".unfinished")
         with unfinished.open("wb") as out:
-            for text in texts(paths, data.text):
-                out.write(np.array([*words.encode(text), *words.between], dtype=dtype).tobytes())
+            for text in texts(paths, data.text, words.piece):
+                out.write(np.asarray(words.encode(text)).astype(dtype).tobytes())
+                out.write(np.array(words.between, dtype=dtype).tobytes())
         unfinished.rename(stored)
     size = stored.stat().st_size // np.dtype(dtype).itemsize
     if size < data.length:
@@ -139,15 +144,16 @@ def settle(corpora: Mapping[str, Sequences], note: Path, going_on: bool) -> None
     write(note, noted)
 
 
-def texts(paths: list[Path], field: str) -> Iterator[str]:
-    """The texts of files, one by one."""
+def texts(paths: list[Path], field: str, piece: int | None = None) -> Iterator[str]:
+    """The texts of files, one by one; a text file whole, or in pieces of so many characters."""
     for path in paths:
         if path.is_dir():
             yield from _saved(path, field)
         elif path.suffix in LINES:
             yield from _lines(path, field)
         else:
-            yield path.read_text(encoding="utf-8", errors="replace")
+            with path.open(encoding="utf-8", errors="replace") as file:
+                yield from iter(lambda f=file: f.read(piece), "")
 
 
 def _saved(path: Path, field: str) -> Iterator[str]:
