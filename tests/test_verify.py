@@ -20,6 +20,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 import isogrow
@@ -246,10 +248,15 @@ def test_copies_that_stay_copies_fail() -> None:
     assert named(report)["distinct"].detail == "copies for ever: ffn of layers 0 and 2 more"
 
 
-def test_relus_that_no_token_switches_on_are_listed_apart() -> None:
-    config = Config(19, 9, 10, 13, (LayerConfig(11, (HeadConfig(4, 6), HeadConfig(5, 7))),))
-    small = Transformer(config)
+def reference() -> Transformer:
+    """The paper's own model, with ReLUs."""
+    small = Transformer(Config(19, 9, 10, 13, (LayerConfig(11, (HeadConfig(4, 6), HeadConfig(5, 7))),)))
     init_(small, torch.Generator().manual_seed(0))
+    return small
+
+
+def test_relus_that_no_token_switches_on_are_listed_apart() -> None:
+    small = reference()
     large = isogrow.grow(small, ffn="+3")
     with torch.no_grad():
         large.layers[0].mlp.b1[-1] = -1e3
@@ -257,6 +264,33 @@ def test_relus_that_no_token_switches_on_are_listed_apart() -> None:
     assert report.passed, report.failed
     assert report.figures["new_channels"]["inactive"] == 3  # its row, its column, its bias
     assert "3 inactive" in named(report)["liveness"].detail
+
+
+def test_new_units_that_are_all_switched_off_fail() -> None:
+    """The old ones beside them are on, so it is no matter of the activation function."""
+    small = reference()
+    large = isogrow.grow(small, ffn="+7")
+    with torch.no_grad():
+        large.layers[0].mlp.b1[-6:] = -1e3
+    check = named(isogrow.verify(small, large))["liveness"]
+    assert check.passed is False
+    assert "6 of 7 new ffn channels of mlp.up (of old ones 0 of 11)" in check.detail
+
+
+def test_relus_that_one_pass_switches_off_are_no_fault() -> None:
+    """T5's are often silent on all but a few tokens, and come and go as the rest learns."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = T5Config(
+            vocab_size=96, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
+        )
+        small: Any = T5ForConditionalGeneration(config).eval()
+        with torch.no_grad():
+            for x in small.parameters():
+                x.normal_(0, 0.1) if x.dim() > 1 else x.add_(0.2 * torch.randn_like(x))
+    for seed in range(3):
+        check = named(isogrow.verify(small, isogrow.grow(small, ffn="x4", seed=seed)))["liveness"]
+        assert check.passed and "inactive" in check.detail, check
 
 
 def test_models_that_do_not_belong_together_are_refused() -> None:

@@ -39,7 +39,7 @@ from isogrow.verification.runs import (
     padded,
 )
 from isogrow.verification.stored import as_stored, same
-from isogrow.verification.units import Units, counted, resting, twins
+from isogrow.verification.units import Unit, Units, counted, resting, silent_in, twins
 
 EXACT = 1e-12  # float64 relative error: the proof of a rule
 OWN = 4.0  # own-dtype error, in units of the small model's own: rounded weights add to rounded values
@@ -249,13 +249,14 @@ def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     by = max(1, horizon(pair.before, pair.plan))
     batch = probe(pair, LEARN)
     passes = training(pair.large, [batch], steps=by + APART)
-    units, unrouted = Units(), set[Index]()
+    units, unrouted, silent = Units(), set[Index](), set[Unit]()
     values: dict[str, Tensor] = {}
-    start = {name: value.clone() for name, value in pair.large.state_dict().items()}
     for step, each in enumerate(passes, 1):
-        unrouted |= resting(pair, each.now) if step <= by else set()
+        if step <= by:
+            unrouted |= resting(pair, each.now)
+            silent |= silent_in(pair, each.now, each.values)
         if step == by:
-            units = counted(pair, each.seen, start, unrouted)
+            units = counted(pair, each.seen, silent, unrouted)
         values = dict(each.values)
     return _live(units, by), _apart(pair, values, by + APART), units
 
@@ -267,7 +268,14 @@ def _live(units: Units, by: int) -> Check:
     dead = [f"{g.dead} of {g.new} {g.axis} channels of {g.slot}" for g in units.dead]
     detail = f"{units.new - units.inactive:,} channels by step {by}"
     detail += f", {units.inactive:,} inactive" if units.inactive else ""
-    return Check("liveness", not dead, share, 1.0, f"no gradient: {'; '.join(dead)}" if dead else detail)
+    asleep = [
+        f"{g.new - g.live} of {g.new} new {g.axis} channels of {g.slot} (of old ones {g.old - g.old_live} of"
+        f" {g.old})"
+        for g in units.asleep
+    ]
+    if dead or asleep:
+        detail = f"no gradient: {'; '.join(dead or asleep)}"
+    return Check("liveness", not (dead or asleep), share, 1.0, detail)
 
 
 def _apart(pair: Pair, values: dict[str, Tensor], after: int) -> Check:

@@ -22,6 +22,7 @@ from isogrow.verification.liveness import distinct
 from isogrow.verification.pair import Pair
 
 SKETCH = 4
+AWAKE = 0.5  # new units are drawn like trained ones, so a share of the same order is switched on
 
 Place = tuple[str, Index]  # an axis, and the numbers of the blocks that all slots with the axis have
 Unit = tuple[Place, int, int]  # a place, which combination of the axes beside, a position on the axis
@@ -30,17 +31,25 @@ Read = Callable[[Block], Tensor]
 
 @dataclass(frozen=True)
 class Group:
-    """The new units of one axis in one slot, over all its blocks."""
+    """The new units of one axis in one slot, over all its blocks, and beside them the old ones."""
 
     slot: str
     axis: str
     new: int
     live: int
     inactive: int
+    old: int = 0
+    old_live: int = 0
 
     @property
     def dead(self) -> int:
         return self.new - self.live - self.inactive
+
+    @property
+    def asleep(self) -> bool:
+        """Whether far fewer new units have had gradient than of the old ones beside them: then it is not the
+        activation function that keeps them out."""
+        return self.live < AWAKE * self.new * (self.old_live / self.old if self.old else 1.0)
 
 
 @dataclass
@@ -48,11 +57,13 @@ class Count:
     new: int = 0
     live: int = 0
     inactive: int = 0
+    old: int = 0
+    old_live: int = 0
 
 
 @dataclass(frozen=True)
 class Units:
-    """New units by slot and axis; `inactive` ones have weights but were never switched on."""
+    """New units by slot and axis; `inactive` ones have weights, but some pass did not switch them on."""
 
     groups: tuple[Group, ...] = field(default=())
 
@@ -71,6 +82,10 @@ class Units:
     @property
     def dead(self) -> tuple[Group, ...]:
         return tuple(group for group in self.groups if group.dead)
+
+    @property
+    def asleep(self) -> tuple[Group, ...]:
+        return tuple(group for group in self.groups if group.asleep)
 
 
 @dataclass(frozen=True)
@@ -91,27 +106,38 @@ class Grown:
 
 
 def counted(
-    pair: Pair, seen: Mapping[str, Tensor], values: Mapping[str, Tensor], unrouted: Set[Index] = frozenset()
+    pair: Pair,
+    seen: Mapping[str, Tensor],
+    silent: Set[Unit] = frozenset(),
+    unrouted: Set[Index] = frozenset(),
 ) -> Units:
     """Count the new units that have had gradient (`seen`), by slot and axis.
 
-    A unit has had gradient if any of its entries has. One that has not is inactive (a ReLU that no token
-    switched on) if no slot that has it got any, although none of what produces it is all zero: then its
-    activation was zero, and the law promises nothing. So is everything in `unrouted` experts.
+    A unit has had gradient if any of its entries has. One that has not is inactive if a pass did not switch
+    it on (`silent`): the law tells by which pass a unit that is on in each of them has had gradient. So is
+    everything in `unrouted` experts.
     """
-    read, weigh = _reads(pair, seen), _reads(pair, values)
+    read = _reads(pair, seen)
     counts: dict[tuple[str, str], Count] = {}
-    silent = _silent(pair, read, weigh)
     for grown in _grown(pair):
         live = grown.rows(read(grown.block)).any(dim=2)
         count = counts.setdefault((grown.block.slot, grown.axis), Count())
+        old = torch.ones(live.shape[1], dtype=torch.bool)
+        old[list(grown.new)] = False
+        count.old += live[:, old].numel()
+        count.old_live += int(live[:, old].sum())
         for beside in range(live.shape[0]):
             alive = [bool(live[beside, p]) for p in grown.new]
             asleep = [grown.block.index in unrouted or (grown.place, beside, p) in silent for p in grown.new]
             count.new += len(alive)
             count.live += sum(alive)
             count.inactive += sum(s and not a for s, a in zip(asleep, alive, strict=True))
-    return Units(tuple(Group(s, a, c.new, c.live, c.inactive) for (s, a), c in counts.items()))
+    return Units(
+        tuple(
+            Group(slot, axis, c.new, c.live, c.inactive, c.old, c.old_live)
+            for (slot, axis), c in counts.items()
+        )
+    )
 
 
 def twins(pair: Pair, values: Mapping[str, Tensor]) -> list[str]:
@@ -175,8 +201,10 @@ def resting(pair: Pair, now: Mapping[str, Tensor]) -> set[Index]:
     return {index for index, routed in alive.items() if not routed and index[:-1] in busy}
 
 
-def _silent(pair: Pair, read: Read, weigh: Read) -> set[Unit]:
-    """New units without gradient in any slot, all of whose producers have weights."""
+def silent_in(pair: Pair, now: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> set[Unit]:
+    """New units (a ReLU that no token switched on) that had gradient in no slot in one pass (`now`), although
+    none of what produces them is all zero: then their activation was zero."""
+    read, weigh = _reads(pair, now), _reads(pair, values)
     touched: dict[Unit, bool] = {}
     weights: dict[Unit, dict[str, bool]] = {}
     contracted = {attention.axis for attention in pair.before.layout.attentions}
