@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import optimization
 
 import isogrow
-from isogrow import Policy, plan_of
+from isogrow import Policy
 from isogrow.anatomy import Anatomy, match
 from isogrow.binding import is_tied, reader
 from isogrow.config import edited
@@ -27,6 +27,7 @@ from isogrow.errors import StateError
 from isogrow.interpreters import reference
 from isogrow.interpreters.module import headers
 from isogrow.interpreters.optimizer import grow_optimizer
+from isogrow.models import lineage_of
 from isogrow.pieces import Block
 from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan
 
@@ -98,7 +99,7 @@ def pair(name: str, wanted: str = "", dtype: torch.dtype = torch.float32) -> Pai
     small = live(name, dtype=dtype)
     family = F.FAMILIES[name]
     large = isogrow.grow(small, **(family.growths[wanted] if wanted else family.together))
-    found = plan_of(large)
+    found = lineage_of(large)
     assert found is not None
     return Pair(small, large, *found)
 
@@ -186,7 +187,7 @@ def in_float64(name: str, wanted: Mapping[str, Any]) -> Pair:
     with F.float64():
         small = F.rebuilt(live(name, dtype=torch.float64))
         large = isogrow.grow(small, **wanted)
-    found = plan_of(large)
+    found = lineage_of(large)
     assert found is not None
     return Pair(small, large, *found)
 

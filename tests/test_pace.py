@@ -191,7 +191,7 @@ def test_a_new_pace_takes_the_place_of_the_old() -> None:
     large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
     known = plan_of(large)
     assert known is not None
-    isogrow.pace(large, grown, known[1], Policy(ramp=3))
+    isogrow.pace(large, grown, known, Policy(ramp=3))
     assert len(grown._optimizer_step_pre_hooks) == len(grown._optimizer_step_post_hooks) == 1
 
 
@@ -231,7 +231,7 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_were_not(policy: Policy, at: int
     assert known is not None
     large.save_pretrained(tmp_path / "model")
     torch.save(grown.state_dict(), tmp_path / "optimizer.pt")
-    (tmp_path / "plan.json").write_text(json.dumps(to_json(known[1])))
+    (tmp_path / "plan.json").write_text(json.dumps(to_json(known)))
 
     fresh = type(large).from_pretrained(tmp_path / "model").train()
     made = torch.optim.AdamW(fresh.parameters(), **ADAM)
