@@ -21,13 +21,14 @@ from transformers import optimization
 import isogrow
 from isogrow import Policy
 from isogrow.anatomy import Anatomy, match
-from isogrow.binding import is_tied, reader
+from isogrow.binding import reader
 from isogrow.config import edited
 from isogrow.errors import StateError
 from isogrow.interpreters import reference
 from isogrow.interpreters.module import headers
 from isogrow.interpreters.optimizer import grow_optimizer
 from isogrow.models import lineage_of
+from isogrow.parts import is_tied
 from isogrow.pieces import Block
 from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan
 
@@ -578,6 +579,10 @@ def test_a_wrapped_optimizer_is_refused() -> None:
         (dict(ramp="fast"), "ramp='fast' is no number of steps: give 0 or more"),
         (dict(ramp=True), "ramp=True is no number of steps"),
         (dict(ramp=5, ramp_from="x"), "ramp_from='x' is no factor"),
+        (dict(old_rate=-1), "old_rate=-1 is no factor: give 0 or more"),
+        (dict(new_rate=math.inf), "new_rate=inf is no factor"),
+        (dict(old_rate=0, rates_for=0), "rates_for=0 is no number of steps: give more than 0"),
+        (dict(rates_for=9), "rates_for=9 has no rates: give old_rate or new_rate"),
         (dict(follow="no"), "follow='no' is neither yes nor no: give True or False"),
         (dict(powers=["a"]), r"powers=\['a'\] names no powers: give a dict, {name: power of the gradient}"),
         (dict(powers={"exp_avg": "x"}), "powers says 'x' of 'exp_avg', which is no power of the gradient"),

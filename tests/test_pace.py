@@ -175,6 +175,81 @@ def test_a_ramp_paces_new_entries_alone(start: float) -> None:
             p.copy_(x)
 
 
+# New entries alone
+
+
+def old_of(found: Pair) -> dict[Tensor, Tensor]:
+    """Where each parameter is old."""
+    grown = found.grown(masked(found), Policy(powers={"mask": 0}))
+    return {p: state["mask"] == 1.0 for p, state in grown.state.items()}
+
+
+def trained_alone(kind: str, policy: Policy, steps: int = 3) -> tuple[bool, bool]:
+    """Whether old entries kept every bit, and whether new ones moved (some by less than float32 tells); with
+    weight decay."""
+    found = pair("llama")
+    old = old_of(found)
+    optimizer = OPTIMIZERS[kind](found.large.parameters())
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.1
+    held = isogrow.pace(found.large, optimizer, found.plan, policy)
+    with torch.no_grad():
+        found.large.model.layers[0].mlp.up_proj.weight[0, 0] = -0.0  # its sign is a bit, too
+    before = {p: p.detach().clone() for p in found.large.parameters()}
+    for step in range(steps):
+        gradients_(found.large, step)
+        optimizer.step()
+    held.remove()
+    whole = zip(found.large.parameters(), before.values(), strict=True)
+    kept = all(torch.equal(p[old[p]].view(torch.int32), was[old[p]].view(torch.int32)) for p, was in whole)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    apart = torch.cat([(p != before[p])[~old[p]] for p in trained])
+    moved = apart.float().mean().item() > 0.9
+    with torch.no_grad():
+        for p, was in before.items():
+            p.copy_(was)
+    return kept, moved
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW", "Muon", "Adafactor"])
+def test_old_entries_keep_their_bits_where_new_ones_are_trained_alone(kind: str) -> None:
+    assert trained_alone(kind, Policy(old_rate=0)) == (True, True)
+    assert trained_alone(kind, Policy(old_rate=0, rates_for=3)) == (True, True)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+def test_old_entries_that_follow_keep_their_bits(kind: str) -> None:
+    """Although they go to the small model's coordinates and back."""
+    assert trained_alone(kind, Policy(old_rate=0, follow=True)) == (True, True)
+
+
+@pytest.mark.parametrize("policy", [Policy(old_rate=1e-3), Policy(old_rate=0, rates_for=2), Policy(ramp=9)])
+def test_old_entries_that_are_trained_are_seen(policy: Policy) -> None:
+    assert trained_alone("SGD", policy) == (False, True)
+
+
+def test_rates_of_their_own_for_so_many_steps() -> None:
+    """SGD by hand: new entries at 3 times the rate, ramped, old ones at a quarter, for four steps."""
+    found = pair("llama", dtype=torch.float64)
+    old = old_of(found)
+    optimizer = torch.optim.SGD(found.large.parameters(), lr=1.0)
+    held = isogrow.pace(
+        found.large, optimizer, found.plan, Policy(ramp=2, new_rate=3, old_rate=0.25, rates_for=4)
+    )
+    before = {p: p.detach().clone() for p in found.large.parameters()}
+    for new, kept in ((1.5, 0.25), (3.0, 0.25), (3.0, 0.25), (3.0, 0.25), (1.0, 1.0), (1.0, 1.0)):
+        gradients_(found.large, 5)
+        was = {p: p.detach().clone() for p in found.large.parameters()}
+        optimizer.step()
+        for p, x in was.items():
+            wanted = x - torch.where(old[p], kept, new) * p.grad
+            assert torch.allclose(p, wanted, rtol=0, atol=1e-13)
+    held.remove()
+    with torch.no_grad():
+        for p, x in before.items():
+            p.copy_(x)
+
+
 def test_a_second_growth_ends_the_pace_of_the_first() -> None:
     small = live("llama")
     optimizer = torch.optim.SGD(small.parameters(), lr=1.0)
@@ -212,8 +287,13 @@ def test_hooks_of_ones_own_are_kept() -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [Policy(), Policy(ramp=5), Policy("zero", ramp=5, follow=True)],
-    ids=["plain", "ramp", "follow"],
+    [
+        Policy(),
+        Policy(ramp=5),
+        Policy("zero", ramp=5, follow=True),
+        Policy(old_rate=0, new_rate=2, rates_for=3),
+    ],
+    ids=["plain", "ramp", "follow", "rates"],
 )
 @pytest.mark.parametrize("at", [0, 2])
 def test_a_run_that_is_stopped_goes_on_as_if_it_were_not(policy: Policy, at: int, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def lineage_of(large: nn.Module) -> tuple[Anatomy, Plan] | None:
 
 
 def plan_of(large: nn.Module) -> Plan | None:
-    """The plan by which `grow` (or `grow_`) made this model in this process, the last one; None if it did not.
+    """The plan by which `grow` or `grow_` last made this model in this process; None if they did not.
 
     >>> plan_of(nn.Linear(2, 3)) is None
     True

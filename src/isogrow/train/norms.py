@@ -17,8 +17,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from isogrow.anatomy import Anatomy
 from isogrow.arithmetic import blocked, slices
-from isogrow.binding import made_of, outputs
+from isogrow.binding import outputs
 from isogrow.models import lineage_of
+from isogrow.parts import made_of
 from isogrow.pieces import Source
 from isogrow.plan import Plan
 
