@@ -10,7 +10,6 @@ from rich.text import Text
 
 from isogrow.cli.tables.blocks import page, table, title
 from isogrow.cli.tables.plans import change
-from isogrow.verification.report import HEADINGS, MARKS, row
 
 Data = Mapping[str, Any]
 
@@ -19,6 +18,8 @@ STYLES = {True: "green", False: "bold red", None: "dim"}
 
 def report(data: Data) -> RenderableType:
     """The checks of a verification."""
+    from isogrow.verification.report import HEADINGS, row  # with torch, which a refusal does without
+
     made = table(*HEADINGS, ratios=(0, 0, 0, 0, 1), right=("value", "limit"))
     for check in data["checks"]:
         mark, name, value, limit, detail = row(check)
@@ -47,6 +48,8 @@ def grown(data: Data) -> RenderableType:
 
 def ending(data: Data) -> RenderableType:
     """How the demo ended."""
+    from isogrow.verification.report import MARKS
+
     mark, style = MARKS[data["passed"]], STYLES[data["passed"]]
     words = "every check passed" if data["passed"] else "a check failed"
     return Text.assemble((f"{mark} ", style), f"{words}; the files are in {data['folder']}")
