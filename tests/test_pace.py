@@ -228,6 +228,19 @@ def test_old_entries_that_are_trained_are_seen(policy: Policy) -> None:
     assert trained_alone("SGD", policy) == (False, True)
 
 
+def test_moments_of_frozen_entries_go_on() -> None:
+    found = pair("llama")
+    old, optimizer = old_of(found), torch.optim.AdamW(found.large.parameters())
+    held = isogrow.pace(found.large, optimizer, found.plan, Policy(old_rate=0))
+    gradients_(found.large)
+    before = {p: p.detach().clone() for p in found.large.parameters()}
+    optimizer.step()
+    held.remove()
+    for p, was in before.items():
+        assert torch.allclose(optimizer.state[p]["exp_avg"][old[p]], 0.1 * p.grad[old[p]], atol=1e-7)
+        p.data.copy_(was)
+
+
 def test_rates_of_their_own_for_so_many_steps() -> None:
     """SGD by hand: new entries at 3 times the rate, ramped, old ones at a quarter, for four steps."""
     found = pair("llama", dtype=torch.float64)
