@@ -38,7 +38,7 @@ def caches_of(anatomy: Anatomy, plan: Plan) -> Caches:
     """What a plan means for the caches of a model; `anatomy` is of it, before the growth or after."""
     lines = dict(_lines(anatomy))
     lost = tuple(dict.fromkeys(why for step in plan.steps for why in _lost(step, lines)))
-    stacks = {index_axes(line)[0]: slot for slot, line in lines.items()}
+    stacks = {index_axes(line)[0]: slot for slot, line in lines.items() if index_axes(line)}
     layers = {axis: _layers(plan, axis, slot) for axis, slot in stacks.items()}
     kept = ["old layers give the same keys and values, since no step adds to these"]
     if any(None in numbers for numbers in layers.values()):
