@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test fast lint types demo bench clean
+.PHONY: help test fast lint types demo bench wheel clean
 
 help:
 	@echo "make test    lint, types and all tests"
@@ -18,6 +18,7 @@ help:
 	@echo "make types   pyright, strict"
 	@echo "make demo    grow two real models, prove them unchanged, train on"
 	@echo "make bench   the benchmarks"
+	@echo "make wheel   build the wheel into dist/, and try it in an empty environment"
 	@echo "make clean   remove .venv and every cache"
 
 test: lint types
@@ -40,6 +41,9 @@ bench: $(VENV)/.plots
 	@set -- benchmarks/*.py; test -e "$$1" || { echo "benchmarks/ holds no script" >&2; exit 1; }; \
 	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 	$(BIN)/python -m benchmarks.training small
+
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

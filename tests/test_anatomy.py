@@ -246,18 +246,18 @@ def test_a_grown_tensor_is_there_iff_the_one_it_extends_is() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"hidden_size": [24]}, "hidden_size is [24], and 'llama' needs a whole number above 0: mend it"),
+        ({"hidden_size": [24]}, "hidden_size is [24], and 'llama' needs a whole number above 0: correct it"),
         ({"num_key_value_heads": 0}, "num_key_value_heads is 0, and 'llama' needs a whole number above 0"),
         (
             {"rms_norm_eps": "x"},
-            "rms_norm_eps is 'x', and 'llama' needs a number that is not negative: mend it",
+            "rms_norm_eps is 'x', and 'llama' needs a number that is not negative: correct it",
         ),
         (
             {"rms_norm_eps": -1},
-            "rms_norm_eps is -1, and 'llama' needs a number that is not negative: mend it",
+            "rms_norm_eps is -1, and 'llama' needs a number that is not negative: correct it",
         ),
-        ({"rope_parameters": 3}, "rope_parameters is 3, which is no table of values: mend it"),
-        ({"rope_theta": "x"}, "rope_theta is 'x', and rotary positions need a number above 0: mend it"),
+        ({"rope_parameters": 3}, "rope_parameters is 3, which is no table of values: correct it"),
+        ({"rope_theta": "x"}, "rope_theta is 'x', and rotary positions need a number above 0: correct it"),
     ],
 )
 def test_a_config_that_can_not_be_computed_with(changes: dict[str, Any], said: str) -> None:

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from isogrow import __version__
 from isogrow.cli.voice import plain
 
 
@@ -75,7 +76,7 @@ def test_plan_and_grow_share_the_request(verb: str) -> None:
 
 def test_version() -> None:
     ran = isogrow("--version")
-    assert (ran.code, ran.out) == (0, "isogrow 0.1.0\n")
+    assert (ran.code, ran.out) == (0, f"isogrow {__version__}\n")
 
 
 @pytest.mark.parametrize(

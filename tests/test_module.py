@@ -311,9 +311,9 @@ def test_a_plan_is_used_again() -> None:
     large = isogrow.grow(small, hidden=42, layers="+1", seed=5)
     found = plan_of(large)
     assert found is not None
-    again = isogrow.grow(small, plan=from_json(to_json(found[1])))
+    again = isogrow.grow(small, plan=from_json(to_json(found)))
     assert same(large, again)
-    sibling = isogrow.grow(other, plan=found[1])
+    sibling = isogrow.grow(other, plan=found)
     assert change(other, sibling, inputs("llama")) < F.EXACT
     assert plan_of(small) is None
 
@@ -325,14 +325,14 @@ def test_a_plan_for_another_model_is_refused(name: str, changes: dict[str, Any])
     found = plan_of(isogrow.grow(live("llama"), hidden=42))
     assert found is not None
     with pytest.raises(SizeError, match="the plan is for 'llama' with .*ffn=37.*, and this model is"):
-        isogrow.grow(live(name, **changes), plan=found[1])
+        isogrow.grow(live(name, **changes), plan=found)
 
 
 def test_a_plan_beside_sizes_is_refused() -> None:
     found = plan_of(isogrow.grow(live("llama"), hidden=42))
     assert found is not None
     with pytest.raises(SizeError, match="both a plan and sizes are given: give one of them"):
-        isogrow.grow(live("llama"), plan=found[1], ffn=51)
+        isogrow.grow(live("llama"), plan=found, ffn=51)
 
 
 # Models that can't be grown

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 from transformers import optimization
 
 import isogrow
-from isogrow import Policy, plan_of
+from isogrow import Policy
 from isogrow.anatomy import Anatomy, match
-from isogrow.binding import is_tied, reader
+from isogrow.binding import reader
 from isogrow.config import edited
 from isogrow.errors import StateError
 from isogrow.interpreters import reference
 from isogrow.interpreters.module import headers
 from isogrow.interpreters.optimizer import grow_optimizer
+from isogrow.models import lineage_of
+from isogrow.parts import is_tied
 from isogrow.pieces import Block
 from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan
 
@@ -98,7 +100,7 @@ def pair(name: str, wanted: str = "", dtype: torch.dtype = torch.float32) -> Pai
     small = live(name, dtype=dtype)
     family = F.FAMILIES[name]
     large = isogrow.grow(small, **(family.growths[wanted] if wanted else family.together))
-    found = plan_of(large)
+    found = lineage_of(large)
     assert found is not None
     return Pair(small, large, *found)
 
@@ -186,7 +188,7 @@ def in_float64(name: str, wanted: Mapping[str, Any]) -> Pair:
     with F.float64():
         small = F.rebuilt(live(name, dtype=torch.float64))
         large = isogrow.grow(small, **wanted)
-    found = plan_of(large)
+    found = lineage_of(large)
     assert found is not None
     return Pair(small, large, *found)
 
@@ -577,6 +579,10 @@ def test_a_wrapped_optimizer_is_refused() -> None:
         (dict(ramp="fast"), "ramp='fast' is no number of steps: give 0 or more"),
         (dict(ramp=True), "ramp=True is no number of steps"),
         (dict(ramp=5, ramp_from="x"), "ramp_from='x' is no factor"),
+        (dict(old_rate=-1), "old_rate=-1 is no factor: give 0 or more"),
+        (dict(new_rate=math.inf), "new_rate=inf is no factor"),
+        (dict(old_rate=0, rates_for=0), "rates_for=0 is no number of steps: give more than 0"),
+        (dict(rates_for=9), "rates_for=9 has no rates: give old_rate or new_rate"),
         (dict(follow="no"), "follow='no' is neither yes nor no: give True or False"),
         (dict(powers=["a"]), r"powers=\['a'\] names no powers: give a dict, {name: power of the gradient}"),
         (dict(powers={"exp_avg": "x"}), "powers says 'x' of 'exp_avg', which is no power of the gradient"),

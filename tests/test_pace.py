@@ -175,6 +175,94 @@ def test_a_ramp_paces_new_entries_alone(start: float) -> None:
             p.copy_(x)
 
 
+# New entries alone
+
+
+def old_of(found: Pair) -> dict[Tensor, Tensor]:
+    """Where each parameter is old."""
+    grown = found.grown(masked(found), Policy(powers={"mask": 0}))
+    return {p: state["mask"] == 1.0 for p, state in grown.state.items()}
+
+
+def trained_alone(kind: str, policy: Policy, steps: int = 3) -> tuple[bool, bool]:
+    """Whether old entries kept every bit, and whether new ones moved (some by less than float32 tells); with
+    weight decay."""
+    found = pair("llama")
+    old = old_of(found)
+    optimizer = OPTIMIZERS[kind](found.large.parameters())
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.1
+    held = isogrow.pace(found.large, optimizer, found.plan, policy)
+    with torch.no_grad():
+        found.large.model.layers[0].mlp.up_proj.weight[0, 0] = -0.0  # its sign is a bit, too
+    before = {p: p.detach().clone() for p in found.large.parameters()}
+    for step in range(steps):
+        gradients_(found.large, step)
+        optimizer.step()
+    held.remove()
+    whole = zip(found.large.parameters(), before.values(), strict=True)
+    kept = all(torch.equal(p[old[p]].view(torch.int32), was[old[p]].view(torch.int32)) for p, was in whole)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    apart = torch.cat([(p != before[p])[~old[p]] for p in trained])
+    moved = apart.float().mean().item() > 0.9
+    with torch.no_grad():
+        for p, was in before.items():
+            p.copy_(was)
+    return kept, moved
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW", "Muon", "Adafactor"])
+def test_old_entries_keep_their_bits_where_new_ones_are_trained_alone(kind: str) -> None:
+    assert trained_alone(kind, Policy(old_rate=0)) == (True, True)
+    assert trained_alone(kind, Policy(old_rate=0, rates_for=3)) == (True, True)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+def test_old_entries_that_follow_keep_their_bits(kind: str) -> None:
+    """Although they go to the small model's coordinates and back."""
+    assert trained_alone(kind, Policy(old_rate=0, follow=True)) == (True, True)
+
+
+@pytest.mark.parametrize("policy", [Policy(old_rate=1e-3), Policy(old_rate=0, rates_for=2), Policy(ramp=9)])
+def test_old_entries_that_are_trained_are_seen(policy: Policy) -> None:
+    assert trained_alone("SGD", policy) == (False, True)
+
+
+def test_moments_of_frozen_entries_go_on() -> None:
+    found = pair("llama")
+    old, optimizer = old_of(found), torch.optim.AdamW(found.large.parameters())
+    held = isogrow.pace(found.large, optimizer, found.plan, Policy(old_rate=0))
+    gradients_(found.large)
+    before = {p: p.detach().clone() for p in found.large.parameters()}
+    optimizer.step()
+    held.remove()
+    for p, was in before.items():
+        assert torch.allclose(optimizer.state[p]["exp_avg"][old[p]], 0.1 * p.grad[old[p]], atol=1e-7)
+        p.data.copy_(was)
+
+
+def test_rates_of_their_own_for_so_many_steps() -> None:
+    """SGD by hand: new entries at 3 times the rate, ramped, old ones at a quarter, for four steps."""
+    found = pair("llama", dtype=torch.float64)
+    old = old_of(found)
+    optimizer = torch.optim.SGD(found.large.parameters(), lr=1.0)
+    held = isogrow.pace(
+        found.large, optimizer, found.plan, Policy(ramp=2, new_rate=3, old_rate=0.25, rates_for=4)
+    )
+    before = {p: p.detach().clone() for p in found.large.parameters()}
+    for new, kept in ((1.5, 0.25), (3.0, 0.25), (3.0, 0.25), (3.0, 0.25), (1.0, 1.0), (1.0, 1.0)):
+        gradients_(found.large, 5)
+        was = {p: p.detach().clone() for p in found.large.parameters()}
+        optimizer.step()
+        for p, x in was.items():
+            wanted = x - torch.where(old[p], kept, new) * p.grad
+            assert torch.allclose(p, wanted, rtol=0, atol=1e-13)
+    held.remove()
+    with torch.no_grad():
+        for p, x in before.items():
+            p.copy_(x)
+
+
 def test_a_second_growth_ends_the_pace_of_the_first() -> None:
     small = live("llama")
     optimizer = torch.optim.SGD(small.parameters(), lr=1.0)
@@ -191,7 +279,7 @@ def test_a_new_pace_takes_the_place_of_the_old() -> None:
     large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
     known = plan_of(large)
     assert known is not None
-    isogrow.pace(large, grown, known[1], Policy(ramp=3))
+    isogrow.pace(large, grown, known, Policy(ramp=3))
     assert len(grown._optimizer_step_pre_hooks) == len(grown._optimizer_step_post_hooks) == 1
 
 
@@ -212,8 +300,13 @@ def test_hooks_of_ones_own_are_kept() -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [Policy(), Policy(ramp=5), Policy("zero", ramp=5, follow=True)],
-    ids=["plain", "ramp", "follow"],
+    [
+        Policy(),
+        Policy(ramp=5),
+        Policy("zero", ramp=5, follow=True),
+        Policy(old_rate=0, new_rate=2, rates_for=3),
+    ],
+    ids=["plain", "ramp", "follow", "rates"],
 )
 @pytest.mark.parametrize("at", [0, 2])
 def test_a_run_that_is_stopped_goes_on_as_if_it_were_not(policy: Policy, at: int, tmp_path: Path) -> None:
@@ -231,7 +324,7 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_were_not(policy: Policy, at: int
     assert known is not None
     large.save_pretrained(tmp_path / "model")
     torch.save(grown.state_dict(), tmp_path / "optimizer.pt")
-    (tmp_path / "plan.json").write_text(json.dumps(to_json(known[1])))
+    (tmp_path / "plan.json").write_text(json.dumps(to_json(known)))
 
     fresh = type(large).from_pretrained(tmp_path / "model").train()
     made = torch.optim.AdamW(fresh.parameters(), **ADAM)

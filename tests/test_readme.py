@@ -17,7 +17,7 @@ from isogrow.cli import app
 
 README = documents.read(documents.ROOT / "README.md")
 EXAMPLE, TRAINING = documents.code(README, "python")
-ON_DISK, SET_UP = documents.code(README, "sh")
+SET_UP, ON_DISK = documents.code(README, "sh")
 
 
 def commands(block: str) -> list[list[str]]:
@@ -52,7 +52,7 @@ def test_the_training_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_command_that_is_refused_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (line,) = (line for line in commands(ON_DISK) if line[1] == "inspect")
+    line = next(line for line in commands(ON_DISK) if line[1] == "inspect")
     assert CliRunner().invoke(app, line[1:]).exit_code == 2
 
 

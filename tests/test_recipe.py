@@ -13,6 +13,7 @@ import pytest
 
 from isogrow.errors import RecipeError
 from isogrow.train.recipe import Slope, Stage, parse, read
+from isogrow.train.running import growths
 
 TEXT = """
 run: runs/a
@@ -45,6 +46,19 @@ def test_what_a_recipe_says(tmp_path: Path) -> None:
     assert recipe.data.train == ("*.txt",)
     assert recipe.training.rate == 0.002
     assert [recipe.longest(stage) for stage in recipe.stages] == [20, 1000, 50]
+
+
+def test_how_long_a_stage_s_rates_last(said: dict[str, Any]) -> None:
+    said["stages"][1].update(old_rate=0)
+    said["stages"][2].update(new_rate=2, rates_for=7)
+    recipe = parse(said, "the recipe")
+    policies = [recipe.policy(stage) for stage in recipe.stages]
+    assert [(p.old_rate, p.new_rate, p.rates_for) for p in policies] == [
+        (1, 1, math.inf),
+        (0, 1, 1000),
+        (1, 2, 7),
+    ]
+    assert [growth.policy for growth in growths(recipe)] == policies[1:]
 
 
 Change = Callable[[dict[str, Any]], Any]
@@ -81,6 +95,14 @@ REFUSED: list[tuple[Change, str]] = [
     ),
     (lambda s: s["stages"][1].update(ramp_from=1.3), "stage 2: ramp_from=1.3 needs a ramp"),
     (lambda s: s["stages"][1].update(ramp=math.inf, ramp_from=2), "stage 2: ramp_from=2.0 needs a ramp"),
+    (lambda s: s["stages"][1].update(old_rate=-1), "old_rate is -1: input should be greater than or equal"),
+    (lambda s: s["stages"][1].update(old_rate=math.inf), "stage 2: old_rate=inf is no factor"),
+    (lambda s: s["stages"][1].update(rates_for=9), "stage 2: rates_for=9.0 has no rates"),
+    (lambda s: s["stages"][0].update(old_rate=0), "stage 1 grows nothing, so old_rate would do nothing"),
+    (
+        lambda s: s["stages"][1].update(old_rate=0) or s["stages"].insert(2, {"steps": 30}),
+        "stage 2 ends by a slope, and stage 3 grows nothing, so its rates .*rates_for",
+    ),
     (lambda s: s["stages"][1].update(ramp=9, ramp_from=math.inf), "stage 2: ramp_from=inf is no factor"),
     (lambda s: s["stages"][1].update(init_std=math.inf), "stage 2: init_std inf is no std"),
     (lambda s: s["stages"][0].update(ramp=9, init="copy"), "stage 1 grows nothing, so init, ramp would do"),

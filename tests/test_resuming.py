@@ -177,7 +177,7 @@ def test_a_state_that_is_not_the_models_is_refused(what: str, own: Path, tmp_pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"policy": Policy(ramp=3)}, "ramp and follow pace a run's steps, and a file makes none"),
+        ({"policy": Policy(ramp=3)}, "ramp, follow and rates pace a run's steps, and a file makes none"),
         ({"optimizer": "keep"}, "optimizer 'keep' is not known: give grow, or drop"),
         ({"optimizer": "drop", "policy": Policy()}, "a policy or groups are given, and no optimizer.pt is"),
     ],

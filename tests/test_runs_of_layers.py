@@ -71,5 +71,5 @@ def test_what_the_class_computes_is_written_out() -> None:
 def test_runs_of_another_number_of_layers_are_refused() -> None:
     subject = neo()
     subject.source["attention_types"] = [[["global", "local"], 2]]
-    with pytest.raises(SizeError, match="'attention_types' lists 4 layers, but the model has 3: mend config"):
+    with pytest.raises(SizeError, match="'attention_types' lists 4 layers, but the model has 3: correct"):
         subject.plan({"layers": 5})

@@ -13,11 +13,13 @@ import pytest
 import tiny
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch.utils.data import Dataset
 
 import isogrow
 from isogrow import GradMax, Init
 from isogrow.errors import CheckpointError, SizeError, StateError
+from isogrow.newness import NewEntries
 from isogrow.pacing import COUNT
 from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth, Plateau
@@ -156,6 +158,31 @@ def test_new_entries_may_be_ramped(tmp_path: Path) -> None:
         resumed = trainer(tmp_path / "a", ramped, save_steps=2)
         resumed.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{at}"))
         assert losses(resumed) == losses(made)
+
+
+def test_new_entries_may_be_trained_alone(tmp_path: Path) -> None:
+    """For four steps old entries keep their bits, then all are trained; a stop changes nothing."""
+    alone = [dataclasses.replace(GROWTHS[0], policy=isogrow.Policy(old_rate=0, rates_for=4))]
+    made = trainer(tmp_path, alone, save_steps=1)
+    made.train()
+    new = isogrow.new_entries(made.model)  # type: ignore[arg-type]
+    moved = [_moved(tmp_path, new, 5, step) for step in (9, 10)]
+    assert moved == [{True}, {True, False}]
+    resumed = trainer(tmp_path, alone, save_steps=1)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-7"))
+    assert losses(resumed) == losses(made)
+
+
+def _moved(folder: Path, new: NewEntries, before: int, after: int) -> set[bool]:
+    """Of the entries that differ between two checkpoints: whether they are new."""
+    one, two = (load_file(folder / f"checkpoint-{at}" / "model.safetensors") for at in (before, after))
+    found: set[bool] = set()
+    for name, value in one.items():
+        is_new = torch.zeros(value.shape, dtype=torch.bool)
+        for box in new.parameters[name].slices if name in new.parameters else ():
+            is_new[box] = True
+        found |= set(is_new[value.view(torch.int32) != two[name].view(torch.int32)].unique().tolist())
+    return found
 
 
 @pytest.mark.parametrize(

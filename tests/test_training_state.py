@@ -201,7 +201,7 @@ def test_a_trainers_optimizer_grows_on_disk(tmp_path: Path) -> None:
     known = plan_of(large)
     assert known is not None
     state = torch.load(old / "optimizer.pt", weights_only=True)
-    grown = isogrow.grow_optimizer_state(state, before, large, known[1])
+    grown = isogrow.grow_optimizer_state(state, before, large, known)
 
     new = tmp_path / "grown" / "checkpoint-2"
     large.save_pretrained(new)
@@ -224,7 +224,7 @@ def test_a_trainers_optimizer_grows_on_disk(tmp_path: Path) -> None:
     live_one = trainer(before, tmp_path / "live", 4)
     optimizer = live_one.create_optimizer()
     optimizer.load_state_dict(state)
-    _, other = isogrow.grow(before, optimizer=optimizer, plan=known[1])
+    _, other = isogrow.grow(before, optimizer=optimizer, plan=known)
     assert same(other.state_dict()["state"], grown["state"])
     assert [group["params"] for group in other.state_dict()["param_groups"]] == [
         group["params"] for group in grown["param_groups"]
@@ -238,13 +238,13 @@ def test_names_that_are_not_the_states_are_refused() -> None:
     assert known is not None
     state = torch.optim.AdamW(small.parameters()).state_dict()
     with pytest.raises(StateError, match=r"groups of \[51\] parameters, and the names .* of \[23, 28\]"):
-        isogrow.grow_optimizer_state(state, small, large, known[1])
+        isogrow.grow_optimizer_state(state, small, large, known)
 
     def one(model: Any) -> Any:
         return [[name for name, _ in model.named_parameters()]]
 
-    isogrow.grow_optimizer_state(state, small, large, known[1], Policy(), one)
+    isogrow.grow_optimizer_state(state, small, large, known, Policy(), one)
     with pytest.raises(StateError, match="x is no parameter of this model"):
-        isogrow.grow_optimizer_state(state, small, large, known[1], groups=lambda m: [["x", *one(m)[0][1:]]])
+        isogrow.grow_optimizer_state(state, small, large, known, groups=lambda m: [["x", *one(m)[0][1:]]])
     with pytest.raises(StateError, match="the plan is not the one that made this model"):
-        isogrow.grow_optimizer_state(state, small, isogrow.grow(small, layers=5), known[1], None, one)
+        isogrow.grow_optimizer_state(state, small, isogrow.grow(small, layers=5), known, None, one)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -25,6 +28,7 @@ from transformers import (
 )
 
 import isogrow
+from isogrow.cli.tables import checks
 from isogrow.errors import CheckpointError, LawError
 from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, init_
 from isogrow.verification.memory import available, parameters, shortage
@@ -100,9 +104,23 @@ def test_passes_on_what_grow_makes(make: Callable[[], Any], sizes: dict[str, Any
 def test_another_dtype_is_held_against_its_own_rounding() -> None:
     small = llama()
     large = isogrow.grow(small, ffn="+7", hidden=28).to(torch.bfloat16)
-    _, plan = isogrow.plan_of(large)  # pyright: ignore[reportGeneralTypeIssues]
+    plan = isogrow.plan_of(large)
     report = isogrow.verify(small, large, plan=plan)
     assert report.passed, report.failed
+
+
+def test_a_report_reads_as_the_verb_s_table() -> None:
+    report = isogrow.verify(llama(), isogrow.grow(llama(), ffn="+7"), liveness=False)
+    shown = [" ".join(line.split()) for line in str(report).splitlines()]
+    assert shown[0] == "check value limit" and len(shown) == 1 + len(report.checks)
+    assert next(line for line in shown if " float64 " in line).startswith("✓ float64 ")
+    console = Console(file=StringIO(), width=200)
+    console.print(checks.report(report.to_dict()))
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    for line in str(report).splitlines():
+        assert " ".join(line.split()) in " ".join(told.split())
+    failed = dataclasses.replace(report, checks=(Check("float64", False, 0.5, 1e-12, "logits"),))
+    assert "✗  float64    0.5  1e-12  logits" in str(failed)
 
 
 def test_every_check_is_reported_as_data() -> None:
@@ -204,7 +222,7 @@ def test_a_wrong_config_fails_the_float64_comparison() -> None:
     large = isogrow.grow(small, hidden=28)
     wrong = LlamaForCausalLM(LlamaConfig(**{**large.config.to_dict(), "rms_norm_eps": 1e-2}))
     wrong.load_state_dict(large.state_dict())
-    _, plan = isogrow.plan_of(large)  # pyright: ignore[reportGeneralTypeIssues]
+    plan = isogrow.plan_of(large)
     report = isogrow.verify(small, wrong, plan=plan)
     assert [check.name for check in report.failed] == ["config", "float64"]
     assert named(report)["float64"].detail == "first difference in model.layers.0"
@@ -503,7 +521,9 @@ def test_a_model_that_is_not_finite_is_said() -> None:
     with torch.no_grad():
         small.model.norm.weight[0] = float("nan")
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
-    assert named(report)["float64"].detail == "the small model's own outputs are not finite: mend its weights"
+    assert (
+        named(report)["float64"].detail == "the small model's own outputs are not finite: correct its weights"
+    )
     assert not report.passed
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from isogrow.growing import grow_ as grow_
     from isogrow.growing import grow_checkpoint as grow_checkpoint
     from isogrow.growing import pace as pace
+    from isogrow.grown import caches as caches
+    from isogrow.grown import new_entries as new_entries
     from isogrow.layout import Attention as Attention
     from isogrow.layout import Key as Key
     from isogrow.layout import Layout as Layout
@@ -52,6 +54,8 @@ _HOMES = {
     "pace": "growing",
     "grow_optimizer_state": "resuming",
     "trainer_groups": "resuming",
+    "caches": "grown",
+    "new_entries": "grown",
     "plan_of": "models",
     "register": "models",
     "verify": "verification",

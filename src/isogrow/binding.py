@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from isogrow.anatomy import Anatomy, Stored, grown_tensors
 from isogrow.arithmetic import Filler, Read, blocked
 from isogrow.errors import CheckpointError
-from isogrow.pattern import View
-from isogrow.pieces import Block, Piece, origin, pieces, whole
+from isogrow.parts import view_of
+from isogrow.pieces import Block, origin
 from isogrow.plan import Plan
 from isogrow.sizes import Sizes
 
@@ -40,12 +40,6 @@ def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
             stored = dataclasses.replace(stored, weight=slots[stored.weight.tied][0])
         found.append(stored)
     return tuple(found)
-
-
-def is_tied(anatomy: Anatomy, stored: Stored) -> bool:
-    """Whether this name is only another one for a tensor that is stored elsewhere."""
-    lines = (weight for weight, _ in anatomy.all_slots.values() if anatomy.shares(weight))
-    return any(("" if line.head else anatomy.prefix) + line.name == stored.name for line in lines)
 
 
 def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
@@ -99,16 +93,3 @@ def fill_(out: Tensor, stored: Stored, filler: Filler, sizes: Sizes) -> None:
         target = blocked(out, view)
         order = tuple(sorted(range(target.dim()), key=lambda d: -target.stride(d)))
         filler.fill_(target, block, order)
-
-
-def made_of(stored: Stored, plan: Plan) -> Iterator[tuple[View, Piece]]:
-    """What a grown stored tensor is made of: each piece, and where the block that it is a part of lies."""
-    for part, block in stored.blocks(plan.target):
-        view = view_of(stored, part, block, plan.target)
-        for piece in pieces(plan, block, whole(block.shape(plan.target))):
-            yield view, piece
-
-
-def view_of(stored: Stored, part: str, block: Block, sizes: Sizes) -> View:
-    """Where a block lies in the tensor that stores it."""
-    return stored.weight.parsed.view(part, dict(block.index), lambda axis: sizes.of(axis, block.index))

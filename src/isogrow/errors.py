@@ -1,6 +1,6 @@
 """What isogrow says when it refuses: each error is one clear sentence for the user.
 
-Every refusal names what is wrong, where, what was found, what was expected, and the mend. All derive
+Every refusal names what is wrong, where, what was found, what was expected, and what to do. All derive
 from `IsogrowError`, itself a `ValueError`; the command line turns any of them into exit code 2.
 """
 

@@ -29,7 +29,7 @@ from isogrow.owners import check_free, check_given
 from isogrow.pacing import Pace
 from isogrow.pacing import pace as pace_updates
 from isogrow.plan import Init, Plan
-from isogrow.planning import check_fits
+from isogrow.planning import check_fits, check_led
 from isogrow.planning import expansions as in_order
 from isogrow.planning import plan as make_plan
 from isogrow.regions import Fitting, Initializer, check_plan, fitting, naming
@@ -175,8 +175,7 @@ def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> 
     another model.
     """
     anatomy = anatomy_of(model)
-    if (plan.family, plan.target) != (anatomy.layout.family, anatomy.sizes):
-        raise SizeError("the plan does not end at this model's sizes: give the one that it was grown by")
+    check_led(anatomy, plan)
     return pace_updates(inside(optimizer), model, anatomy, plan, policy)
 
 

@@ -66,9 +66,19 @@ def remember(large: nn.Module, anatomy: Anatomy, plan: Plan) -> None:
     _PLANS[large] = (anatomy, plan)
 
 
-def plan_of(large: nn.Module) -> tuple[Anatomy, Plan] | None:
+def lineage_of(large: nn.Module) -> tuple[Anatomy, Plan] | None:
     """What a model was grown from and by which plan, if `grow` made it in this process."""
     return _PLANS.get(large)
+
+
+def plan_of(large: nn.Module) -> Plan | None:
+    """The plan by which `grow` or `grow_` last made this model in this process; None if they did not.
+
+    >>> plan_of(nn.Linear(2, 3)) is None
+    True
+    """
+    found = lineage_of(large)
+    return None if found is None else found[1]
 
 
 def anatomy_of(model: nn.Module) -> Anatomy:

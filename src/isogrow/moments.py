@@ -68,6 +68,9 @@ class Policy:
     multiplied by a factor that goes from `ramp_from` to 1: f + (1 - f) min(1, t / ramp) in the t-th step.
     From 0 they start gently, and `math.inf` freezes them; from more than 1 they catch up.
     `follow`: old entries step in the small model's coordinates, as in a run that had not grown.
+    `new_rate`, `old_rate`: for `rates_for` steps after the growth (until the next one, if it is not said)
+    updates of new and of old entries, weight decay included, are multiplied by these: a rate of their own.
+    With `old_rate=0` only new entries are trained, and old ones keep their bits.
     `unknown`: a state tensor that no name in the table fits is refused, or dropped.
     `powers` adds names to the table: an optimizer of one's own.
     """
@@ -76,6 +79,9 @@ class Policy:
     ramp: float = 0.0
     ramp_from: float = 0.0
     follow: bool = False
+    new_rate: float = 1.0
+    old_rate: float = 1.0
+    rates_for: float = math.inf
     unknown: Literal["refuse", "drop"] = "refuse"
     powers: Mapping[str, int] = field(default_factory=dict[str, int])
 
@@ -93,6 +99,16 @@ class Policy:
             raise StateError(f"ramp_from={self.ramp_from!r} is no factor: give 0 or more")
         if self.ramp_from and not 0 < self.ramp < math.inf:
             raise StateError(f"ramp_from={self.ramp_from!r} needs a ramp: give the steps that it lasts")
+        self._check_rates()
+
+    def _check_rates(self) -> None:
+        for name, rate in (("new_rate", self.new_rate), ("old_rate", self.old_rate)):
+            if not (_is_number(rate) and 0 <= rate < math.inf):
+                raise StateError(f"{name}={rate!r} is no factor: give 0 or more")
+        if not (_is_number(self.rates_for) and self.rates_for > 0):
+            raise StateError(f"rates_for={self.rates_for!r} is no number of steps: give more than 0")
+        if self.rates_for < math.inf and self.new_rate == self.old_rate == 1.0:
+            raise StateError(f"rates_for={self.rates_for!r} has no rates: give old_rate or new_rate")
 
     def _check_kinds(self) -> None:
         """What a caller may have given in place of powers and a yes or no."""
@@ -114,12 +130,15 @@ class Policy:
     @property
     def paced(self) -> bool:
         """Whether updates are corrected after the growth."""
-        return self.ramp > 0 or self.follow
+        return self.ramp > 0 or self.follow or (self.new_rate, self.old_rate) != (1.0, 1.0)
 
-    def rate(self, step: int) -> float:
-        """What new entries' updates are multiplied by in this step after the growth (the first is 1)."""
+    def rate(self, step: int, new: bool = True) -> float:
+        """What updates of new (or old) entries are multiplied by in this step after the growth (first: 1)."""
+        own = (self.new_rate if new else self.old_rate) if step <= self.rates_for else 1.0
+        if not new:
+            return own
         done = min(1.0, step / self.ramp) if self.ramp else 1.0
-        return self.ramp_from + (1.0 - self.ramp_from) * done
+        return own * (self.ramp_from + (1.0 - self.ramp_from) * done)
 
     def power(self, name: str, beside: Mapping[str, object]) -> int | None:
         """The power of the gradient that a state tensor of a parameter's shape holds; None if unknown."""

@@ -1,6 +1,7 @@
 """How fast entries move after a growth: hooks on an optimizer that correct its updates entry by entry.
 
-New entries: an update d becomes r(t) d, in the t-th step after the growth (`Policy.rate`).
+An update d, weight decay included, becomes r(t) d in the t-th step after the growth, with one r for new
+entries and one for old ones (`Policy.rate`). Where r is 0 entries keep their bits, whatever the optimizer.
 
 Old entries, if they are to follow the small run: θ' = a θ + b has gradient g/a, so before a step they are
 taken back to the small model's coordinates,
@@ -24,9 +25,9 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, 
 
 from isogrow.anatomy import Anatomy, Stored
 from isogrow.arithmetic import blocked, slices
-from isogrow.binding import is_tied, made_of
 from isogrow.errors import StateError
 from isogrow.moments import Policy, marked
+from isogrow.parts import is_tied, made_of
 from isogrow.pattern import View
 from isogrow.pieces import Box, Source
 from isogrow.plan import Plan
@@ -45,6 +46,11 @@ class Region:
     a: float = 1.0
     b: float = 0.0
 
+    @property
+    def scaled(self) -> bool:
+        """Whether these are old entries that are not as they were."""
+        return not self.new and (self.a, self.b) != (1.0, 0.0)
+
     def of(self, x: Tensor) -> Tensor:
         """This region of a tensor of the parameter's shape."""
         return blocked(x, self.view)[slices(self.box)]
@@ -55,7 +61,7 @@ class Pace:
 
     def __init__(self, optimizer: Optimizer, regions: Mapping[Tensor, tuple[Region, ...]], policy: Policy):
         self.regions, self.policy = regions, policy
-        self.held: list[tuple[Tensor, Tensor]] = []
+        self.held: list[tuple[Tensor, Tensor, float]] = []
         self.moved: list[tuple[Tensor, Region]] = []
         optimizer.param_groups[0].setdefault(COUNT, 0)
         self.hooks = (
@@ -70,29 +76,29 @@ class Pace:
 
     @torch.no_grad()
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Remember new entries; take old ones to the small model's coordinates."""
+        """Remember entries with a rate of their own; take old ones to the small model's coordinates."""
         if any(given is not None for given in (*args[1:], kwargs.get("closure"))):  # wrappers give None
             raise StateError("a step with a closure can't be paced: compute the gradients, then call step()")
         first = optimizer.param_groups[0]
         first[COUNT] = first.get(COUNT, 0) + 1
-        ramped = self.policy.rate(first[COUNT]) != 1.0
+        rates = {new: self.policy.rate(first[COUNT], new) for new in (True, False)}
         for p, region in self._active(optimizer):
-            if region.new and ramped:
-                self.held.append((region.of(p.data), region.of(p.data).clone()))
-            elif not region.new and self.policy.follow:
+            if rates[region.new] != 1.0:
+                now = region.of(p.data)
+                self.held.append((now, now.clone(), rates[region.new]))
+            if region.scaled and self.policy.follow:
                 region.of(p.data).sub_(region.b).div_(region.a)
                 self._scale_(optimizer, p, region, region.a)
                 self.moved.append((p, region))
 
     @torch.no_grad()
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Scale what new entries moved; take old ones to the grown model's coordinates."""
-        rate = self.policy.rate(optimizer.param_groups[0][COUNT])
-        for now, was in self.held:
-            now.copy_(torch.lerp(was, now, rate))
+        """Take old entries to the grown model's coordinates; scale what those with a rate have moved."""
         for p, region in self.moved:
             region.of(p.data).mul_(region.a).add_(region.b)
             self._scale_(optimizer, p, region, 1.0 / region.a)
+        for now, was, rate in self.held:
+            now.copy_(torch.lerp(was, now, rate) if rate else was)
         self.held, self.moved = [], []
 
     def _active(self, optimizer: Optimizer) -> Iterator[tuple[Tensor, Region]]:
@@ -159,13 +165,12 @@ def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, p
     found: dict[Tensor, tuple[Region, ...]] = {}
     for stored in anatomy.stored:
         if stored.source in named and not is_tied(anatomy, stored):
-            found[named[stored.source]] = tuple(_regions(before, stored))
+            paced = (r for r in _regions(before, stored) if r.new or r.scaled or policy.old_rate != 1.0)
+            found[named[stored.source]] = tuple(paced)
     return Pace(optimizer, found, policy)
 
 
 def _regions(plan: Plan, stored: Stored) -> Iterator[Region]:
-    """What is new in a tensor, and what is old and not as it was."""
+    """What is new in a tensor, and what is old."""
     for view, piece in made_of(stored, plan):
-        new = not isinstance(piece.value, Source)
-        if new or (piece.a, piece.b) != (1.0, 0.0):
-            yield Region(view, piece.out, new, piece.a, piece.b)
+        yield Region(view, piece.out, not isinstance(piece.value, Source), piece.a, piece.b)

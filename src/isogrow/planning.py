@@ -130,6 +130,12 @@ def plan(
     return made
 
 
+def check_led(anatomy: Anatomy, plan: Plan) -> None:
+    """Refuse a plan that does not end at this model's sizes: it was not grown by that."""
+    if (plan.family, plan.target) != (anatomy.layout.family, anatomy.sizes):
+        raise SizeError("the plan does not end at this model's sizes: give the one that it was grown by")
+
+
 def check_fits(anatomy: Anatomy, plan: Plan) -> None:
     """Refuse a plan that was made for another model: other sizes, other slots, or another config, for which
     the rules edit other keys or put channels elsewhere."""

@@ -61,8 +61,8 @@ def _grower(
     """Writes the grown state; what is checked before is not grown yet."""
     if policy is not None and policy.paced:
         raise StateError(
-            "ramp and follow pace a run's steps, and a file makes none: leave them out, and call isogrow.pace"
-            " in the resumed run"
+            "ramp, follow and rates pace a run's steps, and a file makes none: leave them out, and call"
+            " isogrow.pace in the resumed run"
         )
     state = load_state(path, "save the run again")
     _check_form(state)

@@ -24,7 +24,7 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
         if (size or type(key.default) is float) and not sound:
             wanted = "a whole number above 0" if size else "a number that is not negative"
             raise CheckpointError(
-                f"{where} says {name} is {value!r}, and {layout.family!r} needs {wanted}: mend it"
+                f"{where} says {name} is {value!r}, and {layout.family!r} needs {wanted}: correct it"
                 + (NONE if size and value == 0 else "")
             )
     for rope in {rope for attention in layout.attentions for rope in attention.ropes}:
@@ -35,17 +35,17 @@ def _check_rope(rope: Rope, config: Config, where: str) -> None:
     for path in rope.scaling:
         if not isinstance(get(config, path), Mapping | None):
             raise CheckpointError(
-                f"{where} says {path} is {get(config, path)!r}, which is no table of values: mend it"
+                f"{where} says {path} is {get(config, path)!r}, which is no table of values: correct it"
             )
     missing = rope.missing(config)
     if missing:
         raise CheckpointError(
             f"{where} says {missing} of its rotary scaling {rope.kind(config)!r} is"
-            f" {rope.value(config, missing)!r}, and it needs numbers above 0: mend it"
+            f" {rope.value(config, missing)!r}, and it needs numbers above 0: correct it"
         )
     for path in rope.theta:
         theta = get(config, path)
         if theta is not None and not (isinstance(theta, int | float) and theta > 0):
             raise CheckpointError(
-                f"{where} says {path} is {theta!r}, and rotary positions need a number above 0: mend it"
+                f"{where} says {path} is {theta!r}, and rotary positions need a number above 0: correct it"
             )

@@ -230,7 +230,7 @@ def _inside(index: str, file: Any) -> str:
     if not isinstance(file, str) or out or ".." in path.parts or "\0" in file or not path.parts:
         raise CheckpointError(
             f"{index} names the shard {str(file)!r}, which is outside the model's folder: the model is"
-            " damaged or means harm, so nothing was read"
+            " damaged or malicious, so nothing was read"
         )
     return file
 

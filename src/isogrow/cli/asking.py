@@ -13,7 +13,7 @@ from isogrow.errors import CheckpointError, OutputError, SizeError
 from isogrow.families import layout_of
 from isogrow.laws import check
 from isogrow.plan import Init, Plan
-from isogrow.planning import check_fits, expansions
+from isogrow.planning import check_fits, check_led, expansions
 from isogrow.planning import plan as make_plan
 from isogrow.regions import check_plan
 from isogrow.serial import RECORD, from_json, to_json
@@ -50,8 +50,18 @@ def read_plan(path: str) -> Plan:
     """The plan in a file that `plan --out` wrote, or in a grown model's folder or isogrow.json."""
     if Path(path).is_dir():
         path = str(Path(path) / RECORD)
-    data = read_json(Path(path), "--plan names it")
+    why = "no plan is known without it: name the one by which the model was grown (--plan)"
+    data = read_json(Path(path), why if Path(path).name == RECORD else "--plan names it")
     return from_json(data.get("plan", data))
+
+
+def led(found: Opened, plan: str | None, new: bool = True) -> Plan:
+    """The plan that led to this model: its own, or the one in a file. Raises `SizeError` for another's."""
+    if not new:
+        raise SizeError("--plan says which entries are new: give --new too")
+    made = read_plan(plan or str(found.checkpoint.folder))
+    check_led(found.anatomy, made)
+    return made
 
 
 def written(made: Plan, path: Path, model: Path, overwrite: bool) -> None:

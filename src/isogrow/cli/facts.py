@@ -8,12 +8,14 @@ from math import prod
 from typing import Any
 
 from isogrow.anatomy import Anatomy, Header, Stored, grown_tensors
+from isogrow.caching import caches_of
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.config import get
 from isogrow.errors import CheckpointError
 from isogrow.expansions import MLPS, named
 from isogrow.families import LAYOUTS
 from isogrow.laws import horizon
+from isogrow.newness import new_in
 from isogrow.pieces import origin
 from isogrow.plan import Free, Old, Plan, Step, word
 from isogrow.serial import to_json
@@ -79,6 +81,7 @@ def summary(name: str, anatomy: Anatomy, plan: Plan, dtype: str | None = None) -
         ],
         "config": {path: [get(anatomy.config, path), value] for path, value in plan.config.items()},
         "learns_by_step": horizon(anatomy, plan),
+        "caches": _caches(anatomy, plan),
         "largest": {
             "name": largest.name,
             "shape": list(largest.header.shape),
@@ -89,6 +92,26 @@ def summary(name: str, anatomy: Anatomy, plan: Plan, dtype: str | None = None) -
         "seed": plan.seed,
         "plan": to_json(plan),
     }
+
+
+def news(name: str, anatomy: Anatomy, plan: Plan) -> Data:
+    """What of a grown model is new, and whether old caches are valid; `plan` led to it."""
+    found = new_in(anatomy, plan)
+    total = _weights(anatomy, anatomy.stored)["parameters"]
+    return {
+        "model": name,
+        "family": plan.family,
+        "parameters": total,
+        **found.to_dict(),
+        "caches": _caches(anatomy, plan),
+    }
+
+
+def _caches(anatomy: Anatomy, plan: Plan) -> Data:
+    """Whether cached keys and values of old layers are valid across a growth."""
+    found = caches_of(anatomy, plan)
+    layers = {axis: list(numbers) for axis, numbers in found.layers.items()}
+    return {"valid": found.valid, "why": list(found.why), "layers": layers}
 
 
 def known() -> Data:

@@ -55,7 +55,7 @@ def trained(path: Path, tell: Tell, steps: Steps) -> Data:
 def _finite(loss: float | None) -> Data:
     """Whether a run has come to something, as a check."""
     fine = loss is None or math.isfinite(loss)
-    mend = "the run has diverged, so its model is worth nothing: try a lower rate, a longer warmup or a clip"
+    mend = "the run has diverged, so its model is of no use: try a lower rate, a longer warmup or a clip"
     return {"name": "loss", "passed": fine, "detail": "" if fine else f"it is {loss}; {mend}"}
 
 

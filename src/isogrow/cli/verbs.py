@@ -55,17 +55,30 @@ def isogrow(
 
 
 @app.command(cls=Verb)
-def inspect(model: Model, revision: Revision = None, json: Json = False) -> None:
+def inspect(
+    model: Model,
+    new: Annotated[bool, option("--new", "Of a grown model: which entries are new.")] = False,
+    plan: Annotated[
+        str | None, option("--plan", "With --new: the plan. (default: MODEL's isogrow.json)", WHERE, "FILE")
+    ] = None,
+    revision: Revision = None,
+    json: Json = False,
+) -> None:
     """A model's sizes, and what each of them can grow to.
 
-    Where it can't grow, or not to any size, the reason stands beside it.
+    Where it can't grow, or not to any size, the reason stands beside it. With --new it says instead what of a
+    grown model is new, tensor by tensor, and whether old caches of keys and values are still valid.
     """
     with refusing(json):
-        from isogrow.cli.asking import opened
-        from isogrow.cli.facts import inspected
+        from isogrow.cli.asking import led, opened
+        from isogrow.cli.facts import inspected, news
         from isogrow.cli.tables.axes import inspection
+        from isogrow.cli.tables.plans import newness
 
         found = opened(model, revision)
+        if new or plan is not None:
+            answer(news(found.checkpoint.name, found.anatomy, led(found, plan, new)), newness, json)
+            return
         with working("asking what it can grow to"):
             data = inspected(found.checkpoint, found.anatomy)
         answer(data, inspection, json)

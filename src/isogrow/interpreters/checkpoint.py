@@ -30,10 +30,11 @@ from torch import Tensor
 from isogrow import __version__
 from isogrow.anatomy import Anatomy, Header, Stored, name_axes
 from isogrow.arithmetic import CHUNK, Filler
-from isogrow.binding import check_range, check_ties, made_of, outputs, reader
+from isogrow.binding import check_range, check_ties, outputs, reader
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.initializers import check_whole
+from isogrow.parts import made_of
 from isogrow.pieces import Draw
 from isogrow.plan import Plan
 from isogrow.planning import check_fits

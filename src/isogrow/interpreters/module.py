@@ -12,9 +12,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from isogrow.anatomy import Anatomy, Header
 from isogrow.arithmetic import Filler
-from isogrow.binding import check_range, check_ties, fill_, is_tied, outputs, reader, source_of
+from isogrow.binding import check_range, check_ties, fill_, outputs, reader, source_of
 from isogrow.config import Config, edited
 from isogrow.errors import CheckpointError, StateError
+from isogrow.parts import is_tied
 from isogrow.pieces import Block
 from isogrow.plan import Plan
 from isogrow.quiet import quiet

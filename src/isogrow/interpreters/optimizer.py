@@ -19,10 +19,11 @@ from torch.optim import Optimizer
 
 from isogrow.anatomy import Anatomy, Stored
 from isogrow.arithmetic import Filler, Read
-from isogrow.binding import fill_, is_tied, made_of, outputs, reader, source_of
+from isogrow.binding import fill_, outputs, reader, source_of
 from isogrow.errors import StateError
 from isogrow.moments import FACTORED, NUMBERS, STARTS, UNGROWN, Policy, carried
 from isogrow.pacing import COUNT, hand_on_, is_pace
+from isogrow.parts import is_tied, made_of
 from isogrow.pieces import Block, Source, added
 from isogrow.plan import Plan
 

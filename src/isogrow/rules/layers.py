@@ -142,7 +142,7 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
         if len(before) != subject.sizes.of(axis):
             raise SizeError(
                 f"config key {listed.key!r} lists {len(before)} layers, but the model has"
-                f" {subject.sizes.of(axis)}: mend config.json"
+                f" {subject.sizes.of(axis)}: correct config.json"
             )
         after = [before[source] for source in sources]
         if now is not None or after != _computed(subject, listed, len(after)):

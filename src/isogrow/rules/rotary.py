@@ -141,7 +141,7 @@ def _factors(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spre
             if len(factors) != old // 2:
                 raise SizeError(
                     f"config key {path or key!r} lists {len(factors)} factors, but {old // 2} pairs rotate:"
-                    " mend config.json"
+                    " correct config.json"
                 )
             more = factors[-1:] * ((new - old) // 2)
             edits[path] = [f for f in factors for _ in range(new // old)] if spread else [*factors, *more]

@@ -89,7 +89,7 @@ def files(names: tuple[str, ...], base: Path, where: str) -> list[Path]:
     for name in names:
         hits = sorted(glob.glob(str(base / name), recursive=True))
         if not hits:
-            raise RecipeError(f"data, {where}: {name} is not there (looked in {base}): mend the name")
+            raise RecipeError(f"data, {where}: {name} is not there (looked in {base}): correct the name")
         found += [Path(hit) for hit in hits]
     for path in found:
         if path.suffix.lower() in NO_TEXT and path.is_file():
@@ -183,8 +183,8 @@ def _lines(path: Path, field: str) -> Iterator[str]:
                 yield str(json.loads(line)[field])
             except (ValueError, KeyError, TypeError) as error:
                 raise RecipeError(
-                    f"{path}, line {number} is no JSON object with {field!r} in UTF-8: mend it, one object a"
-                    " line (name the file .txt if it is to be read as text)"
+                    f"{path}, line {number} is no JSON object with {field!r} in UTF-8: correct it, one object"
+                    " a line (name the file .txt if it is to be read as text)"
                 ) from error
 
 

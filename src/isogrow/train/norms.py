@@ -17,8 +17,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from isogrow.anatomy import Anatomy
 from isogrow.arithmetic import blocked, slices
-from isogrow.binding import made_of, outputs
-from isogrow.models import plan_of
+from isogrow.binding import outputs
+from isogrow.models import lineage_of
+from isogrow.parts import made_of
 from isogrow.pieces import Source
 from isogrow.plan import Plan
 
@@ -62,7 +63,7 @@ class BlockNorms(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         model: nn.Module = given["model"]
-        known = plan_of(model)
+        known = lineage_of(model)
         if known is not None and (state.global_step + 1) % state.logging_steps == 0:
             found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
             self.gradients = known[1], norms(found, *known)
@@ -71,7 +72,7 @@ class BlockNorms(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         model: nn.Module = given["model"]
-        known, record = plan_of(model), state.log_history[-1]
+        known, record = lineage_of(model), state.log_history[-1]
         if known is None or self.gradients is None or "loss" not in record:
             return
         plan, gradients = self.gradients

@@ -23,13 +23,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -48,9 +48,19 @@ from isogrow.expansions import Size
 from isogrow.moments import Policy
 from isogrow.plan import Init
 from isogrow.planning import AXES, expansions
+from isogrow.train.loading import loaded
 from isogrow.train.schedule import LOSSES
 
-STARTING = ("layers_at", "init", "init_std", "ramp", "ramp_from")  # of a stage that grows
+STARTING = (
+    "layers_at",
+    "init",
+    "init_std",
+    "ramp",
+    "ramp_from",
+    "new_rate",
+    "old_rate",
+    "rates_for",
+)  # of a stage that grows
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -126,6 +136,8 @@ class Stage:
 
     In a recipe the sizes stand beside the other keys. `ramp`: over so many steps after the growth the
     updates of new entries go from `ramp_from` times (nothing, if it is not said) to once their size.
+    `new_rate` and `old_rate` are factors on the rates of new and of old entries, for `rates_for` steps after
+    the growth (the whole stage, if it is not said): with `old_rate: 0` only new entries are trained.
     `rate` is a factor on the training's rate for this stage.
     """
 
@@ -138,6 +150,9 @@ class Stage:
     init_std: PositiveFloat | Literal["match"] = "match"
     ramp: NonNegativeFloat = 0.0
     ramp_from: NonNegativeFloat = 0.0
+    new_rate: NonNegativeFloat = 1.0
+    old_rate: NonNegativeFloat = 1.0
+    rates_for: Count = 0
     rate: Rate = 1.0
 
     @model_validator(mode="before")
@@ -181,21 +196,22 @@ class Recipe:
             return stage.slope.at_most
         return stage.steps or -(-stage.tokens // self.tokens_per_step)
 
+    def policy(self, stage: Stage) -> Policy:
+        """What new entries of a stage get, and how fast all entries move in it."""
+        own = (stage.new_rate, stage.old_rate) != (1.0, 1.0)
+        lasting = float(stage.rates_for or (self.longest(stage) if own else math.inf))
+        return Policy(
+            ramp=stage.ramp,
+            ramp_from=stage.ramp_from,
+            new_rate=stage.new_rate,
+            old_rate=stage.old_rate,
+            rates_for=lasting,
+        )
+
 
 def read(path: str | Path) -> Recipe:
     """The recipe in a YAML file. Raises `RecipeError` for what can't be read or can't be."""
-    try:
-        said = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
-    except OSError as error:
-        raise RecipeError(f"{path} can't be read ({error.strerror}): give a recipe's file") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is no UTF-8 (byte {error.start}): save it as UTF-8") from error
-    except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from error
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise RecipeError(f"{path} is no YAML ({where}): mend it") from error
-    return parse(said, str(path))
+    return parse(loaded(path), str(path))
 
 
 def parse(said: Any, where: str = "the recipe") -> Recipe:
@@ -214,30 +230,6 @@ SECTIONS = {"model": Start, "data": Data, "training": Training, "slope": Slope} 
 
 
 # ── reading ──
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML, but that +4 stays a word: YAML 1.1 reads it as 4, and here it means four more.
-
-    A key that is said twice is refused: YAML forbids it, and its libraries take the last.
-    """
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node: Any = super().compose_mapping_node(anchor)
-        lines: dict[str, int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                where = f"line {line}" if lines[key.value] == line else f"lines {lines[key.value]} and {line}"
-                raise RecipeError(f"{key.value!r} is said twice, in {where}: say it once")
-            lines[key.value] = line
-        return node
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in resolvers if first != "+" or tag != "tag:yaml.org,2002:int"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _count(value: Any) -> Any:
@@ -327,10 +319,11 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
             f"{where}, stage 1 grows {', '.join(stage.sizes)}: the first stage's sizes are the model's; say"
             " them there"
         )
-    _check_start(stage, f"{where}, stage {number}")
+    _check_start(recipe, stage, f"{where}, stage {number}")
     slope = stage.slope
     if slope is None:
         return
+    _check_rates_end(recipe, stage, number, where)
     if slope.window < LOSSES * recipe.training.log_every:
         raise RecipeError(
             f"{where}, stage {number}: a slope's window of {slope.window} steps holds fewer than {LOSSES}"
@@ -346,7 +339,18 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
         )
 
 
-def _check_start(stage: Stage, where: str) -> None:
+def _check_rates_end(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
+    """After a stage of unknown length only a growth ends its rates by itself."""
+    after = recipe.stages[number : number + 1]
+    own = (stage.new_rate, stage.old_rate) != (1.0, 1.0)
+    if own and not stage.rates_for and after and not after[0].sizes:
+        raise RecipeError(
+            f"{where}, stage {number} ends by a slope, and stage {number + 1} grows nothing, so its rates"
+            " would last into that: say for how many steps (rates_for)"
+        )
+
+
+def _check_start(recipe: Recipe, stage: Stage, where: str) -> None:
     """How new entries start: what can be, where there are some."""
     said = [key for key in STARTING if getattr(stage, key) != getattr(Stage(), key)]
     if said and not stage.sizes:
@@ -354,7 +358,7 @@ def _check_start(stage: Stage, where: str) -> None:
     if "layers_at" in said and not any("layers" in axis for axis in stage.sizes):
         raise RecipeError(f"{where}: layers_at says where new layers go, and there are none: give layers too")
     try:
-        Policy(ramp=stage.ramp, ramp_from=stage.ramp_from)
+        recipe.policy(stage)
         Init(stage.init, stage.init_std)
     except IsogrowError as error:
         raise RecipeError(f"{where}: {error}") from error

@@ -14,7 +14,6 @@ import accelerate as accelerate  # pyright: ignore[reportMissingTypeStubs]  (Tra
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
-from isogrow.moments import Policy
 from isogrow.plan import Init
 from isogrow.train.callbacks import Costs, Ending, Told, ended
 from isogrow.train.corpus import files, sequences, settle, vocabulary
@@ -172,7 +171,7 @@ def growths(recipe: Recipe) -> tuple[Growth, ...]:
             at = start = start + length
         else:  # after a stage whose end is not known: so many steps after the growth before
             at = Plateau(0.0, length, length, length)
-        policy, seed = Policy(ramp=stage.ramp, ramp_from=stage.ramp_from), recipe.training.seed + number
+        policy, seed = recipe.policy(stage), recipe.training.seed + number
         found.append(Growth(stage.sizes, at, stage.layers_at, init, policy, seed))
     return tuple(found)
 

@@ -77,7 +77,7 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
         with float64():
             old, new = full(small, batch), full(large, batch)
         if not all(bool(x.isfinite().all()) for x in old.values()):
-            why = "the small model's own outputs are not finite: mend its weights"
+            why = "the small model's own outputs are not finite: correct its weights"
             return Check("float64", False, detail=why), Difference(inf, inf, inf, inf, 0)
         found.append(combined(differences(old, matched(pair, old, new)).values()))
         if not found[-1].relative <= EXACT:

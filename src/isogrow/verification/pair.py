@@ -229,7 +229,7 @@ def _recorded(large: str | Path | nn.Module) -> Plan:
         found = plan_of(large)
         if found is None:
             raise LawError("no plan is known for this model: give plan=, or the model that grow returned")
-        return found[1]
+        return found
     path = Path(large) / RECORD
     if not path.is_file():
         raise CheckpointError(f"{path} is missing, so no plan is known: was {large} grown by isogrow?")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+Cells = tuple[str, str, str, str, str]
+HEADINGS: Cells = ("", "check", "value", "limit", "")
+MARKS: Mapping[bool | None, str] = {True: "✓", False: "✗", None: "–"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,30 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
-        checks = [
-            {"name": c.name, "passed": c.passed, "value": c.value, "limit": c.limit, "detail": c.detail}
-            for c in self.checks
-        ]
+        checks = [dataclasses.asdict(check) for check in self.checks]
         return {"passed": self.passed, "checks": checks, "figures": dict(self.figures)}
+
+    def __str__(self) -> str:
+        """The table that `isogrow verify` prints, as plain text.
+
+        >>> print(Report((Check("float64", True, 3.2e-15, 1e-12, "logits"), Check("reload", None))))
+           check    value    limit
+        ✓  float64  3.2e-15  1e-12  logits
+        –  reload
+        """
+        table = [HEADINGS, *(row(check) for check in self.to_dict()["checks"])]
+        widths = [max(len(cells[at]) for cells in table) for at in range(len(HEADINGS))]
+        return "\n".join(_line(cells, widths) for cells in table)
+
+
+def row(check: Mapping[str, Any]) -> Cells:
+    """One check (as `to_dict` has it) as the cells of a table: mark, name, value, limit, detail."""
+    value, limit = ("" if n is None else f"{n:.3g}" for n in (check["value"], check["limit"]))
+    return MARKS[check["passed"]], check["name"], value, limit, check["detail"]
+
+
+def _line(cells: Cells, widths: list[int]) -> str:
+    """Cells side by side, numbers to the right."""
+    mark, name, value, limit, detail = cells
+    numbers = (text.rjust(width) for text, width in zip((value, limit), widths[2:4], strict=True))
+    return "  ".join((mark.ljust(widths[0]), name.ljust(widths[1]), *numbers, detail)).rstrip()

@@ -13,17 +13,20 @@ from isogrow.cli.tables.plans import change
 
 Data = Mapping[str, Any]
 
-MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}
+STYLES = {True: "green", False: "bold red", None: "dim"}
 
 
 def report(data: Data) -> RenderableType:
     """The checks of a verification."""
-    made = table("", "check", "value", "limit", "", ratios=(0, 0, 0, 0, 1), right=("value", "limit"))
+    from isogrow.verification.report import HEADINGS, row  # with torch, which a refusal does without
+
+    made = table(*HEADINGS, ratios=(0, 0, 0, 0, 1), right=("value", "limit"))
     for check in data["checks"]:
-        mark, style = MARKS[check["passed"]]
-        name = Text(check["name"], "bold" if check["passed"] is False else "default")
-        detail = Text(check["detail"], "default" if check["passed"] is False else "dim")
-        made.add_row(Text(mark, style), name, _number(check["value"]), _number(check["limit"]), detail)
+        mark, name, value, limit, detail = row(check)
+        failed = check["passed"] is False
+        told = Text(detail, "default" if failed else "dim")
+        marked, named = Text(mark, STYLES[check["passed"]]), Text(name, "bold" if failed else "default")
+        made.add_row(marked, named, value, limit, told)
     return made
 
 
@@ -45,10 +48,8 @@ def grown(data: Data) -> RenderableType:
 
 def ending(data: Data) -> RenderableType:
     """How the demo ended."""
-    mark, style = MARKS[data["passed"]]
+    from isogrow.verification.report import MARKS
+
+    mark, style = MARKS[data["passed"]], STYLES[data["passed"]]
     words = "every check passed" if data["passed"] else "a check failed"
     return Text.assemble((f"{mark} ", style), f"{words}; the files are in {data['folder']}")
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ def planned(data: Data) -> RenderableType:
     learns = data["learns_by_step"]
     facts = [
         ("learns", f"every new part has gradient by training step {learns}"),
+        ("old caches valid", caches(data["caches"])),
         ("largest tensor", _tensor(data["largest"])),
         ("peak memory", f"about {size(data['memory'])} beside the libraries (an estimate)"),
         ("seed", str(data["seed"])),
@@ -37,6 +39,45 @@ def planned(data: Data) -> RenderableType:
     if data["config"]:
         parts.append(_config(data["config"]))
     return page(title(f"{data['model']}, {data['family']}"), *parts, pairs(facts))
+
+
+def caches(found: Data) -> str:
+    """Whether cached keys and values of old layers are valid: yes or no, and why."""
+    return f"{'yes' if found['valid'] else 'no'}: {'; '.join(found['why'])}"
+
+
+def newness(data: Data) -> RenderableType:
+    """What `inspect --new` tells: layers' tensors that have the same boxes stand in one line."""
+    facts = [
+        ("new entries", f"{data['new']:,} of {data['parameters']:,}"),
+        ("new tensors", str(len(data["added"]))),
+        ("grown tensors", str(len(data["grown"]))),
+        ("old caches valid", caches(data["caches"])),
+    ]
+    made = table("tensor", "shape", "new entries", ratios=(3, 0, 3))
+    for name, (shape, boxes) in _alike(data).items():
+        made.add_row(name, " × ".join(map(str, shape)), boxes)
+    return page(title(f"{data['model']}, {data['family']}"), pairs(facts), made)
+
+
+def _alike(data: Data) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Tensors by their names, with a star for the numbers in which those that are alike differ."""
+    rows = [(name, (), "all") for name in data["added"]]
+    rows += [(name, tuple(new["shape"]), _boxes(new["boxes"])) for name, new in data["grown"].items()]
+    alike: dict[tuple[str, tuple[int, ...], str], list[str]] = {}
+    for name, shape, boxes in rows:
+        alike.setdefault((re.sub(r"\d+", "*", name), shape, boxes), []).append(name)
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    for (star, shape, boxes), names in alike.items():
+        found[names[0] if len(names) == 1 else f"{star} ({len(names)})"] = (shape, boxes)
+    return found
+
+
+def _boxes(boxes: list[list[list[int]]]) -> str:
+    """The first boxes, as Python indexes them."""
+    sides = [", ".join(f"{a}:{b}" + (f":{step}" if step > 1 else "") for a, b, step in box) for box in boxes]
+    rest = len(sides) - 2
+    return "  ".join(f"[{side}]" for side in sides[:2]) + (f"  and {rest} more" if rest > 0 else "")
 
 
 def steps(found: Iterable[Data]) -> RenderableType:

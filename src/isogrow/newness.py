@@ -1,0 +1,176 @@
+"""What of a grown model is new, by the names of its parameters: whole tensors, and boxes within old ones.
+
+Pure data from a plan and the grown model's tensors' names and shapes: no weight is read. An entry is old if
+the plan kept or scaled it; zeros (switches), free entries, means and copies are new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+from isogrow.anatomy import Anatomy, Stored
+from isogrow.moments import marked
+from isogrow.parts import is_tied, made_of
+from isogrow.pattern import View
+from isogrow.pieces import Box, Source
+from isogrow.plan import Plan
+
+
+@dataclass(frozen=True)
+class New:
+    """What is new in one parameter of this shape: boxes that do not overlap, a range for each dim."""
+
+    shape: tuple[int, ...]
+    boxes: tuple[Box, ...]
+
+    @property
+    def count(self) -> int:
+        """How many entries are new."""
+        return sum(prod(map(len, box)) for box in self.boxes)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every entry is."""
+        return self.count == prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[tuple[slice, ...], ...]:
+        """The boxes as indices of the tensor: `parameter[new.slices[0]]`."""
+        return tuple(tuple(slice(r.start, r[-1] + 1, r.step) for r in box) for box in self.boxes)
+
+
+@dataclass(frozen=True)
+class NewEntries:
+    """What is new in a grown model, by parameter. A tied tensor is there once, under its first name."""
+
+    parameters: Mapping[str, New]
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The parameters that are new as a whole: those of new layers, of new experts' tensors, …"""
+        return tuple(name for name, new in self.parameters.items() if new.whole)
+
+    @property
+    def grown(self) -> Mapping[str, New]:
+        """The old parameters with new entries in them."""
+        return {name: new for name, new in self.parameters.items() if not new.whole}
+
+    @property
+    def count(self) -> int:
+        """How many entries are new in all."""
+        return sum(new.count for new in self.parameters.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON has it: a box is a list of [start, stop, step], one for each dim."""
+        grown = {
+            name: {"shape": list(new.shape), "new": new.count, "boxes": [_plain(box) for box in new.boxes]}
+            for name, new in self.grown.items()
+        }
+        return {"new": self.count, "added": list(self.added), "grown": grown}
+
+
+def new_in(anatomy: Anatomy, plan: Plan) -> NewEntries:
+    """What `plan` made new in the model that it led to, which `anatomy` is of."""
+    marks, found = marked(plan), dict[str, New]()
+    for stored in anatomy.stored:
+        if not is_tied(anatomy, stored):
+            boxes = _joined(_new_boxes(stored, marks))
+            if boxes:
+                found[stored.source or stored.name] = New(stored.header.shape, boxes)
+    return NewEntries(found)
+
+
+def _new_boxes(stored: Stored, marks: Plan) -> Iterator[Box]:
+    """The boxes of a stored tensor that are no old entries."""
+    dims = tuple(len(dim.factors) for dim in stored.weight.parsed.dims)
+    for view, piece in made_of(stored, marks):
+        if not isinstance(piece.value, Source):
+            yield from _lying(view, piece.out, dims)
+
+
+def _lying(view: View, box: Box, dims: Sequence[int]) -> Iterator[Box]:
+    """Where a box of a block lies in the tensor that stores it; `dims`: how many factors each flattens."""
+    factors, sides = list(_factors(view, _unfolded(view, box))), list[list[range]]()
+    for count in dims:
+        sides.append(_flat(factors[:count]))
+        del factors[:count]
+    yield from product(*sides)
+
+
+def _factors(view: View, ranges: list[tuple[range, int]]) -> Iterator[tuple[list[range], int]]:
+    """The positions on each factor, and its size: a fused tensor's parts lie one after the other on one."""
+    parts = len(view.split) - len(view.full) + 1  # axes of the part, where the tensor is fused
+    for at, size in enumerate(view.full):
+        if view.narrow is not None and view.narrow[0] == at:
+            start, inner = view.narrow[1], _flat([([r], n) for r, n in ranges[:parts]])
+            yield [range(r.start + start, r.stop + start, r.step) for r in inner], size
+            ranges = ranges[parts:]
+        else:
+            yield [ranges[0][0]], size
+            ranges = ranges[1:]
+
+
+def _unfolded(view: View, box: Box) -> list[tuple[range, int]]:
+    """The range and the size of each dim that the view splits the tensor into, in storage order."""
+    selected = dict(view.select)
+    kept = [d for d in range(len(view.split)) if d not in selected]
+    ranges = {kept[place]: box[d] for d, place in enumerate(view.order)}
+    ranges |= {d: range(at, at + 1) for d, at in selected.items()}
+    return [(ranges[d], size) for d, size in enumerate(view.split)]
+
+
+def _flat(factors: Sequence[tuple[list[range], int]]) -> list[range]:
+    """The positions on a dim that flattens these factors, the first of which varies slowest."""
+    found = [range(1)]
+    for ranges, size in factors:
+        if len(ranges) == 1 and ranges[0] == range(size):
+            found = [r for outer in found for r in _repeated(outer, size)]
+        elif len(ranges) == 1 and len(ranges[0]) == 1:
+            at = ranges[0].start
+            found = [range(r.start * size + at, r[-1] * size + at + 1, r.step * size) for r in found]
+        else:
+            found = [
+                range(at * size + r.start, at * size + r[-1] + 1, r.step)
+                for outer in found
+                for at in outer
+                for r in ranges
+            ]
+    return found
+
+
+def _repeated(outer: range, size: int) -> list[range]:
+    """Whole runs of `size` at these positions."""
+    if outer.step == 1:
+        return [range(outer.start * size, outer.stop * size)]
+    return [range(at * size, (at + 1) * size) for at in outer]
+
+
+def _joined(boxes: Iterator[Box]) -> tuple[Box, ...]:
+    """The same entries in fewer boxes: neighbours along a dim that are alike in all others are one."""
+    found = list(boxes)
+    for dim in reversed(range(len(found[0]) if found else 0)):
+        beside: dict[tuple[range, ...], list[range]] = {}
+        for box in found:
+            beside.setdefault((*box[:dim], *box[dim + 1 :]), []).append(box[dim])
+        found = [(*rest[:dim], r, *rest[dim:]) for rest, ranges in beside.items() for r in _chained(ranges)]
+    return tuple(sorted(found, key=lambda box: [(r.start, r.stop, r.step) for r in box]))
+
+
+def _chained(ranges: list[range]) -> list[range]:
+    """Ranges that do not overlap, in order, those that follow each other as one."""
+    found: list[range] = []
+    plain = (range(r.start, r.start + 1) if len(r) == 1 else r for r in ranges)
+    for r in sorted(plain, key=lambda r: (r.start, r.stop)):
+        if found and found[-1].step == r.step == 1 and found[-1].stop == r.start:
+            found[-1] = range(found[-1].start, r.stop)
+        else:
+            found.append(r)
+    return found
+
+
+def _plain(box: Box) -> list[list[int]]:
+    return [[r.start, r.stop, r.step] for r in box]
