@@ -8,7 +8,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
+from families_verb import Asked, asked_once  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 torch.set_num_threads(1)
@@ -23,3 +25,10 @@ settings.register_profile(
 )
 settings.register_profile("dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session")
+def families_asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """What the verb `families` answers, run once however many processes the tests have."""
+    own = tmp_path_factory.getbasetemp()
+    return asked_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
