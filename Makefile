@@ -2,18 +2,20 @@
 # Where packages come from is pip's own configuration.
 
 PYTHON ?= python3
-PYTEST_FLAGS ?= -n auto
+# A file stays in one process, where its models are made once.
+PYTEST_FLAGS ?= -n auto --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test fast lint types demo bench wheel clean
+.PHONY: help test fast sweep lint types demo bench wheel clean
 
 help:
 	@echo "make test    lint, types and all tests"
 	@echo "make fast    the tests that are not slow"
+	@echo "make sweep   every family in the tests that run on a few, every example"
 	@echo "make lint    ruff: rules and format"
 	@echo "make types   pyright, strict"
 	@echo "make demo    grow two real models, prove them unchanged, train on"
@@ -26,6 +28,9 @@ test: lint types
 
 fast: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+sweep: $(VENV)/.dev
+	SWEEP=all HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m sweep -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,7 +8,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest  # noqa: E402
+import sweeping  # noqa: E402
 import torch  # noqa: E402
+from families_verb import Asked, asked_once  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 torch.set_num_threads(1)
@@ -23,3 +26,23 @@ settings.register_profile(
 )
 settings.register_profile("dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the rest of what is marked `sweep` to `make sweep`."""
+    rest = [] if sweeping.EVERYTHING else sweeping.left_out(items)
+    if rest:
+        config.hook.pytest_deselected(items=rest)
+        items[:] = [item for item in items if item not in set(rest)]
+
+
+def pytest_report_header() -> str:
+    part = "all" if sweeping.EVERYTHING else f"one in {sweeping.SHARE}, seed {sweeping.SEED}"
+    return f"sweep: {part}"
+
+
+@pytest.fixture(scope="session")
+def families_asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """What the verb `families` answers, run once however many processes the tests have."""
+    own = tmp_path_factory.getbasetemp()
+    return asked_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -73,10 +74,15 @@ class Subject:
         config = config_of(self.family, self.json(made) if source is None else source)
         return build(class_of(self.kind), config, state)
 
-    def error(self, made: Plan, source: Json | None = None) -> float:
-        """How far the grown model's outputs lie from the old one's."""
-        given = batch(self.kind)
-        return error(outputs(self.small, given), outputs(self.large(made, source), given))
+    def error(self, made: Plan, source: Json | None = None, large: nn.Module | None = None) -> float:
+        """How far the grown model's outputs lie from the old one's; the grown model is built if not given."""
+        large = self.large(made, source) if large is None else large
+        return error(self.answers, outputs(large, batch(self.kind)))
+
+    @cached_property
+    def answers(self) -> Batch:
+        """The old model's outputs; no test trains it or writes to it."""
+        return outputs(self.small, batch(self.kind))
 
 
 def subject(

@@ -77,6 +77,7 @@ def moved(slopes: Slopes, old: int, new: int) -> float:
     return float(((after[[places[e] for e in exponents(old)]] - before) / before).abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slopes", "most"), [(bloom, 2e-6), (falcon, 0.0), (mpt, 0.0)])
 def test_slopes_in_the_models_own_dtype(slopes: Slopes, most: float) -> None:
     """MPT's and Falcon's are equal bit for bit. BLOOM raises a rounded base to a power, in float32."""

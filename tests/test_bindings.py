@@ -11,6 +11,9 @@ import torch
 
 import isogrow
 
+pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
+
+
 TWICE = [("dinov2", kind, gated) for kind in F.FAMILIES["dinov2"].classes for gated in (False, True)]
 
 

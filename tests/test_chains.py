@@ -118,6 +118,7 @@ def train_(model: Transformer, link: Link) -> None:
 # Exact, and alive
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(chains)
 def test_chains_interleaved_with_training_are_exact(chain: list[Link]) -> None:
@@ -354,6 +355,7 @@ def test_interpreters_agree_on_chains(chain: list[Link], seed: int) -> None:
     assert same(grown, filled(found, made, state, limit=17, order=seed))
 
 
+@pytest.mark.slow
 @every_family
 def test_no_bit_depends_on_chunks_threads_or_order(
     family: str, config: dict[str, Any], wanted: list[Expansion]

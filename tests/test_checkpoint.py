@@ -83,6 +83,7 @@ def test_grown_in_everything_at_once(name: str, tmp_path: Path) -> None:
     assert difference(name, small, large) < EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPT2LMHeadModel", "BertForMaskedLM"])
 def test_every_format(name: str, form: str, tmp_path: Path) -> None:
@@ -174,6 +175,7 @@ def test_what_a_rule_scales_is_rounded_once(tmp_path: Path) -> None:
     assert torch.all((old - new).abs() <= torch.minimum((old - below).abs(), (old - above).abs()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "init"),
     [

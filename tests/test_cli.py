@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import transformers
 from command import GROWTH, checkpoints, config, grown, isogrow, write
+from families_verb import Asked, modules, python
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -41,7 +42,6 @@ def wide() -> Path:
     return grown()
 
 
-SOURCE = Path(__file__).parents[1] / "src"
 VERBS = ("inspect", "plan", "grow", "verify", "train", "report", "families", "demo")
 
 
@@ -288,7 +288,10 @@ def test_demo_tells_how_it_ended(passed: bool, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.fixture
-def outputs(models: Mapping[str, Path], wide: Path) -> list[str]:
+def outputs(
+    models: Mapping[str, Path], wide: Path, families_asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    monkeypatch.setattr("isogrow.cli.facts.known", lambda: families_asked.json)
     llama = models["LlamaForCausalLM"]
     return [
         isogrow(*arguments).out
@@ -324,36 +327,30 @@ def test_everything_becomes_json(value: Any) -> None:
     json.dumps(plain(value), allow_nan=False)
 
 
-def _run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
-    path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path} | options.pop("environment", {})
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], env=environment, check=False, timeout=600, **options
-    )
-
-
 @pytest.mark.parametrize("verb", ["inspect", "plan", "families"])
-def test_no_torch_where_no_weight_is_read(verb: str, llama: Path) -> None:
-    arguments = {"inspect": [llama], "plan": [llama, *GROWTH], "families": []}[verb]
-    ran = _run("-X", "importtime", "-m", "isogrow", verb, *arguments, capture_output=True, text=True)
-    assert ran.returncode == 0
-    loaded = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in ran.stderr.splitlines()}
-    assert "isogrow" in loaded
-    assert loaded.isdisjoint({"torch", "transformers"})
+def test_no_torch_where_no_weight_is_read(verb: str, llama: Path, families_asked: Asked) -> None:
+    if verb == "families":
+        code, loaded = families_asked.code, families_asked.loaded
+    else:
+        growth = GROWTH if verb == "plan" else ()
+        ran = python("-X", "importtime", "-m", "isogrow", verb, llama, *growth)
+        code, loaded = ran.returncode, modules(ran.stderr)
+    assert code == 0
+    roots = {name.partition(".")[0] for name in loaded}
+    assert "isogrow" in roots
+    assert roots.isdisjoint({"torch", "transformers"})
 
 
 def test_help_loads_no_rich() -> None:
     """It is what takes longest of what the verbs need, and plain help needs none of it."""
-    ran = _run("-X", "importtime", "-m", "isogrow", "--help", capture_output=True, text=True)
-    loaded = {line.rsplit("|", 1)[-1].strip() for line in ran.stderr.splitlines()}
+    loaded = modules(python("-X", "importtime", "-m", "isogrow", "--help").stderr)
+    assert "isogrow.cli" in loaded
     assert loaded.isdisjoint({"rich.console", "isogrow.planning", "isogrow.families"})
 
 
 def test_a_terminal_without_arrows(llama: Path) -> None:
     plain_terminal = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    ran = _run(
-        *("-m", "isogrow", "plan", llama, "--ffn", "x2"), environment=plain_terminal, capture_output=True
-    )
+    ran = python(*("-m", "isogrow", "plan", llama, "--ffn", "x2"), environment=plain_terminal, text=False)
     assert ran.returncode == 0
     assert b"MlpExpansion  ffn 44 ? 88" in ran.stdout
 
@@ -361,8 +358,9 @@ def test_a_terminal_without_arrows(llama: Path) -> None:
 def test_a_bar_is_shown_on_a_terminal_alone(llama: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     try:
-        ran = _run(
+        ran = python(
             *("-m", "isogrow", "grow", llama, tmp_path / "out", "--ffn", "x2", "--no-verify", "--json"),
+            capture_output=False,
             stdout=subprocess.PIPE,
             stderr=follower,
             environment={"TERM": "xterm", "COLUMNS": "80"},

@@ -20,6 +20,9 @@ from isogrow.errors import LawError, SizeError
 from isogrow.laws import check, norms
 from isogrow.rules import layers
 
+pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
+
+
 OPT = F.FAMILIES["opt"]
 WIDER = {"hidden": "x2", "heads": "x2"}
 HEAD, BASE, SCORE = OPT.classes[0], OPT.classes[1], OPT.classes[2]

@@ -22,6 +22,9 @@ from isogrow.laws import check
 from isogrow.plan import Constant, Plan
 from isogrow.sizes import Sizes
 
+pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
+
+
 KINDS = {
     "gpt2": ("GPT2LMHeadModel", "GPT2Model"),
     "bert": ("BertLMHeadModel", "BertModel"),

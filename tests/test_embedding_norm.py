@@ -52,6 +52,7 @@ FINAL = ("final_norm", "final_norm.bias")
 WIDER = {"hidden": 90, "heads": 15}
 
 
+@pytest.mark.slow
 @tied_or_not
 @pytest.mark.parametrize("times", [2, 3, 4, 5])
 def test_whole_copies_are_exact(tied: bool, times: int) -> None:
@@ -85,6 +86,7 @@ def test_a_tied_head_without_its_switch_is_refused_and_breaks(slot: str) -> None
 FILLS: Mapping[str, Entry] = {"zero": Constant(0.0), "mean": Mean(), "free": Free()}
 
 
+@pytest.mark.slow
 @tied_or_not
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("slots", [("embed",), ("attn.o", "attn.o.bias"), ("embed_norm",)], ids=str)

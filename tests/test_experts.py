@@ -30,6 +30,9 @@ from isogrow.laws.building import network
 from isogrow.laws.twins import groups
 from isogrow.writing.loadable import check_loadable, rebound
 
+pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
+
+
 FAMILIES = {family.name: family for family in sparse.ROWS}
 every = pytest.mark.parametrize("name", FAMILIES)
 BINDINGS = ("files", "memory")

@@ -13,6 +13,9 @@ import isogrow
 from isogrow.anatomy import Header, match
 from isogrow.interpreters.module import headers
 
+pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
+
+
 # What versions before wrote into files, and nobody reads.
 BUFFERS = {
     "gpt_neo": ("transformer.h.0.attn.attention.bias", "transformer.h.0.attn.attention.masked_bias"),

@@ -7,12 +7,15 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import cycle, product
 
 import families as F
 import pytest
 import torch
+from diverse import DIVERSE
 from family import VOCAB
 from living import members
+from sweeping import swept
 from torch import Tensor
 
 from isogrow.anatomy import Stored
@@ -35,6 +38,9 @@ from isogrow.layout import Index
 from isogrow.pieces import Block
 from isogrow.plan import Constant, Init, Plan, Rewrite, Step
 
+pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
+
+
 OLD, NEVER = -1, 0
 PASSES = 3
 SPREAD = 0.15  # no unit of the small models is so far off that its activation is 0 in float64
@@ -43,6 +49,13 @@ SPREAD = 0.15  # no unit of the small models is so far off that its activation i
 STRICT = ("llama", "mistral", "qwen2")
 INITS = ("normal", "uniform", "orthogonal", "copy")
 AXES = [(name, axis) for name, family in F.FAMILIES.items() for axis in family.growths]
+WIDER = {
+    name: next(axis for axis in family.growths if "hidden" in axis) for name, family in F.FAMILIES.items()
+}
+# Every run makes all axes of the diverse families, and the widest-reaching one of every other.
+every_axis = pytest.mark.parametrize(
+    ("name", "axis"), swept(AXES, lambda name, axis: name in DIVERSE or axis == WIDER[name])
+)
 UNTIED = (
     "model.embed_tokens.weight",
     "transformer.wte.weight",
@@ -168,7 +181,7 @@ def faults(expected: Steps, found: Steps, without: Mapping[str, Sequence[int]], 
 # Liveness
 
 
-@pytest.mark.parametrize(("name", "axis"), AXES)
+@every_axis
 def test_new_entries_get_gradient_when_predicted(name: str, axis: str) -> None:
     plan, one = grown(name, axis)
     expected = predicted(small(name), plan)
@@ -184,8 +197,7 @@ def test_new_entries_get_gradient_when_predicted(name: str, axis: str) -> None:
 @pytest.mark.parametrize("name", F.FAMILIES)
 def test_only_tokens_in_no_batch_are_left_out(name: str) -> None:
     """The row of the padding's token gets no gradient as an embedding; it is all that is listed apart."""
-    axis = next(axis for axis in F.FAMILIES[name].growths if "hidden" in axis)
-    plan, one = grown(name, axis)
+    plan, one = grown(name, WIDER[name])
     expected = predicted(small(name), plan)
     hidden = small(name).anatomy.sizes.of("hidden")
     for steps, seen in ((expected[n], one.first[n]) for n in expected if n.endswith(tuple(PADDING))):
@@ -272,13 +284,13 @@ def twins(subject: F.Subject, plan: Plan, one: Run) -> list[str]:
     )
 
 
-@pytest.mark.parametrize(("name", "axis"), AXES)
+@every_axis
 def test_new_units_part(name: str, axis: str) -> None:
     plan, one = grown(name, axis)
     assert twins(small(name), plan, one) == []
 
 
-@pytest.mark.parametrize("name", F.FAMILIES)
+@pytest.mark.parametrize("name", swept(F.FAMILIES))
 def test_new_layers_part(name: str) -> None:
     if name == "bert":
         pytest.skip("no layer can be added")
@@ -290,8 +302,10 @@ def test_new_layers_part(name: str) -> None:
         assert not torch.equal(third, one.after[n.replace(".3.", ".2.")])
 
 
-@pytest.mark.parametrize("init", INITS)
-@pytest.mark.parametrize("name", F.FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "init"),
+    swept(product(F.FAMILIES, INITS), lambda name, init: dict(zip(DIVERSE, cycle(INITS))).get(name) == init),
+)
 def test_every_initializer(name: str, init: str) -> None:
     """All axes at once: exact, alive when predicted, no twins."""
     subject = small(name)

@@ -10,6 +10,7 @@ import families as F
 import pytest
 import torch
 import transformers
+from sweeping import swept
 from torch import nn
 
 import isogrow
@@ -74,7 +75,7 @@ def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", swept(NAMES))
 def test_class_and_dtype(name: str, dtype: torch.dtype) -> None:
     """An axis whose rule scales no weight: nothing rounds in any dtype."""
     small = live(name, dtype=dtype)
@@ -87,7 +88,7 @@ def test_class_and_dtype(name: str, dtype: torch.dtype) -> None:
     assert change(small, large, inputs(name)) < F.EXACT
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", swept(NAMES))
 def test_all_axes_at_once(name: str) -> None:
     small = live(name, dtype=torch.float64)
     large = isogrow.grow(small, **F.FAMILIES[name].together)
@@ -161,7 +162,7 @@ def test_labels() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", swept(DECODERS))
 def test_tied_weights_stay_tied(name: str, tied: bool) -> None:
     small = live(name, tie_word_embeddings=tied)
     large = isogrow.grow(small, **F.FAMILIES[name].growths[F.FAMILIES[name].alone])
@@ -200,7 +201,7 @@ def test_old_entries_are_bit_equal() -> None:
 # What is left alone
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", swept(NAMES))
 def test_the_model_is_left_as_it_is(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     small = live(name)
     next(small.parameters()).requires_grad_(False)
@@ -222,7 +223,7 @@ def test_the_snapshot_sees_a_change() -> None:
         assert_same(before, snapshot(small))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", swept(NAMES))
 def test_global_random_state_is_left_alone(name: str) -> None:
     """And it has no part in what is drawn: the same seed gives the same bits."""
     small = live(name)
@@ -253,7 +254,7 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 # What the grown model does
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", swept(DECODERS))
 def test_decoding_with_a_cache_is_the_full_forward(name: str) -> None:
     """In float64, token by token: the grown model's own cache, and against the small model's full forward."""
     subject = F.subject(F.FAMILIES[name], spread=0.1)
@@ -276,7 +277,7 @@ def test_generation(name: str) -> None:
     assert torch.equal(*ids)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", swept(NAMES))
 def test_saved_and_loaded_by_plain_transformers(name: str, tmp_path: Path) -> None:
     small = live(name)
     large: Any = isogrow.grow(small, **F.FAMILIES[name].together)
@@ -291,7 +292,7 @@ def test_saved_and_loaded_by_plain_transformers(name: str, tmp_path: Path) -> No
     assert {key: getattr(loaded.config, key) for key in sizes} == sizes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", swept(NAMES))
 def test_grown_twice(name: str) -> None:
     """A grown model is a model like any other."""
     small = live(name, dtype=torch.float64)

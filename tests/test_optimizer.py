@@ -14,6 +14,7 @@ import families as F
 import numpy as np
 import pytest
 import torch
+from sweeping import swept
 from test_module import live
 from torch import Tensor, nn
 from transformers import optimization
@@ -172,7 +173,7 @@ def test_every_optimizer_on_every_layout(name: str, kind: str) -> None:
     assert same(kept, optimizer.state_dict())
 
 
-@pytest.mark.parametrize("name", [name for name in F.FAMILIES if name not in ("llama", "gpt2", "bert")])
+@pytest.mark.parametrize("name", swept(name for name in F.FAMILIES if name not in ("llama", "gpt2", "bert")))
 def test_adamw_on_every_family(name: str) -> None:
     """Its state is shaped as one that was never grown, and stands in the order of the model's parameters."""
     found = pair(name)

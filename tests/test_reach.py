@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 from command import CLASSES, checkpoints, isogrow
+from families_verb import Asked
 from safetensors.torch import load_file, save_file
 
 from isogrow.anatomy import Anatomy
@@ -138,7 +139,8 @@ def test_a_tied_head_is_counted_once(llama: Path, tmp_path: Path) -> None:
     assert data["tensors"] == len(tensors)
 
 
-def test_families() -> None:
+def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isogrow.cli.facts.known", lambda: families_asked.json)
     ran = isogrow("families")
     assert (ran.code, ran.err) == (0, "")
     # The table comes first; a reason below it may begin a line with a family's name, too.
@@ -151,8 +153,9 @@ def test_families() -> None:
     assert ran.out.count("heads * key_dim == hidden") == 1, "a reason stands once"
 
 
-def test_families_json() -> None:
-    data = isogrow("families", "--json").json
+def test_families_json(families_asked: Asked) -> None:
+    assert families_asked.code == 0
+    data = families_asked.json
     assert [each["model_type"] for each in data["families"]] == sorted(LAYOUTS)
     bert = next(each for each in data["families"] if each["model_type"] == "bert")["axes"]
     assert bert["layers"]["grows"] == "no"

@@ -1,0 +1,174 @@
+"""What people get wrong first: each is refused in one sentence that says the mend, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import config, digests, save
+from command import isogrow as command
+
+import isogrow
+from isogrow.errors import IsogrowError
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that no test may change."""
+    return save(tmp_path_factory.mktemp("first") / "small")
+
+
+def refused(given: Any, out: Path, **sizes: Any) -> str:
+    """What growing this says, having written nothing."""
+    before = digests(out.parent)
+    with pytest.raises(IsogrowError) as said:
+        isogrow.grow_checkpoint(given, out, **sizes)
+    assert digests(out.parent) == before and not out.exists()
+    return one_sentence(str(said.value))
+
+
+def one_sentence(said: str) -> str:
+    assert "\n" not in said and not said.endswith(".") and "Traceback" not in said
+    return said
+
+
+# ── the wrong thing ──
+
+
+def only(*names: str) -> Callable[[Path], None]:
+    """Leave nothing but these files in a model's folder."""
+
+    def change(model: Path) -> None:
+        for path in model.iterdir():
+            if path.name not in names:
+                path.unlink()
+
+    return change
+
+
+def in_a_run(model: Path) -> None:
+    """As a trainer leaves it: the model is in a folder of the one that is given."""
+    (model / "checkpoint-100").mkdir()
+    for path in model.glob("*.*"):
+        path.rename(model / "checkpoint-100" / path.name)
+
+
+def with_config(**changes: Any) -> Callable[[Path], None]:
+    return lambda model: _write(model / "config.json", json.dumps(config(model) | changes))
+
+
+def cut(model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pointer(model: Path) -> None:
+    _write(model / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def gguf(model: Path) -> None:
+    only("config.json")(model)
+    _write(model / "model-q4.gguf", "GGUF")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
+    "an empty folder": (only(), "config.json is missing from"),
+    "a run of a trainer": (in_a_run, "config.json is missing from"),
+    "a config alone": (only("config.json"), "holds no weights: expected model.safetensors or"),
+    "weights alone": (only("model.safetensors"), "config.json is missing from"),
+    "a GGUF file": (gguf, "holds no weights: expected model.safetensors or"),
+    "a file that was cut off": (cut, "model.safetensors is cut off: it has"),
+    "a pointer of Git LFS": (pointer, "run git lfs pull"),
+    "a quantized model": (
+        with_config(quantization_config={"quant_method": "bitsandbytes"}),
+        "give the model that it was quantized from",
+    ),
+    "another kind of model": (with_config(model_type="whisper"), "model_type 'whisper' is not known"),
+    "another model's config": (with_config(hidden_size=28), "do not belong together"),
+}
+
+
+@pytest.mark.parametrize("mistake", FOLDERS)
+def test_a_folder_that_is_no_model(mistake: str, small: Path, tmp_path: Path) -> None:
+    change, said = FOLDERS[mistake]
+    shutil.copytree(small, tmp_path / "given")
+    change(tmp_path / "given")
+    assert said in refused(tmp_path / "given", tmp_path / "large", ffn="x2")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "nothing"])
+def test_a_path_that_is_no_folder(name: str, small: Path, tmp_path: Path) -> None:
+    said = refused(small / name, tmp_path / "large", ffn="x2")
+    assert f"{name} is no folder: give a model's folder (with config.json) or a Hub id" in said
+
+
+def test_the_folder_as_it_was_is_grown(small: Path, tmp_path: Path) -> None:
+    """So it is the mistake that is refused above."""
+    shutil.copytree(small, tmp_path / "given")
+    isogrow.grow_checkpoint(tmp_path / "given", tmp_path / "large", ffn="x2")
+    assert config(tmp_path / "large")["intermediate_size"] == 2 * config(small)["intermediate_size"]
+
+
+# ── the wrong request ──
+
+REQUESTS: list[tuple[dict[str, Any], str]] = [
+    ({"ffn": "2x"}, "ffn='2x' is no size: give a number, '+4' or 'x2'"),
+    ({"ffn": "wide"}, "ffn='wide' is no size: give a number, '+4' or 'x2'"),
+    ({"ffn": -3}, "ffn=-3 is no size"),
+    ({"ffn": 0}, "ffn=0 would shrink ffn from 44 to 0: give 44 or more"),
+    ({"ffn": "x0.5"}, "ffn='x0.5' would shrink ffn from 44 to 22: give 44 or more"),
+    ({"ffn": True}, "ffn=True is no size"),
+    ({"ffn": None}, "ffn=None is no size"),
+    ({"ffn": [88]}, "ffn=[88] is no size"),
+    ({"intermediate_size": 88}, "intermediate_size is no axis that grows: give one of expert_ffn, ffn,"),
+    ({"layer": "+1"}, "layer is no axis that grows: give one of"),
+    ({"vocab": 64}, "vocab is no axis that grows: give one of"),
+    ({"heads": 5}, "heads=5 can't be had with kv_heads=2"),
+    ({"layers": "+1", "layers_at": 9}, "layers at 9: expected one number from 0 to 3"),
+    ({"layers": "+2", "layers_at": (1,)}, "layers at 1: expected 2 numbers from 0 to 3"),
+    ({"ffn": 88, "dtype": "fp8"}, "dtype 'fp8' is not known: give one of float32,"),
+    ({"ffn": 88, "init": "xavier"}, "init 'xavier' is not known: give one of normal,"),
+    ({"ffn": 88, "seed": "a"}, "seed 'a' is no whole number: give one"),
+]
+
+
+@pytest.mark.parametrize(("request_", "said"), REQUESTS, ids=str)
+def test_a_request_that_can_not_be_had(
+    request_: dict[str, Any], said: str, small: Path, tmp_path: Path
+) -> None:
+    assert refused(small, tmp_path / "large", **request_).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("grow", "--ffn", "x2"), "Missing argument"),
+        (("grow", "SMALL", "--ffn", "x2"), "Missing argument"),
+        (("grow", "SMALL", "OUT"), "no size is given, so there is nothing to grow"),
+        (("grow", "SMALL", "OUT", "--intermediate-size", "88"), "No such option"),
+        (("verify", "SMALL", "SMALL"), "isogrow.json is missing, so no plan is known"),
+        (("plan", "SMALL/config.json", "--ffn", "x2"), "is no folder: give a model's folder"),
+    ],
+    ids=str,
+)
+def test_a_command_that_can_not_be_meant(
+    arguments: tuple[str, ...], said: str, small: Path, tmp_path: Path
+) -> None:
+    places = {"SMALL": str(small), "OUT": str(tmp_path / "large")}
+    before = digests(small)
+    ran = command(*(_placed(part, places) for part in arguments))
+    assert ran.code == 2 and ran.out == "" and said in " ".join(ran.err.split())
+    assert digests(small) == before and not (tmp_path / "large").exists()
+
+
+def _placed(part: str, places: Mapping[str, str]) -> str:
+    word, slash, rest = part.partition("/")
+    return places.get(word, word) + slash + rest
