@@ -28,7 +28,6 @@ import isogrow
 from isogrow.anatomy import Anatomy
 from isogrow.families import LAYOUTS
 from isogrow.layout import Layout
-from isogrow.pattern import parse
 from isogrow.resuming import trainer_groups
 from isogrow.serial import to_json
 
@@ -37,19 +36,15 @@ Digests = dict[str, str]
 
 def expansion(layout: Layout) -> list[tuple[str, str, str]]:
     """(name, pattern, slot) of all that a layout's lines hold, in their order."""
-    return [
-        (weight.name, str(parse(weight.pattern)), slot)
-        for weight in layout.weights
-        for _, slot in weight.slots()
-    ]
+    return [(line.name, line.pattern, slot.name) for line in layout.lines for slot in line.slots]
 
 
 def held(anatomy: Anatomy) -> list[tuple[str, str, str]]:
     """(name, pattern, slot) of all that a model holds, in the order of its tensors."""
     return [
-        (stored.name, str(stored.weight.parsed), slot)
+        (stored.name, stored.line.pattern, slot.name)
         for stored in anatomy.stored
-        for _, slot in stored.weight.slots()
+        for slot in stored.line.slots
     ]
 
 

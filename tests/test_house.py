@@ -50,6 +50,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("soundness",),
     ("naming",),
     ("layout",),
+    ("lines",),
+    ("slots",),
     ("rotary",),
     ("config",),
     ("formula",),

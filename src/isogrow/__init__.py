@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from isogrow.growing import grow_checkpoint as grow_checkpoint
     from isogrow.growing import pace as pace
     from isogrow.layout import Attention as Attention
+    from isogrow.layout import Bias as Bias
+    from isogrow.layout import Binding as Binding
     from isogrow.layout import Key as Key
     from isogrow.layout import Layout as Layout
     from isogrow.layout import Norm as Norm
@@ -62,6 +64,8 @@ _HOMES = {
     "LayerAddition": "expansions",
     "MlpExpansion": "expansions",
     "Attention": "layout",
+    "Bias": "layout",
+    "Binding": "layout",
     "Key": "layout",
     "Layout": "layout",
     "Norm": "layout",
