@@ -1,7 +1,7 @@
 """Falcon: plain, multi-query or grouped heads in one fused qkv; ALiBi or rotary positions; branches in
 parallel or one after the other, with one norm or two.
 
-The lines of each kind of block have a condition, and their order says what is read before what is written.
+The rows of each kind of block have a condition, and their order says what is read before what is written.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """GPT-NeoX (Pythia): LayerNorm before each branch, a part of each head rotates, branches may run in parallel.
 
-In a parallel block both branches are read before either is written: the order of the lines says it.
+In a parallel block both branches are read before either is written: the order of the rows says it.
 """
 
 from __future__ import annotations
