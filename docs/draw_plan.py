@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from isogrow.anatomy import Anatomy, Header, blocks, match, name_axes, name_of
+from isogrow.anatomy import Anatomy, Header, blocks, match, name_of
 from isogrow.expansions import Size
 from isogrow.families.llama import LLAMA
-from isogrow.layout import Layout, Weight
+from isogrow.layout import Layout, Line
+from isogrow.lines import name_axes
 from isogrow.pieces import Draw, Fill, Piece, Source, pieces, whole
 from isogrow.plan import Plan
 from isogrow.planning import expansions, plan
@@ -73,11 +74,11 @@ def specimen(layout: Layout, config: dict[str, object]) -> Anatomy:
     """A model of this config that exists as names and shapes alone."""
     sizes = Sizes(layout.read(config))
     tensors: dict[str, Header] = {}
-    for weight in layout.weights:
-        if weight.required or weight.slot == "head":
-            shape = weight.parsed.shape(sizes.of)
-            for index in sizes.indices(name_axes(weight)):
-                tensors[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
+    for line in layout.lines:
+        if line.slot.required or line.slot.name == "head":
+            shape = line.parsed.shape(sizes.of)
+            for index in sizes.indices(name_axes(line.name)):
+                tensors[name_of(line, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)
 
 
@@ -95,15 +96,15 @@ def kind(piece: Piece) -> str:
             raise AssertionError(f"{piece.value} has no colour")
 
 
-def entries(made: Plan, weight: Weight) -> list[list[str]]:
+def entries(made: Plan, line: Line) -> list[list[str]]:
     """The kind of every entry of the stored matrix (a gain is one column), in storage order."""
-    ((_, block),) = blocks(weight, (("layers", 0),), made.target)
+    ((_, block),) = blocks(line, (("layers", 0),), made.target)
     shape = block.shape(made.target)
     kinds = [""] * prod(shape)
     for piece in pieces(made, block, whole(shape)):
         for point in _points(piece):
             kinds[_flat(point, shape)] = kind(piece)
-    columns = prod(weight.parsed.shape(made.target.of)[1:])
+    columns = prod(line.parsed.shape(made.target.of)[1:])
     return [kinds[start : start + columns] for start in range(0, len(kinds), columns)]
 
 
@@ -147,11 +148,11 @@ def extent(length: int, head: int) -> float:
     return UNIT * length + HEAD_GAP * ((length - 1) // head)
 
 
-def drawn(made: Plan, weight: Weight) -> tuple[list[Box], float, float]:
+def drawn(made: Plan, line: Line) -> tuple[list[Box], float, float]:
     """The boxes of one weight, and its width and height."""
-    kinds = entries(made, weight)
+    kinds = entries(made, line)
     rows, columns = len(kinds), len(kinds[0])
-    down, across = (_head(made, weight, d) for d in (0, 1))
+    down, across = (_head(made, line, d) for d in (0, 1))
     found = [
         Box(x, y, GAIN if columns == 1 else w, h, value)
         for some, others, value in runs(kinds)
@@ -161,18 +162,18 @@ def drawn(made: Plan, weight: Weight) -> tuple[list[Box], float, float]:
     return found, GAIN if columns == 1 else extent(columns, across), extent(rows, down)
 
 
-def _head(made: Plan, weight: Weight, dim: int) -> int:
+def _head(made: Plan, line: Line, dim: int) -> int:
     """How many entries of a dim are one head (all of it, where it has none)."""
-    dims = weight.parsed.dims
+    dims = line.parsed.dims
     factors = [str(f) for f in dims[dim].factors] if dim < len(dims) else []
     dense = prod(made.target.of(f) for f in factors) if factors else 1
     return made.target.of(factors[-1]) if "kv_heads" in factors else dense
 
 
-def label(made: Plan, weight: Weight) -> tuple[str, str]:
+def label(made: Plan, line: Line) -> tuple[str, str]:
     """A weight's name, and its shape before and after."""
-    name = weight.name.rpartition("}.")[2].removesuffix(".weight").rpartition(".")[2]
-    before, after = ("×".join(map(str, weight.parsed.shape(s.of))) for s in (made.source, made.target))
+    name = line.name.rpartition("}.")[2].removesuffix(".weight").rpartition(".")[2]
+    before, after = ("×".join(map(str, line.parsed.shape(s.of))) for s in (made.source, made.target))
     return name, f"{before} → {after}"
 
 
@@ -183,9 +184,9 @@ def picture(made: Plan) -> str:
     for slots in ROWS:
         x, tallest = float(MARGIN), 0.0
         for slot in slots:
-            weight, _ = LLAMA.slots[slot]
-            found, width, height = drawn(made, weight)
-            name, shape = label(made, weight)
+            line = LLAMA.homes[slot][0]
+            found, width, height = drawn(made, line)
+            name, shape = label(made, line)
             gain = slot.endswith("norm")
             parts += [text(x, y + 12, "gain" if gain else name, "name")]
             parts += [text(x, y + 28, shape, "small")]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import isogrow
-from isogrow import Attention, Key, Layout, Norm, Weight
+from isogrow import Attention, Bias, Key, Layout, Norm, Weight
 
 
 @dataclass(frozen=True)
@@ -108,27 +108,21 @@ class GPT(nn.Module):
 
 NORM = Norm("layer", "pre", eps=1e-5)
 QKV = "(q: heads key_dim + k: heads key_dim + v: heads value_dim)"
-
-
-def weight_and_bias(name: str, pattern: str, slot: str, norm: Norm | None = None) -> tuple[Weight, Weight]:
-    """A weight, and the bias that it may have: it produces what the weight produces."""
-    made = pattern.partition("<-")[0].strip(" *") or pattern.strip(" *")
-    bias = Weight(f"{name}.bias", f"-> {made}", f"{slot}.bias", norm, required=False)
-    return Weight(f"{name}.weight", pattern, slot, norm), bias
-
+MAYBE = Bias(required=False)
+H = "h.{layers}."
 
 LAYOUT = Layout(
     family="nanogpt",
     weights=(
         Weight("wte.weight", "vocab -> hidden", "embed"),
         Weight("wpe.weight", "positions -> hidden", "positions"),
-        *weight_and_bias("h.{layers}.ln_1", "* hidden", "attn_norm", NORM),
-        *weight_and_bias("h.{layers}.attn.c_attn", f"{QKV} <- hidden", "attn.*"),
-        *weight_and_bias("h.{layers}.attn.c_proj", "hidden <- (heads value_dim)", "attn.o"),
-        *weight_and_bias("h.{layers}.ln_2", "* hidden", "mlp_norm", NORM),
-        *weight_and_bias("h.{layers}.mlp.c_fc", "ffn <- hidden", "mlp.up"),
-        *weight_and_bias("h.{layers}.mlp.c_proj", "hidden <- ffn", "mlp.down"),
-        *weight_and_bias("ln_f", "* hidden", "final_norm", NORM),
+        Weight(H + "ln_1.weight", "* hidden", "attn_norm", NORM, MAYBE),
+        Weight(H + "attn.c_attn.weight", f"{QKV} <- hidden", "attn.*", bias=MAYBE),
+        Weight(H + "attn.c_proj.weight", "hidden <- (heads value_dim)", "attn.o", bias=MAYBE),
+        Weight(H + "ln_2.weight", "* hidden", "mlp_norm", NORM, MAYBE),
+        Weight(H + "mlp.c_fc.weight", "ffn <- hidden", "mlp.up", bias=MAYBE),
+        Weight(H + "mlp.c_proj.weight", "hidden <- ffn", "mlp.down", bias=MAYBE),
+        Weight("ln_f.weight", "* hidden", "final_norm", NORM, MAYBE),
         Weight("lm_head.weight", "vocab <- hidden", "head", tied="embed"),
     ),
     axes={"vocab": "vocab_size", "positions": "block_size", "hidden": "n_embd", "ffn": "4 * n_embd",

@@ -45,11 +45,10 @@ def on_meta(name: str) -> Anatomy:
 
 def _stored_by(found: Anatomy) -> Iterator[str]:
     layout = found.layout
-    slots = [slot for weight in layout.weights for _, slot in weight.slots()]
     facts = {
-        "in files and in memory in lines of their own": len(set(slots)) < len(slots),
+        "in files and in memory in lines of their own": bool(layout.bindings),
         "a tied head": found.tied_head,
-        "a norm without a tensor": not all(weight.stored for weight in layout.weights),
+        "a norm without a tensor": not all(slot.stored for slot in layout.table),
         "stacks": bool(layout.stacks),
         "buffers that are derived": bool(layout.derived),
     }
@@ -60,14 +59,14 @@ def _stored_by(found: Anatomy) -> Iterator[str]:
 
 def _tensor(stored: Stored, layout: Layout) -> Iterator[str]:
     """How one tensor is stored."""
-    weight, pattern = stored.weight, stored.weight.parsed
+    pattern = stored.line.parsed
     yield f"stored {pattern.arrow}"
     for dim in pattern.dims:
         fused = any(isinstance(factor, Sum) for factor in dim.factors)
         yield from ["an index inside a tensor"] * dim.index
         yield from ["a product in a dim"] * (len(dim.factors) > 1)
         yield from [f"parts in one dim{' of a product' * (len(dim.factors) > 1)}"] * fused
-    numbered = re.findall(r"\{(\w+)\}", weight.name)
+    numbered = re.findall(r"\{(\w+)\}", stored.line.name)
     yield f"named by {' '.join(_plain(axis, layout) for axis in numbered) or 'nothing'}"
 
 

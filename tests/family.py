@@ -188,7 +188,7 @@ def gated_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     now, hidden = anatomy.sizes.values, anatomy.sizes.of("hidden")
     kv, group = now["kv_heads"], now["group"]
     divided = "hidden % (kv_heads * group) == 0" in anatomy.layout.constraints
-    normed = [weight.normed for weight, _ in anatomy.slots.values() if weight.norm and weight.norm.of]
+    normed = [slot.normed for slot in anatomy.slots.values() if slot.norm and slot.norm.of]
     whole = any("kv_heads" in axes for axes in normed)
     steps = (1, 2) if whole else (0, 1, 2)
     heads = [(n * kv, m * group) if whole else (n + kv, m + group) for n in steps for m in steps]
@@ -202,7 +202,7 @@ def gated_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     dims = [[], ["x2"], ["x3"]] if normed else [[], ["+2"], ["x2"], ["x3"], ["+2", "+6"]]
     layout, config = anatomy.layout, anatomy.config
     kinds = {rope.kind(config) for attention in layout.attentions for rope in attention.ropes}
-    clamped = any(layout.clamps(weight, config) for weight, _ in anatomy.slots.values())
+    clamped = any(layout.clamps(slot, config) for slot in anatomy.slots.values())
     if clamped or (normed and "yarn" in kinds):
         return found
     for size in draw(st.sampled_from(dims)):
@@ -224,7 +224,7 @@ def fused_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
 def filled_growths(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     """The same under grouped queries; where queries are normalised, the dim of heads grows by multiples."""
     now = anatomy.sizes.values
-    normed = any(weight.norm is not None and weight.norm.of for weight, _ in anatomy.slots.values())
+    normed = any(slot.norm is not None and slot.norm.of for slot in anatomy.slots.values())
     dim = draw(st.sampled_from([1, 2] if normed else [1, 2, 1.5])) * now["key_dim"]
     kv_heads, group = now["kv_heads"] + draw(st.integers(0, 2)), now["group"] + draw(st.integers(0, 2))
     size = f"+{int(dim) - now['key_dim']}"

@@ -35,7 +35,7 @@ def predicted(anatomy: Anatomy, plan: Plan) -> Steps:
     for stored in outputs(anatomy, plan):
         steps[stored.name] = torch.full(stored.header.shape, OLD)
         ((part, block),) = stored.blocks(sizes)
-        view = stored.weight.parsed.view(part, {}, lambda axis, b=block: sizes.of(axis, b.index))
+        view = stored.line.parsed.view(part, {}, lambda axis, b=block: sizes.of(axis, b.index))
         result = blocked(steps[stored.name], view)
         for combo, step in found[block.slot, block.index]:
             rows = [

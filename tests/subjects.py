@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from isogrow.anatomy import Anatomy, Header, match, name_axes, name_of
+from isogrow.anatomy import Anatomy, Header, match, name_of
 from isogrow.binding import reader
 from isogrow.families import layout_for
 from isogrow.layout import Layout
+from isogrow.lines import name_axes
 from isogrow.pieces import Block
 from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, init_
 from isogrow.sizes import Sizes
@@ -108,15 +109,15 @@ def tensors(layout: Layout, config: Mapping[str, Any], without: tuple[str, ...] 
     """Names and shapes of a language model's tensors, but for those of the slots `without`."""
     sizes = Sizes(layout.read(config), layout.sites)
     found: dict[str, Header] = {}
-    for weight in layout.weights:
-        left_out = (*OTHER_HEADS, *without)
-        if weight.slot.removesuffix(".bias") in left_out or weight.slot in left_out or not weight.stored:
+    for line in (line for weight in layout.weights for line in weight.lines()):
+        slot = line.slot
+        if {slot.stem, slot.name} & {*OTHER_HEADS, *without} or not slot.stored:
             continue
-        for index in sizes.indices(name_axes(weight)):
-            if not layout.applies(weight, config, index):
+        for index in sizes.indices(name_axes(line.name)):
+            if not layout.applies(slot, config, index):
                 continue
-            shape = weight.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
-            found[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F64")
+            shape = line.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
+            found[name_of(line, layout.prefixes[0], index, sizes)] = Header(shape, "F64")
     return found
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from subjects import CONFIGS, PAPER, anatomy, tensors, trained
 
-from isogrow.anatomy import Header, index_axes, match, name_axes, name_of
+from isogrow.anatomy import Header, match, name_of
 from isogrow.binding import outputs
 from isogrow.errors import CheckpointError
 from isogrow.expansions import HiddenExpansion, LayerAddition
 from isogrow.families import layout_for
 from isogrow.layout import Layout, Weight
+from isogrow.lines import name_axes
 from isogrow.models import anatomy_of
 from isogrow.planning import plan
 from isogrow.sizes import Sizes
@@ -42,7 +43,7 @@ def said(layout: Layout, config: Mapping[str, Any], found: Mapping[str, Header])
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_tensor_is_named_once(family: str) -> None:
     found = anatomy(family)
-    assert len({(one.weight, one.index) for one in found.stored}) == len(found.stored)
+    assert len({(one.line, one.index) for one in found.stored}) == len(found.stored)
     blocks = [block for one in found.stored for _, block in one.blocks(found.sizes)]
     assert len(set(blocks)) == len(blocks)
     assert {block.slot for block in blocks} == set(found.all_slots)
@@ -130,13 +131,14 @@ def test_tied_slots_have_no_entries_of_their_own() -> None:
 def test_names() -> None:
     sizes = Sizes({"group": 3})
     experts = Weight("h.{layers}.mlp.{experts}.w", "{parts} ffn <- hidden", "mlp.up")
-    assert name_axes(experts) == ("layers", "experts")
-    assert index_axes(experts) == ("layers", "experts", "parts")
+    (line,), (head,) = experts.lines(), replace(experts, head=True).lines()
+    assert name_axes(line.name) == ("layers", "experts")
+    assert line.slot.index == ("layers", "experts", "parts")
     at = (("layers", 3), ("experts", 12))
-    assert name_of(experts, "model.", at, sizes) == "model.h.3.mlp.12.w"
-    assert name_of(replace(experts, head=True), "model.", at, sizes) == "h.3.mlp.12.w"
-    norms = Weight("h.{layers}.norms.{kv_heads group}.w", "* key_dim", "attn.q_norm")
-    assert name_axes(norms) == ("layers", "kv_heads", "group")
+    assert name_of(line, "model.", at, sizes) == "model.h.3.mlp.12.w"
+    assert name_of(head, "model.", at, sizes) == "h.3.mlp.12.w"
+    (norms,) = Weight("h.{layers}.norms.{kv_heads group}.w", "* key_dim", "attn.q_norm").lines()
+    assert name_axes(norms.name) == ("layers", "kv_heads", "group")
     assert name_of(norms, "", (("layers", 1), ("kv_heads", 4), ("group", 2)), sizes) == "h.1.norms.14.w"
 
 

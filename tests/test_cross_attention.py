@@ -14,7 +14,7 @@ from breaking import changed, switched_on, unscaled
 from torch import Tensor, nn
 
 import isogrow
-from isogrow import Attention, Key, Layout, Norm, Weight, models
+from isogrow import Attention, Bias, Key, Layout, Norm, Weight, models
 from isogrow import families as registry
 from isogrow.errors import LawError
 from isogrow.expansions import Size
@@ -151,25 +151,13 @@ DECODER = Layout(
     family="decoder",
     weights=(
         Weight("embed.weight", "vocab -> hidden", "embed"),
-        Weight(B + "norm.weight", "* hidden", "norm", PRE),
-        Weight(B + "norm.bias", "-> hidden", "norm.bias", PRE),
-        *(
-            line
-            for name, pattern in (
-                ("q", "key_dim <- hidden"),
-                ("k", "key_dim <- memory"),
-                ("v", "value_dim <- memory"),
-                ("o", "hidden <- value_dim"),
-            )
-            for line in (
-                Weight(f"{B}{name}.weight", pattern, f"attn.{name}"),
-                Weight(f"{B}{name}.bias", f"-> {pattern.split()[0]}", f"attn.{name}.bias"),
-            )
-        ),
-        Weight("norm.weight", "* hidden", "final_norm", PRE),
-        Weight("norm.bias", "-> hidden", "final_norm.bias", PRE),
-        Weight("head.weight", "vocab <- hidden", "head", head=True),
-        Weight("head.bias", "-> vocab", "head.bias", head=True),
+        Weight(B + "norm.weight", "* hidden", "norm", PRE, Bias()),
+        Weight(B + "q.weight", "key_dim <- hidden", "attn.q", bias=Bias()),
+        Weight(B + "k.weight", "key_dim <- memory", "attn.k", bias=Bias()),
+        Weight(B + "v.weight", "value_dim <- memory", "attn.v", bias=Bias()),
+        Weight(B + "o.weight", "hidden <- value_dim", "attn.o", bias=Bias()),
+        Weight("norm.weight", "* hidden", "final_norm", PRE, Bias()),
+        Weight("head.weight", "vocab <- hidden", "head", head=True, bias=Bias()),
     ),
     axes={axis: axis for axis in AXES_OF_IT},
     keys=(*(Key(axis, axis) for axis in AXES_OF_IT), Key("eps", default=1e-2)),

@@ -242,24 +242,24 @@ def test_the_picture_is_what_grow_makes(drawing: Any) -> None:
     state = grown_state(small.state_dict(), anatomy, made)
     old = {float(x) for value in small.state_dict().values() for x in value.flatten()}
     for slot in (slot for slots in drawing.ROWS for slot in slots):
-        weight, _ = drawing.LLAMA.slots[slot]
-        values = state["model." + weight.name.format(layers=0)].numpy()
-        kinds = np.array(drawing.entries(made, weight)).reshape(values.shape)
+        line = drawing.LLAMA.homes[slot][0]
+        values = state["model." + line.name.format(layers=0)].numpy()
+        kinds = np.array(drawing.entries(made, line)).reshape(values.shape)
         is_old = np.vectorize(old.__contains__)(values)
         assert ((kinds == "zero") == (values == 0)).all(), slot
         assert ((kinds == "old") == is_old).all(), slot
-        before = np.prod(weight.parsed.shape(made.source.of))
+        before = np.prod(line.parsed.shape(made.source.of))
         assert np.isin(kinds, ["old", "scaled"]).sum() == before, slot
 
 
 def test_the_picture_holds_each_entry_once(drawing: Any) -> None:
     made = drawing.made_plan()
     for slot in (slot for slots in drawing.ROWS for slot in slots):
-        weight, _ = drawing.LLAMA.slots[slot]
-        boxes, _, _ = drawing.drawn(made, weight)
-        width = drawing.GAIN if len(weight.parsed.dims) == 1 else drawing.UNIT
+        line = drawing.LLAMA.homes[slot][0]
+        boxes, _, _ = drawing.drawn(made, line)
+        width = drawing.GAIN if len(line.parsed.dims) == 1 else drawing.UNIT
         area = sum(box.width * box.height for box in boxes)
-        assert area == drawing.UNIT * width * prod(weight.parsed.shape(made.target.of)), slot
+        assert area == drawing.UNIT * width * prod(line.parsed.shape(made.target.of)), slot
 
 
 def test_what_the_readme_says_of_the_picture(drawing: Any) -> None:

@@ -107,7 +107,7 @@ def test_a_missing_expert_is_named(name: str, binding: str) -> None:
     family, tensors = FAMILIES[name], shapes(stored(name, binding))
     whole = match(layout_for(name), family.json(), tensors)
     assert len(whole.stored) + len(whole.ignored) == len(tensors)
-    for lost in (each.name for each in whole.stored if "experts" in each.weight.slot):
+    for lost in (each.name for each in whole.stored if "experts" in each.line.slot.name):
         rest = {key: header for key, header in tensors.items() if key != lost}
         with pytest.raises(CheckpointError, match=f"^{lost} is missing from the checkpoint"):
             match(layout_for(name), family.json(), rest)
@@ -146,7 +146,7 @@ def test_the_class_is_asked_about_single_experts(name: str, tmp_path: Path) -> N
     assert bool(others) != single(name)
     old = subject.checkpoint.headers
     check_loadable(job.config, job.headers, old, (others, known))
-    part = [s for s in job.tensors.values() if "experts.down" not in s.weight.slot or s.index[0][1] < 2]
+    part = [s for s in job.tensors.values() if s.line.slot.name != "experts.down" or s.index[0][1] < 2]
     less = rebound(replace(grown, stored=tuple(part)))
     with pytest.raises(SizeError, match="experts.down_proj, and the grown model would lack it"):
         check_loadable(job.config, {s.name: s.header for s in part}, old, (less, known))

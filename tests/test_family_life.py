@@ -138,7 +138,7 @@ def seen_as(tensor: Tensor, stored: Stored, part: str, block: Block, plan: Plan)
     def size(axis: str) -> int:
         return plan.target.of(axis, block.index)
 
-    return blocked(tensor, stored.weight.parsed.view(part, dict(block.index), size))
+    return blocked(tensor, stored.line.parsed.view(part, dict(block.index), size))
 
 
 def representative(block: Block, known: set[tuple[str, Index]], plan: Plan) -> Index:
@@ -188,7 +188,7 @@ def test_new_entries_get_gradient_when_predicted(name: str, axis: str) -> None:
     latest = max(int(steps.max()) for steps in expected.values())
     # A single growth: the switch at the first pass, the rest by the second. A tied head reads zeros at the
     # first, so that the last layer's gains, behind its zero writers, wait for one more.
-    norms = (weight.norm for weight, _ in small(name).anatomy.slots.values())
+    norms = (slot.norm for slot in small(name).anatomy.slots.values())
     waits = small(name).anatomy.tied_head and any(norm and norm.where == "branch" for norm in norms)
     assert latest == (3 if waits and axis == "hidden" else 2)
     assert faults(expected, one.first, unread(name), strict=name in STRICT) == []

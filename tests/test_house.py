@@ -54,6 +54,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("soundness",),
     ("naming",),
     ("layout",),
+    ("lines",),
+    ("slots",),
     ("rotary",),
     ("config",),
     ("formula",),

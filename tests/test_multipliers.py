@@ -13,7 +13,7 @@ from breaking import changed
 from isogrow.config import edited
 from isogrow.errors import LawError
 from isogrow.laws import check
-from isogrow.layout import Weight
+from isogrow.layout import Slot
 from isogrow.plan import Entry, Old, Step
 
 HELD = [
@@ -54,7 +54,7 @@ def test_no_key_is_scaled_where_the_config_holds_the_scale(name: str, slots: tup
 
     def rescaled(step: Step, label: str, entry: Entry) -> Entry:
         grows = step.axis == "key_dim" and label.startswith("old")
-        return Old(factor, offset(small(name).anatomy.slots[slots[0]][0]) * (factor - 1)) if grows else entry
+        return Old(factor, offset(small(name).anatomy.slots[slots[0]]) * (factor - 1)) if grows else entry
 
     wrong = changed(made, slots, rescaled)
     with pytest.raises(LawError, match="so its old entries must be scaled by 1, not 1.41421"):
@@ -62,8 +62,8 @@ def test_no_key_is_scaled_where_the_config_holds_the_scale(name: str, slots: tup
     assert small(name).error(wrong) > F.BROKEN
 
 
-def offset(weight: Weight) -> float:
-    return weight.norm.offset if weight.norm is not None else 0.0
+def offset(slot: Slot) -> float:
+    return slot.norm.offset if slot.norm is not None else 0.0
 
 
 @pytest.mark.parametrize(("slot", "kept"), [("embed", sqrt(0.5)), ("final_norm", 1.0)])
@@ -73,7 +73,7 @@ def test_an_embedding_multiplier_is_undone(slot: str, kept: float) -> None:
     (step,) = (made := subject.plan({"hidden": 60})).steps
     entry = step.rewrites[slot]["old"]
     assert isinstance(entry, Old) and entry.a == pytest.approx(kept, rel=1e-15)
-    other = Old(2.0, offset(subject.anatomy.slots[slot][0]))
+    other = Old(2.0, offset(subject.anatomy.slots[slot]))
     rewrites = {**step.rewrites, slot: {**step.rewrites[slot], "old": other}}
     wrong = dataclasses.replace(made, steps=(dataclasses.replace(step, rewrites=rewrites),))
     with pytest.raises(LawError, match="unevenly|must scale the gains"):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import isogrow
-from isogrow import Key, Layout, Norm, Weight, laws, models
+from isogrow import Bias, Key, Layout, Norm, Weight, laws, models
 from isogrow import families as registry
 from isogrow.anatomy import Anatomy, match
 from isogrow.errors import LawError, LayoutError, SizeError
@@ -93,14 +93,12 @@ def layout(config: Mapping[str, Any], constant: bool) -> Layout:
         family="normed",
         weights=(
             Weight("embed.weight", "vocab -> hidden", "embed"),
-            *norm(B + "before", "mlp_norm", pre, config["plain"]),
-            Weight(B + "up.weight", "ffn <- hidden", "mlp.up"),
-            Weight(B + "up.bias", "-> ffn", "mlp.up.bias"),
-            Weight(B + "down.weight", "hidden <- ffn", "mlp.down"),
-            Weight(B + "down.bias", "-> hidden", "mlp.down.bias"),
-            *(norm(B + "after", "branch_norm", branch) if config["branch"] else ()),
+            norm(B + "before", "mlp_norm", pre, config["plain"]),
+            Weight(B + "up.weight", "ffn <- hidden", "mlp.up", bias=Bias()),
+            Weight(B + "down.weight", "hidden <- ffn", "mlp.down", bias=Bias()),
+            *((norm(B + "after", "branch_norm", branch),) if config["branch"] else ()),
             *((Weight(B + "scale", "* hidden", "scale", gates="mlp.down"),) if config["scale"] else ()),
-            *norm("final", "final_norm", pre, config["plain"]),
+            norm("final", "final_norm", pre, config["plain"]),
             Weight("head.weight", "vocab <- hidden", "head", head=True, tied="embed"),
         ),
         axes={axis: axis for axis in ("vocab", "hidden", "ffn", "layers")},
@@ -114,11 +112,10 @@ def layout(config: Mapping[str, Any], constant: bool) -> Layout:
     )
 
 
-def norm(name: str, slot: str, kind: Norm, plain: bool = False) -> tuple[Weight, ...]:
+def norm(name: str, slot: str, kind: Norm, plain: bool = False) -> Weight:
     if plain:
-        return (Weight(name, "* hidden", slot, kind, stored=False),)
-    shift = Weight(f"{name}.bias", "-> hidden", f"{slot}.bias", kind, required=False)
-    return Weight(f"{name}.weight", "* hidden", slot, kind), shift
+        return Weight(name, "* hidden", slot, kind, stored=False)
+    return Weight(f"{name}.weight", "* hidden", slot, kind, Bias(required=False))
 
 
 def made(constant: bool = True, **options: Any) -> Model:

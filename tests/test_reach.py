@@ -170,9 +170,9 @@ def test_a_specimen_is_small_and_whole(model_type: str) -> None:
     assert anatomy.config["model_type"] == model_type
     assert anatomy.sizes.of("hidden") == 48
     first = (("layers", 0),)
-    due = {w for w in LAYOUTS[model_type].weights if w.required and w.stored}
-    due = {w for w in due if LAYOUTS[model_type].applies(w, anatomy.config, first)}
-    assert {slot for w in due for _, slot in w.slots()} <= anatomy.all_slots.keys()
+    due = {slot for slot in LAYOUTS[model_type].table if slot.required and slot.stored}
+    due = {slot for slot in due if LAYOUTS[model_type].applies(slot, anatomy.config, first)}
+    assert {slot.name for slot in due} <= anatomy.all_slots.keys()
 
 
 def test_a_refusal_in_brief() -> None:

@@ -23,6 +23,7 @@ from isogrow.binding import outputs
 from isogrow.config import edited
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
+from isogrow.layout import Weight
 from isogrow.planning import expansions, plan
 
 Published = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
@@ -52,7 +53,9 @@ def test_every_tensor_is_named_once(name: str) -> None:
     tensors = built(kind, source)
     assert len(anatomy.stored) == len(tensors)
     assert not_named_once(anatomy.layout, anatomy.prefix, tensors, anatomy.config) == {}
-    twice = (*anatomy.layout.weights, replace(anatomy.stored[0].weight, slot="other"))
+    line = anatomy.stored[0].line
+    other = Weight(line.name, line.pattern, "other", head=line.slot.head, when=line.slot.when)
+    twice = (*anatomy.layout.weights, other)
     wrong = not_named_once(replace(anatomy.layout, weights=twice), anatomy.prefix, tensors, anatomy.config)
     assert anatomy.stored[0].name in wrong
 

@@ -38,18 +38,18 @@ PATTERNS = (
 
 
 def stored(pattern: str) -> Stored:
-    weight = Weight("w", pattern, "s.*" if ":" in pattern else "s")
-    shape = weight.parsed.shape(lambda axis: SIZES.of(axis))
-    return Stored("w", weight, (), Header(shape, "F64"), "w")
+    (line,) = Weight("w", pattern, "s.*" if ":" in pattern else "s").lines()
+    shape = line.parsed.shape(lambda axis: SIZES.of(axis))
+    return Stored("w", line, (), Header(shape, "F64"), "w")
 
 
 def identity(found: Stored, limit: int) -> tuple[Filler, torch.Tensor]:
     """A plan that changes nothing, reading a tensor whose entries all differ."""
     whole = torch.arange(prod(found.header.shape), dtype=torch.float64).reshape(found.header.shape)
-    parts = {slot: part for part, slot in found.weight.slots()}
+    parts = {slot.name: part for part, slot in found.line.parts()}
 
     def read(block: Block) -> torch.Tensor:
-        view = found.weight.parsed.view(parts[block.slot], dict(block.index), SIZES.of)
+        view = found.line.parsed.view(parts[block.slot], dict(block.index), SIZES.of)
         return blocked(whole, view)
 
     return Filler(Plan("none", SIZES), read, limit), whole

@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from trial_layouts.checks import not_named_once
+from trial_layouts.checks import less, not_named_once, twice
 from trial_layouts.models import (
     BOUND_TWICE,
     CASES,
@@ -36,9 +36,9 @@ from trial_layouts.roles import differing, ends, wrong_roles
 
 from isogrow.anatomy import Anatomy, Header, match
 from isogrow.binding import reader
-from isogrow.errors import CheckpointError
+from isogrow.errors import CheckpointError, LayoutError
 from isogrow.families import LAYOUTS
-from isogrow.layout import Index, Layout
+from isogrow.layout import Index, Layout, Weight
 from isogrow.pieces import Block
 
 every_case = pytest.mark.parametrize("name", CASES)
@@ -81,11 +81,12 @@ def test_sizes_are_distinct(name: str) -> None:
 def test_a_line_less_is_noticed(name: str, binding: str) -> None:
     layout, config, tensors = bound(name, binding)
     anatomy = match(layout, config, tensors)
-    for weight in dict.fromkeys(s.weight for s in anatomy.stored):
-        rest = tuple(w for w in layout.weights if w is not weight)
-        own = {name for s in anatomy.stored if s.weight is weight for name in (s.source, s.name)}
+    for line in dict.fromkeys(s.line for s in anatomy.stored):
+        stems = {slot.stem for slot in line.slots}
+        known = (s for s in anatomy.stored if stems & {slot.stem for slot in s.line.slots})
+        own = {name for s in known for name in (s.source, s.name)}
         with pytest.raises(CheckpointError) as refused:
-            match(replace(layout, weights=rest, attentions=()), config, tensors)
+            match(less(layout, line), config, tensors)
         assert str(refused.value).split()[0] in own
 
 
@@ -93,18 +94,19 @@ def test_a_line_less_is_noticed(name: str, binding: str) -> None:
 def test_a_line_twice_is_noticed(name: str, binding: str) -> None:
     layout, config, tensors = bound(name, binding)
     anatomy = match(layout, config, tensors)
-    for weight in dict.fromkeys(s.weight for s in anatomy.stored):
-        twice = replace(layout, weights=(*layout.weights, replace(weight, slot="other.*")))
-        own = {s.source for s in anatomy.stored if s.weight is weight}
-        assert not_named_once(twice, anatomy.prefix, tensors, anatomy.config).keys() == own
+    for line in dict.fromkeys(s.line for s in anatomy.stored):
+        own = {s.source for s in anatomy.stored if s.line == line}
+        more = twice(layout, line)
+        assert not_named_once(more, anatomy.prefix, tensors, anatomy.config).keys() == own
 
 
 @every_binding
 def test_a_tensor_less_is_noticed(name: str, binding: str) -> None:
     layout, config, tensors = bound(name, binding)
     whole = match(layout, config, tensors)
-    for tensor in {s.weight: s for s in whole.stored}.values():
-        if tensor.weight.head or tensor.weight.tied or tensor.weight.slot.startswith("pooler"):
+    for tensor in {s.line: s for s in whole.stored}.values():
+        slot = tensor.line.slot
+        if slot.head or slot.tied or slot.name.startswith("pooler"):
             continue
         rest = {name: header for name, header in tensors.items() if name != tensor.source}
         with pytest.raises(CheckpointError, match="is missing from the checkpoint"):
@@ -138,8 +140,8 @@ def test_a_wrong_shape_is_noticed(name: str) -> None:
     layout, config, tensors = bound(name)
     anatomy = match(layout, config, tensors)
     unstated = anatomy.sizes.values.keys() - layout.read(config).keys()
-    for tensor in {s.weight: s for s in anatomy.stored}.values():
-        for at, dim in enumerate(tensor.weight.parsed.dims):
+    for tensor in {s.line: s for s in anatomy.stored}.values():
+        for at, dim in enumerate(tensor.line.parsed.dims):
             shape = [n + (d == at) for d, n in enumerate(tensor.header.shape)]
             wrong = {**tensors, tensor.source: Header(tuple(shape), "F32")}
             if dim.factors[0] not in unstated:
@@ -159,7 +161,7 @@ def test_a_line_that_needs_a_tensor_stands_first(model: str) -> None:
 
 def named_blocks(anatomy: Anatomy) -> set[Block]:
     """Every stored block with its logical axes (written-out lengths, which are storage, aside)."""
-    own = (s for s in anatomy.stored if not s.weight.tied)
+    own = (s for s in anatomy.stored if not s.line.slot.tied)
     found = (block for s in own for _, block in s.blocks(anatomy.sizes))
     return {replace(b, axes=tuple(a for a in b.axes if not a.isdigit())) for b in found}
 
@@ -223,8 +225,7 @@ def read(name: str, slot: str, index: Index = (("layers", 2),)) -> tuple[Any, Te
     for tensor in state.values():
         tensor.uniform_(-1, 1)
     anatomy = match(CASES[name].layout, json_of(model), headers(state))
-    weight, part = anatomy.all_slots[slot]
-    block = Block(slot, index, weight.parsed.axes(part))
+    block = Block(slot, index, anatomy.all_slots[slot].axes)
     return model, reader(anatomy, state.__getitem__)(block), dict(anatomy.sizes.values)
 
 
@@ -270,7 +271,7 @@ def test_a_wrong_role_is_noticed() -> None:
     layout, config, tensors = bound("esm-base")
     turned = tuple(replace(w, pattern=w.pattern.replace("<-", "->")) for w in layout.weights)
     found = wrong_roles(replace(layout, weights=turned), "esm-base")
-    assert found == [s.name for s in match(layout, config, tensors).stored if s.weight.parsed.arrow == "<-"]
+    assert found == [s.name for s in match(layout, config, tensors).stored if s.line.parsed.arrow == "<-"]
     assert len(found) > 6 * 4
 
 
@@ -296,18 +297,14 @@ def test_what_nobody_reads_is_noticed() -> None:
 @every_family
 def test_biases_and_norms_lie_along_what_they_belong_to(family: str) -> None:
     layout = FAMILIES[family]
-    slots = layout.slots
-    for slot, (weight, part) in slots.items():
-        own = weight.parsed.produced(part)
-        stem, _, last = slot.rpartition(".")
-        if last == "bias" and stem in slots:
-            of, its = slots[stem]
-            assert own == of.parsed.produced(its), slot
-        if weight.norm is not None:
-            of, its = slots[weight.norm.of] if weight.norm.of else (weight, part)
-            assert own == of.parsed.produced(its), slot
-            assert bool(weight.norm.of) == (weight.norm.where == "inner"), slot
-            assert weight.norm.of or own == (layout.residual,), slot
+    for name, slot in layout.slots.items():
+        stem = layout.slots.get(slot.stem, slot)
+        assert slot.produced == stem.produced, name
+        if slot.norm is not None:
+            of = layout.slots[slot.norm.of] if slot.norm.of else slot
+            assert slot.produced == of.produced, name
+            assert bool(slot.norm.of) == (slot.norm.where == "inner"), name
+            assert slot.norm.of or slot.produced == (layout.residual,), name
 
 
 @every_family
@@ -317,10 +314,17 @@ def test_lines_of_one_slot_agree(family: str) -> None:
     assert differing(FAMILIES[family]) == expected
 
 
-def test_lines_of_one_slot_that_differ_are_noticed() -> None:
-    first = next(w for w in MIXTRAL.weights if w.slot == "experts.down")
-    turned = tuple(replace(w, pattern="ffn <- hidden") if w is first else w for w in MIXTRAL.weights)
-    assert differing(replace(MIXTRAL, weights=turned)) == {"experts.down"}
+def test_a_binding_that_differs_is_refused() -> None:
+    turned = tuple(
+        replace(w, pattern="ffn <- hidden") if w.slot == "experts.down" else w for w in MIXTRAL.weights
+    )
+    with pytest.raises(LayoutError, match="experts.down as '{experts} hidden <- ffn'"):
+        match(replace(MIXTRAL, weights=turned), *bound("mixtral")[1:])
+
+
+def test_variants_of_one_slot_that_differ_are_noticed() -> None:
+    other = Weight("other", "ffn <- hidden", "experts.down", when="False")
+    assert differing(replace(MIXTRAL, weights=(*MIXTRAL.weights, other))) == {"experts.down"}
 
 
 # ── sizes and the config ──

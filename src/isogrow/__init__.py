@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from isogrow.grown import caches as caches
     from isogrow.grown import new_entries as new_entries
     from isogrow.layout import Attention as Attention
+    from isogrow.layout import Bias as Bias
+    from isogrow.layout import Binding as Binding
     from isogrow.layout import Key as Key
     from isogrow.layout import Layout as Layout
     from isogrow.layout import Norm as Norm
@@ -66,6 +68,8 @@ _HOMES = {
     "LayerAddition": "expansions",
     "MlpExpansion": "expansions",
     "Attention": "layout",
+    "Bias": "layout",
+    "Binding": "layout",
     "Key": "layout",
     "Layout": "layout",
     "Norm": "layout",

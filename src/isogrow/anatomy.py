@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 
 from isogrow.config import Config
 from isogrow.errors import CheckpointError
-from isogrow.layout import Index, Layout, Weight
-from isogrow.naming import PLACEHOLDER, Applies, applying, line_of, lines_of, prefix_of, renamed
+from isogrow.layout import Index, Layout, Line, Slot
+from isogrow.lines import PLACEHOLDER, name_axes
+from isogrow.naming import Applies, applying, line_of, lines_of, prefix_of, renamed
 from isogrow.pieces import Block
 from isogrow.sizes import Sizes, key
 from isogrow.soundness import check_config
@@ -37,14 +38,14 @@ class Stored:
     """
 
     name: str
-    weight: Weight
+    line: Line
     index: Index
     header: Header
     source: str = ""
 
     def blocks(self, sizes: Sizes) -> Iterator[tuple[str, Block]]:
         """(part, block) of everything that is stored in this tensor."""
-        return blocks(self.weight, self.index, sizes)
+        return blocks(self.line, self.index, sizes)
 
 
 @dataclass(frozen=True)
@@ -60,29 +61,46 @@ class Anatomy:
     headed: bool | None = None
 
     @cached_property
-    def slots(self) -> dict[str, tuple[Weight, str]]:
-        """slot -> (weight, part) of every slot that has entries of its own: tied ones have not."""
-        return {
-            slot: (weight, part) for slot, (weight, part) in self.all_slots.items() if not self.shares(weight)
-        }
+    def slots(self) -> dict[str, Slot]:
+        """Every slot that has entries of its own, by name: tied ones have not."""
+        return {name: slot for name, slot in self.all_slots.items() if not self.shares(slot)}
 
-    def shares(self, weight: Weight) -> bool:
-        """Whether a line's storage is that of the slot that it is tied to."""
-        return (self.tied or weight.shared) and weight.tied in self.all_slots
+    def shares(self, slot: Slot) -> bool:
+        """Whether a slot's entries are those of the one that it is tied to."""
+        return (self.tied or slot.shared) and slot.tied in self.all_slots
 
     @cached_property
-    def all_slots(self) -> dict[str, tuple[Weight, str]]:
-        """slot -> (weight, part) of every slot that is stored."""
-        found: dict[str, tuple[Weight, str]] = {}
-        for weight in dict.fromkeys(stored.weight for stored in self.stored):
-            found.update({slot: (weight, part) for part, slot in weight.slots()})
-        return found
+    def all_slots(self) -> dict[str, Slot]:
+        """Every slot that is stored, by name."""
+        lines = dict.fromkeys(stored.line for stored in self.stored)
+        return {slot.name: slot for line in lines for slot in line.slots}
 
     @cached_property
-    def plain_norms(self) -> tuple[Weight, ...]:
-        """The lines of norms that this model applies without a tensor."""
-        lines = (weight for weight in self.layout.weights if not weight.stored)
-        return tuple(weight for weight in lines if self.layout.applies(weight, self.config, ()))
+    def held(self) -> frozenset[tuple[Slot, Index]]:
+        """Every slot at every index at which it is stored, under whichever line."""
+        return frozenset(
+            (slot, index)
+            for tensor in self.stored
+            for slot in tensor.line.slots
+            for index in self.sizes.indices(tensor.line.parsed.index, tensor.index)
+        )
+
+    @cached_property
+    def second_names(self) -> frozenset[str]:
+        """The names of tensors that are stored elsewhere as well: a tied head's, say."""
+        tied = (tensor for tensor in self.stored if self.shares(tensor.line.slot))
+        return frozenset(tensor.name for tensor in tied)
+
+    @cached_property
+    def sources(self) -> dict[tuple[Line, Index], str]:
+        """Where each line's tensor is really stored, at each index."""
+        return {(tensor.line, tensor.index): tensor.source for tensor in self.stored}
+
+    @cached_property
+    def plain_norms(self) -> tuple[Slot, ...]:
+        """The norms that this model applies without a tensor."""
+        plain = (slot for slot in self.layout.table if not slot.stored)
+        return tuple(slot for slot in plain if self.layout.applies(slot, self.config, ()))
 
     @cached_property
     def tied(self) -> bool:
@@ -100,36 +118,35 @@ class Anatomy:
         *heading, last = self.layout.prefixes
         bare = bool(heading) and self.prefix == last and not self.headed
         bare = bare or (self.prefix == "" and self.headed is False)
-        bare = bare or any(tensor.weight.shared for tensor in self.stored)
+        bare = bare or any(tensor.line.slot.shared for tensor in self.stored)
         return self.may_tie and (self._stores_tied or not bare)
 
     @cached_property
     def may_tie(self) -> bool:
         """Whether a class with such a head can be made of these tensors, whatever they are named: it looks
         for no tensor of its own, and finds those without the prefix."""
-        stored = {tensor.weight for tensor in self.stored}
-        reading = {line for line in stored if line.head and self.layout.residual in line.parsed.consumed()}
+        stored = set(self.all_slots.values())
+        reading = {slot for slot in stored if slot.head and self.layout.residual in slot.consumed}
         alone = reading <= self._tied_heads
         return self.tied and bool(self._tied_heads) and (self._stores_tied or alone)
 
     @property
     def _stores_tied(self) -> bool:
-        return any(tensor.weight in self._tied_heads for tensor in self.stored)
+        return any(slot in self._tied_heads for slot in self.all_slots.values())
 
     @cached_property
-    def _tied_heads(self) -> set[Weight]:
+    def _tied_heads(self) -> set[Slot]:
         names = [tensor.name for tensor in self.stored]
-        tied = (line for line in self.layout.weights if line.tied in self.all_slots)
-        tied = (w for w in tied if not w.needs or any(name.endswith(w.needs) for name in names))
-        return {line for line in tied if self.layout.residual in line.parsed.consumed()}
+        tied = (slot for slot in self.layout.table if slot.tied in self.all_slots)
+        tied = (slot for slot in tied if self.layout.beside(slot, names))
+        return {slot for slot in tied if self.layout.residual in slot.consumed}
 
 
-def blocks(weight: Weight, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]]:
+def blocks(line: Line, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]]:
     """(part, block) of every block that one stored tensor holds."""
-    pattern = weight.parsed
-    for part, slot in weight.slots():
-        for full in sizes.indices(pattern.index, index):
-            yield part, Block(slot, full, pattern.axes(part))
+    for part, slot in line.parts():
+        for full in sizes.indices(line.parsed.index, index):
+            yield part, Block(slot.name, full, slot.axes)
 
 
 def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: str = "") -> Anatomy:
@@ -172,7 +189,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
     sizes = _infer(Sizes(_stated(layout, config, found), layout.sites), found)
     _check_shapes(layout, sizes, found)
     _check_numbers(layout, sizes, found)
-    present = {weight for named in lines.values() for _, weight in named}
+    present = {line for named in lines.values() for _, line in named}
     _check_blocks(layout, config, prefix, sizes, found, present)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
 
@@ -204,40 +221,29 @@ def _headed(config: Config, kind: str) -> bool | None:
     return not re.search("(?<!Head)(?<!Heads)Model$", str(named)) if named else None
 
 
-def name_of(weight: Weight, prefix: str, index: Index, sizes: Sizes) -> str:
-    """The stored name of a weight at an index."""
+def name_of(line: Line, prefix: str, index: Index, sizes: Sizes) -> str:
+    """The name of a line's tensor at an index."""
     at = dict(index)
 
     def number(found: re.Match[str]) -> str:
         first, *rest = found[1].split()
         return str(reduce(lambda n, axis: n * sizes.of(axis, index) + at[axis], rest, at[first]))
 
-    return ("" if weight.head else prefix) + PLACEHOLDER.sub(number, weight.name)
-
-
-def name_axes(weight: Weight) -> tuple[str, ...]:
-    """The index axes in a weight's name, outermost first."""
-    return tuple(axis for found in PLACEHOLDER.findall(weight.name) for axis in found.split())
-
-
-def index_axes(weight: Weight) -> tuple[str, ...]:
-    """The index axes of a weight, those in its name before those in its tensor."""
-    return (*name_axes(weight), *weight.parsed.index)
+    return ("" if line.slot.head else prefix) + PLACEHOLDER.sub(number, line.name)
 
 
 def _stated(layout: Layout, config: Config, stored: list[Stored]) -> dict[str, int]:
     """The sizes that the config states, but for axes of parts that this model lacks: a pooler, say, or
     those of lines that no layer of it has."""
-    used = {axis for weight in {tensor.weight for tensor in stored} for axis in _axes(weight)}
-    whole = {axis for weight in layout.weights if not (weight.when or weight.needs) for axis in _axes(weight)}
-    known = used | whole | {axis for axis in layout.axes if not any(axis in _axes(w) for w in layout.weights)}
+    used = {axis for line in {tensor.line for tensor in stored} for axis in _axes(line.slots)}
+    whole = _axes(slot for slot in layout.table if not (slot.when or slot.needs))
+    known = used | whole | (layout.axes.keys() - _axes(layout.table))
     return {a: n for a, n in layout.read(config).items() if a in used or (a in known - layout.follows.keys())}
 
 
-def _axes(weight: Weight) -> frozenset[str]:
-    """Every axis of a weight, those that number blocks too."""
-    dense = (weight.parsed.axes(part) for part in weight.parsed.parts)
-    return frozenset((*index_axes(weight), *(axis for axes in dense for axis in axes)))
+def _axes(slots: Iterable[Slot]) -> frozenset[str]:
+    """Every axis of some slots, those that number blocks too."""
+    return frozenset(axis for slot in slots for axis in (*slot.index, *slot.axes))
 
 
 def _infer(sizes: Sizes, stored: list[Stored]) -> Sizes:
@@ -248,7 +254,7 @@ def _infer(sizes: Sizes, stored: list[Stored]) -> Sizes:
             if not sizes.has(axis):
                 name = key(axis, sizes.site(axis, tensor.index[:place]))
                 values[name] = max(values.get(name, 0), i + 1)
-        dims = tensor.weight.parsed.dims
+        dims = tensor.line.parsed.dims
         if len(dims) != len(tensor.header.shape):
             continue
         for dim, length in zip(dims, tensor.header.shape, strict=True):
@@ -261,7 +267,7 @@ def _infer(sizes: Sizes, stored: list[Stored]) -> Sizes:
 
 def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
     for tensor in stored:
-        pattern = tensor.weight.parsed
+        pattern = tensor.line.parsed
         if len(pattern.dims) != len(tensor.header.shape):
             raise CheckpointError(
                 f"{tensor.source} has shape {list(tensor.header.shape)}, but '{pattern}' of"
@@ -294,7 +300,7 @@ def _check_blocks(
     prefix: str,
     sizes: Sizes,
     stored: list[Stored],
-    lines: set[Weight],
+    lines: set[Line],
 ) -> None:
     """Every block that the config asks for is stored once, under whichever of these lines has its slot."""
     applies, held = applying(layout, config), dict[tuple[str, Index], Stored]()
@@ -306,17 +312,17 @@ def _check_blocks(
                     f"{first.source} and {tensor.source} both hold {block.slot}"
                     f" {', '.join(f'{axis} {i}' for axis, i in block.index)}: remove one of them"
                 )
-    used = {tensor.weight for tensor in stored}
+    used = {tensor.line for tensor in stored}
     stated = Sizes({**layout.read(config), **sizes.values}, sizes.sites)
     # The lines of the binding that is there are asked first, so that what is missing has a name of it.
-    due = (weight for weight in layout.weights if weight.required and weight in lines)
-    for weight in sorted(due, key=lambda line: line not in used):
-        for index in stated.indices(name_axes(weight)):
-            if applies(weight, index) and any(
-                (block.slot, block.index) not in held for _, block in blocks(weight, index, stated)
+    due = (line for line in layout.lines if line.slot.required and line in lines)
+    for line in sorted(due, key=lambda line: line not in used):
+        for index in stated.indices(name_axes(line.name)):
+            if applies(line.slot, index) and any(
+                (block.slot, block.index) not in held for _, block in blocks(line, index, stated)
             ):
                 raise CheckpointError(
-                    f"{name_of(weight, prefix, index, stated)} is missing from the checkpoint, and"
+                    f"{name_of(line, prefix, index, stated)} is missing from the checkpoint, and"
                     f" {layout.family!r} needs it: fetch the model again, whole"
                 )
 
@@ -326,17 +332,16 @@ def grown_tensors(anatomy: Anatomy, sizes: Sizes, origin: Callable[[Block], Bloc
 
     `origin(block)` gives the old model's block that a grown block is or extends.
     """
-    old = {(tensor.weight, tensor.index): tensor for tensor in anatomy.stored}
+    old = {(tensor.line, tensor.index): tensor for tensor in anatomy.stored}
     found: list[Stored] = []
-    for weight in dict.fromkeys(tensor.weight for tensor in anatomy.stored):
-        for index in sizes.indices(name_axes(weight)):
-            slot = weight.slots()[0][1]
-            before = origin(Block(slot, index, ()))
-            tensor = old.get((weight, before.index))
+    for line in dict.fromkeys(tensor.line for tensor in anatomy.stored):
+        for index in sizes.indices(name_axes(line.name)):
+            before = origin(Block(line.slot.name, index, ()))
+            tensor = old.get((line, before.index))
             if tensor is None:
                 continue
-            shape = weight.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
-            name = name_of(weight, anatomy.prefix, index, sizes)
+            shape = line.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
+            name = name_of(line, anatomy.prefix, index, sizes)
             header = Header(shape, tensor.header.dtype)
             found.append(dataclasses.replace(tensor, name=name, index=index, header=header))
     return found

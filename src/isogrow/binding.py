@@ -34,34 +34,31 @@ def reader(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Read:
 def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
     """The grown model's stored tensors; one that is tied is filled as the tensor it is tied to."""
     found: list[Stored] = []
-    slots = anatomy.layout.slots
     for stored in grown_tensors(anatomy, plan.target, lambda block: origin(plan, block)):
-        if anatomy.shares(stored.weight):
-            stored = dataclasses.replace(stored, weight=slots[stored.weight.tied][0])
+        if anatomy.shares(stored.line.slot):
+            stored = dataclasses.replace(stored, line=anatomy.layout.homes[stored.line.slot.tied][0])
         found.append(stored)
     return tuple(found)
 
 
 def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
     """The old tensor that a grown one is, or extends."""
-    index = origin(plan, Block(stored.weight.slots()[0][1], stored.index, ())).index
-    return next(s.source for s in anatomy.stored if (s.weight, s.index) == (stored.weight, index))
+    index = origin(plan, Block(stored.line.slot.name, stored.index, ())).index
+    return anatomy.sources[stored.line, index]
 
 
 def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
     """Where the config says that two stored tensors are one, they must be: transformers would keep them
     apart, with a warning, and the grown model's would be made from one of them."""
-    stored_at = {
-        (slot, stored.index): stored for stored in anatomy.stored for _, slot in stored.weight.slots()
-    }
-    for stored in (tensor for tensor in anatomy.stored if anatomy.shares(tensor.weight)):
-        twin = stored_at.get((stored.weight.tied, stored.index))
+    stored_at = {(slot.name, stored.index): stored for stored in anatomy.stored for slot in stored.line.slots}
+    for stored in (tensor for tensor in anatomy.stored if anatomy.shares(tensor.line.slot)):
+        twin = stored_at.get((stored.line.slot.tied, stored.index))
         if twin is not None and not _same(get(stored.source), get(twin.source)):
             raise CheckpointError(
                 f"{stored.name} and {twin.name} differ, but "
                 + (
                     "the model has one tensor for both: remove the one that is not meant"
-                    if stored.weight.shared
+                    if stored.line.slot.shared
                     else f"the config ties them ({anatomy.layout.tie} is true): set it to false in the config"
                     " if both are meant"
                 )

@@ -8,14 +8,14 @@ growth it adds nothing, whatever stands there. Training changes keys and values,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from isogrow.anatomy import Anatomy, index_axes
-from isogrow.layout import Weight
+from isogrow.anatomy import Anatomy
 from isogrow.pieces import Block, added, origin
 from isogrow.plan import Plan, Step
 from isogrow.sizes import key
+from isogrow.slots import Slot
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Caches:
 
 def caches_of(anatomy: Anatomy, plan: Plan) -> Caches:
     """What a plan means for the caches of a model; `anatomy` is of it, before the growth or after."""
-    lines = dict(_lines(anatomy))
-    lost = tuple(dict.fromkeys(why for step in plan.steps for why in _lost(step, lines)))
-    stacks = {index_axes(line)[0]: slot for slot, line in lines.items() if index_axes(line)}
+    slots = list(_slots(anatomy))
+    lost = tuple(dict.fromkeys(why for step in plan.steps for why in _lost(step, slots)))
+    stacks = {slot.index[0]: slot.name for slot in slots if slot.index}
     layers = {axis: _layers(plan, axis, slot) for axis, slot in stacks.items()}
     kept = ["old layers give the same keys and values, since no step adds to these"]
     if any(None in numbers for numbers in layers.values()):
@@ -46,19 +46,18 @@ def caches_of(anatomy: Anatomy, plan: Plan) -> Caches:
     return Caches(not lost, lost or tuple(kept), layers)
 
 
-def _lines(anatomy: Anatomy) -> Iterator[tuple[str, Weight]]:
-    """The slots of keys and of values that this model has, with their lines."""
+def _slots(anatomy: Anatomy) -> Iterator[Slot]:
+    """The slots of keys and of values that this model has."""
     for attention in anatomy.layout.attentions:
-        for slot in (attention.key, attention.value):
-            if slot in anatomy.all_slots:
-                yield slot, anatomy.all_slots[slot][0]
+        for name in (attention.key, attention.value):
+            if name in anatomy.all_slots:
+                yield anatomy.all_slots[name]
 
 
-def _lost(step: Step, lines: Mapping[str, Weight]) -> Iterator[str]:
+def _lost(step: Step, slots: Iterable[Slot]) -> Iterator[str]:
     """Why a step ends a cache's validity, if it does."""
-    for slot, line in lines.items():
-        part = next(part for part, name in line.slots() if name == slot)
-        if step.axis in (*line.parsed.produced(part), *index_axes(line)[1:]):
+    for slot in slots:
+        if step.axis in (*slot.produced, *slot.index[1:]):
             name = key(step.axis, step.site)
             yield f"{name} grows from {step.old} to {step.new}, and what was cached has {step.old}"
 

@@ -1,97 +1,30 @@
 """Layouts: one model family as data.
 
-A layout lists a family's weights in the order in which the model runs them, one line each: the name
-template under which a weight is stored, its slot (its storage-independent meaning), its pattern (the
-axes and who produces and consumes them). Beside them stand the norms, the attentions and their
+A layout lists a family's weights in the order in which the model runs them, one row each: what a weight is
+(its slot, its axes and who produces and consumes them), and the name template under which it is stored; where
+else the same slots may lie, further bindings say. Beside them stand the norms, the attentions and their
 position scheme, and how sizes are read from and written to config.json. There is no code per family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from isogrow.config import Config, Defaults, get
 from isogrow.errors import LayoutError
 from isogrow.formula import evaluate, names
-from isogrow.pattern import Pattern, parse
+from isogrow.lines import Bias as Bias
+from isogrow.lines import Binding as Binding
+from isogrow.lines import Line as Line
+from isogrow.lines import Weight as Weight
 from isogrow.rotary import Rope as Rope
+from isogrow.slots import Norm as Norm
+from isogrow.slots import Slot as Slot
 
 Index = tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Norm:
-    """What a gain (and bias) belongs to.
-
-    `where`: "pre" reads the residual for a branch or head; "post" is written back as the residual;
-    "branch" stands on a branch's output; "inner" normalises the output of the slot `of`.
-    `eps` is a config key, or the constant in the model's code. `offset` is 1 where the code
-    multiplies by 1 + g. `over` are the axes that it runs over, where those are not all that its gain has.
-    """
-
-    kind: Literal["rms", "layer"]
-    where: Literal["pre", "post", "branch", "inner"]
-    eps: str | float
-    of: str = ""
-    offset: float = 0.0
-    over: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One stored tensor (for all its indices): `name` template, `pattern`, `slot`.
-
-    `{layers}` in the name is a layer's number, `{kv_heads group}` one number that counts two axes, row-major.
-    `*` in the slot takes the name of each part of a fused weight. A weight with `head` set is named
-    without the base model's prefix. `tied` names the slot it may share its storage with.
-    `scales` names the slot whose output this one's multiplies, through a function that is never zero: a
-    router's softmax, a gate's sigmoid. `idle` is a formula that says when the outputs do not depend on its
-    values smoothly, or only with inputs that a model need not get (a mask's token), so that no gradient
-    reaches them.
-    `needs` names a template that must be in the checkpoint for this line to apply, `when` is a formula
-    over config keys and the numbers in the name (`layers`): a line applies, and is asked for, only where
-    it is true. `times` is what the model multiplies its output by, a formula over sizes. `clamp` is true,
-    a formula over config keys, where the code clamps its output (with its bias) before that is used.
-    `stream` names the residual stream that it reads or writes, where a model has two (an encoder's and a
-    decoder's); an embedding may write several. What is `shared` has the storage of `tied` whatever the config
-    says. `gates` names the slot whose output a gain without a norm multiplies before it joins the residual
-    (LayerScale). `stored` is False for a norm that the code applies without a tensor, before a branch or on
-    the residual: `name` is then the module's, and `when` may ask only the config.
-    """
-
-    name: str
-    pattern: str
-    slot: str
-    norm: Norm | None = None
-    required: bool = True
-    head: bool = False
-    tied: str = ""
-    needs: str = ""
-    when: str = ""
-    times: str = ""
-    clamp: str = ""
-    stored: bool = True
-    scales: str = ""
-    gates: str = ""
-    idle: str = ""
-    stream: str = ""
-    shared: bool = False
-
-    @property
-    def parsed(self) -> Pattern:
-        return parse(self.pattern)
-
-    @property
-    def normed(self) -> tuple[str, ...]:
-        """The axes that the norm of this line runs over."""
-        return (self.norm.over or self.parsed.produced()) if self.norm is not None else ()
-
-    def slots(self) -> tuple[tuple[str, str], ...]:
-        """(part, slot) of every part: `attn.*` with parts q, k, v gives attn.q, attn.k, attn.v."""
-        return tuple((part, self.slot.replace("*", part)) for part in self.parsed.parts)
 
 
 @dataclass(frozen=True)
@@ -229,32 +162,57 @@ class Layout:
     longest: str = "max_position_embeddings"
     foreign: Mapping[str, str] = field(default_factory=dict[str, str])
     stacks: tuple[str, ...] = ()
+    bindings: tuple[Binding, ...] = ()
 
     def __post_init__(self) -> None:
-        slots = self.slots
         for attention in self.attentions:
-            for slot in (attention.query, attention.key, attention.value):
-                if slot not in slots:
-                    raise LayoutError(f"{self.family}: attention slot {slot!r} is no weight's slot")
-        for weight in (weight for weight in self.weights if not weight.stored):
-            if weight.norm is None or weight.norm.where not in ("pre", "post"):
+            for name in (attention.query, attention.key, attention.value):
+                if name not in self.slots:
+                    raise LayoutError(f"{self.family}: attention slot {name!r} is no weight's slot")
+        for slot in (slot for slot in self.table if not slot.stored):
+            if slot.norm is None or slot.norm.where not in ("pre", "post"):
                 raise LayoutError(
-                    f"{self.family}: {weight.slot} has no tensor, and is no norm before a branch or on the"
+                    f"{self.family}: {slot.name} has no tensor, and is no norm before a branch or on the"
                     " residual: give it one of those, or leave it out"
                 )
 
     @cached_property
-    def slots(self) -> dict[str, tuple[Weight, str]]:
-        """slot -> (its weight, its part); where two lines share a slot, the first."""
-        found: dict[str, tuple[Weight, str]] = {}
-        for weight in self.weights:
-            for part, slot in weight.slots():
-                found.setdefault(slot, (weight, part))
+    def lines(self) -> tuple[Line, ...]:
+        """Where slots lie, in every binding: the table's own first."""
+        own = (line for weight in self.weights for line in weight.lines())
+        others = (line for binding in self.bindings for line in binding.lines(self.weights))
+        return (*own, *others)
+
+    @cached_property
+    def table(self) -> tuple[Slot, ...]:
+        """Every slot, in the order in which the model runs them, in all its variants."""
+        return tuple(dict.fromkeys(slot for w in self.weights for line in w.lines() for slot in line.slots))
+
+    @cached_property
+    def slots(self) -> dict[str, Slot]:
+        """name -> slot; of several variants, the first."""
+        found: dict[str, Slot] = {}
+        for slot in self.table:
+            found.setdefault(slot.name, slot)
         return found
 
-    def applies(self, weight: Weight, config: Config, index: Index) -> bool:
-        """Whether a model of this config has this line at this index."""
-        return self.holds(weight.when, config, index)
+    @cached_property
+    def homes(self) -> dict[str, tuple[Line, ...]]:
+        """name -> the lines that hold the slot of this name."""
+        found: dict[str, list[Line]] = {}
+        for line in self.lines:
+            for slot in line.slots:
+                found.setdefault(slot.name, []).append(line)
+        return {name: tuple(lines) for name, lines in found.items()}
+
+    def applies(self, slot: Slot, config: Config, index: Index) -> bool:
+        """Whether a model of this config has this slot at this index."""
+        return self.holds(slot.when, config, index)
+
+    def beside(self, slot: Slot, names: Iterable[str]) -> bool:
+        """Whether what a slot needs is among tensors of these names."""
+        ends = tuple(line.name for line in self.homes.get(slot.needs, ()))
+        return not slot.needs or any(name.endswith(ends) for name in names)
 
     def holds(self, formula: str, config: Config, index: Index = ()) -> bool:
         """Whether a formula over config keys (and the numbers of an index) is true; an empty one is."""
@@ -265,9 +223,9 @@ class Layout:
         alibi = attention.alibi
         return alibi if alibi is not None and self.holds(alibi.when, config) else None
 
-    def clamps(self, weight: Weight, config: Config) -> bool:
-        """Whether a model of this config clamps what this line gives."""
-        return bool(weight.clamp) and self.holds(weight.clamp, config)
+    def clamps(self, slot: Slot, config: Config) -> bool:
+        """Whether a model of this config clamps what this slot gives."""
+        return bool(slot.clamp) and self.holds(slot.clamp, config)
 
     def rotated(self, rope: Rope, config: Config, size: int) -> int:
         """How many channels of a head of this size rotate."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.errors import StateError
 from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step, rewritten
 
@@ -163,7 +163,7 @@ def carried(anatomy: Anatomy, plan: Plan, power: int, seeded: bool = False) -> P
             return Constant(0.0)
         if isinstance(entry, Old):
             return old(entry)
-        if step.axis in index_axes(anatomy.all_slots[slot][0]):
+        if step.axis in anatomy.all_slots[slot].index:
             return Old()
         kept = step.entry(slot, OLD)
         assert isinstance(kept, Old)

@@ -9,12 +9,11 @@ from typing import Any
 
 from isogrow.config import Config
 from isogrow.formula import names
-from isogrow.layout import Index, Layout, Weight
+from isogrow.layout import Index, Layout, Line, Slot
+from isogrow.lines import PLACEHOLDER
 
-Lines = dict[str, list[tuple[re.Pattern[str], Weight]]]
-Applies = Callable[[Weight, Index], bool]
-
-PLACEHOLDER = re.compile(r"\{([\w ]+)\}")
+Lines = dict[str, list[tuple[re.Pattern[str], Line]]]
+Applies = Callable[[Slot, Index], bool]
 
 
 def renamed(layout: Layout, name: str) -> str:
@@ -24,17 +23,13 @@ def renamed(layout: Layout, name: str) -> str:
 
 
 def lines_of(layout: Layout, prefix: str, names: Mapping[str, Any]) -> Lines:
-    """The lines that apply, by their names without numbers: those that need another tensor only where it is
+    """The lines that apply, by their names without numbers: those that need another slot only where it is
     there."""
-    present = [
-        weight
-        for weight in layout.weights
-        if weight.stored and (not weight.needs or any(name.endswith(weight.needs) for name in names))
-    ]
     found: Lines = {}
-    for weight in present:
-        name = ("" if weight.head else prefix) + weight.name
-        found.setdefault(_numberless(PLACEHOLDER.sub("0", name)), []).append((_regex(name), weight))
+    for line in layout.lines:
+        if line.slot.stored and layout.beside(line.slot, names):
+            name = ("" if line.slot.head else prefix) + line.name
+            found.setdefault(_numberless(PLACEHOLDER.sub("0", name)), []).append((_regex(name), line))
     return found
 
 
@@ -49,36 +44,36 @@ def _regex(template: str) -> re.Pattern[str]:
 
 
 def applying(layout: Layout, config: Config) -> Applies:
-    """`layout.applies` for one config, each answer kept: a line may be asked for thousands of experts."""
+    """`layout.applies` for one config, each answer kept: a slot may be asked for thousands of experts."""
 
     @cache
-    def asked(weight: Weight, index: Index) -> bool:
-        return layout.applies(weight, config, index)
+    def asked(when: str, index: Index) -> bool:
+        return layout.holds(when, config, index)
 
-    def applies(weight: Weight, index: Index) -> bool:
-        told = names(weight.when) if weight.when else ()
-        return asked(weight, tuple((axis, i) for axis, i in index if axis in told))
+    def applies(slot: Slot, index: Index) -> bool:
+        told = names(slot.when) if slot.when else ()
+        return asked(slot.when, tuple((axis, i) for axis, i in index if axis in told))
 
     return applies
 
 
 def line_of(
     applies: Applies, lines: Lines, name: str, stated: Mapping[str, int]
-) -> tuple[Weight, Index] | None:
+) -> tuple[Line, Index] | None:
     """The first line that names a tensor and applies to it, and the index in the name."""
-    for regex, weight in lines.get(_numberless(name), ()):
+    for regex, line in lines.get(_numberless(name), ()):
         hit = regex.fullmatch(name)
         if hit is not None:
-            index = _index(weight, hit.groups(), stated)
-            if applies(weight, index):
-                return weight, index
+            index = _index(line, hit.groups(), stated)
+            if applies(line.slot, index):
+                return line, index
     return None
 
 
-def _index(weight: Weight, numbers: tuple[str, ...], stated: Mapping[str, int]) -> Index:
+def _index(line: Line, numbers: tuple[str, ...], stated: Mapping[str, int]) -> Index:
     """The index that the numbers in a name mean."""
     index: list[tuple[str, int]] = []
-    for axes, number in zip(PLACEHOLDER.findall(weight.name), map(int, numbers), strict=True):
+    for axes, number in zip(PLACEHOLDER.findall(line.name), map(int, numbers), strict=True):
         found: list[tuple[str, int]] = []
         first, *rest = axes.split()
         for axis in reversed(rest):

@@ -86,7 +86,7 @@ def new_in(anatomy: Anatomy, plan: Plan) -> NewEntries:
 
 def _new_boxes(stored: Stored, marks: Plan) -> Iterator[Box]:
     """The boxes of a stored tensor that are no old entries."""
-    dims = tuple(len(dim.factors) for dim in stored.weight.parsed.dims)
+    dims = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
     for view, piece in made_of(stored, marks):
         if not isinstance(piece.value, Source):
             yield from _lying(view, piece.out, dims)

@@ -21,10 +21,9 @@ def made_of(stored: Stored, plan: Plan) -> Iterator[tuple[View, Piece]]:
 
 def view_of(stored: Stored, part: str, block: Block, sizes: Sizes) -> View:
     """Where a block lies in the tensor that stores it."""
-    return stored.weight.parsed.view(part, dict(block.index), lambda axis: sizes.of(axis, block.index))
+    return stored.line.parsed.view(part, dict(block.index), lambda axis: sizes.of(axis, block.index))
 
 
 def is_tied(anatomy: Anatomy, stored: Stored) -> bool:
     """Whether this name is only another one for a tensor that is stored elsewhere."""
-    lines = (weight for weight, _ in anatomy.all_slots.values() if anatomy.shares(weight))
-    return any(("" if line.head else anatomy.prefix) + line.name == stored.name for line in lines)
+    return stored.name in anatomy.second_names

@@ -103,6 +103,17 @@ class Pattern:
         """The logical axes of this part's block: produced, then consumed."""
         return self.produced(part) + self.consumed(part)
 
+    @property
+    def added(self) -> Pattern:
+        """The pattern of what is added to what this one produces: a bias, or the shift beside a gain.
+
+        >>> str(parse("{experts} hidden -> (ffn (gate: 1 + up: 1))").added)
+        '{experts} -> (ffn (gate: 1 + up: 1))'
+        """
+        made = self.left if self.arrow == "<-" else self.right
+        blocks = tuple(dim for dim in self.dims if dim.index)
+        return Pattern(blocks, "->", tuple(dim for dim in made if not dim.index))
+
     def shape(self, size: Size) -> tuple[int, ...]:
         """The stored tensor's shape under these sizes."""
         return tuple(prod(_length(factor, size) for factor in dim.factors) for dim in self.dims)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.config import Config, edited, get
 from isogrow.errors import SizeError
 from isogrow.expansions import (
@@ -145,10 +145,10 @@ def check_fits(anatomy: Anatomy, plan: Plan) -> None:
             f" {anatomy.layout.family!r} with {_said(anatomy.sizes)}: make a plan for this model"
         )
     for step in plan.steps:
-        for slot, (weight, part) in anatomy.slots.items():
-            if step.axis in (*index_axes(weight), *weight.parsed.axes(part)) and slot not in step.rewrites:
+        for name, slot in anatomy.slots.items():
+            if step.axis in (*slot.index, *slot.axes) and name not in step.rewrites:
                 raise SizeError(
-                    f"the plan does not say what becomes of {slot} when {step.axis} grows: it was made for"
+                    f"the plan does not say what becomes of {name} when {step.axis} grows: it was made for"
                     " another class of this family; make a plan for this model"
                 )
         for slot in step.rewrites.keys() - anatomy.slots.keys():
@@ -165,8 +165,8 @@ def _check_entries(anatomy: Anatomy, step: Step) -> None:
     """Every place's entries are said, of slots that there are, in numbers that a weight can hold."""
     labels = {place.label for place in step.places if not place.old}
     for slot, rewrite in step.rewrites.items():
-        weight, part = anatomy.slots[slot]
-        grows = step.axis in (*index_axes(weight), *weight.parsed.axes(part))
+        own = anatomy.slots[slot]
+        grows = step.axis in (*own.index, *own.axes)
         silent = sorted(labels - rewrite.keys()) if grows else []
         means = [entry.weights for entry in rewrite.values() if isinstance(entry, Mean)]
         strange = [slot for slot in means if slot and slot not in anatomy.slots]
@@ -292,7 +292,7 @@ def _axes(now: Subject, sizes: Mapping[str, Size], stack: str) -> dict[str, Size
 def _keyed(now: Subject) -> str:
     """Whose the keys and values are, where they are not grouped."""
     keys = (now.slots[a.key] for a in now.layout.attentions if a.key in now.slots)
-    own = any("heads" in weight.parsed.produced(part) for weight, part in keys)
+    own = any("heads" in key.produced for key in keys)
     return "every head has keys and values of its own" if own else "all heads share their keys and values"
 
 

@@ -57,7 +57,7 @@ def multiples(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
     now = anatomy.sizes.values
     layout, config = anatomy.layout, anatomy.config
     kinds = {rope.kind(config) for attention in layout.attentions for rope in attention.ropes}
-    clamped = any(layout.clamps(weight, config) for weight, _ in anatomy.slots.values())
+    clamped = any(layout.clamps(slot, config) for slot in anatomy.slots.values())
     n, m = draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 2]))
     d = 1 if clamped or "yarn" in kinds else draw(st.sampled_from([1, 2]))
     kv, heads = n * now["kv_heads"], n * m * now["kv_heads"] * now["group"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isogrow.layout import Attention, Key, Layout, Norm, Rope, Weight
+from isogrow.families.heads import BIAS, head
+from isogrow.layout import Attention, Bias, Key, Layout, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 WRITES = Norm("layer", "post", eps="layer_norm_eps")
@@ -11,12 +12,8 @@ E = "embeddings."
 L = "encoder.layer.{layers}."
 A = L + "attention."
 LEARNED, ROTATED = "position_embedding_type == 'absolute'", "position_embedding_type == 'rotary'"
+OWN = Bias(name="lm_head.bias")
 ROTARY = r"attention\.self\.rotary_embeddings\.inv_freq$"
-
-
-def head(name: str, pattern: str, slot: str, norm: Norm | None = None, tied: str = "") -> Weight:
-    """A line of a head."""
-    return Weight(name, pattern, slot, norm, required=False, head=True, tied=tied)
 
 
 WEIGHTS = (
@@ -28,42 +25,24 @@ WEIGHTS = (
         when=LEARNED,
     ),
     Weight("rotary_embeddings.inv_freq", "-> pairs", "frequencies", when=ROTATED),
-    Weight(E + "layer_norm.weight", "* hidden", "embed_norm", WRITES, when="emb_layer_norm_before"),
-    Weight(E + "layer_norm.bias", "-> hidden", "embed_norm.bias", WRITES, when="emb_layer_norm_before"),
-    Weight(A + "LayerNorm.weight", "* hidden", "attn_norm", PRE),
-    Weight(A + "LayerNorm.bias", "-> hidden", "attn_norm.bias", PRE),
-    Weight(A + "self.query.weight", "(heads key_dim) <- hidden", "attn.q"),
-    Weight(A + "self.query.bias", "-> (heads key_dim)", "attn.q.bias"),
-    Weight(A + "self.key.weight", "(heads key_dim) <- hidden", "attn.k"),
-    Weight(A + "self.key.bias", "-> (heads key_dim)", "attn.k.bias"),
-    Weight(A + "self.value.weight", "(heads value_dim) <- hidden", "attn.v"),
-    Weight(A + "self.value.bias", "-> (heads value_dim)", "attn.v.bias"),
-    Weight(A + "output.dense.weight", "hidden <- (heads value_dim)", "attn.o"),
-    Weight(A + "output.dense.bias", "-> hidden", "attn.o.bias"),
-    Weight(L + "LayerNorm.weight", "* hidden", "mlp_norm", PRE),
-    Weight(L + "LayerNorm.bias", "-> hidden", "mlp_norm.bias", PRE),
-    Weight(L + "intermediate.dense.weight", "ffn <- hidden", "mlp.up"),
-    Weight(L + "intermediate.dense.bias", "-> ffn", "mlp.up.bias"),
-    Weight(L + "output.dense.weight", "hidden <- ffn", "mlp.down"),
-    Weight(L + "output.dense.bias", "-> hidden", "mlp.down.bias"),
-    Weight("encoder.emb_layer_norm_after.weight", "* hidden", "final_norm", PRE),
-    Weight("encoder.emb_layer_norm_after.bias", "-> hidden", "final_norm.bias", PRE),
-    Weight("contact_head.regression.weight", "1 <- (layers heads)", "contact"),
-    Weight("contact_head.regression.bias", "-> 1", "contact.bias"),
-    Weight("pooler.dense.weight", "pooled <- hidden", "pooler", required=False),
-    Weight("pooler.dense.bias", "-> pooled", "pooler.bias", required=False),
-    head("lm_head.dense.weight", "transform <- hidden", "transform"),
-    head("lm_head.dense.bias", "-> transform", "transform.bias"),
-    head("lm_head.layer_norm.weight", "* transform", "transform_norm", HEAD),
-    head("lm_head.layer_norm.bias", "-> transform", "transform_norm.bias", HEAD),
-    head("lm_head.decoder.weight", "vocab <- transform", "decoder", tied="embed"),
-    head("lm_head.bias", "-> vocab", "decoder.bias"),
-    head("classifier.dense.weight", "transform <- hidden", "class.dense"),
-    head("classifier.dense.bias", "-> transform", "class.dense.bias"),
-    head("classifier.out_proj.weight", "labels <- transform", "class.out"),
-    head("classifier.out_proj.bias", "-> labels", "class.out.bias"),
-    head("classifier.weight", "labels <- hidden", "tag"),
-    head("classifier.bias", "-> labels", "tag.bias"),
+    Weight(E + "layer_norm.weight", "* hidden", "embed_norm", WRITES, BIAS, when="emb_layer_norm_before"),
+    Weight(A + "LayerNorm.weight", "* hidden", "attn_norm", PRE, BIAS),
+    Weight(A + "self.query.weight", "(heads key_dim) <- hidden", "attn.q", bias=BIAS),
+    Weight(A + "self.key.weight", "(heads key_dim) <- hidden", "attn.k", bias=BIAS),
+    Weight(A + "self.value.weight", "(heads value_dim) <- hidden", "attn.v", bias=BIAS),
+    Weight(A + "output.dense.weight", "hidden <- (heads value_dim)", "attn.o", bias=BIAS),
+    Weight(L + "LayerNorm.weight", "* hidden", "mlp_norm", PRE, BIAS),
+    Weight(L + "intermediate.dense.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
+    Weight(L + "output.dense.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
+    Weight("encoder.emb_layer_norm_after.weight", "* hidden", "final_norm", PRE, BIAS),
+    Weight("contact_head.regression.weight", "1 <- (layers heads)", "contact", bias=BIAS),
+    Weight("pooler.dense.weight", "pooled <- hidden", "pooler", bias=BIAS, required=False),
+    head("lm_head.dense.weight", "transform <- hidden", "transform", bias=BIAS),
+    head("lm_head.layer_norm.weight", "* transform", "transform_norm", norm=HEAD, bias=BIAS),
+    head("lm_head.decoder.weight", "vocab <- transform", "decoder", bias=OWN, tied="embed"),
+    head("classifier.dense.weight", "transform <- hidden", "class.dense", bias=BIAS),
+    head("classifier.out_proj.weight", "labels <- transform", "class.out", bias=BIAS),
+    head("classifier.weight", "labels <- hidden", "tag", bias=BIAS),
 )
 
 LAYOUT = Layout(

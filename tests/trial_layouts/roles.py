@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from isogrow.anatomy import match, name_axes
+from isogrow.anatomy import match
 from isogrow.layout import Layout
+from isogrow.lines import name_axes
 from trial_layouts.models import bound, on_meta
 
 ARROWS = {"sinks": "->", "inv_freq": "->", "e_score_correction_bias": "->"}
@@ -30,16 +31,16 @@ def wrong_roles(layout: Layout, name: str) -> list[str]:
     for tensor in anatomy.stored:
         path, _, attribute = tensor.name.rpartition(".")
         expected = arrow(on_meta(name).get_submodule(path), attribute)
-        found += [tensor.name] if tensor.weight.parsed.arrow != expected else []
+        found += [tensor.name] if tensor.line.parsed.arrow != expected else []
     return found
 
 
 def ends(layout: Layout) -> tuple[set[str], set[str]]:
     """Axes that nothing inside the model produces, and that nothing inside it consumes."""
-    parts = [(w.parsed, part) for w in layout.weights for part, _ in w.slots() if not w.parsed.gate]
-    produced = {a for pattern, part in parts for a in pattern.produced(part) if not a.isdigit()}
-    consumed = {a for pattern, part in parts for a in pattern.consumed(part) if not a.isdigit()}
-    inside = {a for w in layout.weights for a in (*name_axes(w), *w.parsed.index)}
+    slots = [slot for slot in layout.table if not slot.gain]
+    produced = {a for slot in slots for a in slot.produced if not a.isdigit()}
+    consumed = {a for slot in slots for a in slot.consumed if not a.isdigit()}
+    inside = {a for slot in layout.table for a in slot.index}
     inside |= {attention.axis for attention in layout.attentions}
     open_in, open_out = consumed - produced - inside, produced - consumed - inside
     both = {"vocab"} & produced & consumed
@@ -47,11 +48,11 @@ def ends(layout: Layout) -> tuple[set[str], set[str]]:
 
 
 def differing(layout: Layout) -> set[str]:
-    """Slots whose lines do not have the same index and logical axes."""
-    shapes: dict[str, set[tuple[frozenset[str], tuple[str, ...]]]] = {}
-    for weight in layout.weights:
-        for part, slot in weight.slots():
-            axes = tuple(a for a in weight.parsed.axes(part) if not a.isdigit())
-            index = frozenset((*name_axes(weight), *weight.parsed.index))
-            shapes.setdefault(slot, set()).add((index, axes))
+    """Slots whose lines, or variants, do not have the same index and logical axes."""
+    shapes: dict[str, set[tuple[tuple[str, ...], tuple[str, ...]]]] = {}
+    for line in layout.lines:
+        for part, slot in line.parts():
+            axes = tuple(a for a in line.parsed.axes(part) if not a.isdigit())
+            index = (*name_axes(line.name), *line.parsed.index)
+            shapes.setdefault(slot.name, set()).add((index, axes))
     return {slot for slot, found in shapes.items() if len(found) > 1}

@@ -146,13 +146,13 @@ def _grown(anatomy: Anatomy, plan: Plan, dtype: str | None) -> list[Stored]:
     grown = grown_tensors(anatomy, plan.target, lambda block: origin(plan, block))
     if dtype is None:
         return grown
-    return [Stored(s.name, s.weight, s.index, Header(s.header.shape, WORDS[dtype]), s.source) for s in grown]
+    return [Stored(s.name, s.line, s.index, Header(s.header.shape, WORDS[dtype]), s.source) for s in grown]
 
 
 def _weights(anatomy: Anatomy, stored: Iterable[Stored]) -> Data:
     """Parameters (a tied tensor counts once), and what is stored."""
     stored = list(stored)
-    own = [s for s in stored if not anatomy.shares(s.weight)]
+    own = [s for s in stored if not anatomy.shares(s.line.slot)]
     return {
         "parameters": sum(prod(s.header.shape) for s in own),
         "bytes": sum(nbytes(s.header) for s in stored),

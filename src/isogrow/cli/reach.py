@@ -8,12 +8,13 @@ from itertools import combinations
 from math import gcd
 from typing import Literal
 
-from isogrow.anatomy import Anatomy, Header, blocks, match, name_axes, name_of
+from isogrow.anatomy import Anatomy, Header, blocks, match, name_of
 from isogrow.config import edited
 from isogrow.errors import IsogrowError
 from isogrow.expansions import Size
 from isogrow.formula import evaluate, names
 from isogrow.layout import Index, Layout
+from isogrow.lines import name_axes
 from isogrow.planning import expansions, plan
 from isogrow.sizes import Sizes
 
@@ -66,19 +67,19 @@ def specimen(layout: Layout) -> Anatomy:
     config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, _small(layout))
     sizes = Sizes(layout.read(config), layout.sites)
     tensors: dict[str, Header] = {}
-    made: set[tuple[str, Index]] = set()  # where disk and memory have lines of their own, the first will do
-    for weight in layout.weights:
-        parts = weight.parsed.parts
-        known = all(a.isdigit() or sizes.has(a) for part in parts for a in weight.parsed.axes(part))
-        asked = weight.required or (weight.head and not weight.needs and known)
-        if asked and weight.stored:
-            for index in sizes.indices(name_axes(weight)):
-                held = {(block.slot, block.index) for _, block in blocks(weight, index, sizes)}
-                if not layout.applies(weight, config, index) or held & made:
+    made: set[tuple[str, Index]] = set()  # of several bindings the first will do
+    for line in layout.lines:
+        slot = line.slot
+        known = all(a.isdigit() or sizes.has(a) for each in line.slots for a in each.axes)
+        asked = slot.required or (slot.head and not slot.needs and known)
+        if asked and slot.stored:
+            for index in sizes.indices(name_axes(line.name)):
+                held = {(block.slot, block.index) for _, block in blocks(line, index, sizes)}
+                if not layout.applies(slot, config, index) or held & made:
                     continue
                 made |= held
-                shape = weight.parsed.shape(lambda a, at=index: sizes.of(a, at) if sizes.has(a) else UNSTATED)
-                tensors[name_of(weight, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
+                shape = line.parsed.shape(lambda a, at=index: sizes.of(a, at) if sizes.has(a) else UNSTATED)
+                tensors[name_of(line, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)
 
 

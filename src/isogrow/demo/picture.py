@@ -21,9 +21,8 @@ def switch(model: nn.Module) -> tuple[str, Tensor]:
     name = next(
         stored.name
         for stored in anatomy.stored
-        for part, _ in stored.weight.slots()
-        if anatomy.layout.residual in stored.weight.parsed.produced(part)
-        and "ffn" in stored.weight.parsed.consumed(part)
+        for slot in stored.line.slots
+        if anatomy.layout.residual in slot.produced and "ffn" in slot.consumed
     )
     return name, model.state_dict()[name].detach().clone()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isogrow.layout import Attention, Key, Layout, Norm, Weight
+from isogrow.families.heads import BIAS, SPAN, head
+from isogrow.layout import Attention, Bias, Key, Layout, Norm, Weight
 
 POST = Norm("layer", "post", eps="layer_norm_eps")
 HEAD = Norm("layer", "inner", eps="layer_norm_eps", of="transform")
@@ -10,13 +11,7 @@ L = "encoder.layer.{layers}."
 A, X = L + "attention.", L + "crossattention."
 CROSS = "add_cross_attention"  # to an encoder's output, which is as wide as the model
 MLM = "cls.predictions."
-
-
-def head(
-    name: str, pattern: str, slot: str, norm: Norm | None = None, tied: str = "", needs: str = ""
-) -> Weight:
-    """A line of a head: named without the base model's prefix, and not in every checkpoint."""
-    return Weight(name, pattern, slot, norm, required=False, head=True, tied=tied, needs=needs)
+OWN = Bias(tied="decoder.own_bias")
 
 
 BERT = Layout(
@@ -26,50 +21,36 @@ BERT = Layout(
         Weight("embeddings.word_embeddings.weight", "vocab -> hidden", "embed"),
         Weight("embeddings.position_embeddings.weight", "positions -> hidden", "positions"),
         Weight("embeddings.token_type_embeddings.weight", "types -> hidden", "types"),
-        Weight("embeddings.LayerNorm.weight", "* hidden", "embed_norm", POST),
-        Weight("embeddings.LayerNorm.bias", "-> hidden", "embed_norm.bias", POST),
-        Weight(A + "self.query.weight", "(heads key_dim) <- hidden", "attn.q"),
-        Weight(A + "self.query.bias", "-> (heads key_dim)", "attn.q.bias"),
-        Weight(A + "self.key.weight", "(heads key_dim) <- hidden", "attn.k"),
-        Weight(A + "self.key.bias", "-> (heads key_dim)", "attn.k.bias"),
-        Weight(A + "self.value.weight", "(heads value_dim) <- hidden", "attn.v"),
-        Weight(A + "self.value.bias", "-> (heads value_dim)", "attn.v.bias"),
-        Weight(A + "output.dense.weight", "hidden <- (heads value_dim)", "attn.o"),
-        Weight(A + "output.dense.bias", "-> hidden", "attn.o.bias"),
-        Weight(A + "output.LayerNorm.weight", "* hidden", "attn_norm", POST),
-        Weight(A + "output.LayerNorm.bias", "-> hidden", "attn_norm.bias", POST),
-        Weight(X + "self.query.weight", "(heads key_dim) <- hidden", "cross.q", when=CROSS),
-        Weight(X + "self.query.bias", "-> (heads key_dim)", "cross.q.bias", when=CROSS),
-        Weight(X + "self.key.weight", "(heads key_dim) <- memory", "cross.k", when=CROSS),
-        Weight(X + "self.key.bias", "-> (heads key_dim)", "cross.k.bias", when=CROSS),
-        Weight(X + "self.value.weight", "(heads value_dim) <- memory", "cross.v", when=CROSS),
-        Weight(X + "self.value.bias", "-> (heads value_dim)", "cross.v.bias", when=CROSS),
-        Weight(X + "output.dense.weight", "hidden <- (heads value_dim)", "cross.o", when=CROSS),
-        Weight(X + "output.dense.bias", "-> hidden", "cross.o.bias", when=CROSS),
-        Weight(X + "output.LayerNorm.weight", "* hidden", "cross_norm", POST, when=CROSS),
-        Weight(X + "output.LayerNorm.bias", "-> hidden", "cross_norm.bias", POST, when=CROSS),
-        Weight(L + "intermediate.dense.weight", "ffn <- hidden", "mlp.up"),
-        Weight(L + "intermediate.dense.bias", "-> ffn", "mlp.up.bias"),
-        Weight(L + "output.dense.weight", "hidden <- ffn", "mlp.down"),
-        Weight(L + "output.dense.bias", "-> hidden", "mlp.down.bias"),
-        Weight(L + "output.LayerNorm.weight", "* hidden", "mlp_norm", POST),
-        Weight(L + "output.LayerNorm.bias", "-> hidden", "mlp_norm.bias", POST),
-        Weight("pooler.dense.weight", "pooled <- hidden", "pooler", required=False),
-        Weight("pooler.dense.bias", "-> pooled", "pooler.bias", required=False),
-        head(MLM + "transform.dense.weight", "transform <- hidden", "transform"),
-        head(MLM + "transform.dense.bias", "-> transform", "transform.bias"),
-        head(MLM + "transform.LayerNorm.weight", "* transform", "transform_norm", HEAD),
-        head(MLM + "transform.LayerNorm.bias", "-> transform", "transform_norm.bias", HEAD),
-        head(MLM + "decoder.weight", "vocab <- transform", "decoder", tied="embed"),
-        head(MLM + "decoder.bias", "-> vocab", "decoder.bias", tied="decoder.own_bias"),
+        Weight("embeddings.LayerNorm.weight", "* hidden", "embed_norm", POST, BIAS),
+        Weight(A + "self.query.weight", "(heads key_dim) <- hidden", "attn.q", bias=BIAS),
+        Weight(A + "self.key.weight", "(heads key_dim) <- hidden", "attn.k", bias=BIAS),
+        Weight(A + "self.value.weight", "(heads value_dim) <- hidden", "attn.v", bias=BIAS),
+        Weight(A + "output.dense.weight", "hidden <- (heads value_dim)", "attn.o", bias=BIAS),
+        Weight(A + "output.LayerNorm.weight", "* hidden", "attn_norm", POST, BIAS),
+        Weight(X + "self.query.weight", "(heads key_dim) <- hidden", "cross.q", bias=BIAS, when=CROSS),
+        Weight(X + "self.key.weight", "(heads key_dim) <- memory", "cross.k", bias=BIAS, when=CROSS),
+        Weight(X + "self.value.weight", "(heads value_dim) <- memory", "cross.v", bias=BIAS, when=CROSS),
+        Weight(X + "output.dense.weight", "hidden <- (heads value_dim)", "cross.o", bias=BIAS, when=CROSS),
+        Weight(X + "output.LayerNorm.weight", "* hidden", "cross_norm", POST, BIAS, when=CROSS),
+        Weight(L + "intermediate.dense.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
+        Weight(L + "output.dense.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
+        Weight(L + "output.LayerNorm.weight", "* hidden", "mlp_norm", POST, BIAS),
+        Weight("pooler.dense.weight", "pooled <- hidden", "pooler", bias=BIAS, required=False),
+        head(MLM + "transform.dense.weight", "transform <- hidden", "transform", bias=BIAS),
+        head(MLM + "transform.LayerNorm.weight", "* transform", "transform_norm", norm=HEAD, bias=BIAS),
+        head(
+            MLM + "decoder.weight",
+            "vocab <- transform",
+            "decoder",
+            bias=Bias(tied="decoder.own_bias"),
+            tied="embed",
+        ),
         head(MLM + "bias", "-> vocab", "decoder.own_bias"),
-        head("cls.seq_relationship.weight", "choices <- pooled", "next"),
-        head("cls.seq_relationship.bias", "-> choices", "next.bias"),
-        head("classifier.weight", "labels <- pooled", "classifier", needs="pooler.dense.weight"),
+        head("cls.seq_relationship.weight", "choices <- pooled", "next", bias=BIAS),
+        head("classifier.weight", "labels <- pooled", "classifier", needs="pooler"),
         head("classifier.weight", "labels <- hidden", "tagger"),
-        head("classifier.bias", "-> labels", "classifier.bias"),
-        head("qa_outputs.weight", "labels <- hidden", "span"),
-        head("qa_outputs.bias", "-> labels", "span.bias"),
+        head("classifier.bias", "-> labels", "classifier.bias"),  # of either
+        SPAN,
     ),
     axes={
         "vocab": "vocab_size",

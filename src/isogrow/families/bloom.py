@@ -6,8 +6,8 @@ in a post-norm model.
 
 from __future__ import annotations
 
-from isogrow.families.heads import HEADS
-from isogrow.layout import Alibi, Attention, Key, Layout, Norm, Weight
+from isogrow.families.heads import BIAS, HEADS
+from isogrow.layout import Alibi, Attention, Bias, Key, Layout, Norm, Weight
 
 POST = Norm("layer", "post", eps="layer_norm_epsilon")
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
@@ -22,14 +22,8 @@ SLICED = (
 
 def _norm(name: str, slot: str) -> tuple[Weight, ...]:
     """The norm before a branch, which writes the residual where the config says so."""
-    return tuple(
-        line
-        for norm, when in ((POST, NORMED), (PRE, f"not {NORMED}"))
-        for line in (
-            Weight(f"{L}{name}.weight", "* hidden", slot, norm, when=when),
-            Weight(f"{L}{name}.bias", "-> hidden", f"{slot}.bias", norm, when=when),
-        )
-    )
+    kinds = ((POST, NORMED), (PRE, f"not {NORMED}"))
+    return tuple(Weight(f"{L}{name}.weight", "* hidden", slot, norm, BIAS, when=when) for norm, when in kinds)
 
 
 BLOOM = Layout(
@@ -37,20 +31,14 @@ BLOOM = Layout(
     model_types=("bloom",),
     weights=(
         Weight("word_embeddings.weight", "vocab -> hidden", "embed"),
-        Weight("word_embeddings_layernorm.weight", "* hidden", "embed_norm", POST),
-        Weight("word_embeddings_layernorm.bias", "-> hidden", "embed_norm.bias", POST),
+        Weight("word_embeddings_layernorm.weight", "* hidden", "embed_norm", POST, BIAS),
         *_norm("input_layernorm", "attn_norm"),
-        Weight(A + "query_key_value.weight", f"{QKV} <- hidden", "attn.*"),
-        Weight(A + "query_key_value.bias", f"-> {QKV}", "attn.*.bias"),
-        Weight(A + "dense.weight", "hidden <- (heads value_dim)", "attn.o"),
-        Weight(A + "dense.bias", "-> hidden", "attn.o.bias", idle=SLICED),
+        Weight(A + "query_key_value.weight", f"{QKV} <- hidden", "attn.*", bias=BIAS),
+        Weight(A + "dense.weight", "hidden <- (heads value_dim)", "attn.o", bias=Bias(idle=SLICED)),
         *_norm("post_attention_layernorm", "mlp_norm"),
-        Weight(L + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up"),
-        Weight(L + "mlp.dense_h_to_4h.bias", "-> ffn", "mlp.up.bias"),
-        Weight(L + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down"),
-        Weight(L + "mlp.dense_4h_to_h.bias", "-> hidden", "mlp.down.bias", idle=SLICED),
-        Weight("ln_f.weight", "* hidden", "final_norm", PRE),
-        Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
+        Weight(L + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
+        Weight(L + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down", bias=Bias(idle=SLICED)),
+        Weight("ln_f.weight", "* hidden", "final_norm", PRE, BIAS),
         *HEADS,
     ),
     axes={

@@ -3,43 +3,30 @@ adjacent channels rotate; queries and keys may be normalised, each head with a g
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, biased, line, with_defaults, without
-from isogrow.layout import Attention, Norm, Rope, Weight
+from isogrow.families.edits import after, alter, drop, like, move
+from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A
+from isogrow.layout import Attention, Bias, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q", over=("key_dim",))
 K_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.k", over=("key_dim",))
-A = L + "self_attn."
 
-BIAS = "attention_bias"
-_Q, _V, _O = line(WEIGHTS, "attn.q"), line(WEIGHTS, "attn.v"), line(WEIGHTS, "attn.o")
-_MLP = line(WEIGHTS, "mlp_norm")
-EMBED, GATE, UP, DOWN, HEAD = (
-    WEIGHTS[line(WEIGHTS, slot)] for slot in ("embed", "mlp.gate", "mlp.up", "mlp.down", "head")
-)
-
-COHERE = replace(
+COHERE = like(
     LLAMA,
-    family="cohere",
-    model_types=("cohere",),
-    weights=(
-        EMBED,
-        Weight(L + "input_layernorm.weight", "* hidden", "norm", PRE),
-        *biased(WEIGHTS[_Q:_V], BIAS),
+    "cohere",
+    alter("attn_norm", slot="norm", norm=PRE),
+    alter(ATTENTION, bias=Bias("attention_bias")),
+    after(
+        "attn.k",
         Weight(A + "q_norm.weight", "* (kv_heads group) key_dim", "attn.q_norm", Q_NORM, when="use_qk_norm"),
         Weight(A + "k_norm.weight", "* kv_heads key_dim", "attn.k_norm", K_NORM, when="use_qk_norm"),
-        *biased(WEIGHTS[_V:_O], BIAS),
-        GATE,
-        UP,
-        *biased(WEIGHTS[_O:_MLP], BIAS),
-        DOWN,
-        Weight("norm.weight", "* hidden", "final_norm", PRE),
-        HEAD,
     ),
-    keys=with_defaults(
-        without(KEYS, "rms_norm_eps"),
+    alter(MLP, bias=None),
+    move("attn.o", behind="mlp.up"),
+    alter("final_norm", norm=PRE),
+    drop("mlp_norm score span"),
+    lacks="rms_norm_eps",
+    defaults=dict(
         vocab_size=256000,
         hidden_size=8192,
         intermediate_size=22528,
@@ -51,7 +38,7 @@ COHERE = replace(
         tie_word_embeddings=True,
     ),
     attentions=(Attention(rope=Rope("adjacent", default=500000.0)),),
-    constraints=("key_dim == value_dim",),
+    constraints=EQUAL,
 )
 
 LAYOUTS = (COHERE,)

@@ -3,59 +3,47 @@ shared ones. `key_dim` is the part of a head's queries and keys that does not ro
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from isogrow.families.experts import readers, router, writers
-from isogrow.families.llama import LLAMA, WEIGHTS, L, line, with_defaults
-from isogrow.layout import Attention, Key, Kinds, Norm, Rope, Weight
+from isogrow.families.edits import after, alter, like, swap, with_defaults
+from isogrow.families.experts import readers, router, stacked, writer
+from isogrow.families.llama import ATTENTION, LLAMA, MLP, A, M
+from isogrow.layout import Attention, Bias, Key, Kinds, Norm, Rope, Weight
 
 # The code passes no ε to these two.
 Q_NORM = Norm("rms", "inner", eps=1e-6, of="attn.q_a")
 KV_NORM = Norm("rms", "inner", eps=1e-6, of="attn.kv_a")
-A, M = L + "self_attn.", L + "mlp."
 SHARED = M + "shared_experts."
 Q = "(heads (q: key_dim + q_rope: rope_dim))"
 KV_A = "(kv_a: kv_rank + k_rope: rope_dim)"
-LATENT, BIASED = "q_lora_rank", "attention_bias"
+LATENT, BIAS = "q_lora_rank", Bias("attention_bias")
 DENSE = "layers < first_k_dense_replace"
 SPARSE = "layers >= first_k_dense_replace"
 ONE = "norm_topk_prob and num_experts_per_tok == 1"  # its weight is then 1, whatever the router says
 SCALE = "(key_dim + rope_dim) ** -0.5"  # one softmax over both products; YaRN's factor depends on no size
 
-_Q, _MLP, _GATE = line(WEIGHTS, "attn.q"), line(WEIGHTS, "mlp_norm"), line(WEIGHTS, "mlp.gate")
-_FINAL = line(WEIGHTS, "final_norm")
-_DENSE = tuple(
-    replace(weight, when=DENSE) for weight in WEIGHTS[_GATE:_FINAL] if not weight.slot.endswith(".bias")
-)
-
-
-DEEPSEEK_V3 = replace(
+DEEPSEEK_V3 = like(
     LLAMA,
-    family="deepseek_v3",
-    model_types=("deepseek_v3",),
-    weights=(
-        *WEIGHTS[:_Q],
+    "deepseek_v3",
+    swap(
+        ATTENTION,
         Weight(A + "q_proj.weight", f"{Q} <- hidden", "attn.*", when=f"not {LATENT}"),
-        Weight(A + "q_a_proj.weight", "q_rank <- hidden", "attn.q_a", when=LATENT),
-        Weight(A + "q_a_proj.bias", "-> q_rank", "attn.q_a.bias", when=f"{LATENT} and {BIASED}"),
+        Weight(A + "q_a_proj.weight", "q_rank <- hidden", "attn.q_a", bias=BIAS, when=LATENT),
         Weight(A + "q_a_layernorm.weight", "* q_rank", "attn.q_norm", Q_NORM, when=LATENT),
         Weight(A + "q_b_proj.weight", f"{Q} <- q_rank", "attn.*", when=LATENT),
-        Weight(A + "kv_a_proj_with_mqa.weight", f"{KV_A} <- hidden", "attn.*"),
-        Weight(A + "kv_a_proj_with_mqa.bias", f"-> {KV_A}", "attn.*.bias", when=BIASED),
+        Weight(A + "kv_a_proj_with_mqa.weight", f"{KV_A} <- hidden", "attn.*", bias=BIAS),
         Weight(A + "kv_a_layernorm.weight", "* kv_rank", "attn.kv_norm", KV_NORM),
         Weight(A + "kv_b_proj.weight", "(heads (k: key_dim + v: value_dim)) <- kv_rank", "attn.*"),
-        Weight(A + "o_proj.weight", "hidden <- (heads value_dim)", "attn.o"),
-        Weight(A + "o_proj.bias", "-> hidden", "attn.o.bias", when=BIASED),
-        WEIGHTS[_MLP],
-        *_DENSE,
+        Weight(A + "o_proj.weight", "hidden <- (heads value_dim)", "attn.o", bias=BIAS),
+    ),
+    alter(MLP, when=DENSE, bias=None),
+    after(
+        "mlp.down",
         router(M, SPARSE, ONE),
         Weight(M + "gate.e_score_correction_bias", "-> experts", "router.choice", when=SPARSE, idle="True"),
         *readers(M, "expert_ffn", SPARSE),
         Weight(SHARED + "gate_proj.weight", "(shared expert_ffn) <- hidden", "shared.gate", when=SPARSE),
         Weight(SHARED + "up_proj.weight", "(shared expert_ffn) <- hidden", "shared.up", when=SPARSE),
-        *writers(M, "expert_ffn", SPARSE),
+        writer(M, "expert_ffn", SPARSE),
         Weight(SHARED + "down_proj.weight", "hidden <- (shared expert_ffn)", "shared.down", when=SPARSE),
-        *WEIGHTS[_FINAL:],
     ),
     axes={
         "vocab": "vocab_size",
@@ -105,6 +93,7 @@ DEEPSEEK_V3 = replace(
     constraints=(),
     kinds=(Kinds("first_k_dense_replace", DENSE, counts=True),),
     fixed=LLAMA.fixed | {"experts", "shared", "rope_dim"},
+    bindings=(stacked(M, "expert_ffn"),),
     foreign={
         r"\.(eh_proj|enorm|hnorm|shared_head\.\w+|embed_tokens)\.weight$": (
             "belongs to a module that predicts further tokens, which is no part of the model that is grown:"

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from isogrow.layout import Attention, Key, Layout, Norm, Readout, Weight
+from isogrow.families.heads import BIAS, head
+from isogrow.layout import Attention, Bias, Binding, Key, Layout, Norm, Readout, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 E = "embeddings."
 L = "encoder.layer.{layers}."
-A = L + "attention."
+A, M = L + "attention.", L + "mlp."
 QK, V = "(heads key_dim)", "(heads value_dim)"
-
-
-def linear(names: tuple[str, ...], pattern: str, slot: str, when: str = "", bias: str = "") -> list[Weight]:
-    """A linear layer and its bias, under the names that it has on disk and in memory."""
-    produced = pattern.partition(" <- ")[0]
-    return [
-        line
-        for name in names
-        for line in (
-            Weight(f"{name}.weight", pattern, slot, when=when),
-            Weight(f"{name}.bias", f"-> {produced}", f"{slot}.bias", when=bias or when),
-        )
-    ]
 
 
 PLAIN, GATED = "not use_swiglu_ffn", "use_swiglu_ffn"
 GATE_UP = "(gate: ffn + up: ffn) <- hidden"
+PATCHES = "hidden <- channels rows columns"
+SAID = Bias("qkv_bias")
 
 DINOV2 = Layout(
     family="dinov2",
@@ -34,28 +24,23 @@ DINOV2 = Layout(
         Weight(E + "cls_token", "-> 1 1 hidden", "class"),
         Weight(E + "mask_token", "-> 1 hidden", "mask", when="use_mask_token", idle="True"),
         Weight(E + "position_embeddings", "1 positions -> hidden", "positions"),
-        Weight(E + "patch_embeddings.projection.weight", "hidden <- channels rows columns", "embed"),
-        Weight(E + "patch_embeddings.projection.bias", "-> hidden", "embed.bias"),
-        Weight(L + "norm1.weight", "* hidden", "attn_norm", PRE),
-        Weight(L + "norm1.bias", "-> hidden", "attn_norm.bias", PRE),
-        *linear((A + "attention.query", A + "q_proj"), f"{QK} <- hidden", "attn.q", bias="qkv_bias"),
-        *linear((A + "attention.key", A + "k_proj"), f"{QK} <- hidden", "attn.k", bias="qkv_bias"),
-        *linear((A + "attention.value", A + "v_proj"), f"{V} <- hidden", "attn.v", bias="qkv_bias"),
-        *linear((A + "output.dense", A + "o_proj"), f"hidden <- {V}", "attn.o"),
+        Weight(
+            E + "patch_embeddings.projection.weight", "hidden <- channels rows columns", "embed", bias=BIAS
+        ),
+        Weight(L + "norm1.weight", "* hidden", "attn_norm", PRE, BIAS),
+        Weight(A + "attention.query.weight", f"{QK} <- hidden", "attn.q", bias=SAID),
+        Weight(A + "attention.key.weight", f"{QK} <- hidden", "attn.k", bias=SAID),
+        Weight(A + "attention.value.weight", f"{V} <- hidden", "attn.v", bias=SAID),
+        Weight(A + "output.dense.weight", f"hidden <- {V}", "attn.o", bias=BIAS),
         Weight(L + "layer_scale1.lambda1", "* hidden", "attn.scale", gates="attn.o"),
-        Weight(L + "norm2.weight", "* hidden", "mlp_norm", PRE),
-        Weight(L + "norm2.bias", "-> hidden", "mlp_norm.bias", PRE),
-        *linear((L + "mlp.fc1",), "ffn <- hidden", "mlp.up", when=PLAIN),
-        *linear((L + "mlp.fc2",), "hidden <- ffn", "mlp.down", when=PLAIN),
-        *linear((L + "mlp.weights_in",), GATE_UP, "mlp.*", when=GATED),
-        *linear((L + "mlp.gate_proj",), "ffn <- hidden", "mlp.gate", when=GATED),
-        *linear((L + "mlp.up_proj",), "ffn <- hidden", "mlp.up", when=GATED),
-        *linear((L + "mlp.weights_out", L + "mlp.down_proj"), "hidden <- ffn", "mlp.down", when=GATED),
+        Weight(L + "norm2.weight", "* hidden", "mlp_norm", PRE, BIAS),
+        Weight(M + "fc1.weight", "ffn <- hidden", "mlp.up", bias=BIAS, when=PLAIN),
+        Weight(M + "fc2.weight", "hidden <- ffn", "mlp.down", bias=BIAS, when=PLAIN),
+        Weight(M + "weights_in.weight", GATE_UP, "mlp.*", bias=BIAS, when=GATED),
+        Weight(M + "weights_out.weight", "hidden <- ffn", "mlp.down", bias=BIAS, when=GATED),
         Weight(L + "layer_scale2.lambda1", "* hidden", "mlp.scale", gates="mlp.down"),
-        Weight("layernorm.weight", "* hidden", "final_norm", PRE),
-        Weight("layernorm.bias", "-> hidden", "final_norm.bias", PRE),
-        Weight("classifier.weight", "labels <- (2 hidden)", "classifier", required=False, head=True),
-        Weight("classifier.bias", "-> labels", "classifier.bias", required=False, head=True),
+        Weight("layernorm.weight", "* hidden", "final_norm", PRE, BIAS),
+        head("classifier.weight", "labels <- (2 hidden)", "classifier", bias=BIAS),
     ),
     axes={
         "hidden": "hidden_size",
@@ -79,6 +64,20 @@ DINOV2 = Layout(
         Key("layer_norm_eps", default=1e-6),
     ),
     prefixes=("dinov2.", ""),
+    bindings=(
+        Binding(
+            "memory",
+            {
+                A + "q_proj.weight": "attn.q",
+                A + "k_proj.weight": "attn.k",
+                A + "v_proj.weight": "attn.v",
+                A + "o_proj.weight": "attn.o",
+                M + "gate_proj.weight": ("mlp.gate", "ffn <- hidden"),
+                M + "up_proj.weight": ("mlp.up", "ffn <- hidden"),
+                M + "down_proj.weight": "mlp.down",
+            },
+        ),
+    ),
     attentions=(Attention(),),
     readouts=(
         Readout("stage_names", "stage{}", every=True),

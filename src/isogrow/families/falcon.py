@@ -1,19 +1,20 @@
 """Falcon: plain, multi-query or grouped heads in one fused qkv; ALiBi or rotary positions; branches in
 parallel or one after the other, with one norm or two.
 
-The lines of each kind of block have a condition, and their order says what is read before what is written.
+The rows of each kind of block have a condition, and their order says what is read before what is written.
 """
 
 from __future__ import annotations
 
-from isogrow.families.heads import HEADS
-from isogrow.layout import Alibi, Attention, Key, Layout, Norm, Rope, Weight
+from isogrow.families.heads import BIAS, HEADS
+from isogrow.layout import Alibi, Attention, Bias, Key, Layout, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "h.{layers}."
 A = L + "self_attention."
 NEW = "new_decoder_architecture"
 TWO = f"{NEW} and num_ln_in_parallel_attn == 2"
+SAID = Bias("bias")
 SERIAL = f"not ({NEW} or parallel_attn)"
 # How heads have keys and values: (condition, the fused rows, what the output projection reads).
 KINDS = (
@@ -23,50 +24,35 @@ KINDS = (
 )
 
 
-def _norm(name: str, slot: str, when: str) -> tuple[Weight, ...]:
-    return (
-        Weight(f"{L}{name}.weight", "* hidden", slot, PRE, when=when),
-        Weight(f"{L}{name}.bias", "-> hidden", f"{slot}.bias", PRE, when=when),
-    )
+def _norm(name: str, slot: str, when: str) -> Weight:
+    return Weight(f"{L}{name}.weight", "* hidden", slot, PRE, BIAS, when=when)
 
 
-def _up(when: str) -> tuple[Weight, ...]:
-    return (
-        Weight(L + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up", when=when),
-        Weight(L + "mlp.dense_h_to_4h.bias", "-> ffn", "mlp.up.bias", when=f"bias and ({when})"),
-    )
+def _up(when: str) -> Weight:
+    return Weight(L + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up", bias=SAID, when=when)
 
-
-QKV = tuple(
-    line
-    for when, rows, _ in KINDS
-    for line in (
-        Weight(A + "query_key_value.weight", f"{rows} <- hidden", "attn.*", when=when),
-        Weight(A + "query_key_value.bias", f"-> {rows}", "attn.*.bias", when=f"bias and ({when})"),
-    )
-)
-DENSE = tuple(
-    Weight(A + "dense.weight", f"hidden <- {columns}", "attn.o", when=when) for when, _, columns in KINDS
-)
 
 FALCON = Layout(
     family="falcon",
     model_types=("falcon",),
     weights=(
         Weight("word_embeddings.weight", "vocab -> hidden", "embed"),
-        *_norm("input_layernorm", "attn_norm", f"not ({TWO})"),
-        *_norm("ln_attn", "attn_norm", TWO),
-        *QKV,
-        *_norm("ln_mlp", "mlp_norm", TWO),
-        *_up(f"not ({SERIAL})"),
-        *DENSE,
-        Weight(A + "dense.bias", "-> hidden", "attn.o.bias", when="bias"),
-        *_norm("post_attention_layernorm", "mlp_norm", SERIAL),
-        *_up(SERIAL),
-        Weight(L + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down"),
-        Weight(L + "mlp.dense_4h_to_h.bias", "-> hidden", "mlp.down.bias", when="bias"),
-        Weight("ln_f.weight", "* hidden", "final_norm", PRE),
-        Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
+        _norm("input_layernorm", "attn_norm", f"not ({TWO})"),
+        _norm("ln_attn", "attn_norm", TWO),
+        *(
+            Weight(A + "query_key_value.weight", f"{rows} <- hidden", "attn.*", bias=SAID, when=when)
+            for when, rows, _ in KINDS
+        ),
+        _norm("ln_mlp", "mlp_norm", TWO),
+        _up(f"not ({SERIAL})"),
+        *(
+            Weight(A + "dense.weight", f"hidden <- {read}", "attn.o", bias=SAID, when=when)
+            for when, _, read in KINDS
+        ),
+        _norm("post_attention_layernorm", "mlp_norm", SERIAL),
+        _up(SERIAL),
+        Weight(L + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down", bias=SAID),
+        Weight("ln_f.weight", "* hidden", "final_norm", PRE, BIAS),
         *HEADS,
     ),
     axes={

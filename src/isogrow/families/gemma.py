@@ -5,27 +5,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, line, with_defaults
+from isogrow.families.edits import after, alter, like, swap
+from isogrow.families.llama import EQUAL, LLAMA, A, L
 from isogrow.families.qwen3 import K_NORM, Q_NORM
 from isogrow.layout import Attention, Key, Norm, PerLayer, Rope, Weight
 
 PRE = Norm("rms", "pre", eps="rms_norm_eps", offset=1.0)
 BRANCH = Norm("rms", "branch", eps="rms_norm_eps", offset=1.0)
 
-SCALED = tuple(
-    replace(weight, times="hidden ** 0.5") if weight.slot == "embed" else weight
-    for weight in (replace(weight, norm=PRE) if weight.norm else weight for weight in WEIGHTS)
-)
-_MLP = line(SCALED, "mlp_norm")
-_FINAL = line(SCALED, "final_norm")
-
-GEMMA = replace(
+GEMMA = like(
     LLAMA,
-    family="gemma",
-    model_types=("gemma",),
-    weights=SCALED,
-    keys=with_defaults(
-        KEYS,
+    "gemma",
+    alter("embed", times="hidden ** 0.5"),
+    alter("attn_norm mlp_norm final_norm", norm=PRE),
+    defaults=dict(
         vocab_size=256000,
         hidden_size=3072,
         intermediate_size=24576,
@@ -35,35 +28,29 @@ GEMMA = replace(
         head_dim=256,
         tie_word_embeddings=True,
     ),
-    constraints=("key_dim == value_dim",),
+    constraints=EQUAL,
 )
 
-GEMMA2 = replace(
+GEMMA2 = like(
     GEMMA,
-    family="gemma2",
-    model_types=("gemma2",),
-    weights=(
-        *SCALED[:_MLP],
+    "gemma2",
+    swap(
+        "mlp_norm",
         Weight(L + "post_attention_layernorm.weight", "* hidden", "attn_after", BRANCH),
         Weight(L + "pre_feedforward_layernorm.weight", "* hidden", "mlp_norm", PRE),
-        *SCALED[_MLP + 1 : _FINAL],
-        Weight(L + "post_feedforward_layernorm.weight", "* hidden", "mlp_after", BRANCH),
-        *SCALED[_FINAL:],
     ),
-    keys=(
-        *with_defaults(
-            GEMMA.keys,
-            hidden_size=2304,
-            intermediate_size=9216,
-            num_hidden_layers=26,
-            num_attention_heads=8,
-            num_key_value_heads=4,
-        ),
-        Key("query_pre_attn_scalar", default=256),
+    after("mlp.down", Weight(L + "post_feedforward_layernorm.weight", "* hidden", "mlp_after", BRANCH)),
+    defaults=dict(
+        hidden_size=2304,
+        intermediate_size=9216,
+        num_hidden_layers=26,
+        num_attention_heads=8,
+        num_key_value_heads=4,
     ),
+    more=(Key("query_pre_attn_scalar", default=256),),
     attentions=(Attention(scale="query_pre_attn_scalar ** -0.5", rope=Rope()),),
     per_layer=(PerLayer("layer_types", "'sliding_attention' if (i + 1) % 2 else 'full_attention'"),),
-    constraints=("key_dim == value_dim", "hidden % (kv_heads * group) == 0"),
+    constraints=LLAMA.constraints,
 )
 
 LOCAL = Rope(
@@ -77,19 +64,16 @@ GLOBAL = Rope(
     merged=True,
     others=(LOCAL,),
 )
-_V = line(GEMMA2.weights, "attn.v")
 
-GEMMA3 = replace(
+GEMMA3 = like(
     GEMMA2,
-    family="gemma3_text",
-    model_types=("gemma3_text",),
-    weights=(
-        *GEMMA2.weights[:_V],
-        Weight(L + "self_attn.q_norm.weight", "* key_dim", "attn.q_norm", replace(Q_NORM, offset=1.0)),
-        Weight(L + "self_attn.k_norm.weight", "* key_dim", "attn.k_norm", replace(K_NORM, offset=1.0)),
-        *GEMMA2.weights[_V:],
+    "gemma3_text",
+    after(
+        "attn.k",
+        Weight(A + "q_norm.weight", "* key_dim", "attn.q_norm", replace(Q_NORM, offset=1.0)),
+        Weight(A + "k_norm.weight", "* key_dim", "attn.k_norm", replace(K_NORM, offset=1.0)),
     ),
-    keys=with_defaults(GEMMA2.keys, vocab_size=262208, sliding_window_pattern=6),
+    defaults={"vocab_size": 262208, "sliding_window_pattern": 6},
     attentions=(Attention(scale="query_pre_attn_scalar ** -0.5", rope=GLOBAL),),
     per_layer=(
         PerLayer(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from isogrow.families.heads import BIAS, LM, SCORE, SPAN, TAG, head
 from isogrow.layout import Attention, Key, Layout, Norm, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "h.{layers}."
+X = L + "crossattention."
 QKV = "(q: heads key_dim + k: heads key_dim + v: heads value_dim)"
 KV = "(k: heads key_dim + v: heads value_dim)"
 CROSS = "add_cross_attention"  # to an encoder's output, which is as wide as the model
@@ -19,48 +23,28 @@ GPT2 = Layout(
     weights=(
         Weight("wte.weight", "vocab -> hidden", "embed"),
         Weight("wpe.weight", "positions -> hidden", "positions"),
-        Weight(L + "ln_1.weight", "* hidden", "attn_norm", PRE),
-        Weight(L + "ln_1.bias", "-> hidden", "attn_norm.bias", PRE),
-        Weight(L + "attn.c_attn.weight", f"hidden -> {QKV}", "attn.*"),
-        Weight(L + "attn.c_attn.bias", f"-> {QKV}", "attn.*.bias"),
-        Weight(L + "attn.c_proj.weight", "(heads value_dim) -> hidden", "attn.o"),
-        Weight(L + "attn.c_proj.bias", "-> hidden", "attn.o.bias"),
-        Weight(L + "ln_cross_attn.weight", "* hidden", "cross_norm", PRE, when=CROSS),
-        Weight(L + "ln_cross_attn.bias", "-> hidden", "cross_norm.bias", PRE, when=CROSS),
-        Weight(L + "crossattention.q_attn.weight", "hidden -> (heads key_dim)", "cross.q", when=CROSS),
-        Weight(L + "crossattention.q_attn.bias", "-> (heads key_dim)", "cross.q.bias", when=CROSS),
-        Weight(L + "crossattention.c_attn.weight", f"memory -> {KV}", "cross.*", when=CROSS),
-        Weight(L + "crossattention.c_attn.bias", f"-> {KV}", "cross.*.bias", when=CROSS),
-        Weight(L + "crossattention.c_proj.weight", "(heads value_dim) -> hidden", "cross.o", when=CROSS),
-        Weight(L + "crossattention.c_proj.bias", "-> hidden", "cross.o.bias", when=CROSS),
-        Weight(L + "ln_2.weight", "* hidden", "mlp_norm", PRE),
-        Weight(L + "ln_2.bias", "-> hidden", "mlp_norm.bias", PRE),
-        Weight(L + "mlp.c_fc.weight", "hidden -> ffn", "mlp.up"),
-        Weight(L + "mlp.c_fc.bias", "-> ffn", "mlp.up.bias"),
-        Weight(L + "mlp.c_proj.weight", "ffn -> hidden", "mlp.down"),
-        Weight(L + "mlp.c_proj.bias", "-> hidden", "mlp.down.bias"),
-        Weight("ln_f.weight", "* hidden", "final_norm", PRE),
-        Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
-        Weight("lm_head.weight", "vocab <- hidden", "head", required=False, head=True, tied="embed"),
-        Weight("score.weight", "labels <- hidden", "score", required=False, head=True),
-        Weight("classifier.weight", "labels <- hidden", "tag", required=False, head=True),
-        Weight("classifier.bias", "-> labels", "tag.bias", required=False, head=True),
-        Weight("qa_outputs.weight", "labels <- hidden", "span", required=False, head=True),
-        Weight("qa_outputs.bias", "-> labels", "span.bias", required=False, head=True),
+        Weight(L + "ln_1.weight", "* hidden", "attn_norm", PRE, BIAS),
+        Weight(L + "attn.c_attn.weight", f"hidden -> {QKV}", "attn.*", bias=BIAS),
+        Weight(L + "attn.c_proj.weight", "(heads value_dim) -> hidden", "attn.o", bias=BIAS),
+        Weight(L + "ln_cross_attn.weight", "* hidden", "cross_norm", PRE, BIAS, when=CROSS),
+        Weight(X + "q_attn.weight", "hidden -> (heads key_dim)", "cross.q", bias=BIAS, when=CROSS),
+        Weight(X + "c_attn.weight", f"memory -> {KV}", "cross.*", bias=BIAS, when=CROSS),
         Weight(
-            "multiple_choice_head.summary.weight",
-            "choice <- hidden",
-            "choice",
-            required=False,
-            head=True,
+            X + "c_proj.weight",
+            "(heads value_dim) -> hidden",
+            "cross.o",
+            bias=BIAS,
+            when=CROSS,
         ),
-        Weight(
-            "multiple_choice_head.summary.bias",
-            "-> choice",
-            "choice.bias",
-            required=False,
-            head=True,
-        ),
+        Weight(L + "ln_2.weight", "* hidden", "mlp_norm", PRE, BIAS),
+        Weight(L + "mlp.c_fc.weight", "hidden -> ffn", "mlp.up", bias=BIAS),
+        Weight(L + "mlp.c_proj.weight", "ffn -> hidden", "mlp.down", bias=BIAS),
+        Weight("ln_f.weight", "* hidden", "final_norm", PRE, BIAS),
+        LM,
+        replace(SCORE, bias=None),
+        TAG,
+        SPAN,
+        head("multiple_choice_head.summary.weight", "choice <- hidden", "choice", bias=BIAS),
     ),
     axes={
         "vocab": "vocab_size",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isogrow.families.heads import HEADS
+from isogrow.families.heads import BIAS, HEADS
 from isogrow.layout import Attention, Key, Layout, Norm, PerLayer, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
@@ -15,21 +15,15 @@ GPT_NEO = Layout(
     weights=(
         Weight("wte.weight", "vocab -> hidden", "embed"),
         Weight("wpe.weight", "positions -> hidden", "positions"),
-        Weight(L + "ln_1.weight", "* hidden", "attn_norm", PRE),
-        Weight(L + "ln_1.bias", "-> hidden", "attn_norm.bias", PRE),
+        Weight(L + "ln_1.weight", "* hidden", "attn_norm", PRE, BIAS),
         Weight(A + "q_proj.weight", "(heads key_dim) <- hidden", "attn.q"),
         Weight(A + "k_proj.weight", "(heads key_dim) <- hidden", "attn.k"),
         Weight(A + "v_proj.weight", "(heads value_dim) <- hidden", "attn.v"),
-        Weight(A + "out_proj.weight", "hidden <- (heads value_dim)", "attn.o"),
-        Weight(A + "out_proj.bias", "-> hidden", "attn.o.bias"),
-        Weight(L + "ln_2.weight", "* hidden", "mlp_norm", PRE),
-        Weight(L + "ln_2.bias", "-> hidden", "mlp_norm.bias", PRE),
-        Weight(L + "mlp.c_fc.weight", "ffn <- hidden", "mlp.up"),
-        Weight(L + "mlp.c_fc.bias", "-> ffn", "mlp.up.bias"),
-        Weight(L + "mlp.c_proj.weight", "hidden <- ffn", "mlp.down"),
-        Weight(L + "mlp.c_proj.bias", "-> hidden", "mlp.down.bias"),
-        Weight("ln_f.weight", "* hidden", "final_norm", PRE),
-        Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
+        Weight(A + "out_proj.weight", "hidden <- (heads value_dim)", "attn.o", bias=BIAS),
+        Weight(L + "ln_2.weight", "* hidden", "mlp_norm", PRE, BIAS),
+        Weight(L + "mlp.c_fc.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
+        Weight(L + "mlp.c_proj.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
+        Weight("ln_f.weight", "* hidden", "final_norm", PRE, BIAS),
         *HEADS,
     ),
     axes={

@@ -1,27 +1,25 @@
 """GPT-NeoX (Pythia): LayerNorm before each branch, a part of each head rotates, branches may run in parallel.
 
-In a parallel block both branches are read before either is written: the order of the lines says it.
+In a parallel block both branches are read before either is written: the order of the rows says it.
 """
 
 from __future__ import annotations
 
-from isogrow.families.heads import HEADS
+from isogrow.families.heads import BIAS, HEADS
 from isogrow.families.phi3 import SHARE
-from isogrow.layout import Attention, Key, Layout, Norm, Rope, Weight
+from isogrow.layout import Attention, Bias, Key, Layout, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 NEOX = "layers.{layers}."
 QKV = "(heads (q: key_dim + k: key_dim + v: value_dim))"
-PARALLEL = "use_parallel_residual"
+SAID, PARALLEL = Bias("attention_bias"), "use_parallel_residual"
 
 
 def _read(when: str) -> tuple[Weight, ...]:
     """The MLP's norm and first projection."""
     return (
-        Weight(NEOX + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE, when=when),
-        Weight(NEOX + "post_attention_layernorm.bias", "-> hidden", "mlp_norm.bias", PRE, when=when),
-        Weight(NEOX + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up", when=when),
-        Weight(NEOX + "mlp.dense_h_to_4h.bias", "-> ffn", "mlp.up.bias", when=when),
+        Weight(NEOX + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE, BIAS, when=when),
+        Weight(NEOX + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up", bias=BIAS, when=when),
     )
 
 
@@ -30,18 +28,13 @@ GPT_NEOX = Layout(
     model_types=("gpt_neox",),
     weights=(
         Weight("embed_in.weight", "vocab -> hidden", "embed"),
-        Weight(NEOX + "input_layernorm.weight", "* hidden", "attn_norm", PRE),
-        Weight(NEOX + "input_layernorm.bias", "-> hidden", "attn_norm.bias", PRE),
-        Weight(NEOX + "attention.query_key_value.weight", f"{QKV} <- hidden", "attn.*"),
-        Weight(NEOX + "attention.query_key_value.bias", f"-> {QKV}", "attn.*.bias", when="attention_bias"),
+        Weight(NEOX + "input_layernorm.weight", "* hidden", "attn_norm", PRE, BIAS),
+        Weight(NEOX + "attention.query_key_value.weight", f"{QKV} <- hidden", "attn.*", bias=SAID),
         *_read(PARALLEL),
-        Weight(NEOX + "attention.dense.weight", "hidden <- (heads value_dim)", "attn.o"),
-        Weight(NEOX + "attention.dense.bias", "-> hidden", "attn.o.bias", when="attention_bias"),
+        Weight(NEOX + "attention.dense.weight", "hidden <- (heads value_dim)", "attn.o", bias=SAID),
         *_read(f"not {PARALLEL}"),
-        Weight(NEOX + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down"),
-        Weight(NEOX + "mlp.dense_4h_to_h.bias", "-> hidden", "mlp.down.bias"),
-        Weight("final_layer_norm.weight", "* hidden", "final_norm", PRE),
-        Weight("final_layer_norm.bias", "-> hidden", "final_norm.bias", PRE),
+        Weight(NEOX + "mlp.dense_4h_to_h.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
+        Weight("final_layer_norm.weight", "* hidden", "final_norm", PRE, BIAS),
         *HEADS,
     ),
     axes={

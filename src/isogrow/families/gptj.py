@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isogrow.families.heads import HEADS
+from isogrow.families.heads import BIAS, HEADS
 from isogrow.layout import Attention, Key, Layout, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
@@ -13,18 +13,14 @@ GPTJ = Layout(
     model_types=("gptj",),
     weights=(
         Weight("wte.weight", "vocab -> hidden", "embed"),
-        Weight(L + "ln_1.weight", "* hidden", "norm", PRE),
-        Weight(L + "ln_1.bias", "-> hidden", "norm.bias", PRE),
+        Weight(L + "ln_1.weight", "* hidden", "norm", PRE, BIAS),
         Weight(L + "attn.q_proj.weight", "(heads key_dim) <- hidden", "attn.q"),
         Weight(L + "attn.k_proj.weight", "(heads key_dim) <- hidden", "attn.k"),
         Weight(L + "attn.v_proj.weight", "(heads value_dim) <- hidden", "attn.v"),
-        Weight(L + "mlp.fc_in.weight", "ffn <- hidden", "mlp.up"),
-        Weight(L + "mlp.fc_in.bias", "-> ffn", "mlp.up.bias"),
+        Weight(L + "mlp.fc_in.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
         Weight(L + "attn.out_proj.weight", "hidden <- (heads value_dim)", "attn.o"),
-        Weight(L + "mlp.fc_out.weight", "hidden <- ffn", "mlp.down"),
-        Weight(L + "mlp.fc_out.bias", "-> hidden", "mlp.down.bias"),
-        Weight("ln_f.weight", "* hidden", "final_norm", PRE),
-        Weight("ln_f.bias", "-> hidden", "final_norm.bias", PRE),
+        Weight(L + "mlp.fc_out.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
+        Weight("ln_f.weight", "* hidden", "final_norm", PRE, BIAS),
         *HEADS,
     ),
     axes={

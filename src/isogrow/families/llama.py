@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from isogrow.layout import Attention, Key, Layout, Norm, PerLayer, Rope, Weight
+from isogrow.families.edits import like
+from isogrow.families.heads import LM, SCORE, SPAN
+from isogrow.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
 
 PRE = Norm("rms", "pre", eps="rms_norm_eps")
+MAYBE = Bias(required=False)
 L = "layers.{layers}."
+A, M = L + "self_attn.", L + "mlp."
 
 WEIGHTS = (
     Weight("embed_tokens.weight", "vocab -> hidden", "embed"),
     Weight(L + "input_layernorm.weight", "* hidden", "attn_norm", PRE),
-    Weight(L + "self_attn.q_proj.weight", "(kv_heads group key_dim) <- hidden", "attn.q"),
-    Weight(L + "self_attn.q_proj.bias", "-> (kv_heads group key_dim)", "attn.q.bias", required=False),
-    Weight(L + "self_attn.k_proj.weight", "(kv_heads key_dim) <- hidden", "attn.k"),
-    Weight(L + "self_attn.k_proj.bias", "-> (kv_heads key_dim)", "attn.k.bias", required=False),
-    Weight(L + "self_attn.v_proj.weight", "(kv_heads value_dim) <- hidden", "attn.v"),
-    Weight(L + "self_attn.v_proj.bias", "-> (kv_heads value_dim)", "attn.v.bias", required=False),
-    Weight(L + "self_attn.o_proj.weight", "hidden <- (kv_heads group value_dim)", "attn.o"),
-    Weight(L + "self_attn.o_proj.bias", "-> hidden", "attn.o.bias", required=False),
+    Weight(A + "q_proj.weight", "(kv_heads group key_dim) <- hidden", "attn.q", bias=MAYBE),
+    Weight(A + "k_proj.weight", "(kv_heads key_dim) <- hidden", "attn.k", bias=MAYBE),
+    Weight(A + "v_proj.weight", "(kv_heads value_dim) <- hidden", "attn.v", bias=MAYBE),
+    Weight(A + "o_proj.weight", "hidden <- (kv_heads group value_dim)", "attn.o", bias=MAYBE),
     Weight(L + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE),
-    Weight(L + "mlp.gate_proj.weight", "ffn <- hidden", "mlp.gate"),
-    Weight(L + "mlp.gate_proj.bias", "-> ffn", "mlp.gate.bias", required=False),
-    Weight(L + "mlp.up_proj.weight", "ffn <- hidden", "mlp.up"),
-    Weight(L + "mlp.up_proj.bias", "-> ffn", "mlp.up.bias", required=False),
-    Weight(L + "mlp.down_proj.weight", "hidden <- ffn", "mlp.down"),
-    Weight(L + "mlp.down_proj.bias", "-> hidden", "mlp.down.bias", required=False),
+    Weight(M + "gate_proj.weight", "ffn <- hidden", "mlp.gate", bias=MAYBE),
+    Weight(M + "up_proj.weight", "ffn <- hidden", "mlp.up", bias=MAYBE),
+    Weight(M + "down_proj.weight", "hidden <- ffn", "mlp.down", bias=MAYBE),
     Weight("norm.weight", "* hidden", "final_norm", PRE),
-    Weight("lm_head.weight", "vocab <- hidden", "head", required=False, head=True, tied="embed"),
-    Weight("score.weight", "labels <- hidden", "score", required=False, head=True),
-    Weight("score.bias", "-> labels", "score.bias", required=False, head=True),
-    Weight("qa_outputs.weight", "labels <- hidden", "span", required=False, head=True),
-    Weight("qa_outputs.bias", "-> labels", "span.bias", required=False, head=True),
+    LM,
+    SCORE,
+    SPAN,
 )
+ATTENTION, MLP = "attn.q attn.k attn.v attn.o", "mlp.gate mlp.up mlp.down"
 
 AXES = {
     "vocab": "vocab_size",
@@ -59,30 +53,6 @@ KEYS = (
 )
 
 
-def line(weights: tuple[Weight, ...], slot: str) -> int:
-    """Where the line of a slot stands."""
-    return next(i for i, weight in enumerate(weights) if weight.slot == slot)
-
-
-def biased(weights: tuple[Weight, ...], when: str) -> tuple[Weight, ...]:
-    """The same lines, whose biases are there if the config says so."""
-    return tuple(
-        replace(weight, required=True, when=when) if weight.slot.endswith(".bias") else weight
-        for weight in weights
-    )
-
-
-def with_defaults(keys: tuple[Key, ...], **defaults: object) -> tuple[Key, ...]:
-    """The same keys with another class's defaults; keys that the table lacks are added."""
-    changed = tuple(replace(k, default=defaults.pop(k.name)) if k.name in defaults else k for k in keys)
-    return (*changed, *(Key(name, default=default) for name, default in defaults.items()))
-
-
-def without(keys: tuple[Key, ...], *names: str) -> tuple[Key, ...]:
-    """The same keys but for those that a class does not have."""
-    return tuple(key for key in keys if key.name not in names)
-
-
 LLAMA = Layout(
     family="llama",
     model_types=("llama",),
@@ -95,12 +65,9 @@ LLAMA = Layout(
     derived=(r"rotary_emb\.inv_freq$",),
 )
 
-MISTRAL = replace(
-    LLAMA,
-    family="mistral",
-    model_types=("mistral",),
-    keys=with_defaults(KEYS, intermediate_size=14336, num_key_value_heads=8),
-    constraints=("key_dim == value_dim",),
+EQUAL = ("key_dim == value_dim",)
+MISTRAL = like(
+    LLAMA, "mistral", defaults={"intermediate_size": 14336, "num_key_value_heads": 8}, constraints=EQUAL
 )
 
 WINDOWS = (
@@ -114,15 +81,12 @@ WINDOWED = PerLayer(
     " else 'full_attention'",
 )
 
-QWEN2 = replace(
+QWEN2 = like(
     LLAMA,
-    family="qwen2",
-    model_types=("qwen2",),
-    keys=(
-        *with_defaults(KEYS, vocab_size=151936, intermediate_size=22016, num_key_value_heads=32),
-        *WINDOWS,
-    ),
-    constraints=("key_dim == value_dim",),
+    "qwen2",
+    defaults={"vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32},
+    more=WINDOWS,
+    constraints=EQUAL,
     per_layer=(WINDOWED,),
 )
 

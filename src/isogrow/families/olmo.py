@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, with_defaults
+from isogrow.families.edits import alter, like, swap
+from isogrow.families.llama import EQUAL, LLAMA, L
 from isogrow.layout import Key, Norm, Weight
 
-PLAIN = Norm("layer", "pre", eps=1e-5)
+
+def _plain(name: str, slot: str) -> Weight:
+    return Weight(name, "* hidden", slot, Norm("layer", "pre", eps=1e-5), stored=False)
 
 
-def _line(weight: Weight) -> Weight:
-    """A line of Llama's as OLMo has it."""
-    if weight.norm is not None:
-        return replace(weight, name=weight.name.removesuffix(".weight"), norm=PLAIN, stored=False)
-    return replace(weight, clamp="clip_qkv") if weight.slot in ("attn.q", "attn.k", "attn.v") else weight
-
-
-OLMO = replace(
+OLMO = like(
     LLAMA,
-    family="olmo",
-    model_types=("olmo",),
-    weights=tuple(map(_line, WEIGHTS)),
-    keys=(
-        *(key for key in with_defaults(KEYS, vocab_size=50304) if key.name != "rms_norm_eps"),
-        Key("clip_qkv", default=False),
-    ),
-    constraints=("key_dim == value_dim",),
+    "olmo",
+    swap("attn_norm", _plain(L + "input_layernorm", "attn_norm")),
+    swap("mlp_norm", _plain(L + "post_attention_layernorm", "mlp_norm")),
+    swap("final_norm", _plain("norm", "final_norm")),
+    alter("attn.q attn.k attn.v", clamp="clip_qkv"),
+    defaults={"vocab_size": 50304},
+    lacks="rms_norm_eps",
+    more=(Key("clip_qkv", default=False),),
+    constraints=EQUAL,
 )
 
 LAYOUTS = (OLMO,)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isogrow.families.heads import HEADS
-from isogrow.layout import Attention, Key, Layout, Norm, Weight
+from isogrow.families.heads import BIAS, HEADS
+from isogrow.layout import Attention, Bias, Key, Layout, Norm, Weight
 
 EPS = 1e-5
 L = "layers.{layers}."
 A = L + "self_attn."
 QK, V = "(heads key_dim)", "(heads value_dim)"
-BIAS, BEFORE, AFFINE = "enable_bias", "do_layer_norm_before", "layer_norm_elementwise_affine"
+SAID, BEFORE, AFFINE = Bias("enable_bias"), "do_layer_norm_before", "layer_norm_elementwise_affine"
 WIDE = "word_embed_proj_dim == hidden_size"
 NARROW = "word_embed_proj_dim != hidden_size"
 
@@ -21,8 +21,7 @@ def _norm(name: str, slot: str, where: str, when: str) -> tuple[Weight, ...]:
     """The lines of a norm: with its gain and shift, or without a tensor."""
     norm = Norm("layer", "pre" if where == "pre" else "post", eps=EPS)
     return (
-        Weight(f"{name}.weight", "* hidden", slot, norm, when=f"{when} and {AFFINE}"),
-        Weight(f"{name}.bias", "-> hidden", f"{slot}.bias", norm, when=f"{when} and {AFFINE}"),
+        Weight(f"{name}.weight", "* hidden", slot, norm, BIAS, when=f"{when} and {AFFINE}"),
         Weight(name, "* hidden", f"{slot}.plain", norm, when=f"{when} and not {AFFINE}", stored=False),
     )
 
@@ -43,20 +42,14 @@ OPT = Layout(
         Weight("project_in.weight", "hidden <- narrow", "project_in", when=NARROW),
         Weight("embed_positions.weight", "rows -> hidden", "positions"),
         *_norm(L + "self_attn_layer_norm", "attn_norm", "pre", BEFORE),
-        Weight(A + "q_proj.weight", f"{QK} <- hidden", "attn.q"),
-        Weight(A + "q_proj.bias", f"-> {QK}", "attn.q.bias", when=BIAS),
-        Weight(A + "k_proj.weight", f"{QK} <- hidden", "attn.k"),
-        Weight(A + "k_proj.bias", f"-> {QK}", "attn.k.bias", when=BIAS),
-        Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v"),
-        Weight(A + "v_proj.bias", f"-> {V}", "attn.v.bias", when=BIAS),
-        Weight(A + "out_proj.weight", f"hidden <- {V}", "attn.o"),
-        Weight(A + "out_proj.bias", "-> hidden", "attn.o.bias", when=BIAS),
+        Weight(A + "q_proj.weight", f"{QK} <- hidden", "attn.q", bias=SAID),
+        Weight(A + "k_proj.weight", f"{QK} <- hidden", "attn.k", bias=SAID),
+        Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v", bias=SAID),
+        Weight(A + "out_proj.weight", f"hidden <- {V}", "attn.o", bias=SAID),
         *_norm(L + "self_attn_layer_norm", "attn_after", "post", f"not {BEFORE}"),
         *_norm(L + "final_layer_norm", "mlp_norm", "pre", BEFORE),
-        Weight(L + "fc1.weight", "ffn <- hidden", "mlp.up"),
-        Weight(L + "fc1.bias", "-> ffn", "mlp.up.bias", when=BIAS),
-        Weight(L + "fc2.weight", "hidden <- ffn", "mlp.down"),
-        Weight(L + "fc2.bias", "-> hidden", "mlp.down.bias", when=BIAS),
+        Weight(L + "fc1.weight", "ffn <- hidden", "mlp.up", bias=SAID),
+        Weight(L + "fc2.weight", "hidden <- ffn", "mlp.down", bias=SAID),
         *_norm(L + "final_layer_norm", "mlp_after", "post", f"not {BEFORE}"),
         *_norm("final_layer_norm", "final_norm", "pre", f"{BEFORE} and not _remove_final_layer_norm"),
         Weight("project_out.weight", "narrow <- hidden", "project_out", when=NARROW),

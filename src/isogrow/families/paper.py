@@ -6,7 +6,7 @@ The paper's model has no config of sizes: they are read off the tensors.
 
 from __future__ import annotations
 
-from isogrow.layout import Attention, Key, Layout, Norm, Weight
+from isogrow.layout import Attention, Bias, Key, Layout, Norm, Weight
 
 PRE = Norm("rms", "pre", eps="eps")
 L = "layers.{layers}."
@@ -23,10 +23,8 @@ PAPER = Layout(
         Weight(H + "value", "hidden -> value_dim", "attn.v"),
         Weight(H + "out", "value_dim -> hidden", "attn.o"),
         Weight(L + "norm_2", "* hidden", "mlp_norm", PRE),
-        Weight(L + "mlp.w1", "hidden -> ffn", "mlp.up"),
-        Weight(L + "mlp.b1", "-> ffn", "mlp.up.bias"),
-        Weight(L + "mlp.w2", "ffn -> hidden", "mlp.down"),
-        Weight(L + "mlp.b2", "-> hidden", "mlp.down.bias"),
+        Weight(L + "mlp.w1", "hidden -> ffn", "mlp.up", bias=Bias(name=L + "mlp.b1")),
+        Weight(L + "mlp.w2", "ffn -> hidden", "mlp.down", bias=Bias(name=L + "mlp.b2")),
         Weight("out", "hidden -> outputs", "head", head=True),
     ),
     axes={},

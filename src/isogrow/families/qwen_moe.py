@@ -3,23 +3,16 @@ expert with a gate, Qwen3's norms on queries and keys."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from isogrow.families.experts import readers, router, writers
-from isogrow.families.llama import LLAMA, WEIGHTS, L, line, with_defaults
+from isogrow.families.edits import after, alter, like, with_defaults
+from isogrow.families.experts import readers, router, stacked, writer
+from isogrow.families.llama import EQUAL, LLAMA, MLP, M
 from isogrow.families.qwen3 import QWEN3
-from isogrow.layout import Key, Kinds, PerLayer, Weight
+from isogrow.layout import Bias, Key, Kinds, PerLayer, Weight
 
-M = L + "mlp."
 DENSE = "layers in mlp_only_layers or (layers + 1) % decoder_sparse_step != 0"
 SPARSE = f"not ({DENSE})"
 ONE = "norm_topk_prob and num_experts_per_tok == 1"  # its weight is then 1, whatever the router says
 SHARED = M + "shared_expert."
-
-_MLP, _DOWN, _FINAL = line(WEIGHTS, "mlp.gate"), line(WEIGHTS, "mlp.down"), line(WEIGHTS, "final_norm")
-_DENSE = tuple(
-    replace(weight, when=DENSE) for weight in WEIGHTS[_MLP:_FINAL] if not weight.slot.endswith(".bias")
-)
 
 KEYS = with_defaults(
     (
@@ -46,26 +39,21 @@ KEYS = with_defaults(
 KINDS = (Kinds("mlp_only_layers", DENSE, beside=(("decoder_sparse_step", 1),)),)
 
 
-def _biased(weight: Weight) -> Weight:
-    """Qwen2's biases are those of q, k and v."""
-    return replace(weight, when="qkv_bias", required=True) if weight.slot.endswith(".bias") else weight
-
-
-QWEN2_MOE = replace(
+QWEN2_MOE = like(
     LLAMA,
-    family="qwen2_moe",
-    model_types=("qwen2_moe",),
-    weights=(
-        *(_biased(weight) for weight in WEIGHTS[:_MLP] if weight.slot != "attn.o.bias"),
-        *_DENSE,
+    "qwen2_moe",
+    alter("attn.q attn.k attn.v", bias=Bias("qkv_bias")),
+    alter("attn.o", bias=None),
+    alter(MLP, when=DENSE, bias=None),
+    after(
+        "mlp.down",
         router(M, SPARSE, ONE),
         *readers(M, "expert_ffn", SPARSE),
         Weight(SHARED + "gate_proj.weight", "shared_ffn <- hidden", "shared.gate", when=SPARSE),
         Weight(SHARED + "up_proj.weight", "shared_ffn <- hidden", "shared.up", when=SPARSE),
         Weight(M + "shared_expert_gate.weight", "1 <- hidden", "choice", when=SPARSE, scales="shared.down"),
-        *writers(M, "expert_ffn", SPARSE),
+        writer(M, "expert_ffn", SPARSE),
         Weight(SHARED + "down_proj.weight", "hidden <- shared_ffn", "shared.down", when=SPARSE),
-        *WEIGHTS[_FINAL:],
     ),
     axes={
         **LLAMA.axes,
@@ -88,7 +76,7 @@ QWEN2_MOE = replace(
         ),
         Key("shared_expert_intermediate_size", "shared_ffn", 5632),
     ),
-    constraints=("key_dim == value_dim",),
+    constraints=EQUAL,
     per_layer=(
         PerLayer(
             "layer_types",
@@ -98,19 +86,15 @@ QWEN2_MOE = replace(
     ),
     kinds=KINDS,
     fixed=LLAMA.fixed | {"experts"},
+    bindings=(stacked(M, "expert_ffn"),),
 )
 
-QWEN3_MOE = replace(
+QWEN3_MOE = like(
     QWEN3,
-    family="qwen3_moe",
-    model_types=("qwen3_moe",),
-    weights=(
-        *QWEN3.weights[: line(QWEN3.weights, "mlp.gate")],
-        *_DENSE,
-        router(M, SPARSE, ONE),
-        *readers(M, "expert_ffn", SPARSE),
-        *writers(M, "expert_ffn", SPARSE),
-        *WEIGHTS[_FINAL:],
+    "qwen3_moe",
+    alter(MLP, when=DENSE, bias=None),
+    after(
+        "mlp.down", router(M, SPARSE, ONE), *readers(M, "expert_ffn", SPARSE), writer(M, "expert_ffn", SPARSE)
     ),
     axes={**LLAMA.axes, "experts": "num_experts", "expert_ffn": "moe_intermediate_size"},
     keys=with_defaults(
@@ -126,6 +110,7 @@ QWEN3_MOE = replace(
     per_layer=(),
     kinds=KINDS,
     fixed=LLAMA.fixed | {"experts"},
+    bindings=(stacked(M, "expert_ffn"),),
 )
 
 LAYOUTS = (QWEN2_MOE, QWEN3_MOE)

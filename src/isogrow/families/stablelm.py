@@ -3,62 +3,50 @@ may normalise its queries and keys by a gain of its own."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from isogrow.families.heads import HEADS
-from isogrow.families.llama import KEYS, LLAMA, WEIGHTS, L, biased, line, with_defaults, without
+from isogrow.families.edits import after, alter, before, like, swap
+from isogrow.families.heads import BIAS, HEADS
+from isogrow.families.llama import LLAMA, A, M
 from isogrow.families.phi3 import SHARE
-from isogrow.layout import Attention, Norm, Rope, Weight
+from isogrow.layout import Attention, Bias, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q")
 K_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.k")
-A = L + "self_attn."
-_Q, _V, _O = line(WEIGHTS, "attn.q"), line(WEIGHTS, "attn.v"), line(WEIGHTS, "attn.o")
-BIAS, NORMED, PARALLEL = "use_qkv_bias", "qk_layernorm", "use_parallel_residual"
+NORMED, PARALLEL = "qk_layernorm", "use_parallel_residual"
 
 
 def _read(when: str) -> tuple[Weight, ...]:
     """The MLP's first projections."""
     return (
-        Weight(L + "mlp.gate_proj.weight", "ffn <- hidden", "mlp.gate", when=when),
-        Weight(L + "mlp.up_proj.weight", "ffn <- hidden", "mlp.up", when=when),
+        Weight(M + "gate_proj.weight", "ffn <- hidden", "mlp.gate", when=when),
+        Weight(M + "up_proj.weight", "ffn <- hidden", "mlp.up", when=when),
     )
 
 
-STABLELM = replace(
+STABLELM = like(
     LLAMA,
-    family="stablelm",
-    model_types=("stablelm",),
-    weights=(
-        Weight("embed_tokens.weight", "vocab -> hidden", "embed"),
-        Weight(L + "input_layernorm.weight", "* hidden", "attn_norm", PRE),
-        Weight(L + "input_layernorm.bias", "-> hidden", "attn_norm.bias", PRE),
-        *biased(WEIGHTS[_Q:_V], BIAS),
+    "stablelm",
+    alter("attn_norm final_norm", norm=PRE, bias=BIAS),
+    alter("attn.q attn.k attn.v", bias=Bias("use_qkv_bias")),
+    after(
+        "attn.k",
         Weight(
             A + "q_layernorm.norms.{kv_heads group}.weight", "* key_dim", "attn.q_norm", Q_NORM, when=NORMED
         ),
         Weight(A + "k_layernorm.norms.{kv_heads}.weight", "* key_dim", "attn.k_norm", K_NORM, when=NORMED),
-        *biased(WEIGHTS[_V:_O], BIAS),
-        *_read(PARALLEL),
-        WEIGHTS[_O],
-        Weight(L + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE, when=f"not {PARALLEL}"),
-        Weight(
-            L + "post_attention_layernorm.bias", "-> hidden", "mlp_norm.bias", PRE, when=f"not {PARALLEL}"
-        ),
-        *_read(f"not {PARALLEL}"),
-        Weight(L + "mlp.down_proj.weight", "hidden <- ffn", "mlp.down"),
-        Weight("norm.weight", "* hidden", "final_norm", PRE),
-        Weight("norm.bias", "-> hidden", "final_norm.bias", PRE),
-        *HEADS,
     ),
+    alter("mlp_norm", norm=PRE, bias=BIAS, when=f"not {PARALLEL}"),
+    swap("mlp.gate mlp.up", *_read(f"not {PARALLEL}")),
+    before("attn.o", *_read(PARALLEL)),
+    alter("attn.o mlp.down", bias=None),
+    swap("head score span", *HEADS),
     axes={
         **LLAMA.axes,
         "key_dim": "hidden_size // num_attention_heads",
         "value_dim": "hidden_size // num_attention_heads",
     },
-    keys=with_defaults(
-        without(KEYS, "rms_norm_eps"),
+    lacks="rms_norm_eps",
+    defaults=dict(
         vocab_size=50304,
         hidden_size=2560,
         intermediate_size=6912,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from isogrow.families import heads
+from isogrow.families.heads import BIAS
 from isogrow.layout import Attention, Key, Layout, Norm, Weight
 
 PRE = Norm("rms", "pre", eps="layer_norm_epsilon")
 ENCODER = "encoder.block.{encoder_layers}.layer."
 DECODER = "decoder.block.{decoder_layers}.layer."
 GATED = "'gated' in feed_forward_proj"
-DECODES = "decoder.final_layer_norm.weight"  # a model without it is an encoder alone
+DECODES = "decoder.final_norm"  # a model without it is an encoder alone
 
 
 def line(name: str, pattern: str, slot: str, stream: str, norm: Norm | None = None, when: str = "") -> Weight:
-    """A line of one stack; cross-attention reads the other one."""
+    """A row of one stack; cross-attention reads the other one."""
     return Weight(
         name,
         pattern,
@@ -50,11 +54,10 @@ def bias(stack: str) -> Weight:
     return line(name, "buckets -> heads", f"{stack}.position_bias", stack)
 
 
-def head(name: str, pattern: str, slot: str, stream: str = "", tied: str = "", times: str = "") -> Weight:
-    """A line of a head, named without the base model's prefix."""
-    needs = DECODES if stream == "decoder" else ""
-    return Weight(
-        name, pattern, slot, required=False, head=True, tied=tied, needs=needs, times=times, stream=stream
+def head(name: str, pattern: str, slot: str, stream: str, **said: Any) -> Weight:
+    """A row of a head that reads a stack."""
+    return heads.head(
+        name, pattern, slot, needs=DECODES if stream == "decoder" else "", stream=stream, **said
     )
 
 
@@ -84,7 +87,7 @@ T5 = Layout(
         *attention(DECODER + "1.EncDecAttention", "cross.attn", "decoder", memory="encoder"),
         line(DECODER + "2.layer_norm.weight", "* hidden", "decoder.mlp_norm", "decoder", PRE),
         *mlp(DECODER + "2.DenseReluDense", "decoder.mlp", "decoder"),
-        line(DECODES, "* hidden", "decoder.final_norm", "decoder", PRE),
+        line("decoder.final_layer_norm.weight", "* hidden", "decoder.final_norm", "decoder", PRE),
         head(
             "lm_head.weight",
             "vocab <- hidden",
@@ -93,14 +96,10 @@ T5 = Layout(
             tied="embed",
             times="hidden ** -0.5 if scale_decoder_outputs else 1",
         ),
-        head("classification_head.dense.weight", "pooled <- hidden", "pooler", "decoder"),
-        head("classification_head.dense.bias", "-> pooled", "pooler.bias", "decoder"),
-        head("classification_head.out_proj.weight", "labels <- pooled", "classifier", "decoder"),
-        head("classification_head.out_proj.bias", "-> labels", "classifier.bias", "decoder"),
-        head("classifier.weight", "labels <- hidden", "tag", "encoder"),
-        head("classifier.bias", "-> labels", "tag.bias", "encoder"),
-        head("qa_outputs.weight", "labels <- hidden", "span", "decoder"),
-        head("qa_outputs.bias", "-> labels", "span.bias", "decoder"),
+        head("classification_head.dense.weight", "pooled <- hidden", "pooler", "decoder", bias=BIAS),
+        head("classification_head.out_proj.weight", "labels <- pooled", "classifier", "decoder", bias=BIAS),
+        head("classifier.weight", "labels <- hidden", "tag", "encoder", bias=BIAS),
+        head("qa_outputs.weight", "labels <- hidden", "span", "decoder", bias=BIAS),
     ),
     axes={
         "vocab": "vocab_size",

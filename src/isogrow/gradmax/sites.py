@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.arithmetic import Filler, slices
 from isogrow.layout import Index
 from isogrow.pieces import Block, Draw, Fill, pieces, whole
 from isogrow.plan import Plan
+from isogrow.slots import bias_of
 
 Floats = NDArray[np.float64]
 Places = tuple[NDArray[np.intp], ...]
@@ -75,22 +76,21 @@ def candidates(grown: Anatomy, plan: Plan, filler: Filler) -> dict[str, tuple[tu
 
 def _producers(grown: Anatomy, switch: str) -> Iterator[str]:
     """Weights (no biases, no gains) that write along axes which the switch reads, the residual apart."""
-    weight, part = grown.slots[switch]
-    read = set(weight.parsed.consumed(part))
-    if weight.norm is not None or grown.layout.residual in read:
+    own = grown.slots[switch]
+    read = set(own.consumed)
+    if own.norm is not None or grown.layout.residual in read:
         return
-    for slot, (line, of) in grown.slots.items():
-        made = set(line.parsed.produced(of))
-        plain = line.norm is None and not line.gates and bool(line.parsed.consumed(of))
-        if plain and made and made <= read and index_axes(line) == index_axes(weight):
-            yield slot
+    for name, slot in grown.slots.items():
+        made = set(slot.produced)
+        plain = slot.norm is None and not slot.gates and bool(slot.consumed)
+        if plain and made and made <= read and slot.index == own.index:
+            yield name
 
 
 def _sites(
     grown: Anatomy, plan: Plan, filler: Filler, blocks: Blocks, slot: str, readers: tuple[Block, ...]
 ) -> Iterator[Site]:
-    line, part = grown.slots[slot]
-    shared = line.parsed.produced(part)
+    shared = grown.slots[slot].produced
     for switch in readers:
         free = blocks.get((slot, switch.index))
         if free is None:
@@ -103,7 +103,7 @@ def _sites(
         units = np.nonzero(closed & (stds > 0.0).all(axis=-1))
         if len(units[0]):
             groups = _groups(grown, slot, switch.slot, shared, units)
-            bias = blocks.get((f"{slot}.bias", switch.index))
+            bias = blocks.get((bias_of(slot), switch.index))
             assert bias is None or bias.axes == shared
             yield Site(free, switch, bias, shared, units, groups, stds[units])
 
@@ -134,7 +134,7 @@ def _groups(
 ) -> NDArray[np.intp]:
     """Units differ in what other slots have along the shared axes: gates for each channel, queries for each
     head. Those that agree there are of one group."""
-    others = grown.slots.keys() - {free, f"{free}.bias", switch}
+    others = grown.slots.keys() - {free, bias_of(free), switch}
     told = {axis for slot in others for axis in _axes(grown, slot)}
     places = zip(*units, strict=True)
     at = [tuple(i for axis, i in zip(shared, place, strict=True) if axis in told) for place in places]
@@ -143,5 +143,4 @@ def _groups(
 
 
 def _axes(grown: Anatomy, slot: str) -> tuple[str, ...]:
-    weight, part = grown.slots[slot]
-    return (*index_axes(weight), *weight.parsed.axes(part))
+    return (*grown.slots[slot].index, *grown.slots[slot].axes)

@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 
 from isogrow import __version__
-from isogrow.anatomy import Anatomy, Header, Stored, name_axes
+from isogrow.anatomy import Anatomy, Header, Stored
 from isogrow.arithmetic import CHUNK, Filler
 from isogrow.binding import check_range, check_ties, outputs, reader
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.initializers import check_whole
+from isogrow.lines import name_axes
 from isogrow.parts import made_of
 from isogrow.pieces import Draw
 from isogrow.plan import Plan
@@ -99,8 +100,8 @@ class Job:
     @property
     def parameters(self) -> tuple[int, int]:
         """How many there are in the old and in the new model, tied ones counted once."""
-        old = [stored for stored in self.anatomy.stored if stored.weight.slots()[0][1] in self.anatomy.slots]
-        new = {(stored.weight, stored.index): stored for stored in self.tensors.values()}
+        old = [stored for stored in self.anatomy.stored if stored.line.slot.name in self.anatomy.slots]
+        new = {(stored.line, stored.index): stored for stored in self.tensors.values()}
         before, after = (sum(prod(s.header.shape) for s in some) for some in (old, new.values()))
         return before, after
 
@@ -240,11 +241,12 @@ def _hidden(anatomy: Anatomy, plan: Plan) -> tuple[int, int]:
 def _ordered(tensors: Iterable[Stored]) -> list[Stored]:
     """Layer by layer, as the model runs them and as most files hold them."""
     found = list(tensors)
-    lines = list(dict.fromkeys(stored.weight for stored in found))
-    first = next((i for i, line in enumerate(lines) if name_axes(line)), len(lines))
+    lines = list(dict.fromkeys(stored.line for stored in found))
+    numbers = {line: i for i, line in enumerate(lines)}
+    first = next((i for i, line in enumerate(lines) if name_axes(line.name)), len(lines))
 
     def place(stored: Stored) -> tuple[int, tuple[int, ...], int]:
-        line = lines.index(stored.weight)
+        line = numbers[stored.line]
         group = 1 if stored.index else 0 if line < first else 2
         return group, tuple(i for _, i in stored.index), line
 

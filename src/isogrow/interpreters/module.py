@@ -83,8 +83,8 @@ def grow_average(
     grown = grown_state(given, anatomy, plan, matched)
     twins = [stored for stored in anatomy.stored if is_tied(anatomy, stored) and stored.name in given]
     for stored in (each for each in outputs(anatomy, plan) if each.name in grown):
-        slots = {slot for _, slot in stored.weight.slots()}
-        grown |= {twin.name: grown[stored.name] for twin in twins if twin.weight.tied in slots}
+        slots = {slot.name for slot in stored.line.slots}
+        grown |= {twin.name: grown[stored.name] for twin in twins if twin.line.slot.tied in slots}
     return cast("Average", grown)
 
 

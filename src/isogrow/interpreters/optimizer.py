@@ -263,7 +263,7 @@ def _is_one_number(value: Any) -> bool:
 
 
 def _first(stored: Stored) -> Block:
-    return Block(stored.weight.slots()[0][1], stored.index, ())
+    return Block(stored.line.slot.name, stored.index, ())
 
 
 def _number(value: Any, start: float | None) -> Any:

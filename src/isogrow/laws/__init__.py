@@ -30,6 +30,7 @@ from isogrow.laws.slopes import check_slopes
 from isogrow.laws.twins import check_twins
 from isogrow.layout import Attention, Index
 from isogrow.plan import Plan
+from isogrow.slots import bias_of
 
 ROUNDS = 64
 
@@ -112,11 +113,11 @@ def idle(anatomy: Anatomy) -> set[str]:
     channels, on some, or in some layers (what is the same for all keys is cancelled by the softmax), and
     those of which the layout says so."""
     attentions = [a for a in anatomy.layout.attentions if a.key in anatomy.slots]
-    keys = {f"{a.key}.bias" for a in attentions if not _turns(anatomy, a)}
+    keys = {bias_of(a.key) for a in attentions if not _turns(anatomy, a)}
     said = {
-        slot
-        for slot, (weight, _) in anatomy.slots.items()
-        if weight.idle and anatomy.layout.holds(weight.idle, anatomy.config)
+        name
+        for name, slot in anatomy.slots.items()
+        if slot.idle and anatomy.layout.holds(slot.idle, anatomy.config)
     }
     return keys | said
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.laws.history import Classes, is_old
 from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path
 from isogrow.laws.walking import Walk
-from isogrow.layout import Attention, Index, Norm, Weight
+from isogrow.layout import Attention, Index, Norm, Slot
 from isogrow.pieces import Average, Block, Fill, Piece, pieces
 from isogrow.plan import Plan
 from isogrow.sizes import Sizes
@@ -50,13 +50,11 @@ class _Builder:
         self.read: set[tuple[str, Index]] = set()
         self.heads: list[Node] = []
         self.walk = Walk(anatomy, plan)
-        self.weights = self.walk.lines
+        self.slots = self.walk.slots
 
     def build(self) -> Network:
-        for weight, index in self.walk.order():
-            for part, slot in weight.slots():
-                for full in self.walk.representatives(weight.parsed.index, index):
-                    self._weight(weight, part, slot, full)
+        for slot, index in self.walk.order():
+            self._act(slot, index)
         unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
         self.net.outputs = self.heads + unread
         for stream in () if self.heads else self.streams.values():
@@ -116,14 +114,13 @@ class _Builder:
 
     def _tied(self, slot: str, combo: Combo) -> tuple[str, Combo]:
         """The slot that really holds a tied weight's entries, under its own axes' names."""
-        weight, _ = self.layout.slots[slot]
-        if not (self.anatomy.tied and weight.tied in self.anatomy.slots):
+        tied = self.layout.slots[slot].tied
+        if not (self.anatomy.tied and tied in self.anatomy.slots):
             return slot, combo
-        other, part = self.anatomy.slots[weight.tied]
-        mine = [a for d in weight.parsed.dims for a in d.factors]
-        names = dict(zip(map(str, mine), (str(f) for d in other.parsed.dims for f in d.factors), strict=True))
+        other = self.anatomy.slots[tied]
+        names = _twin_axes(self.layout.slots[slot], other)
         moved = {names[axis]: self._class_of(names[axis], p) for axis, p in combo}
-        return weight.tied, tuple((axis, moved[axis]) for axis in other.parsed.axes(part))
+        return tied, tuple((axis, moved[axis]) for axis in other.axes)
 
     def _class_of(self, axis: str, position: int) -> int:
         """The representative of a position's class."""
@@ -137,25 +134,22 @@ class _Builder:
         )
         return blocks and all(not self._classes(axis, index)[p] for axis, p in combo)
 
-    def _weight(self, weight: Weight, part: str, slot: str, index: Index) -> None:
-        pattern = weight.parsed
-        self.now = [self.streams.setdefault(name, Stream()) for name in weight.stream.split() or ("",)]
-        if weight.norm is not None:
-            self._norm(weight, slot, index)
-        elif pattern.gate:
-            self._gate(weight, slot, index)
+    def _act(self, slot: Slot, index: Index) -> None:
+        self.now = [self.streams.setdefault(name, Stream()) for name in slot.stream.split() or ("",)]
+        if slot.norm is not None:
+            self._norm(slot, slot.norm, index)
+        elif slot.gain:
+            self._gate(slot, index)
         else:
-            self._linear(weight, part, slot, index)
+            self._linear(slot, index)
 
-    def _norm(self, weight: Weight, slot: str, index: Index) -> None:
-        norm, gain = weight.norm, weight.parsed.gate
-        assert norm is not None
-        if not weight.stored:
+    def _norm(self, slot: Slot, norm: Norm, index: Index) -> None:
+        if not slot.stored:
             self._plain(norm)
             return
-        axes = weight.parsed.produced()
+        gain, combos = slot.gain, self._combos(slot.produced, index)
         offset = norm.offset if gain else 0.0
-        every = {combo: self._entry(slot, index, combo, offset) for combo in self._combos(axes, index)}
+        every = {combo: self._entry(slot.name, index, combo, offset) for combo in combos}
         if norm.where == "inner":
             self._inner(norm.of, gain, index, every)
             return
@@ -179,7 +173,7 @@ class _Builder:
 
     def _inner(self, stem: str, gain: bool, index: Index, entries: Mapping[Combo, Entry]) -> None:
         """A norm on a projection's output; on that of one head, where the index names a head."""
-        own = index_axes(self.layout.slots[stem][0])
+        own = self.layout.slots[stem].index
         nodes = self.stems[stem, tuple((axis, i) for axis, i in index if axis in own)]
         heads = {axis: self._class_of(axis, i) for axis, i in index if axis not in own}
         for combo, node in nodes.items():
@@ -211,61 +205,52 @@ class _Builder:
                 terms = [stream.residual[p], node] if p in stream.residual else [node]
                 stream.residual[p] = self.net.node("sum", *terms)
 
-    def _gate(self, weight: Weight, slot: str, index: Index) -> None:
+    def _gate(self, slot: Slot, index: Index) -> None:
         """A gain without a norm, on a branch (LayerScale)."""
-        (axis,) = weight.parsed.produced()
-        self._close({p: self._entry(slot, index, ((axis, p),), 0.0) for p in self.branch}, index)
+        (axis,) = slot.produced
+        self._close({p: self._entry(slot.name, index, ((axis, p),), 0.0) for p in self.branch}, index)
 
-    def _linear(self, weight: Weight, part: str, slot: str, index: Index) -> None:
-        pattern = weight.parsed
-        produced, consumed = pattern.produced(part), pattern.consumed(part)
-        inputs = self._scaled(slot, self._inputs(consumed, index), index)
-        if self._residual(consumed) and self.now[0].normed is None:
-            self.net.bare.append(slot)
-        if self._residual(consumed) and self.now[0].plain is not None:
-            self.net.plain[slot] = self.now[0].plain
+    def _linear(self, slot: Slot, index: Index) -> None:
+        inputs = self._scaled(slot, self._inputs(slot.consumed, index), index)
+        if self._residual(slot.consumed) and self.now[0].normed is None:
+            self.net.bare.append(slot.name)
+        if self._residual(slot.consumed) and self.now[0].plain is not None:
+            self.net.plain[slot.name] = self.now[0].plain
         made: dict[Combo, Node] = {}
-        for out in self._combos(produced, index):
+        for out in self._combos(slot.produced, index):
             terms: list[Node] = []
             for combo, source in inputs.items():
-                entry = self._entry(slot, index, (*out, *combo), 0.0)
+                entry = self._entry(slot.name, index, (*out, *combo), 0.0)
                 total = self.net.node("product", source, entry.node)
                 total.cancels = entry.cancels == "pair" or self._centred(entry, dict(out), index)
                 terms.append(total)
-                self.net.paths.append(Path(entry, source, total, self._to_old(slot, produced, out, index)))
+                self.net.paths.append(Path(entry, source, total, self._to_old(slot, out, index)))
             made[out] = self.net.node("sum", *terms)
-        self._write(weight, produced, slot, index, made)
+        self._write(slot, index, made)
 
     def _centred(self, entry: Entry, out: Mapping[str, int], index: Index) -> bool:
         """Whether an entry gives a new channel of the residual the mean of its old ones."""
         axis = self.layout.residual
         return entry.cancels == "mean" and axis in out and self._classes(axis, index)[out[axis]]
 
-    def _to_old(self, slot: str, produced: tuple[str, ...], out: Combo, index: Index) -> bool:
+    def _to_old(self, slot: Slot, out: Combo, index: Index) -> bool:
         """Whether a contribution reaches an old channel; behind a branch's gate the gate is asked."""
         old = all(not self._classes(axis, index)[p] for axis, p in out)
-        reaches = self._residual(produced) and not self._gated(slot, index)
+        reaches = self._residual(slot.produced) and not self._gated(slot, index)
         return old and (reaches or self._old(index, ()))
 
-    def _gated(self, slot: str, index: Index) -> bool:
+    def _gated(self, slot: Slot, index: Index) -> bool:
         """Whether a norm or gain stands on what this slot writes."""
-        gained = any(w.gates == slot.removesuffix(".bias") for w in self.weights)
+        gained = any(each.gates == slot.stem for each in self.slots)
         return gained or (
-            bool(index) and any(w.norm and w.norm.where == "branch" for w in self.layout.weights)
+            bool(index) and any(each.norm and each.norm.where == "branch" for each in self.layout.table)
         )
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
         return self.layout.residual in axes
 
-    def _write(
-        self,
-        weight: Weight,
-        produced: tuple[str, ...],
-        slot: str,
-        index: Index,
-        made: dict[Combo, Node],
-    ) -> None:
-        if self._residual(produced):
+    def _write(self, slot: Slot, index: Index, made: dict[Combo, Node]) -> None:
+        if self._residual(slot.produced):
             contributions: dict[int, Node] = {}
             for combo, node in made.items():
                 contributions[dict(combo)[self.layout.residual]] = node
@@ -274,12 +259,12 @@ class _Builder:
                     self.branch[p] = self.net.node("sum", self.branch[p], node) if p in self.branch else node
             else:
                 self._join(contributions)
-        elif weight.head and all(axis in self.layout.fixed or self._output(axis) for axis in produced):
+        elif slot.head and all(axis in self.layout.fixed or self._output(axis) for axis in slot.produced):
             self.heads += made.values()
         else:
-            stem = slot.removesuffix(".bias")
+            stem = slot.stem
             nodes = self.stems.setdefault((stem, index), {})
-            if stem == slot or not nodes:
+            if stem == slot.name or not nodes:
                 nodes.clear()
                 nodes.update(made)
                 self.read.discard((stem, index))
@@ -289,7 +274,7 @@ class _Builder:
 
     def _output(self, axis: str) -> bool:
         """Whether nothing consumes an axis."""
-        return not any(axis in w.parsed.consumed(p) for w in self.weights for p in w.parsed.parts)
+        return not any(axis in slot.consumed for slot in self.slots)
 
     def _inputs(self, consumed: tuple[str, ...], index: Index) -> dict[Combo, Node]:
         """The nodes that a weight reads, by combination of its consumed axes."""
@@ -306,11 +291,10 @@ class _Builder:
             for combo in self._combos(consumed, index)
         }
 
-    def _scaled(self, slot: str, inputs: dict[Combo, Node], index: Index) -> dict[Combo, Node]:
+    def _scaled(self, slot: Slot, inputs: dict[Combo, Node], index: Index) -> dict[Combo, Node]:
         """What a slot reads, times what scales its output (a router's weight, a gate): that is never zero,
         but depends on all that it is computed from."""
-        stem = slot.removesuffix(".bias")
-        scaling = {made for line in self.weights if line.scales == stem for _, made in line.slots()}
+        scaling = {each.name for each in self.slots if each.scales == slot.stem}
         keys = [key for key in self.stems if key[0] in scaling and key[1] == index[: len(key[1])]]
         self.read.update(keys)
         found: dict[Combo, Node] = {}
@@ -369,3 +353,11 @@ class _Builder:
 
     def _without(self, combo: Combo, axis: str) -> Combo:
         return tuple((name, p) for name, p in combo if name != axis)
+
+
+def _twin_axes(slot: Slot, other: Slot) -> dict[str, str]:
+    """The axes of a tied slot, and what the slot that holds its entries calls them: a head reads what the
+    embedding writes, and writes what that reads."""
+    turned = bool(slot.consumed) and slot.produced != other.produced
+    theirs = other.consumed + other.produced if turned else other.axes
+    return dict(zip(slot.axes, theirs, strict=True))

@@ -17,16 +17,12 @@ from isogrow.plan import OLD, Old, Plan, Step
 def check_clamps(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> None:
     """Raise `LawError` where a step scales what is clamped. `plain`: what reads the residual
     without a gain before it."""
-    clamped = {
-        name
-        for slot, (weight, _) in anatomy.slots.items()
-        if anatomy.layout.clamps(weight, anatomy.config)
-        for name in (slot, f"{slot}.bias")
-    }
+    config, slots = anatomy.config, anatomy.slots.items()
+    stems = {name for name, slot in slots if anatomy.layout.clamps(slot, config)}
+    clamped = {name for name, slot in slots if stems & {name, slot.stem}}
     for step in plan.steps:
         for slot in sorted(clamped & step.rewrites.keys()):
-            weight, part = anatomy.slots[slot]
-            if not (slot in plain and step.axis in weight.parsed.consumed(part)):
+            if not (slot in plain and step.axis in anatomy.slots[slot].consumed):
                 _check_kept(step, slot)
 
 

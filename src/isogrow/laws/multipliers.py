@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from isogrow.anatomy import Anatomy
 from isogrow.formula import evaluate
-from isogrow.layout import Weight
+from isogrow.layout import Slot
 from isogrow.plan import Step
 
 
-def multiplied(anatomy: Anatomy, step: Step, weight: Weight) -> float:
+def multiplied(anatomy: Anatomy, step: Step, slot: Slot) -> float:
     """What a step makes of the number that the model multiplies a weight's input or output by."""
-    if not weight.times:
+    if not slot.times:
         return 1.0
     view = anatomy.layout.facts(anatomy.config, anatomy.sizes.values)
-    before, after = (float(evaluate(weight.times, view.over({step.axis: n}))) for n in (step.old, step.new))
+    before, after = (float(evaluate(slot.times, view.over({step.axis: n}))) for n in (step.old, step.new))
     return after / before

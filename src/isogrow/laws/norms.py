@@ -28,11 +28,11 @@ from collections.abc import Iterable, Mapping
 from math import isclose, sqrt
 from typing import Any
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.config import Config, edited
 from isogrow.errors import LawError
 from isogrow.laws.multipliers import multiplied
-from isogrow.layout import Norm, Weight
+from isogrow.layout import Norm, Slot
 from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step
 
 # Scales are square roots and quotients of integers: a few roundings of float64.
@@ -43,8 +43,8 @@ FILLS = {("rms", "zero"), ("layer", "mean"), ("rms", "copy"), ("layer", "copy")}
 def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: Iterable[str] = ()) -> None:
     """Raise `LawError` where a step breaks the statistics of a norm. `plain`: slots that read one without a
     tensor, `bare`: those that read the residual as it is ("" is the model's output)."""
-    lines = (*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms)
-    norms = tuple({weight.norm: None for weight in lines if weight.norm is not None})
+    slots = (*anatomy.slots.values(), *anatomy.plain_norms)
+    norms = tuple({slot.norm: None for slot in slots if slot.norm is not None})
     config = anatomy.config
     for step in plan.steps:
         after = edited(config, step.config)
@@ -66,18 +66,17 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: I
 
 def _check_identity(anatomy: Anatomy, step: Step) -> None:
     """A new layer that normalises the residual itself gives LN(x), which is never x."""
-    lines = (*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms)
-    for line in lines:
-        if line.norm is not None and line.norm.where == "post" and step.axis in index_axes(line):
+    for slot in (*anatomy.slots.values(), *anatomy.plain_norms):
+        if slot.norm is not None and slot.norm.where == "post" and step.axis in slot.index:
             raise LawError(
-                f"{step.expansion} adds {step.axis} that normalise the residual itself ({line.slot}): such a"
+                f"{step.expansion} adds {step.axis} that normalise the residual itself ({slot.name}): such a"
                 " layer computes LN(x), never x"
             )
 
 
 def _axes(anatomy: Anatomy, norm: Norm) -> tuple[str, ...]:
-    lines = (*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms)
-    return next((line.normed for line in lines if line.norm == norm), ())
+    slots = (*anatomy.slots.values(), *anatomy.plain_norms)
+    return next((slot.normed for slot in slots if slot.norm == norm), ())
 
 
 def _epsilon(anatomy: Anatomy, norm: Norm, config: Config) -> float:
@@ -93,8 +92,8 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
             f"{step.expansion} fills what feeds a {norm.kind} norm over {step.axis} with"
             f" {' and '.join(sorted(fills))}, which changes its statistics"
         )
-    own = {slot: w for slot, (w, _) in anatomy.slots.items() if w.norm == norm}
-    gates = [slot for slot, weight in own.items() if weight.parsed.gate]
+    own = {name: slot for name, slot in anatomy.slots.items() if slot.norm == norm}
+    gates = [name for name, slot in own.items() if slot.gain]
     if norm.where == "post" and any(_fill(anatomy, step, slot) not in fills for slot in gates):
         raise LawError(
             f"{step.expansion} must fill the gains of a norm that writes {step.axis} as what feeds the next:"
@@ -109,8 +108,8 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
     share = 1.0 if fills == {"copy"} else step.old / step.new
     kept = share * fed * fed
     shown = {
-        slot: _factor(step, slot) * (_tied(anatomy, step) if _before_tied_head(anatomy, w) else 1.0)
-        for slot, w in own.items()
+        name: _factor(step, name) * (_tied(anatomy, step) if _before_tied_head(anatomy, slot) else 1.0)
+        for name, slot in own.items()
     }
     if ratio is not None and not isclose(ratio, kept, rel_tol=TOLERANCE):
         raise LawError(f"{step.expansion} must scale ε of a norm over {step.axis} by {kept:g}, not {ratio:g}")
@@ -142,17 +141,17 @@ def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
     """Who reads the residual without a norm undoes its scale, and reads nothing of new channels that are a
     mean: no norm centres them."""
     writers = [
-        slot
-        for slot, (weight, part) in anatomy.slots.items()
-        if step.axis in weight.parsed.produced(part) and weight.norm is None and not weight.parsed.gate
+        name
+        for name, slot in anatomy.slots.items()
+        if step.axis in slot.produced and slot.norm is None and not slot.gain
     ]
     mean = any(_fill(anatomy, step, slot) == "mean" for slot in writers)
     factors = {_written(anatomy, step, slot) for slot in writers}
-    fed = {weight.norm.of for weight, _ in anatomy.slots.values() if weight.norm is not None}
+    fed = {slot.norm.of for slot in anatomy.slots.values() if slot.norm is not None}
     for slot in dict.fromkeys(bare):
         own = slot in anatomy.slots
         given = _factor(step, slot) if own else _tied(anatomy, step) if slot else 1.0
-        given = 1.0 if slot.removesuffix(".bias") in fed else given  # see _check_input
+        given = 1.0 if own and anatomy.slots[slot].stem in fed else given  # see _check_input
         undone = all(isclose(given * factor, 1.0, rel_tol=TOLERANCE) for factor in factors)
         if not undone or (mean and not (own and _fill(anatomy, step, slot) == "zero")):
             raise LawError(
@@ -163,7 +162,7 @@ def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
 
 def _written(anatomy: Anatomy, step: Step, slot: str) -> float:
     """The factor of what an old entry of a slot writes: its own, and what the model multiplies it by."""
-    return _factor(step, slot) * multiplied(anatomy, step, anatomy.slots[slot][0])
+    return _factor(step, slot) * multiplied(anatomy, step, anatomy.slots[slot])
 
 
 def _tied(anatomy: Anatomy, step: Step) -> float:
@@ -178,28 +177,30 @@ def _tied(anatomy: Anatomy, step: Step) -> float:
     )
 
 
-def _tied_heads(anatomy: Anatomy) -> list[Weight]:
-    residual = anatomy.layout.residual
-    return [w for w in anatomy.layout.weights if w.tied and residual in w.parsed.consumed()]
+def _tied_heads(anatomy: Anatomy) -> list[Slot]:
+    return [s for s in anatomy.layout.table if s.tied and anatomy.layout.residual in s.consumed]
 
 
-def _before_tied_head(anatomy: Anatomy, weight: Weight) -> bool:
+def _before_tied_head(anatomy: Anatomy, slot: Slot) -> bool:
     """Whether a norm is the last one of its stream before a head that is the embedding."""
     streams = {head.stream for head in _tied_heads(anatomy)}
-    return anatomy.tied_head and not index_axes(weight) and weight.stream in streams
+    return anatomy.tied_head and not slot.index and slot.stream in streams
 
 
 def _feeders(anatomy: Anatomy, step: Step, norm: Norm) -> list[str]:
     """The slots whose outputs a norm runs over."""
     if norm.where == "inner":
-        return [slot for slot in anatomy.slots if slot in (norm.of, f"{norm.of}.bias")]
+        return _stem(anatomy, norm.of)
     return [
-        slot
-        for slot, (weight, part) in anatomy.slots.items()
-        if step.axis in weight.parsed.produced(part)
-        and not weight.parsed.gate
-        and (weight.norm is None or weight.norm.where == "post")
+        name
+        for name, slot in anatomy.slots.items()
+        if step.axis in slot.produced and not slot.gain and (slot.norm is None or slot.norm.where == "post")
     ]
+
+
+def _stem(anatomy: Anatomy, stem: str) -> list[str]:
+    """A projection, and its bias."""
+    return [name for name, slot in anatomy.slots.items() if slot.stem == stem]
 
 
 def _fill(anatomy: Anatomy, step: Step, slot: str) -> str:
@@ -217,8 +218,8 @@ def _fill(anatomy: Anatomy, step: Step, slot: str) -> str:
 
 def _gate(anatomy: Anatomy, slot: str) -> str:
     """The gain without a norm that multiplies what this slot writes; "" if there is none."""
-    stem = slot.removesuffix(".bias")
-    return next((gate for gate, (weight, _) in anatomy.slots.items() if weight.gates == stem), "")
+    stem = anatomy.slots[slot].stem
+    return next((name for name, gate in anatomy.slots.items() if gate.gates == stem), "")
 
 
 def _word(entry: Entry, factor: float, gate: str, gain: Entry) -> str:
@@ -247,7 +248,7 @@ def _factor(step: Step, slot: str) -> float:
 
 def _check_input(anatomy: Anatomy, step: Step, norm: Norm, wanted: float) -> None:
     """A norm over another axis: its inputs must follow its ε."""
-    for slot in (s for s in anatomy.slots if norm.of and s in (norm.of, f"{norm.of}.bias")):
+    for slot in _stem(anatomy, norm.of) if norm.of else ():
         if not isclose(_factor(step, slot), wanted, rel_tol=TOLERANCE):
             raise LawError(
                 f"{step.expansion} scales the ε of the norm over {slot} by {wanted**2:g}, so {slot} must be"

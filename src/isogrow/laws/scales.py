@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from math import isclose, prod
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.config import Config, edited
 from isogrow.errors import LawError
 from isogrow.formula import evaluate
@@ -43,8 +43,7 @@ def check_scales(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> N
 
 
 def _reads(anatomy: Anatomy, step: Step, slot: str) -> bool:
-    weight, part = anatomy.slots[slot]
-    return step.axis in weight.parsed.consumed(part)
+    return step.axis in anatomy.slots[slot].consumed
 
 
 def _check_attention(
@@ -70,8 +69,7 @@ def _old_blocks(
     anatomy: Anatomy, step: Step, attention: Attention, sizes: Sizes
 ) -> Iterator[tuple[Index, Index, str]]:
     """(index, index before the step, label) of every block of keys that was there before."""
-    weight, _ = anatomy.slots[attention.key]
-    for index in sizes.indices(index_axes(weight)):
+    for index in sizes.indices(anatomy.slots[attention.key].index):
         place = dict(index)
         if step.axis not in place or not step.at(index):
             yield index, index, OLD
@@ -93,12 +91,9 @@ def _scale(anatomy: Anatomy, attention: Attention, at: tuple[Config, Sizes], ind
 
 def _side(anatomy: Anatomy, attention: Attention, stem: str) -> list[str]:
     """The slots whose factor reaches the logits: a projection and its bias, or its norm's gain and shift."""
-    normed = [
-        slot
-        for slot, (weight, _) in anatomy.slots.items()
-        if weight.norm is not None and weight.norm.of == stem
-    ]
-    return normed or [slot for slot in (stem, f"{stem}.bias") if slot in anatomy.slots]
+    slots = anatomy.slots.items()
+    normed = [name for name, slot in slots if slot.norm is not None and slot.norm.of == stem]
+    return normed or [name for name, slot in slots if slot.stem == stem]
 
 
 def _factor(step: Step, slots: list[str], label: str, undone: set[str]) -> float:
@@ -129,8 +124,8 @@ def _check_rest(anatomy: Anatomy, step: Step, undone: set[str]) -> None:
 
 def _read_by(anatomy: Anatomy, step: Step, slot: str) -> float:
     """What undoes the number that the model multiplies a head's input by."""
-    weight, part = anatomy.slots[slot]
-    return 1.0 / multiplied(anatomy, step, weight) if step.axis in weight.parsed.consumed(part) else 1.0
+    own = anatomy.slots[slot]
+    return 1.0 / multiplied(anatomy, step, own) if step.axis in own.consumed else 1.0
 
 
 def _allowed(anatomy: Anatomy, slot: str, entry: Entry, scalable: bool, wanted: float) -> bool:
@@ -138,8 +133,8 @@ def _allowed(anatomy: Anatomy, slot: str, entry: Entry, scalable: bool, wanted: 
     undone: offset + g by a factor, too."""
     if not isinstance(entry, Old):
         return False
-    weight, _ = anatomy.slots[slot]
-    offset = weight.norm.offset if weight.norm is not None and weight.parsed.gate else 0.0
+    own = anatomy.slots[slot]
+    offset = own.norm.offset if own.norm is not None and own.gain else 0.0
     shifted = isclose(entry.b, offset * (entry.a - 1.0), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     right = entry.a == 1.0 if wanted == 1.0 else isclose(entry.a, wanted, rel_tol=TOLERANCE)
     return shifted and (scalable or right)
@@ -149,20 +144,20 @@ def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
     """Queries and keys, what feeds a norm, and (of norms over the step's axis) gains. Where ε is a constant
     in the model's code, shifts too."""
     sides = {slot for a in anatomy.layout.attentions for slot in (a.query, a.key)}
-    lines = [*(weight for weight, _ in anatomy.slots.values()), *anatomy.plain_norms]
-    norms = {weight.norm for weight in lines if weight.norm is not None}
-    over = [w for w in lines if w.norm and not w.norm.of and step.axis in w.parsed.produced()]
+    slots = [*anatomy.slots.values(), *anatomy.plain_norms]
+    norms = {slot.norm for slot in slots if slot.norm is not None}
+    over = [slot for slot in slots if slot.norm and not slot.norm.of and step.axis in slot.produced]
     stems = sides | {norm.of for norm in norms if norm.of}
     found: set[str] = set()
-    for slot, (weight, part) in anatomy.slots.items():
-        norm, grows = weight.norm, step.axis in weight.parsed.produced(part)
+    for name, slot in anatomy.slots.items():
+        norm, grows = slot.norm, step.axis in slot.produced
         if norm is None:
-            scaled = (grows and bool(over) and not weight.parsed.gate) or slot.removesuffix(".bias") in stems
+            scaled = (grows and bool(over) and not slot.gain) or slot.stem in stems
         elif norm.where == "inner":
-            scaled = norm.of in sides or (grows and weight.parsed.gate)
+            scaled = norm.of in sides or (grows and slot.gain)
         else:
-            scaled = grows and (weight.parsed.gate or not isinstance(norm.eps, str))
-        found |= {slot} if scaled else set()
+            scaled = grows and (slot.gain or not isinstance(norm.eps, str))
+        found |= {name} if scaled else set()
     return found
 
 

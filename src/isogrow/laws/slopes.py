@@ -42,8 +42,7 @@ def check_slopes(anatomy: Anatomy, plan: Plan) -> None:
 
 
 def _head_axes(anatomy: Anatomy, attention: Attention) -> tuple[str, ...]:
-    weight, part = anatomy.slots[attention.query]
-    return tuple(axis for axis in weight.parsed.produced(part) if axis != attention.axis)
+    return tuple(axis for axis in anatomy.slots[attention.query].produced if axis != attention.axis)
 
 
 def _biases(anatomy: Anatomy, attention: Attention, config: Config, sizes: Sizes) -> Heads:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations, product
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError
 from isogrow.laws.history import Classes, History
 from isogrow.layout import Index
@@ -57,27 +57,27 @@ def _exempt(anatomy: Anatomy, axis: str) -> bool:
     channels bring different numbers, an output's have targets of their own, and a tied decoder parts as soon
     as the embedding does."""
     layout = anatomy.layout
-    index = {name for stored in anatomy.stored for name, _ in stored.index}
-    read = {a for weight, part in anatomy.all_slots.values() for a in weight.parsed.consumed(part)}
-    made = {a for weight, part in anatomy.all_slots.values() for a in weight.parsed.produced(part)}
-    tied = {a for weight in layout.weights if weight.tied for a in weight.parsed.consumed()}
+    index = {axis for slot in anatomy.all_slots.values() for axis in slot.index}
+    read = {a for slot in anatomy.all_slots.values() for a in slot.consumed}
+    made = {a for slot in anatomy.all_slots.values() for a in slot.produced}
+    tied = {a for slot in layout.table if slot.tied for a in slot.consumed}
     follows = axis in layout.follows and axis in tied and anatomy.tied
     return axis in index or axis not in read & made or follows
 
 
 def slots_of(anatomy: Anatomy, axis: str) -> list[str]:
     """The slots that hold entries of an axis' channels."""
-    return [slot for slot, (w, part) in anatomy.slots.items() if axis in w.parsed.axes(part)]
+    return [name for name, slot in anatomy.slots.items() if axis in slot.axes]
 
 
 def groups(anatomy: Anatomy, axis: str, skip: Collection[str] = ()) -> list[list[str]]:
     """The slots that make up an axis' channels: all of them, but apart where they are numbered by other
     axes (each expert has channels of its own, and so has what all share)."""
     slots = [slot for slot in slots_of(anatomy, axis) if slot not in skip]
-    dense = {a for slot in slots for a in anatomy.slots[slot][0].parsed.axes(anatomy.slots[slot][1])}
+    dense = {a for slot in slots for a in anatomy.slots[slot].axes}
     found: dict[frozenset[str], list[str]] = {}
     for slot in slots:
-        own = frozenset(index_axes(anatomy.slots[slot][0])) - dense
+        own = frozenset(anatomy.slots[slot].index) - dense
         found.setdefault(frozenset() if axis == anatomy.layout.residual else own, []).append(slot)
     return list(found.values())
 
@@ -112,13 +112,12 @@ def copies_of(plan: Plan, axis: str, index: Index) -> set[tuple[int, ...]]:
 def unit_axes(anatomy: Anatomy, slots: list[str], axis: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What tells one unit of an axis from another besides its position: the index axes that all of its slots
     have, and the dense axes that lie on the same side as it in all of them (a value channel's head)."""
-    common = [index_axes(anatomy.slots[slot][0]) for slot in slots]
+    common = [anatomy.slots[slot].index for slot in slots]
     shared = tuple(name for name in common[0] if all(name in own for own in common))
 
     def side(slot: str) -> frozenset[str]:
-        weight, part = anatomy.slots[slot]
-        produced, consumed = weight.parsed.produced(part), weight.parsed.consumed(part)
-        return frozenset(produced if axis in produced else consumed) - {axis}
+        own = anatomy.slots[slot]
+        return frozenset(own.produced if axis in own.produced else own.consumed) - {axis}
 
     return shared, tuple(sorted(reduce(frozenset.intersection, map(side, slots))))
 
@@ -140,10 +139,10 @@ def _combos(plan: Plan, axes: tuple[str, ...], index: Index) -> Iterator[tuple[t
 
 def _alike(anatomy: Anatomy, plan: Plan, slot: str, one: Unit, two: Unit) -> bool:
     """Whether a slot's entries are the same for both, in every class of its other axes."""
-    weight, part = anatomy.slots[slot]
-    rest = tuple(name for name in index_axes(weight) if name not in dict(one.index))
+    own = anatomy.slots[slot]
+    rest = tuple(name for name in own.index if name not in dict(one.index))
     for index in _indices(plan, rest, one.index):
-        block = Block(slot, _in_order(index, index_axes(weight)), weight.parsed.axes(part))
+        block = Block(slot, _in_order(index, own.index), own.axes)
         fixed = dict(one.beside)
         others = tuple(axis for axis in block.axes if axis != one.axis and axis not in fixed)
         for combo in _combos(plan, others, index):

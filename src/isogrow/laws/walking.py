@@ -1,14 +1,15 @@
-"""The lines of a grown model in the order in which it runs them, and the blocks that stand for all others."""
+"""The slots of a grown model in the order in which it runs them, and the blocks that stand for all others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
-from isogrow.anatomy import Anatomy, name_axes
+from isogrow.anatomy import Anatomy
 from isogrow.laws.history import Classes
-from isogrow.layout import Index, Weight
+from isogrow.layout import Index, Slot
 from isogrow.pieces import Block, origin
 from isogrow.plan import Plan
 
@@ -21,36 +22,30 @@ class Walk:
     plan: Plan
 
     @cached_property
-    def lines(self) -> list[Weight]:
-        """The lines that this model has, and the tied head that it does not store."""
-        stored = {tensor.weight for tensor in self.anatomy.stored}
-        heads = any(weight.head for weight in stored)
+    def slots(self) -> list[Slot]:
+        """The slots that this model has, and the tied head that it does not store."""
+        stored = {slot for slot, _ in self.anatomy.held}
+        heads = any(slot.head for slot in stored)
         return [
-            weight
-            for weight in self.anatomy.layout.weights
-            if (weight in stored and not weight.shared)
-            or weight in self.anatomy.plain_norms
-            or (self.anatomy.tied and weight.tied in self.anatomy.slots and self._fed(weight, heads))
+            slot
+            for slot in self.anatomy.layout.table
+            if (slot in stored and not slot.shared)
+            or slot in self.anatomy.plain_norms
+            or (self.anatomy.tied and slot.tied in self.anatomy.slots and self._fed(slot, heads))
         ]
 
-    def order(self) -> Iterator[tuple[Weight, Index]]:
-        """Lines as they run: what shares an outermost index axis is gone through index by index."""
-        groups: list[tuple[str, list[Weight]]] = []
-        for weight in self.lines:
-            outer = (name_axes(weight) or ("",))[0]
-            if not groups or groups[-1][0] != outer:
-                groups.append((outer, []))
-            groups[-1][1].append(weight)
-        for outer, weights in groups:
-            outers = self.representatives((outer,), ()) if outer else iter([()])
-            for index in outers:
-                for weight in weights:
-                    for full in self.representatives(name_axes(weight)[1:], index):
-                        if self._there(weight, full):
-                            yield weight, full
+    def order(self) -> Iterator[tuple[Slot, Index]]:
+        """Blocks as they run: what shares an outermost index axis is gone through index by index."""
+        for outer, slots in groupby(self.slots, lambda slot: (slot.index or ("",))[0]):
+            run = list(slots)
+            for index in self.representatives((outer,), ()) if outer else iter([()]):
+                for slot in run:
+                    for full in self.representatives(slot.index[1:], index):
+                        if self._there(slot, full):
+                            yield slot, full
 
     def representatives(self, axes: tuple[str, ...], index: Index) -> Iterator[Index]:
-        """Indices that stand for all: of a run of layers with one history and lines, the first and the last;
+        """Indices that stand for all: of a run of layers with one history and slots, the first and the last;
         of heads with one history, the first."""
         sizes, classes = self.plan.target, Classes(self.plan)
         if not axes:
@@ -67,21 +62,21 @@ class Walk:
             if edge[i] or sizes.sites:
                 yield from self.representatives(axes[1:], (*index, (axes[0], i)))
 
-    def _fed(self, weight: Weight, heads: bool) -> bool:
+    def _fed(self, slot: Slot, heads: bool) -> bool:
         """Whether a tied head that is not stored has something to read: an axis that is produced, or the
         residual where no head is stored that reads it instead."""
-        wanted = set(weight.parsed.consumed()) - {self.anatomy.layout.residual}
-        made = {a for w, p in self.anatomy.slots.values() for a in w.parsed.produced(p)}
+        wanted = set(slot.consumed) - {self.anatomy.layout.residual}
+        made = {axis for each in self.anatomy.slots.values() for axis in each.produced}
         return wanted <= made if wanted else not heads and self.anatomy.tied_head
 
-    def _there(self, weight: Weight, index: Index) -> bool:
-        """Whether a line acts at an index: it has a tensor where what the index extends is, shares one, or
+    def _there(self, slot: Slot, index: Index) -> bool:
+        """Whether a slot acts at an index: it has a block where what the index extends is, shares one, or
         needs none."""
-        before = origin(self.plan, Block(weight.slots()[0][1], index, ())).index
-        return not weight.stored or bool(weight.tied) or (weight, before) in self._stored
+        before = origin(self.plan, Block(slot.name, index, ())).index
+        return not slot.stored or bool(slot.tied) or (slot, before) in self.anatomy.held
 
-    def _kind(self, axis: str, index: Index, i: int) -> frozenset[Weight]:
-        """The lines that have a tensor in one block of an outermost index axis (a dense layer's, say)."""
+    def _kind(self, axis: str, index: Index, i: int) -> frozenset[Slot]:
+        """The slots that have entries in one block of an outermost index axis (a dense layer's, say)."""
         if index:
             return frozenset()
         past = list(Classes(self.plan).past(axis, index, i))
@@ -89,17 +84,13 @@ class Walk:
 
     @cached_property
     def _dense(self) -> set[str]:
-        """The axes along which some tensor has entries."""
-        return {a for w in self.lines for part in w.parsed.parts for a in w.parsed.axes(part)}
+        """The axes along which some block has entries."""
+        return {axis for slot in self.slots for axis in slot.axes}
 
     @cached_property
-    def _stored(self) -> set[tuple[Weight, Index]]:
-        return {(tensor.weight, tensor.index) for tensor in self.anatomy.stored}
-
-    @cached_property
-    def _at(self) -> dict[tuple[str, int], frozenset[Weight]]:
-        """The lines that have a tensor at each position of each outermost index axis."""
-        found: dict[tuple[str, int], set[Weight]] = {}
-        for weight, index in (each for each in self._stored if each[1]):
-            found.setdefault(index[0], set()).add(weight)
-        return {at: frozenset(lines) for at, lines in found.items()}
+    def _at(self) -> dict[tuple[str, int], frozenset[Slot]]:
+        """The slots that have entries at each position of each outermost index axis."""
+        found: dict[tuple[str, int], set[Slot]] = {}
+        for slot, index in (each for each in self.anatomy.held if each[1]):
+            found.setdefault(index[0], set()).add(slot)
+        return {at: frozenset(slots) for at, slots in found.items()}

@@ -57,8 +57,8 @@ def _head_axes(subject: Subject, axis: str) -> Iterator[tuple[str, ...]]:
     """The axes that number the heads of a biased attention, if `axis` is one of them."""
     for attention in subject.layout.attentions:
         if attention.query in subject.slots and subject.layout.biased(attention, subject.config):
-            weight, part = subject.slots[attention.query]
-            axes = tuple(a for a in weight.parsed.produced(part) if a != attention.axis)
+            queries = subject.slots[attention.query]
+            axes = tuple(a for a in queries.produced if a != attention.axis)
             if axis in axes:
                 yield axes
 

@@ -115,7 +115,7 @@ def _normed(offset: float, factor: float, init: Init) -> dict[str, Rewrite]:
 
 def _offset(subject: Subject, normed: Mapping[str, str]) -> float:
     """What the code adds to the key's gain before it multiplies by it."""
-    norms = (subject.slots[slot][0].norm for slot, side in normed.items() if side == "key")
+    norms = (subject.slots[slot].norm for slot, side in normed.items() if side == "key")
     return next((norm.offset for norm in norms if norm is not None), 0.0)
 
 
@@ -125,7 +125,7 @@ def _norm_slots(subject: Subject, attention: Attention, role: Role = "gain") -> 
     found: dict[str, str] = {}
     for use in subject.uses(attention.axis):
         if use.role == role and use.norm is not None and use.norm.of in sides:
-            found[use.slot] = sides[use.norm.of]
+            found[use.name] = sides[use.norm.of]
     return found
 
 

@@ -41,7 +41,6 @@ from dataclasses import replace
 from math import sqrt
 from typing import Any
 
-from isogrow.anatomy import index_axes
 from isogrow.errors import SizeError
 from isogrow.layout import Index
 from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
@@ -75,16 +74,16 @@ def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, laye
     reading = subject.reading(axis)
     rewrites: dict[str, Rewrite] = {}
     for use in subject.uses(axis):
-        drawn = subject.drawn(init, use.slot, axis)
+        drawn = subject.drawn(init, use.name, axis)
         if use.role == "producer":
             filled = _filled(subject, use, fill)
             entries = _times({OLD: Old(r), NEW: filled, MORE: filled}, subject.times(use, axis, old, new))
         elif use.role == "consumer":
-            entries = _read(reading[use.slot], 1 / r, 1 / r, drawn, fill)
+            entries = _read(reading[use.name], 1 / r, 1 / r, drawn, fill)
         else:
             gain, shift = _undone(subject, use, 1 / r, r * _tied_times(subject, axis, old, new))
             entries = _entries(subject, use, gain, drawn, fill, shift)
-        rewrites[use.slot] = only(entries, places)
+        rewrites[use.name] = only(entries, places)
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
 
 
@@ -120,7 +119,7 @@ def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, f
     head's entries by `tied`."""
     if use.norm is not None and use.norm.where == "branch":
         return 1.0, 1 / s  # it writes the residual, which is scaled itself
-    if subject.before_tied_head(use.weight):
+    if subject.before_tied_head(use.slot):
         return s / tied, 1 / tied
     return s, 1.0
 
@@ -128,12 +127,12 @@ def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, f
 def _tied_times(subject: Subject, axis: str, old: int, new: int) -> float:
     """What a tied head's logits take for what the model multiplies the embedding by (its entries make up for
     that) and what it multiplies the head's input by (they don't)."""
-    uses = [use for use in subject.uses(axis) if use.role == "producer" and use.weight.times]
+    uses = [use for use in subject.uses(axis) if use.role == "producer" and use.slot.times]
     factors = {subject.times(use, axis, old, new) for use in uses}
     if len(factors) > 1:
         raise SizeError(f"{axis} can't grow: the model multiplies several embeddings, each by another factor")
-    heads = (w for w in subject.layout.weights if w.tied and axis in w.parsed.consumed())
-    head = next((subject.undone(w.times, axis, old, new) for w in heads), 1.0)
+    heads = (slot for slot in subject.layout.table if slot.tied and axis in slot.consumed)
+    head = next((subject.undone(head.times, axis, old, new) for head in heads), 1.0)
     return (factors.pop() if factors else 1.0) / head
 
 
@@ -155,14 +154,14 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     rewrites: dict[str, Rewrite] = {}
     tied, reading = _tied_times(subject, axis, old, new), subject.reading(axis)
     for use in subject.uses(axis):
-        drawn = subject.drawn(init, use.slot, axis)
-        last = subject.before_tied_head(use.weight)
+        drawn = subject.drawn(init, use.name, axis)
+        last = subject.before_tied_head(use.slot)
         gain, shift = (s / tied, 1 / tied) if last else (s, 1.0)
         if use.role == "consumer":
-            entries = _read(reading[use.slot], s, 1.0, drawn, fill)
+            entries = _read(reading[use.name], s, 1.0, drawn, fill)
         else:
             entries = {OLD: Old(), **_entries(subject, use, gain, drawn, fill, shift)}
-        rewrites[use.slot] = only(_times(entries, subject.times(use, axis, old, new)), places)
+        rewrites[use.name] = only(_times(entries, subject.times(use, axis, old, new)), places)
     config = _epsilons(subject, axis, old / new)
     for slot in _sharing(subject, axis, set(config)):
         base = rewrites.get(slot, {})
@@ -172,7 +171,7 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
 
 def _filled(subject: Subject, use: Use, fill: Entry) -> Entry:
     """What a writer's new channels are; a mean is of what reaches the residual."""
-    return replace(fill, weights=subject.gate(use.slot)) if isinstance(fill, Mean) else fill
+    return replace(fill, weights=subject.gate(use.name)) if isinstance(fill, Mean) else fill
 
 
 def _entries(subject: Subject, use: Use, s: float, init: Init, fill: Entry, shift: float) -> Rewrite:
@@ -219,7 +218,7 @@ def _scaled(entry: Entry, s: float) -> Entry:
 
 
 def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:
-    last = {use.slot for use in subject.uses(axis) if subject.may_tie and _last(use)}
+    last = {use.name for use in subject.uses(axis) if subject.may_tie and _last(use)}
     if subject.tied_head and not last:
         raise SizeError(
             f"{axis} can't grow: a LayerNorm writes the residual, so only copies keep its mean, and the tied"
@@ -234,16 +233,16 @@ def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step
     rewrites: dict[str, Rewrite] = {}
     for use in subject.uses(axis):
         if use.role == "consumer":
-            rewrites[use.slot] = cancelling(labels, init)
+            rewrites[use.name] = cancelling(labels, init)
         else:
             offset = use.norm.offset if use.norm is not None and use.role == "gain" else 0.0
-            rewrites[use.slot] = dict.fromkeys(labels, Constant(-offset) if use.slot in last else Old())
+            rewrites[use.name] = dict.fromkeys(labels, Constant(-offset) if use.name in last else Old())
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
 
 
 def _last(use: Use) -> bool:
     """Whether this is the norm before the head."""
-    return use.norm is not None and use.norm.where == "pre" and index_axes(use.weight) == ()
+    return use.norm is not None and use.norm.where == "pre" and use.slot.index == ()
 
 
 def cancelling(labels: list[str], init: Init) -> Rewrite:

@@ -47,10 +47,10 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     output = not any(use.role == "consumer" for use in uses)
     places = placed(subject, axis, new) or append(old, new)
     rewrites = {
-        use.slot: only(_entries(use, output, subject.drawn(init, use.slot, axis)), places) for use in uses
+        use.name: only(_entries(use, output, subject.drawn(init, use.name, axis)), places) for use in uses
     }
     for slot in subject.numbered(axis):
-        center = subject.slots[slot][0].parsed.gate
+        center = subject.slots[slot].gain
         rewrites[slot] = only(free(subject.drawn(init, slot, axis), center=center), places)
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
@@ -74,11 +74,11 @@ def _copied(
     rewrites: dict[str, Rewrite] = {}
     for use in uses:
         whole: Rewrite = {NEW: Old(), MORE: Old()}
-        fed = use.slot.removesuffix(".bias") in stems
-        drawn = subject.drawn(init, use.slot, axis)
+        fed = use.slot.stem in stems
+        drawn = subject.drawn(init, use.name, axis)
         if use.role == "gain" and drawn.kind == "copy":
             drawn = Init("normal", drawn.std)  # queries are copied already: gains must part them
-        rewrites[use.slot] = only(whole if fed else _entries(use, False, drawn), places)
+        rewrites[use.name] = only(whole if fed else _entries(use, False, drawn), places)
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
 
@@ -91,7 +91,7 @@ def _normed(
         raise multiples(subject, axis, old, new, "a norm runs over it, so only whole copies keep its mean")
     places = copies(old, new)
     labels = [place.label for place in places[1:]]
-    rewrites = {use.slot: _normed_entries(use, labels, subject.drawn(init, use.slot, axis)) for use in uses}
+    rewrites = {use.name: _normed_entries(use, labels, subject.drawn(init, use.name, axis)) for use in uses}
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
 
@@ -102,14 +102,14 @@ def _amplified(
     places, r = append(old, new), sqrt(new / old)
     rewrites: dict[str, Rewrite] = {}
     for use in uses:
-        drawn = subject.drawn(init, use.slot, axis)
+        drawn = subject.drawn(init, use.name, axis)
         offset = use.norm.offset if use.norm is not None else 0.0
         entries = free(drawn)
         if use.role == "producer":
             entries = constant(0.0, Old(r))
         elif use.role == "gain":
             entries = free(drawn, Old(1 / r, offset * (1 / r - 1.0)), center=True)
-        rewrites[use.slot] = only(entries, places)
+        rewrites[use.name] = only(entries, places)
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
 

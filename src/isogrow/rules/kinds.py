@@ -1,7 +1,7 @@
 """Layers of several kinds in one model (dense ones and mixtures of experts), and the config that says which.
 
-A layer has the lines whose `when` is true of its number. So adding layers must leave this true: layer p of
-the grown model has the lines of the old layer that it is, or extends. Keys that count or list layers of a
+A layer has the slots whose `when` is true of its number. So adding layers must leave this true: layer p of
+the grown model has the slots of the old layer that it is, or extends. Keys that count or list layers of a
 kind follow (`Layout.kinds`).
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from isogrow.config import Config, edited
 from isogrow.formula import names
-from isogrow.layout import Kinds, Weight
+from isogrow.layout import Kinds, Slot
 from isogrow.plan import Place
 from isogrow.rules.subject import Subject
 
@@ -29,17 +29,17 @@ def kinds(subject: Subject, axis: str, places: Iterable[Place]) -> dict[str, Any
     return edits
 
 
-def changed(subject: Subject, axis: str, places: Iterable[Place], edits: Config) -> list[Weight]:
-    """The lines that some layer would gain or lose."""
+def changed(subject: Subject, axis: str, places: Iterable[Place], edits: Config) -> list[Slot]:
+    """The slots that some layer would gain or lose."""
     sources, after = _sources(places), edited(subject.config, edits)
     return [
-        line
-        for line in dict.fromkeys(line for line, _ in subject.slots.values())
-        if line.when
-        and axis in names(line.when)
+        slot
+        for slot in subject.slots.values()
+        if slot.when
+        and axis in names(slot.when)
         and any(
-            _true(subject, line.when, axis, source, subject.config)
-            != _true(subject, line.when, axis, at, after)
+            _true(subject, slot.when, axis, source, subject.config)
+            != _true(subject, slot.when, axis, at, after)
             for at, source in enumerate(sources)
         )
     ]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from isogrow.anatomy import index_axes
 from isogrow.config import get
 from isogrow.errors import SizeError
 from isogrow.expansions import expansion_name
@@ -46,9 +45,9 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
 
 def _check_post(subject: Subject, axis: str) -> None:
     """A layer must not end in a norm of the residual, with a tensor or without."""
-    written = (use.weight for use in subject.uses(subject.layout.residual))
-    lines = (line for line in (*written, *subject.plain_norms) if axis in index_axes(line))
-    if any(line.norm is not None and line.norm.where == "post" for line in lines):
+    written = (use.slot for use in subject.uses(subject.layout.residual))
+    slots = (slot for slot in (*written, *subject.plain_norms) if axis in slot.index)
+    if any(slot.norm is not None and slot.norm.where == "post" for slot in slots):
         raise SizeError(
             f"{axis} can't grow: a layer of {subject.layout.family!r} normalises the residual itself"
             " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead"
@@ -71,24 +70,23 @@ def _step(
     init: Init,
 ) -> Step:
     rewrites: dict[str, Rewrite] = {}
-    for slot, (weight, _) in subject.slots.items():
-        if axis in index_axes(weight):
+    for slot, own in subject.slots.items():
+        if axis in own.index:
             rewrites[slot] = only(_entries(subject, slot, subject.drawn(init, slot, axis)), places)
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
 
 def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
     """What a slot is in a new block."""
-    weight, part = subject.slots[slot]
-    writes = subject.layout.residual in weight.parsed.produced(part)
+    own = subject.slots[slot]
+    writes = subject.layout.residual in own.produced
     gated = any(norm.where == "branch" for norm in subject.norms(subject.layout.residual))
     gated = gated or bool(subject.gate(slot))
-    if weight.norm is not None:
-        gain = weight.parsed.gate
-        if weight.norm.where == "branch":
-            return constant(-weight.norm.offset if gain else 0.0)
-        return free(init, center=gain)
-    if weight.gates:
+    if own.norm is not None:
+        if own.norm.where == "branch":
+            return constant(-own.norm.offset if own.gain else 0.0)
+        return free(init, center=own.gain)
+    if own.gates:
         return constant(0.0)
     if writes and gated:
         # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from isogrow.anatomy import Anatomy, index_axes
+from isogrow.anatomy import Anatomy
 from isogrow.config import Config
 from isogrow.errors import SizeError
 from isogrow.formula import evaluate, names
-from isogrow.layout import Attention, Layout, Norm, Weight
+from isogrow.layout import Attention, Layout, Norm, Slot
 from isogrow.plan import Init, Old, Step
 from isogrow.sizes import Sizes
 
@@ -22,10 +22,16 @@ Reading = Literal["gain", "plain", "bare"]
 class Use:
     """How one slot uses an axis. A norm's gain and shift (bias) are roles of their own."""
 
-    slot: str
+    slot: Slot
     role: Role
-    weight: Weight
-    norm: Norm | None
+
+    @property
+    def name(self) -> str:
+        return self.slot.name
+
+    @property
+    def norm(self) -> Norm | None:
+        return self.slot.norm
 
 
 @dataclass(frozen=True)
@@ -37,34 +43,34 @@ class Subject:
     layout: Layout
     config: Config
     sizes: Sizes
-    slots: dict[str, tuple[Weight, str]]
+    slots: dict[str, Slot]
     tied_head: bool
-    plain_norms: tuple[Weight, ...] = ()
+    plain_norms: tuple[Slot, ...] = ()
     may_tie: bool = False
     before: tuple[Step, ...] = ()
 
     def uses(self, axis: str) -> Iterator[Use]:
         """Every slot that has `axis` as a dense axis."""
-        for slot, (weight, part) in self.slots.items():
-            pattern = weight.parsed
-            if axis in pattern.consumed(part):
-                yield Use(slot, "consumer", weight, weight.norm)
-            elif axis in pattern.produced(part):
-                role: Role = "producer" if weight.norm is None else "shift"
-                yield Use(slot, "gain" if pattern.gate else role, weight, weight.norm)
+        for slot in self.slots.values():
+            if axis in slot.consumed:
+                yield Use(slot, "consumer")
+            elif axis in slot.produced:
+                role: Role = "producer" if slot.norm is None else "shift"
+                yield Use(slot, "gain" if slot.gain else role)
 
     def norms(self, axis: str) -> tuple[Norm, ...]:
         """The norms over `axis`."""
-        lines = (*(use.weight for use in self.uses(axis)), *self.plain_norms)
-        return tuple({line.norm: None for line in lines if line.norm is not None and axis in line.normed})
+        slots = (*(use.slot for use in self.uses(axis)), *self.plain_norms)
+        return tuple({slot.norm: None for slot in slots if slot.norm is not None and axis in slot.normed})
 
     def all_norms(self) -> tuple[Norm, ...]:
-        return tuple({w.norm: None for w, _ in self.slots.values() if w.norm is not None})
+        return tuple({slot.norm: None for slot in self.slots.values() if slot.norm is not None})
 
     def clamped(self, slot: str) -> str:
         """By what the model clamps what this slot, or the weight that it is the bias of, gives; "": not."""
-        lines = (self.slots[s][0] for s in (slot, slot.removesuffix(".bias")) if s in self.slots)
-        return next((line.clamp for line in lines if self.layout.clamps(line, self.config)), "")
+        own = self.slots[slot]
+        both = (own, self.slots.get(own.stem, own))
+        return next((each.clamp for each in both if self.layout.clamps(each, self.config)), "")
 
     def drawn(self, init: Init, slot: str, axis: str) -> Init:
         """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins.
@@ -72,9 +78,9 @@ class Subject:
         A copied unit differs from its original by what reads it: that is zero for the copy. So nothing
         is copied twice: neither on one axis, nor on two inner axes, nor into a new layer.
         """
-        weight, part = self.slots[slot]
+        own = self.slots[slot]
         contracted = {attention.axis for attention in self.layout.attentions}
-        inner = {*weight.parsed.produced(part), *index_axes(weight)} - contracted - {self.layout.residual}
+        inner = {*own.produced, *own.index} - contracted - {self.layout.residual}
         twice = (inner if axis in inner else set[str]()) | {axis}
         copied = any(
             not place.old and isinstance(step.entry(slot, place.label), Old)
@@ -90,26 +96,25 @@ class Subject:
         found: dict[str, Reading] = {}
         streams: dict[str, Reading] = {}
         shown: dict[str, Reading] = {}
-        for line in self.layout.weights:
-            pre = line.norm is not None and line.norm.where == "pre"
-            written = dict.fromkeys(line.stream.split() or ("",))
-            for part, slot in line.slots():
-                writes = slot in self.slots and axis in line.parsed.produced(part)
-                if writes or (pre and line in self.plain_norms):
-                    how: Reading = "bare" if not pre else "gain" if writes else "plain"
-                    streams |= dict.fromkeys(written, how)
-                    shown |= dict.fromkeys(written, how)
-                own = slot in self.slots or (self.tied_head and line.tied in self.slots)
-                if own and axis in line.parsed.consumed(part):
-                    found[slot] = streams.get(line.stream, "bare")
-                    shown.pop(line.stream, None)
+        for slot in self.layout.table:
+            pre = slot.norm is not None and slot.norm.where == "pre"
+            written = dict.fromkeys(slot.stream.split() or ("",))
+            writes = slot.name in self.slots and axis in slot.produced
+            if writes or (pre and slot in self.plain_norms):
+                how: Reading = "bare" if not pre else "gain" if writes else "plain"
+                streams |= dict.fromkeys(written, how)
+                shown |= dict.fromkeys(written, how)
+            own = slot.name in self.slots or (self.tied_head and slot.tied in self.slots)
+            if own and axis in slot.consumed:
+                found[slot.name] = streams.get(slot.stream, "bare")
+                shown.pop(slot.stream, None)
         if shown:
             found[""] = next(iter(shown.values()))
         return found
 
     def numbered(self, axis: str) -> tuple[str, ...]:
         """The slots whose blocks `axis` numbers (a norm per head has a block for each)."""
-        return tuple(slot for slot, (weight, _) in self.slots.items() if axis in index_axes(weight))
+        return tuple(name for name, slot in self.slots.items() if axis in slot.index)
 
     def is_index(self, axis: str) -> bool:
         """Whether `axis` numbers blocks (layers, experts)."""
@@ -117,7 +122,7 @@ class Subject:
 
     def times(self, use: Use, axis: str, old: int, new: int) -> float:
         """What undoes that the model multiplies this slot's output by a function of `axis`: m(old)/m(new)."""
-        return self.undone(use.weight.times, axis, old, new)
+        return self.undone(use.slot.times, axis, old, new)
 
     def undone(self, times: str, axis: str, old: int, new: int) -> float:
         """m(old)/m(new) for a formula m over `axis`; 1 where there is none."""
@@ -127,21 +132,21 @@ class Subject:
         before, after = (float(evaluate(times, view.over({axis: n}))) for n in (old, new))
         return before / after
 
-    def before_tied_head(self, line: Weight) -> bool:
-        """Whether a line is of the last norm before a head that is the embedding."""
-        residual = self.layout.residual
-        heads = [w for w in self.layout.weights if w.tied and residual in w.parsed.consumed()]
-        last = line.norm is not None and index_axes(line) == ()
-        return self.tied_head and last and any(head.stream == line.stream for head in heads)
+    def before_tied_head(self, slot: Slot) -> bool:
+        """Whether a slot is of the last norm before a head that is the embedding."""
+        last = slot.norm is not None and slot.index == ()
+        tied = (head for head in self.layout.table if head.tied)
+        streams = {head.stream for head in tied if self.layout.residual in head.consumed}
+        return self.tied_head and last and slot.stream in streams
 
     def gate(self, slot: str) -> str:
         """The gain without a norm that multiplies what this slot writes; "" if there is none."""
-        stem = slot.removesuffix(".bias")
-        return next((gate for gate, (weight, _) in self.slots.items() if weight.gates == stem), "")
+        stem = self.slots[slot].stem
+        return next((name for name, gate in self.slots.items() if gate.gates == stem), "")
 
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""
-        return tuple(s for s in self.slots if s in (stem, f"{stem}.bias"))
+        return tuple(name for name, slot in self.slots.items() if slot.stem == stem)
 
     def beside(self, axis: str) -> tuple[Attention, ...]:
         """The contractions along other axes whose scale depends on this one: all in one softmax."""

@@ -40,15 +40,14 @@ def _blocks(anatomy: Anatomy) -> Iterator[tuple[str, Block]]:
 
 def _entries(anatomy: Anatomy, slot: str, shape: tuple[int, ...]) -> int:
     """The entries that are multiplied with what they read."""
-    weight, part = anatomy.all_slots[slot]
-    consumed = weight.parsed.consumed(part)
-    looked_up = all(axis in anatomy.layout.fixed or axis.isdigit() for axis in consumed)
-    return 0 if weight.norm is not None or looked_up else prod(shape)
+    own = anatomy.all_slots[slot]
+    looked_up = all(axis in anatomy.layout.fixed or axis.isdigit() for axis in own.consumed)
+    return 0 if own.norm is not None or looked_up else prod(shape)
 
 
 def _unstored(anatomy: Anatomy) -> bool:
     """Whether the head is the embedding, and not stored a second time."""
-    tied = any(weight.tied and not weight.parsed.gate for weight, _ in anatomy.all_slots.values())
+    tied = any(slot.tied and not slot.gain for slot in anatomy.all_slots.values())
     return anatomy.tied_head and not tied
 
 
@@ -66,5 +65,4 @@ def _met(anatomy: Anatomy, attention: Attention) -> int:
 
 
 def _read(anatomy: Anatomy, attention: Attention) -> tuple[str, ...]:
-    weight, part = anatomy.slots[attention.query]
-    return weight.parsed.consumed(part)
+    return anatomy.slots[attention.query].consumed

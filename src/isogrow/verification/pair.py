@@ -13,10 +13,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from isogrow.anatomy import Anatomy, match, name_axes
+from isogrow.anatomy import Anatomy, match
 from isogrow.errors import CheckpointError, LawError
 from isogrow.laws.history import Classes, is_old
-from isogrow.layout import Index, Weight
+from isogrow.layout import Index, Line
+from isogrow.lines import name_axes
 from isogrow.models import anatomy_of, plan_of
 from isogrow.plan import OLD, Old, Plan
 from isogrow.quiet import quiet
@@ -74,9 +75,8 @@ class Pair:
     def rescaled(self) -> bool:
         """Whether old channels of the residual stream are scaled (a norm's ε is a constant in the code)."""
         residual = self.before.layout.residual
-        writers = {
-            s for s, (w, p) in self.before.slots.items() if residual in w.parsed.produced(p) and not w.norm
-        }
+        slots = self.before.slots.items()
+        writers = {name for name, slot in slots if residual in slot.produced and not slot.norm}
         entries = [
             e for s in self.plan.steps if s.axis == residual for w in writers for e in [s.entry(w, OLD)]
         ]
@@ -117,15 +117,15 @@ class Pair:
     def layer_map(self) -> dict[str, str]:
         """Modules of the small model and their counterparts, in the order in which they run."""
         found = {
-            _module(self.before, weight, index): _module(self.before, weight, self._moved(index))
-            for weight, index in _stations(self.before)
+            _module(self.before, line, index): _module(self.before, line, self._moved(index))
+            for line, index in _stations(self.before)
         }
         return {name: found[name] for name, _ in self.small.named_modules() if name in found}
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
         """The same modules of the large model and those of new layers, in the order in which they run."""
-        found = {_module(self.after, weight, index) for weight, index in _stations(self.after)}
+        found = {_module(self.after, line, index) for line, index in _stations(self.after)}
         return tuple(name for name, _ in self.large.named_modules() if name in found)
 
     def _moved(self, index: Index) -> Index:
@@ -133,16 +133,16 @@ class Pair:
         return tuple((axis, self.old_positions(axis, ())[i]) for axis, i in index)
 
 
-def _stations(anatomy: Anatomy) -> Iterator[tuple[Weight, Index]]:
+def _stations(anatomy: Anatomy) -> Iterator[tuple[Line, Index]]:
     """Each line of a model, at each layer that it has."""
-    for weight in dict.fromkeys(stored.weight for stored in anatomy.stored):
-        yield from ((weight, index) for index in anatomy.sizes.indices(name_axes(weight)[:1]))
+    for line in dict.fromkeys(stored.line for stored in anatomy.stored):
+        yield from ((line, index) for index in anatomy.sizes.indices(name_axes(line.name)[:1]))
 
 
-def _module(anatomy: Anatomy, weight: Weight, index: Index) -> str:
+def _module(anatomy: Anatomy, line: Line, index: Index) -> str:
     """The module that holds a line's tensor: the whole layer, where the line is one of a layer's."""
-    name = weight.name.split("}")[0] + "}" if index else weight.name.rpartition(".")[0]
-    return ("" if weight.head else anatomy.prefix) + name.format(**dict(index))
+    name = line.name.split("}")[0] + "}" if index else line.name.rpartition(".")[0]
+    return ("" if line.slot.head else anatomy.prefix) + name.format(**dict(index))
 
 
 def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Plan | None) -> Pair:
@@ -197,10 +197,10 @@ def _stored(after: Anatomy, file: Checkpoint) -> dict[At, torch.dtype]:
         for _, block in tensor.blocks(found.sizes)
     }
     tied = {
-        (block.slot, block.index): held[tensor.weight.tied, block.index]
+        (block.slot, block.index): held[tensor.line.slot.tied, block.index]
         for tensor in after.stored
         for _, block in tensor.blocks(after.sizes)
-        if after.shares(tensor.weight) and (tensor.weight.tied, block.index) in held
+        if after.shares(tensor.line.slot) and (tensor.line.slot.tied, block.index) in held
     }
     return {**tied, **held}
 

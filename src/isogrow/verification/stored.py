@@ -47,7 +47,7 @@ def weights_(pair: Pair, exact: nn.Module) -> Check:
         if name not in state or same(as_stored(pair, tensor, state[name]), stored[name]):
             continue
         # A tied tensor has no entries of its own: what it shares them with is looked at instead.
-        own_slot = tensor.weight.slots()[0][1] in pair.after.slots
+        own_slot = tensor.line.slot.name in pair.after.slots
         drawn = _drawn(pair, tensor) if own_slot else torch.zeros(tensor.header.shape, dtype=torch.bool)
         mixed = torch.where(drawn, stored[name].to(torch.float64), state[name])
         state[name].copy_(mixed)
@@ -87,7 +87,7 @@ def unread(pair: Pair) -> Iterator[Check]:
     old, new = map(open_checkpoint, pair.folders)
     before, after = (match(pair.before.layout, each.config, each.headers) for each in (old, new))
     left = {
-        s.name for s in after.stored if not pair.after.all_slots.keys() & {x for _, x in s.weight.slots()}
+        s.name for s in after.stored if not any(slot.name in pair.after.all_slots for slot in s.line.slots)
     }
     if not left:
         return

@@ -209,9 +209,9 @@ def silent_in(pair: Pair, now: Mapping[str, Tensor], values: Mapping[str, Tensor
     weights: dict[Unit, dict[str, bool]] = {}
     contracted = {attention.axis for attention in pair.before.layout.attentions}
     for grown in _grown(pair):
-        weight, part = pair.after.slots[grown.block.slot]
-        pattern, stem = weight.parsed, f"{grown.block.slot.removesuffix('.bias')}{dict(grown.block.index)}"
-        made = grown.axis in pattern.produced(part) and not pattern.gate and grown.axis not in contracted
+        slot = pair.after.slots[grown.block.slot]
+        stem = f"{slot.stem}{dict(grown.block.index)}"
+        made = grown.axis in slot.produced and not slot.gain and grown.axis not in contracted
         live = grown.rows(read(grown.block)).any(dim=2)
         heavy = (grown.rows(weigh(grown.block)) != 0).any(dim=2)
         for beside in range(live.shape[0]):

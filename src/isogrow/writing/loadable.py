@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from isogrow.anatomy import Anatomy, Header, blocks, name_axes, name_of
+from isogrow.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.errors import SizeError
+from isogrow.lines import name_axes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -49,7 +50,7 @@ def check_loadable(
 
 
 def rebound(anatomy: Anatomy) -> dict[str, Header]:
-    """The same blocks as the layout's other lines of their slots name and shape them, where all are there.
+    """The same blocks as the layout's other bindings name and shape them, where all are there.
 
     Of a grown model the anatomy is one with the grown config, which says anew which layers have a line.
     """
@@ -57,18 +58,18 @@ def rebound(anatomy: Anatomy) -> dict[str, Header]:
     held = {
         (block.slot, block.index): stored for stored in anatomy.stored for _, block in stored.blocks(sizes)
     }
-    used, slots = {tensor.weight for tensor in held.values()}, {slot for slot, _ in held}
+    used, slots = {tensor.line for tensor in held.values()}, {slot for slot, _ in held}
     found: dict[str, Header] = {}
-    for weight in anatomy.layout.weights:
-        if weight in used or not slots.issuperset(slot for _, slot in weight.slots()):
+    for line in anatomy.layout.lines:
+        if line in used or not slots.issuperset(slot.name for slot in line.slots):
             continue
-        for index in sizes.indices(name_axes(weight)):
-            if not anatomy.layout.applies(weight, anatomy.config, index):
+        for index in sizes.indices(name_axes(line.name)):
+            if not anatomy.layout.applies(line.slot, anatomy.config, index):
                 continue
-            own = [held.get((block.slot, block.index)) for _, block in blocks(weight, index, sizes)]
+            own = [held.get((block.slot, block.index)) for _, block in blocks(line, index, sizes)]
             if own[0] is not None and all(own):
-                shape = weight.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
-                found[name_of(weight, anatomy.prefix, index, sizes)] = Header(shape, own[0].header.dtype)
+                shape = line.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
+                found[name_of(line, anatomy.prefix, index, sizes)] = Header(shape, own[0].header.dtype)
     return found
 
 

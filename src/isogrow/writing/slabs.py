@@ -48,7 +48,7 @@ class Slab:
 
 def slabs(stored: Stored, sizes: Sizes, limit: int) -> Iterator[Slab]:
     """A stored tensor's slabs of at most `limit` entries (or one entry), in storage order."""
-    pattern, axes = _numbered(stored.weight.parsed)
+    pattern, axes = _numbered(stored.line.parsed)
 
     def extent(axis: str) -> int:
         return int(axis) if axis.isdigit() else sizes.of(axis, stored.index)
@@ -59,7 +59,7 @@ def slabs(stored: Stored, sizes: Sizes, limit: int) -> Iterator[Slab]:
 
 def fill_slab_(out: Tensor, slab: Slab, stored: Stored, filler: Filler, sizes: Sizes) -> None:
     """Fill `out`, the slab's entries one after the other."""
-    own = stored.weight.parsed
+    own = stored.line.parsed
     index_axes = dict(zip(slab.pattern.index, own.index, strict=True))
     for part, block in stored.blocks(sizes):
         if slab.part not in (None, part):

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isogrow.cli.tables.blocks import page, pairs, size, table, title
+from isogrow.slots import BIAS, bias_of
 
 Data = Mapping[str, Any]
 
@@ -121,9 +122,9 @@ def _slots(slots: Iterable[str]) -> Text:
     names = list(slots)
     found: list[str] = []
     for name in names:
-        stem = name.removesuffix(".bias")
+        stem = name.removesuffix(BIAS)
         if stem == name or stem not in names:
-            found.append(f"{name}+bias" if f"{name}.bias" in names else name)
+            found.append(f"{name}+bias" if bias_of(name) in names else name)
     return Text("  ".join(found))
 
 
