@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pieces",),
     ("plan",),
     ("expansions",),
+    ("words",),
     ("sizes",),
     ("soundness",),
     ("naming",),

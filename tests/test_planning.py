@@ -20,13 +20,14 @@ from isogrow.expansions import (
     MlpExpansion,
     Size,
     expansion_name,
+    expansions,
     places,
     target,
 )
 from isogrow.families.llama import LLAMA
 from isogrow.models import anatomy_of
 from isogrow.plan import OLD, Init, Plan
-from isogrow.planning import check_fits, expansions, plan
+from isogrow.planning import check_fits, plan
 
 
 def subject(family: str, **changes: Any) -> Anatomy:

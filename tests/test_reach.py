@@ -17,9 +17,9 @@ from isogrow.cli.facts import SHOWN, named
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.cli.tables.axes import brief
 from isogrow.errors import IsogrowError
-from isogrow.expansions import Size
+from isogrow.expansions import Size, expansions
 from isogrow.families import LAYOUTS
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from isogrow.adopting import adopt_, adopt_optimizer_, carry_checkpointing_, che
 from isogrow.anatomy import Anatomy, match
 from isogrow.errors import SizeError, StateError
 from isogrow.expansions import Expansion, Size
+from isogrow.expansions import expansions as in_order
 from isogrow.families import layout_of
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 from isogrow.interpreters.module import Matched, grow_average, grow_module
@@ -30,7 +31,6 @@ from isogrow.pacing import Pace
 from isogrow.pacing import pace as pace_updates
 from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits, check_led
-from isogrow.planning import expansions as in_order
 from isogrow.planning import plan as make_plan
 from isogrow.regions import Fitting, Initializer, check_plan, fitting, naming
 from isogrow.resuming import Groups, resumable

@@ -10,10 +10,11 @@ from isogrow.anatomy import Anatomy, match
 from isogrow.cli.options import Request
 from isogrow.cli.sibling import sizes_of
 from isogrow.errors import CheckpointError, OutputError, SizeError
+from isogrow.expansions import expansions
 from isogrow.families import layout_of
 from isogrow.laws import check
 from isogrow.plan import Init, Plan
-from isogrow.planning import check_fits, check_led, expansions
+from isogrow.planning import check_fits, check_led
 from isogrow.planning import plan as make_plan
 from isogrow.regions import check_plan
 from isogrow.serial import RECORD, from_json, to_json

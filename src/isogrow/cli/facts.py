@@ -12,7 +12,6 @@ from isogrow.caching import caches_of
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.config import get
 from isogrow.errors import CheckpointError
-from isogrow.expansions import MLPS, named
 from isogrow.families import LAYOUTS
 from isogrow.laws import horizon
 from isogrow.newness import new_in
@@ -22,6 +21,7 @@ from isogrow.serial import to_json
 from isogrow.shards import nbytes
 from isogrow.sizes import Sizes, key
 from isogrow.sources import WORDS, Checkpoint
+from isogrow.words import MLPS, named
 
 Data = dict[str, Any]
 

@@ -12,8 +12,9 @@ import typer
 from typer.core import TyperCommand
 
 from isogrow.errors import SizeError
-from isogrow.expansions import MLPS, Size
+from isogrow.expansions import Size
 from isogrow.plan import KINDS, LARGEST_STD
+from isogrow.words import MLPS
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
 AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")

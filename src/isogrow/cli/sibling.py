@@ -9,12 +9,13 @@ from typing import Any
 from isogrow.anatomy import Anatomy
 from isogrow.config import Config
 from isogrow.errors import SizeError
-from isogrow.expansions import Size, named
+from isogrow.expansions import Size
 from isogrow.formula import names
 from isogrow.layout import Layout, Rope
 from isogrow.sizes import Sizes
 from isogrow.soundness import check_config
 from isogrow.sources import read_json
+from isogrow.words import named
 
 # Keys that say nothing about what a trained model computes from its weights.
 SILENT = re.compile(

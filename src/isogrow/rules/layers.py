@@ -48,9 +48,10 @@ def _check_post(subject: Subject, axis: str) -> None:
     written = (use.slot for use in subject.uses(subject.layout.residual))
     slots = (slot for slot in (*written, *subject.plain_norms) if axis in slot.index)
     if any(slot.norm is not None and slot.norm.where == "post" for slot in slots):
-        raise SizeError(
-            f"{axis} can't grow: a layer of {subject.layout.family!r} normalises the residual itself"
-            " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead"
+        raise subject.cannot_grow(
+            axis,
+            f"a layer of {subject.layout.family!r} normalises the residual itself"
+            " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead",
         )
 
 
@@ -108,8 +109,9 @@ def _check_kinds(
             break
     else:
         mend = f"grow {subject.layout.residual} instead"
+    word = subject.word(axis)
     raise SizeError(
-        f"{axis} can't be added at {','.join(map(str, before))}: a new layer is of its predecessor's kind,"
+        f"{word} can't be added at {','.join(map(str, before))}: a new layer is of its predecessor's kind,"
         f" and no config of {subject.layout.family!r} says which layers are then of which kind; {mend}"
     )
 
