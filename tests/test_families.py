@@ -348,7 +348,7 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     (
         "llama",
         {"hidden": 50},
-        "needs hidden % (kv_heads * group) == 0.*hidden=48 or heads=10 would do",
+        "needs hidden % heads == 0.*hidden=48 or heads=10 would do",
         [{"hidden": 48}, {"hidden": 50, "heads": 10}],
     ),
     ("llama", {"heads": 12}, "hidden=36 or heads=10", [{"heads": 12, "hidden": 36}, {"heads": 10}]),

@@ -41,9 +41,8 @@ def refusals(anatomy: Anatomy, word: str) -> Iterator[str]:
 @pytest.mark.parametrize("word", UNSAID)
 def test_no_refusal_says_a_word_that_the_asker_has_another_for(word: str) -> None:
     heard: list[str] = []
-    for layout in dict.fromkeys(LAYOUTS.values()):
+    for layout in {layout.family: layout for layout in LAYOUTS.values()}.values():
         heard += refusals(specimen(layout), word)
     assert len(heard) > 100
     for said in heard:
-        found = re.findall(rf"\b(?:{'|'.join(UNSAID[word])})\b", said)
-        assert not found or (word == "heads" and found == ["kv_heads"]), said
+        assert not re.search(rf"\b(?:{'|'.join(UNSAID[word])})\b", said), said

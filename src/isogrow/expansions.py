@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 from isogrow.errors import SizeError
@@ -66,7 +66,7 @@ class HeadsExpansion:
     layer: int | None = None
     head: int | None = None
     stack: str = ""
-    word: str = "value_dim"
+    word: str = field(default="value_dim", compare=False, repr=False)
 
     def sizes(self) -> dict[str, Size]:
         return {"value_dim": self.value_dim}
@@ -80,7 +80,7 @@ class AttentionExpansion:
     layer: int | None = None
     head: int | None = None
     stack: str = ""
-    word: str = "key_dim"
+    word: str = field(default="key_dim", compare=False, repr=False)
 
     def sizes(self) -> dict[str, Size]:
         return {"key_dim": self.key_dim}
