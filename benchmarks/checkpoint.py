@@ -115,8 +115,8 @@ def grow(model: Path, out: Path) -> tuple[float, float]:
     from isogrow.expansions import expansions
     from isogrow.families import layout_for
     from isogrow.interpreters.checkpoint import grow_checkpoint
-    from isogrow.plan import Init
     from isogrow.planning import plan
+    from isogrow.plans import Init
     from isogrow.sources import open_checkpoint
 
     def work() -> None:

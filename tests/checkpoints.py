@@ -19,8 +19,8 @@ from isogrow.anatomy import Anatomy, match
 from isogrow.expansions import Size, expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.checkpoint import grow_checkpoint
-from isogrow.plan import Init, Plan
 from isogrow.planning import plan
+from isogrow.plans import Init, Plan
 from isogrow.sources import Checkpoint, open_checkpoint
 
 Sizes = Mapping[str, Size]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from isogrow.arithmetic import FALLBACK_STD, FIXED, Filler, chunks, moments, rounded, tree_sum
 from isogrow.pieces import Block, whole
-from isogrow.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
+from isogrow.plans import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.sizes import Sizes
 
 HALVES = {torch.bfloat16: (8, -126, 127), torch.float16: (11, -14, 15)}  # precision, exponents

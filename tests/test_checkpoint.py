@@ -23,7 +23,7 @@ from isogrow.arithmetic import CHUNK
 from isogrow.errors import CheckpointError, IsogrowError, LawError, SizeError
 from isogrow.interpreters.checkpoint import prepared
 from isogrow.interpreters.module import grown_state
-from isogrow.plan import Init
+from isogrow.plans import Init
 from isogrow.serial import from_json
 from isogrow.verification.float64 import build, float64
 from isogrow.writing.loadable import check_loadable

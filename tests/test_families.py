@@ -29,8 +29,8 @@ from isogrow.formula import names
 from isogrow.interpreters.module import headers
 from isogrow.laws import check
 from isogrow.layout import Layout
-from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
+from isogrow.plans import Init, Plan
 from isogrow.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)

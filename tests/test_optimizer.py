@@ -31,7 +31,7 @@ from isogrow.interpreters.optimizer import grow_optimizer
 from isogrow.models import lineage_of
 from isogrow.parts import is_tied
 from isogrow.pieces import Block
-from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan
+from isogrow.plans import OLD, Constant, Entry, Mean, Old, Plan
 
 # The zero of the switch alone: no mean, no copies, so old entries' gradients obey the law.
 LAWFUL: Mapping[str, tuple[str, Mapping[str, Any]]] = {

@@ -26,8 +26,8 @@ from isogrow.expansions import (
 )
 from isogrow.families.llama import LLAMA
 from isogrow.models import anatomy_of
-from isogrow.plan import OLD, Init, Plan
 from isogrow.planning import check_fits, plan
+from isogrow.plans import OLD, Init, Plan
 
 
 def subject(family: str, **changes: Any) -> Anatomy:
@@ -336,8 +336,8 @@ def test_an_axis_that_a_family_has_not_is_refused() -> None:
     layout = replace(layout, weights=weights, keys=tuple(k for k in layout.keys if k.size != "ffn"))
     found = match(layout, CONFIGS["llama"], tensors(layout, CONFIGS["llama"]))
     assert said(found, MlpExpansion("+1")) == (
-        "ffn is no axis of this 'llama' model, which has hidden, heads, kv_heads, head_dim, key_dim, value_dim,"
-        " layers"
+        "ffn is no axis of this 'llama' model, which has hidden, heads, kv_heads, head_dim, key_dim,"
+        " value_dim, layers"
     )
 
 

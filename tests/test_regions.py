@@ -23,7 +23,7 @@ from isogrow.errors import SizeError
 from isogrow.interpreters import reference
 from isogrow.models import anatomy_of, lineage_of
 from isogrow.pieces import Block
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.regions import Initializer
 from isogrow.serial import from_json, to_json
 

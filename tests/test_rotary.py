@@ -16,7 +16,7 @@ from isogrow.errors import CheckpointError, FamilyError, LawError, SizeError
 from isogrow.expansions import AttentionExpansion, HeadsExpansion, expansions
 from isogrow.families import layout_for, layout_of
 from isogrow.layout import Rope
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.rules import rotary as positions
 
 # θ, wherever it stands

@@ -13,7 +13,7 @@ from isogrow.anatomy import Header, Stored
 from isogrow.arithmetic import Filler, blocked
 from isogrow.layout import Weight
 from isogrow.pieces import Block
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.sizes import Sizes
 from isogrow.writing.slabs import fill_slab_, slabs
 

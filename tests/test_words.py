@@ -13,9 +13,8 @@ from isogrow.cli.reach import specimen
 from isogrow.errors import IsogrowError
 from isogrow.expansions import Size, expansions
 from isogrow.families import LAYOUTS
-from isogrow.plan import Init
 from isogrow.planning import plan
-from isogrow.words import named
+from isogrow.plans import Init
 
 # By what was said: the words of which no refusal speaks.
 UNSAID = {

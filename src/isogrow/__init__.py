@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from isogrow.models import plan_of as plan_of
     from isogrow.models import register as register
     from isogrow.moments import Policy as Policy
-    from isogrow.plan import Init as Init
-    from isogrow.plan import Plan as Plan
+    from isogrow.plans import Init as Init
+    from isogrow.plans import Plan as Plan
     from isogrow.regions import Region as Region
     from isogrow.regions import register_initializer as register_initializer
     from isogrow.resuming import grow_optimizer_state as grow_optimizer_state
@@ -77,8 +77,8 @@ _HOMES = {
     "Rope": "layout",
     "Weight": "layout",
     "Policy": "moments",
-    "Init": "plan",
-    "Plan": "plan",
+    "Init": "plans",
+    "Plan": "plans",
     "Region": "regions",
     "register_initializer": "regions",
     "IsogrowError": "errors",

@@ -18,7 +18,7 @@ from isogrow.errors import SizeError
 from isogrow.initializers import INITIALIZERS, PARTS, Floats, made, sample
 from isogrow.pattern import View
 from isogrow.pieces import Average, Block, Box, Draw, Fill, Piece, Source, pieces
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.regions import Region
 
 Read = Callable[[Block], Tensor]

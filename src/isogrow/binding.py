@@ -13,7 +13,7 @@ from isogrow.arithmetic import Filler, Read, blocked
 from isogrow.errors import CheckpointError
 from isogrow.parts import view_of
 from isogrow.pieces import Block, origin
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.sizes import Sizes
 
 

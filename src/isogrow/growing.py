@@ -29,9 +29,9 @@ from isogrow.optimizers import check_anew, check_trained, handed_back, inside, o
 from isogrow.owners import check_free, check_given
 from isogrow.pacing import Pace
 from isogrow.pacing import pace as pace_updates
-from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits, check_led
 from isogrow.planning import plan as make_plan
+from isogrow.plans import Init, Plan
 from isogrow.regions import Fitting, Initializer, check_plan, fitting, naming
 from isogrow.resuming import Groups, resumable
 from isogrow.sources import open_checkpoint

@@ -12,8 +12,8 @@ from isogrow.errors import CheckpointError
 from isogrow.families import layout_of
 from isogrow.models import anatomy_of, plan_of
 from isogrow.newness import NewEntries, new_in
-from isogrow.plan import Plan
 from isogrow.planning import check_led
+from isogrow.plans import Plan
 from isogrow.serial import RECORD, from_json
 from isogrow.sources import open_checkpoint, read_json
 

@@ -9,7 +9,7 @@ from isogrow.config import Config
 from isogrow.errors import SizeError
 from isogrow.formula import evaluate
 from isogrow.layout import Layout
-from isogrow.plan import Init
+from isogrow.plans import Init
 from isogrow.rules import rule_for
 from isogrow.rules.subject import Subject
 from isogrow.words import REQUESTS

@@ -17,7 +17,7 @@ from isogrow.interpreters.optimizer import check_optimizer
 from isogrow.interpreters.scheduler import rebind, scheduled
 from isogrow.moments import Policy
 from isogrow.pacing import check_pace
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 OWN = frozenset({"param_groups", "state"})
 

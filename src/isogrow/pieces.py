@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from isogrow.layout import Index
-from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Step
+from isogrow.plans import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Step
 from isogrow.sizes import Sizes
 
 Box = tuple[range, ...]

@@ -18,7 +18,7 @@ from isogrow.formula import evaluate, names
 from isogrow.laws import check
 from isogrow.layout import Index, Layout
 from isogrow.nearest import holds, mend, ruled
-from isogrow.plan import Init, Mean, Plan, Step, grown
+from isogrow.plans import Init, Mean, Plan, Step, grown
 from isogrow.regions import check_known
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add

@@ -13,9 +13,9 @@ from isogrow.errors import CheckpointError, OutputError, SizeError
 from isogrow.expansions import expansions
 from isogrow.families import layout_of
 from isogrow.laws import check
-from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits, check_led
 from isogrow.planning import plan as make_plan
+from isogrow.plans import Init, Plan
 from isogrow.regions import check_plan
 from isogrow.serial import RECORD, from_json, to_json
 from isogrow.sources import Checkpoint, open_checkpoint, read_json

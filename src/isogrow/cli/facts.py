@@ -16,7 +16,7 @@ from isogrow.families import LAYOUTS
 from isogrow.laws import horizon
 from isogrow.newness import new_in
 from isogrow.pieces import origin
-from isogrow.plan import Free, Old, Plan, Step, word
+from isogrow.plans import Free, Old, Plan, Step, word
 from isogrow.serial import to_json
 from isogrow.shards import nbytes
 from isogrow.sizes import Sizes, key

@@ -10,7 +10,7 @@ from typing import Any
 
 from isogrow.cli.asking import Opened, opened, read_plan
 from isogrow.cli.facts import summary
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 Data = dict[str, Any]
 Progress = Callable[[int, int], None]

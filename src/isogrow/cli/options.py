@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from isogrow.errors import SizeError
 from isogrow.expansions import Size
-from isogrow.plan import KINDS, LARGEST_STD
+from isogrow.plans import KINDS, LARGEST_STD
 from isogrow.words import MLPS
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"

@@ -18,7 +18,7 @@ from isogrow.gradmax.sites import Floats, Site, candidates
 from isogrow.initializers import sample
 from isogrow.models import anatomy_of
 from isogrow.pieces import Block, Draw, pieces, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.regions import Region
 
 NAME = "gradmax"

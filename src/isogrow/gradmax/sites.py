@@ -16,7 +16,7 @@ from isogrow.anatomy import Anatomy
 from isogrow.arithmetic import Filler, slices
 from isogrow.layout import Index
 from isogrow.pieces import Block, Draw, Fill, pieces, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.slots import bias_of
 
 Floats = NDArray[np.float64]

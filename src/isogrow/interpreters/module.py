@@ -17,7 +17,7 @@ from isogrow.config import Config, edited
 from isogrow.errors import CheckpointError, StateError
 from isogrow.parts import is_tied
 from isogrow.pieces import Block
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.quiet import quiet
 from isogrow.sizes import Sizes
 

@@ -29,7 +29,7 @@ from isogrow.laws.scales import check_scales
 from isogrow.laws.slopes import check_slopes
 from isogrow.laws.twins import check_twins
 from isogrow.layout import Attention, Index
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.slots import bias_of
 
 ROUNDS = 64

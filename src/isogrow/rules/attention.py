@@ -26,7 +26,7 @@ from typing import Any
 
 from isogrow.formula import evaluate
 from isogrow.layout import Attention, Index
-from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
+from isogrow.plans import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules import rotary
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, free, only

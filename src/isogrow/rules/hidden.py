@@ -42,7 +42,7 @@ from math import sqrt
 from typing import Any
 
 from isogrow.layout import Index
-from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
+from isogrow.plans import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
 from isogrow.rules.subject import Reading, Subject, Use

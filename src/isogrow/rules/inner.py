@@ -29,7 +29,7 @@ from math import sqrt
 from isogrow.errors import SizeError
 from isogrow.expansions import expansion_name
 from isogrow.layout import Index
-from isogrow.plan import Constant, Init, Old, Rewrite, Step
+from isogrow.plans import Constant, Init, Old, Rewrite, Step
 from isogrow.rules.alibi import placed
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
 from isogrow.rules.subject import Subject, Use

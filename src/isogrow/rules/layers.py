@@ -20,7 +20,7 @@ from isogrow.errors import SizeError
 from isogrow.expansions import expansion_name
 from isogrow.formula import evaluate, names
 from isogrow.layout import Attention, Index, PerLayer
-from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
+from isogrow.plans import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
 from isogrow.rules.kinds import changed, kinds
 from isogrow.rules.places import NEW, append, constant, free, only

@@ -26,7 +26,7 @@ from typing import Any
 from isogrow.config import get
 from isogrow.errors import SizeError
 from isogrow.layout import Rope
-from isogrow.plan import OLD, Place
+from isogrow.plans import OLD, Place
 from isogrow.rules.places import MORE, NEW, append
 from isogrow.rules.subject import Subject
 

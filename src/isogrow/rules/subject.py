@@ -11,7 +11,7 @@ from isogrow.config import Config
 from isogrow.errors import SizeError
 from isogrow.formula import evaluate, names
 from isogrow.layout import Attention, Layout, Norm, Slot
-from isogrow.plan import Init, Old, Step
+from isogrow.plans import Init, Old, Step
 from isogrow.sizes import Sizes
 from isogrow.words import word_for
 

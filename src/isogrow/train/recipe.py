@@ -46,7 +46,7 @@ from pydantic.dataclasses import dataclass
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.expansions import Size, expansions
 from isogrow.moments import Policy
-from isogrow.plan import Init
+from isogrow.plans import Init
 from isogrow.train.loading import loaded
 from isogrow.train.schedule import LOSSES
 from isogrow.words import WORDS

@@ -21,8 +21,8 @@ from isogrow.families import layout_for, layout_of
 from isogrow.formula import evaluate, names
 from isogrow.layout import Layout
 from isogrow.models import anatomy_of
-from isogrow.plan import Plan
 from isogrow.planning import plan
+from isogrow.plans import Plan
 from isogrow.sources import open_checkpoint
 from isogrow.train.flops import training_flops
 from isogrow.train.recipe import Recipe, Stage, Start

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.quiet import quiet
 from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt

@@ -19,7 +19,7 @@ from isogrow.laws.history import Classes, is_old
 from isogrow.layout import Index, Line
 from isogrow.lines import name_axes
 from isogrow.models import anatomy_of, plan_of
-from isogrow.plan import OLD, Old, Plan
+from isogrow.plans import OLD, Old, Plan
 from isogrow.quiet import quiet
 from isogrow.regions import drawn
 from isogrow.serial import RECORD, from_json
