@@ -273,8 +273,8 @@ def test_a_plan_for_another_model(models: Mapping[str, Path], tmp_path: Path) ->
     assert isogrow("plan", models["LlamaForCausalLM"], "--ffn", "x2", "--out", file).code == 0
     ran = isogrow("plan", models["Qwen3ForCausalLM"], "--plan", file)
     assert ran.code == 2
-    assert "is for a 'llama' of sizes ffn=44," in ran.err
-    assert "this is a 'qwen3'" in ran.err
+    assert "the plan is for 'llama' with vocab=53, hidden=24, ffn=44, heads=4," in ran.err
+    assert "and this model is 'qwen3' with" in ran.err
 
 
 def test_a_plan_file_is_not_lost(llama: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_whatever_grows_takes_the_same_numbers(named: Any, tmp_path: Path) -> No
     assert same(placed.state_dict())
     isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", init=noisy, **SIZES)
     assert same(type(small).from_pretrained(tmp_path / "large").state_dict())
-    large, _, average = isogrow.grow(
+    large, *_, average = isogrow.grow_training(
         small, optimizer=optimizer(small.parameters()), ema=live("llama"), init=noisy, **SIZES
     )
     assert same(large.state_dict()) and same(average.state_dict())

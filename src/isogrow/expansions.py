@@ -20,6 +20,7 @@ from isogrow.errors import SizeError
 from isogrow.words import INNER, WORDS, addressed, spelled
 
 Size = int | str
+At = str | int | tuple[int, ...]  # where new layers go: each before an old layer
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class LayerAddition:
     the old layer that it is put before."""
 
     layers: Size
-    at: str | tuple[int, ...] = "end"
+    at: At = "end"
     stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
@@ -162,7 +163,7 @@ def target(size: Size, now: int, axis: str) -> int:
     return int(wanted)
 
 
-def places(at: str | int | tuple[int, ...], old: int, count: int) -> tuple[int, ...]:
+def places(at: At, old: int, count: int) -> tuple[int, ...]:
     """For every new layer the old layer that it goes before (`old`: the end), in ascending order.
 
     >>> places("even", 4, 2)
@@ -187,7 +188,7 @@ def places(at: str | int | tuple[int, ...], old: int, count: int) -> tuple[int, 
     return tuple(sorted(at))
 
 
-def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> tuple[Expansion, ...]:
+def expansions(sizes: Mapping[str, Size], at: At = "end") -> tuple[Expansion, ...]:
     """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
 
     A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone.
@@ -213,7 +214,7 @@ def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> 
     return tuple(sorted(found, key=lambda each: ORDER.index(type(each))))
 
 
-def _of_stack(sizes: Mapping[str, Size], at: str | tuple[int, ...], stack: str) -> list[Expansion]:
+def _of_stack(sizes: Mapping[str, Size], at: At, stack: str) -> list[Expansion]:
     """The expansions of one stack, or of all ("")."""
     dims = {axis: axis if axis in sizes else "head_dim" for axis in ("key_dim", "value_dim")}
     key, value = dims["key_dim"], dims["value_dim"]

@@ -13,7 +13,7 @@ from typing import Any
 from isogrow.anatomy import Anatomy
 from isogrow.config import Config, edited, get
 from isogrow.errors import SizeError
-from isogrow.expansions import Expansion, LayerAddition, Size, places, target
+from isogrow.expansions import At, Expansion, LayerAddition, Size, places, target
 from isogrow.formula import evaluate, names
 from isogrow.laws import check
 from isogrow.layout import Index, Layout
@@ -24,19 +24,19 @@ from isogrow.rules import rule_for
 from isogrow.rules.layers import add
 from isogrow.rules.subject import Subject, subject
 from isogrow.sizes import Sizes, key
-from isogrow.words import named, spelled, told
+from isogrow.words import named, spelled, stated, told
 
 LARGEST_NUMBER = 1e4  # no rule scales by as much, or fills with it
 
 
 @dataclass(frozen=True)
-class Growth:
+class AxisGrowth:
     """One axis at one site, and the size that it is to have; `word` is what the asker calls the axis."""
 
     axis: str
     site: Index
     size: Size
-    at: str | tuple[int, ...] = "end"
+    at: At = "end"
     word: str = ""
 
 
@@ -52,6 +52,13 @@ def plan(
     Both laws are checked on it. Raises `SizeError` for a size that the family or its config can't
     hold, `LawError` for a dead part (unless allowed).
     """
+    made = draft(anatomy, wanted, init, seed)
+    check(anatomy, made, allow_dead)
+    return made
+
+
+def draft(anatomy: Anatomy, wanted: Iterable[Expansion], init: Init | None = None, seed: int = 0) -> Plan:
+    """The same plan before the laws are checked on it. Raises `SizeError`."""
     if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SizeError(f"seed {seed!r} is no whole number: give one")
     check_known(init or Init())
@@ -66,9 +73,7 @@ def plan(
                 now = _after(now, step)
     _check_constraints(dataclasses.replace(subject(anatomy), words=now.words), now)
     config = config_edits(anatomy, steps, now.sizes)
-    made = Plan(anatomy.layout.family, anatomy.sizes, tuple(steps), config, seed)
-    check(anatomy, made, allow_dead)
-    return made
+    return Plan(anatomy.layout.family, anatomy.sizes, tuple(steps), config, seed)
 
 
 def check_led(anatomy: Anatomy, plan: Plan) -> None:
@@ -81,9 +86,10 @@ def check_fits(anatomy: Anatomy, plan: Plan) -> None:
     """Refuse a plan that was made for another model: other sizes, other slots, or another config, for which
     the rules edit other keys or put channels elsewhere."""
     if (plan.family, plan.source) != (anatomy.layout.family, anatomy.sizes):
+        stacks = anatomy.layout.stacks
         raise SizeError(
-            f"the plan is for {plan.family!r} with {_said(plan.source)}, and this model is"
-            f" {anatomy.layout.family!r} with {_said(anatomy.sizes)}: make a plan for this model"
+            f"the plan is for {plan.family!r} with {stated(plan.source, stacks)}, and this model is"
+            f" {anatomy.layout.family!r} with {stated(anatomy.sizes, stacks)}: make a plan for this model"
         )
     for step in plan.steps:
         for name, slot in anatomy.slots.items():
@@ -124,7 +130,7 @@ def _check_rules(anatomy: Anatomy, plan: Plan) -> None:
     now = subject(anatomy)
     for step in plan.steps:
         before = [place.start - new for new, place in enumerate(p for p in step.places if not p.old)]
-        made = _step(now, Growth(step.axis, step.site, step.new, tuple(before)), Init())
+        made = _step(now, AxisGrowth(step.axis, step.site, step.new, tuple(before)), Init())
         if made is None or _shape(made) != _shape(step):
             raise SizeError(
                 f"{step.expansion} from {step.old} to {step.new} would be done otherwise on this model: the"
@@ -150,11 +156,7 @@ def _check_edits(anatomy: Anatomy, plan: Plan) -> None:
             )
 
 
-def _said(sizes: Sizes) -> str:
-    return ", ".join(f"{axis}={size}" for axis, size in sizes.values.items())
-
-
-def _step(now: Subject, growth: Growth, init: Init) -> Step | None:
+def _step(now: Subject, growth: AxisGrowth, init: Init) -> Step | None:
     """The step of one growth; None where the axis has that size already."""
     old = now.sizes.of(growth.axis, growth.site)
     new = target(growth.size, old, key(now.word(growth.axis), growth.site))
@@ -169,7 +171,7 @@ def _step(now: Subject, growth: Growth, init: Init) -> Step | None:
     return rule_for(now, growth.axis)(now, growth.axis, growth.site, new, init)
 
 
-def _calling(now: Subject, growth: Growth) -> Subject:
+def _calling(now: Subject, growth: AxisGrowth) -> Subject:
     """The subject whose refusals call an axis what the asker calls it."""
     return dataclasses.replace(now, words={**now.words, growth.axis: growth.word}) if growth.word else now
 
@@ -180,18 +182,18 @@ def _after(now: Subject, step: Step) -> Subject:
     return dataclasses.replace(now, sizes=sizes, config=config, before=(*now.before, step))
 
 
-def _growths(now: Subject, expansion: Expansion) -> Iterator[Growth]:
+def _growths(now: Subject, expansion: Expansion) -> Iterator[AxisGrowth]:
     """The axes and sites that an expansion means in this model."""
     layer = getattr(expansion, "layer", None)
     head = getattr(expansion, "head", None)
     at = expansion.at if isinstance(expansion, LayerAddition) else "end"
     for axis, size, word in _stacked(now, _axes(now, expansion), expansion):
         for site in _sites(now, axis, word, layer, head):
-            yield Growth(axis, site, size, at, word)
+            yield AxisGrowth(axis, site, size, at, word)
         for follower, formula in now.layout.follows.items():
             if axis in names(formula) and any(True for _ in now.uses(follower)):
                 leader = target(size, now.sizes.of(axis), word)
-                yield Growth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
+                yield AxisGrowth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
 
 
 def _word(axis: str, expansion: Expansion) -> str:

@@ -10,7 +10,7 @@ Refusals speak in them: about `head_dim`, where that is what was asked for, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from isogrow.formula import names
 from isogrow.sizes import Sizes
@@ -23,6 +23,27 @@ WORDS = ("hidden", *INNER, "heads", "kv_heads", "head_dim", *HEAD_DIM, "layers")
 # The word for an axis, as a request that would have it grow says it.
 REQUESTS: Mapping[str, str] = {"kv_heads": "heads", "group": "heads", **dict.fromkeys(HEAD_DIM, "head_dim")}
 PRODUCT = re.compile(r"\(kv_heads \* group\)|kv_heads \* group")  # as formulas spell heads
+
+
+Say = Callable[..., str]  # how an asker writes a name, or a name with a value
+
+
+def keyword(name: str, value: str = "") -> str:
+    """How Python writes what is asked for.
+
+    >>> keyword("layers_at"), keyword("ffn", "x2")
+    ('layers_at=', "ffn='x2'")
+    """
+    return f"{name}={value!r}" if value else f"{name}="
+
+
+def flag(name: str, value: str = "") -> str:
+    """How the shell writes it.
+
+    >>> flag("layers_at"), flag("ffn", "x2")
+    ('--layers-at', '--ffn x2')
+    """
+    return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
 
 
 def addressed(name: str) -> tuple[str, str]:
@@ -96,3 +117,14 @@ def named(sizes: Sizes, stacks: tuple[str, ...] = ()) -> dict[str, int]:
         found |= {word: min(common)} if len(common) == 1 else {}
         found |= own
     return found
+
+
+def stated(sizes: Sizes, stacks: tuple[str, ...] = ()) -> str:
+    """All sizes in words, those that no request can have grow (a vocabulary) first.
+
+    >>> stated(Sizes({"kv_heads": 2, "group": 3, "vocab": 50}))
+    'vocab=50, heads=6, kv_heads=2'
+    """
+    own = {f"{stack}_{word}" for stack in stacks for word in WORDS}
+    fixed = {axis: size for axis, size in sizes.values.items() if axis not in (*WORDS, "group", *own)}
+    return ", ".join(f"{word}={size}" for word, size in (fixed | named(sizes, stacks)).items())
