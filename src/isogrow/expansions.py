@@ -194,7 +194,7 @@ def expansions(sizes: Mapping[str, Size], at: At = "end") -> tuple[Expansion, ..
     A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone.
 
     >>> expansions({"layers": "+2", "hidden": 768})
-    (HiddenExpansion(hidden=768), LayerAddition(layers='+2', at='end'))
+    (HiddenExpansion(hidden=768, stack=''), LayerAddition(layers='+2', at='end', stack=''))
     """
     unknown = sorted(name for name in sizes if addressed(name)[1] not in WORDS)
     if unknown:

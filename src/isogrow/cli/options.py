@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -14,8 +14,10 @@ from typer.core import TyperCommand
 from isogrow.errors import SizeError
 from isogrow.expansions import Size
 from isogrow.plans import KINDS, LARGEST_STD
-from isogrow.request import Request
 from isogrow.words import MLPS, flag
+
+if TYPE_CHECKING:
+    from isogrow.request import Request
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
 AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
@@ -116,6 +118,8 @@ class Asked:
 
     def request(self) -> Request:
         """What is meant by them. Raises `SizeError` for what can't be read."""
+        from isogrow.request import Request  # --help needs none of it
+
         return Request(
             self.sizes(),
             layers_at=self.place,

@@ -40,8 +40,8 @@ class Pair:
     `configs` are theirs, as stored; `files` what they were read from, if both were given so. `learns_by` is
     the backward pass by which all that is new has had gradient, where the plan came with it. A folder's
     weights may be stored in another dtype than its config says, or in several: models from folders hold what
-    is stored, in a dtype that is wide enough for all of it, `stored` says the dtype of each block of the large
-    one's file, and `loads` in which one `from_pretrained` would have them.
+    is stored, in a dtype that is wide enough for all of it, `stored` says the dtype of each block of the
+    large one's file, and `loads` in which one `from_pretrained` would have them.
     """
 
     small: nn.Module
