@@ -222,7 +222,8 @@ def test_a_refusal_leaves_the_optimizer_its_state(case: str, anew: bool) -> None
     groups, before = optimizer.param_groups, {p: dict(state) for p, state in optimizer.state.items()}
     parameters = list(model.parameters())
     with pytest.raises(isogrow.IsogrowError, match=said):
-        (isogrow.grow if anew else isogrow.grow_)(model, **options, **(dict(release=True) if anew else {}))
+        grow = isogrow.grow_training if anew else isogrow.grow_
+        grow(model, **options, **(dict(release=True) if anew else {}))
     assert optimizer.param_groups is groups
     assert {p: dict(state) for p, state in optimizer.state.items()} == before
     assert all(p is q for p, q in zip(parameters, model.parameters(), strict=True))

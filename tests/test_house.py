@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import isogrow
+
 # High to low: a module imports only what stands in a lower row, so those of one row know nothing
 # of each other. A module or package that stands in no row is refused.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -376,6 +378,21 @@ def test_loaded_sees_a_nested_import() -> None:
 def test_the_package_is_lazy() -> None:
     run = _python("-c", "import isogrow, sys; assert 'torch' not in sys.modules")
     assert run.returncode == 0, run.stderr
+
+
+def test_no_module_has_a_public_name() -> None:
+    """Importing it would put the module where users expect the function."""
+    modules = {source.layer for source in sources(PACKAGE)}
+    assert "api" in modules and modules.isdisjoint(isogrow.__all__)
+
+
+def test_every_public_name_is_there_and_known_to_type_checkers() -> None:
+    text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    for name in isogrow.__all__:
+        assert getattr(isogrow, name) is not None
+        assert name == "__version__" or f" import {name} as {name}\n" in text
+    first = list(isogrow.__all__)[:6]
+    assert first == ["grow", "grow_", "grow_training", "Training", "grow_checkpoint", "growing"]
 
 
 def test_help_loads_no_torch() -> None:

@@ -12,7 +12,7 @@ from families_verb import Asked
 from safetensors.torch import load_file, save_file
 
 from isogrow.anatomy import Anatomy
-from isogrow.cli.asking import opened
+from isogrow.opening import opened
 from isogrow.cli.facts import SHOWN, named
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.cli.tables.axes import brief
