@@ -387,7 +387,7 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     (
         "gpt2",
         {"hidden": 41},
-        "heads * key_dim == hidden.*hidden=42 with heads=7 or hidden=40 with head_dim=8 would do",
+        "heads * head_dim == hidden.*hidden=42 with heads=7 or hidden=40 with head_dim=8 would do",
         [{"hidden": 42, "heads": 7}, {"hidden": 40, "head_dim": 8}],
     ),
     ("gpt2", {"hidden": 48}, "heads=8 would do", [{"hidden": 48, "heads": 8}]),
