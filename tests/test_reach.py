@@ -12,13 +12,13 @@ from families_verb import Asked
 from safetensors.torch import load_file, save_file
 
 from isogrow.anatomy import Anatomy
-from isogrow.opening import opened
 from isogrow.cli.facts import SHOWN, named
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.cli.tables.axes import brief
 from isogrow.errors import IsogrowError
 from isogrow.expansions import Size, expansions
 from isogrow.families import LAYOUTS
+from isogrow.opening import opened
 from isogrow.planning import plan
 
 
