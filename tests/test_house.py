@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("growing",),
     ("gradmax",),
     ("adopting", "optimizers", "owners", "resuming"),
+    ("replicas",),
     ("verification",),
     ("grown",),
     ("models",),

@@ -33,6 +33,7 @@ from isogrow.planning import check_fits, check_led
 from isogrow.planning import expansions as in_order
 from isogrow.planning import plan as make_plan
 from isogrow.regions import Fitting, Initializer, check_plan, fitting, naming
+from isogrow.replicas import renew_
 from isogrow.resuming import Groups, resumable
 from isogrow.sources import open_checkpoint
 
@@ -202,9 +203,10 @@ def grow_(
     All stay the objects that a training run holds: schedulers, gradient scalers, loops, callbacks and
     wrappers that keep the model itself go on with them. The request is as in `grow`. Of a wrapper that shows
     another optimizer's groups and state as its own (accelerate's) the one inside grows: it stays the same
-    object, so there is but one thing that can be meant. Gradients are not carried, and what has been
-    accumulated is lost: grow between a step and the next backward pass. A growth by nothing leaves all as it
-    is.
+    object, so there is but one thing that can be meant. A DistributedDataParallel around the model goes on
+    with the grown parameters: then every process has to grow, by the same request. Gradients are not
+    carried, and what has been accumulated is lost: grow between a step and the next backward pass. A growth
+    by nothing leaves all as it is.
 
     Raises `CheckpointError` where a part of the model holds hooks, which would be lost, and `StateError` for
     optimizers that can't grow, or that leave out parameters which want gradients; model and optimizers are
@@ -226,7 +228,7 @@ def grow_(
     anatomy, policy = anatomy_of(model), policy or Policy()
     wanted = _wanted(expansions, sizes, layers_at, plan)
     check_parts(model)
-    check_free(model)
+    replicas = check_free(model)
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
         check_trained(trained, model, anatomy, plan, policy)
@@ -236,6 +238,8 @@ def grow_(
             large = grow_module(model, anatomy, plan, build_of(model))
     grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release=True) for each in trained]
     adopt_(model, large)
+    for each in replicas:
+        renew_(each)
     remember(model, anatomy, plan)
     for each, made in zip(trained, grown, strict=True):
         adopt_optimizer_(each, made)
