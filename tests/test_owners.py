@@ -118,6 +118,24 @@ def test_hooks_on_a_parameter(kind: str) -> None:
     isogrow.grow_(model, ffn="x2")
 
 
+def test_parameters_that_layers_share() -> None:
+    """Ties that the config has go on; others would be two in the grown model."""
+    model = llama()
+    model.model.layers[2].mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
+    said = "layers.0.mlp.up_proj.weight and model.layers.2.mlp.up_proj.weight are one parameter, and by the"
+    for grow in (isogrow.grow, isogrow.grow_):
+        with pytest.raises(FamilyError, match=said):
+            grow(model, ffn="x2")
+    model = llama()
+    model.lm_head.weight = model.model.embed_tokens.weight
+    assert not model.config.tie_word_embeddings
+    with pytest.raises(FamilyError, match="embed_tokens.weight and lm_head.weight are .* config tie"):
+        isogrow.grow(model, ffn="x2")
+    model.config.tie_word_embeddings = True
+    large = isogrow.grow(model, ffn="x2")
+    assert large.lm_head.weight is large.model.embed_tokens.weight
+
+
 def test_a_sharded_model(one_process: None) -> None:
     model, mesh = llama(), init_device_mesh("cpu", (1,))
     norm = model.model.norm

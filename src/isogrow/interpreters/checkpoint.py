@@ -191,7 +191,7 @@ def prepared(
     old = {stored.name: stored.header for stored in anatomy.stored}
     check_loadable(config, headers, old, (rebound(grown), rebound(anatomy)))
     _check_regions(plan, tensors.values())
-    files = carried(checkpoint, run=optimizer is not None)
+    files = carried(checkpoint, run="" if optimizer is None else optimizer.name)
     for name in files:
         contents(checkpoint, name, _hidden(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
