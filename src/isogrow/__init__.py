@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from isogrow.layout import Norm as Norm
     from isogrow.layout import PerLayer as PerLayer
     from isogrow.layout import Rope as Rope
+    from isogrow.layout import Stream as Stream
     from isogrow.layout import Weight as Weight
     from isogrow.models import plan_of as plan_of
     from isogrow.models import register as register
@@ -75,6 +76,7 @@ _HOMES = {
     "Norm": "layout",
     "PerLayer": "layout",
     "Rope": "layout",
+    "Stream": "layout",
     "Weight": "layout",
     "Policy": "moments",
     "Init": "plan",

@@ -59,10 +59,15 @@ def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
                 + (
                     "the model has one tensor for both: remove the one that is not meant"
                     if stored.line.slot.shared
-                    else f"the config ties them ({anatomy.layout.tie} is true): set it to false in the config"
-                    " if both are meant"
+                    else f"the config ties them ({_key(anatomy, stored)} is true): set it to false in the"
+                    " config if both are meant"
                 )
             )
+
+
+def _key(anatomy: Anatomy, stored: Stored) -> str:
+    """The config's key that ties a tensor."""
+    return anatomy.layout.streams_of(stored.line.slot)[0].tie
 
 
 def check_range(out: Tensor, name: str, old: Callable[[], Tensor]) -> None:

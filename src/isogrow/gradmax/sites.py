@@ -78,7 +78,7 @@ def _producers(grown: Anatomy, switch: str) -> Iterator[str]:
     """Weights (no biases, no gains) that write along axes which the switch reads, the residual apart."""
     own = grown.slots[switch]
     read = set(own.consumed)
-    if own.norm is not None or grown.layout.residual in read:
+    if own.norm is not None or grown.layout.on_residual(read):
         return
     for name, slot in grown.slots.items():
         made = set(slot.produced)
