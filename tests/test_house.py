@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("moments",),
     ("caching",),
     ("serial",),
+    ("boxes",),
     ("parts",),
     ("anatomy",),
     ("regions",),
