@@ -5,17 +5,16 @@ Made from config.json and the tensors' names and shapes alone: no weights, no to
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 
 from isogrow.config import Config
 from isogrow.errors import CheckpointError
 from isogrow.layout import Index, Layout, Line, Slot
-from isogrow.lines import PLACEHOLDER, name_axes
+from isogrow.lines import name_axes
 from isogrow.naming import Applies, applying, line_of, lines_of, prefix_of, renamed
 from isogrow.pieces import Block
 from isogrow.sizes import Sizes, key
@@ -223,13 +222,14 @@ def _headed(config: Config, kind: str) -> bool | None:
 
 def name_of(line: Line, prefix: str, index: Index, sizes: Sizes) -> str:
     """The name of a line's tensor at an index."""
-    at = dict(index)
-
-    def number(found: re.Match[str]) -> str:
-        first, *rest = found[1].split()
-        return str(reduce(lambda n, axis: n * sizes.of(axis, index) + at[axis], rest, at[first]))
-
-    return ("" if line.slot.head else prefix) + PLACEHOLDER.sub(number, line.name)
+    at, first = dict(index), line.words[0]
+    found = [first if line.slot.head else prefix + first]
+    for axes, word in zip(line.numbers, line.words[1:], strict=True):
+        number = at[axes[0]]
+        for axis in axes[1:]:
+            number = number * sizes.of(axis, index) + at[axis]
+        found += (str(number), word)
+    return "".join(found)
 
 
 def _stated(layout: Layout, config: Config, stored: list[Stored]) -> dict[str, int]:
@@ -266,6 +266,7 @@ def _infer(sizes: Sizes, stored: list[Stored]) -> Sizes:
 
 
 def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
+    shapes: dict[Line, Callable[[Index], tuple[int, ...]]] = {}
     for tensor in stored:
         pattern = tensor.line.parsed
         if len(pattern.dims) != len(tensor.header.shape):
@@ -274,7 +275,9 @@ def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
                 f" {layout.family!r} has {len(pattern.dims)} dims: this model is not (only) of that family,"
                 " so nothing was grown; write a layout that has it so (docs/add-a-family.md)"
             )
-        expected = pattern.shape(lambda axis, t=tensor: sizes.of(axis, t.index))
+        if tensor.line not in shapes:
+            shapes[tensor.line] = _shapes(tensor.line, sizes)
+        expected = shapes[tensor.line](tensor.index)
         if expected != tensor.header.shape:
             raise CheckpointError(
                 f"{tensor.source} has shape {list(tensor.header.shape)}, but the config says"
@@ -294,6 +297,24 @@ def _check_numbers(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
                 )
 
 
+def _held(line: Line, index: Index, sizes: Sizes) -> Iterator[tuple[str, Index]]:
+    """The slots at indices that one tensor of a line holds."""
+    inside = line.parsed.index
+    for full in sizes.indices(inside, index) if inside else (index,):
+        for slot in line.slots:
+            yield slot.name, full
+
+
+def _shapes(line: Line, sizes: Sizes) -> Callable[[Index], tuple[int, ...]]:
+    """The shape of a line's tensor at an index: the same at each, where no axis has sizes of its own."""
+    same = None if sizes.sites else line.parsed.shape(sizes.of)
+
+    def shape(index: Index) -> tuple[int, ...]:
+        return line.parsed.shape(lambda axis: sizes.of(axis, index)) if same is None else same
+
+    return shape
+
+
 def _check_blocks(
     layout: Layout,
     config: Config,
@@ -305,12 +326,12 @@ def _check_blocks(
     """Every block that the config asks for is stored once, under whichever of these lines has its slot."""
     applies, held = applying(layout, config), dict[tuple[str, Index], Stored]()
     for tensor in stored:
-        for _, block in tensor.blocks(sizes):
-            first = held.setdefault((block.slot, block.index), tensor)
+        for slot, index in _held(tensor.line, tensor.index, sizes):
+            first = held.setdefault((slot, index), tensor)
             if first is not tensor:
                 raise CheckpointError(
-                    f"{first.source} and {tensor.source} both hold {block.slot}"
-                    f" {', '.join(f'{axis} {i}' for axis, i in block.index)}: remove one of them"
+                    f"{first.source} and {tensor.source} both hold {slot}"
+                    f" {', '.join(f'{axis} {i}' for axis, i in index)}: remove one of them"
                 )
     used = {tensor.line for tensor in stored}
     stated = Sizes({**layout.read(config), **sizes.values}, sizes.sites)
@@ -318,9 +339,7 @@ def _check_blocks(
     due = (line for line in layout.lines if line.slot.required and line in lines)
     for line in sorted(due, key=lambda line: line not in used):
         for index in stated.indices(name_axes(line.name)):
-            if applies(line.slot, index) and any(
-                (block.slot, block.index) not in held for _, block in blocks(line, index, stated)
-            ):
+            if applies(line.slot, index) and any(at not in held for at in _held(line, index, stated)):
                 raise CheckpointError(
                     f"{name_of(line, prefix, index, stated)} is missing from the checkpoint, and"
                     f" {layout.family!r} needs it: fetch the model again, whole"
@@ -335,13 +354,12 @@ def grown_tensors(anatomy: Anatomy, sizes: Sizes, origin: Callable[[Block], Bloc
     old = {(tensor.line, tensor.index): tensor for tensor in anatomy.stored}
     found: list[Stored] = []
     for line in dict.fromkeys(tensor.line for tensor in anatomy.stored):
+        shape = _shapes(line, sizes)
         for index in sizes.indices(name_axes(line.name)):
             before = origin(Block(line.slot.name, index, ()))
             tensor = old.get((line, before.index))
-            if tensor is None:
-                continue
-            shape = line.parsed.shape(lambda axis, i=index: sizes.of(axis, i))
-            name = name_of(line, anatomy.prefix, index, sizes)
-            header = Header(shape, tensor.header.dtype)
-            found.append(dataclasses.replace(tensor, name=name, index=index, header=header))
+            if tensor is not None:
+                header = Header(shape(index), tensor.header.dtype)
+                name = name_of(line, anatomy.prefix, index, sizes)
+                found.append(Stored(name, line, index, header, tensor.source))
     return found

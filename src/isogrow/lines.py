@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from isogrow.errors import LayoutError
@@ -97,7 +98,14 @@ class Line:
     pattern: str
     slots: tuple[Slot, ...]
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.pattern, self.slots))
+
+    @cached_property
     def parsed(self) -> Pattern:
         return parse(self.pattern)
 
@@ -108,7 +116,21 @@ class Line:
 
     def parts(self) -> tuple[tuple[str, Slot], ...]:
         """(part, slot) of every part of the pattern."""
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, Slot], ...]:
         return tuple(zip(self.parsed.parts, self.slots, strict=True))
+
+    @cached_property
+    def numbers(self) -> tuple[tuple[str, ...], ...]:
+        """The axes that each number in the name counts, row-major."""
+        return tuple(tuple(found.split()) for found in PLACEHOLDER.findall(self.name))
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """What stands in the name before, between and behind its numbers."""
+        return tuple(PLACEHOLDER.split(self.name)[::2])
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,13 @@ def _index(line: Line, numbers: tuple[str, ...], stated: Mapping[str, int]) -> I
 def prefix_of(layout: Layout, applies: Applies, names: Mapping[str, Any], stated: Mapping[str, int]) -> str:
     """The prefix under which most tensors are named."""
 
+    alike: dict[str, list[str]] = {}  # names that differ in numbers alone
+    for name in names:
+        alike.setdefault(_numberless(name), []).append(name)
+
     def count(prefix: str) -> int:
         lines = lines_of(layout, prefix, names)
-        return sum(line_of(applies, lines, name, stated) is not None for name in names)
+        hit = (own for own in alike.values() if line_of(applies, lines, own[0], stated) is not None)
+        return sum(map(len, hit))
 
     return max(layout.prefixes, key=count)

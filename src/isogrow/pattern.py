@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 
 from isogrow.errors import PatternError
@@ -72,17 +72,17 @@ class Pattern:
         left, right = (" ".join(_show(dim) for dim in side) for side in (self.left, self.right))
         return f"{left} {self.arrow} {right}".strip()
 
-    @property
+    @cached_property
     def dims(self) -> tuple[Dim, ...]:
         """The stored tensor's dims, in storage order."""
         return self.left + self.right
 
-    @property
+    @cached_property
     def parts(self) -> tuple[str, ...]:
         """The names of the parts of a fused weight; `('',)` if it is not fused."""
         return next((tuple(n for n, _ in s.parts) for s in _sums(self.dims)), ("",))
 
-    @property
+    @cached_property
     def index(self) -> tuple[str, ...]:
         """The index axes stored inside the tensor, in storage order."""
         return tuple(str(dim.factors[0]) for dim in self.dims if dim.index)

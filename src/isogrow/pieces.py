@@ -211,7 +211,11 @@ def _origin(plan: Plan, n: int, block: Block) -> tuple[Block, float, float]:
 
 def origin(plan: Plan, block: Block) -> Block:
     """The block of the old model that a grown block is, or extends."""
-    return _origin(plan, len(plan.steps), block)[0]
+    numbered = {axis for axis, _ in block.index}
+    for step in reversed(plan.steps):
+        if step.axis in numbered and step.at(block.index):
+            block = moved(block, step.axis, step.source(dict(block.index)[step.axis])[0])
+    return block
 
 
 def added(plan: Plan, block: Block) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from isogrow.layout import Index
 
@@ -29,7 +30,11 @@ class Sizes:
         return tuple((name, found[name]) for name in self.sites.get(axis, ()))
 
     def has(self, axis: str) -> bool:
-        return any(name == axis or name.startswith(axis + "[") for name in self.values)
+        return axis in self._axes
+
+    @cached_property
+    def _axes(self) -> frozenset[str]:
+        return frozenset(name.partition("[")[0] for name in self.values)
 
     def indices(self, axes: tuple[str, ...], index: Index = ()) -> Iterator[Index]:
         """Every index over these axes, the first varying slowest."""

@@ -5,7 +5,8 @@ Rules and laws read slots alone. Where they lie, `isogrow.lines` says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 BIAS = ".bias"
@@ -69,7 +70,15 @@ class Slot:
     idle: str = ""
     stream: str = ""
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Made once: tens of thousands of tensors ask for it."""
+        return hash(tuple(getattr(self, each.name) for each in fields(self)))
+
+    @cached_property
     def axes(self) -> tuple[str, ...]:
         """The logical axes of a block: produced, then consumed."""
         return self.produced + self.consumed
