@@ -126,7 +126,7 @@ def test_all_of_a_tensor_is_a_box_of_each_block(pattern: str) -> None:
 )
 def test_ranges_of_a_dim_are_few_boxes(region: range, expected: list[tuple[int, int, int, int]]) -> None:
     sizes = Sizes({"a": 3, "b": 4})
-    found = Stored("w", Weight("w", "-> (a b)", "s").lines()[0], (), Header((12,), "F64"), "w")
+    found = Stored("w", next(iter(Weight("w", "-> (a b)", "s").lines())), (), Header((12,), "F64"), "w")
     made = [each.box for each in boxes(found, (region,), sizes)]
     assert [(a.start, a.stop, b.start, b.stop) for a, b in made] == expected
 
@@ -153,6 +153,22 @@ def test_chunks_in_the_order_of_storage_are_the_tensor(pattern: str, limit: int)
     found = list(chunks(whole(tuple(full.shape)), tuple(range(full.dim())), limit))
     assert all(1 <= prod(map(len, part)) <= limit for part in found)
     assert torch.equal(torch.cat([full[slices(part)].reshape(-1) for part in found]), full.reshape(-1))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), min_size=1, max_size=3),
+    st.integers(1, 50),
+    st.randoms(use_true_random=False),
+)
+def test_chunks_tile_a_box_in_any_order(sides: list[tuple[int, int]], limit: int, shuffle: Any) -> None:
+    box = tuple(range(start, start + count) for start, count in sides)
+    order = list(range(len(box)))
+    shuffle.shuffle(order)
+    count = torch.zeros([r.stop for r in box], dtype=torch.int)
+    for part in chunks(box, tuple(order), limit):
+        assert prod(map(len, part)) <= limit
+        count[slices(part)] += 1
+    assert (count[slices(box)] == 1).all() and int(count.sum()) == prod(map(len, box))
 
 
 def test_chunks_are_as_large_as_the_limit_allows() -> None:

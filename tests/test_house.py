@@ -31,6 +31,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("writing", "quiet"),
     ("reference",),
     ("binding",),
+    ("statistics",),
+    ("filling",),
     ("arithmetic",),
     ("sources",),
     ("shards",),

@@ -1,4 +1,4 @@
-"""Stored tensors and logical blocks: which stored tensor holds a block, and how to fill a grown one."""
+"""Stored tensors and logical blocks: reading blocks of the old model, filling regions of grown tensors."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ import torch
 from torch import Tensor
 
 from isogrow.anatomy import Anatomy, Stored, grown_tensors
-from isogrow.arithmetic import Filler, Read, blocked
+from isogrow.arithmetic import blocked
+from isogrow.boxes import boxes, slices
 from isogrow.errors import CheckpointError
+from isogrow.filling import Read, Regions, Stats, fill_
 from isogrow.parts import view_of
-from isogrow.pieces import Block, origin
+from isogrow.pieces import Block, Box, origin
 from isogrow.plan import Plan
-from isogrow.sizes import Sizes
 
 
 def reader(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Read:
-    """Blocks of the old model, read from stored tensors that `get` gives by name."""
-    where: dict[tuple[str, tuple[tuple[str, int], ...]], tuple[Stored, str]] = {}
-    for stored in anatomy.stored:
-        for part, block in stored.blocks(anatomy.sizes):
-            where[block.slot, block.index] = (stored, part)
+    """Reads boxes of a model's blocks from whole stored tensors that `get` gives by name: no entry is copied
+    or moved that is not in the box.
 
-    def read(block: Block) -> Tensor:
-        stored, part = where[block.slot, block.index]
+    Law: `reader(anatomy, get)(block, box)` is `viewer(anatomy, get)(block)[slices(box)]`.
+    """
+    view = viewer(anatomy, get)
+    return lambda block, box: view(block)[slices(box)]
+
+
+def viewer(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Callable[[Block], Tensor]:
+    """Shows all of a block, for whoever has the stored tensors: a view, so writing to it writes to them."""
+
+    def view(block: Block) -> Tensor:
+        stored, part = anatomy.holders[block.slot, block.index]
         return blocked(get(stored.source), view_of(stored, part, block, anatomy.sizes))
 
-    return read
+    return view
 
 
 def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
@@ -83,10 +90,20 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
-def fill_(out: Tensor, stored: Stored, filler: Filler, sizes: Sizes) -> None:
-    """Fill one grown stored tensor (contiguous), block by block."""
-    for part, block in stored.blocks(sizes):
-        view = view_of(stored, part, block, sizes)
-        target = blocked(out, view)
-        order = tuple(sorted(range(target.dim()), key=lambda d: -target.stride(d)))
-        filler.fill_(target, block, order)
+def fill_region_(
+    out: Tensor,
+    stored: Stored,
+    region: Box,
+    plan: Plan,
+    read: Read,
+    stats: Stats,
+    regions: Regions | None = None,
+) -> None:
+    """Fill `out` (contiguous) with a region of a grown stored tensor: all of it, a slab of a file, a shard.
+
+    `region` has a range for each of the tensor's dims; `stats` knows what its blocks take (`statistics`), and
+    `regions` is as in `filling.fill_`. Law: regions that tile a tensor are the tensor, in any order.
+    """
+    for held in boxes(stored, region, plan.target):
+        target = blocked(out[slices(held.place)], held.view)
+        fill_(target, held.block, held.box, plan, read, stats, regions=regions)

@@ -5,8 +5,8 @@ A stored dim flattens factors, so a range of it is one box of them, or a few:
 
     (kv_heads group), 2 x 4: positions 2..6 are [0, 2..4] and [1, 0..3]
 
-`boxes` goes from any region of a tensor to what it holds (a slab of a file, a rank's shard); `lying` goes from
-a box of a block to where it is stored.
+`boxes` goes from any region of a tensor to what it holds (a slab of a file, a rank's shard); `lying` goes
+from a box of a block to where it is stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from isogrow.sizes import Sizes
 
 @dataclass(frozen=True)
 class Held:
-    """What a region holds of a block: `box`, which is what `view` makes of the region's entries at `place`."""
+    """What a region holds of a block: `box`, which `view` makes of the region's entries at `place`."""
 
     block: Block
     box: Box
@@ -71,8 +71,21 @@ def contiguous(box: Box) -> Iterator[tuple[Box, Box]]:
 
 
 def boxes(stored: Stored, region: Box, sizes: Sizes) -> Iterator[Held]:
-    """All that a region of a stored tensor holds, each entry once; `region` has a range, with gaps or
-    without, for each dim of the tensor."""
+    """All that a region of a stored tensor holds, each entry once.
+
+    `region` has a range, with gaps or without, for each dim of the tensor. Law, where `x` is the tensor and
+    `b` one of its blocks: `blocked(x[slices(region)][slices(held.place)], held.view)` equals
+    `b[slices(held.box)]`.
+
+    >>> from isogrow.anatomy import Header
+    >>> from isogrow.layout import Weight
+    >>> (line,) = Weight("w", "-> (heads width)", "s").lines()
+    >>> stored = Stored("w", line, (), Header((8,), "F32"))
+    >>> for held in boxes(stored, (range(2, 6),), Sizes({"heads": 2, "width": 4})):
+    ...     print(held.box, held.place)
+    (range(0, 1), range(2, 4)) (range(0, 2),)
+    (range(1, 2), range(0, 2)) (range(2, 4),)
+    """
     pattern = stored.line.parsed
     counts = tuple(len(dim.factors) for dim in pattern.dims)
     numbers = [r for r, dim in zip(region, pattern.dims, strict=True) if dim.index]
@@ -119,7 +132,7 @@ def _unfolded(r: range, sizes: tuple[int, ...]) -> Iterator[tuple[range, Box]]:
 
 
 def _in_rows(rows: range, inside: range, sizes: tuple[int, ...], done: int) -> Iterator[tuple[range, Box]]:
-    """The same for rows of which all hold `inside`; what is no one box of a row is a run of each row alone."""
+    """The same for rows which all hold `inside`; what is no one box of a row is a run of each row alone."""
     found = list(_unfolded(inside, sizes))
     if len(found) == 1:
         yield range(done, done + len(rows) * len(inside)), (rows, *found[0][1])
@@ -161,7 +174,7 @@ def _local(view: View, factors: Box, narrow: tuple[int, int, int] | None, split:
 
 
 def lying(view: View, box: Box, counts: Sequence[int]) -> Iterator[Box]:
-    """Where a box of a block lies in the tensor that stores it; `counts`: how many factors each dim flattens."""
+    """Where a box of a block lies in the tensor that stores it; each dim flattens `counts` factors."""
     factors, sides = list(_factors(view, _split(view, box))), list[list[range]]()
     for count in counts:
         sides.append(_flat(factors[:count]))
