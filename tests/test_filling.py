@@ -261,9 +261,9 @@ def test_threads_fill_one_tensor_each_a_part(name: str, kind: str) -> None:
 def test_regions_that_are_remembered_change_no_bit(kind: str) -> None:
     made = growth("gpt2", kind)
     for each in made.stored[:8]:
-        regions, out = remembered(made.plan, made.read, made.stats), torch.empty(each.header.shape).double()
+        drawings, out = remembered(made.plan, made.read, made.stats), torch.empty(each.header.shape).double()
         for part in chunks(whole(each.header.shape), tuple(range(out.dim())), 90):
-            fill_region_(out[slices(part)], each, part, made.plan, made.read, made.stats, regions)
+            fill_region_(out[slices(part)], each, part, made.plan, made.read, made.stats, drawings)
         assert torch.equal(out, made.whole[each.name])
 
 

@@ -12,7 +12,7 @@ from isogrow.anatomy import Anatomy, Stored, grown_tensors
 from isogrow.arithmetic import blocked
 from isogrow.boxes import boxes, slices
 from isogrow.errors import CheckpointError
-from isogrow.filling import Read, Regions, Stats, fill_
+from isogrow.filling import Drawings, Read, Stats, fill_
 from isogrow.parts import view_of
 from isogrow.pieces import Block, Box, origin
 from isogrow.plan import Plan
@@ -97,13 +97,15 @@ def fill_region_(
     plan: Plan,
     read: Read,
     stats: Stats,
-    regions: Regions | None = None,
+    drawings: Drawings | None = None,
 ) -> None:
-    """Fill `out` (contiguous) with a region of a grown stored tensor: all of it, a slab of a file, a shard.
+    """Fill `out` (of its shape; any strides) with a region of a grown stored tensor: all of it, a slab of a
+    file, a rank's shard, an item that a distributed checkpoint writes.
 
-    `region` has a range for each of the tensor's dims; `stats` knows what its blocks take (`statistics`), and
-    `regions` is as in `filling.fill_`. Law: regions that tile a tensor are the tensor, in any order.
+    `region` has a range, with gaps or without, for each of the tensor's dims; `stats` are `statistics` of the
+    tensor's blocks, and `drawings` is as in `filling.fill_`. Law, where `x` is all of the tensor: `out`
+    becomes equal to `x[slices(region)]`, bit by bit.
     """
     for held in boxes(stored, region, plan.target):
         target = blocked(out[slices(held.place)], held.view)
-        fill_(target, held.block, held.box, plan, read, stats, regions=regions)
+        fill_(target, held.block, held.box, plan, read, stats, drawings=drawings)

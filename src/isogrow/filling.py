@@ -25,7 +25,7 @@ from isogrow.regions import Region
 # A box (without gaps) of a block of the old model: whoever holds less of a model fetches less.
 Read = Callable[[Block, Box], Tensor]
 # All of a free region that can only be made whole, as it is to be (float64).
-Regions = Callable[[Draw], Tensor]
+Drawings = Callable[[Draw], Tensor]
 Entries = Callable[[Box], Tensor]
 
 WORK = 1 << 16  # entries that are computed at a time: their float64 temporaries stay in the cache
@@ -55,27 +55,39 @@ def fill_(
     stats: Stats,
     *,
     steps: int | None = None,
-    regions: Regions | None = None,
+    drawings: Drawings | None = None,
 ) -> None:
     """Fill `out` (any strides, dtype and device) with a box, with gaps or without, of a grown block.
 
     `stats` are `statistics` of blocks of which this is one. `steps` means the block after so many of the
-    plan's steps (default: all). `regions` is `remembered(plan, read, stats)` where many boxes of a block
+    plan's steps (default: all). `drawings` is `remembered(plan, read, stats)` where many boxes of a block
     follow each other; it changes no bit. Law, where `x` is all of the block: `out` becomes equal to
     `x[slices(box)]`, bit by bit. Reads no old entry that the box does not hold, and each only as often as
     the plan has it there.
 
-    Raises `SizeError` for a user's initializer that gives other numbers than in the first pass.
+    Raises `SizeError` for a user's initializer that gives other numbers than in the first pass, or whose name
+    means nothing in this thread (what a growth was given is known in the growth's own; `regions`), `KeyError`
+    for statistics of other blocks.
+
+    >>> from isogrow.plan import Free, Init, Place, Step
+    >>> from isogrow.sizes import Sizes
+    >>> rewrites = {"mlp.up": {"new": Free(Init(std=0.5))}}
+    >>> step = Step("MlpExpansion", "ffn", 2, 4, (Place(0, 2, 0), Place(2, 2, 0, "new")), rewrites)
+    >>> plan, old = Plan("llama", Sizes({"ffn": 2, "hidden": 3}), (step,)), torch.ones(2, 3)
+    >>> out, up = torch.empty(3, 3), Block("mlp.up", (), ("ffn", "hidden"))
+    >>> fill_(out, up, (range(1, 4), range(3)), plan, lambda block, box: old[slices(box)], Stats())
+    >>> out[0]
+    tensor([1., 1., 1.])
     """
-    regions = regions or remembered(plan, read, stats)
+    drawings = drawings or remembered(plan, read, stats)
     for place, part in contiguous(box):
         target = out[slices(place)]
         for piece in pieces(plan, block, part, steps):
-            _place_(target[slices(piece.out)], piece, plan, read, stats, regions)
+            _place_(target[slices(piece.out)], piece, plan, read, stats, drawings)
 
 
-def remembered(plan: Plan, read: Read, stats: Stats) -> Regions:
-    """Regions that can only be made whole, the last one kept for the boxes that follow."""
+def remembered(plan: Plan, read: Read, stats: Stats) -> Drawings:
+    """Drawings that can only be made whole, the last one kept for the boxes that follow."""
 
     @lru_cache(maxsize=1)
     def region(draw: Draw) -> Tensor:
@@ -119,11 +131,11 @@ def by_function(draw: Draw, plan: Plan, read: Read, stats: Stats) -> Floats:
 
 
 def digest(x: Floats) -> bytes:
-    """What two regions share iff they are the same numbers."""
+    """What two drawings share iff they are the same numbers."""
     return hashlib.sha256(x.tobytes()).digest()
 
 
-def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, regions: Regions) -> None:
+def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, drawings: Drawings) -> None:
     """Fill `target` with a piece, in float64 until it is rounded."""
     value, plain = piece.value, (piece.a, piece.b) == (1.0, 0.0)
     if isinstance(value, Fill):
@@ -136,7 +148,7 @@ def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, 
             return
         entries = _parts_of(x)
     elif isinstance(value, Draw):
-        entries = _drawn(value, stats, regions)
+        entries = _drawn(value, stats, drawings)
     else:
         entries = _parts_of(_mean(value, plan, stats).expand(target.shape))
     for part in chunks(whole(tuple(target.shape)), storage_order(target), WORK):
@@ -148,10 +160,10 @@ def _parts_of(x: Tensor) -> Entries:
     return lambda part: x[slices(part)].to("cpu", torch.float64)
 
 
-def _drawn(draw: Draw, stats: Stats, regions: Regions) -> Entries:
+def _drawn(draw: Draw, stats: Stats, drawings: Drawings) -> Entries:
     """Any part of a box of free entries, made alone if the initializer can."""
     if draw.init.kind not in PARTS:
-        return _parts_of(regions(replace(draw, box=whole(draw.shape)))[slices(draw.box)])
+        return _parts_of(drawings(replace(draw, box=whole(draw.shape)))[slices(draw.box)])
     mean, std = center_and_std(draw, stats)
 
     def entries(part: Box) -> Tensor:

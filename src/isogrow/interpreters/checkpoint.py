@@ -329,11 +329,11 @@ def _filled(
         dtype = DTYPES[stored.header.dtype]
         own = (block for _, block in stored.blocks(plan.target))
         stats = statistics(plan, own, read, Stats(stats.matched))
-        regions = remembered(plan, read, stats)
+        drawings = remembered(plan, read, stats)
         for slab in _slabs(stored, buffers[0].numel() // 8):
             held = next(turns)[: prod(map(len, slab)) * dtype.itemsize].view(dtype)
             shaped = held.view([len(r) for r in slab])
-            fill_region_(shaped, stored, slab, plan, read, stats, regions)
+            fill_region_(shaped, stored, slab, plan, read, stats, drawings)
             yield stored, held
 
 
