@@ -19,9 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import isogrow
-from isogrow.arithmetic import CHUNK
 from isogrow.errors import CheckpointError, IsogrowError, LawError, SizeError
-from isogrow.interpreters.checkpoint import prepared
+from isogrow.interpreters.checkpoint import CHUNK, prepared
 from isogrow.interpreters.module import grown_state
 from isogrow.plan import Init
 from isogrow.serial import from_json

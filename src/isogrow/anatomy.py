@@ -96,6 +96,15 @@ class Anatomy:
         return {(tensor.line, tensor.index): tensor.source for tensor in self.stored}
 
     @cached_property
+    def holders(self) -> dict[tuple[str, Index], tuple[Stored, str]]:
+        """The stored tensor that holds a slot at an index, and which part of it."""
+        return {
+            (block.slot, block.index): (tensor, part)
+            for tensor in self.stored
+            for part, block in tensor.blocks(self.sizes)
+        }
+
+    @cached_property
     def plain_norms(self) -> tuple[Slot, ...]:
         """The norms that this model applies without a tensor."""
         plain = (slot for slot in self.layout.table if not slot.stored)

@@ -19,7 +19,7 @@ from isogrow.errors import SizeError, StateError
 from isogrow.expansions import Expansion, Size
 from isogrow.families import layout_of
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
-from isogrow.interpreters.module import Matched, grow_average, grow_module
+from isogrow.interpreters.module import first_pass, grow_average, grow_module
 from isogrow.interpreters.optimizer import grow_optimizer
 from isogrow.laws import check
 from isogrow.models import anatomy_of, build_of, remember
@@ -149,23 +149,29 @@ def grow(
     _check_optimized(optimizer, scheduler is not None or policy is not None or release)
     trained, policy = optimizers_of(optimizer), policy or Policy()
     check_anew(trained, scheduler)
-    anatomy, build, matched = anatomy_of(model), build_of(model), Matched()
+    anatomy = anatomy_of(model)
     wanted = _some(_wanted(expansions, sizes, layers_at, plan), plan)
     with naming(init) as kind:
         plan = _planned(anatomy, wanted, Init(kind, init_std), seed, allow_dead, plan)
         check_trained(trained, model, anatomy, plan, policy)
         with fitting(init, model, plan):
-            large = grow_module(model, anatomy, plan, build, matched)
-            carry_checkpointing_(model, large)
-            average = None if ema is None else grow_average(ema, anatomy, plan, build, matched)
+            large, averages = _made(model, ema, anatomy, plan)
     remember(large, anatomy, plan)
     found: list[Any] = [large]
     if trained:
         grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release) for each in trained]
         _pace_all(large, grown, plan, policy)
         found += handed_back(optimizer, scheduler, trained, grown)
-    found += [] if average is None else [average]
+    found += averages
     return tuple(found) if len(found) > 1 else large
+
+
+def _made(model: nn.Module, ema: Any, anatomy: Anatomy, plan: Plan) -> tuple[nn.Module, list[Any]]:
+    """The grown model, and its average if there is one: free entries of both match the model's old ones."""
+    build, stats = build_of(model), first_pass(model.state_dict(), anatomy, plan)
+    large = grow_module(model, anatomy, plan, build, stats)
+    carry_checkpointing_(model, large)
+    return large, [] if ema is None else [grow_average(ema, anatomy, plan, build, stats)]
 
 
 def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> Pace:
