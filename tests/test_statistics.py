@@ -14,6 +14,7 @@ from torch import Tensor
 from isogrow.anatomy import Anatomy
 from isogrow.binding import outputs, reader
 from isogrow.boxes import slices
+from isogrow.errors import CheckpointError
 from isogrow.filling import Read, Stats, fill_
 from isogrow.pieces import Average, Block, Box, Draw, pieces, whole
 from isogrow.plan import Init, Plan
@@ -46,6 +47,14 @@ def test_mean_and_std(shape: tuple[int, ...]) -> None:
         torch.set_num_threads(1)
     narrow = x.to(torch.bfloat16)
     assert measured(narrow) == measured(narrow.double())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    x = torch.ones(5, 3)
+    x[2, 1] = value
+    with pytest.raises(CheckpointError, match="w holds numbers that are not finite, and new entries take"):
+        measured(x)
 
 
 def test_mean_and_std_read_each_entry_once_and_few_at_a_time() -> None:

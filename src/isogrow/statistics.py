@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
 
 from isogrow.arithmetic import tree_sum
 from isogrow.boxes import chunks, slices
+from isogrow.errors import CheckpointError
 from isogrow.filling import Read, Stats, by_function, digest, fill_, matches, of_all
 from isogrow.initializers import INITIALIZERS
 from isogrow.pieces import Average, Block, Draw, pieces, whole
@@ -40,7 +42,10 @@ def statistics(plan: Plan, blocks: Iterable[Block], read: Read, given: Stats | N
 
 
 def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Mean and std of a block of this shape, summed in fixed blocks in logical order."""
+    """Mean and std of a block of this shape, summed in fixed blocks in logical order.
+
+    Raises `CheckpointError` where the block holds numbers that are not finite.
+    """
     box, count = whole(shape), 1
     for n in shape:
         count *= n
@@ -51,6 +56,12 @@ def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[floa
         part = read(block, some).to("cpu", torch.float64).reshape(-1)
         total += float(tree_sum(part, 0))
         squares += float(tree_sum(part * part, 0))
+    if not isfinite(total) or not isfinite(squares):
+        at = "".join(f", {axis} {number}" for axis, number in block.index)
+        raise CheckpointError(
+            f"{block.slot}{at} holds numbers that are not finite, and new entries take its mean or std:"
+            " correct the model's weights"
+        )
     mean = total / count
     return mean, max(0.0, squares / count - mean * mean) ** 0.5
 
