@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from isogrow.anatomy import Anatomy, Header, match, name_of
-from isogrow.binding import reader
+from isogrow.binding import viewer
 from isogrow.families import layout_for
 from isogrow.layout import Layout
 from isogrow.lines import name_axes
@@ -141,6 +141,6 @@ def weights(found: Anatomy, seed: int = 0) -> dict[str, Tensor]:
 
 def blocks(found: Anatomy, state: Mapping[str, Tensor]) -> dict[Block, Tensor]:
     """Every logical block of a model."""
-    read = reader(found, lambda name: state[name])
+    read = viewer(found, lambda name: state[name])
     parts = (block for stored in found.stored for _, block in stored.blocks(found.sizes))
     return {block: read(block) for block in parts if block.slot in found.slots}

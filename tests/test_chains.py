@@ -21,8 +21,8 @@ from torch import Tensor
 
 import isogrow
 from isogrow.anatomy import Anatomy, match
-from isogrow.arithmetic import CHUNK, Filler
-from isogrow.binding import fill_, outputs, reader
+from isogrow.binding import fill_region_, outputs, reader
+from isogrow.boxes import chunks, slices
 from isogrow.config import edited
 from isogrow.expansions import (
     AttentionExpansion,
@@ -41,6 +41,7 @@ from isogrow.pieces import Block, Draw, moved, pieces, whole
 from isogrow.planning import plan
 from isogrow.plans import OLD, Init, Old, Plan
 from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, build
+from isogrow.statistics import statistics
 
 SMALL = Config(
     vocab=13,
@@ -301,16 +302,20 @@ every_family = pytest.mark.parametrize(("family", "config", "wanted"), ALL, ids=
 State = dict[str, Tensor]
 
 
-def filled(found: Anatomy, made: Plan, state: State, limit: int = CHUNK, order: int | None = None) -> State:
-    """Every grown tensor, filled in chunks of at most `limit` entries, in one of many orders."""
-    filler = Filler(made, reader(found, lambda name: state[name]), limit)
-    stored = list(outputs(found, made))
+def filled(found: Anatomy, made: Plan, state: State, limit: int = 1 << 21, order: int | None = None) -> State:
+    """Every grown tensor, filled in regions of at most `limit` entries, in one of many orders."""
+    read, stored = reader(found, lambda name: state[name]), list(outputs(found, made))
+    stats = statistics(made, (block for one in stored for _, block in one.blocks(made.target)), read)
+    regions = [
+        (one, part)
+        for one in stored
+        for part in chunks(whole(one.header.shape), tuple(range(len(one.header.shape))), limit)
+    ]
     if order is not None:
-        random.Random(order).shuffle(stored)
-    made_now: State = {}
-    for one in stored:
-        made_now[one.name] = torch.empty(one.header.shape, dtype=torch.float64)
-        fill_(made_now[one.name], one, filler, made.target)
+        random.Random(order).shuffle(regions)
+    made_now = {one.name: torch.empty(one.header.shape, dtype=torch.float64) for one in stored}
+    for one, part in regions:
+        fill_region_(made_now[one.name][slices(part)], one, part, made, read, stats)
     return made_now
 
 

@@ -19,13 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import isogrow
-from isogrow.arithmetic import CHUNK
 from isogrow.errors import CheckpointError, IsogrowError, LawError, SizeError
-from isogrow.interpreters.checkpoint import prepared
+from isogrow.interpreters.checkpoint import CHUNK, prepared
 from isogrow.interpreters.module import grown_state
 from isogrow.plans import Init
 from isogrow.serial import from_json
+from isogrow.sources import open_checkpoint
 from isogrow.verification.float64 import build, float64
+from isogrow.writing.carrying import left
 from isogrow.writing.loadable import check_loadable
 
 EXACT = 1e-12
@@ -301,6 +302,23 @@ def test_everything_that_is_no_weight_travels(tmp_path: Path) -> None:
         assert (large / name).read_text() == CARRIED[name]
     pooling = (large / "1_Pooling/config.json").read_text()
     assert pooling == CARRIED["1_Pooling/config.json"].replace("24", "48")
+
+
+def test_what_stays_behind_is_told(tmp_path: Path) -> None:
+    """Weights under other names too; not what is made anew, nor what is hidden."""
+    small = save(tmp_path / "small", "BertModel")
+    others = ("model_ema.safetensors", "latest", "global_step5/mp_rank_00_model_states.pt")
+    put(small, {**CARRIED, **dict.fromkeys((*LEFT, *others), "x")})
+    assert set(left(open_checkpoint(small))) == {
+        "tf_model.h5", "flax_model.msgpack", "onnx/", "model.fp16.safetensors", "pytorch_model.bin",
+        "training_args.bin", "optimizer.pt", "trainer_state.json", "checkpoint-10/", "original/",
+        "model_ema.safetensors", "latest", "global_step5/",
+    }  # fmt: skip
+    assert {"training_args.bin", "optimizer.pt", "trainer_state.json"}.isdisjoint(
+        left(open_checkpoint(small), "optimizer.pt")
+    )
+    large = seen(small).grow(tmp_path / "large", {"ffn": "x2"})
+    assert names(large).isdisjoint(others)
 
 
 def test_a_dense_module_travels_unless_hidden_grows(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def test_the_last_norm_has_no_gain() -> None:
         tied.plan({"hidden": 42})
     for subject in (bare, tied):
         assert subject.error(subject.plan({"heads": 10, "head_dim": 14, "ffn": 51, "layers": 5})) < F.EXACT
-    with pytest.raises(LawError, match="must scale the output by 1, not|must scale the output by 0.84"):
+    with pytest.raises(
+        LawError,
+        match="must scale the output along hidden by (1, not|0.84)",
+    ):
         laws.check(bare.anatomy, without_head(free.plan({"hidden": 42})))
 
 

@@ -376,7 +376,10 @@ def test_a_bar_is_shown_on_a_terminal_alone(llama: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "module",
-    ["isogrow.expansions", "isogrow.cli.voice", "isogrow.cli.tables.axes", "isogrow.cli.tables.blocks"],
+    [
+        *("isogrow.expansions", "isogrow.boxes", "isogrow.filling"),
+        *("isogrow.cli.voice", "isogrow.cli.tables.axes", "isogrow.cli.tables.blocks"),
+    ],
 )
 def test_examples(module: str) -> None:
     result = doctest.testmod(importlib.import_module(module))

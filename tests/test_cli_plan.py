@@ -13,8 +13,8 @@ import pytest
 from command import GROWTH, checkpoints, config, isogrow, write
 from safetensors.torch import load_file
 
-from isogrow import arithmetic
 from isogrow.cli import facts
+from isogrow.interpreters import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_plan_file_is_run_as_it_is(llama: Path, tmp_path: Path) -> None:
 
 
 def test_the_estimate_knows_the_chunk() -> None:
-    assert facts.CHUNK == arithmetic.CHUNK
+    assert facts.CHUNK == checkpoint.CHUNK
 
 
 # ── --to ──

@@ -77,6 +77,10 @@ def gguf(model: Path) -> None:
     _write(model / "model-q4.gguf", "GGUF")
 
 
+def variant(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "model.fp16-00001-of-00001.safetensors")
+
+
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
@@ -87,6 +91,7 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "a config alone": (only("config.json"), "holds no weights: expected model.safetensors or"),
     "weights alone": (only("model.safetensors"), "config.json is missing from"),
     "a GGUF file": (gguf, "holds no weights: expected model.safetensors or"),
+    "a variant": (variant, "variant='fp16'), save that, and grow that"),
     "a file that was cut off": (cut, "model.safetensors is cut off: it has"),
     "a pointer of Git LFS": (pointer, "run git lfs pull"),
     "a quantized model": (

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogrow.arithmetic import chunks, slices
+from isogrow.boxes import chunks, slices
 from isogrow.errors import SizeError
 from isogrow.initializers import INITIALIZERS, WHOLE_LIMIT, check_whole, sample
 

@@ -16,7 +16,7 @@ from test_module import live
 from torch import Tensor, nn
 
 import isogrow as grower
-from isogrow import newness
+from isogrow import boxes
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.newness import New, NewEntries
 
@@ -68,12 +68,12 @@ def test_new_is_what_the_old_model_has_no_part_in(name: str) -> None:
 
 def test_a_box_that_is_elsewhere_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: boxes one entry further."""
-    true = newness._flat
+    true = boxes._flat
 
     def shifted(factors: Any) -> list[range]:
         return [range(r.start + 1, r.stop + 1, r.step) if r.start > 5 else r for r in true(factors)]
 
-    monkeypatch.setattr(newness, "_flat", shifted)
+    monkeypatch.setattr(boxes, "_flat", shifted)
     with pytest.raises((AssertionError, IndexError)):
         test_new_is_what_the_old_model_has_no_part_in("llama")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import isogrow
-from isogrow import Bias, Key, Layout, Norm, Weight, laws, models
+from isogrow import Bias, Key, Layout, Norm, Stream, Weight, laws, models
 from isogrow import families as registry
 from isogrow.anatomy import Anatomy, match
 from isogrow.errors import LawError, LayoutError, SizeError
@@ -109,7 +109,7 @@ def layout(config: Mapping[str, Any], constant: bool) -> Layout:
             Key("eps", default=EPS),
             Key("tied", default=False),
         ),
-        tie="tied",
+        streams=(Stream(tie="tied"),),
     )
 
 

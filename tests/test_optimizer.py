@@ -22,7 +22,7 @@ from transformers import optimization
 import isogrow
 from isogrow import Policy
 from isogrow.anatomy import Anatomy, match
-from isogrow.binding import reader
+from isogrow.binding import viewer
 from isogrow.config import edited
 from isogrow.errors import StateError
 from isogrow.interpreters import reference
@@ -266,7 +266,7 @@ def by_hand(plan: Plan, power: int, seeded: bool) -> Plan:
 
 
 def blocks(anatomy: Anatomy, get: Callable[[str], Tensor]) -> dict[Block, Any]:
-    read = reader(anatomy, get)
+    read = viewer(anatomy, get)
     own = [stored for stored in anatomy.stored if not is_tied(anatomy, stored)]
     all_blocks = (block for stored in own for _, block in stored.blocks(anatomy.sizes))
     return {block: read(block).numpy() for block in all_blocks}

@@ -94,18 +94,49 @@ def test_a_module_of_ones_own_may_hold_a_model() -> None:
     assert owner["backbone"] is model and len(model.model.layers) == model.config.num_hidden_layers
 
 
-def test_a_model_in_a_wrapper_that_holds_its_parameters(one_process: None) -> None:
-    model = llama()
-    wrapper = DistributedDataParallel(model)
-    with pytest.raises(StateError, match="held by a DistributedDataParallel, .* delete .* wrap it again"):
-        isogrow.grow_(model, ffn="x2")
+def test_the_wrapper_itself_is_not_grown(one_process: None) -> None:
+    wrapper = DistributedDataParallel(llama())
     with pytest.raises(FamilyError, match="DistributedDataParallel is a wrapper around a model: give the"):
         isogrow.grow_(wrapper, ffn="x2")
-    del wrapper
+
+
+def test_a_wrapper_that_holds_the_parameters() -> None:
+    """FSDP1 and DeepSpeed are told by their classes' names."""
+    model = llama()
+    holder: Any = type("FullyShardedDataParallel", (nn.Module,), {})()
+    holder.module = model
+    with pytest.raises(StateError, match="held by a FullyShardedDataParallel, .* delete .* wrap it again"):
+        isogrow.grow_(model, ffn="x2")
+    del holder
     isogrow.grow_(model, ffn="x2")
-    ids = torch.arange(12)[None]
-    DistributedDataParallel(model)(input_ids=ids, labels=ids).loss.backward()
-    assert all(x.grad is not None for x in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_a_parameter(kind: str) -> None:
+    model = llama()
+    hook = getattr(model.lm_head.weight, kind)(lambda x: None)
+    with pytest.raises(CheckpointError, match="lm_head.weight has hooks of its own, which the grown model's"):
+        isogrow.grow_(model, ffn="x2")
+    hook.remove()
+    isogrow.grow_(model, ffn="x2")
+
+
+def test_parameters_that_layers_share() -> None:
+    """Ties that the config has go on; others would be two in the grown model."""
+    model = llama()
+    model.model.layers[2].mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
+    said = "layers.0.mlp.up_proj.weight and model.layers.2.mlp.up_proj.weight are one parameter, and by the"
+    for grow in (isogrow.grow, isogrow.grow_):
+        with pytest.raises(FamilyError, match=said):
+            grow(model, ffn="x2")
+    model = llama()
+    model.lm_head.weight = model.model.embed_tokens.weight
+    assert not model.config.tie_word_embeddings
+    with pytest.raises(FamilyError, match="embed_tokens.weight and lm_head.weight are .* config tie"):
+        isogrow.grow(model, ffn="x2")
+    model.config.tie_word_embeddings = True
+    large = isogrow.grow(model, ffn="x2")
+    assert large.lm_head.weight is large.model.embed_tokens.weight
 
 
 def test_a_sharded_model(one_process: None) -> None:

@@ -1,19 +1,25 @@
-"""How often a growth in memory reads the model: a number once to copy it, and once for statistics."""
+"""How often a growth reads the model, in memory and on disk: once to copy it, before that for statistics."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from test_module import live
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import isogrow
-import isogrow.interpreters.module
-from isogrow.arithmetic import Filler
+from isogrow import binding, filling, statistics
+from isogrow.anatomy import Anatomy
+from isogrow.boxes import slices
+from isogrow.filling import Read
+from isogrow.interpreters import checkpoint, module
 
 READS = (torch.ops.aten.clone, torch.ops.aten._to_copy, torch.ops.aten.copy_)
 
@@ -42,39 +48,82 @@ def transposed(model: nn.Module) -> nn.Module:
     return model
 
 
-def read(model: nn.Module, **request: Any) -> float:
-    """Bytes read, in sizes of the model."""
+def size(model: nn.Module) -> int:
+    return sum(x.numel() * x.element_size() for x in model.parameters())
+
+
+def in_memory(model: nn.Module, folder: Path, **request: Any) -> float:
+    """Bytes read to grow a model in memory, in sizes of the model."""
     with Counted(model) as counted:
         isogrow.grow(model, **request)
-    return counted.read / sum(x.numel() * x.element_size() for x in model.parameters())
+    return counted.read / size(model)
 
 
-@pytest.mark.parametrize("arranged", [lambda model: model, transposed])
+def turned(model: nn.Module, folder: Path, **request: Any) -> float:
+    """The same of a model whose matrices lie the other way round."""
+    return in_memory(transposed(model), folder, **request)
+
+
+def on_disk(model: Any, folder: Path, **request: Any) -> float:
+    """Bytes read to grow its files: the model's own tensors stand for the mapped ones."""
+    model.save_pretrained(folder / "small")
+    state: dict[str, Tensor] = model.state_dict()
+
+    @contextmanager
+    def mapped(_: Any) -> Generator[Any]:
+        yield {**state, **{name.removeprefix("transformer."): x for name, x in state.items()}}.__getitem__
+
+    with pytest.MonkeyPatch.context() as patch, Counted(model) as counted:
+        patch.setattr(checkpoint, "mapped", mapped)
+        isogrow.grow_checkpoint(folder / "small", folder / "large", **request)
+    return counted.read / size(model)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many parts are computed, and many slabs written, of each tensor."""
+    monkeypatch.setattr(filling, "WORK", 64)
+    monkeypatch.setattr(statistics, "FIXED", 64)
+    monkeypatch.setattr("isogrow.growing.write_checkpoint", partial(checkpoint.grow_checkpoint, chunk=80))
+
+
+every_way = pytest.mark.parametrize("grown", [in_memory, turned, on_disk])
+
+
+@every_way
 @pytest.mark.parametrize(
-    ("request_", "times"),
+    ("name", "request_", "low", "high"),
     [
-        ({"ffn": 51, "init_std": 0.02}, 1.1),
-        ({"ffn": 51, "layers": "+1", "init_std": 0.02}, 1.1),
-        ({"hidden": 36, "init_std": 0.02}, 1.1),
-        ({"hidden": 36, "ffn": 51}, 2.1),  # and once for the std that new entries match
+        # With a given std each number is read once, to copy it.
+        ("llama", {"ffn": 51, "init_std": 0.02}, 0.9, 1.1),
+        ("llama", {"ffn": 51, "layers": "+1", "init_std": 0.02}, 0.9, 1.1),
+        ("llama", {"hidden": 36, "init_std": 0.02}, 0.9, 1.1),
+        # A std to match is known when all of a tensor has been read, and the copies are read after that.
+        ("llama", {"ffn": 51}, 1.1, 2.1),
+        ("llama", {"hidden": 36, "ffn": 51}, 1.1, 2.1),
+        # So are means, which a LayerNorm's residual grows by: of what writes to it alone.
+        ("gpt2", {"hidden": "x2", "heads": "x2", "init_std": 0.02}, 1.1, 2.1),
     ],
 )
-def test_no_chunk_moves_a_whole_tensor(
-    arranged: Any, request_: dict[str, Any], times: float, monkeypatch: pytest.MonkeyPatch
+def test_how_often_a_model_is_read(
+    grown: Any, name: str, request_: dict[str, Any], low: float, high: float, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("isogrow.interpreters.module.Filler", partial(Filler, limit=64))
-    assert 0.5 < read(arranged(live("llama")), **request_) < times
+    assert low < grown(live(name), tmp_path, **request_) < high
 
 
-def test_whole_tensors_for_each_chunk_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it was once: every chunk made the tensor that it is a part of contiguous."""
-    whole = isogrow.interpreters.module.reader
-    monkeypatch.setattr("isogrow.interpreters.module.Filler", partial(Filler, limit=64))
-    monkeypatch.setattr(
-        "isogrow.interpreters.module.reader",
-        lambda anatomy, get: whole(anatomy, lambda name: get(name).contiguous()),
-    )
-    assert read(transposed(live("llama")), ffn=51, init_std=0.02) > 10
+@every_way
+def test_whole_blocks_for_each_part_are_seen(
+    grown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was once: whoever wanted a part fetched the block, and cut it."""
+
+    def wasteful(anatomy: Anatomy, get: Any) -> Read:
+        view = binding.viewer(anatomy, get)
+        return lambda block, box: view(block).clone()[slices(box)]
+
+    for each in (module, checkpoint):
+        monkeypatch.setattr(each, "reader", wasteful)
+    assert grown(live("llama"), tmp_path, ffn=51) > 5
 
 
 def test_how_a_model_lies_in_memory_changes_no_bit() -> None:

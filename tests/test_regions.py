@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from test_module import change, inputs, live
 
 import isogrow
 from isogrow import Init, MlpExpansion, Region, plan_of
-from isogrow.arithmetic import Filler
-from isogrow.binding import reader
+from isogrow.binding import reader, viewer
 from isogrow.errors import SizeError
+from isogrow.filling import fill_
 from isogrow.interpreters import reference
 from isogrow.models import anatomy_of, lineage_of
-from isogrow.pieces import Block
-from isogrow.plans import Plan
+from isogrow.pieces import Block, whole
+from isogrow.plans import Entry, Free, Plan, Step, rewritten
 from isogrow.regions import Initializer
 from isogrow.serial import from_json, to_json
+from isogrow.statistics import statistics
 
 SIZES: dict[str, Any] = {"hidden": 36, "ffn": 51, "layers": "+1"}
 
@@ -92,13 +94,13 @@ def test_the_numbers_are_the_functions_own_and_the_model_the_same(name: str, nam
     large = isogrow.grow(small, init=noisy, **family.together)
     assert change(small, large, inputs(name)) < F.EXACT
     anatomy, made = lineage_of(large) or pytest.fail()
-    read = reader(anatomy, small.state_dict().__getitem__)
+    read = viewer(anatomy, small.state_dict().__getitem__)
     blocks = [block for stored in anatomy.stored for _, block in stored.blocks(anatomy.sizes)]
     old = {block: read(block).numpy() for block in blocks if block.slot in anatomy.slots}
     with pytest.raises(SizeError, match="is not known"):
         reference.grow(made, old)
     named(f"{__name__}.noisy", noisy)
-    ours = reader(anatomy_of(large), large.state_dict().__getitem__)
+    ours = viewer(anatomy_of(large), large.state_dict().__getitem__)
     for block, x in reference.grow(made, old).items():
         assert np.allclose(ours(block).numpy(), x, rtol=1e-13, atol=1e-15), block
 
@@ -182,6 +184,15 @@ def test_any_array_will_do(kind: Any) -> None:
     assert (large.model.layers[1].mlp.gate_proj.weight[37:] == 1.0).all()
 
 
+def by(plan: Plan, name: str) -> Plan:
+    """The same growth with another initializer."""
+
+    def entry(step: Step, slot: str, label: str, entry: Entry) -> Entry:
+        return replace(entry, init=replace(entry.init, kind=name)) if isinstance(entry, Free) else entry
+
+    return rewritten(plan, entry)
+
+
 def test_numbers_that_change_are_refused(named: Any) -> None:
     """r and -r on copies cancel only if both are the same r."""
     generator, small = np.random.default_rng(0), live("bert", dtype=torch.float64)
@@ -189,17 +200,21 @@ def test_numbers_that_change_are_refused(named: Any) -> None:
     named("same", noisy)
     sizes: dict[str, Any] = {"hidden": "x3", "heads": "x3"}
     assert change(small, isogrow.grow(small, init="same", **sizes), inputs("bert")) < F.EXACT
+    with pytest.raises(SizeError, match="'new' gives other numbers for .* when .* region.seed"):
+        isogrow.grow(small, init="new", **sizes)
+    block = Block("attn.q", (("layers", 0),), ("heads", "key_dim", "hidden"))
+    anatomy, known = lineage_of(isogrow.grow(small, init="same", **sizes)) or pytest.fail()
     for name in ("same", "new"):
-        anatomy, made = lineage_of(isogrow.grow(small, init=name, **sizes)) or pytest.fail()
-        filler = Filler(made, reader(anatomy, small.state_dict().__getitem__))
-        blocks = [Block("attn.q", (("layers", i),), ("heads", "key_dim", "hidden")) for i in (0, 1, 0)]
-        for block in blocks[:2]:
-            filler.fill_(torch.empty(block.shape(made.target)), block, (0, 1, 2))
-        if name == "same":
-            filler.fill_(torch.empty(blocks[2].shape(made.target)), blocks[2], (0, 1, 2))
-            continue
-        with pytest.raises(SizeError, match="'new' gives other numbers for attn.q when .* region.seed"):
-            filler.fill_(torch.empty(blocks[2].shape(made.target)), blocks[2], (0, 1, 2))
+        made = by(known, name)
+        read = reader(anatomy, small.state_dict().__getitem__)
+        stats = statistics(made, [block], read)
+        for _ in range(2):
+            out = torch.empty(block.shape(made.target))
+            if name == "same":
+                fill_(out, block, whole(tuple(out.shape)), made, read, stats)
+                continue
+            with pytest.raises(SizeError, match="'new' gives other numbers for attn.q when .* region.seed"):
+                fill_(out, block, whole(tuple(out.shape)), made, read, stats)
 
 
 @pytest.mark.parametrize(

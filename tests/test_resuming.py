@@ -10,6 +10,7 @@ from typing import Any
 
 import families as F
 import pytest
+import tiny
 import torch
 import transformers
 from checkpoints import names
@@ -159,7 +160,10 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         changed(lambda state: state["param_groups"][1].update(param_names=["a"] * 7)),
         "the state has a where model.layers.0.input_layernorm.weight was expected",
     ),
-    "shards": (lambda folder: (folder / "optimizer_0").mkdir(), "optimizer_0 is a state in shards: save it"),
+    "shards": (
+        lambda folder: (folder / "optimizer_0").mkdir(),
+        "optimizer_0 is a state in shards, or of a second",
+    ),
 }
 
 
@@ -185,6 +189,48 @@ def test_a_state_that_is_not_the_models_is_refused(what: str, own: Path, tmp_pat
 def test_what_can_not_be_asked(options: dict[str, Any], said: str, source: Path, tmp_path: Path) -> None:
     with pytest.raises(StateError, match=said):
         grow_checkpoint(source, tmp_path / "large", ffn="x2", **options)
+
+
+def test_accelerates_own_state(tmp_path: Path) -> None:
+    """What save_state leaves beside the weights grows as the optimizer in memory does, and loads again."""
+    Accelerator = pytest.importorskip("accelerate").Accelerator  # noqa: N806  (a class)
+    small: Any = tiny.model("LlamaForCausalLM")
+    accelerator = Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(small, torch.optim.AdamW(small.parameters(), lr=1e-3))
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer)
+    accelerator.register_for_checkpointing(schedule)
+    gradients_(small, 0)
+    optimizer.step()
+    small.save_pretrained(tmp_path / "small")
+    accelerator.save_state(str(tmp_path / "small"))
+    plan = grow_checkpoint(tmp_path / "small", tmp_path / "large", **ALL)
+    kept = {"optimizer.bin", "random_states_0.pkl"}
+    assert kept <= names(tmp_path / "large")
+    assert "custom_checkpoint_0.pkl" in names(tmp_path / "small") - names(tmp_path / "large")
+    large, wanted, *_ = library.grow_training(small, optimizer=optimizer.optimizer, plan=plan)
+    found = torch.load(tmp_path / "large" / "optimizer.bin", weights_only=True)
+    assert same(found["state"], wanted.state_dict()["state"])
+    fresh = transformers.LlamaForCausalLM(large.config)
+    again = Accelerator(cpu=True)
+    fresh, loaded = again.prepare(fresh, torch.optim.AdamW(fresh.parameters(), lr=1e-3))
+    again.load_state(str(tmp_path / "large"))
+    assert same(loaded.state_dict()["state"], wanted.state_dict()["state"])
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), large.parameters(), strict=True))
+    grow_checkpoint(tmp_path / "small", tmp_path / "alone", optimizer="drop", ffn="x2")
+    assert not names(tmp_path / "alone") & kept
+
+
+def test_a_state_by_names(own: Path, tmp_path: Path) -> None:
+    """FSDP's, gathered."""
+    state = torch.load(own / "optimizer.pt", weights_only=True)
+    for group in state["param_groups"]:
+        group["params"] = [f"parameter.{number}" for number in group["params"]]
+    torch.save(state, own / "optimizer.bin")
+    (own / "optimizer.pt").unlink()
+    with pytest.raises(
+        StateError, match="optimizer.bin has its parameters by name, .*rekey_optim_state_dict"
+    ):
+        grow_checkpoint(own, tmp_path / "large", ffn="x2")
 
 
 def test_groups_of_ones_own(own: Path, tmp_path: Path) -> None:

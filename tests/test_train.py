@@ -15,15 +15,17 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 import transformers
 import yaml
 from command import isogrow
 
 import isogrow as package
 from isogrow.errors import IsogrowError, RecipeError
+from isogrow.train import running
 from isogrow.train.callbacks import Costs
 from isogrow.train.folder import claim, last_complete
-from isogrow.train.recipe import Recipe, parse
+from isogrow.train.recipe import Recipe, parse, read
 from isogrow.train.running import checked
 from isogrow.train.starting import started
 
@@ -151,6 +153,25 @@ def test_the_dry_run_says_what_it_leaves_out(tmp_path: Path) -> None:
     said = isogrow("train", str(written(tmp_path, stages=stages)), "--dry-run").out
     assert " not counted  what gradmax looks at" in said
     assert "not counted" not in isogrow("train", str(written(tmp_path)), "--dry-run").out
+
+
+def test_the_dry_run_is_timed_where_it_would_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device that Trainer would take; meta stands for an accelerator."""
+    recipe, seen = read(written(tmp_path)), list[torch.device]()
+    assert running.arguments(recipe, tmp_path, False).device == running.device()
+    first = running.started
+
+    def watched(*given: Any) -> Any:
+        model: Any = first(*given)
+        model.register_forward_pre_hook(
+            lambda _, args, words: seen.append(words["input_ids"].device), with_kwargs=True
+        )
+        return model
+
+    monkeypatch.setattr(running, "started", watched)
+    monkeypatch.setattr(running, "device", lambda: torch.device("meta"))
+    assert running.timed(recipe, tmp_path, 2) > 0
+    assert seen == [torch.device("meta")] * 2
 
 
 def test_the_dry_run_tells_each_stage(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from trial_layouts.models import (
 from trial_layouts.roles import differing, ends, wrong_roles
 
 from isogrow.anatomy import Anatomy, Header, match
-from isogrow.binding import reader
+from isogrow.binding import viewer
 from isogrow.errors import CheckpointError, LayoutError
 from isogrow.families import LAYOUTS
 from isogrow.layout import Index, Layout, Weight
@@ -182,7 +182,7 @@ def test_disk_and_memory_hold_the_same_values(name: str) -> None:
     layout, config = CASES[name].layout, json_of(model)
     memory, disk = stored(model, "memory"), stored(model, "disk")
     one, two = match(layout, config, headers(memory)), match(layout, config, headers(disk))
-    ours, theirs = reader(one, memory.__getitem__), reader(two, disk.__getitem__)
+    ours, theirs = viewer(one, memory.__getitem__), viewer(two, disk.__getitem__)
     for tensor in two.stored:
         for _, block in tensor.blocks(two.sizes):
             assert torch.equal(ours(block), theirs(block)), block
@@ -200,7 +200,7 @@ def test_bindings_that_differ_are_noticed() -> None:
     )
     assert named_blocks(one) == named_blocks(two)  # the same names, so only values can tell
     block = Block("experts.gate", (("layers", 2), ("experts", 3)), ("ffn", "hidden"))
-    assert not torch.equal(reader(one, memory.__getitem__)(block), reader(two, disk.__getitem__)(block))
+    assert not torch.equal(viewer(one, memory.__getitem__)(block), viewer(two, disk.__getitem__)(block))
     less = replace(two, stored=two.stored[:-1])
     assert named_blocks(one) != named_blocks(less)
 
@@ -226,7 +226,7 @@ def read(name: str, slot: str, index: Index = (("layers", 2),)) -> tuple[Any, Te
         tensor.uniform_(-1, 1)
     anatomy = match(CASES[name].layout, json_of(model), headers(state))
     block = Block(slot, index, anatomy.all_slots[slot].axes)
-    return model, reader(anatomy, state.__getitem__)(block), dict(anatomy.sizes.values)
+    return model, viewer(anatomy, state.__getitem__)(block), dict(anatomy.sizes.values)
 
 
 def test_phi3_splits_so() -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from isogrow.layout import Norm as Norm
     from isogrow.layout import PerLayer as PerLayer
     from isogrow.layout import Rope as Rope
+    from isogrow.layout import Stream as Stream
     from isogrow.layout import Weight as Weight
     from isogrow.models import plan_of as plan_of
     from isogrow.models import register as register
@@ -95,6 +96,7 @@ _HOMES = {
     "Key": "layout",
     "Attention": "layout",
     "Rope": "layout",
+    "Stream": "layout",
     "PerLayer": "layout",
     "Binding": "layout",
     "IsogrowError": "errors",

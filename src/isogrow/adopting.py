@@ -22,6 +22,7 @@ HOOKS = (
     *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
 )
 WITH_HOOKS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
+PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
 # transformers' notes that it has put hooks on a model's parts; the new parts are without them.
 INSTALLED, GRADS = "_output_capturing_hooks_installed", "_require_grads_hooks"
@@ -56,7 +57,8 @@ def adopt_optimizer_(optimizer: Optimizer, grown: Optimizer) -> None:
 
 
 def check_parts(model: nn.Module) -> None:
-    """Refuse a model on whose parts somebody put something (transformers puts its own back itself)."""
+    """Refuse a model on whose parts or parameters somebody put something (transformers and
+    DistributedDataParallel put their own back themselves)."""
     for name, part in model.named_modules():
         if not name:
             continue
@@ -66,6 +68,12 @@ def check_parts(model: nn.Module) -> None:
                     raise _held(name, what.strip("_").replace("_", " "))
         if "forward" in vars(part) and not _module_of(vars(part)["forward"]).startswith("transformers."):
             raise _held(name, "a forward of its own")
+    for name, parameter in model.named_parameters():
+        hooks = [hook for kind in PARAMETER_HOOKS for hook in (getattr(parameter, kind) or {}).values()]
+        if any(not _module_of(hook).startswith("torch.nn.parallel.") for hook in hooks):
+            raise _held(name, "hooks of its own")
+        if hasattr(parameter, "_in_backward_optimizers"):
+            raise _held(name, "an optimizer that steps in the backward pass")
 
 
 def _held(name: str, what: str) -> CheckpointError:

@@ -66,7 +66,7 @@ class Anatomy:
 
     def shares(self, slot: Slot) -> bool:
         """Whether a slot's entries are those of the one that it is tied to."""
-        return (self.tied or slot.shared) and slot.tied in self.all_slots
+        return (slot.shared or self.ties(slot)) and slot.tied in self.all_slots
 
     @cached_property
     def all_slots(self) -> dict[str, Slot]:
@@ -96,15 +96,28 @@ class Anatomy:
         return {(tensor.line, tensor.index): tensor.source for tensor in self.stored}
 
     @cached_property
+    def holders(self) -> dict[tuple[str, Index], tuple[Stored, str]]:
+        """The stored tensor that holds a slot at an index, and which part of it."""
+        return {
+            (block.slot, block.index): (tensor, part)
+            for tensor in self.stored
+            for part, block in tensor.blocks(self.sizes)
+        }
+
+    @cached_property
     def plain_norms(self) -> tuple[Slot, ...]:
         """The norms that this model applies without a tensor."""
         plain = (slot for slot in self.layout.table if not slot.stored)
         return tuple(slot for slot in plain if self.layout.applies(slot, self.config, ()))
 
+    def ties(self, slot: Slot) -> bool:
+        """Whether the config shares the embedding with the heads that read this slot's stream."""
+        return self.layout.stream(slot) in self._tied_streams
+
     @cached_property
-    def tied(self) -> bool:
-        """Whether the config shares the embedding with the head."""
-        return bool(self.layout.defaults(self.config).get(self.layout.tie))
+    def _tied_streams(self) -> frozenset[str]:
+        said = self.layout.defaults(self.config)
+        return frozenset(stream.name for stream in self.layout.streams if said.get(stream.tie))
 
     @cached_property
     def tied_head(self) -> bool:
@@ -125,9 +138,11 @@ class Anatomy:
         """Whether a class with such a head can be made of these tensors, whatever they are named: it looks
         for no tensor of its own, and finds those without the prefix."""
         stored = set(self.all_slots.values())
-        reading = {slot for slot in stored if slot.head and self.layout.residual in slot.consumed}
-        alone = reading <= self._tied_heads
-        return self.tied and bool(self._tied_heads) and (self._stores_tied or alone)
+        tied = {slot for slot in self._tied_heads if self.ties(slot)}
+        streams = {self.layout.stream(slot) for slot in tied}
+        heads = {slot for slot in stored if slot.head and self.layout.on_residual(slot.consumed)}
+        alone = {slot for slot in heads if self.layout.stream(slot) in streams} <= tied
+        return bool(tied) and (self._stores_tied or alone)
 
     @property
     def _stores_tied(self) -> bool:
@@ -138,7 +153,7 @@ class Anatomy:
         names = [tensor.name for tensor in self.stored]
         tied = (slot for slot in self.layout.table if slot.tied in self.all_slots)
         tied = (slot for slot in tied if self.layout.beside(slot, names))
-        return {slot for slot in tied if self.layout.residual in slot.consumed}
+        return {slot for slot in tied if self.layout.on_residual(slot.consumed)}
 
 
 def blocks(line: Line, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]]:

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isogrow.adopting import adopt_, adopt_optimizer_, carry_checkpointing_, check_parts
+from isogrow.anatomy import Anatomy
 from isogrow.errors import OutputError, SizeError, StateError
 from isogrow.expansions import Expansion
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
-from isogrow.interpreters.module import Matched, grow_average, grow_module
+from isogrow.interpreters.module import first_pass, grow_average, grow_module
 from isogrow.interpreters.optimizer import grow_optimizer
 from isogrow.models import anatomy_of, build_of, remember
 from isogrow.moments import Policy
@@ -32,6 +33,7 @@ from isogrow.pacing import pace as pace_updates
 from isogrow.planning import check_led
 from isogrow.plans import Plan
 from isogrow.regions import Fitting, fitting, naming
+from isogrow.replicas import renew_
 from isogrow.request import Kind, Said, requested
 from isogrow.resuming import Groups, resumable
 
@@ -130,20 +132,25 @@ def grow_training(
     _check_optimized(optimizer, scheduler is not None or policy is not None or release)
     trained, policy = optimizers_of(optimizer), policy or Policy()
     check_anew(trained, scheduler)
-    anatomy, build, matched = anatomy_of(model), build_of(model), Matched()
-    asked = requested(expansions, request)
+    anatomy, asked = anatomy_of(model), requested(expansions, request)
     with naming(asked.kind):
         plan = asked.plan(anatomy)
         check_trained(trained, model, anatomy, plan, policy)
         with fitting(asked.kind, model, plan):
-            large = grow_module(model, anatomy, plan, build, matched)
-            carry_checkpointing_(model, large)
-            average = None if ema is None else grow_average(cast("Any", ema), anatomy, plan, build, matched)
+            large, average = _made(model, ema, anatomy, plan)
     remember(large, anatomy, plan)
     grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release) for each in trained]
     _pace_all(large, grown, plan, policy)
     made, moved = handed_back(optimizer, scheduler, trained, grown)
-    return Training(cast("Model", large), made, moved, cast("Any", average))
+    return Training(cast("Model", large), made, moved, average)
+
+
+def _made(model: nn.Module, ema: Any, anatomy: Anatomy, plan: Plan) -> tuple[nn.Module, Any]:
+    """The grown model, and its average if there is one: free entries of both match the model's old ones."""
+    build, stats = build_of(model), first_pass(model.state_dict(), anatomy, plan)
+    large = grow_module(model, anatomy, plan, build, stats)
+    carry_checkpointing_(model, large)
+    return large, None if ema is None else grow_average(ema, anatomy, plan, build, stats)
 
 
 def grow_(
@@ -158,9 +165,10 @@ def grow_(
     All stay the objects that a training run holds: schedulers, gradient scalers, loops, callbacks and
     wrappers that keep the model itself go on with them. The request is as in `grow`. Of a wrapper that shows
     another optimizer's groups and state as its own (accelerate's) the one inside grows: it stays the same
-    object, so there is but one thing that can be meant. Gradients are not carried, and what has been
-    accumulated is lost: grow between a step and the next backward pass. A growth by nothing leaves all as it
-    is.
+    object, so there is but one thing that can be meant. A DistributedDataParallel around the model goes on
+    with the grown parameters: then every process has to grow, by the same request. Gradients are not
+    carried, and what has been accumulated is lost: grow between a step and the next backward pass. A growth
+    by nothing leaves all as it is.
 
     Raises `CheckpointError` where a part of the model holds hooks, which would be lost, and `StateError` for
     optimizers that can't grow, or that leave out parameters which want gradients; model and optimizers are
@@ -181,7 +189,7 @@ def grow_(
     anatomy, policy = anatomy_of(model), policy or Policy()
     asked = requested(expansions, request)
     check_parts(model)
-    check_free(model)
+    replicas = check_free(model)
     with naming(asked.kind):
         plan = asked.plan(anatomy)
         check_trained(trained, model, anatomy, plan, policy)
@@ -191,6 +199,8 @@ def grow_(
             large = grow_module(model, anatomy, plan, build_of(model))
     grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release=True) for each in trained]
     adopt_(model, large)
+    for each in replicas:
+        renew_(each)
     remember(model, anatomy, plan)
     for each, made in zip(trained, grown, strict=True):
         adopt_optimizer_(each, made)

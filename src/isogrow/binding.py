@@ -1,4 +1,4 @@
-"""Stored tensors and logical blocks: which stored tensor holds a block, and how to fill a grown one."""
+"""Stored tensors and logical blocks: reading blocks of the old model, filling regions of grown tensors."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ import torch
 from torch import Tensor
 
 from isogrow.anatomy import Anatomy, Stored, grown_tensors
-from isogrow.arithmetic import Filler, Read, blocked
+from isogrow.arithmetic import blocked
+from isogrow.boxes import boxes, slices
 from isogrow.errors import CheckpointError
+from isogrow.filling import Drawings, Read, Stats, fill_
 from isogrow.parts import view_of
-from isogrow.pieces import Block, origin
+from isogrow.pieces import Block, Box, origin
 from isogrow.plans import Plan
-from isogrow.sizes import Sizes
 
 
 def reader(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Read:
-    """Blocks of the old model, read from stored tensors that `get` gives by name."""
-    where: dict[tuple[str, tuple[tuple[str, int], ...]], tuple[Stored, str]] = {}
-    for stored in anatomy.stored:
-        for part, block in stored.blocks(anatomy.sizes):
-            where[block.slot, block.index] = (stored, part)
+    """Reads boxes of a model's blocks from whole stored tensors that `get` gives by name: no entry is copied
+    or moved that is not in the box.
 
-    def read(block: Block) -> Tensor:
-        stored, part = where[block.slot, block.index]
+    Law: `reader(anatomy, get)(block, box)` is `viewer(anatomy, get)(block)[slices(box)]`.
+    """
+    view = viewer(anatomy, get)
+    return lambda block, box: view(block)[slices(box)]
+
+
+def viewer(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Callable[[Block], Tensor]:
+    """Shows all of a block, for whoever has the stored tensors: a view, so writing to it writes to them."""
+
+    def view(block: Block) -> Tensor:
+        stored, part = anatomy.holders[block.slot, block.index]
         return blocked(get(stored.source), view_of(stored, part, block, anatomy.sizes))
 
-    return read
+    return view
 
 
 def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
@@ -59,10 +66,15 @@ def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
                 + (
                     "the model has one tensor for both: remove the one that is not meant"
                     if stored.line.slot.shared
-                    else f"the config ties them ({anatomy.layout.tie} is true): set it to false in the config"
-                    " if both are meant"
+                    else f"the config ties them ({_key(anatomy, stored)} is true): set it to false in the"
+                    " config if both are meant"
                 )
             )
+
+
+def _key(anatomy: Anatomy, stored: Stored) -> str:
+    """The config's key that ties a tensor."""
+    return anatomy.layout.streams_of(stored.line.slot)[0].tie
 
 
 def check_range(out: Tensor, name: str, old: Callable[[], Tensor]) -> None:
@@ -83,10 +95,22 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
-def fill_(out: Tensor, stored: Stored, filler: Filler, sizes: Sizes) -> None:
-    """Fill one grown stored tensor (contiguous), block by block."""
-    for part, block in stored.blocks(sizes):
-        view = view_of(stored, part, block, sizes)
-        target = blocked(out, view)
-        order = tuple(sorted(range(target.dim()), key=lambda d: -target.stride(d)))
-        filler.fill_(target, block, order)
+def fill_region_(
+    out: Tensor,
+    stored: Stored,
+    region: Box,
+    plan: Plan,
+    read: Read,
+    stats: Stats,
+    drawings: Drawings | None = None,
+) -> None:
+    """Fill `out` (of its shape; any strides) with a region of a grown stored tensor: all of it, a slab of a
+    file, a rank's shard, an item that a distributed checkpoint writes.
+
+    `region` has a range, with gaps or without, for each of the tensor's dims; `stats` are `statistics` of the
+    tensor's blocks, and `drawings` is as in `filling.fill_`. Law, where `x` is all of the tensor: `out`
+    becomes equal to `x[slices(region)]`, bit by bit.
+    """
+    for held in boxes(stored, region, plan.target):
+        target = blocked(out[slices(held.place)], held.view)
+        fill_(target, held.block, held.box, plan, read, stats, drawings=drawings)

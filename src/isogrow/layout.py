@@ -23,6 +23,7 @@ from isogrow.lines import Weight as Weight
 from isogrow.rotary import Rope as Rope
 from isogrow.slots import Norm as Norm
 from isogrow.slots import Slot as Slot
+from isogrow.slots import Stream as Stream
 
 Index = tuple[tuple[str, int], ...]
 
@@ -137,7 +138,8 @@ class Layout:
     """A family: see the module's docstring and docs/add-a-family.md.
 
     `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
-    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`).
+    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`). `streams` are
+    the residual streams, the first of them that of slots which name none.
     """
 
     family: str
@@ -153,13 +155,11 @@ class Layout:
     follows: Mapping[str, str] = field(default_factory=dict[str, str])
     constraints: tuple[str, ...] = ()
     sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    tie: str = "tie_word_embeddings"
     derived: tuple[str, ...] = ()
     renames: Mapping[str, str] = field(default_factory=dict[str, str])
     fixed: frozenset[str] = frozenset({"vocab", "positions"})
-    residual: str = "hidden"
+    streams: tuple[Stream, ...] = (Stream(),)
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
-    longest: str = "max_position_embeddings"
     foreign: Mapping[str, str] = field(default_factory=dict[str, str])
     stacks: tuple[str, ...] = ()
     bindings: tuple[Binding, ...] = ()
@@ -169,12 +169,41 @@ class Layout:
             for name in (attention.query, attention.key, attention.value):
                 if name not in self.slots:
                     raise LayoutError(f"{self.family}: attention slot {name!r} is no weight's slot")
+        known = {stream.name for stream in self.streams}
+        for slot in (slot for slot in self.table if not known.issuperset(slot.stream.split())):
+            raise LayoutError(
+                f"{self.family}: {slot.name} is of the stream {slot.stream!r}, and streams has"
+                f" {', '.join(map(repr, known))}: name it there"
+            )
         for slot in (slot for slot in self.table if not slot.stored):
             if slot.norm is None or slot.norm.where not in ("pre", "post"):
                 raise LayoutError(
                     f"{self.family}: {slot.name} has no tensor, and is no norm before a branch or on the"
                     " residual: give it one of those, or leave it out"
                 )
+
+    @cached_property
+    def residuals(self) -> frozenset[str]:
+        """The axes of the residual streams."""
+        return frozenset(stream.axis for stream in self.streams)
+
+    @cached_property
+    def residual(self) -> str:
+        """The axis of the first stream, which is the model's width."""
+        return self.streams[0].axis
+
+    def streams_of(self, slot: Slot) -> tuple[Stream, ...]:
+        """The residual streams that a slot is of."""
+        named = {stream.name: stream for stream in self.streams}
+        return tuple(named[name] for name in slot.stream.split()) or self.streams[:1]
+
+    def stream(self, slot: Slot) -> str:
+        """The name of the (first) stream that a slot is of."""
+        return self.streams_of(slot)[0].name
+
+    def on_residual(self, axes: Iterable[str]) -> bool:
+        """Whether one of these axes is a residual stream's."""
+        return not self.residuals.isdisjoint(axes)
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from isogrow.anatomy import Anatomy, match
+from isogrow.anatomy import Anatomy, Stored, match
 from isogrow.config import Config
 from isogrow.errors import FamilyError
 from isogrow.families import layout_of
 from isogrow.families import register as register_layout
 from isogrow.families.paper import PAPER
 from isogrow.interpreters.module import Build, headers
-from isogrow.layout import Layout
+from isogrow.layout import Index, Layout
 from isogrow.plans import Plan
 from isogrow.reference import Transformer
 from isogrow.reference import build as build_reference
@@ -85,7 +85,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     """A model seen through its family's layout."""
     registered = _REGISTERED.get(type(model))
     if registered is not None:
-        return match(registered.layout, registered.config(model), headers(model))
+        return _apart(model, match(registered.layout, registered.config(model), headers(model)))
     children = [name for name, _ in model.named_children()]
     if len(children) == 1 and children[0] in WRAPPED:
         raise FamilyError(
@@ -97,7 +97,30 @@ def anatomy_of(model: nn.Module) -> Anatomy:
             f"{type(model).__name__} has no config with a model_type: write a layout and call"
             " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
         )
-    return match(layout_of(config), config, headers(model), type(model).__name__)
+    return _apart(model, match(layout_of(config), config, headers(model), type(model).__name__))
+
+
+def _apart(model: nn.Module, anatomy: Anatomy) -> Anatomy:
+    """Refuse parameters that are one where the family has two: in the grown model they would be two."""
+    at = {stored.name: stored for stored in anatomy.stored}
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        other = first.setdefault(id(parameter), name)
+        if other == name or name not in at or other not in at:
+            continue
+        if _home(anatomy, at[other]) != _home(anatomy, at[name]):
+            raise FamilyError(
+                f"{other} and {name} are one parameter, and by the config they are two, which would come"
+                f" apart: give each its own ({name.rpartition('.')[0]} = copy.deepcopy(…)), or have the"
+                " config tie them, before the model grows"
+            )
+    return anatomy
+
+
+def _home(anatomy: Anatomy, stored: Stored) -> tuple[str, Index]:
+    """The slot whose entries a tensor has, and where."""
+    slot = stored.line.slot
+    return slot.tied if anatomy.shares(slot) else slot.name, stored.index
 
 
 def build_of(model: nn.Module) -> Build | None:

@@ -22,7 +22,7 @@ Option = tuple[int, Mapping[str, int]]
 def mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
     """The nearest sizes that would do: of one axis, or else of two together."""
     words = list(dict.fromkeys(REQUESTS.get(axis, axis) for axis in sorted(axes)))
-    words.sort(key=lambda word: word != start.layout.residual)
+    words.sort(key=lambda word: word not in start.layout.residuals)
     near = {word: list(islice(_near(start, word, values), LOOKED)) for word in words}
 
     def fits(*options: Option) -> bool:

@@ -6,16 +6,15 @@ the plan kept or scaled it; zeros (switches), free entries, means and copies are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Any
 
 from isogrow.anatomy import Anatomy, Stored
+from isogrow.boxes import lying
 from isogrow.moments import marked
 from isogrow.parts import is_tied, made_of
-from isogrow.pattern import View
 from isogrow.pieces import Box, Source
 from isogrow.plans import Plan
 
@@ -86,67 +85,10 @@ def new_in(anatomy: Anatomy, plan: Plan) -> NewEntries:
 
 def _new_boxes(stored: Stored, marks: Plan) -> Iterator[Box]:
     """The boxes of a stored tensor that are no old entries."""
-    dims = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
+    counts = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
     for view, piece in made_of(stored, marks):
         if not isinstance(piece.value, Source):
-            yield from _lying(view, piece.out, dims)
-
-
-def _lying(view: View, box: Box, dims: Sequence[int]) -> Iterator[Box]:
-    """Where a box of a block lies in the tensor that stores it; `dims`: how many factors each flattens."""
-    factors, sides = list(_factors(view, _unfolded(view, box))), list[list[range]]()
-    for count in dims:
-        sides.append(_flat(factors[:count]))
-        del factors[:count]
-    yield from product(*sides)
-
-
-def _factors(view: View, ranges: list[tuple[range, int]]) -> Iterator[tuple[list[range], int]]:
-    """The positions on each factor, and its size: a fused tensor's parts lie one after the other on one."""
-    parts = len(view.split) - len(view.full) + 1  # axes of the part, where the tensor is fused
-    for at, size in enumerate(view.full):
-        if view.narrow is not None and view.narrow[0] == at:
-            start, inner = view.narrow[1], _flat([([r], n) for r, n in ranges[:parts]])
-            yield [range(r.start + start, r.stop + start, r.step) for r in inner], size
-            ranges = ranges[parts:]
-        else:
-            yield [ranges[0][0]], size
-            ranges = ranges[1:]
-
-
-def _unfolded(view: View, box: Box) -> list[tuple[range, int]]:
-    """The range and the size of each dim that the view splits the tensor into, in storage order."""
-    selected = dict(view.select)
-    kept = [d for d in range(len(view.split)) if d not in selected]
-    ranges = {kept[place]: box[d] for d, place in enumerate(view.order)}
-    ranges |= {d: range(at, at + 1) for d, at in selected.items()}
-    return [(ranges[d], size) for d, size in enumerate(view.split)]
-
-
-def _flat(factors: Sequence[tuple[list[range], int]]) -> list[range]:
-    """The positions on a dim that flattens these factors, the first of which varies slowest."""
-    found = [range(1)]
-    for ranges, size in factors:
-        if len(ranges) == 1 and ranges[0] == range(size):
-            found = [r for outer in found for r in _repeated(outer, size)]
-        elif len(ranges) == 1 and len(ranges[0]) == 1:
-            at = ranges[0].start
-            found = [range(r.start * size + at, r[-1] * size + at + 1, r.step * size) for r in found]
-        else:
-            found = [
-                range(at * size + r.start, at * size + r[-1] + 1, r.step)
-                for outer in found
-                for at in outer
-                for r in ranges
-            ]
-    return found
-
-
-def _repeated(outer: range, size: int) -> list[range]:
-    """Whole runs of `size` at these positions."""
-    if outer.step == 1:
-        return [range(outer.start * size, outer.stop * size)]
-    return [range(at * size, (at + 1) * size) for at in outer]
+            yield from lying(view, piece.out, counts)
 
 
 def _joined(boxes: Iterator[Box]) -> tuple[Box, ...]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from isogrow.errors import FamilyError, StateError
+from isogrow.replicas import check_renewed
 
 # Wrappers that hold on to the parameters which a growth in place gives up, and what they would do.
 HOLDERS: Mapping[str, str] = {
-    "DistributedDataParallel": "would go on reducing the gradients of the old parameters, and the replicas"
-    " would drift apart",
     "FullyShardedDataParallel": "would go on gathering the shards of the old parameters",
     "DeepSpeedEngine": "would go on updating the old parameters",
 }
@@ -47,27 +47,33 @@ def check_given(model: object) -> None:
         )
 
 
-def check_free(model: nn.Module) -> None:
+def check_free(model: nn.Module) -> list[DistributedDataParallel]:
     """Refuse to grow a model in place while something else relies on its parts, shapes or config.
 
     That is a wrapper which holds its parameters, or a larger model of Hugging Face's, whose config and tied
-    weights would stay as they were. Raises `StateError`.
+    weights would stay as they were. Raises `StateError`. Returns the wrappers that can be renewed
+    (`isogrow.replicas`), and have to be.
     """
+    renewed: list[DistributedDataParallel] = []
     held = _held(model)
     if held:
         gc.collect()  # a wrapper that was given up, and lives on in a cycle, is none
         held = _held(model)
     for owner, name in held:
-        if (what := _holder(owner)) is not None:
+        if isinstance(owner, DistributedDataParallel):
+            check_renewed(owner)
+            renewed.append(owner)
+        elif (what := _holder(owner)) is not None:
             raise StateError(
                 f"the model is held by a {what}, which {HOLDERS[what]}: delete the {what}, grow the model it"
                 " held on every process alike (same request, same seed), and wrap it again"
             )
-        if isinstance(owner, PreTrainedModel):
+        elif isinstance(owner, PreTrainedModel):
             raise StateError(
                 f"this {type(model).__name__} is the part {name!r} of a {type(owner).__name__}, whose config"
                 f" and tied weights would stay as they were: grow the {type(owner).__name__}"
             )
+    return renewed
 
 
 def _of_peft(part: nn.Module) -> bool:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
 from isogrow.anatomy import Anatomy, Stored
-from isogrow.arithmetic import blocked, slices
+from isogrow.arithmetic import blocked
+from isogrow.boxes import slices
 from isogrow.errors import StateError
 from isogrow.moments import Policy, marked
 from isogrow.parts import is_tied, made_of

@@ -1,6 +1,7 @@
-"""What Hugging Face's Trainer resumes from beside a checkpoint's weights: `optimizer.pt` grows with them.
+"""What a run resumes from beside a checkpoint's weights: the state of its optimizer grows with them.
 
-The rest that it keeps of a run (`RUN` in `isogrow.writing.carrying`) knows no sizes, and travels as it is.
+That is Trainer's `optimizer.pt`, or the `optimizer.bin` of Accelerate's save_state. The rest that is kept of
+a run (`RUN` in `isogrow.writing.carrying`) knows no sizes, and travels as it is.
 """
 
 from __future__ import annotations
@@ -25,38 +26,44 @@ from isogrow.sources import Checkpoint, load_state
 from isogrow.writing.carrying import Beside
 from isogrow.writing.loadable import on_meta
 
-OPTIMIZER = "optimizer.pt"
 # What FSDP, DeepSpeed, XLA and SageMaker leave instead: parts of a state, by other names than numbers.
 SHARDED = (
-    *("optimizer.bin", "optimizer_[0-9]*", "pytorch_model_fsdp*", "global_step[0-9]*"),
+    *("optimizer_[0-9]*", "pytorch_model_fsdp*", "global_step[0-9]*"),
     *("rank*-of-*-optimizer.pt", "optimizer.pt_*"),
 )
 
 Groups = Callable[[nn.Module], Sequence[Sequence[str]]]
 
 
+def state_in(folder: Path) -> str:
+    """The name of the optimizer's state in a folder; "" if there is none."""
+    return next((name for name in STATES if (folder / name).is_file()), "")
+
+
 def resumable(
     checkpoint: Checkpoint, plan: Plan, optimizer: str, policy: Policy | None, groups: Groups | None
 ) -> Beside | None:
-    """How the `optimizer.pt` beside a checkpoint is grown, with all checked that can be; None: it is not.
+    """How the optimizer's state beside a checkpoint is grown, with all checked that can be; None: it is not.
 
     Raises `StateError` for a state that can't be, and for a policy or groups where there is none.
     """
     if optimizer not in ("grow", "drop"):
         raise StateError(f"optimizer {optimizer!r} is not known: give grow, or drop")
-    path = checkpoint.folder / OPTIMIZER
+    found = state_in(checkpoint.folder)
+    path = checkpoint.folder / found
     with _named(checkpoint.folder):
         if optimizer == "grow":
             _check_whole(checkpoint.folder)
-        if optimizer == "drop" or not path.is_file():
+        if optimizer == "drop" or not found:
             if policy is not None or groups is not None:
-                raise StateError(f"a policy or groups are given, and no {OPTIMIZER} is grown: leave them out")
+                raise StateError("a policy or groups are given, and no optimizer.pt is grown: leave them out")
             return None
-        return Beside(OPTIMIZER, path.stat().st_size, _grower(checkpoint, path, plan, policy, groups))
+        grouped = groups or STATES[found]
+        return Beside(found, path.stat().st_size, _grower(checkpoint, path, plan, policy, grouped))
 
 
 def _grower(
-    checkpoint: Checkpoint, path: Path, plan: Plan, policy: Policy | None, groups: Groups | None
+    checkpoint: Checkpoint, path: Path, plan: Plan, policy: Policy | None, groups: Groups
 ) -> Callable[[Path], None]:
     """Writes the grown state; what is checked before is not grown yet."""
     if policy is not None and policy.paced:
@@ -65,14 +72,14 @@ def _grower(
             " isogrow.pace in the resumed run"
         )
     state = load_state(path, "save the run again")
-    _check_form(state)
+    _check_form(state, path.name)
     small, large = (on_meta(config) for config in (checkpoint.config, edited(checkpoint.config, plan.config)))
     if small is None or large is None:
         raise StateError(
             f"transformers has no {checkpoint.config.get('model_type')!r}, so which parameters the state's"
             " numbers stand for is not known"
         )
-    check_optimizer_state(state, (groups or trainer_groups)(small), anatomy_of(small), plan, policy)
+    check_optimizer_state(state, groups(small), anatomy_of(small), plan, policy)
 
     def write(target: Path) -> None:
         _save(grow_optimizer_state(state, small, large, plan, policy, groups), target)
@@ -106,16 +113,23 @@ def _save(state: Mapping[str, Any], path: Path) -> None:
 def _check_whole(folder: Path) -> None:
     found = sorted(path.name for pattern in SHARDED for path in folder.glob(pattern))
     if found:
-        raise StateError(f"{found[0]} is a state in shards: save it whole, by one process")
+        raise StateError(
+            f"{found[0]} is a state in shards, or of a second optimizer: save it whole, by one process"
+        )
 
 
-def _check_form(state: Mapping[Any, Any]) -> None:
+def _check_form(state: Mapping[Any, Any], name: str) -> None:
     """A state dict as `Optimizer.state_dict` makes it."""
     groups, entries = state.get("param_groups"), state.get("state")
     made = isinstance(entries, dict) and isinstance(groups, list)
     made = made and all(isinstance(x, dict) for x in (*cast("Any", groups), *cast("Any", entries).values()))
     if not made or not all(isinstance(group.get("params"), list) for group in cast("Any", groups)):
-        raise StateError(f"{OPTIMIZER} is no optimizer's state dict: save the run again")
+        raise StateError(f"{name} is no optimizer's state dict: save the run again")
+    if any(isinstance(each, str) for group in cast("Any", groups) for each in group["params"]):
+        raise StateError(
+            f"{name} has its parameters by name, as FSDP gathers them: turn its keys into numbers by"
+            " FullyShardedDataParallel.rekey_optim_state_dict(…, OptimStateKeyType.PARAM_ID, model)"
+        )
 
 
 def grow_optimizer_state(
@@ -159,3 +173,12 @@ def trainer_groups(model: nn.Module) -> tuple[tuple[str, ...], ...]:
     decaying = set(cast("Any", Trainer).get_decay_parameter_names(None, model))
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     return tuple(tuple(name for name in trained if (name in decaying) is decays) for decays in (True, False))
+
+
+def one_group(model: nn.Module) -> tuple[tuple[str, ...], ...]:
+    """Names of the parameters that `Optimizer(model.parameters())` is given: all, in one group."""
+    return (tuple(name for name, _ in model.named_parameters()),)
+
+
+# The state of an optimizer as it is left beside weights, and how its parameters are grouped by default.
+STATES: Mapping[str, Groups] = {"optimizer.pt": trainer_groups, "optimizer.bin": one_group}

@@ -91,7 +91,8 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     layout = anatomy.layout
     here, there = layout.defaults(anatomy.config), layout.defaults(wanted)
     ropes = [rope for attention in layout.attentions for rope in attention.ropes]
-    known = {name for key in layout.keys if key.size for name in (key.name, key.alias)} | {layout.longest}
+    known = {name for key in layout.keys if key.size for name in (key.name, key.alias)}
+    known |= {stream.longest for stream in layout.streams}
     known |= {listed.key for listed in (*layout.per_layer, *layout.readouts)}
     known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [

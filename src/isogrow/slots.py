@@ -31,6 +31,20 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A residual stream: the sum along `axis` that branches read and add to, known by its `name` in slots.
+
+    `tie` is the config key that says whether the head which reads it is the embedding; `longest` the one that
+    says how many positions a sequence may have.
+    """
+
+    name: str = ""
+    axis: str = "hidden"
+    tie: str = "tie_word_embeddings"
+    longest: str = "max_position_embeddings"
+
+
+@dataclass(frozen=True)
 class Slot:
     """A meaning. Its blocks have the axes `produced` (of a gain: those that it multiplies), then `consumed`.
 
@@ -46,8 +60,8 @@ class Slot:
     sigmoid. `gates` names the slot whose output a gain without a norm multiplies before it joins the residual
     (LayerScale). `idle` is a formula that says when the outputs do not depend on its values smoothly, or only
     with inputs that a model need not get (a mask's token), so that no gradient reaches them.
-    `stream` names the residual stream that it reads or writes, where a model has two (an encoder's and a
-    decoder's); an embedding may write several.
+    `stream` names the residual `Stream` that it reads or writes, where a model has several (an encoder's and
+    a decoder's); an embedding may write several. A slot that names none is of the layout's first.
     """
 
     name: str

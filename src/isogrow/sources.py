@@ -28,6 +28,8 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# The same of `from_pretrained(…, variant="fp16")`.
+VARIANTS = ("model.*.safetensors", "pytorch_model.*.bin")
 
 # What PEFT saves, and transformers loads with the model beside it.
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
@@ -88,6 +90,7 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     if weights is None:
         raise CheckpointError(
             f"{name} holds no weights: expected {' or '.join(WEIGHTS[::2])} (or its index) in {folder}"
+            + _variant(folder)
         )
     shards = _shards(folder, weights)
     kind: Literal["safetensors", "bin"] = "safetensors" if "safetensors" in weights else "bin"
@@ -120,6 +123,18 @@ def _check_no_run(folder: Path) -> None:
             f"config.json is missing from {folder}, which is the folder of a training run: give one of its"
             f" {len(steps)} checkpoints, {found[steps[-1]]} is the last"
         )
+
+
+def _variant(folder: Path) -> str:
+    """What to do with weights under another name."""
+    found = sorted(path.name for pattern in VARIANTS for path in folder.glob(pattern))
+    if not found:
+        return ""
+    variant = found[0].split(".")[1].split("-")[0]
+    return (
+        f"; {found[0]} is a variant: load it by from_pretrained(…, variant={variant!r}), save that, and grow"
+        " that"
+    )
 
 
 def _check_no_adapter(folder: Path, name: str) -> None:

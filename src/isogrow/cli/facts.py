@@ -44,7 +44,7 @@ def inspected(checkpoint: Checkpoint, anatomy: Anatomy) -> Data:
         "format": checkpoint.format,
         **_weights(anatomy, anatomy.stored),
         "dtypes": dict(Counter(_dtype(header) for header in headers).most_common()),
-        "tied": anatomy.tied,
+        "tied": any(map(anatomy.ties, anatomy.layout.table)),
         "ignored": list(anatomy.ignored),
         "sizes": dict(anatomy.sizes.values),
         "axes": [reached(each) for each in reaches(anatomy, named(anatomy.sizes, anatomy.layout.stacks))],

@@ -19,6 +19,12 @@ Data = dict[str, Any]
 Progress = Callable[[int, int], None]
 Tell = Callable[[str], None]
 
+# How a run goes on from what was written, by the optimizer's state that it left.
+RESUMED = {
+    "optimizer.pt": 'trainer.train(resume_from_checkpoint="{out}")',
+    "optimizer.bin": 'accelerator.load_state("{out}")',
+}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -125,15 +131,14 @@ def _sentence(report: Data) -> str:
 
 def _next(job: Job, unverified: bool) -> list[str]:
     """What to run now."""
-    from isogrow.resuming import OPTIMIZER
     from isogrow.writing.loadable import class_name
 
     model, out = quote(job.model), quote(str(job.out))
     kind = class_name(job.source.checkpoint.config) or "AutoModel"
     load = f'transformers.{kind}.from_pretrained("{job.out}")'
-    resumes = (job.out / OPTIMIZER).is_file()
+    resumes = [go_on.format(out=job.out) for name, go_on in RESUMED.items() if (job.out / name).is_file()]
     return [
         *([f"isogrow verify {model} {out}"] if unverified else []),
         load,
-        *([f'trainer.train(resume_from_checkpoint="{job.out}")'] if resumes else []),
+        *resumes,
     ]

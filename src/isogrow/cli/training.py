@@ -12,7 +12,7 @@ from typing import Any
 from isogrow.gradmax import NAME
 from isogrow.quiet import quiet
 from isogrow.train.recipe import Recipe, read
-from isogrow.train.running import checked, run, timed
+from isogrow.train.running import checked, device, run, timed
 
 Data = dict[str, Any]
 Tell = Callable[[str], None]
@@ -25,14 +25,21 @@ def outlook(path: Path, tell: Tell) -> Data:
     recipe, base = read(path), path.resolve().parent
     with quiet():
         stages = checked(recipe, base)
-        tell(f"timing {TRIED} steps of the first stage")
+        where = str(device())
+        tell(f"timing {TRIED} steps of the first stage on {where}")
         first = stages[0]
         seconds = timed(recipe, base, TRIED)
     rate = first.flops / first.steps / seconds  # operations a second
     rows = [{**dataclasses.asdict(stage), "seconds": stage.flops / rate} for stage in stages]
     total = sum(stage.flops for stage in stages) / rate
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
-    return {"run": str(base / recipe.run), "stages": rows, "seconds": total, "not_counted": left_out}
+    return {
+        "run": str(base / recipe.run),
+        "stages": rows,
+        "seconds": total,
+        "device": where,
+        "not_counted": left_out,
+    }
 
 
 def trained(path: Path, tell: Tell, steps: Steps) -> Data:

@@ -22,7 +22,7 @@ def switch(model: nn.Module) -> tuple[str, Tensor]:
         stored.name
         for stored in anatomy.stored
         for slot in stored.line.slots
-        if anatomy.layout.residual in slot.produced and "ffn" in slot.consumed
+        if anatomy.layout.on_residual(slot.produced) and "ffn" in slot.consumed
     )
     return name, model.state_dict()[name].detach().clone()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.families.heads import HEADS
-from isogrow.layout import Alibi, Attention, Key, Layout, Norm, Weight
+from isogrow.layout import Alibi, Attention, Key, Layout, Norm, Stream, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "blocks.{layers}."
@@ -49,7 +49,7 @@ MPT = Layout(
     attentions=(Attention(scale=f"{SCALE} or key_dim ** -0.5", alibi=Alibi(most=STEEPEST)),),
     follows={"ffn": "4 * hidden"},
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
-    longest="max_seq_len",
+    streams=(Stream(longest="max_seq_len"),),
 )
 
 LAYOUTS = (MPT,)

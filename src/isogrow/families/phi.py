@@ -12,6 +12,9 @@ PRE = Norm("layer", "pre", eps="layer_norm_eps")
 Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q")
 K_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.k")
 
+# PhiAttention makes its norms for hidden // heads entries, whatever head_dim says (transformers 5.23).
+NORMED = "not qk_layernorm or key_dim == hidden // (kv_heads * group)"
+
 WEIGHTS = (
     Weight("embed_tokens.weight", "vocab -> hidden", "embed"),
     Weight(L + "input_layernorm.weight", "* hidden", "norm", PRE, BIAS),
@@ -41,7 +44,7 @@ PHI = like(
         qk_layernorm=False,
     ),
     attentions=(Attention(rope=Rope(share=SHARE, portion=0.5)),),
-    constraints=EQUAL,
+    constraints=(*EQUAL, NORMED),
 )
 
 LAYOUTS = (PHI,)

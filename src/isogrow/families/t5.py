@@ -6,7 +6,7 @@ from typing import Any
 
 from isogrow.families import heads
 from isogrow.families.heads import BIAS
-from isogrow.layout import Attention, Key, Layout, Norm, Weight
+from isogrow.layout import Attention, Key, Layout, Norm, Stream, Weight
 
 PRE = Norm("rms", "pre", eps="layer_norm_epsilon")
 ENCODER = "encoder.block.{encoder_layers}.layer."
@@ -129,7 +129,10 @@ T5 = Layout(
         Key("scale_decoder_outputs", default="tie_word_embeddings"),
     ),
     prefixes=("", "transformer."),
-    tie="scale_decoder_outputs",
+    streams=(
+        Stream("encoder", tie="scale_decoder_outputs"),
+        Stream("decoder", tie="scale_decoder_outputs"),
+    ),
     attentions=(
         Attention(
             "encoder.attn.q", "encoder.attn.k", "encoder.attn.v", scale="", bias="encoder.position_bias"

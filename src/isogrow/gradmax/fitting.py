@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from isogrow.arithmetic import Filler, slices
-from isogrow.binding import reader
+from isogrow.boxes import slices
 from isogrow.gradmax.choosing import directions
 from isogrow.gradmax.probing import Loss, Probe, matrices, probe
 from isogrow.gradmax.sites import Floats, Site, candidates
 from isogrow.initializers import sample
+from isogrow.interpreters.module import first_pass
 from isogrow.models import anatomy_of
 from isogrow.pieces import Block, Draw, pieces, whole
 from isogrow.plans import Plan
-from isogrow.regions import Region
+from isogrow.regions import Region, drawn
 
 NAME = "gradmax"
 LIMIT = 1 << 26  # numbers of matrices that are held at a time
@@ -74,18 +74,17 @@ class Fitted:
 
 def fit(model: nn.Module, plan: Plan, batches: Sequence[Any], loss: Loss) -> Fitted:
     """Probe the grown model, and choose the rows of all units that it can be asked about."""
-    anatomy, state = anatomy_of(model), model.state_dict()
-    filler = Filler(plan, reader(anatomy, lambda name: state[name].detach()))
-    passes = 0
+    anatomy, passes = anatomy_of(model), 0
 
     def counted(large: Any, batch: Any) -> Any:
         nonlocal passes
         passes += 1
         return loss(large, batch)
 
-    grown = probe(model, anatomy, plan, batches, counted)
+    stats = first_pass(model.state_dict(), anatomy, drawn(plan))
+    grown = probe(model, anatomy, plan, stats, batches, counted)
     rng = np.random.default_rng(abs(plan.seed))
-    linear = _linear(grown, candidates(grown.anatomy, plan, filler), rng)
+    linear = _linear(grown, candidates(grown.anatomy, plan, stats), rng)
     chosen: list[Chosen] = []
     numbers: dict[str, Floats] = {}
     for some in _packed(plan, tuple(linear)):

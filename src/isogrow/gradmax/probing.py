@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from isogrow.anatomy import Anatomy
-from isogrow.arithmetic import Read
-from isogrow.binding import reader
+from isogrow.binding import viewer
 from isogrow.errors import IsogrowError
+from isogrow.filling import Stats
 from isogrow.gradmax.sites import Floats, Site
 from isogrow.interpreters.module import grow_module
 from isogrow.models import anatomy_of, build_of
@@ -37,12 +37,12 @@ Rows = Mapping[Site, Floats]
 
 @dataclass(frozen=True)
 class Probe:
-    """A grown model whose new units' rows are set at will; `read` gives its weights as blocks."""
+    """A grown model whose new units' rows are set at will; `view` shows its weights as blocks."""
 
     model: nn.Module
     anatomy: Anatomy
     state: Mapping[str, Tensor]
-    read: Read
+    view: Callable[[Block], Tensor]
     batches: Sequence[Any]
     loss: Loss
 
@@ -65,7 +65,7 @@ class Probe:
         minus = self.gradients({site: -row for site, row in rows.items()})
         return {site: (plus[site] - minus[site]) / 2 for site in rows}
 
-    def _backward(self, batch: Any, switches: Sequence[Block]) -> Read:
+    def _backward(self, batch: Any, switches: Sequence[Block]) -> Callable[[Block], Tensor]:
         names = {
             stored.name
             for stored in self.anatomy.stored
@@ -92,18 +92,20 @@ class Probe:
             raise IsogrowError(
                 "a loss or a gradient that GradMax looks at is not finite: give it batches with a finite loss"
             )
-        return reader(self.anatomy, lambda name: made[name])
+        return viewer(self.anatomy, lambda name: made[name])
 
 
-def probe(model: nn.Module, anatomy: Anatomy, plan: Plan, batches: Sequence[Any], loss: Loss) -> Probe:
-    """The model grown with random rows, in eval mode, and in float32 at the least."""
-    large = grow_module(model, anatomy, drawn(plan), build_of(model)).eval()
+def probe(
+    model: nn.Module, anatomy: Anatomy, plan: Plan, stats: Stats, batches: Sequence[Any], loss: Loss
+) -> Probe:
+    """The model grown with random rows, in eval mode, in float32 at least; `stats` as in `grown_state`."""
+    large = grow_module(model, anatomy, drawn(plan), build_of(model), stats).eval()
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in large.parameters()):
         large = large.float()
     large.requires_grad_(False)
     state = dict(large.state_dict(keep_vars=True))
     grown = anatomy_of(large)
-    return Probe(large, grown, state, reader(grown, state.__getitem__), batches, loss)
+    return Probe(large, grown, state, viewer(grown, state.__getitem__), batches, loss)
 
 
 def matrices(probe: Probe, sites: Sequence[Site], linear: Mapping[Site, bool]) -> dict[Site, Floats]:
@@ -157,7 +159,7 @@ def _set(probe: Probe, rows: Rows) -> Generator[None]:
         for block, values in ((site.free, row), (site.bias, None)):
             if block is None:
                 continue
-            view = probe.read(block)
+            view = probe.view(block)
             before.append((view, at, view[at].clone()))
             shaped = torch.zeros_like(view[at])
             if values is not None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogrow.anatomy import Anatomy
-from isogrow.arithmetic import Filler, slices
+from isogrow.boxes import slices
+from isogrow.filling import Stats, center_and_std
 from isogrow.layout import Index
 from isogrow.pieces import Block, Draw, Fill, pieces, whole
 from isogrow.plans import Plan
@@ -52,10 +53,10 @@ class Site:
         return self.stds.shape[1]
 
 
-def candidates(grown: Anatomy, plan: Plan, filler: Filler) -> dict[str, tuple[tuple[Site, ...], ...]]:
+def candidates(grown: Anatomy, plan: Plan, stats: Stats) -> dict[str, tuple[tuple[Site, ...], ...]]:
     """For each slot that may be a switch, the free slots that it may be the switch of: each as its sites.
 
-    `grown` is the grown model's anatomy, and `filler` knows the old one's weights.
+    `grown` is the grown model's anatomy, and `stats` are those that its free entries match.
     """
     blocks: Blocks = {
         (block.slot, block.index): block
@@ -67,7 +68,7 @@ def candidates(grown: Anatomy, plan: Plan, filler: Filler) -> dict[str, tuple[tu
     for switch in grown.slots:
         readers = tuple(block for (slot, _), block in blocks.items() if slot == switch)
         made = (
-            tuple(_sites(grown, plan, filler, blocks, slot, readers)) for slot in _producers(grown, switch)
+            tuple(_sites(grown, plan, stats, blocks, slot, readers)) for slot in _producers(grown, switch)
         )
         if own := tuple(sites for sites in made if sites):
             found[switch] = own
@@ -78,7 +79,7 @@ def _producers(grown: Anatomy, switch: str) -> Iterator[str]:
     """Weights (no biases, no gains) that write along axes which the switch reads, the residual apart."""
     own = grown.slots[switch]
     read = set(own.consumed)
-    if own.norm is not None or grown.layout.residual in read:
+    if own.norm is not None or grown.layout.on_residual(read):
         return
     for name, slot in grown.slots.items():
         made = set(slot.produced)
@@ -88,14 +89,14 @@ def _producers(grown: Anatomy, switch: str) -> Iterator[str]:
 
 
 def _sites(
-    grown: Anatomy, plan: Plan, filler: Filler, blocks: Blocks, slot: str, readers: tuple[Block, ...]
+    grown: Anatomy, plan: Plan, stats: Stats, blocks: Blocks, slot: str, readers: tuple[Block, ...]
 ) -> Iterator[Site]:
     shared = grown.slots[slot].produced
     for switch in readers:
         free = blocks.get((slot, switch.index))
         if free is None:
             continue
-        stds, zero = _free(plan, free, filler), _zero(plan, switch)
+        stds, zero = _free(plan, free, stats), _zero(plan, switch)
         first = tuple(switch.axes.index(axis) for axis in shared)
         rest = tuple(d for d in range(zero.ndim) if d not in first)
         closed = zero.transpose(*first, *rest).reshape(*stds.shape[: len(shared)], -1).all(axis=-1)
@@ -108,7 +109,7 @@ def _sites(
             yield Site(free, switch, bias, shared, units, groups, stds[units])
 
 
-def _free(plan: Plan, block: Block, filler: Filler) -> Floats:
+def _free(plan: Plan, block: Block, stats: Stats) -> Floats:
     """The std of each entry that is drawn, and no other one with it; 0 for the rest."""
     found = np.zeros(block.shape(plan.target))
     drawn = [(p, p.value) for p in pieces(plan, block, whole(found.shape)) if isinstance(p.value, Draw)]
@@ -117,7 +118,7 @@ def _free(plan: Plan, block: Block, filler: Filler) -> Floats:
         times[draw.key][slices(draw.box)] += 1
     for piece, draw in drawn:
         alone = times[draw.key][slices(draw.box)] == 1
-        found[slices(piece.out)] = alone * abs(piece.a) * filler.matched(draw)[1]
+        found[slices(piece.out)] = alone * abs(piece.a) * center_and_std(draw, stats)[1]
     return found
 
 

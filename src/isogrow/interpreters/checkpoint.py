@@ -29,24 +29,25 @@ from torch import Tensor
 
 from isogrow import __version__
 from isogrow.anatomy import Anatomy, Header, Stored
-from isogrow.arithmetic import CHUNK, Filler
-from isogrow.binding import check_range, check_ties, outputs, reader
+from isogrow.binding import check_range, check_ties, fill_region_, outputs, reader
+from isogrow.boxes import chunks
 from isogrow.config import edited
 from isogrow.errors import CheckpointError, SizeError
+from isogrow.filling import Read, Stats, remembered
 from isogrow.initializers import check_whole
 from isogrow.lines import name_axes
 from isogrow.parts import made_of
-from isogrow.pieces import Draw
+from isogrow.pieces import Box, Draw, whole
 from isogrow.planning import check_fits
 from isogrow.plans import Plan
 from isogrow.serial import RECORD, digest
 from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
 from isogrow.sources import WORDS, Checkpoint
+from isogrow.statistics import statistics
 from isogrow.writing.card import model_card, record
 from isogrow.writing.carrying import Beside, carried, contents, dump
 from isogrow.writing.loadable import check_loadable, rebound
 from isogrow.writing.mapping import DTYPES, Get, mapped
-from isogrow.writing.slabs import fill_slab_, slabs
 from isogrow.writing.staging import (
     JOURNAL,
     check_place,
@@ -60,6 +61,7 @@ from isogrow.writing.staging import (
 
 FLOATS = {name: WORDS[name] for name in ("float32", "float16", "bfloat16", "float64")}
 INDEX = "model.safetensors.index.json"
+CHUNK = 1 << 21  # entries of a slab
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
 ROOM = 1 << 24  # bytes for what is made beside the weights
 
@@ -154,10 +156,9 @@ def grow_checkpoint(
     check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
     with mapped(checkpoint) as get:
         check_ties(anatomy, get)
-        filler = Filler(plan, reader(anatomy, get), chunk)
         with staged(out, job.digest, overwrite, resume) as folder:
             with _one_thread():
-                _write_weights(folder, job, filler, get, progress)
+                _write_weights(folder, job, get, chunk, progress)
             _write_rest(folder, job)
             try:
                 said = verify(folder) if verify is not None else ""
@@ -191,7 +192,7 @@ def prepared(
     old = {stored.name: stored.header for stored in anatomy.stored}
     check_loadable(config, headers, old, (rebound(grown), rebound(anatomy)))
     _check_regions(plan, tensors.values())
-    files = carried(checkpoint, run=optimizer is not None)
+    files = carried(checkpoint, run="" if optimizer is None else optimizer.name)
     for name in files:
         contents(checkpoint, name, _hidden(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
@@ -275,7 +276,7 @@ def _one_thread() -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _write_weights(folder: Path, job: Job, filler: Filler, get: Get, progress: Progress | None) -> None:
+def _write_weights(folder: Path, job: Job, get: Get, limit: int, progress: Progress | None) -> None:
     total, done = job.weight_bytes, 0
 
     def tick(count: int) -> None:
@@ -284,14 +285,16 @@ def _write_weights(folder: Path, job: Job, filler: Filler, get: Get, progress: P
         if progress is not None:
             progress(done, total)
 
-    buffers = [torch.empty(filler.limit * 8, dtype=torch.uint8) for _ in range(2)]
+    read = reader(job.anatomy, get)
+    buffers = [torch.empty(limit * 8, dtype=torch.uint8) for _ in range(2)]
     for shard in job.shards:
         path = folder / shard.file
         if path.is_file() and path.stat().st_size == shard.size:
             tick(sum(map(nbytes, shard.tensors.values())))
             continue
         part = folder / f"{shard.file}.part"
-        _write_shard(part, _filled(shard, job, filler, get, buffers), shard.header, tick)
+        filled = _filled((job.tensors[name] for name in shard.tensors), job.plan, read, buffers)
+        _write_shard(part, _in_range(filled, get), shard.header, tick)
         part.rename(path)
     if len(job.shards) > 1:
         write_file(folder / INDEX, dump(index_json(job.shards)))
@@ -314,17 +317,36 @@ def _write_shard(
         os.fsync(file.fileno())
 
 
-def _filled(shard: Shard, job: Job, filler: Filler, get: Get, buffers: list[Tensor]) -> Iterator[memoryview]:
-    """A file's tensors in slabs, in two buffers by turns: each holds until the slab after the next."""
-    turns = cycle(buffers)
-    for name in shard.tensors:
-        stored = job.tensors[name]
-        dtype, sizes = DTYPES[stored.header.dtype], job.plan.target
-        for slab in slabs(stored, sizes, filler.limit):
-            held = next(turns)[: slab.count * dtype.itemsize]
-            fill_slab_(held.view(dtype), slab, stored, filler, sizes)
-            check_range(held.view(dtype), stored.name, partial(get, stored.source))
-            yield memoryview(held.numpy())  # pyright: ignore[reportArgumentType]
+def _filled(
+    tensors: Iterable[Stored], plan: Plan, read: Read, buffers: list[Tensor]
+) -> Iterator[tuple[Stored, Tensor]]:
+    """A file's tensors in slabs, in two buffers by turns: each holds until the slab after the next.
+
+    The first pass goes tensor by tensor too, so that what it maps is still there when it is copied.
+    """
+    turns, stats = cycle(buffers), Stats()
+    for stored in tensors:
+        dtype = DTYPES[stored.header.dtype]
+        own = (block for _, block in stored.blocks(plan.target))
+        stats = statistics(plan, own, read, Stats(stats.matched))
+        drawings = remembered(plan, read, stats)
+        for slab in _slabs(stored, buffers[0].numel() // 8):
+            held = next(turns)[: prod(map(len, slab)) * dtype.itemsize].view(dtype)
+            shaped = held.view([len(r) for r in slab])
+            fill_region_(shaped, stored, slab, plan, read, stats, drawings)
+            yield stored, held
+
+
+def _slabs(stored: Stored, limit: int) -> Iterator[Box]:
+    """Boxes of a stored tensor, each of them consecutive entries, one after the other."""
+    return chunks(whole(stored.header.shape), tuple(range(len(stored.header.shape))), limit)
+
+
+def _in_range(filled: Iterable[tuple[Stored, Tensor]], get: Get) -> Iterator[memoryview]:
+    """The bytes of slabs, none of which a conversion made infinite."""
+    for stored, held in filled:
+        check_range(held, stored.name, partial(get, stored.source))
+        yield memoryview(held.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
 
 
 def _write_behind(file: int, data: memoryview) -> None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from isogrow.anatomy import Anatomy, Header
-from isogrow.arithmetic import Filler
-from isogrow.binding import check_range, check_ties, fill_, outputs, reader, source_of
+from isogrow.anatomy import Anatomy, Header, Stored
+from isogrow.binding import check_range, check_ties, fill_region_, outputs, reader, source_of
 from isogrow.config import Config, edited
 from isogrow.errors import CheckpointError, StateError
+from isogrow.filling import Stats
 from isogrow.parts import is_tied
-from isogrow.pieces import Block
+from isogrow.pieces import whole
 from isogrow.plans import Plan
 from isogrow.quiet import quiet
 from isogrow.sizes import Sizes
+from isogrow.statistics import statistics
 
 DTYPES = {
     torch.float64: "F64",
@@ -29,7 +30,6 @@ DTYPES = {
 }
 
 Build = Callable[[Config, Sizes], nn.Module]
-Matched = dict[Block, tuple[float, float]]
 Average = TypeVar("Average", nn.Module, dict[str, Tensor])
 
 
@@ -46,15 +46,15 @@ def grow_module(
     anatomy: Anatomy,
     plan: Plan,
     build: Build | None = None,
-    matched: Matched | None = None,
+    stats: Stats | None = None,
 ) -> nn.Module:
     """A new model of the same class with the plan's sizes; `model` is left as it is.
 
     A Hugging Face model is made by its own class; any other by `build(config, sizes)`. Devices, dtypes,
-    training mode and frozen parameters are carried over. `matched` is as in `grown_state`.
+    training mode and frozen parameters are carried over. `stats` are as in `grown_state`.
     """
     config = edited(anatomy.config, plan.config)
-    state = grown_state(model.state_dict(), anatomy, plan, matched)
+    state = grown_state(model.state_dict(), anatomy, plan, stats)
     large = (
         _loaded(build(config, plan.target), state) if build is not None else _pretrained(model, config, state)
     )
@@ -63,24 +63,26 @@ def grow_module(
 
 
 def grow_average(
-    average: Average, anatomy: Anatomy, plan: Plan, build: Build | None, matched: Matched
+    average: Average, anatomy: Anatomy, plan: Plan, build: Build | None, stats: Stats
 ) -> Average:
     """A grown running average of a model: a model of its class, a torch `AveragedModel`, or a state dict.
 
-    New entries are those of the grown model that filled `matched`, so the two start from the same numbers.
+    Free entries match what those of the grown model match (`stats`), so the two start from the same numbers;
+    means are the average's own.
     """
     if isinstance(average, AveragedModel):
         made: Any = copy.copy(average)
-        made._modules = {"module": grow_module(average.module, anatomy, plan, build, matched)}
+        made._modules = {"module": grow_average(average.module, anatomy, plan, build, stats)}
         made._buffers = {name: value.clone() for name, value in average.named_buffers(recurse=False)}
         return made
     if isinstance(average, nn.Module):
-        return cast("Average", grow_module(average, anatomy, plan, build, matched))
+        own = first_pass(average.state_dict(), anatomy, plan, Stats(stats.matched))
+        return cast("Average", grow_module(average, anatomy, plan, build, own))
     given = cast("dict[str, Tensor]", average)
     lacking = {stored.source for stored in anatomy.stored if not is_tied(anatomy, stored)} - given.keys()
     if lacking:
         raise StateError(f"the average lacks {min(lacking)}: give one with the model's own names")
-    grown = grown_state(given, anatomy, plan, matched)
+    grown = grown_state(given, anatomy, plan, first_pass(given, anatomy, plan, Stats(stats.matched)))
     twins = [stored for stored in anatomy.stored if is_tied(anatomy, stored) and stored.name in given]
     for stored in (each for each in outputs(anatomy, plan) if each.name in grown):
         slots = {slot.name for slot in stored.line.slots}
@@ -88,13 +90,12 @@ def grow_average(
     return cast("Average", grown)
 
 
-def grown_state(
-    state: dict[str, Tensor], anatomy: Anatomy, plan: Plan, matched: Matched | None = None
-) -> dict[str, Tensor]:
-    """The grown state dict, without tensors that are tied to another and without derived buffers.
+def first_pass(
+    state: Mapping[str, Tensor], anatomy: Anatomy, plan: Plan, given: Stats | None = None
+) -> Stats:
+    """The statistics of a state dict that growing it takes; what is `given` is not made anew.
 
-    `matched` holds the means and stds that free entries match: it is filled where it says nothing. Raises
-    `CheckpointError` for a tensor on the meta device.
+    Raises `CheckpointError` for a tensor on the meta device, and for tied tensors that differ.
     """
     empty = next((name for name, tensor in state.items() if tensor.is_meta), None)
     if empty is not None:
@@ -102,18 +103,32 @@ def grown_state(
             f"{empty} is on the meta device, where tensors have no numbers: load the weights, then grow"
         )
     check_ties(anatomy, lambda name: state[name])
+    made = (block for stored in _made(anatomy, plan) for _, block in stored.blocks(plan.target))
+    return statistics(plan, made, reader(anatomy, lambda name: state[name].detach()), given)
+
+
+def grown_state(
+    state: Mapping[str, Tensor], anatomy: Anatomy, plan: Plan, stats: Stats | None = None
+) -> dict[str, Tensor]:
+    """The grown state dict, without tensors that are tied to another and without derived buffers.
+
+    `stats` are what `first_pass` found; without them it is made here, and refuses what it refuses.
+    """
+    stats = stats or first_pass(state, anatomy, plan)
     read = reader(anatomy, lambda name: state[name].detach())
-    filler = Filler(plan, read, moments={} if matched is None else matched)
     made: dict[str, Tensor] = {}
-    for stored in outputs(anatomy, plan):
-        if is_tied(anatomy, stored):
-            continue
+    for stored in _made(anatomy, plan):
         old = state[source_of(anatomy, plan, stored)]
         tensor = torch.empty(stored.header.shape, dtype=old.dtype)
-        fill_(tensor, stored, filler, plan.target)
+        fill_region_(tensor, stored, whole(stored.header.shape), plan, read, stats)
         check_range(tensor, stored.name, lambda x=old: x)
         made[stored.name] = tensor.to(old.device)
     return made
+
+
+def _made(anatomy: Anatomy, plan: Plan) -> list[Stored]:
+    """The grown model's tensors that have entries of their own."""
+    return [stored for stored in outputs(anatomy, plan) if not is_tied(anatomy, stored)]
 
 
 def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> nn.Module:

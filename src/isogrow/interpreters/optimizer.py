@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isogrow.anatomy import Anatomy, Stored
-from isogrow.arithmetic import Filler, Read
-from isogrow.binding import fill_, outputs, reader, source_of
+from isogrow.binding import fill_region_, outputs, reader, source_of
 from isogrow.errors import StateError
 from isogrow.moments import FACTORED, NUMBERS, STARTS, UNGROWN, Policy, carried
 from isogrow.pacing import COUNT, hand_on_, is_pace
 from isogrow.parts import is_tied, made_of
-from isogrow.pieces import Block, Source, added
+from isogrow.pieces import Block, Source, added, whole
 from isogrow.plans import Plan
+from isogrow.statistics import statistics
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
 State = dict[str, Any]
@@ -154,8 +154,6 @@ class _Law:
     def __init__(self, anatomy: Anatomy, plan: Plan, policy: Policy) -> None:
         self.anatomy, self.plan, self.policy = anatomy, plan, policy
         self.plans: dict[int, Plan] = {}
-        self.current = torch.empty(0)  # a grown tensor reads its own source alone
-        self.read: Read = reader(anatomy, lambda name: self.current)
         self.shapes = {stored.source: stored.header.shape for stored in anatomy.stored}
 
     def check(self, state: Mapping[str, Any], source: str) -> None:
@@ -220,10 +218,11 @@ class _Law:
         return made
 
     def _tensor(self, old: Tensor, power: int, stored: Stored) -> Tensor:
-        made = torch.empty(stored.header.shape, dtype=old.dtype)
-        self.current = old.detach().cpu().contiguous()
-        fill_(made, stored, Filler(self._plan(power), self.read), self.plan.target)
-        self.current = torch.empty(0)
+        made, plan = torch.empty(stored.header.shape, dtype=old.dtype), self._plan(power)
+        own = old.detach().cpu().contiguous()
+        read = reader(self.anatomy, lambda name: own)  # a grown tensor reads its own source alone
+        stats = statistics(plan, (block for _, block in stored.blocks(plan.target)), read)
+        fill_region_(made, stored, whole(stored.header.shape), plan, read, stats)
         return made.to(old.device)
 
     def _plan(self, power: int) -> Plan:

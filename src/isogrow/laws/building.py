@@ -8,7 +8,7 @@ from itertools import product
 
 from isogrow.anatomy import Anatomy
 from isogrow.laws.history import Classes, is_old
-from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path
+from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path, output
 from isogrow.laws.walking import Walk
 from isogrow.layout import Attention, Index, Norm, Slot
 from isogrow.pieces import Average, Block, Fill, Piece, pieces
@@ -22,9 +22,10 @@ def network(anatomy: Anatomy, plan: Plan) -> Network:
 
 
 @dataclass
-class Stream:
+class State:
     """A residual stream so far, and what the last norm before a branch made of it (`plain`: with no gain)."""
 
+    axis: str
     residual: dict[int, Node] = field(default_factory=dict[int, Node])
     normed: dict[int, Node] | None = None
     plain: Norm | None = None
@@ -43,8 +44,8 @@ class _Builder:
         self.sizes: Sizes = plan.target
         self.classes, self.net = Classes(plan), Network()
         self.cache: dict[tuple[str, Index], dict[int, bool]] = {}
-        self.streams: dict[str, Stream] = {}
-        self.now: list[Stream] = []
+        self.streams: dict[str, State] = {}
+        self.now: list[State] = []
         self.branch: dict[int, Node] = {}
         self.stems: dict[tuple[str, Index], dict[Combo, Node]] = {}
         self.read: set[tuple[str, Index]] = set()
@@ -60,9 +61,9 @@ class _Builder:
         for stream in () if self.heads else self.streams.values():
             self.net.outputs += stream.read.values()
             if stream.plain is not None:
-                self.net.plain[""] = stream.plain
+                self.net.plain[output(stream.axis)] = stream.plain
             if stream.normed is None:
-                self.net.bare.append("")
+                self.net.bare.append(output(stream.axis))
         return self.net
 
     def _combos(self, axes: tuple[str, ...], index: Index) -> list[Combo]:
@@ -108,14 +109,14 @@ class _Builder:
     def _cancels(self, piece: Piece) -> Cancels:
         value = piece.value
         if isinstance(value, Average):
-            return "mean" if value.block.axes[value.dim] == self.layout.residual else ""
+            return "mean" if value.block.axes[value.dim] in self.layout.residuals else ""
         stream = getattr(value, "key", "").rpartition("/")[2]
         return "pair" if stream.startswith("pair") else ""
 
     def _tied(self, slot: str, combo: Combo) -> tuple[str, Combo]:
         """The slot that really holds a tied weight's entries, under its own axes' names."""
         tied = self.layout.slots[slot].tied
-        if not (self.anatomy.tied and tied in self.anatomy.slots):
+        if not (self.anatomy.ties(self.layout.slots[slot]) and tied in self.anatomy.slots):
             return slot, combo
         other = self.anatomy.slots[tied]
         names = _twin_axes(self.layout.slots[slot], other)
@@ -135,7 +136,8 @@ class _Builder:
         return blocks and all(not self._classes(axis, index)[p] for axis, p in combo)
 
     def _act(self, slot: Slot, index: Index) -> None:
-        self.now = [self.streams.setdefault(name, Stream()) for name in slot.stream.split() or ("",)]
+        streams = self.layout.streams_of(slot)
+        self.now = [self.streams.setdefault(stream.name, State(stream.axis)) for stream in streams]
         if slot.norm is not None:
             self._norm(slot, slot.norm, index)
         elif slot.gain:
@@ -192,7 +194,7 @@ class _Builder:
         """A branch ends: its gains multiply it, and it joins the residual."""
         made = self._applied(True, self.branch, {p: entry.node for p, entry in gains.items()})
         for p, total in made.items():
-            to_old = not self._classes(self.layout.residual, index)[p]
+            to_old = not self._classes(self.now[0].axis, index)[p]
             self.net.paths.append(Path(gains[p], self.branch[p], total, to_old))
         self._join(made)
         self.branch = {}
@@ -230,8 +232,8 @@ class _Builder:
 
     def _centred(self, entry: Entry, out: Mapping[str, int], index: Index) -> bool:
         """Whether an entry gives a new channel of the residual the mean of its old ones."""
-        axis = self.layout.residual
-        return entry.cancels == "mean" and axis in out and self._classes(axis, index)[out[axis]]
+        on = self.layout.residuals & out.keys()
+        return entry.cancels == "mean" and any(self._classes(axis, index)[out[axis]] for axis in on)
 
     def _to_old(self, slot: Slot, out: Combo, index: Index) -> bool:
         """Whether a contribution reaches an old channel; behind a branch's gate the gate is asked."""
@@ -247,13 +249,13 @@ class _Builder:
         )
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
-        return self.layout.residual in axes
+        return self.layout.on_residual(axes)
 
     def _write(self, slot: Slot, index: Index, made: dict[Combo, Node]) -> None:
         if self._residual(slot.produced):
             contributions: dict[int, Node] = {}
             for combo, node in made.items():
-                contributions[dict(combo)[self.layout.residual]] = node
+                contributions[dict(combo)[self.now[0].axis]] = node
             if self._gated(slot, index):
                 for p, node in contributions.items():
                     self.branch[p] = self.net.node("sum", self.branch[p], node) if p in self.branch else node
@@ -282,7 +284,7 @@ class _Builder:
             return {combo: ONE for combo in self._combos(consumed, index)[:1]} if consumed else {(): ONE}
         if self._residual(consumed):
             stream, combos = self.now[0].read, self._combos(consumed, index)
-            return {combo: stream[dict(combo)[self.layout.residual]] for combo in combos}
+            return {combo: stream[dict(combo)[self.now[0].axis]] for combo in combos}
         feeding = [key for key in self.stems if key[1] == index and self._feeds(key, consumed)]
         self.read.update(feeding)
         patterns = [a for a in self.layout.attentions if (a.value, index) in feeding]

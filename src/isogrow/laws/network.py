@@ -17,6 +17,11 @@ Combo = tuple[tuple[str, int], ...]
 Cancels = Literal["", "pair", "mean"]
 
 
+def output(axis: str) -> str:
+    """What the model gives out of a residual stream, where no head reads it."""
+    return f"the output along {axis}"
+
+
 @dataclass(eq=False)
 class Node:
     """A value. A "leaf" is a weight's entry; "always" is non-zero whatever it depends on (softmax).

@@ -32,6 +32,7 @@ from isogrow.anatomy import Anatomy
 from isogrow.config import Config, edited
 from isogrow.errors import LawError
 from isogrow.laws.multipliers import multiplied
+from isogrow.laws.network import output
 from isogrow.layout import Norm, Slot
 from isogrow.plans import OLD, Constant, Entry, Mean, Old, Plan, Step
 
@@ -42,14 +43,14 @@ FILLS = {("rms", "zero"), ("layer", "mean"), ("rms", "copy"), ("layer", "copy")}
 
 def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: Iterable[str] = ()) -> None:
     """Raise `LawError` where a step breaks the statistics of a norm. `plain`: slots that read one without a
-    tensor, `bare`: those that read the residual as it is ("" is the model's output)."""
+    tensor, `bare`: those that read the residual as it is (or `network.output`)."""
     slots = (*anatomy.slots.values(), *anatomy.plain_norms)
     norms = tuple({slot.norm: None for slot in slots if slot.norm is not None})
     config = anatomy.config
     for step in plan.steps:
         after = edited(config, step.config)
         _check_identity(anatomy, step)
-        if step.axis == anatomy.layout.residual:
+        if step.axis in anatomy.layout.residuals:
             _check_bare(anatomy, step, bare)
         for norm in norms:
             before = _epsilon(anatomy, norm, config)
@@ -57,7 +58,7 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: I
             ratio = _epsilon(anatomy, norm, after) / before if before else None
             if step.axis in _axes(anatomy, norm):
                 share = _check_grown(anatomy, step, norm, ratio)
-                readers = [slot for slot, read in plain.items() if read == norm]
+                readers = [s for s, read in plain.items() if read == norm and _reads(anatomy, s, step)]
                 _check_readers(anatomy, step, readers, sqrt(share))
             else:
                 _check_input(anatomy, step, norm, sqrt(1.0 if ratio is None else ratio))
@@ -129,10 +130,10 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
 def _check_readers(anatomy: Anatomy, step: Step, readers: Iterable[str], wanted: float) -> None:
     """What reads a norm without a gain: weights, a tied head, or whoever sees the model's output."""
     for slot in readers:
-        given = _factor(step, slot) if slot in anatomy.slots else _tied(anatomy, step) if slot else 1.0
+        given = _read(anatomy, step, slot)
         if not isclose(given, wanted, rel_tol=TOLERANCE):
             raise LawError(
-                f"{step.expansion} must scale {slot or 'the output'} by {wanted:g}, not {given:g}: the norm"
+                f"{step.expansion} must scale {slot} by {wanted:g}, not {given:g}: the norm"
                 f" over {step.axis} before it has no gain"
             )
 
@@ -148,16 +149,29 @@ def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
     mean = any(_fill(anatomy, step, slot) == "mean" for slot in writers)
     factors = {_written(anatomy, step, slot) for slot in writers}
     fed = {slot.norm.of for slot in anatomy.slots.values() if slot.norm is not None}
-    for slot in dict.fromkeys(bare):
+    for slot in (slot for slot in dict.fromkeys(bare) if _reads(anatomy, slot, step)):
         own = slot in anatomy.slots
-        given = _factor(step, slot) if own else _tied(anatomy, step) if slot else 1.0
+        given = _read(anatomy, step, slot)
         given = 1.0 if own and anatomy.slots[slot].stem in fed else given  # see _check_input
         undone = all(isclose(given * factor, 1.0, rel_tol=TOLERANCE) for factor in factors)
         if not undone or (mean and not (own and _fill(anatomy, step, slot) == "zero")):
             raise LawError(
-                f"{slot or 'the output'} reads {step.axis} without a norm, so {step.expansion} must scale it"
+                f"{slot} reads {step.axis} without a norm, so {step.expansion} must scale it"
                 f" by 1/{max(factors):g}" + (", and make zero what it reads of new channels" if mean else "")
             )
+
+
+def _read(anatomy: Anatomy, step: Step, slot: str) -> float:
+    """The factor by which a slot, a tied head or whoever sees the output (1) takes a stream."""
+    if slot in anatomy.slots:
+        return _factor(step, slot)
+    return _tied(anatomy, step) if slot in anatomy.layout.slots else 1.0
+
+
+def _reads(anatomy: Anatomy, slot: str, step: Step) -> bool:
+    """Whether a slot, or a stream's output, is along the step's axis."""
+    own = anatomy.layout.slots.get(slot)
+    return slot == output(step.axis) if own is None else step.axis in own.consumed
 
 
 def _written(anatomy: Anatomy, step: Step, slot: str) -> float:
@@ -171,20 +185,20 @@ def _tied(anatomy: Anatomy, step: Step) -> float:
         (
             _factor(step, head.tied) * multiplied(anatomy, step, head)
             for head in _tied_heads(anatomy)
-            if head.tied in anatomy.slots
+            if head.tied in anatomy.slots and step.axis in head.consumed
         ),
         1.0,
     )
 
 
 def _tied_heads(anatomy: Anatomy) -> list[Slot]:
-    return [s for s in anatomy.layout.table if s.tied and anatomy.layout.residual in s.consumed]
+    return [s for s in anatomy.layout.table if s.tied and anatomy.layout.on_residual(s.consumed)]
 
 
 def _before_tied_head(anatomy: Anatomy, slot: Slot) -> bool:
     """Whether a norm is the last one of its stream before a head that is the embedding."""
-    streams = {head.stream for head in _tied_heads(anatomy)}
-    return anatomy.tied_head and not slot.index and slot.stream in streams
+    streams = {anatomy.layout.stream(head) for head in _tied_heads(anatomy)}
+    return anatomy.tied_head and not slot.index and anatomy.layout.stream(slot) in streams
 
 
 def _feeders(anatomy: Anatomy, step: Step, norm: Norm) -> list[str]:

@@ -60,8 +60,8 @@ def _exempt(anatomy: Anatomy, axis: str) -> bool:
     index = {axis for slot in anatomy.all_slots.values() for axis in slot.index}
     read = {a for slot in anatomy.all_slots.values() for a in slot.consumed}
     made = {a for slot in anatomy.all_slots.values() for a in slot.produced}
-    tied = {a for slot in layout.table if slot.tied for a in slot.consumed}
-    follows = axis in layout.follows and axis in tied and anatomy.tied
+    tied = {a for slot in layout.table if slot.tied and anatomy.ties(slot) for a in slot.consumed}
+    follows = axis in layout.follows and axis in tied
     return axis in index or axis not in read & made or follows
 
 
@@ -78,7 +78,7 @@ def groups(anatomy: Anatomy, axis: str, skip: Collection[str] = ()) -> list[list
     found: dict[frozenset[str], list[str]] = {}
     for slot in slots:
         own = frozenset(anatomy.slots[slot].index) - dense
-        found.setdefault(frozenset() if axis == anatomy.layout.residual else own, []).append(slot)
+        found.setdefault(frozenset() if axis in anatomy.layout.residuals else own, []).append(slot)
     return list(found.values())
 
 

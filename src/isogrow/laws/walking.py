@@ -31,7 +31,7 @@ class Walk:
             for slot in self.anatomy.layout.table
             if (slot in stored and not slot.shared)
             or slot in self.anatomy.plain_norms
-            or (self.anatomy.tied and slot.tied in self.anatomy.slots and self._fed(slot, heads))
+            or (self.anatomy.ties(slot) and slot.tied in self.anatomy.slots and self._fed(slot, heads))
         ]
 
     def order(self) -> Iterator[tuple[Slot, Index]]:
@@ -65,7 +65,7 @@ class Walk:
     def _fed(self, slot: Slot, heads: bool) -> bool:
         """Whether a tied head that is not stored has something to read: an axis that is produced, or the
         residual where no head is stored that reads it instead."""
-        wanted = set(slot.consumed) - {self.anatomy.layout.residual}
+        wanted = set(slot.consumed) - self.anatomy.layout.residuals
         made = {axis for each in self.anatomy.slots.values() for axis in each.produced}
         return wanted <= made if wanted else not heads and self.anatomy.tied_head
 

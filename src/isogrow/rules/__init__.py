@@ -24,7 +24,7 @@ Rule = Callable[[Subject, str, Index, int, Init], Step]
 
 def rule_for(subject: Subject, axis: str) -> Rule:
     """The rule that grows `axis` (layers take `at` as well, so the planner calls theirs itself)."""
-    if axis == subject.layout.residual:
+    if axis in subject.layout.residuals:
         return hidden.grow
     if any(axis == attention.axis for attention in subject.layout.attentions):
         return attention.grow

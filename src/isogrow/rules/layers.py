@@ -45,7 +45,7 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
 
 def _check_post(subject: Subject, axis: str) -> None:
     """A layer must not end in a norm of the residual, with a tensor or without."""
-    written = (use.slot for use in subject.uses(subject.layout.residual))
+    written = (use.slot for use in subject.uses(subject.stream_axis(axis)))
     slots = (slot for slot in (*written, *subject.plain_norms) if axis in slot.index)
     if any(slot.norm is not None and slot.norm.where == "post" for slot in slots):
         raise subject.cannot_grow(
@@ -80,8 +80,9 @@ def _step(
 def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
     """What a slot is in a new block."""
     own = subject.slots[slot]
-    writes = subject.layout.residual in own.produced
-    gated = any(norm.where == "branch" for norm in subject.norms(subject.layout.residual))
+    residual = subject.residual(own)
+    writes = residual in own.produced
+    gated = any(norm.where == "branch" for norm in subject.norms(residual))
     gated = gated or bool(subject.gate(slot))
     if own.norm is not None:
         if own.norm.where == "branch":
@@ -108,7 +109,7 @@ def _check_kinds(
             mend = f"give --layers-at {','.join(str(place) for _ in before)}"
             break
     else:
-        mend = f"grow {subject.layout.residual} instead"
+        mend = f"grow {subject.stream_axis(axis)} instead"
     word = subject.word(axis)
     raise SizeError(
         f"{word} can't be added at {','.join(map(str, before))}: a new layer is of its predecessor's kind,"

@@ -90,7 +90,7 @@ class Subject:
         """
         own = self.slots[slot]
         contracted = {attention.axis for attention in self.layout.attentions}
-        inner = {*own.produced, *own.index} - contracted - {self.layout.residual}
+        inner = {*own.produced, *own.index} - contracted - self.layout.residuals
         twice = (inner if axis in inner else set[str]()) | {axis}
         copied = any(
             not place.old and isinstance(step.entry(slot, place.label), Old)
@@ -108,7 +108,7 @@ class Subject:
         shown: dict[str, Reading] = {}
         for slot in self.layout.table:
             pre = slot.norm is not None and slot.norm.where == "pre"
-            written = dict.fromkeys(slot.stream.split() or ("",))
+            written = dict.fromkeys(stream.name for stream in self.layout.streams_of(slot))
             writes = slot.name in self.slots and axis in slot.produced
             if writes or (pre and slot in self.plain_norms):
                 how: Reading = "bare" if not pre else "gain" if writes else "plain"
@@ -116,8 +116,8 @@ class Subject:
                 shown |= dict.fromkeys(written, how)
             own = slot.name in self.slots or (self.tied_head and slot.tied in self.slots)
             if own and axis in slot.consumed:
-                found[slot.name] = streams.get(slot.stream, "bare")
-                shown.pop(slot.stream, None)
+                found[slot.name] = streams.get(self.layout.stream(slot), "bare")
+                shown.pop(self.layout.stream(slot), None)
         if shown:
             found[""] = next(iter(shown.values()))
         return found
@@ -142,12 +142,21 @@ class Subject:
         before, after = (float(evaluate(times, view.over({axis: n}))) for n in (old, new))
         return before / after
 
+    def residual(self, slot: Slot) -> str:
+        """The axis of the (first) residual stream that a slot is of."""
+        return self.layout.streams_of(slot)[0].axis
+
+    def stream_axis(self, axis: str) -> str:
+        """The axis of the residual stream that the blocks numbered by `axis` read and write."""
+        numbered = (slot for slot in self.slots.values() if axis in slot.index)
+        return next((self.residual(slot) for slot in numbered), self.layout.residual)
+
     def before_tied_head(self, slot: Slot) -> bool:
         """Whether a slot is of the last norm before a head that is the embedding."""
         last = slot.norm is not None and slot.index == ()
         tied = (head for head in self.layout.table if head.tied)
-        streams = {head.stream for head in tied if self.layout.residual in head.consumed}
-        return self.tied_head and last and slot.stream in streams
+        streams = {self.layout.stream(head) for head in tied if self.layout.on_residual(head.consumed)}
+        return self.tied_head and last and self.layout.stream(slot) in streams
 
     def gate(self, slot: str) -> str:
         """The gain without a norm that multiplies what this slot writes; "" if there is none."""

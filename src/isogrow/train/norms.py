@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isogrow.anatomy import Anatomy
-from isogrow.arithmetic import blocked, slices
+from isogrow.arithmetic import blocked
 from isogrow.binding import outputs
+from isogrow.boxes import slices
 from isogrow.models import lineage_of
 from isogrow.parts import made_of
 from isogrow.pieces import Source

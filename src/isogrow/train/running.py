@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,25 @@ def checked(recipe: Recipe, base: Path) -> tuple[Outlook, ...]:
     return outlook(recipe, base, vocabulary(recipe.data, base).size)
 
 
+def device() -> torch.device:
+    """Where a recipe trains here: on the accelerator, if there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 def timed(recipe: Recipe, base: Path, steps: int) -> float:
-    """Seconds that a step of the first stage takes here, on made-up tokens."""
-    words, training = vocabulary(recipe.data, base), recipe.training
-    model: Any = started(recipe, base, words.size).train()
+    """Seconds that a step of the first stage takes where it would train (`device`), on made-up tokens."""
+    words, training, where = vocabulary(recipe.data, base), recipe.training, device()
+    model: Any = started(recipe, base, words.size).train().to(where)
     ids = torch.arange(training.batch * recipe.data.length).reshape(training.batch, -1) % words.size
-    taken: list[float] = []
+    ids, taken = ids.to(where), list[float]()
     for _ in range(steps):
         start = time.monotonic()
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.precision == "bfloat16"):
+        half = training.precision == "bfloat16"
+        with torch.autocast(where.type, torch.bfloat16) if half else nullcontext():
             loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()  # work is only queued there
         taken.append(time.monotonic() - start)
     return training.accumulate * min(taken)
 
@@ -141,7 +150,7 @@ def arguments(recipe: Recipe, folder: Path, evaluated: bool) -> TrainingArgument
         adam_beta2=training.betas[1],
         max_grad_norm=training.clip,
         bf16=training.precision == "bfloat16",
-        use_cpu=not torch.accelerator.is_available(),
+        use_cpu=device().type == "cpu",
         seed=training.seed,
         logging_steps=training.log_every,
         logging_nan_inf_filter=False,

@@ -59,7 +59,7 @@ def positions(pair: Pair) -> int:
     if _learned(pair):
         return pair.before.sizes.of("positions")
     config: Any = getattr(pair.small, "config", None)
-    return min(LONGEST, int(getattr(config, pair.before.layout.longest, LONGEST) or LONGEST))
+    return min(LONGEST, int(getattr(config, pair.before.layout.streams[0].longest, LONGEST) or LONGEST))
 
 
 def sees(pair: Pair) -> bool:

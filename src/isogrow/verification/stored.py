@@ -10,11 +10,15 @@ import transformers
 from torch import Tensor, nn
 
 from isogrow.anatomy import Stored, match
-from isogrow.arithmetic import Filler, blocked, rounded, slices
-from isogrow.binding import fill_, outputs, reader, view_of
+from isogrow.arithmetic import blocked, rounded
+from isogrow.binding import fill_region_, outputs, reader
+from isogrow.boxes import slices
+from isogrow.filling import Read
 from isogrow.interpreters.module import grow_module, grown_state
 from isogrow.models import build_of
+from isogrow.parts import view_of
 from isogrow.pieces import Draw, pieces, whole
+from isogrow.statistics import statistics
 from isogrow.verification.float64 import build, float64
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
@@ -91,21 +95,23 @@ def unread(pair: Pair) -> Iterator[Check]:
     if not left:
         return
     with mapped(old) as get, mapped(new) as found:
-        filler = Filler(pair.plan, reader(before, get))
+        read = reader(before, get)
         wrong = [
             made.name
             for made in outputs(before, pair.plan)
-            if made.name in left and not _as_made(pair, made, filler, found(made.name))
+            if made.name in left and not _as_made(pair, made, read, found(made.name))
         ]
     first = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else ""
     detail = first or f"{len(left)} tensors that {type(pair.large).__name__} does not read"
     yield Check("unread", not wrong, float(len(wrong)), 0.0, detail)
 
 
-def _as_made(pair: Pair, stored: Stored, filler: Filler, found: Tensor) -> bool:
+def _as_made(pair: Pair, stored: Stored, read: Read, found: Tensor) -> bool:
     """Whether a stored tensor is what the plan makes, but for free entries."""
-    exact = torch.empty(stored.header.shape, dtype=torch.float64)
-    fill_(exact, stored, filler, pair.plan.target)
+    plan, shape = pair.plan, stored.header.shape
+    exact = torch.empty(shape, dtype=torch.float64)
+    stats = statistics(plan, (block for _, block in stored.blocks(plan.target)), read)
+    fill_region_(exact, stored, whole(shape), plan, read, stats)
     mixed = torch.where(_drawn(pair, stored), found.to(torch.float64), exact)
     return same(rounded(mixed, found.dtype), found)
 

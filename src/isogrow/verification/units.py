@@ -13,7 +13,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from isogrow.binding import reader
+from isogrow.binding import viewer
 from isogrow.laws import idle
 from isogrow.laws.twins import groups, unit_axes
 from isogrow.layout import Index
@@ -26,7 +26,7 @@ AWAKE = 0.5  # new units are drawn like trained ones, so a share of the same ord
 
 Place = tuple[str, Index]  # an axis, and the numbers of the blocks that all slots with the axis have
 Unit = tuple[Place, int, int]  # a place, which combination of the axes beside, a position on the axis
-Read = Callable[[Block], Tensor]
+Viewer = Callable[[Block], Tensor]
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ def _where(axis: str, places: list[Index]) -> str:
     return f"{axis}{first}" + (f" and {len(places) - 1} more" if len(places) > 1 else "")
 
 
-def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Read:
-    return reader(pair.after, lambda name: tensors[name])
+def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Viewer:
+    return viewer(pair.after, lambda name: tensors[name])
 
 
 def _grown(pair: Pair) -> Iterator[Grown]:

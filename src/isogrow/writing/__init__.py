@@ -1,1 +1,1 @@
-"""What a checkpoint is written with: mapped input, slabs, the files that travel along, all or nothing."""
+"""What a checkpoint is written with: mapped input, the files that travel along, all or nothing."""

@@ -3,7 +3,8 @@
 Everything in a checkpoint's folder does, except weights and their indexes (they are written anew),
 weights of other frameworks (they are of the old size), hidden files, config.json and README.md (they are
 rewritten). The modules of a sentence-transformers model, which its modules.json lists, travel whole. What
-Trainer keeps of a run travels if the optimizer's state is grown; otherwise nothing could be resumed with it.
+is kept of a run travels if the optimizer's state is grown; otherwise nothing could be resumed with it. What
+stays behind is told (`left`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,23 @@ LEFT = (
     "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.index",
     "*.mlpackage/*", "adapter_config.json", "trainer_state.json", "__pycache__/*", "*/__pycache__/*",
     "checkpoint-*/*", "runs/*", "config.json", "README.md", "isogrow.json",
-    "optimizer_*/*", "pytorch_model_fsdp*/*", "global_step*/*", "zero_to_fp32.py",
+    "optimizer_*/*", "pytorch_model_fsdp*/*", "global_step*/*", "zero_to_fp32.py", "latest",
+    "random_states_*.pkl", "custom_checkpoint_*.pkl",
 )  # fmt: skip
-# What Trainer keeps of a run beside optimizer.pt: it knows no sizes.
-RUN = ("trainer_state.json", "training_args.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+# What a run keeps beside the state of its optimizer: it knows no sizes.
+RUN: Mapping[str, tuple[str, ...]] = {
+    # Trainer
+    "optimizer.pt": (
+        *("trainer_state.json", "training_args.bin"),
+        *("scheduler.pt", "scaler.pt", "rng_state*.pth"),
+    ),
+    # Accelerate's save_state
+    "optimizer.bin": (
+        *("scheduler.bin", "scaler.pt", "sampler*.bin"),
+        *("dl_state_dict*.bin", "random_states_*.pkl"),
+    ),
+}
+MADE_ANEW = ("config.json", "README.md", "isogrow.json", "*.index.json", "__pycache__/*", "*/__pycache__/*")
 
 POOLED = ("word_embedding_dimension", "embedding_dimension")
 
@@ -41,19 +55,32 @@ class Beside:
     write: Callable[[Path], None]
 
 
-def carried(checkpoint: Checkpoint, run: bool = False) -> tuple[str, ...]:
-    """The names of the files that travel, relative to the folder; with `run` what Trainer keeps of one, too.
+def carried(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
+    """The names of the files that travel, relative to the folder; what is kept of a run, too, where `run` is
+    the state of its optimizer that grows.
 
     Raises `CheckpointError` for a link that leads out of the folder (to anything but the Hub cache's
     own blobs): what it points at might not be meant to be passed on.
     """
     folder = checkpoint.folder
     modules = _modules(folder)
-    kept = RUN if run else ()
+    kept = RUN[run] if run else ()
     found = [name for name in _files(folder) if _travels(name, modules) or _any(name, kept)]
     for name in found:
         _check_link(folder, name)
     return tuple(sorted(found))
+
+
+def left(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
+    """What stays behind: weights under other names, of other frameworks or averages, and other runs.
+
+    Folders are named once, with a slash at their end.
+    """
+    gone = {*carried(checkpoint, run), *(path.name for path in checkpoint.files.values()), run}
+    found = (name for name in _files(checkpoint.folder) if name not in gone and not _any(name, MADE_ANEW))
+    return tuple(
+        dict.fromkeys(f"{top}/" if rest else top for top, _, rest in (n.partition("/") for n in found))
+    )
 
 
 def contents(checkpoint: Checkpoint, name: str, hidden: tuple[int, int]) -> bytes | None:

@@ -23,7 +23,10 @@ def outlook(data: Data) -> RenderableType:
         counts = (f"{row[key]:,}" for key in ("parameters", "steps", "tokens"))
         cost = (f"{row['flops']:.2e}", _time(row["seconds"]))
         stages.add_row(str(row["number"]), ", ".join(changed), *counts, *cost)
-    facts = [("run", data["run"]), ("time", f"about {_time(data['seconds'])} on this machine")]
+    facts = [
+        ("run", data["run"]),
+        ("time", f"about {_time(data['seconds'])} on this machine ({data['device']})"),
+    ]
     facts += [("not counted", what) for what in data["not_counted"]]
     return page(title("the recipe can be carried out"), stages, pairs(facts))
 

@@ -1,0 +1,174 @@
+"""The first pass: what is found depends on no order of storage, and can be sent away as data."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+
+import families as F
+import pytest
+import torch
+from subjects import weights
+from torch import Tensor
+
+from isogrow.anatomy import Anatomy
+from isogrow.binding import outputs, reader
+from isogrow.boxes import slices
+from isogrow.errors import CheckpointError
+from isogrow.filling import Read, Stats, fill_
+from isogrow.pieces import Average, Block, Box, Draw, pieces, whole
+from isogrow.plans import Init, Plan
+from isogrow.statistics import FIXED, mean_and_std, statistics
+
+AXES = ("a", "b", "c")
+WITH_MEANS = ("gpt2", "olmo", "dinov2")  # a LayerNorm's residual grows by means, an RMSNorm's by zeros
+
+
+def measured(x: Tensor) -> tuple[float, float]:
+    block = Block("w", (), AXES[: x.dim()])
+    return mean_and_std(lambda _, box: x[slices(box)], block, tuple(x.shape))
+
+
+# ── of one block ──
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 3), (FIXED // 100, 101, 3)])
+def test_mean_and_std(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3 + 5
+    mean, std = measured(x)
+    assert mean == pytest.approx(x.mean().item(), rel=1e-12)
+    assert std == pytest.approx(x.std(correction=0).item(), rel=1e-12)
+    back = tuple(reversed(range(x.dim())))
+    assert measured(x.permute(back).contiguous().permute(back)) == (mean, std)
+    torch.set_num_threads(2)
+    try:
+        assert measured(x) == (mean, std)
+    finally:
+        torch.set_num_threads(1)
+    narrow = x.to(torch.bfloat16)
+    assert measured(narrow) == measured(narrow.double())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    x = torch.ones(5, 3)
+    x[2, 1] = value
+    with pytest.raises(CheckpointError, match="w holds numbers that are not finite, and new entries take"):
+        measured(x)
+
+
+def test_mean_and_std_read_each_entry_once_and_few_at_a_time() -> None:
+    x, boxes = torch.randn(FIXED // 100, 101, 3), list[Box]()
+
+    def read(block: Block, box: Box) -> Tensor:
+        boxes.append(box)
+        return x[slices(box)]
+
+    mean_and_std(read, Block("w", (), AXES), tuple(x.shape))
+    assert torch.equal(torch.cat([x[slices(box)] for box in boxes]), x)
+    assert len(boxes) > 1 and all(x[slices(box)].numel() <= FIXED for box in boxes)
+
+
+# ── of a growth ──
+
+
+def growth(name: str, init: Init | None = None) -> tuple[Anatomy, Plan, Read, list[Block]]:
+    """A family grown in all that it grows in together."""
+    subject = F.subject(F.FAMILIES[name])
+    plan = subject.plan(F.FAMILIES[name].together, init=init or Init())
+    state = weights(subject.anatomy)
+    blocks = [b for s in outputs(subject.anatomy, plan) for _, b in s.blocks(plan.target)]
+    return subject.anatomy, plan, reader(subject.anatomy, state.__getitem__), blocks
+
+
+def taken(plan: Plan, blocks: list[Block]) -> Iterator[Draw | Average]:
+    """What boxes of blocks take of old ones as a whole."""
+    for block in blocks:
+        for piece in pieces(plan, block, whole(block.shape(plan.target))):
+            if isinstance(piece.value, Draw | Average):
+                yield piece.value
+
+
+@pytest.mark.parametrize("name", (*WITH_MEANS, "t5"))
+def test_what_is_taken_is_found(name: str) -> None:
+    anatomy, plan, read, blocks = growth(name)
+    stats = statistics(plan, blocks, read)
+    old = {block: read(block, whole(block.shape(plan.source))) for block in stats.matched}
+    assert {value.like for value in taken(plan, blocks) if isinstance(value, Draw)} <= old.keys()
+    for block, x in old.items():
+        assert stats.matched[block] == pytest.approx((float(x.mean()), float(x.std(correction=0))), rel=1e-9)
+    first = [average for average in stats.means if average.steps == 0 and not average.weights]
+    assert bool(first) == (name != "t5")
+    for average in first:
+        exact = read(average.block, average.box).mean(average.dim, keepdim=True)
+        assert torch.allclose(stats.means[average], exact, rtol=1e-12, atol=1e-14)
+
+
+def test_nothing_is_read_for_a_std_that_is_given() -> None:
+    _, plan, _, blocks = growth("llama", Init(std=0.3))
+    gains = [block for block in blocks if "norm" in block.slot]
+
+    def refuse(block: Block, box: Box) -> Tensor:
+        raise AssertionError(f"{block} is read")
+
+    rest = [block for block in blocks if block not in gains]
+    assert statistics(plan, rest, refuse) == Stats()
+    with pytest.raises(AssertionError, match="is read"):
+        statistics(growth("llama")[1], rest, refuse)
+
+
+@pytest.mark.parametrize("name", (*WITH_MEANS, "t5"))
+def test_what_is_given_is_not_made_anew(name: str) -> None:
+    _, plan, read, blocks = growth(name)
+    stats, again = statistics(plan, blocks, read), list[Block]()
+
+    def counted(block: Block, box: Box) -> Tensor:
+        again.append(block)
+        return read(block, box)
+
+    found = statistics(plan, blocks, counted, stats)
+    assert not again and found.matched == stats.matched
+    assert all(found.means[average] is x for average, x in stats.means.items())
+    some = statistics(plan, blocks, counted, Stats(stats.matched))
+    assert bool(again) == bool(stats.means) and some.means.keys() == stats.means.keys()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bloom"])
+def test_block_by_block_is_all_at_once(name: str) -> None:
+    """So each rank, or each tensor of a file, may ask for what its own blocks take."""
+    _, plan, read, blocks = growth(name)
+    stats = statistics(plan, blocks, read)
+    for block in blocks:
+        own = statistics(plan, [block], read)
+        assert own.matched.items() <= stats.matched.items()
+        assert all(torch.equal(x, stats.means[average]) for average, x in own.means.items())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bloom"])
+def test_statistics_can_be_sent_away(name: str) -> None:
+    _, plan, read, blocks = growth(name)
+    stats = statistics(plan, blocks, read)
+    sent: Stats = pickle.loads(pickle.dumps(stats))
+    for block in blocks:
+        one, two = (filled(block, plan, read, each) for each in (stats, sent))
+        assert torch.equal(one, two)
+
+
+def test_other_statistics_give_other_numbers() -> None:
+    """The tests above can fail."""
+    _, plan, read, blocks = growth("gpt2")
+    stats = statistics(plan, blocks, read)
+    wrong = Stats({block: (m, 2 * s) for block, (m, s) in stats.matched.items()}, stats.means)
+    shifted = Stats(stats.matched, {average: x + 1 for average, x in stats.means.items()})
+    for other in (wrong, shifted):
+        assert not all(
+            torch.equal(filled(b, plan, read, stats), filled(b, plan, read, other)) for b in blocks
+        )
+    with pytest.raises(KeyError):
+        [filled(block, plan, read, Stats()) for block in blocks]
+
+
+def filled(block: Block, plan: Plan, read: Read, stats: Stats) -> Tensor:
+    out = torch.empty(block.shape(plan.target), dtype=torch.float64)
+    fill_(out, block, whole(tuple(out.shape)), plan, read, stats)
+    return out
