@@ -18,9 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import isogrow
-from isogrow import growing
-from isogrow.train.schedule import Growth
-from isogrow.train.trainer import growing as grown_by_schedule
+from isogrow import Growth, api, growing
 
 RANK = int(os.environ["RANK"])
 
@@ -79,12 +77,12 @@ def replicas(case: str) -> dict[str, Any]:
 
 def left_alone() -> dict[str, Any]:
     """The same, with the step left out that makes the reducer anew."""
-    true = growing.renew_
-    growing.renew_ = lambda wrapper: None
+    true = api.renew_
+    api.renew_ = lambda wrapper: None
     try:
         return replicas("plain")
     finally:
-        growing.renew_ = true
+        api.renew_ = true
 
 
 def in_trainer(folder: Path) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def in_trainer(folder: Path) -> dict[str, Any]:
     )
     trainer = Trainer(model, options, train_dataset=[{"input_ids": x, "labels": x} for x in ids])
     growth = Growth({"ffn": "x2", "layers": "+1"}, at=3)
-    grown_by_schedule(trainer, [growth]).train()
+    growing(trainer, [growth]).train()
     record = next(r for r in trainer.state.log_history if "growth" in r)
     return {
         "after": digest(model),

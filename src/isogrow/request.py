@@ -19,7 +19,7 @@ from isogrow.expansions import At, Expansion, Size, expansions
 from isogrow.laws import check
 from isogrow.planning import check_fits, draft
 from isogrow.plans import Init, Plan
-from isogrow.regions import Fitting, Initializer, check_plan, naming
+from isogrow.regions import Fitting, Initializer, check_plan, name_of, naming
 from isogrow.serial import RECORD, from_json
 from isogrow.sibling import Sibling, sizes_of
 from isogrow.sources import read_json
@@ -174,7 +174,7 @@ class Request:
 def requested(given: tuple[Expansion, ...], said: Mapping[str, Any]) -> Request:
     """The request that positional arguments and keywords of Python make: what is no other keyword is a size.
 
-    Raises `SizeError` for a positional argument that is no expansion.
+    Raises `SizeError` for a positional argument that is no expansion, and for an `init` that is none.
 
     >>> requested((), {"ffn": "x2", "seed": 7}).sizes
     {'ffn': 'x2'}
@@ -185,6 +185,8 @@ def requested(given: tuple[Expansion, ...], said: Mapping[str, Any]) -> Request:
             f"{stray[0]!r:.60} is no expansion: give sizes by name (ffn='x2'), or expansions"
             " (isogrow.MlpExpansion('x2'))"
         )
+    if not isinstance(said.get("init", ""), str):
+        name_of(said["init"])  # None would be taken for what is not said
     own = {name: said[name] for name in OWN if name in said}
     sizes = {name: size for name, size in said.items() if name not in (*OWN, "plan")}
     return Request(sizes, given, saved=said.get("plan"), **own)
