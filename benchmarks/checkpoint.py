@@ -112,10 +112,11 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 def grow(model: Path, out: Path) -> tuple[float, float]:
     from isogrow.anatomy import match
+    from isogrow.expansions import expansions
     from isogrow.families import layout_for
     from isogrow.interpreters.checkpoint import grow_checkpoint
-    from isogrow.plan import Init
-    from isogrow.planning import expansions, plan
+    from isogrow.planning import plan
+    from isogrow.plans import Init
     from isogrow.sources import open_checkpoint
 
     def work() -> None:

@@ -90,10 +90,10 @@ def measured(layers: int, release: bool, watched: bool) -> dict[str, float]:
     start = time.perf_counter()
     if watched:
         with Peak() as peak:
-            large, grown = isogrow.grow(model, optimizer=optimizer, release=release, **SIZES)
+            large, grown, *_ = isogrow.grow_training(model, optimizer=optimizer, release=release, **SIZES)
         most = peak.most - before
     else:
-        large, grown = isogrow.grow(model, optimizer=optimizer, release=release, **SIZES)
+        large, grown, *_ = isogrow.grow_training(model, optimizer=optimizer, release=release, **SIZES)
         most = 0
     seconds = time.perf_counter() - start
     new, largest = held(large, grown), max(p.numel() * p.element_size() for p in large.parameters())

@@ -108,7 +108,9 @@ def run(
     if policy is None:
         model, optimizer = copy.deepcopy((model, optimizer))  # one memo: the copy holds the copy's parameters
     else:
-        model, optimizer = isogrow.grow(model, optimizer=optimizer, policy=policy, seed=seed, **GROWN)
+        model, optimizer, *_ = isogrow.grow_training(
+            model, optimizer=optimizer, policy=policy, seed=seed, **GROWN
+        )
     return train(model, optimizer, data, seed, steps, rows)
 
 

@@ -14,13 +14,13 @@ from math import prod
 from pathlib import Path
 
 from isogrow.anatomy import Anatomy, Header, blocks, match, name_of
-from isogrow.expansions import Size
+from isogrow.expansions import Size, expansions
 from isogrow.families.llama import LLAMA
 from isogrow.layout import Layout, Line
 from isogrow.lines import name_axes
 from isogrow.pieces import Draw, Fill, Piece, Source, pieces, whole
-from isogrow.plan import Plan
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
+from isogrow.plans import Plan
 from isogrow.sizes import Sizes
 
 SVG = Path(__file__).with_name("plan.svg")

@@ -54,7 +54,7 @@ def main(steps: int = STEPS, growths: dict[int, dict[str, Any]] | None = None) -
     for step in range(steps):
         sizes = (GROWTHS if growths is None else growths).get(step)
         if sizes:
-            model, optimizer, schedule = isogrow.grow(
+            model, optimizer, schedule, _ = isogrow.grow_training(
                 model, optimizer=optimizer, scheduler=schedule, policy=policy, **sizes
             )
             print(f"step {step}: grown to {sum(p.numel() for p in model.parameters()):,} parameters")

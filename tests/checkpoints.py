@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from isogrow.anatomy import Anatomy, match
-from isogrow.expansions import Size
+from isogrow.expansions import Size, expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.checkpoint import grow_checkpoint
-from isogrow.plan import Init, Plan
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
+from isogrow.plans import Init, Plan
 from isogrow.sources import Checkpoint, open_checkpoint
 
 Sizes = Mapping[str, Size]

@@ -28,11 +28,12 @@ from isogrow.expansions import (
     LayerAddition,
     MlpExpansion,
     Size,
+    expansions,
 )
 from isogrow.families import layout_for
 from isogrow.interpreters.module import grown_state, headers
-from isogrow.plan import Plan
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
+from isogrow.plans import Plan
 from isogrow.verification.float64 import build as build
 from isogrow.verification.float64 import float64 as float64
 from isogrow.verification.float64 import rebuilt as rebuilt

@@ -17,7 +17,7 @@ from isogrow.laws import lives
 from isogrow.laws.building import network
 from isogrow.laws.history import Classes
 from isogrow.layout import Index
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.reference import Transformer
 
 OLD = -1

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import isogrow
-from isogrow import growing
+from isogrow import api
 from isogrow.train.schedule import Growth
 from isogrow.train.trainer import growing as grown_by_schedule
 
@@ -79,12 +79,12 @@ def replicas(case: str) -> dict[str, Any]:
 
 def left_alone() -> dict[str, Any]:
     """The same, with the step left out that makes the reducer anew."""
-    true = growing.renew_
-    growing.renew_ = lambda wrapper: None
+    true = api.renew_
+    api.renew_ = lambda wrapper: None
     try:
         return replicas("plain")
     finally:
-        growing.renew_ = true
+        api.renew_ = true
 
 
 def in_trainer(folder: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def grown(name: str, folder: Path) -> Iterator[tuple[str, str]]:
     family = F.FAMILIES[name]
     small: Any = live(name)
     optimizer = _optimizer(small)
-    large, moved = isogrow.grow(small, optimizer=optimizer, **family.together)
+    large, moved, *_ = isogrow.grow_training(small, optimizer=optimizer, **family.together)
     for key, tensor in large.state_dict().items():
         yield f"{name} memory {key}", digest(_bytes(tensor))
     yield from _state(f"{name} memory state", moved.state_dict())

@@ -21,7 +21,7 @@ from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.expansions import Size
 from isogrow.interpreters.module import headers
 from isogrow.layout import Layout, Norm
-from isogrow.plan import Old, Plan
+from isogrow.plans import Old, Plan
 
 TEXT = documents.read(documents.ROOT / "docs" / "add-a-family.md")
 BUILT_IN = frozenset(registry.LAYOUTS)

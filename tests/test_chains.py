@@ -38,8 +38,8 @@ from isogrow.interpreters.module import grow_module
 from isogrow.laws import horizon
 from isogrow.models import anatomy_of
 from isogrow.pieces import Block, Draw, moved, pieces, whole
-from isogrow.plan import OLD, Init, Old, Plan
 from isogrow.planning import plan
+from isogrow.plans import OLD, Init, Old, Plan
 from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, build
 from isogrow.statistics import statistics
 

@@ -199,9 +199,9 @@ def test_to_of_an_absolute_position_model(models: Mapping[str, Path], tmp_path: 
         (["--ffn", "44"], "the model has these sizes already"),
         (["--ffn", "3"], "would shrink ffn from 44 to 3: give 44 or more"),
         (["--ffn", "abc"], "ffn='abc' is no size: give a number, '+4' or 'x2'"),
-        (["--hidden", "33"], "its config needs hidden % (kv_heads * group) == 0"),
+        (["--hidden", "33"], "its config needs hidden % heads == 0"),
         (["--heads", "5"], "heads=5 can't be had with kv_heads=2"),
-        (["--head-dim", "11"], "rotary positions pair its channels: give 12"),
+        (["--head-dim", "11"], "head_dim=11 is odd, and rotary positions pair its channels: give 12"),
         (
             ["--size", "encoder.layers=8"],
             "encoder is no stack of 'llama', which has one stack: give one of its axes",
@@ -273,8 +273,8 @@ def test_a_plan_for_another_model(models: Mapping[str, Path], tmp_path: Path) ->
     assert isogrow("plan", models["LlamaForCausalLM"], "--ffn", "x2", "--out", file).code == 0
     ran = isogrow("plan", models["Qwen3ForCausalLM"], "--plan", file)
     assert ran.code == 2
-    assert "is for a 'llama' of sizes ffn=44," in ran.err
-    assert "this is a 'qwen3'" in ran.err
+    assert "the plan is for 'llama' with vocab=53, hidden=24, ffn=44, heads=4," in ran.err
+    assert "and this model is 'qwen3' with" in ran.err
 
 
 def test_a_plan_file_is_not_lost(llama: Path, tmp_path: Path) -> None:

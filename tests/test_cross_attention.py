@@ -19,7 +19,7 @@ from isogrow import families as registry
 from isogrow.errors import LawError
 from isogrow.expansions import Size
 from isogrow.laws import check
-from isogrow.plan import Constant, Plan
+from isogrow.plans import Constant, Plan
 from isogrow.sizes import Sizes
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run

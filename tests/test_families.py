@@ -29,8 +29,8 @@ from isogrow.formula import names
 from isogrow.interpreters.module import headers
 from isogrow.laws import check
 from isogrow.layout import Layout
-from isogrow.plan import Init, Plan
 from isogrow.planning import check_fits
+from isogrow.plans import Init, Plan
 from isogrow.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
@@ -348,7 +348,7 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     (
         "llama",
         {"hidden": 50},
-        "needs hidden % (kv_heads * group) == 0.*hidden=48 or heads=10 would do",
+        "needs hidden % heads == 0.*hidden=48 or heads=10 would do",
         [{"hidden": 48}, {"hidden": 50, "heads": 10}],
     ),
     ("llama", {"heads": 12}, "hidden=36 or heads=10", [{"heads": 12, "hidden": 36}, {"heads": 10}]),
@@ -387,7 +387,7 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     (
         "gpt2",
         {"hidden": 41},
-        "heads * key_dim == hidden.*hidden=42 with heads=7 or hidden=40 with head_dim=8 would do",
+        "heads * head_dim == hidden.*hidden=42 with heads=7 or hidden=40 with head_dim=8 would do",
         [{"hidden": 42, "heads": 7}, {"hidden": 40, "head_dim": 8}],
     ),
     ("gpt2", {"hidden": 48}, "heads=8 would do", [{"hidden": 48, "heads": 8}]),

@@ -36,7 +36,7 @@ from isogrow.laws.building import network
 from isogrow.laws.history import Classes
 from isogrow.layout import Index
 from isogrow.pieces import Block
-from isogrow.plan import Constant, Init, Plan, Rewrite, Step
+from isogrow.plans import Constant, Init, Plan, Rewrite, Step
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
 

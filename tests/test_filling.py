@@ -29,7 +29,7 @@ from isogrow.binding import fill_region_, outputs, reader, viewer
 from isogrow.boxes import chunks, slices
 from isogrow.filling import FALLBACK_STD, Read, Stats, fill_, remembered
 from isogrow.pieces import Block, Box, Draw, pieces, whole
-from isogrow.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
+from isogrow.plans import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.regions import Region
 from isogrow.sizes import Sizes
 from isogrow.statistics import statistics

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from checkpoints import config, digests, save
 from command import isogrow as command
+from transformers import LlamaForCausalLM
 
 import isogrow
-from isogrow.errors import IsogrowError
+from isogrow.errors import IsogrowError, OutputError
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,7 @@ def in_a_run(model: Path) -> None:
     (model / "checkpoint-100").mkdir()
     for path in model.glob("*.*"):
         path.rename(model / "checkpoint-100" / path.name)
+    shutil.copytree(model / "checkpoint-100", model / "checkpoint-20")
 
 
 def with_config(**changes: Any) -> Callable[[Path], None]:
@@ -85,7 +87,7 @@ def _write(path: Path, text: str) -> None:
 
 FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "an empty folder": (only(), "config.json is missing from"),
-    "a run of a trainer": (in_a_run, "config.json is missing from"),
+    "a run of a trainer": (in_a_run, "give one of its 2 checkpoints, "),
     "a config alone": (only("config.json"), "holds no weights: expected model.safetensors or"),
     "weights alone": (only("model.safetensors"), "config.json is missing from"),
     "a GGUF file": (gguf, "holds no weights: expected model.safetensors or"),
@@ -115,6 +117,54 @@ def test_a_path_that_is_no_folder(name: str, small: Path, tmp_path: Path) -> Non
     assert f"{name} is no folder: give a model's folder (with config.json) or a Hub id" in said
 
 
+def test_a_run_names_its_last_checkpoint(small: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(small, tmp_path / "run")
+    in_a_run(run)
+    last = refused(run, tmp_path / "large", ffn="x2").rpartition(", ")[2].removesuffix(" is the last")
+    isogrow.grow_checkpoint(last, tmp_path / "large", ffn="x2")
+    assert last == str(run / "checkpoint-100") and (tmp_path / "large" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "None is no folder: give a model's folder (with config.json) or a Hub id"),
+        (b"small", "b'small' is no folder: give"),
+        ({"config": {}}, "{'config': {}} is no folder: give"),
+    ],
+    ids=str,
+)
+def test_what_is_no_name_of_a_folder(given: Any, said: str, tmp_path: Path) -> None:
+    assert refused(given, tmp_path / "large", ffn="x2").startswith(said)
+    with pytest.raises(IsogrowError) as raised:
+        isogrow.plan(given, ffn="x2")
+    assert one_sentence(str(raised.value)).startswith(said)
+
+
+def test_a_model_is_not_grown_as_a_folder(small: Path, tmp_path: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(small)
+    said = refused(model, tmp_path / "large", ffn="x2")
+    assert said.startswith("a LlamaForCausalLM is no folder, and a folder or a Hub id was expected: grow a")
+    assert "isogrow.grow(model, …)" in said
+    assert isogrow.grow(model, ffn="x2").config.intermediate_size == 2 * model.config.intermediate_size
+
+
+@pytest.mark.parametrize("out", [None, 3, {}], ids=str)
+def test_a_place_that_is_none(out: Any, small: Path) -> None:
+    with pytest.raises(OutputError, match=f"out is {out}: name the folder to write"):
+        isogrow.grow_checkpoint(small, out, ffn="x2")
+
+
+@pytest.mark.parametrize("name", ["optimizer", "scheduler", "ema", "policy", "release"])
+def test_what_trains_a_model_is_not_given_to_grow(name: str, small: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(small)
+    given: Any = {name: object()}
+    with pytest.raises(IsogrowError, match=f"grow takes no {name}: .*isogrow.grow_training"):
+        isogrow.grow(model, ffn="x2", **given)
+    with pytest.raises(IsogrowError, match=f"plan takes no {name}: a plan is of the model alone"):
+        isogrow.plan(model, ffn="x2", **given)
+
+
 def test_the_folder_as_it_was_is_grown(small: Path, tmp_path: Path) -> None:
     """So it is the mistake that is refused above."""
     shutil.copytree(small, tmp_path / "given")
@@ -141,6 +191,23 @@ REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"layers": "+2", "layers_at": (1,)}, "layers at 1: expected 2 numbers from 0 to 3"),
     ({"ffn": 88, "dtype": "fp8"}, "dtype 'fp8' is not known: give one of float32,"),
     ({"ffn": 88, "init": "xavier"}, "init 'xavier' is not known: give one of normal,"),
+    ({}, "no size is given, so there is nothing to grow: give one, like ffn='x2', or to= or plan="),
+    (
+        {"ffn": 88, "layers_at": "even"},
+        "layers_at= says where new layers go, and there are none: give layers=",
+    ),
+    ({"ffn": 88, "to": {}}, "to= gives every size: leave out ffn=, or to="),
+    (
+        {"ffn": 88, "plan": "plan.json", "seed": 3},
+        "plan= says everything itself: leave out ffn=, seed=, or plan=",
+    ),
+    ({"plan": "nowhere.json"}, "nowhere.json is missing from"),
+    ({"plan": 3}, "plan= is given 3, which is no isogrow.Plan: give one, its JSON, or the file"),
+    (
+        {"to": 3},
+        "to= is given 3, which is no config: give a larger sibling's config.json, its folder, or",
+    ),
+    ({"to": {"model_type": "gpt2"}}, "the config in to= is of model_type 'gpt2' and the model is of 'llama'"),
     ({"ffn": 88, "seed": "a"}, "seed 'a' is no whole number: give one"),
 ]
 
@@ -157,7 +224,7 @@ def test_a_request_that_can_not_be_had(
     [
         (("grow", "--ffn", "x2"), "Missing argument"),
         (("grow", "SMALL", "--ffn", "x2"), "Missing argument"),
-        (("grow", "SMALL", "OUT"), "no size is given, so there is nothing to grow"),
+        (("grow", "SMALL", "OUT"), "no size is given, so there is nothing to grow: give one, like --ffn x2"),
         (("grow", "SMALL", "OUT", "--intermediate-size", "88"), "No such option"),
         (("verify", "SMALL", "SMALL"), "isogrow.json is missing, so no plan is known"),
         (("plan", "SMALL/config.json", "--ffn", "x2"), "is no folder: give a model's folder"),

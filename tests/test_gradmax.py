@@ -272,8 +272,8 @@ def test_a_training_state_grows_with_it() -> None:
     small = live("llama")
     batch = [{"input_ids": ids, "labels": ids} for ids in batches()]
     optimizer = torch.optim.AdamW(small.parameters())
-    made = isogrow.grow(small, optimizer=optimizer, ema=live("llama"), init=GradMax(batch), ffn=51)
-    large, average = made[0].state_dict(), made[2].state_dict()
+    made = isogrow.grow_training(small, optimizer=optimizer, ema=live("llama"), init=GradMax(batch), ffn=51)
+    large, average = made.model.state_dict(), made.ema.state_dict()
     up = "model.layers.1.mlp.up_proj.weight"
     assert torch.equal(large[up], average[up])
     isogrow.grow_(small, optimizer=optimizer, init=GradMax(iter(batch)), ffn=51)

@@ -44,7 +44,7 @@ def trained() -> tuple[Any, AdamW]:
 def test_it_is_what_grow_makes() -> None:
     model, optimizer = trained()
     small, before = copy.deepcopy((model, optimizer))
-    large, made = isogrow.grow(small, optimizer=before, **SIZES)
+    large, made, *_ = isogrow.grow_training(small, optimizer=before, **SIZES)
     isogrow.grow_(model, optimizer=optimizer, **SIZES)
     assert [step(model, optimizer) for _ in range(3)] == [step(large, made) for _ in range(3)]
     held = [p for group in optimizer.param_groups for p in group["params"]]
@@ -139,7 +139,9 @@ def test_several_optimizers_grow_together(policy: Policy | None) -> None:
     model, optimizers = two()
     small, before = copy.deepcopy((model, optimizers))
     rates = [LambdaLR(each, lambda count: 0.5**count) for each in reversed(before)]
-    large, made, moved = isogrow.grow(small, optimizer=before, scheduler=rates, policy=policy, **SIZES)
+    large, made, moved, _ = isogrow.grow_training(
+        small, optimizer=before, scheduler=rates, policy=policy, **SIZES
+    )
     isogrow.grow_(model, optimizer=list(optimizers), policy=policy, **SIZES)
     assert [step_all(model, optimizers) for _ in range(3)] == [step_all(large, made) for _ in range(3)]
     assert [type(each) for each in made] == [torch.optim.Muon, AdamW] and isinstance(made, tuple)
@@ -156,7 +158,7 @@ def test_what_no_optimizer_holds_is_refused_unless_it_is_frozen() -> None:
     said = (
         r"holds model.embed_tokens.weight and 8 more, and .* give all optimizers in a list .* requires_grad"
     )
-    for grow in (isogrow.grow_, isogrow.grow):
+    for grow in (isogrow.grow_, isogrow.grow_training):
         with pytest.raises(StateError, match=said):
             grow(model, optimizer=muon, **SIZES)
     assert str((muon.state_dict(), adam.state_dict())) == str(before)
@@ -220,7 +222,8 @@ def test_a_refusal_leaves_the_optimizer_its_state(case: str, anew: bool) -> None
     groups, before = optimizer.param_groups, {p: dict(state) for p, state in optimizer.state.items()}
     parameters = list(model.parameters())
     with pytest.raises(isogrow.IsogrowError, match=said):
-        (isogrow.grow if anew else isogrow.grow_)(model, **options, **(dict(release=True) if anew else {}))
+        grow = isogrow.grow_training if anew else isogrow.grow_
+        grow(model, **options, **(dict(release=True) if anew else {}))
     assert optimizer.param_groups is groups
     assert {p: dict(state) for p, state in optimizer.state.items()} == before
     assert all(p is q for p, q in zip(parameters, model.parameters(), strict=True))
@@ -238,7 +241,7 @@ def test_what_it_does_not_take(name: str) -> None:
 
 def test_an_average_grows_beside_it_as_its_refusal_says() -> None:
     model, optimizer = trained()
-    _, average = isogrow.grow(model, ema=copy.deepcopy(model), **SIZES)
+    _, *_, average = isogrow.grow_training(model, ema=copy.deepcopy(model), **SIZES)
     isogrow.grow_(model, optimizer=optimizer, **SIZES)
     assert all(torch.equal(x, average.state_dict()[name]) for name, x in model.state_dict().items())
 
@@ -262,10 +265,10 @@ def test_a_growth_by_nothing_leaves_all_as_it_is(policy: Policy | None) -> None:
     isogrow.grow_(model, optimizer=optimizer, policy=Policy(ramp=math.inf), ffn="x2")
     model(input_ids=IDS, labels=IDS).loss.backward()
     parameters, known = list(model.parameters()), isogrow.plan_of(model)
-    assert not isogrow.grow_(model, optimizer=optimizer, policy=policy).steps
+    assert not isogrow.grow_(model, optimizer=optimizer, policy=policy, ffn="+0").steps
     assert all(p is q and p.grad is not None for p, q in zip(parameters, model.parameters(), strict=True))
     assert isogrow.plan_of(model) is known
-    large, made = isogrow.grow(model, optimizer=optimizer, policy=policy, ffn="+0")
+    large, made, *_ = isogrow.grow_training(model, optimizer=optimizer, policy=policy, ffn="+0")
     for run, own in ((model, optimizer), (large, made)):
         weights = [layer.mlp.down_proj.weight for layer in run.model.layers]
         before = [weight.detach().clone() for weight in weights]

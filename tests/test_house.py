@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import isogrow
+
 # High to low: a module imports only what stands in a lower row, so those of one row know nothing
 # of each other. A module or package that stands in no row is refused.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -20,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("report",),
     ("train",),
-    ("growing",),
+    ("api",),
     ("gradmax",),
     ("adopting", "optimizers", "owners", "resuming"),
     ("replicas",),
@@ -29,12 +31,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("interpreters",),
     ("pacing",),
-    ("writing", "quiet"),
+    ("writing",),
+    ("quiet",),
     ("reference",),
     ("binding",),
     ("statistics",),
     ("filling",),
     ("arithmetic",),
+    ("request",),
+    ("opening", "sibling"),
     ("sources",),
     ("shards",),
     ("initializers",),
@@ -52,8 +57,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("anatomy",),
     ("regions",),
     ("pieces",),
-    ("plan",),
+    ("plans",),
     ("expansions",),
+    ("words",),
     ("sizes",),
     ("soundness",),
     ("naming",),
@@ -273,11 +279,11 @@ def test_layers_name_each_module_once() -> None:
 SOUND = {
     "__init__.py": "from isogrow.cli import main\nimport torch",
     "errors.py": "import ast",
-    "plan.py": "from isogrow.errors import PlanError\nfrom isogrow import __version__",
+    "plans.py": "from isogrow.errors import PlanError\nfrom isogrow import __version__",
     "rules/__init__.py": "from isogrow.rules.norm import f\nfrom . import norm",
-    "rules/norm.py": "import safetensors\nimport torchish\nfrom isogrow import plan",
+    "rules/norm.py": "import safetensors\nimport torchish\nfrom isogrow import plans",
     "interpreters/__init__.py": "from isogrow.interpreters import module, reference",
-    "interpreters/module.py": "import torch\nfrom .. import plan\nfrom ..rules.norm import f",
+    "interpreters/module.py": "import torch\nfrom .. import plans\nfrom ..rules.norm import f",
     "interpreters/reference.py": "from isogrow import reference",
     "cli/__init__.py": "from isogrow.cli import voice\nfrom isogrow.cli.voice import say",
     "cli/voice.py": "from rich.console import Console\nprint(Console())",
@@ -304,27 +310,27 @@ def test_a_sound_tree_passes(check: Check, tmp_path: Path) -> None:
     [
         (every_module_has_a_row, "extra.py", "", "extra.py: extra has no row"),
         (every_module_has_a_row, "extra/deep.py", "", "extra has no row"),
-        (imports_flow_down, "plan.py", "from isogrow.laws import f", "plan.py:1: imports isogrow"),
-        (imports_flow_down, "plan.py", "import isogrow.cli", "isogrow.cli, which is not lower"),
-        (imports_flow_down, "plan.py", "from isogrow import laws", "isogrow.laws, which is not"),
-        (imports_flow_down, "plan.py", "from . import laws", "isogrow.laws, which is not lower"),
+        (imports_flow_down, "plans.py", "from isogrow.laws import f", "plans.py:1: imports isogrow"),
+        (imports_flow_down, "plans.py", "import isogrow.cli", "isogrow.cli, which is not lower"),
+        (imports_flow_down, "plans.py", "from isogrow import laws", "isogrow.laws, which is not"),
+        (imports_flow_down, "plans.py", "from . import laws", "isogrow.laws, which is not lower"),
         (imports_flow_down, "rules/a.py", "from ..laws import f\nfrom ..demo import g", "a.py:2"),
         (imports_flow_down, "rules/__init__.py", "from ..demo import g", "isogrow.demo.g"),
-        (imports_flow_down, "plan.py", "def f():\n    from isogrow import laws", "plan.py:2"),
-        (imports_flow_down, "plan.py", "if TYPE_CHECKING:\n    import isogrow.laws", "plan.py:2"),
-        (imports_flow_down, "plan.py", "import_module('isogrow.laws')", "isogrow.laws"),
+        (imports_flow_down, "plans.py", "def f():\n    from isogrow import laws", "plans.py:2"),
+        (imports_flow_down, "plans.py", "if TYPE_CHECKING:\n    import isogrow.laws", "plans.py:2"),
+        (imports_flow_down, "plans.py", "import_module('isogrow.laws')", "isogrow.laws"),
         (imports_flow_down, "train/a.py", "import isogrow.report", "isogrow.report, which is not"),
-        (imports_flow_down, "plan.py", "from isogrow import gone", "isogrow.gone, which has"),
-        (imports_flow_down, "plan.py", "import isogrow", "isogrow, which has no row"),
+        (imports_flow_down, "plans.py", "from isogrow import gone", "isogrow.gone, which has"),
+        (imports_flow_down, "plans.py", "import isogrow", "isogrow, which has no row"),
         (imports_flow_down, "interpreters/a.py", "from .b import f", "sibling isogrow"),
         (imports_flow_down, "interpreters/a.py", "from . import b", "sibling isogrow"),
         (imports_flow_down, "interpreters/a.py", "import isogrow.interpreters", "its sibling"),
         (no_torch_below_the_line, "families/llama.py", "import torch", "llama.py:1: imports torch"),
         (no_torch_below_the_line, "errors.py", "from torch import nn", "errors.py:1"),
         (no_torch_below_the_line, "rules/a.py", "def f():\n    import torch.nn", "a.py:2"),
-        (no_torch_below_the_line, "plan.py", "from transformers import AutoConfig", "below"),
-        (no_torch_below_the_line, "plan.py", "from safetensors.torch import save_file", "below"),
-        (no_torch_below_the_line, "plan.py", "import importlib\n__import__('torch')", "plan.py:2"),
+        (no_torch_below_the_line, "plans.py", "from transformers import AutoConfig", "below"),
+        (no_torch_below_the_line, "plans.py", "from safetensors.torch import save_file", "below"),
+        (no_torch_below_the_line, "plans.py", "import importlib\n__import__('torch')", "plans.py:2"),
         (only_the_cli_prints, "demo.py", "print(1)", "demo.py:1: print is for cli.voice alone"),
         (only_the_cli_prints, "demo.py", "f(progress=print)", "demo.py:1: print"),
         (only_the_cli_prints, "demo.py", "from rich import print as p\np(1)", "rich.print"),
@@ -333,9 +339,9 @@ def test_a_sound_tree_passes(check: Check, tmp_path: Path) -> None:
         (only_the_cli_prints, "demo.py", "import sys\nsys.stdout.write('')", "sys.stdout is for"),
         (only_the_cli_prints, "__init__.py", "print(1)", "__init__.py:1: print"),
         (only_the_cli_prints, "cli/tables.py", "print(1)", "cli/tables.py:1: print"),
-        (files_are_short, "plan.py", "\n" * (FILE_LINES + 1), "plan.py: 401 lines"),
-        (functions_are_short, "plan.py", LONG_FUNCTION, "plan.py:1: f has 61 lines"),
-        (functions_are_short, "plan.py", f"async {LONG_FUNCTION}", "f has 61 lines"),
+        (files_are_short, "plans.py", "\n" * (FILE_LINES + 1), "plans.py: 401 lines"),
+        (functions_are_short, "plans.py", LONG_FUNCTION, "plans.py:1: f has 61 lines"),
+        (functions_are_short, "plans.py", f"async {LONG_FUNCTION}", "f has 61 lines"),
         (nothing_is_called_utils, "rules/utils.py", "", "utils says nothing"),
         (nothing_is_called_utils, "utils/a.py", "", "utils says nothing"),
     ],
@@ -377,6 +383,21 @@ def test_loaded_sees_a_nested_import() -> None:
 def test_the_package_is_lazy() -> None:
     run = _python("-c", "import isogrow, sys; assert 'torch' not in sys.modules")
     assert run.returncode == 0, run.stderr
+
+
+def test_no_module_has_a_public_name() -> None:
+    """Importing it would put the module where users expect the function."""
+    modules = {source.layer for source in sources(PACKAGE)}
+    assert "api" in modules and modules.isdisjoint(isogrow.__all__)
+
+
+def test_every_public_name_is_there_and_known_to_type_checkers() -> None:
+    text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    for name in isogrow.__all__:
+        assert getattr(isogrow, name) is not None
+        assert name == "__version__" or f" import {name} as {name}\n" in text
+    first = list(isogrow.__all__)[:6]
+    assert first == ["grow", "grow_", "grow_training", "Training", "grow_checkpoint", "growing"]
 
 
 def test_help_loads_no_torch() -> None:

@@ -28,8 +28,8 @@ from isogrow.expansions import (
 from isogrow.families.llama import LLAMA
 from isogrow.laws.building import network
 from isogrow.layout import Layout, Weight
-from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Rewrite
 from isogrow.planning import plan
+from isogrow.plans import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Rewrite
 from isogrow.rules.places import append
 
 DIMS: list[Expansion] = [AttentionExpansion(20), HeadsExpansion(20)]

@@ -332,7 +332,7 @@ def test_a_plan_for_another_model_is_refused(name: str, changes: dict[str, Any])
 def test_a_plan_beside_sizes_is_refused() -> None:
     found = plan_of(isogrow.grow(live("llama"), hidden=42))
     assert found is not None
-    with pytest.raises(SizeError, match="both a plan and sizes are given: give one of them"):
+    with pytest.raises(SizeError, match="plan= says everything itself: leave out ffn=, or plan="):
         isogrow.grow(live("llama"), plan=found, ffn=51)
 
 

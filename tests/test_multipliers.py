@@ -14,7 +14,7 @@ from isogrow.config import edited
 from isogrow.errors import LawError
 from isogrow.laws import check
 from isogrow.layout import Slot
-from isogrow.plan import Entry, Old, Step
+from isogrow.plans import Entry, Old, Step
 
 HELD = [
     ("granite", "embedding_multiplier", 1.0),

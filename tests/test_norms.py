@@ -17,9 +17,10 @@ from isogrow import Bias, Key, Layout, Norm, Stream, Weight, laws, models
 from isogrow import families as registry
 from isogrow.anatomy import Anatomy, match
 from isogrow.errors import LawError, LayoutError, SizeError
+from isogrow.expansions import expansions
 from isogrow.interpreters.module import grown_state, headers
-from isogrow.plan import Old, Plan
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
+from isogrow.plans import Old, Plan
 from isogrow.sizes import Sizes
 
 VOCAB, HIDDEN, FFN, LAYERS = 31, 12, 17, 2

@@ -31,7 +31,7 @@ from isogrow.interpreters.optimizer import grow_optimizer
 from isogrow.models import lineage_of
 from isogrow.parts import is_tied
 from isogrow.pieces import Block
-from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan
+from isogrow.plans import OLD, Constant, Entry, Mean, Old, Plan
 
 # The zero of the switch alone: no mean, no copies, so old entries' gradients obey the law.
 LAWFUL: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -402,7 +402,9 @@ def test_groups_and_their_parameters_order() -> None:
     gradients_(small)
     extra.grad = torch.ones(3)
     optimizer.step()
-    large, grown = isogrow.grow(small, optimizer=optimizer, hidden=42, layers=5, layers_at=(0, 2))
+    large, grown, *_ = isogrow.grow_training(
+        small, optimizer=optimizer, hidden=42, layers=5, layers_at=(0, 2)
+    )
     made = torch.optim.AdamW(grouped(large), lr=1e-3, betas=(0.8, 0.9))
     assert [[id(p) for p in group["params"]] for group in grown.param_groups] == [
         [id(p) for p in group["params"]] for group in made.param_groups
@@ -418,7 +420,7 @@ def test_in_an_order_of_ones_own_new_parameters_stand_behind_their_origin() -> N
     small = live("llama")
     named = list(reversed(list(small.named_parameters())))
     optimizer = torch.optim.SGD(named, momentum=0.9)
-    large, grown = isogrow.grow(small, optimizer=optimizer, layers=4)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, layers=4)
     names = {p: name for name, p in large.named_parameters()}
     found = [names[p] for p in grown.param_groups[0]["params"]]
     assert grown.param_groups[0]["param_names"] == found
@@ -431,14 +433,14 @@ def test_in_an_order_of_ones_own_new_parameters_stand_behind_their_origin() -> N
 def test_tied_parameters_stand_once(name: str) -> None:
     small = live(name, tie_word_embeddings=True)
     optimizer = torch.optim.AdamW(small.parameters())
-    large, grown = isogrow.grow(small, optimizer=optimizer, **F.FAMILIES[name].together)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, **F.FAMILIES[name].together)
     assert [id(p) for p in grown.param_groups[0]["params"]] == [id(p) for p in large.parameters()]
 
 
 def test_a_learning_rate_that_is_a_tensor_is_its_own() -> None:
     small = live("llama")
     optimizer = torch.optim.AdamW(small.parameters(), lr=torch.tensor(0.1), foreach=False)
-    _, grown = isogrow.grow(small, optimizer=optimizer, ffn=51)
+    _, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, ffn=51)
     grown.param_groups[0]["lr"].fill_(0.2)
     assert optimizer.param_groups[0]["lr"].item() == pytest.approx(0.1)
 
@@ -536,7 +538,7 @@ def test_one_factor_alone_is_refused() -> None:
 def test_another_models_optimizer_is_refused() -> None:
     optimizer = torch.optim.AdamW(live("llama").parameters())
     with pytest.raises(StateError, match="holds no parameter of this model"):
-        isogrow.grow(live("llama"), optimizer=optimizer, ffn=51)
+        isogrow.grow_training(live("llama"), optimizer=optimizer, ffn=51)
 
 
 class Wrapped(torch.optim.Optimizer):
@@ -563,7 +565,7 @@ def test_a_wrapped_optimizer_is_refused() -> None:
     inner = torch.optim.AdamW(small.parameters())
     groups = inner.param_groups
     with pytest.raises(StateError, match="Wrapped wraps another optimizer: grow the one inside"):
-        isogrow.grow(small, optimizer=Wrapped(inner), ffn=51)
+        isogrow.grow_training(small, optimizer=Wrapped(inner), ffn=51)
     assert inner.param_groups is groups
 
 

@@ -51,7 +51,10 @@ def test_what_is_no_model(grow: Any, given: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        ({"plan": {"steps": []}}, "plan is a dict, not an isogrow.Plan: read one from its JSON"),
+        (
+            {"plan": [1]},
+            r"plan= is given \[1\], which is no isogrow.Plan: give one, its JSON, or the file or grown",
+        ),
         (
             {"ffn": 2.5},
             r"ffn=2.5 is 2.5 from \d+, .* not a whole number: give 'x2.5' for 2.5 times \d+",
@@ -67,7 +70,7 @@ def test_a_size_without_its_name(tmp_path: Path) -> None:
     given: Any = 64
     with pytest.raises(SizeError, match="64 is no expansion: give sizes by name"):
         isogrow.grow(llama(), given)
-    said = r"nothing is asked for: give sizes \(ffn='x2', layers='\+1'\), expansions, or a plan"
+    said = "no size is given, so there is nothing to grow: give one, like ffn='x2', or to= or plan="
     with pytest.raises(SizeError, match=said):
         isogrow.grow(llama())
     with pytest.raises(SizeError, match=said):

@@ -58,7 +58,7 @@ def gap(case: str, kind: str, policy: Policy, steps: int = 5) -> float:
     optimizer = OPTIMIZERS[kind](small.parameters())
     losses(small, optimizer, 3)
     with F.float64():
-        large, grown = isogrow.grow(small, optimizer=optimizer, policy=policy, **wanted)
+        large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=policy, **wanted)
     pairs = zip(losses(small, optimizer, steps, 3), losses(large, grown, steps, 3), strict=True)
     return max(abs(a - b) / abs(a) for a, b in pairs)
 
@@ -137,13 +137,13 @@ def test_what_does_not_is_refused(kind: str) -> None:
     small = live("llama")
     optimizer = OPTIMIZERS[kind](small.parameters())
     with pytest.raises(StateError, match=rf"{kind} can't follow the small run.*follow=False"):
-        isogrow.grow(small, optimizer=optimizer, policy=FOLLOW, ffn=51)
+        isogrow.grow_training(small, optimizer=optimizer, policy=FOLLOW, ffn=51)
 
 
 def test_a_closure_is_refused() -> None:
     small = live("llama")
     optimizer = torch.optim.SGD(small.parameters())
-    _, grown = isogrow.grow(small, optimizer=optimizer, policy=FOLLOW, ffn=51)
+    _, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=FOLLOW, ffn=51)
     with pytest.raises(StateError, match="a step with a closure can't be paced"):
         grown.step(lambda: 1.0)
     grown.step(None)  # as wrappers of optimizers say that there is none
@@ -266,8 +266,8 @@ def test_rates_of_their_own_for_so_many_steps() -> None:
 def test_a_second_growth_ends_the_pace_of_the_first() -> None:
     small = live("llama")
     optimizer = torch.optim.SGD(small.parameters(), lr=1.0)
-    large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
-    larger, again = isogrow.grow(large, optimizer=grown, ffn=60)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=FROZEN, ffn=51)
+    larger, again, *_ = isogrow.grow_training(large, optimizer=grown, ffn=60)
     assert len(grown._optimizer_step_pre_hooks) == len(grown._optimizer_step_post_hooks) == 1
     assert not again._optimizer_step_pre_hooks and not again._optimizer_step_post_hooks
     assert again.param_groups[0].keys() == optimizer.param_groups[0].keys()
@@ -276,7 +276,7 @@ def test_a_second_growth_ends_the_pace_of_the_first() -> None:
 def test_a_new_pace_takes_the_place_of_the_old() -> None:
     small = live("llama")
     optimizer = torch.optim.SGD(small.parameters())
-    large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=FROZEN, ffn=51)
     known = plan_of(large)
     assert known is not None
     isogrow.pace(large, grown, known, Policy(ramp=3))
@@ -288,7 +288,7 @@ def test_hooks_of_ones_own_are_kept() -> None:
     optimizer = torch.optim.SGD(small.parameters())
     seen: list[Any] = []
     optimizer.register_step_post_hook(lambda own, args, kwargs: seen.append(own))
-    large, grown = isogrow.grow(small, optimizer=optimizer, policy=FROZEN, ffn=51)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=FROZEN, ffn=51)
     gradients_(large)
     grown.step()
     assert seen == [grown]
@@ -315,10 +315,10 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_were_not(policy: Policy, at: int
     small = live("llama").train()
     optimizer = torch.optim.AdamW(small.parameters(), **ADAM)
     losses(small, optimizer, 2)
-    large, grown = isogrow.grow(small, optimizer=optimizer, policy=policy, **wanted)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=policy, **wanted)
     never = losses(large, grown, 5, 2)
 
-    large, grown = isogrow.grow(small, optimizer=optimizer, policy=policy, **wanted)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=policy, **wanted)
     found = losses(large, grown, at, 2)
     known = plan_of(large)
     assert known is not None
@@ -347,7 +347,7 @@ def test_the_loss_at_growth() -> None:
         small = live(name)
         optimizer = torch.optim.AdamW(small.parameters())
         before = float_loss(small, name)
-        large, _ = isogrow.grow(small, optimizer=optimizer, **F.FAMILIES[name].together)
+        large, *_ = isogrow.grow_training(small, optimizer=optimizer, **F.FAMILIES[name].together)
         assert abs(float_loss(large, name) - before) <= 1e-6 * abs(before)
 
 

@@ -23,8 +23,8 @@ from isogrow.expansions import (
 from isogrow.initializers import sample
 from isogrow.interpreters import reference
 from isogrow.pieces import Average, Block, Box, Draw, Fill, Piece, Source, moved, origin, pieces, whole
-from isogrow.plan import Constant, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.planning import plan
+from isogrow.plans import Constant, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.sizes import Sizes
 
 GATED = dict(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from isogrow.errors import LawError
-from isogrow.plan import Constant, Free, Init, Old, Place, Plan, Step, grown
+from isogrow.plans import Constant, Free, Init, Old, Place, Plan, Step, grown
 from isogrow.sizes import Sizes
 
 SITES = {"heads": ("layers",), "ffn": ("layers",), "dim": ("layers", "heads")}

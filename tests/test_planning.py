@@ -20,13 +20,14 @@ from isogrow.expansions import (
     MlpExpansion,
     Size,
     expansion_name,
+    expansions,
     places,
     target,
 )
 from isogrow.families.llama import LLAMA
 from isogrow.models import anatomy_of
-from isogrow.plan import OLD, Init, Plan
-from isogrow.planning import check_fits, expansions, plan
+from isogrow.planning import check_fits, plan
+from isogrow.plans import OLD, Init, Plan
 
 
 def subject(family: str, **changes: Any) -> Anatomy:
@@ -244,8 +245,8 @@ def test_heads_that_can_t_be_had(family: str, wanted: Expansion, message: str) -
     [
         (
             "llama", (HiddenExpansion(50),),
-            "'llama' can't hold these sizes: its config needs hidden % (kv_heads * group) == 0, and they"
-            " would be group=4, hidden=50, kv_heads=2; hidden=56 or heads=10 would do",
+            "'llama' can't hold these sizes: its config needs hidden % heads == 0, and they would be"
+            " heads=8, hidden=50; hidden=56 or heads=10 would do",
         ),
         (
             "llama", (AttentionExpansion(20),),
@@ -254,18 +255,18 @@ def test_heads_that_can_t_be_had(family: str, wanted: Expansion, message: str) -
         ),
         (
             "gpt2", (HiddenExpansion(50),),
-            "'gpt2' can't hold these sizes: its config needs heads * key_dim == hidden, and they would be"
-            " heads=6, hidden=50, key_dim=8; hidden=56 with heads=7 or hidden=54 with head_dim=9 would do",
+            "'gpt2' can't hold these sizes: its config needs heads * head_dim == hidden, and they would be"
+            " head_dim=8, heads=6, hidden=50; hidden=56 with heads=7 or hidden=54 with head_dim=9 would do",
         ),
         (
             "gpt2", (HeadAddition(8),),
-            "'gpt2' can't hold these sizes: its config needs heads * key_dim == hidden, and they would be"
-            " heads=8, hidden=48, key_dim=8; hidden=64 would do",
+            "'gpt2' can't hold these sizes: its config needs heads * head_dim == hidden, and they would be"
+            " head_dim=8, heads=8, hidden=48; hidden=64 would do",
         ),
         (
             "bert", (HiddenExpansion(96),),
-            "'bert' can't hold these sizes: its config needs heads * key_dim == hidden, and they would be"
-            " heads=6, hidden=96, key_dim=8; heads=12 or head_dim=16 would do",
+            "'bert' can't hold these sizes: its config needs heads * head_dim == hidden, and they would be"
+            " head_dim=8, heads=6, hidden=96; heads=12 or head_dim=16 would do",
         ),
         (
             "bert", (HiddenExpansion(60),),
@@ -335,7 +336,8 @@ def test_an_axis_that_a_family_has_not_is_refused() -> None:
     layout = replace(layout, weights=weights, keys=tuple(k for k in layout.keys if k.size != "ffn"))
     found = match(layout, CONFIGS["llama"], tensors(layout, CONFIGS["llama"]))
     assert said(found, MlpExpansion("+1")) == (
-        "ffn is no axis of this 'llama' model, which has group, hidden, key_dim, kv_heads, layers, value_dim"
+        "ffn is no axis of this 'llama' model, which has hidden, heads, kv_heads, head_dim, key_dim,"
+        " value_dim, layers"
     )
 
 

@@ -12,14 +12,14 @@ from families_verb import Asked
 from safetensors.torch import load_file, save_file
 
 from isogrow.anatomy import Anatomy
-from isogrow.cli.asking import opened
 from isogrow.cli.facts import SHOWN, named
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.cli.tables.axes import brief
 from isogrow.errors import IsogrowError
-from isogrow.expansions import Size
+from isogrow.expansions import Size, expansions
 from isogrow.families import LAYOUTS
-from isogrow.planning import expansions, plan
+from isogrow.opening import opened
+from isogrow.planning import plan
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_bert_grows_hidden_in_multiples_only(models: Mapping[str, Path]) -> None
     hidden = next(each for each in reaches(anatomy, named(anatomy.sizes)) if each.axis == "hidden")
     assert hidden.step == hidden.now == 24
     assert hidden.partners["heads"] == ((48, 8), (72, 12), (96, 16))
-    assert "heads * key_dim == hidden" in hidden.why[0]
+    assert "heads * head_dim == hidden" in hidden.why[0]
     assert "multiples of 24" in hidden.why[1]
 
 
@@ -150,7 +150,7 @@ def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows["qwen3"] == ["any", "any", "steps", "any", "multiples", "any"]
     assert rows["llama"] == ["steps", "any", "some", "some", "steps", "any"]
     assert rows["bert"][-1] == "refused"
-    assert ran.out.count("heads * key_dim == hidden") == 1, "a reason stands once"
+    assert ran.out.count("hidden % heads == 0") == 1, "a reason stands once"
 
 
 def test_families_json(families_asked: Asked) -> None:

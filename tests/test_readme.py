@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from isogrow.cli import app
 
 README = documents.read(documents.ROOT / "README.md")
-EXAMPLE, TRAINING = documents.code(README, "python")
+EXAMPLE, TRAINING, TRAINER = documents.code(README, "python")
 SET_UP, ON_DISK = documents.code(README, "sh")
 
 
@@ -45,10 +45,12 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_training_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    exec(compile(EXAMPLE + TRAINING, "README.md", "exec"), found)
+    exec(compile(EXAMPLE + TRAINING + TRAINER, "README.md", "exec"), found)
     (group,) = found["optimizer"].param_groups
-    assert {id(p) for p in group["params"]} == {id(p) for p in found["model"].parameters()}
+    assert {id(p) for p in group["params"]} == {id(p) for p in found["small"].parameters()}
     assert found["schedule"].optimizer is found["optimizer"]
+    assert found["small"].config.intermediate_size == 80
+    assert [growth.at for growth in found["growths"]] == [500, 1000]
 
 
 def test_a_command_that_is_refused_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

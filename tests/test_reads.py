@@ -84,7 +84,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many parts are computed, and many slabs written, of each tensor."""
     monkeypatch.setattr(filling, "WORK", 64)
     monkeypatch.setattr(statistics, "FIXED", 64)
-    monkeypatch.setattr("isogrow.growing.write_checkpoint", partial(checkpoint.grow_checkpoint, chunk=80))
+    monkeypatch.setattr("isogrow.api.write_checkpoint", partial(checkpoint.grow_checkpoint, chunk=80))
 
 
 every_way = pytest.mark.parametrize("grown", [in_memory, turned, on_disk])

@@ -21,10 +21,11 @@ from trial_layouts.checks import not_named_once
 from isogrow.anatomy import Anatomy, match
 from isogrow.binding import outputs
 from isogrow.config import edited
+from isogrow.expansions import expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
 from isogrow.layout import Weight
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
 
 Published = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
 REAL: Mapping[str, Published] = {

@@ -20,9 +20,10 @@ from command import isogrow as command
 
 from isogrow.anatomy import Anatomy, Header, match
 from isogrow.binding import outputs
+from isogrow.expansions import expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
 from isogrow.serial import from_json, to_json
 
 Sizes = Mapping[str, int]

@@ -24,7 +24,7 @@ from isogrow.filling import fill_
 from isogrow.interpreters import reference
 from isogrow.models import anatomy_of, lineage_of
 from isogrow.pieces import Block, whole
-from isogrow.plan import Entry, Free, Plan, Step, rewritten
+from isogrow.plans import Entry, Free, Plan, Step, rewritten
 from isogrow.regions import Initializer
 from isogrow.serial import from_json, to_json
 from isogrow.statistics import statistics
@@ -120,7 +120,7 @@ def test_whatever_grows_takes_the_same_numbers(named: Any, tmp_path: Path) -> No
     assert same(placed.state_dict())
     isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", init=noisy, **SIZES)
     assert same(type(small).from_pretrained(tmp_path / "large").state_dict())
-    large, _, average = isogrow.grow(
+    large, *_, average = isogrow.grow_training(
         small, optimizer=optimizer(small.parameters()), ema=live("llama"), init=noisy, **SIZES
     )
     assert same(large.state_dict()) and same(average.state_dict())

@@ -79,7 +79,7 @@ def test_what_memory_names_otherwise(family: str, tmp_path: Path) -> None:
     small.save_pretrained(tmp_path / "small")
     torch.save(optimizer.state_dict(), tmp_path / "small" / "optimizer.pt")
     plan = grow_checkpoint(tmp_path / "small", tmp_path / "large", **F.FAMILIES[family].together)
-    _, wanted = library.grow(small, optimizer=optimizer, plan=plan)
+    _, wanted, *_ = library.grow_training(small, optimizer=optimizer, plan=plan)
     found = torch.load(tmp_path / "large" / "optimizer.pt", weights_only=True)
     assert same(found["state"], wanted.state_dict()["state"])
     assert found["param_groups"] == wanted.state_dict()["param_groups"]
@@ -207,7 +207,7 @@ def test_accelerates_own_state(tmp_path: Path) -> None:
     kept = {"optimizer.bin", "random_states_0.pkl"}
     assert kept <= names(tmp_path / "large")
     assert "custom_checkpoint_0.pkl" in names(tmp_path / "small") - names(tmp_path / "large")
-    large, wanted = library.grow(small, optimizer=optimizer.optimizer, plan=plan)
+    large, wanted, *_ = library.grow_training(small, optimizer=optimizer.optimizer, plan=plan)
     found = torch.load(tmp_path / "large" / "optimizer.bin", weights_only=True)
     assert same(found["state"], wanted.state_dict()["state"])
     fresh = transformers.LlamaForCausalLM(large.config)
@@ -247,7 +247,7 @@ def test_groups_of_ones_own(own: Path, tmp_path: Path) -> None:
     optimizer.step()
     torch.save(optimizer.state_dict(), own / "optimizer.pt")
     plan = grow_checkpoint(own, tmp_path / "large", groups=upper, ffn="x2")
-    _, wanted = library.grow(model, optimizer=optimizer, plan=plan)
+    _, wanted, *_ = library.grow_training(model, optimizer=optimizer, plan=plan)
     found = torch.load(tmp_path / "large" / "optimizer.pt", weights_only=True)
     assert same(found["state"], wanted.state_dict()["state"])
 

@@ -13,10 +13,10 @@ from isogrow import laws, planning
 from isogrow.anatomy import match
 from isogrow.config import edited, get
 from isogrow.errors import CheckpointError, FamilyError, LawError, SizeError
-from isogrow.expansions import AttentionExpansion, HeadsExpansion
+from isogrow.expansions import AttentionExpansion, HeadsExpansion, expansions
 from isogrow.families import layout_for, layout_of
 from isogrow.layout import Rope
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.rules import rotary as positions
 
 # θ, wherever it stands
@@ -187,8 +187,8 @@ def test_an_unknown_type_is_refused() -> None:
     anatomy = replace(subject.anatomy, config=source)
     for size in (14, 20):
         with pytest.raises(SizeError, match="under rope scaling 'spiral'"):
-            planning.plan(anatomy, planning.expansions({"head_dim": size}))
-    assert planning.plan(anatomy, planning.expansions({"ffn": 51})).config == {"intermediate_size": 51}
+            planning.plan(anatomy, expansions({"head_dim": size}))
+    assert planning.plan(anatomy, expansions({"ffn": 51})).config == {"intermediate_size": 51}
 
 
 # LongRoPE
@@ -245,7 +245,7 @@ def test_lists_of_another_length_are_refused() -> None:
     subject = scaled("llama", "longrope")
     source = edited(subject.source, {"rope_parameters.long_factor": [1.0] * 4})
     with pytest.raises(SizeError, match="'rope_parameters.long_factor' lists 4 factors, but 5 pairs rotate"):
-        planning.plan(replace(subject.anatomy, config=source), planning.expansions({"head_dim": 20}))
+        planning.plan(replace(subject.anatomy, config=source), expansions({"head_dim": 20}))
 
 
 PHI3 = {"hidden_size": 60, "head_dim": 10, "original_max_position_embeddings": 9}

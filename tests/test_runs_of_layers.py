@@ -9,7 +9,7 @@ import pytest
 
 from isogrow.config import edited
 from isogrow.errors import SizeError
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 KINDS = ["global", "local", "local"]
 RUNS = {

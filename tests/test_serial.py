@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogrow.anatomy import Header, match
+from isogrow.expansions import expansions
 from isogrow.families import layout_for
-from isogrow.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
+from isogrow.plans import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.serial import VERSION, PlanError, digest, from_json, to_json
 from isogrow.sizes import Sizes
 

@@ -9,8 +9,8 @@ from typing import Any
 import families as F
 import pytest
 
-from isogrow.cli.sibling import sizes_of
 from isogrow.errors import SizeError
+from isogrow.sibling import sizes_of
 
 OPT = F.FAMILIES["opt"]
 WIDER = {"hidden_size": 80, "num_attention_heads": 10}

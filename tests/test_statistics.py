@@ -17,7 +17,7 @@ from isogrow.boxes import slices
 from isogrow.errors import CheckpointError
 from isogrow.filling import Read, Stats, fill_
 from isogrow.pieces import Average, Block, Box, Draw, pieces, whole
-from isogrow.plan import Init, Plan
+from isogrow.plans import Init, Plan
 from isogrow.statistics import FIXED, mean_and_std, statistics
 
 AXES = ("a", "b", "c")

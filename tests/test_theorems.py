@@ -33,8 +33,8 @@ from isogrow.expansions import (
 from isogrow.interpreters.module import grow_module
 from isogrow.laws.building import network
 from isogrow.models import anatomy_of
-from isogrow.plan import OLD, Constant, Entry, Free, Init, Old, Plan, Step
 from isogrow.planning import plan
+from isogrow.plans import OLD, Constant, Entry, Free, Init, Old, Plan, Step
 from isogrow.reference import Config, Transformer, build
 
 FFN, VALUE_DIM, KEY_DIM, HIDDEN = 27, 16, 18, 25

@@ -88,7 +88,7 @@ def test_a_schedule_goes_on(kind: str) -> None:
     optimizer = two_groups(two)
     scheduler = scheduled(kind, optimizer)
     found = rates(two, optimizer, scheduler, 3)
-    large, grown, moved = isogrow.grow(two, optimizer=optimizer, scheduler=scheduler, ffn=51)
+    large, grown, moved, _ = isogrow.grow_training(two, optimizer=optimizer, scheduler=scheduler, ffn=51)
     kept = [group["lr"] for group in optimizer.param_groups], scheduler.state_dict()["_last_lr"]
     assert type(moved) is type(scheduler)
     assert found + rates(large, grown, moved, 6) == never
@@ -99,7 +99,7 @@ def test_a_schedule_of_another_optimizer_is_refused() -> None:
     small = live("llama")
     scheduler = scheduled("lambda", torch.optim.SGD(small.parameters()))
     with pytest.raises(StateError, match="LambdaLR does not schedule the optimizer that was given"):
-        isogrow.grow(small, optimizer=two_groups(small), scheduler=scheduler, ffn=51)
+        isogrow.grow_training(small, optimizer=two_groups(small), scheduler=scheduler, ffn=51)
 
 
 def test_a_gradient_scaler_needs_nothing() -> None:
@@ -107,7 +107,7 @@ def test_a_gradient_scaler_needs_nothing() -> None:
     small = live("llama")
     optimizer = torch.optim.AdamW(small.parameters(), lr=1e-2, fused=True)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    large, grown = isogrow.grow(small, optimizer=optimizer, ffn=51)
+    large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, ffn=51)
     for model, own in ((small, optimizer), (large, grown)):
         scaler.scale(model(**F.batch("")).logits.square().mean()).backward()
         scaler.step(own)
@@ -135,7 +135,7 @@ def test_an_average_grows_with_its_model(kind: str) -> None:
     elif kind == "AveragedModel":
         given = AveragedModel(average)
         given.n_averaged.fill_(7)
-    large, grown = isogrow.grow(small, ema=given, **wanted)
+    large, *_, grown = isogrow.grow_training(small, ema=given, **wanted)
     state, model = grown if kind == "state dict" else grown.state_dict(), large.state_dict()
     if kind == "AveragedModel":
         assert isinstance(grown, AveragedModel) and grown.n_averaged == 7
@@ -154,10 +154,12 @@ def test_all_of_it_at_once() -> None:
     small = live("llama")
     optimizer = two_groups(small)
     scheduler = scheduled("lambda", optimizer)
-    found = isogrow.grow(small, optimizer=optimizer, scheduler=scheduler, ema=small.state_dict(), ffn=51)
+    found = isogrow.grow_training(
+        small, optimizer=optimizer, scheduler=scheduler, ema=small.state_dict(), ffn=51
+    )
     assert [type(x) for x in found] == [type(small), type(optimizer), type(scheduler), dict]
     random = torch.get_rng_state()
-    model, state = isogrow.grow(small, ema=small.state_dict(), ffn=51)
+    model, *_, state = isogrow.grow_training(small, ema=small.state_dict(), ffn=51)
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
 
@@ -166,7 +168,7 @@ def test_an_average_of_other_names_is_refused() -> None:
     small = live("llama")
     renamed = {f"module.{name}": x for name, x in small.state_dict().items()}
     with pytest.raises(StateError, match="the average lacks lm_head.weight: give one with the model's own"):
-        isogrow.grow(small, ema=renamed, ffn=51)
+        isogrow.grow_training(small, ema=renamed, ffn=51)
 
 
 # On disk
@@ -224,7 +226,7 @@ def test_a_trainers_optimizer_grows_on_disk(tmp_path: Path) -> None:
     live_one = trainer(before, tmp_path / "live", 4)
     optimizer = live_one.create_optimizer()
     optimizer.load_state_dict(state)
-    _, other = isogrow.grow(before, optimizer=optimizer, plan=known)
+    _, other, *_ = isogrow.grow_training(before, optimizer=optimizer, plan=known)
     assert same(other.state_dict()["state"], grown["state"])
     assert [group["params"] for group in other.state_dict()["param_groups"]] == [
         group["params"] for group in grown["param_groups"]

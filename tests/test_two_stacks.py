@@ -19,7 +19,7 @@ import isogrow
 from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.expansions import LayerAddition, MlpExpansion, Size
 from isogrow.laws import check
-from isogrow.plan import Old
+from isogrow.plans import Old
 
 FAMILY = F.FAMILIES["t5"]
 

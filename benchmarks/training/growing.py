@@ -25,5 +25,7 @@ def grow(
         batches = [batch(seed, step + i) for i in range(LOOKED_AT)]
         given["init"] = isogrow.GradMax(batches, loss_of, found.append)
     policy = isogrow.Policy(**given.pop("policy", {}))
-    large, made = isogrow.grow(model, optimizer=optimizer, policy=policy, seed=seed, **SIZES[size], **given)
+    large, made, *_ = isogrow.grow_training(
+        model, optimizer=optimizer, policy=policy, seed=seed, **SIZES[size], **given
+    )
     return large, made, sum(each.passes for each in found)

@@ -15,7 +15,7 @@ from isogrow.errors import CheckpointError
 from isogrow.filling import Drawings, Read, Stats, fill_
 from isogrow.parts import view_of
 from isogrow.pieces import Block, Box, origin
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 
 def reader(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Read:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from isogrow.anatomy import Anatomy
 from isogrow.pieces import Block, added, origin
-from isogrow.plan import Plan, Step
+from isogrow.plans import Plan, Step
 from isogrow.sizes import key
 from isogrow.slots import Slot
 

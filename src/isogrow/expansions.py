@@ -2,7 +2,8 @@
 
 Sizes are absolute (`768`), relative (`"+4"`) or factors (`"x2"`). A site (`layer`, `head`) may be named
 where an architecture has a size of its own there; else every layer (and head) grows alike. Where a model has
-two stacks, `stack` addresses one of them; else both grow alike.
+two stacks, `stack` addresses one of them; else both grow alike. `word` is what a request called the size,
+where that is another word (`head_dim`): refusals speak of it.
 
     >>> MlpExpansion(ffn="x2").sizes()
     {'ffn': 'x2'}
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 from isogrow.errors import SizeError
-from isogrow.sizes import Sizes
+from isogrow.words import INNER, WORDS, addressed, spelled
 
 Size = int | str
+At = str | int | tuple[int, ...]  # where new layers go: each before an old layer
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class HeadsExpansion:
     layer: int | None = None
     head: int | None = None
     stack: str = ""
+    word: str = field(default="value_dim", compare=False, repr=False)
 
     def sizes(self) -> dict[str, Size]:
         return {"value_dim": self.value_dim}
@@ -78,6 +81,7 @@ class AttentionExpansion:
     layer: int | None = None
     head: int | None = None
     stack: str = ""
+    word: str = field(default="key_dim", compare=False, repr=False)
 
     def sizes(self) -> dict[str, Size]:
         return {"key_dim": self.key_dim}
@@ -100,7 +104,7 @@ class LayerAddition:
     the old layer that it is put before."""
 
     layers: Size
-    at: str | tuple[int, ...] = "end"
+    at: At = "end"
     stack: str = ""
 
     def sizes(self) -> dict[str, Size]:
@@ -113,9 +117,6 @@ Expansion = (
 
 ORDER = (HiddenExpansion, AttentionExpansion, HeadsExpansion, HeadAddition, MlpExpansion, LayerAddition)
 LARGEST = 1 << 20
-
-MLPS = ("ffn", "expert_ffn", "shared_ffn")
-INNER = (*MLPS, "q_rank", "kv_rank")
 
 NAMES: Mapping[str, str] = {
     "ffn": "MlpExpansion",
@@ -162,7 +163,7 @@ def target(size: Size, now: int, axis: str) -> int:
     return int(wanted)
 
 
-def places(at: str | int | tuple[int, ...], old: int, count: int) -> tuple[int, ...]:
+def places(at: At, old: int, count: int) -> tuple[int, ...]:
     """For every new layer the old layer that it goes before (`old`: the end), in ascending order.
 
     >>> places("even", 4, 2)
@@ -187,25 +188,46 @@ def places(at: str | int | tuple[int, ...], old: int, count: int) -> tuple[int, 
     return tuple(sorted(at))
 
 
-def named(sizes: Sizes, stacks: tuple[str, ...] = ()) -> dict[str, int]:
-    """Sizes by the names that requests have for them, in their order; a stack's own, and those in which
-    all stacks agree.
+def expansions(sizes: Mapping[str, Size], at: At = "end") -> tuple[Expansion, ...]:
+    """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
 
-    >>> named(Sizes({"kv_heads": 2, "group": 3, "key_dim": 8, "value_dim": 8, "hidden": 30}))
-    {'hidden': 30, 'heads': 6, 'kv_heads': 2, 'head_dim': 8, 'key_dim': 8, 'value_dim': 8}
+    A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone.
+
+    >>> expansions({"layers": "+2", "hidden": 768})
+    (HiddenExpansion(hidden=768, stack=''), LayerAddition(layers='+2', at='end', stack=''))
     """
-    values = dict(sizes.values)
-    if "kv_heads" in values and "group" in values:
-        values["heads"] = values["kv_heads"] * values["group"]
-    if "key_dim" in values and values["key_dim"] == values.get("value_dim"):
-        values["head_dim"] = values["key_dim"]
-    order = ("hidden", *INNER, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
-    found: dict[str, int] = {}
-    for axis in order:
-        own = {
-            f"{stack}.{axis}": values[f"{stack}_{axis}"] for stack in stacks if f"{stack}_{axis}" in values
-        }
-        common = {values[axis]} if axis in values else set(own.values())
-        found |= {axis: min(common)} if len(common) == 1 else {}
-        found |= own
+    unknown = sorted(name for name in sizes if addressed(name)[1] not in WORDS)
+    if unknown:
+        raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(WORDS))}")
+    stacks: dict[str, dict[str, Size]] = {}
+    for name, size in sizes.items():
+        stack, word = addressed(name)
+        if word in stacks.setdefault(stack, {}):
+            raise SizeError(
+                f"{spelled(stack, word)} is given twice, {stacks[stack][word]} and {size}: give it once"
+            )
+        stacks[stack][word] = size
+    for word in stacks.get("", {}):
+        for stack in (stack for stack in stacks if stack and word in stacks[stack]):
+            raise SizeError(f"{word} is given for every stack, and for {stack} alone: give it for each")
+    found = [each for stack, own in stacks.items() for each in _of_stack(own, at, stack)]
+    return tuple(sorted(found, key=lambda each: ORDER.index(type(each))))
+
+
+def _of_stack(sizes: Mapping[str, Size], at: At, stack: str) -> list[Expansion]:
+    """The expansions of one stack, or of all ("")."""
+    dims = {axis: axis if axis in sizes else "head_dim" for axis in ("key_dim", "value_dim")}
+    key, value = dims["key_dim"], dims["value_dim"]
+    found: list[Expansion] = []
+    if "hidden" in sizes:
+        found.append(HiddenExpansion(sizes["hidden"], stack))
+    if key in sizes:
+        found.append(AttentionExpansion(sizes[key], stack=stack, word=key))
+    if value in sizes:
+        found.append(HeadsExpansion(sizes[value], stack=stack, word=value))
+    if "heads" in sizes or "kv_heads" in sizes:
+        found.append(HeadAddition(sizes.get("heads"), sizes.get("kv_heads"), stack=stack))
+    found += [MlpExpansion(sizes[axis], axis=axis, stack=stack) for axis in INNER if axis in sizes]
+    if "layers" in sizes:
+        found.append(LayerAddition(sizes["layers"], at, stack))
     return found

@@ -19,7 +19,7 @@ from isogrow.boxes import chunks, contiguous, slices
 from isogrow.errors import SizeError
 from isogrow.initializers import INITIALIZERS, PARTS, Floats, made, sample
 from isogrow.pieces import Average, Block, Box, Draw, Fill, Piece, Source, pieces, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.regions import Region
 
 # A box (without gaps) of a block of the old model: whoever holds less of a model fetches less.
@@ -69,7 +69,7 @@ def fill_(
     means nothing in this thread (what a growth was given is known in the growth's own; `regions`), `KeyError`
     for statistics of other blocks.
 
-    >>> from isogrow.plan import Free, Init, Place, Step
+    >>> from isogrow.plans import Free, Init, Place, Step
     >>> from isogrow.sizes import Sizes
     >>> rewrites = {"mlp.up": {"new": Free(Init(std=0.5))}}
     >>> step = Step("MlpExpansion", "ffn", 2, 4, (Place(0, 2, 0), Place(2, 2, 0, "new")), rewrites)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from torch import nn
 
-from isogrow.anatomy import Anatomy, match
+from isogrow.anatomy import Anatomy
 from isogrow.caching import Caches, caches_of
 from isogrow.errors import CheckpointError
-from isogrow.families import layout_of
 from isogrow.models import anatomy_of, plan_of
 from isogrow.newness import NewEntries, new_in
-from isogrow.plan import Plan
+from isogrow.opening import opened
 from isogrow.planning import check_led
+from isogrow.plans import Plan
 from isogrow.serial import RECORD, from_json
-from isogrow.sources import open_checkpoint, read_json
+from isogrow.sources import read_json
 
 
 def new_entries(grown: nn.Module | str | Path, plan: Plan | None = None) -> NewEntries:
@@ -70,9 +70,8 @@ def _known(grown: nn.Module | str | Path, plan: Plan | None) -> tuple[Anatomy, P
     if isinstance(grown, nn.Module):
         anatomy, plan = anatomy_of(grown), plan or plan_of(grown)
     else:
-        found = open_checkpoint(grown)
-        anatomy = match(layout_of(found.config), found.config, found.headers)
-        plan = plan or recorded(found.folder)
+        found = opened(grown)
+        anatomy, plan = found.anatomy, plan or recorded(found.checkpoint.folder)
     if plan is None:
         raise CheckpointError(
             "no plan is known for this model: give plan=, or the model that isogrow.grow returned"

@@ -19,7 +19,7 @@ from isogrow.families import register as register_layout
 from isogrow.families.paper import PAPER
 from isogrow.interpreters.module import Build, headers
 from isogrow.layout import Index, Layout
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.reference import Transformer
 from isogrow.reference import build as build_reference
 from isogrow.sizes import Sizes

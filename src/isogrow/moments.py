@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from isogrow.anatomy import Anatomy
 from isogrow.errors import StateError
-from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step, rewritten
+from isogrow.plans import OLD, Constant, Entry, Mean, Old, Plan, Step, rewritten
 
 # State tensors of a parameter's shape, by name: the power of the gradient that they hold.
 POWERS: Mapping[str, int] = {

@@ -9,12 +9,11 @@ from isogrow.config import Config
 from isogrow.errors import SizeError
 from isogrow.formula import evaluate
 from isogrow.layout import Layout
-from isogrow.plan import Init
+from isogrow.plans import Init
 from isogrow.rules import rule_for
 from isogrow.rules.subject import Subject
+from isogrow.words import REQUESTS
 
-# Axes that a request grows under another name.
-REQUESTS = {"kv_heads": "heads", "group": "heads", "key_dim": "head_dim", "value_dim": "head_dim"}
 LOOKED = 256  # sizes looked at, the nearest first, for a mend
 
 Option = tuple[int, Mapping[str, int]]

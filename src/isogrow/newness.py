@@ -16,7 +16,7 @@ from isogrow.boxes import lying
 from isogrow.moments import marked
 from isogrow.parts import is_tied, made_of
 from isogrow.pieces import Box, Source
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from isogrow.interpreters.optimizer import check_optimizer
 from isogrow.interpreters.scheduler import rebind, scheduled
 from isogrow.moments import Policy
 from isogrow.pacing import check_pace
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 OWN = frozenset({"param_groups", "state"})
 
@@ -40,12 +40,12 @@ def optimizers_of(given: Any) -> tuple[Optimizer, ...]:
 
 def handed_back(
     optimizer: Any, scheduler: Any, old: Sequence[Optimizer], grown: Sequence[Optimizer]
-) -> list[Any]:
-    """Grown optimizers, and the schedulers bound to them: one for one, a tuple for a tuple, else a list."""
+) -> tuple[Any, Any]:
+    """Grown optimizers, and the schedulers bound to them: one for one, a tuple for a tuple, else a list; None
+    for what was not given."""
     owned = [(each, scheduled(each, old)) for each in _several(scheduler)]
     moved = [rebind(each, old[at], grown[at]) for each, at in owned]
-    both = ((optimizer, grown), (scheduler, moved))
-    return [_as(given, made) for given, made in both if given is not None]
+    return _as(optimizer, grown), _as(scheduler, moved)
 
 
 def inside(optimizer: Optimizer) -> Optimizer:
@@ -107,6 +107,8 @@ def _several(given: Any) -> tuple[Any, ...]:
 
 
 def _as(given: Any, made: Sequence[Any]) -> Any:
+    if given is None:
+        return None
     if not isinstance(given, list | tuple):
         return made[0]
     return tuple(made) if isinstance(given, tuple) else list(made)

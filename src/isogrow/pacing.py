@@ -31,7 +31,7 @@ from isogrow.moments import Policy, marked
 from isogrow.parts import is_tied, made_of
 from isogrow.pattern import View
 from isogrow.pieces import Box, Source
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 COUNT = "steps_since_growth"  # in the first group, so that it is saved and loaded with the optimizer
 ENTRYWISE = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta)

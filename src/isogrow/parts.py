@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from isogrow.anatomy import Anatomy, Stored
 from isogrow.pattern import View
 from isogrow.pieces import Block, Piece, pieces, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.sizes import Sizes
 
 

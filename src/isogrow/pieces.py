@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from isogrow.errors import LawError
 from isogrow.layout import Index
-from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Step
+from isogrow.plans import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Step
 from isogrow.sizes import Sizes
 
 Box = tuple[range, ...]
@@ -119,7 +120,8 @@ def _as_whole(step: Step, block: Block) -> Old:
     """What a step does to a block without its axis: where a norm shares an ε that the step scales, the
     bias of the norm's input is scaled too."""
     entry = step.rewrites.get(block.slot, {}).get(OLD, Old()) if step.at(block.index) else Old()
-    assert isinstance(entry, Old), f"{step.expansion} can't make all of {block.slot} {entry}"
+    if not isinstance(entry, Old):
+        raise LawError(f"{step.expansion} can't make all of {block.slot} {entry}: it keeps what is there")
     return entry
 
 

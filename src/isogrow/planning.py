@@ -13,91 +13,31 @@ from typing import Any
 from isogrow.anatomy import Anatomy
 from isogrow.config import Config, edited, get
 from isogrow.errors import SizeError
-from isogrow.expansions import (
-    INNER,
-    ORDER,
-    AttentionExpansion,
-    Expansion,
-    HeadAddition,
-    HeadsExpansion,
-    HiddenExpansion,
-    LayerAddition,
-    MlpExpansion,
-    Size,
-    places,
-    target,
-)
+from isogrow.expansions import At, Expansion, LayerAddition, Size, places, target
 from isogrow.formula import evaluate, names
 from isogrow.laws import check
 from isogrow.layout import Index, Layout
 from isogrow.nearest import holds, mend, ruled
-from isogrow.plan import Init, Mean, Plan, Step, grown
+from isogrow.plans import Init, Mean, Plan, Step, grown
 from isogrow.regions import check_known
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add
 from isogrow.rules.subject import Subject, subject
 from isogrow.sizes import Sizes, key
+from isogrow.words import named, spelled, stated, told
 
-AXES = ("hidden", "key_dim", "value_dim", "head_dim", "kv_heads", "heads", *INNER, "layers")
 LARGEST_NUMBER = 1e4  # no rule scales by as much, or fills with it
 
 
 @dataclass(frozen=True)
-class Growth:
-    """One axis at one site, and the size that it is to have."""
+class AxisGrowth:
+    """One axis at one site, and the size that it is to have; `word` is what the asker calls the axis."""
 
     axis: str
     site: Index
     size: Size
-    at: str | tuple[int, ...] = "end"
-
-
-def expansions(sizes: Mapping[str, Size], at: str | tuple[int, ...] = "end") -> tuple[Expansion, ...]:
-    """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
-
-    A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone.
-
-    >>> expansions({"layers": "+2", "hidden": 768})
-    (HiddenExpansion(hidden=768), LayerAddition(layers='+2', at='end'))
-    """
-    unknown = sorted(name for name in sizes if _addressed(name)[1] not in AXES)
-    if unknown:
-        raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(AXES))}")
-    stacks: dict[str, dict[str, Size]] = {}
-    for name, size in sizes.items():
-        stack, axis = _addressed(name)
-        if axis in stacks.setdefault(stack, {}):
-            raise SizeError(f"{stack}.{axis} is given twice, {stacks[stack][axis]} and {size}: give it once")
-        stacks[stack][axis] = size
-    for axis in stacks.get("", {}):
-        for stack in (stack for stack in stacks if stack and axis in stacks[stack]):
-            raise SizeError(f"{axis} is given for every stack, and for {stack} alone: give it for each")
-    found = [each for stack, own in stacks.items() for each in _of_stack(own, at, stack)]
-    return tuple(sorted(found, key=lambda each: ORDER.index(type(each))))
-
-
-def _addressed(name: str) -> tuple[str, str]:
-    """(stack, axis) of a size's name; no stack is ""."""
-    stack, _, axis = name.replace(".", "_", 1).partition("_")
-    return ("", name) if name in AXES else (stack, axis)
-
-
-def _of_stack(sizes: Mapping[str, Size], at: str | tuple[int, ...], stack: str) -> list[Expansion]:
-    """The expansions of one stack, or of all ("")."""
-    dims = {axis: sizes.get(axis, sizes.get("head_dim")) for axis in ("key_dim", "value_dim")}
-    found: list[Expansion] = []
-    if "hidden" in sizes:
-        found.append(HiddenExpansion(sizes["hidden"], stack))
-    if dims["key_dim"] is not None:
-        found.append(AttentionExpansion(dims["key_dim"], stack=stack))
-    if dims["value_dim"] is not None:
-        found.append(HeadsExpansion(dims["value_dim"], stack=stack))
-    if "heads" in sizes or "kv_heads" in sizes:
-        found.append(HeadAddition(sizes.get("heads"), sizes.get("kv_heads"), stack=stack))
-    found += [MlpExpansion(sizes[axis], axis=axis, stack=stack) for axis in INNER if axis in sizes]
-    if "layers" in sizes:
-        found.append(LayerAddition(sizes["layers"], at, stack))
-    return found
+    at: At = "end"
+    word: str = ""
 
 
 def plan(
@@ -112,6 +52,13 @@ def plan(
     Both laws are checked on it. Raises `SizeError` for a size that the family or its config can't
     hold, `LawError` for a dead part (unless allowed).
     """
+    made = draft(anatomy, wanted, init, seed)
+    check(anatomy, made, allow_dead)
+    return made
+
+
+def draft(anatomy: Anatomy, wanted: Iterable[Expansion], init: Init | None = None, seed: int = 0) -> Plan:
+    """The same plan before the laws are checked on it. Raises `SizeError`."""
     if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SizeError(f"seed {seed!r} is no whole number: give one")
     check_known(init or Init())
@@ -119,15 +66,14 @@ def plan(
     steps: list[Step] = []
     for expansion in wanted:
         for growth in _growths(now, expansion):
+            now = _calling(now, growth)
             step = _step(now, growth, init or Init())
             if step is not None:
                 steps.append(step)
                 now = _after(now, step)
-    _check_constraints(subject(anatomy), now)
+    _check_constraints(dataclasses.replace(subject(anatomy), words=now.words), now)
     config = config_edits(anatomy, steps, now.sizes)
-    made = Plan(anatomy.layout.family, anatomy.sizes, tuple(steps), config, seed)
-    check(anatomy, made, allow_dead)
-    return made
+    return Plan(anatomy.layout.family, anatomy.sizes, tuple(steps), config, seed)
 
 
 def check_led(anatomy: Anatomy, plan: Plan) -> None:
@@ -140,9 +86,10 @@ def check_fits(anatomy: Anatomy, plan: Plan) -> None:
     """Refuse a plan that was made for another model: other sizes, other slots, or another config, for which
     the rules edit other keys or put channels elsewhere."""
     if (plan.family, plan.source) != (anatomy.layout.family, anatomy.sizes):
+        stacks = anatomy.layout.stacks
         raise SizeError(
-            f"the plan is for {plan.family!r} with {_said(plan.source)}, and this model is"
-            f" {anatomy.layout.family!r} with {_said(anatomy.sizes)}: make a plan for this model"
+            f"the plan is for {plan.family!r} with {stated(plan.source, stacks)}, and this model is"
+            f" {anatomy.layout.family!r} with {stated(anatomy.sizes, stacks)}: make a plan for this model"
         )
     for step in plan.steps:
         for name, slot in anatomy.slots.items():
@@ -183,7 +130,7 @@ def _check_rules(anatomy: Anatomy, plan: Plan) -> None:
     now = subject(anatomy)
     for step in plan.steps:
         before = [place.start - new for new, place in enumerate(p for p in step.places if not p.old)]
-        made = _step(now, Growth(step.axis, step.site, step.new, tuple(before)), Init())
+        made = _step(now, AxisGrowth(step.axis, step.site, step.new, tuple(before)), Init())
         if made is None or _shape(made) != _shape(step):
             raise SizeError(
                 f"{step.expansion} from {step.old} to {step.new} would be done otherwise on this model: the"
@@ -209,23 +156,24 @@ def _check_edits(anatomy: Anatomy, plan: Plan) -> None:
             )
 
 
-def _said(sizes: Sizes) -> str:
-    return ", ".join(f"{axis}={size}" for axis, size in sizes.values.items())
-
-
-def _step(now: Subject, growth: Growth, init: Init) -> Step | None:
+def _step(now: Subject, growth: AxisGrowth, init: Init) -> Step | None:
     """The step of one growth; None where the axis has that size already."""
     old = now.sizes.of(growth.axis, growth.site)
-    new = target(growth.size, old, key(growth.axis, growth.site))
+    new = target(growth.size, old, key(now.word(growth.axis), growth.site))
     if new == old:
         return None
     if growth.axis in now.layout.refusals:
         raise SizeError(
-            f"{growth.axis} can't grow in {now.layout.family!r}: {now.layout.refusals[growth.axis]}"
+            f"{now.word(growth.axis)} can't grow in {now.layout.family!r}: {now.layout.refusals[growth.axis]}"
         )
     if growth.axis.rpartition("_")[2] == "layers":
         return add(now, growth.axis, places(growth.at, old, new - old), init)
     return rule_for(now, growth.axis)(now, growth.axis, growth.site, new, init)
+
+
+def _calling(now: Subject, growth: AxisGrowth) -> Subject:
+    """The subject whose refusals call an axis what the asker calls it."""
+    return dataclasses.replace(now, words={**now.words, growth.axis: growth.word}) if growth.word else now
 
 
 def _after(now: Subject, step: Step) -> Subject:
@@ -234,43 +182,53 @@ def _after(now: Subject, step: Step) -> Subject:
     return dataclasses.replace(now, sizes=sizes, config=config, before=(*now.before, step))
 
 
-def _growths(now: Subject, expansion: Expansion) -> Iterator[Growth]:
+def _growths(now: Subject, expansion: Expansion) -> Iterator[AxisGrowth]:
     """The axes and sites that an expansion means in this model."""
     layer = getattr(expansion, "layer", None)
     head = getattr(expansion, "head", None)
     at = expansion.at if isinstance(expansion, LayerAddition) else "end"
-    for axis, size in _stacked(now, _axes(now, expansion.sizes(), expansion.stack), expansion.stack):
-        for site in _sites(now, axis, layer, head):
-            yield Growth(axis, site, size, at)
+    for axis, size, word in _stacked(now, _axes(now, expansion), expansion):
+        for site in _sites(now, axis, word, layer, head):
+            yield AxisGrowth(axis, site, size, at, word)
         for follower, formula in now.layout.follows.items():
             if axis in names(formula) and any(True for _ in now.uses(follower)):
-                leader = target(size, now.sizes.of(axis), axis)
-                yield Growth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
+                leader = target(size, now.sizes.of(axis), word)
+                yield AxisGrowth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
 
 
-def _stacked(now: Subject, sizes: Mapping[str, Size], stack: str) -> Iterator[tuple[str, Size]]:
-    """Requests by the axes that they mean: one stack's, or those of all."""
-    layout = now.layout
+def _word(axis: str, expansion: Expansion) -> str:
+    """What the asker calls an axis: a group is asked for as heads, a stack's axis by both names."""
+    word = getattr(expansion, "word", "heads" if axis == "group" else axis)
+    return spelled(expansion.stack, word)
+
+
+def _stacked(
+    now: Subject, sizes: Mapping[str, Size], expansion: Expansion
+) -> Iterator[tuple[str, Size, str]]:
+    """Requests by the axes that they mean, one stack's or those of all, and the asker's words for them."""
+    layout, stack = now.layout, expansion.stack
     if stack and stack not in layout.stacks:
         known = f"whose stacks are {', '.join(layout.stacks)}" if layout.stacks else "which has one stack"
         raise SizeError(f"{stack} is no stack of {layout.family!r}, {known}: give one of its axes")
     for axis, size in sizes.items():
+        word = _word(axis, expansion)
         own = [f"{each}_{axis}" for each in layout.stacks if now.sizes.has(f"{each}_{axis}")]
         if stack and own and f"{stack}_{axis}" not in own:
-            raise SizeError(f"{stack}.{axis} is no axis of this model, which has no {stack}: leave it out")
-        if stack and not own and _known(now, axis):
+            raise SizeError(f"{word} is no axis of this model, which has no {stack}: leave it out")
+        if stack and not own and _known(now, axis, word):
+            alone = word.removeprefix(f"{stack}.")
             raise SizeError(
-                f"{axis} can't grow in the {stack} alone: a {layout.family!r} config holds one {axis} for all"
-                f" stacks; leave out the {stack}"
+                f"{alone} can't grow in the {stack} alone: a {layout.family!r} config holds one {alone}"
+                f" for all stacks; leave out the {stack}"
             )
-        yield from (
-            (each, size) for each in ([f"{stack}_{axis}"] if stack else own or [axis]) if _known(now, each)
-        )
+        axes = [f"{stack}_{axis}"] if stack else own or [axis]
+        yield from ((each, size, word) for each in axes if _known(now, each, word))
 
 
-def _axes(now: Subject, sizes: Mapping[str, Size], stack: str) -> dict[str, Size]:
+def _axes(now: Subject, expansion: Expansion) -> dict[str, Size]:
     """Requests by axis: query heads become groups where heads are grouped."""
-    if stack or ("kv_heads" not in sizes and "heads" not in sizes):
+    sizes = expansion.sizes()
+    if expansion.stack or ("kv_heads" not in sizes and "heads" not in sizes):
         return dict(sizes)
     if not now.sizes.has("kv_heads"):
         if sizes.get("kv_heads") is not None:
@@ -311,22 +269,22 @@ def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
     return f"heads={kv_heads * group}" + (f", or kv_heads={kv} with it" if with_it else "")
 
 
-def _known(now: Subject, axis: str) -> bool:
+def _known(now: Subject, axis: str, word: str) -> bool:
     if not now.sizes.has(axis):
-        axes = sorted(axis for axis in now.sizes.values if axis not in now.layout.fixed)
-        raise SizeError(f"{axis} is no axis of this {now.layout.family!r} model, which has {', '.join(axes)}")
+        has = ", ".join(named(now.sizes, now.layout.stacks))
+        raise SizeError(f"{word} is no axis of this {now.layout.family!r} model, which has {has}")
     return True
 
 
-def _sites(now: Subject, axis: str, layer: int | None, head: int | None) -> Iterator[Index]:
+def _sites(now: Subject, axis: str, word: str, layer: int | None, head: int | None) -> Iterator[Index]:
     """The sites that a request names: all of them, or those in one layer (and head)."""
     given = {"layers": layer, "heads": head}
     own = now.sizes.sites.get(axis, ())
     for name, i in given.items():
         if i is not None and name not in own:
             raise SizeError(
-                f"{axis} can't grow in {name[:-1]} {i} alone: a {now.layout.family!r} config holds one"
-                f" {axis} for all {name}; leave out the {name[:-1]}"
+                f"{word} can't grow in {name[:-1]} {i} alone: a {now.layout.family!r} config holds one"
+                f" {word} for all {name}; leave out the {name[:-1]}"
             )
     found = [s for s in now.sizes.all_sites(axis) if all(given.get(n) in (None, i) for n, i in s)]
     if not found:
@@ -369,17 +327,17 @@ def _check_constraints(start: Subject, now: Subject) -> None:
     layout, values = now.layout, now.sizes.values
     for axis, formula in layout.follows.items():
         if axis in values and values[axis] != evaluate(formula, values):
+            text, _ = told(formula, values)
             raise SizeError(
-                f"{axis}={values[axis]} can't be had: {axis} is {formula} in every {layout.family!r} model,"
-                f" here {evaluate(formula, values)}; leave it out and grow {' and '.join(names(formula))}"
+                f"{axis}={values[axis]} can't be had: {axis} is {text} in every {layout.family!r} model,"
+                f" here {evaluate(formula, values)}; leave it out and grow {' and '.join(names(text))}"
             )
     facts = layout.facts(now.config, values)
     for constraint in layout.constraints:
         if not layout.say(constraint, facts) or evaluate(constraint, facts):
             continue
-        axes = sorted(names(constraint) & values.keys())
-        sizes = ", ".join(f"{axis}={values[axis]}" for axis in axes)
+        text, sizes = told(constraint, values)
         raise SizeError(
-            f"{layout.family!r} can't hold these sizes: its config needs {constraint}, and they would be"
-            f" {sizes}; {mend(start, values, axes)}"
+            f"{layout.family!r} can't hold these sizes: its config needs {text}, and they would be"
+            f" {sizes}; {mend(start, values, names(constraint) & values.keys())}"
         )

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from isogrow.errors import SizeError
 from isogrow.layout import Index
-from isogrow.plan import KINDS, Entry, Free, Init, Plan, Step, rewritten
+from isogrow.plans import KINDS, Entry, Free, Init, Plan, Step, rewritten
 
 
 @dataclass(frozen=True)

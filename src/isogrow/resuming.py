@@ -20,8 +20,8 @@ from isogrow.interpreters.optimizer import check_optimizer_state
 from isogrow.interpreters.optimizer import grow_optimizer_state as grow_state_dict
 from isogrow.models import anatomy_of
 from isogrow.moments import Policy
-from isogrow.plan import Plan
 from isogrow.planning import check_fits
+from isogrow.plans import Plan
 from isogrow.sources import Checkpoint, load_state
 from isogrow.writing.carrying import Beside
 from isogrow.writing.loadable import on_meta

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from isogrow.errors import IsogrowError
 from isogrow.expansions import LARGEST
 from isogrow.layout import Index
-from isogrow.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step
+from isogrow.plans import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step
 from isogrow.sizes import Sizes
 
 VERSION = 1

@@ -43,6 +43,8 @@ WORDS = {
     "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "float4_e2m1fn_x2": "F4",
 }  # fmt: skip
 
+RUNS = "checkpoint-"  # before the step in the name of what Trainer leaves in a run's folder
+
 QUANTIZED_KEYS = ("quantization_config", "compression_config")
 QUANTIZED_NAMES = re.compile(
     r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|SCB|\w+_proj_(blocks|scales)"
@@ -78,7 +80,9 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
 
     Raises `CheckpointError` for one that is missing, incomplete, damaged or quantized.
     """
+    _check_named(model)
     folder, name, commit = _located(model, revision)
+    _check_no_run(folder)
     _check_no_adapter(folder, name)
     config = read_json(folder / "config.json", "it is no Hugging Face model folder without it")
     _check_quantized_config(name, config)
@@ -93,6 +97,32 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     checkpoint = _read(folder, name, config, shards, kind, commit)
     _check_dtypes(checkpoint)
     return checkpoint
+
+
+def _check_named(model: object) -> None:
+    """Refuse what is neither a folder's name nor a Hub id: a model in memory above all."""
+    if isinstance(model, str | Path):
+        return
+    if hasattr(model, "state_dict"):
+        raise CheckpointError(
+            f"a {type(model).__name__} is no folder, and a folder or a Hub id was expected: grow a model in"
+            " memory by isogrow.grow(model, …), or save it by save_pretrained and give that folder"
+        )
+    raise CheckpointError(
+        f"{model!r:.60} is no folder: give a model's folder (with config.json) or a Hub id like"
+        " 'openai-community/gpt2'"
+    )
+
+
+def _check_no_run(folder: Path) -> None:
+    """Refuse the folder of a training run, whose checkpoints are the models."""
+    found = {path.name.removeprefix(RUNS): path for path in folder.glob(f"{RUNS}*") if path.is_dir()}
+    steps = sorted(filter(str.isdecimal, found), key=int)
+    if steps and not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"config.json is missing from {folder}, which is the folder of a training run: give one of its"
+            f" {len(steps)} checkpoints, {found[steps[-1]]} is the last"
+        )
 
 
 def _variant(folder: Path) -> str:

@@ -23,7 +23,7 @@ from isogrow.errors import CheckpointError
 from isogrow.filling import Read, Stats, by_function, digest, fill_, matches, of_all
 from isogrow.initializers import INITIALIZERS
 from isogrow.pieces import Average, Block, Draw, pieces, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 FIXED = 1 << 18  # entries that are summed at a time
 

@@ -2,8 +2,7 @@
 
     verbs.py      the verbs
     options.py    the options that verbs share, as typer reads them
-    asking.py     a model opened, and from options to a plan
-    sibling.py    --to: sizes read from a larger sibling's config
+    asking.py     from options to a plan
     reach.py      what each axis can grow to, by asking the planner
     facts.py      what inspect and plan tell, as data
     growing.py    grow and verify

@@ -12,16 +12,16 @@ from isogrow.caching import caches_of
 from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.config import get
 from isogrow.errors import CheckpointError
-from isogrow.expansions import MLPS, named
 from isogrow.families import LAYOUTS
-from isogrow.laws import horizon
 from isogrow.newness import new_in
 from isogrow.pieces import origin
-from isogrow.plan import Free, Old, Plan, Step, word
+from isogrow.plans import Free, Old, Plan, Step, word
+from isogrow.request import Planned
 from isogrow.serial import to_json
 from isogrow.shards import nbytes
 from isogrow.sizes import Sizes, key
 from isogrow.sources import WORDS, Checkpoint
+from isogrow.words import MLPS, named
 
 Data = dict[str, Any]
 
@@ -64,8 +64,9 @@ def reached(reach: Reach) -> Data:
     }
 
 
-def summary(name: str, anatomy: Anatomy, plan: Plan, dtype: str | None = None) -> Data:
+def summary(name: str, planned: Planned, dtype: str | None = None) -> Data:
     """All that `plan` tells of a plan."""
+    anatomy, plan = planned.anatomy, planned.plan
     grown = _grown(anatomy, plan, dtype)
     stacks = anatomy.layout.stacks
     largest = max(grown, key=lambda stored: nbytes(stored.header))
@@ -80,7 +81,7 @@ def summary(name: str, anatomy: Anatomy, plan: Plan, dtype: str | None = None) -
             for step, before, then in zip(plan.steps, plan.stages, plan.stages[1:], strict=False)
         ],
         "config": {path: [get(anatomy.config, path), value] for path, value in plan.config.items()},
-        "learns_by_step": horizon(anatomy, plan),
+        "learns_by_step": planned.learns_by,
         "caches": _caches(anatomy, plan),
         "largest": {
             "name": largest.name,

@@ -8,9 +8,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from isogrow.cli.asking import Opened, opened, read_plan
 from isogrow.cli.facts import summary
-from isogrow.plan import Plan
+from isogrow.opening import Opened
+from isogrow.plans import Plan
+from isogrow.request import Planned, read_plan
+from isogrow.sources import Checkpoint, open_checkpoint
+from isogrow.words import flag
 
 Data = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -30,9 +33,8 @@ class Job:
     model: str
     out: Path
     source: Opened
-    plan: Plan
+    plan: Planned
     dtype: str | None
-    allow_dead: bool
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,6 @@ class Options:
     overwrite: bool
     resume: bool
     hash_files: bool
-    revision: str | None
     optimizer: str
     keep_failed: bool = False
 
@@ -54,19 +55,19 @@ class NotProven(Exception):
 
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
     """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
-    from isogrow.growing import grow_checkpoint
+    from isogrow.api import grow_checkpoint
     from isogrow.verification.memory import shortage
     from isogrow.writing.staging import failed_of
 
-    checkpoint, anatomy = job.source.checkpoint, job.source.anatomy
-    data = summary(checkpoint.name, anatomy, job.plan, job.dtype)
+    checkpoint = job.source.checkpoint
+    data = summary(checkpoint.name, job.plan, job.dtype)
     sizes = [data[side]["parameters"] for side in ("before", "after")]
     skipped = shortage(sizes[0], sizes[1]) if verify else "--no-verify was given"
     report: Data | None = None
 
     def check(folder: Path) -> str:
         nonlocal report, skipped
-        report = _report(checkpoint.folder, folder, job.plan, tell)
+        report = _report(checkpoint, open_checkpoint(folder), job.plan, tell)
         if failed(report):
             raise NotProven
         skipped = "; ".join(f"{c['name']} {c['detail']}" for c in report["checks"] if c["passed"] is None)
@@ -75,17 +76,15 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     done, unverified = True, bool(skipped)
     try:
         grow_checkpoint(
-            job.model,
+            job.source,
             job.out,
             plan=job.plan,
-            allow_dead=job.allow_dead,
             dtype=job.dtype,
             max_shard_size=options.max_shard_size,
             overwrite=options.overwrite,
             resume=options.resume,
             hash_files=options.hash_files,
             keep_failed=options.keep_failed,
-            revision=options.revision,
             optimizer=options.optimizer,
             progress=progress,
             verify=None if unverified else check,
@@ -105,10 +104,8 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
 
 def verified(model: str, grown: str, plan: str | None, revision: str | None, tell: Tell) -> Data:
     """The checks of a pair of models."""
-    before = opened(model, revision)
-    after = opened(grown)
-    made = read_plan(plan) if plan is not None else None
-    return _report(before.checkpoint.folder, after.checkpoint.folder, made, tell)
+    made = None if plan is None else read_plan(plan, flag("plan"))
+    return _report(open_checkpoint(model, revision), open_checkpoint(grown), made, tell)
 
 
 def failed(report: Data) -> list[Data]:
@@ -116,7 +113,7 @@ def failed(report: Data) -> list[Data]:
     return [check for check in report["checks"] if check["passed"] is False]
 
 
-def _report(small: Path, large: Path, plan: Plan | None, tell: Tell) -> Data:
+def _report(small: Checkpoint, large: Checkpoint, plan: Planned | Plan | None, tell: Tell) -> Data:
     from isogrow.verification import verify
 
     return verify(small, large, plan=plan, progress=tell).to_dict()

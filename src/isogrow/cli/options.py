@@ -6,14 +6,18 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from isogrow.errors import SizeError
-from isogrow.expansions import MLPS, Size
-from isogrow.plan import KINDS, LARGEST_STD
+from isogrow.expansions import Size
+from isogrow.plans import KINDS, LARGEST_STD
+from isogrow.words import MLPS, flag
+
+if TYPE_CHECKING:
+    from isogrow.request import Request
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
 AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
@@ -38,8 +42,8 @@ Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTP
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be grown and how new weights are filled: the options of `plan` and `grow`."""
+class Asked:
+    """What is to be grown and how new weights are filled: the options of `plan` and `grow`, as text."""
 
     hidden: Annotated[str | None, axis("--hidden", "Width of the residual stream.")] = None
     ffn: Annotated[str | None, axis("--ffn", "Inner width of the MLP.")] = None
@@ -112,35 +116,45 @@ class Request:
             found[axis] = wanted.strip()
         return found
 
-    def given(self) -> list[str]:
-        """The options that say what a plan says itself."""
-        names = ("layers_at", "to", "init", "init_std", "seed")
-        flags = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
-        return [*(f"--{axis.replace('_', '-')}" for axis in self.sizes()), *flags]
+    def request(self) -> Request:
+        """What is meant by them. Raises `SizeError` for what can't be read."""
+        from isogrow.request import Request  # --help needs none of it
+
+        return Request(
+            self.sizes(),
+            layers_at=self.place,
+            to=self.to,
+            saved=self.plan,
+            init=self.kind,
+            init_std=self.std,
+            seed=self.seed,
+            allow_dead=self.allow_dead,
+            say=flag,
+        )
 
     @property
-    def place(self) -> str | tuple[int, ...]:
+    def place(self) -> str | tuple[int, ...] | None:
         """Where new layers go."""
-        text = "end" if self.layers_at is None else self.layers_at
-        parts = [part.strip() for part in text.split(",")]
+        if self.layers_at is None:
+            return None
+        parts = [part.strip() for part in self.layers_at.split(",")]
         numbers = all(part.isdecimal() and len(part) < 10 for part in parts)
-        return tuple(map(int, parts)) if numbers else text
+        return tuple(map(int, parts)) if numbers else self.layers_at
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> str | None:
         """How free weights are drawn."""
-        kind = self.init or "normal"
-        if kind not in KINDS:
+        if self.init is not None and self.init not in KINDS:
             raise SizeError(f"--init {self.init!r} is not known: give one of {', '.join(KINDS)}")
-        return kind
+        return self.init
 
     @property
-    def std(self) -> float | Literal["match"]:
+    def std(self) -> float | Literal["match"] | None:
         """The std of free weights."""
-        if self.init_std in (None, "match"):
-            return "match"
+        if self.init_std is None or self.init_std == "match":
+            return self.init_std
         try:
-            value = float(str(self.init_std))
+            value = float(self.init_std)
         except ValueError:
             value = -1.0
         if not 0.0 < value <= LARGEST_STD:
@@ -169,27 +183,27 @@ class Verb(TyperCommand):
 
 
 def requesting(verb: Callable[..., None]) -> Callable[..., None]:
-    """Gives a verb the options of `Request`, where its signature says `request: Request`."""
-    hints = get_type_hints(Request, include_extras=True)
+    """Gives a verb the options of `Asked`, where its signature says `asked: Asked`."""
+    hints = get_type_hints(Asked, include_extras=True)
     shared = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
-        for field in fields(Request)
+        for field in fields(Asked)
     ]
     signature = inspect.signature(verb, eval_str=True)
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in signature.parameters.items()
-        if name != "request"
+        if name != "asked"
     ]
     required = [p for p in own if p.default is inspect.Parameter.empty]
     rest = [p for p in own if p.default is not inspect.Parameter.empty]
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
-        request = Request(**{p.name: given.pop(p.name) for p in shared})
-        verb(request=request, **given)
+        asked = Asked(**{p.name: given.pop(p.name) for p in shared})
+        verb(asked=asked, **given)
 
     together = [*required, *shared, *rest]
     shown: Any = run

@@ -11,11 +11,11 @@ from typing import Literal
 from isogrow.anatomy import Anatomy, Header, blocks, match, name_of
 from isogrow.config import edited
 from isogrow.errors import IsogrowError
-from isogrow.expansions import Size
+from isogrow.expansions import Size, expansions
 from isogrow.formula import evaluate, names
 from isogrow.layout import Index, Layout
 from isogrow.lines import name_axes
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
 from isogrow.sizes import Sizes
 
 Together = tuple[int, ...]

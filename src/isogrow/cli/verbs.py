@@ -12,11 +12,11 @@ import typer
 from isogrow.cli.options import (
     OUTPUT,
     WHERE,
+    Asked,
     Dtype,
     Json,
     Model,
     Overwrite,
-    Request,
     Revision,
     Verb,
     option,
@@ -70,10 +70,11 @@ def inspect(
     grown model is new, tensor by tensor, and whether old caches of keys and values are still valid.
     """
     with refusing(json):
-        from isogrow.cli.asking import led, opened
+        from isogrow.cli.asking import led
         from isogrow.cli.facts import inspected, news
         from isogrow.cli.tables.axes import inspection
         from isogrow.cli.tables.plans import newness
+        from isogrow.opening import opened
 
         found = opened(model, revision)
         if new or plan is not None:
@@ -88,7 +89,7 @@ def inspect(
 @requesting
 def plan(
     model: Model,
-    request: Request,
+    asked: Asked,
     out: Annotated[str | None, option("--out", "Write the plan to this file.", OUTPUT, "PLAN.json")] = None,
     dtype: Dtype = None,
     overwrite: Overwrite = False,
@@ -100,16 +101,17 @@ def plan(
     No weight is read: config.json and the tensors' names and shapes say all of it.
     """
     with refusing(json):
-        from isogrow.cli.asking import opened, planned, written
+        from isogrow.cli.asking import planned, written
         from isogrow.cli.facts import summary
         from isogrow.cli.tables import plans
+        from isogrow.opening import opened
 
         found = opened(model, revision)
-        made = planned(request, found.anatomy)
-        data = summary(found.checkpoint.name, found.anatomy, made, dtype)
+        made = planned(asked, found.anatomy)
+        data = summary(found.checkpoint.name, made, dtype)
         then: list[str] = []
         if out is not None:
-            written(made, Path(out), found.checkpoint.folder, overwrite)
+            written(made.plan, Path(out), found.checkpoint.folder, overwrite)
             then = [f"isogrow grow {quote(model)} OUT --plan {quote(out)}"]
         answer({**data, "out": out, "next": then}, plans.planned, json)
 
@@ -119,7 +121,7 @@ def plan(
 def grow(
     model: Model,
     out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to write.")],
-    request: Request,
+    asked: Asked,
     dtype: Dtype = None,
     max_shard_size: Annotated[
         str, option("--max-shard-size", "Largest file of weights. (default: 5GB)", OUTPUT, "BYTES")
@@ -144,15 +146,14 @@ def grow(
     """
     with refusing(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
         from isogrow.cli import growing
-        from isogrow.cli.asking import opened, planned
+        from isogrow.cli.asking import planned
         from isogrow.cli.tables import checks
+        from isogrow.opening import opened
 
         found = opened(model, revision)
-        made = planned(request, found.anatomy)
-        job = growing.Job(model, Path(out), found, made, dtype, request.allow_dead)
-        options = growing.Options(
-            max_shard_size, overwrite, resume, hash_files, revision, optimizer, keep_failed
-        )
+        made = planned(asked, found.anatomy)
+        job = growing.Job(model, Path(out), found, made, dtype)
+        options = growing.Options(max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed)
         with working("growing") as work:
             data = growing.grown(job, options, not no_verify, work.bar, work.tell)
         answer(data, checks.grown, json)

@@ -1,6 +1,6 @@
 """GradMax: new units whose switches get the largest gradients on some data (arXiv 2201.05125).
 
-    isogrow.grow(model, optimizer=optimizer, init=isogrow.GradMax(batches), ffn="x2", heads=8)
+    isogrow.grow_(model, optimizer=optimizer, init=isogrow.GradMax(batches), ffn="x2", heads=8)
 
 The paper leaves a new unit's incoming weights zero and chooses its outgoing ones; here what reads a unit is
 the zero switch, and what makes it is chosen, by the same matrix transposed. Where r is the row of a new unit
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from isogrow.errors import IsogrowError
 from isogrow.gradmax.fitting import NAME, Chosen, Fitted, fit
 from isogrow.gradmax.probing import Loss
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 
 def loss_of(model: Any, batch: Any) -> Tensor:

@@ -18,7 +18,7 @@ from isogrow.initializers import sample
 from isogrow.interpreters.module import first_pass
 from isogrow.models import anatomy_of
 from isogrow.pieces import Block, Draw, pieces, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.regions import Region, drawn
 
 NAME = "gradmax"

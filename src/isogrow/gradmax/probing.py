@@ -28,7 +28,7 @@ from isogrow.gradmax.sites import Floats, Site
 from isogrow.interpreters.module import grow_module
 from isogrow.models import anatomy_of, build_of
 from isogrow.pieces import Block
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.regions import drawn
 
 Loss = Callable[[Any, Any], Tensor]

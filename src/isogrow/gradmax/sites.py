@@ -17,7 +17,7 @@ from isogrow.boxes import slices
 from isogrow.filling import Stats, center_and_std
 from isogrow.layout import Index
 from isogrow.pieces import Block, Draw, Fill, pieces, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.slots import bias_of
 
 Floats = NDArray[np.float64]

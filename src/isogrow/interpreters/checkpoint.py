@@ -38,8 +38,8 @@ from isogrow.initializers import check_whole
 from isogrow.lines import name_axes
 from isogrow.parts import made_of
 from isogrow.pieces import Box, Draw, whole
-from isogrow.plan import Plan
 from isogrow.planning import check_fits
+from isogrow.plans import Plan
 from isogrow.serial import RECORD, digest
 from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
 from isogrow.sources import WORDS, Checkpoint

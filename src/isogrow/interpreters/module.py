@@ -17,7 +17,7 @@ from isogrow.errors import CheckpointError, StateError
 from isogrow.filling import Stats
 from isogrow.parts import is_tied
 from isogrow.pieces import whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.quiet import quiet
 from isogrow.sizes import Sizes
 from isogrow.statistics import statistics

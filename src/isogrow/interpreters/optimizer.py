@@ -24,7 +24,7 @@ from isogrow.moments import FACTORED, NUMBERS, STARTS, UNGROWN, Policy, carried
 from isogrow.pacing import COUNT, hand_on_, is_pace
 from isogrow.parts import is_tied, made_of
 from isogrow.pieces import Block, Source, added, whole
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.statistics import statistics
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)

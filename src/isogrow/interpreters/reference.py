@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from isogrow.initializers import INITIALIZERS, made, sample
 from isogrow.pieces import Block, moved
-from isogrow.plan import OLD, Constant, Free, Mean, Old, Plan, Step
+from isogrow.plans import OLD, Constant, Free, Mean, Old, Plan, Step
 from isogrow.regions import Region
 from isogrow.sizes import Sizes
 

@@ -16,7 +16,8 @@ The checks share no code with the rules: they look at what a plan says each entr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError
@@ -29,7 +30,7 @@ from isogrow.laws.scales import check_scales
 from isogrow.laws.slopes import check_slopes
 from isogrow.laws.twins import check_twins
 from isogrow.layout import Attention, Index
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.slots import bias_of
 
 ROUNDS = 64
@@ -45,27 +46,37 @@ class Life:
     step: int
 
 
-def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> None:
-    """Raise `LawError` if the plan would change the function, or leave a new part dead or a twin."""
-    before = network(anatomy, replace(plan, steps=()))
-    check_norms(anatomy, plan, before.plain, before.bare)
-    ungained = {*before.plain, *before.bare}
+def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> int:
+    """The backward pass by which everything new (and not dead) has had gradient.
+
+    Raises `LawError` if the plan would change the function, or leave a new part dead or a twin.
+    """
+    net = network(anatomy, plan)
+    check_norms(anatomy, plan, net.plain, net.bare)
+    ungained = {*net.plain, *net.bare}
     check_clamps(anatomy, plan, ungained)
     check_scales(anatomy, plan, ungained)
     check_positions(anatomy, plan)
     check_slopes(anatomy, plan)
-    net = network(anatomy, plan)
     preserves(net)
-    if allow_dead:
-        return
-    dead = [life for life in lives(anatomy, net) if life.step == 0]
-    if dead:
-        slots = ", ".join(dict.fromkeys(life.slot for life in dead))
+    found = lives(anatomy, net)
+    if not allow_dead:
+        _check_alive(found)
+        check_twins(anatomy, plan)
+    return _last(found)
+
+
+def _check_alive(found: Iterable[Life]) -> None:
+    slots = ", ".join(dict.fromkeys(life.slot for life in found if life.step == 0))
+    if slots:
         raise LawError(
             f"new entries of {slots} would never get gradient (every path to them has two zeros in"
             " series), so they could not learn: grow otherwise, or allow it with allow_dead (--allow-dead)"
         )
-    check_twins(anatomy, plan)
+
+
+def _last(found: Iterable[Life]) -> int:
+    return max((life.step for life in found), default=0)
 
 
 def preserves(net: Network) -> None:
@@ -133,8 +144,8 @@ def _turns(anatomy: Anatomy, attention: Attention) -> bool:
 
 
 def horizon(anatomy: Anatomy, plan: Plan) -> int:
-    """The backward pass by which everything new (and not dead) has had gradient."""
-    return max((life.step for life in lives(anatomy, network(anatomy, plan))), default=0)
+    """The backward pass by which everything new (and not dead) has had gradient, as `check` says it."""
+    return _last(lives(anatomy, network(anatomy, plan)))
 
 
 def _at(entry: Entry) -> str:

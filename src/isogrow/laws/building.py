@@ -12,7 +12,7 @@ from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path
 from isogrow.laws.walking import Walk
 from isogrow.layout import Attention, Index, Norm, Slot
 from isogrow.pieces import Average, Block, Fill, Piece, pieces
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.sizes import Sizes
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError
-from isogrow.plan import OLD, Old, Plan, Step
+from isogrow.plans import OLD, Old, Plan, Step
 
 
 def check_clamps(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> None:

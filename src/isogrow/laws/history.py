@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from isogrow.layout import Index
-from isogrow.plan import OLD, Place, Plan, Step
+from isogrow.plans import OLD, Place, Plan, Step
 
 History = tuple[str, ...]
 

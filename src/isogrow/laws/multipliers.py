@@ -5,7 +5,7 @@ from __future__ import annotations
 from isogrow.anatomy import Anatomy
 from isogrow.formula import evaluate
 from isogrow.layout import Slot
-from isogrow.plan import Step
+from isogrow.plans import Step
 
 
 def multiplied(anatomy: Anatomy, step: Step, slot: Slot) -> float:

@@ -34,7 +34,7 @@ from isogrow.errors import LawError
 from isogrow.laws.multipliers import multiplied
 from isogrow.laws.network import output
 from isogrow.layout import Norm, Slot
-from isogrow.plan import OLD, Constant, Entry, Mean, Old, Plan, Step
+from isogrow.plans import OLD, Constant, Entry, Mean, Old, Plan, Step
 
 # Scales are square roots and quotients of integers: a few roundings of float64.
 TOLERANCE = 1e-14

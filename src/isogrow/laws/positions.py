@@ -18,7 +18,7 @@ from isogrow.config import Config, edited, get
 from isogrow.errors import LawError
 from isogrow.laws.frequencies import frequencies
 from isogrow.layout import Attention, Rope
-from isogrow.plan import OLD, Plan, Step
+from isogrow.plans import OLD, Plan, Step
 from isogrow.sizes import Sizes
 
 TOLERANCE = 1e-13  # the quotient and the power are rounded once each

@@ -19,7 +19,7 @@ from isogrow.errors import LawError
 from isogrow.formula import evaluate
 from isogrow.laws.multipliers import multiplied
 from isogrow.layout import Attention, Index
-from isogrow.plan import OLD, Entry, Free, Old, Plan, Step
+from isogrow.plans import OLD, Entry, Free, Old, Plan, Step
 from isogrow.sizes import Sizes
 
 TOLERANCE = 1e-14

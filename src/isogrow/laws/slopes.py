@@ -17,7 +17,7 @@ from isogrow.config import Config, edited
 from isogrow.errors import LawError
 from isogrow.formula import evaluate
 from isogrow.layout import Attention
-from isogrow.plan import OLD, Plan, Step
+from isogrow.plans import OLD, Plan, Step
 from isogrow.sizes import Sizes
 
 TOLERANCE = 1e-12  # of a slope: a power with an exponent that is a rounded quotient

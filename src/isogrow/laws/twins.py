@@ -17,7 +17,7 @@ from isogrow.errors import LawError
 from isogrow.laws.history import Classes, History
 from isogrow.layout import Index
 from isogrow.pieces import Block, Piece, pieces
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from isogrow.anatomy import Anatomy
 from isogrow.laws.history import Classes
 from isogrow.layout import Index, Slot
 from isogrow.pieces import Block, origin
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 
 @dataclass(frozen=True)

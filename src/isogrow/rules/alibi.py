@@ -21,7 +21,7 @@ from fractions import Fraction
 from math import prod
 
 from isogrow.errors import SizeError
-from isogrow.plan import OLD, Place
+from isogrow.plans import OLD, Place
 from isogrow.rules.places import MORE, NEW
 from isogrow.rules.subject import Subject
 
@@ -105,10 +105,10 @@ def _refused(subject: Subject, axes: tuple[str, ...], axis: str, new: int) -> Si
     fit = [size for size in sizes if _positions(subject, axes, axis, size) is not None][:NAMED]
     # The outermost axis bears its own name in a request, and those within it are asked for as heads.
     others = prod(subject.sizes.of(name) for name in axes if name != axis)
-    word, unit = (axis, 1) if axis == axes[0] else ("heads", others)
+    word, unit = (subject.word(axis), 1) if axis == axes[0] else ("heads", others)
     near = " or ".join(f"{word}={size * unit}" for size in sorted(fit))
     return SizeError(
-        f"{axis} can't grow from {old} to {new}: under ALiBi a head's slope follows from its number among all"
-        f" heads, and no order of whole groups leaves every old head its slope;"
+        f"{word} can't grow from {old * unit} to {new * unit}: under ALiBi a head's slope follows from its"
+        " number among all heads, and no order of whole groups leaves every old head its slope;"
         f" {f'give {near}' if near else 'grow another axis instead'}"
     )

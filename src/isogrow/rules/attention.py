@@ -24,10 +24,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from isogrow.errors import SizeError
 from isogrow.formula import evaluate
 from isogrow.layout import Attention, Index
-from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
+from isogrow.plans import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules import rotary
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, free, only
@@ -91,9 +90,11 @@ def _check_biases(subject: Subject, attention: Attention, axis: str, factor: flo
     """Keys can undo the scale of q · k, but nothing that of a bias beside it."""
     alibi = subject.layout.biased(attention, subject.config)
     if alibi is not None and alibi.inside and factor != 1.0:
-        raise SizeError(
-            f"{axis} can't grow: {subject.layout.family!r} adds ALiBi to the logits before it scales them, so"
-            f" the biases would change with {axis}, and no weight undoes it; grow heads instead"
+        word = subject.word(axis)
+        raise subject.cannot_grow(
+            axis,
+            f"{subject.layout.family!r} adds ALiBi to the logits before it scales them, so"
+            f" the biases would change with {word}, and no weight undoes it; grow heads instead",
         )
 
 

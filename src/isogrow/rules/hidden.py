@@ -41,9 +41,8 @@ from dataclasses import replace
 from math import sqrt
 from typing import Any
 
-from isogrow.errors import SizeError
 from isogrow.layout import Index
-from isogrow.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
+from isogrow.plans import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
 from isogrow.rules.subject import Reading, Subject, Use
@@ -57,7 +56,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
         return _copied(subject, axis, old, new, init)
     layer = any(norm.kind == "layer" for norm in norms)
     if layer and any(norm.kind == "rms" for norm in norms):
-        raise SizeError(f"{axis} can't grow: LayerNorm and RMSNorm share the residual, and no one fill fits")
+        raise subject.cannot_grow(axis, "LayerNorm and RMSNorm share the residual, and no one fill fits")
     keys = {norm.eps for norm in norms if isinstance(norm.eps, str)}
     fixed = any(not isinstance(norm.eps, str) for norm in norms)
     larger = fixed or any(map(subject.clamped, _sharing(subject, axis, keys)))
@@ -111,7 +110,7 @@ def _check_readers(subject: Subject, axis: str, moved: bool) -> None:
             if slot
             else "this model has no head that reads it; grow the model with its head"
         )
-        raise SizeError(f"{axis} can't grow: {changed}, and {head}, or grow ffn instead")
+        raise subject.cannot_grow(axis, f"{changed}, and {head}, or grow ffn instead")
 
 
 def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, float]:
@@ -130,7 +129,7 @@ def _tied_times(subject: Subject, axis: str, old: int, new: int) -> float:
     uses = [use for use in subject.uses(axis) if use.role == "producer" and use.slot.times]
     factors = {subject.times(use, axis, old, new) for use in uses}
     if len(factors) > 1:
-        raise SizeError(f"{axis} can't grow: the model multiplies several embeddings, each by another factor")
+        raise subject.cannot_grow(axis, "the model multiplies several embeddings, each by another factor")
     heads = (slot for slot in subject.layout.table if slot.tied and axis in slot.consumed)
     head = next((subject.undone(head.times, axis, old, new) for head in heads), 1.0)
     return (factors.pop() if factors else 1.0) / head
@@ -206,9 +205,7 @@ def _sharing(subject: Subject, axis: str, keys: set[str]) -> tuple[str, ...]:
     inner = [n for n in subject.all_norms() if n.eps in keys and n not in subject.norms(axis)]
     for norm in inner:
         if not norm.of:
-            raise SizeError(
-                f"{axis} can't grow: a norm of another axis shares its ε, and its input is no weight"
-            )
+            raise subject.cannot_grow(axis, "a norm of another axis shares its ε, and its input is no weight")
     return tuple(slot for norm in inner for slot in subject.stem(norm.of))
 
 
@@ -220,9 +217,10 @@ def _scaled(entry: Entry, s: float) -> Entry:
 def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:
     last = {use.name for use in subject.uses(axis) if subject.may_tie and _last(use)}
     if subject.tied_head and not last:
-        raise SizeError(
-            f"{axis} can't grow: a LayerNorm writes the residual, so only copies keep its mean, and the tied"
-            " head would read them all; untie the head, or leave the width and grow ffn instead"
+        raise subject.cannot_grow(
+            axis,
+            "a LayerNorm writes the residual, so only copies keep its mean, and the tied"
+            " head would read them all; untie the head, or leave the width and grow ffn instead",
         )
     if new % old:
         raise multiples(

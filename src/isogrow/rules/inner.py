@@ -29,7 +29,7 @@ from math import sqrt
 from isogrow.errors import SizeError
 from isogrow.expansions import expansion_name
 from isogrow.layout import Index
-from isogrow.plan import Constant, Init, Old, Rewrite, Step
+from isogrow.plans import Constant, Init, Old, Rewrite, Step
 from isogrow.rules.alibi import placed
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
 from isogrow.rules.subject import Subject, Use
@@ -126,7 +126,7 @@ def multiples(subject: Subject, axis: str, old: int, new: int, why: str) -> Size
     """The refusal of a size that is no multiple, naming the nearest sizes that are, as requests name them:
     groups by the heads that they make, and key/value heads with the query heads of whole groups."""
     sizes = subject.sizes
-    word, unit = ("heads", sizes.of("kv_heads")) if axis == "group" else (axis, 1)
+    word, unit = subject.word(axis), sizes.of("kv_heads") if axis == "group" else 1
     beside = sizes.of("group") if axis == "kv_heads" and sizes.has("group") else 0
     below, above = new // old * old, (new // old + 1) * old
     near = [n * unit for n in (below, above) if n > old]

@@ -13,7 +13,7 @@ from typing import Any
 from isogrow.config import Config, edited
 from isogrow.formula import names
 from isogrow.layout import Kinds, Slot
-from isogrow.plan import Place
+from isogrow.plans import Place
 from isogrow.rules.subject import Subject
 
 

@@ -20,7 +20,7 @@ from isogrow.errors import SizeError
 from isogrow.expansions import expansion_name
 from isogrow.formula import evaluate, names
 from isogrow.layout import Attention, Index, PerLayer
-from isogrow.plan import OLD, Init, Old, Place, Rewrite, Step
+from isogrow.plans import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
 from isogrow.rules.kinds import changed, kinds
 from isogrow.rules.places import NEW, append, constant, free, only
@@ -48,9 +48,10 @@ def _check_post(subject: Subject, axis: str) -> None:
     written = (use.slot for use in subject.uses(subject.stream_axis(axis)))
     slots = (slot for slot in (*written, *subject.plain_norms) if axis in slot.index)
     if any(slot.norm is not None and slot.norm.where == "post" for slot in slots):
-        raise SizeError(
-            f"{axis} can't grow: a layer of {subject.layout.family!r} normalises the residual itself"
-            " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead"
+        raise subject.cannot_grow(
+            axis,
+            f"a layer of {subject.layout.family!r} normalises the residual itself"
+            " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead",
         )
 
 
@@ -109,8 +110,9 @@ def _check_kinds(
             break
     else:
         mend = f"grow {subject.stream_axis(axis)} instead"
+    word = subject.word(axis)
     raise SizeError(
-        f"{axis} can't be added at {','.join(map(str, before))}: a new layer is of its predecessor's kind,"
+        f"{word} can't be added at {','.join(map(str, before))}: a new layer is of its predecessor's kind,"
         f" and no config of {subject.layout.family!r} says which layers are then of which kind; {mend}"
     )
 

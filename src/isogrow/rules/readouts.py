@@ -13,7 +13,7 @@ from typing import Any
 
 from isogrow.config import get
 from isogrow.layout import Readout
-from isogrow.plan import Place
+from isogrow.plans import Place
 from isogrow.rules.subject import Subject
 
 

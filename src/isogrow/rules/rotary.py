@@ -26,7 +26,7 @@ from typing import Any
 from isogrow.config import get
 from isogrow.errors import SizeError
 from isogrow.layout import Rope
-from isogrow.plan import OLD, Place
+from isogrow.plans import OLD, Place
 from isogrow.rules.places import MORE, NEW, append
 from isogrow.rules.subject import Subject
 
@@ -44,18 +44,19 @@ def placed(subject: Subject, axis: str, ropes: tuple[Rope, ...], old: int, new: 
     lets those turn."""
     kinds = [rope.kind(subject.config) for rope in ropes]
     turning = [subject.layout.rotated(rope, subject.config, old) for rope in ropes]
+    word = subject.word(axis)
     parts = [n < old or bool(rope.rotated) for n, rope in zip(turning, ropes, strict=True)]
     if all(parts):
-        _check_kinds(kinds, BY_PART)
+        _check_kinds(word, kinds, BY_PART)
         return append(old, new), _shared(subject, ropes, turning, new)
-    _check_kinds(kinds, POWERED)
+    _check_kinds(word, kinds, POWERED)
     if any(parts):
         raise SizeError(
-            f"{axis} can't grow: all channels of a head rotate in some layers, and a part of them in others,"
+            f"{word} can't grow: all channels of a head rotate in some layers, and a part of them in others,"
             f" and no one placement suits both; {INSTEAD}"
         )
     if new % 2:
-        raise SizeError(f"{axis}={new} is odd, and rotary positions pair its channels: give {new + 1}")
+        raise SizeError(f"{word}={new} is odd, and rotary positions pair its channels: give {new + 1}")
     if new % old == 0 and all(kind in STRIDED for kind in kinds):
         edits = _factors(subject, ropes, old, new, spread=True) | _turning(
             subject, ropes, old, new, new // old
@@ -63,10 +64,10 @@ def placed(subject: Subject, axis: str, ropes: tuple[Rope, ...], old: int, new: 
         return strided(ropes[0].pairs, old, new), edits
     if copied:
         raise SizeError(
-            f"{axis} can't grow exactly under QK-norm with rope scaling {kinds[0]!r}: its frequencies"
+            f"{word} can't grow exactly under QK-norm with rope scaling {kinds[0]!r}: its frequencies"
             f" can't be spread; {INSTEAD}"
         )
-    edits = {path: theta for rope in ropes for path, theta in _powered(subject, rope, old, new).items()}
+    edits = {path: theta for rope in ropes for path, theta in _powered(subject, axis, rope, old, new).items()}
     edits |= _factors(subject, ropes, old, new, spread=False) | _turning(subject, ropes, old, new, 1)
     return _appended_pairs(ropes[0].pairs, old, new), edits
 
@@ -95,12 +96,12 @@ def _appended_pairs(pairs: str, old: int, new: int) -> tuple[Place, ...]:
     return (*half, *shifted)
 
 
-def _check_kinds(kinds: list[str], known: tuple[str, ...]) -> None:
+def _check_kinds(word: str, kinds: list[str], known: tuple[str, ...]) -> None:
     """Refuse by name the types of scaling under which no exact rule is known."""
     for kind in kinds:
         if kind not in known:
             raise SizeError(
-                f"key_dim can't grow under rope scaling {kind!r}: its frequencies depend on the head dim in"
+                f"{word} can't grow under rope scaling {kind!r}: its frequencies depend on the head dim in"
                 f" a way no config undoes; {INSTEAD}"
             )
 
@@ -148,7 +149,7 @@ def _factors(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spre
     return edits
 
 
-def _powered(subject: Subject, rope: Rope, old: int, new: int) -> dict[str, Any]:
+def _powered(subject: Subject, axis: str, rope: Rope, old: int, new: int) -> dict[str, Any]:
     """θ̂ = θ^(k̂/k), wherever the config keeps a θ (old and new names may stand side by side)."""
     kept = {path: get(subject.config, path) for path in rope.theta}
     thetas = {path: float(theta) for path, theta in kept.items() if theta is not None}
@@ -156,11 +157,11 @@ def _powered(subject: Subject, rope: Rope, old: int, new: int) -> dict[str, Any]
     if common not in thetas and not rope.held(subject.config, "rope_theta"):
         thetas[common] = rope.default
     if rope.kind(subject.config) == "yarn":
-        _check_ramp(subject, rope, old)
+        _check_ramp(subject, axis, rope, old)
     return {path: theta ** (new / old) for path, theta in thetas.items()}
 
 
-def _check_ramp(subject: Subject, rope: Rope, old: int) -> None:
+def _check_ramp(subject: Subject, axis: str, rope: Rope, old: int) -> None:
     """YaRN's ramp between pairs k log(L / 2πβ) / 2 log θ, which θ̂ keeps, ends no later than at k - 1."""
     config, theta = subject.config, rope.base(subject.config)
     given = (
@@ -175,7 +176,8 @@ def _check_ramp(subject: Subject, rope: Rope, old: int) -> None:
 
     begin, end = pair(rope.value(config, "beta_fast") or 32), pair(rope.value(config, "beta_slow") or 1)
     if ceil(end) > old - 1 and floor(begin) < old // 2 - 1:
+        word = subject.word(axis)
         raise SizeError(
-            f"key_dim can't grow under this rope scaling: with θ = {theta:g} the ramp of 'yarn' is cut off at"
+            f"{word} can't grow under this rope scaling: with θ = {theta:g} the ramp of 'yarn' is cut off at"
             f" pair {old - 1}, and the cut would move; {INSTEAD}"
         )

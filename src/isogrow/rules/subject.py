@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from isogrow.anatomy import Anatomy
@@ -11,8 +11,9 @@ from isogrow.config import Config
 from isogrow.errors import SizeError
 from isogrow.formula import evaluate, names
 from isogrow.layout import Attention, Layout, Norm, Slot
-from isogrow.plan import Init, Old, Step
+from isogrow.plans import Init, Old, Step
 from isogrow.sizes import Sizes
+from isogrow.words import word_for
 
 Role = Literal["producer", "consumer", "gain", "shift"]
 Reading = Literal["gain", "plain", "bare"]
@@ -38,7 +39,7 @@ class Use:
 class Subject:
     """The model at some step of a plan: its layout, config, sizes and slots; whether a head reads the
     residual through the embedding's own entries, or might when it is loaded (`may_tie`); the norms that it
-    applies without a tensor; the steps before."""
+    applies without a tensor; the steps before; what the asker calls axes, where that is another word."""
 
     layout: Layout
     config: Config
@@ -48,6 +49,15 @@ class Subject:
     plain_norms: tuple[Slot, ...] = ()
     may_tie: bool = False
     before: tuple[Step, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def word(self, axis: str) -> str:
+        """What a refusal calls an axis."""
+        return self.words.get(axis) or word_for(axis, self.layout.stacks)
+
+    def cannot_grow(self, axis: str, why: str) -> SizeError:
+        """The refusal of an axis, whatever the size."""
+        return SizeError(f"{self.word(axis)} can't grow: {why}")
 
     def uses(self, axis: str) -> Iterator[Use]:
         """Every slot that has `axis` as a dense axis."""
@@ -170,9 +180,10 @@ def check_unclamped(subject: Subject, axis: str, slots: Iterable[str], mend: str
     """Refuse to scale what the model clamps before its use: clamp(c x) is not c clamp(x)."""
     for slot in slots:
         if clamp := subject.clamped(slot):
-            raise SizeError(
-                f"{axis} can't grow: {slot} would have to be scaled, and the model clamps what it gives"
-                f" ({clamp}), which no scale passes; {mend}"
+            raise subject.cannot_grow(
+                axis,
+                f"{slot} would have to be scaled, and the model clamps what it gives"
+                f" ({clamp}), which no scale passes; {mend}",
             )
 
 

@@ -22,7 +22,7 @@ from isogrow.boxes import slices
 from isogrow.models import lineage_of
 from isogrow.parts import made_of
 from isogrow.pieces import Source
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 
 
 @dataclass(frozen=True)

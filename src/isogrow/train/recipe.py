@@ -44,12 +44,12 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from isogrow.errors import IsogrowError, RecipeError
-from isogrow.expansions import Size
+from isogrow.expansions import Size, expansions
 from isogrow.moments import Policy
-from isogrow.plan import Init
-from isogrow.planning import AXES, expansions
+from isogrow.plans import Init
 from isogrow.train.loading import loaded
 from isogrow.train.schedule import LOSSES
+from isogrow.words import WORDS
 
 STARTING = (
     "layers_at",
@@ -270,7 +270,7 @@ def _check_axes(sizes: Mapping[str, Any], fields: tuple[str, ...]) -> None:
         try:
             expansions({key: sizes[key]})
         except IsogrowError:
-            known = [*(field for field in fields if field != "sizes"), *AXES]
+            known = [*(field for field in fields if field != "sizes"), *WORDS]
             raise ValueError(f"{key!r} means nothing here: {_meant(key, known)}") from None
     expansions(sizes)
 

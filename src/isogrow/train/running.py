@@ -15,7 +15,7 @@ import accelerate as accelerate  # pyright: ignore[reportMissingTypeStubs]  (Tra
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
-from isogrow.plan import Init
+from isogrow.plans import Init
 from isogrow.train.callbacks import Costs, Ending, Told, ended
 from isogrow.train.corpus import files, sequences, settle, vocabulary
 from isogrow.train.folder import Outcome, claim, finished, last_complete, told

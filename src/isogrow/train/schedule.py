@@ -15,7 +15,7 @@ import numpy as np
 from isogrow.errors import SizeError
 from isogrow.expansions import Size
 from isogrow.moments import Policy
-from isogrow.plan import Init
+from isogrow.plans import Init
 
 LOSSES = 3  # that a slope is fitted to, at the least
 History = Sequence[Mapping[str, Any]]

@@ -16,16 +16,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from isogrow.anatomy import Anatomy
 from isogrow.config import edited
 from isogrow.errors import IsogrowError, RecipeError
-from isogrow.expansions import named
+from isogrow.expansions import expansions
 from isogrow.families import layout_for, layout_of
 from isogrow.formula import evaluate, names
 from isogrow.layout import Layout
 from isogrow.models import anatomy_of
-from isogrow.plan import Plan
-from isogrow.planning import expansions, plan
+from isogrow.planning import plan
+from isogrow.plans import Plan
 from isogrow.sources import open_checkpoint
 from isogrow.train.flops import training_flops
 from isogrow.train.recipe import Recipe, Stage, Start
+from isogrow.words import named
 
 Config = dict[str, Any]
 NAMED = ("bos_token_id", "eos_token_id", "pad_token_id")  # a class's own may not be in this vocabulary

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from isogrow.plan import Plan
 from isogrow.quiet import quiet
+from isogrow.request import Saved
+from isogrow.sources import Checkpoint, open_checkpoint
 from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt
 from isogrow.verification.memory import parameters, shortage
@@ -21,18 +22,18 @@ from isogrow.verification.stored import proof, unread, weights_
 
 
 def verify(
-    small: str | Path | nn.Module,
-    large: str | Path | nn.Module,
+    small: str | Path | Checkpoint | nn.Module,
+    large: str | Path | Checkpoint | nn.Module,
     *,
-    plan: Plan | None = None,
+    plan: Saved | None = None,
     liveness: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Compare a grown model with the one that it was grown from; both as folders or as models.
 
-    The plan is the one that came with the grown model, or `plan`. Checked are: every output in float64
-    (relative error < 1e-12) at every valid token id and learned position, with the KV cache, with
-    padding on either side, and greedy generation; the model's own dtype against its noise floor;
+    The plan is the one that came with the grown model, or `plan` (itself, or its file). Checked are: every
+    output in float64 (relative error < 1e-12) at every valid token id and learned position, with the KV
+    cache, with padding on either side, and greedy generation; the model's own dtype against its noise floor;
     saving and loading; stored tensors that the models' class does not read; and, by a few training
     steps on a copy, that every new channel gets gradient by the step that Law 2 predicts and that no two
     new channels stay copies of each other.
@@ -44,11 +45,12 @@ def verify(
     True
     """
     say = progress or _silent
-    lack = shortage(parameters(small), parameters(large))
+    one, two = _seen(small), _seen(large)
+    lack = shortage(parameters(one), parameters(two))
     if lack:
         return Report((Check("float64", None, detail=lack),))
     say("loading both models")
-    both = pair(small, large, plan)
+    both = pair(one, two, plan)
     found: list[Check] = []
     figures: dict[str, Any] = {}
     # Token ids that a model pads with are run unmasked on purpose.
@@ -94,6 +96,11 @@ def _checks(
         figures["new_channels"] = {"new": units.new, "live": units.live, "inactive": units.inactive}
         yield live
         yield apart
+
+
+def _seen(model: str | Path | Checkpoint | nn.Module) -> Checkpoint | nn.Module:
+    """A folder is opened once."""
+    return model if isinstance(model, Checkpoint | nn.Module) else open_checkpoint(model)
 
 
 def _silent(_: str) -> None:

@@ -246,7 +246,7 @@ def reload(pair: Pair) -> Check:
 
 def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
-    by = max(1, horizon(pair.before, pair.plan))
+    by = max(1, pair.learns_by or horizon(pair.before, pair.plan))
     batch = probe(pair, LEARN)
     passes = training(pair.large, [batch], steps=by + APART)
     units, unrouted, silent = Units(), set[Index](), set[Unit]()

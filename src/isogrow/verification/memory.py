@@ -8,16 +8,16 @@ from pathlib import Path
 
 from torch import nn
 
-from isogrow.sources import open_checkpoint
+from isogrow.sources import Checkpoint
 
 COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
 
 
-def parameters(model: str | Path | nn.Module) -> int:
-    """How many numbers a model has; of a folder by its headers, where a tied tensor may count twice."""
+def parameters(model: Checkpoint | nn.Module) -> int:
+    """How many numbers a model has; of a checkpoint by its headers, where a tied tensor may count twice."""
     if isinstance(model, nn.Module):
         return sum(each.numel() for each in model.parameters())
-    return sum(prod(header.shape) for header in open_checkpoint(model).headers.values())
+    return sum(prod(header.shape) for header in model.headers.values())
 
 
 def shortage(before: int, after: int) -> str:

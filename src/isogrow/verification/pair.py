@@ -19,12 +19,14 @@ from isogrow.laws.history import Classes, is_old
 from isogrow.layout import Index, Line
 from isogrow.lines import name_axes
 from isogrow.models import anatomy_of, plan_of
-from isogrow.plan import OLD, Old, Plan
+from isogrow.plans import OLD, Old, Plan
 from isogrow.quiet import quiet
 from isogrow.regions import drawn
+from isogrow.request import Planned, Saved, read_plan
 from isogrow.serial import RECORD, from_json
 from isogrow.sizes import Sizes
-from isogrow.sources import WORDS, Checkpoint, open_checkpoint
+from isogrow.sources import WORDS, Checkpoint
+from isogrow.words import stated
 from isogrow.writing.loadable import class_name
 from isogrow.writing.mapping import DTYPES
 
@@ -35,10 +37,11 @@ At = tuple[str, Index]  # a block's slot and index
 class Pair:
     """A small model and the large one that was grown from it by `plan`.
 
-    `configs` are theirs, as stored; `folders` where they are, if both were given so. A folder's weights may
-    be stored in another dtype than its config says, or in several: models from folders hold what is stored,
-    in a dtype that is wide enough for all of it, `stored` says the dtype of each block of the large one's
-    file, and `loads` in which one `from_pretrained` would have them.
+    `configs` are theirs, as stored; `files` what they were read from, if both were given so. `learns_by` is
+    the backward pass by which all that is new has had gradient, where the plan came with it. A folder's
+    weights may be stored in another dtype than its config says, or in several: models from folders hold what
+    is stored, in a dtype that is wide enough for all of it, `stored` says the dtype of each block of the
+    large one's file, and `loads` in which one `from_pretrained` would have them.
     """
 
     small: nn.Module
@@ -47,9 +50,10 @@ class Pair:
     after: Anatomy
     plan: Plan
     configs: tuple[Mapping[str, Any], Mapping[str, Any]]
-    folders: tuple[Path, Path] | None = None
+    files: tuple[Checkpoint, Checkpoint] | None = None
     stored: Mapping[At, torch.dtype] = field(default_factory=dict[At, torch.dtype])
     loads: torch.dtype | None = None
+    learns_by: int | None = None
 
     @property
     def rounds(self) -> bool:
@@ -145,30 +149,28 @@ def _module(anatomy: Anatomy, line: Line, index: Index) -> str:
     return ("" if line.slot.head else anatomy.prefix) + name.format(**dict(index))
 
 
-def pair(small: str | Path | nn.Module, large: str | Path | nn.Module, plan: Plan | None) -> Pair:
-    """Load what is given as a folder, and find the plan by which the large model was grown."""
-    plan = plan or _recorded(large)
-    files = [None if isinstance(model, nn.Module) else open_checkpoint(model) for model in (small, large)]
+def pair(small: Checkpoint | nn.Module, large: Checkpoint | nn.Module, plan: Saved | None = None) -> Pair:
+    """Load what is given as a checkpoint, and find the plan by which the large model was grown."""
+    made = _recorded(large) if plan is None else read_plan(plan)
     models = [
-        model if isinstance(model, nn.Module) else loaded(model, _widest(file))
-        for model, file in zip((small, large), files, strict=True)
+        model if isinstance(model, nn.Module) else loaded(model.folder, _widest(model))
+        for model in (small, large)
     ]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
     # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
-    stated = {axis: plan.source.values.get(axis) for axis in before.sizes.values}
-    if stated != before.sizes.values or _shapes(after, after.sizes) != _shapes(after, plan.target):
+    sizes = {axis: made.source.values.get(axis) for axis in before.sizes.values}
+    if sizes != before.sizes.values or _shapes(after, after.sizes) != _shapes(after, made.target):
         raise LawError(
             "the plan does not lead from the small model's sizes to the large one's: give the model that"
-            f" this one was grown from (the plan starts at {dict(plan.source.values)})"
+            f" this one was grown from (the plan starts at {stated(made.source, before.layout.stacks)})"
         )
-    folders = None
-    if not (isinstance(small, nn.Module) or isinstance(large, nn.Module)):
-        folders = Path(small), Path(large)
-    plan = drawn(plan)  # free entries may be anything, and a function that fills them may be unknown here
-    configs, grown = _configs(folders, before, after), files[1]
-    stored = {} if grown is None else _stored(after, grown)
-    loads = None if grown is None else _said(grown)
-    return Pair(models[0], models[1], before, after, plan, configs, folders, stored, loads)
+    made = drawn(made)  # free entries may be anything, and a function that fills them may be unknown here
+    files = None if isinstance(small, nn.Module) or isinstance(large, nn.Module) else (small, large)
+    configs = (before.config, after.config) if files is None else (files[0].config, files[1].config)
+    stored = {} if isinstance(large, nn.Module) else _stored(after, large)
+    loads = None if isinstance(large, nn.Module) else _said(large)
+    learns_by = plan.learns_by if isinstance(plan, Planned) else None
+    return Pair(models[0], models[1], before, after, made, configs, files, stored, loads, learns_by)
 
 
 def _floats(file: Checkpoint) -> list[torch.dtype]:
@@ -176,9 +178,8 @@ def _floats(file: Checkpoint) -> list[torch.dtype]:
     return [dtype for dtype in found if dtype.is_floating_point]
 
 
-def _widest(file: Checkpoint | None) -> torch.dtype:
+def _widest(file: Checkpoint) -> torch.dtype:
     """A dtype that holds every weight of a file as it is stored."""
-    assert file is not None
     return reduce(torch.promote_types, _floats(file) or [torch.float32])
 
 
@@ -205,16 +206,6 @@ def _stored(after: Anatomy, file: Checkpoint) -> dict[At, torch.dtype]:
     return {**tied, **held}
 
 
-def _configs(
-    folders: tuple[Path, Path] | None, before: Anatomy, after: Anatomy
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Both configs in the form that the plan edits: as the folders hold them, or as the models do."""
-    if folders is None:
-        return before.config, after.config
-    one, two = (json.loads((folder / "config.json").read_text()) for folder in folders)
-    return one, two
-
-
 def _shapes(anatomy: Anatomy, sizes: Sizes) -> list[tuple[int, ...]]:
     """The shapes of all blocks under these sizes."""
     try:
@@ -223,16 +214,16 @@ def _shapes(anatomy: Anatomy, sizes: Sizes) -> list[tuple[int, ...]]:
         return []
 
 
-def _recorded(large: str | Path | nn.Module) -> Plan:
+def _recorded(large: Checkpoint | nn.Module) -> Plan:
     """The plan that came with the grown model."""
     if isinstance(large, nn.Module):
         found = plan_of(large)
         if found is None:
             raise LawError("no plan is known for this model: give plan=, or the model that grow returned")
         return found
-    path = Path(large) / RECORD
+    path = large.folder / RECORD
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing, so no plan is known: was {large} grown by isogrow?")
+        raise CheckpointError(f"{path} is missing, so no plan is known: was {large.name} grown by isogrow?")
     return from_json(json.loads(path.read_text())["plan"])
 
 

@@ -18,7 +18,6 @@ from isogrow.interpreters.module import grow_module, grown_state
 from isogrow.models import build_of
 from isogrow.parts import view_of
 from isogrow.pieces import Draw, pieces, whole
-from isogrow.sources import open_checkpoint
 from isogrow.statistics import statistics
 from isogrow.verification.float64 import build, float64
 from isogrow.verification.pair import Pair
@@ -86,9 +85,9 @@ def unread(pair: Pair) -> Iterator[Check]:
     A BERT is often stored with more heads than the class in its config has. Free entries may be anything
     here too. Nothing is yielded where there are no such tensors, or where a model was not given as a folder.
     """
-    if pair.folders is None:
+    if pair.files is None:
         return
-    old, new = map(open_checkpoint, pair.folders)
+    old, new = pair.files
     before, after = (match(pair.before.layout, each.config, each.headers) for each in (old, new))
     left = {
         s.name for s in after.stored if not any(slot.name in pair.after.all_slots for slot in s.line.slots)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from isogrow.plan import Plan
+from isogrow.plans import Plan
 from isogrow.serial import RECORD, to_json
 from isogrow.sizes import key
 from isogrow.sources import HUB_ID, Checkpoint

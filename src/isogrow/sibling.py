@@ -1,20 +1,22 @@
-"""`--to CONFIG.json`: the sizes of a larger sibling, if it is the same architecture but for its sizes."""
+"""The sizes of a larger sibling, if it is the same architecture but for its sizes: `to=`, or `--to`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from isogrow.anatomy import Anatomy
 from isogrow.config import Config
 from isogrow.errors import SizeError
-from isogrow.expansions import Size, named
+from isogrow.expansions import Size
 from isogrow.formula import names
 from isogrow.layout import Layout, Rope
 from isogrow.sizes import Sizes
 from isogrow.soundness import check_config
 from isogrow.sources import read_json
+from isogrow.words import HEAD_DIM, named
 
 # Keys that say nothing about what a trained model computes from its weights.
 SILENT = re.compile(
@@ -26,13 +28,15 @@ SILENT = re.compile(
 )
 
 
-def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
-    """The sizes, by axis, in which a sibling's config.json differs from this model.
+Sibling = Mapping[str, Any] | str | Path
+
+
+def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str, Size]:
+    """The sizes, by axis, in which a sibling's config (or its file, or its folder) differs from this model.
 
     Raises `SizeError` where it is of another model type, or differs in what growing can't change.
     """
-    path = path / "config.json" if path.is_dir() else path
-    wanted = read_json(path, "--to names it")
+    wanted, path = _config(sibling, name)
     mine, theirs = anatomy.config.get("model_type"), wanted.get("model_type")
     if mine != theirs:
         raise SizeError(
@@ -40,7 +44,7 @@ def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
             f" so give a config of a larger {mine!r}"
         )
     layout = anatomy.layout
-    check_config(layout, wanted, str(path))
+    check_config(layout, wanted, path)
     sizes = Sizes(layout.read(wanted), layout.sites)
     _check_whole(layout, wanted, sizes, path)
     if differing := _differing(anatomy, wanted, sizes):
@@ -55,10 +59,24 @@ def sizes_of(anatomy: Anatomy, path: Path) -> dict[str, Size]:
     }
     if {"heads", "kv_heads"} & changed.keys() and "kv_heads" in then:
         changed |= {axis: then[axis] for axis in ("heads", "kv_heads")}
-    return {axis: changed[axis] for axis in changed if axis != "head_dim"}
+    alike = HEAD_DIM if "head_dim" in changed else ()
+    return {axis: size for axis, size in changed.items() if axis not in alike}
 
 
-def _check_whole(layout: Layout, wanted: Config, sizes: Sizes, path: Path) -> None:
+def _config(sibling: Sibling, name: str) -> tuple[Config, str]:
+    """A sibling's config, and what refusals call it."""
+    if isinstance(sibling, Mapping):
+        return sibling, f"the config in {name}"
+    if not isinstance(sibling, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SizeError(
+            f"{name} is given {sibling!r:.60}, which is no config: give a larger sibling's"
+            " config.json, its folder, or the config as a dict (config.to_dict())"
+        )
+    path = Path(sibling) / "config.json" if Path(sibling).is_dir() else Path(sibling)
+    return read_json(path, f"{name} names it"), str(path)
+
+
+def _check_whole(layout: Layout, wanted: Config, sizes: Sizes, path: str) -> None:
     """Sizes are read by whole division: the config must hold what it was read as."""
     view = layout.defaults(wanted)
     for name, size in layout.written(wanted, sizes.values).items():
