@@ -18,7 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import isogrow
-from isogrow import Growth, api, growing
+from isogrow import api
+from isogrow.train.schedule import Growth
+from isogrow.train.trainer import growing as grown_by_schedule
 
 RANK = int(os.environ["RANK"])
 
@@ -100,7 +102,7 @@ def in_trainer(folder: Path) -> dict[str, Any]:
     )
     trainer = Trainer(model, options, train_dataset=[{"input_ids": x, "labels": x} for x in ids])
     growth = Growth({"ffn": "x2", "layers": "+1"}, at=3)
-    growing(trainer, [growth]).train()
+    grown_by_schedule(trainer, [growth]).train()
     record = next(r for r in trainer.state.log_history if "growth" in r)
     return {
         "after": digest(model),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import families as F
 import numpy as np
 import pytest
 import torch
+import transformers
 from test_module import change, inputs, live
+from transformers import PreTrainedModel
 
 import isogrow
 from isogrow import Init, MlpExpansion, Region, plan_of
@@ -266,6 +269,47 @@ def test_a_region_too_large_to_be_made_whole_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("isogrow.initializers.WHOLE_LIMIT", 300)
     with pytest.raises(SizeError, match="needs a new block of 420 entries whole, and at most 300"):
         isogrow.grow(live("llama"), init=noisy, ffn=51)
+
+
+def both_grow(rounds: int) -> int:
+    """Two threads that grow at once, until transformers is no longer as it was; the rounds that it took."""
+    real = PreTrainedModel.tie_weights
+    small = live("gpt2")
+    try:
+        for done in range(rounds):
+            threads = [
+                threading.Thread(target=isogrow.grow, args=(small,), kwargs={"ffn": "x2"}) for _ in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            if PreTrainedModel.tie_weights is not real:
+                return done
+        return rounds
+    finally:
+        PreTrainedModel.tie_weights = real  # type: ignore[method-assign]
+
+
+def test_two_threads_leave_transformers_as_it_was() -> None:
+    """It replaces its own functions while it loads a model, and puts back what it found."""
+    logging = transformers.utils.logging
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    assert both_grow(8) == 8
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_loads_at_once_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: the same without the lock, after a few rounds."""
+    logging = transformers.utils.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    monkeypatch.setattr("isogrow.quiet._BUILDING", nullcontext())
+    try:
+        assert both_grow(200) < 200
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def test_two_threads_fill_by_functions_of_one_name() -> None:

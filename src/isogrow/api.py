@@ -132,7 +132,8 @@ def grow_training(
     _check_optimized(optimizer, scheduler is not None or policy is not None or release)
     trained, policy = optimizers_of(optimizer), policy or Policy()
     check_anew(trained, scheduler)
-    anatomy, asked = anatomy_of(model), requested(expansions, request)
+    anatomy = anatomy_of(model)
+    asked = requested(expansions, request)
     with naming(asked.kind):
         plan = asked.plan(anatomy)
         check_trained(trained, model, anatomy, plan, policy)

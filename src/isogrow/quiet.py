@@ -1,24 +1,41 @@
-"""Keeping transformers silent while a model is built around tensors that are ours."""
+"""Building models by transformers: silently, and one thread at a time."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import transformers
 
+_BUILDING = threading.RLock()
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Let one thread of ours at a time build a model.
+
+    While transformers loads a model it replaces functions of its own classes (`tie_weights`), and puts back
+    what it found there. Two loads at once put back each other's, and from then on no model of the process is
+    tied (seen in transformers 5.23.0: findings/two_loads_untie.sh).
+    """
+    with _BUILDING:
+        yield
+
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Keep transformers from printing its progress bar and its table of missing weights."""
+    """Keep transformers from printing its progress bar and its table of missing weights, `alone`: what it
+    prints is set for the process."""
     logging = cast(Any, transformers.utils.logging)
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    with alone():
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity(logging.CRITICAL)
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()

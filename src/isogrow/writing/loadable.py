@@ -17,6 +17,7 @@ from torch import nn
 from isogrow.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.errors import SizeError
 from isogrow.lines import name_axes
+from isogrow.quiet import alone
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -110,7 +111,7 @@ def on_meta(config: Mapping[str, Any]) -> nn.Module | None:
         return None
     try:
         made = mapping[config["model_type"]].from_dict(copy.deepcopy(dict(config)))
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with alone(), torch.random.fork_rng(devices=[]), torch.device("meta"):
             return _class(config)(made)
     except Exception as error:  # each class validates in its own way, with its own kind of error
         inner = error.__cause__ or error
