@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import isogrow
-from isogrow import Attention, Bias, Key, Layout, Norm, Weight
+from isogrow import Attention, Bias, Key, Layout, Norm, Stream, Weight
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ LAYOUT = Layout(
           Key("tied", default=True)),
     attentions=(Attention(),),
     constraints=("ffn == 4 * hidden", "key_dim == value_dim", "heads * key_dim == hidden"),
-    tie="tied",
+    streams=(Stream(tie="tied"),),
 )  # fmt: skip
 
 

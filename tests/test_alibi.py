@@ -144,7 +144,7 @@ def in_front(plan: Plan) -> Plan:
 @pytest.mark.parametrize(
     ("wanted", "message", "mend"),
     [
-        ({"hidden": 48, "heads": 6}, "group can't grow from 2 to 3.*heads=8 or heads=16", {"heads": 16}),
+        ({"hidden": 48, "heads": 6}, "heads can't grow from 4 to 6.*heads=8 or heads=16", {"heads": 16}),
         ({"kv_heads": 5}, "kv_heads can't grow from 2 to 5.*give kv_heads=3$", {"kv_heads": 3}),
     ],
 )

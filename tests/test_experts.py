@@ -271,7 +271,7 @@ def test_a_pattern_that_no_key_can_say_is_refused() -> None:
 
 def test_an_axis_that_no_layer_has_is_refused() -> None:
     subject = F.subject(FAMILIES["qwen3_moe"], "", FAMILIES["qwen3_moe"].json(mlp_only_layers=[]))
-    with pytest.raises(SizeError, match="ffn is no axis of this 'qwen3_moe' model, which has expert_ffn"):
+    with pytest.raises(SizeError, match="ffn is no axis of this 'qwen3_moe' model, which has .*expert_ffn"):
         subject.plan({"ffn": "x2"})
     plan = subject.plan({"expert_ffn": "x2"})
     assert list(plan.config) == ["moe_intermediate_size"]

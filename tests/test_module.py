@@ -187,14 +187,14 @@ def test_a_part_that_the_model_lacks_is_not_added() -> None:
 
 
 def test_old_entries_are_bit_equal() -> None:
-    """What no rule scales is the same, NaN and all."""
+    """What no rule scales is the same, NaN and all, where no new entry takes its mean or std."""
     small = live("llama", dtype=torch.bfloat16)
-    weight = small.model.layers[1].mlp.up_proj.weight
+    weight = small.model.layers[1].mlp.down_proj.weight
     with torch.no_grad():
         weight.view(torch.int16)[3, 4] = 0x7FC1  # a NaN with a payload
         weight.view(torch.int16)[5, 6] = -0x8000  # -0.0
     large = isogrow.grow(small, hidden=42, ffn=51)
-    grown = large.model.layers[1].mlp.up_proj.weight[:37, :30]
+    grown = large.model.layers[1].mlp.down_proj.weight[:30, :37]
     assert torch.equal(grown.contiguous().view(torch.int16), weight.view(torch.int16))
 
 

@@ -600,4 +600,8 @@ def test_a_policy_says_what_it_knows(options: dict[str, Any], said: str) -> None
 @pytest.mark.parametrize("options", [dict(scheduler=1), dict(policy=Policy()), dict(release=True)])
 def test_what_needs_an_optimizer_says_so(options: dict[str, Any]) -> None:
     with pytest.raises(StateError, match="without an optimizer"):
+        isogrow.grow_training(live("llama"), ffn=51, **options)
+    with pytest.raises(
+        StateError, match=r"grow takes no .*; isogrow.grow_training\(model, optimizer=…\) grows"
+    ):
         isogrow.grow(live("llama"), ffn=51, **options)

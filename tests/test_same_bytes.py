@@ -24,14 +24,14 @@ def test_the_same_code_has_the_same_bytes(tmp_path: Path, capsys: pytest.Capture
 
 def test_another_bit_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = same_bytes.digests(("mpt",))
-    fill_ = module.fill_
+    fill_ = module.fill_region_
 
     def wrong_(out, stored, *rest):  # type: ignore[no-untyped-def]
         fill_(out, stored, *rest)
         if stored.name.endswith("norm_f.weight"):
             out.view(-1)[-1] += 1e-7
 
-    monkeypatch.setattr(module, "fill_", wrong_)
+    monkeypatch.setattr(module, "fill_region_", wrong_)
     assert "mpt memory transformer.norm_f.weight" in same_bytes.faults(before, same_bytes.digests(("mpt",)))
 
 
