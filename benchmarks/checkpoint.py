@@ -79,8 +79,8 @@ def build(folder: Path, values: Mapping[str, Any]) -> None:
     """Write the checkpoint without ever holding it."""
     import torch
 
-    from isogrow.anatomy import Header
-    from isogrow.shards import header_bytes, nbytes
+    from isogrow.plans.anatomy import Header
+    from isogrow.stores.shards import header_bytes, nbytes
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(dict(values), indent=2))
@@ -111,13 +111,13 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def grow(model: Path, out: Path) -> tuple[float, float]:
-    from isogrow.anatomy import match
-    from isogrow.expansions import expansions
     from isogrow.families import layout_for
     from isogrow.interpreters.checkpoint import grow_checkpoint
-    from isogrow.planning import plan
-    from isogrow.plans import Init
-    from isogrow.sources import open_checkpoint
+    from isogrow.planning.planner import plan
+    from isogrow.plans.anatomy import match
+    from isogrow.plans.expansions import expansions
+    from isogrow.plans.plan import Init
+    from isogrow.stores.sources import open_checkpoint
 
     def work() -> None:
         checkpoint = open_checkpoint(model)

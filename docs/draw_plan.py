@@ -1,4 +1,4 @@
-"""Draw docs/plan.svg: what a plan makes of one layer's weights, cut by `isogrow.pieces`.
+"""Draw docs/plan.svg: what a plan makes of one layer's weights, cut by `isogrow.plans.pieces`.
 
     python docs/draw_plan.py
 
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from isogrow.anatomy import Anatomy, Header, blocks, match, name_of
-from isogrow.expansions import Size, expansions
 from isogrow.families.llama import LLAMA
-from isogrow.layout import Layout, Line
-from isogrow.lines import name_axes
-from isogrow.pieces import Draw, Fill, Piece, Source, pieces, whole
-from isogrow.planning import plan
-from isogrow.plans import Plan
-from isogrow.sizes import Sizes
+from isogrow.layouts.layout import Layout, Line
+from isogrow.layouts.lines import name_axes
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, Header, blocks, match, name_of
+from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.pieces import Draw, Fill, Piece, Source, pieces, whole
+from isogrow.plans.plan import Plan
+from isogrow.plans.sizes import Sizes
 
 SVG = Path(__file__).with_name("plan.svg")
 

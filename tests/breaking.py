@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from isogrow.plans import Constant, Entry, Free, Init, Old, Plan, Step
+from isogrow.plans.plan import Constant, Entry, Free, Init, Old, Plan, Step
 
 Change = Callable[[Step, str, Entry], Entry]
 

@@ -15,13 +15,13 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
-from isogrow.anatomy import Anatomy, match
-from isogrow.expansions import Size, expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.checkpoint import grow_checkpoint
-from isogrow.planning import plan
-from isogrow.plans import Init, Plan
-from isogrow.sources import Checkpoint, open_checkpoint
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.plan import Init, Plan
+from isogrow.stores.sources import Checkpoint, open_checkpoint
 
 Sizes = Mapping[str, Size]
 

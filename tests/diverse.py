@@ -16,14 +16,14 @@ import torch
 import transformers
 from rows import FAMILIES
 
-from isogrow.anatomy import Anatomy, Stored, match
-from isogrow.expansions import expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
-from isogrow.layout import Layout
-from isogrow.pattern import Sum
-from isogrow.planning import plan
-from isogrow.plans import Constant, Entry, Free, Mean, Old, Step
+from isogrow.layouts.layout import Layout
+from isogrow.layouts.pattern import Sum
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, Stored, match
+from isogrow.plans.expansions import expansions
+from isogrow.plans.plan import Constant, Entry, Free, Mean, Old, Step
 
 EVERYTHING = os.environ.get("SWEEP") == "all"
 DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "olmo", "stablelm", "t5")

@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 from rows import FAMILIES
 from torch import Tensor, nn
 
-from isogrow.anatomy import Anatomy, match
-from isogrow.config import edited
-from isogrow.expansions import (
+from isogrow.families import layout_for
+from isogrow.interpreters.module import grown_state, headers
+from isogrow.layouts.config import edited
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.expansions import (
     INNER,
     Expansion,
     LayerAddition,
@@ -30,10 +33,7 @@ from isogrow.expansions import (
     Size,
     expansions,
 )
-from isogrow.families import layout_for
-from isogrow.interpreters.module import grown_state, headers
-from isogrow.planning import plan
-from isogrow.plans import Plan
+from isogrow.plans.plan import Plan
 from isogrow.verification.float64 import build as build
 from isogrow.verification.float64 import float64 as float64
 from isogrow.verification.float64 import rebuilt as rebuilt

@@ -11,8 +11,8 @@ import torch
 import transformers
 from hypothesis import strategies as st
 
-from isogrow.anatomy import Anatomy
-from isogrow.expansions import (
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
     HeadAddition,

@@ -10,15 +10,15 @@ import torch
 from subjects import rng, tokens
 from torch import Tensor
 
-from isogrow.anatomy import Anatomy
-from isogrow.arithmetic import blocked
-from isogrow.binding import outputs
 from isogrow.laws import lives
 from isogrow.laws.building import network
 from isogrow.laws.history import Classes
-from isogrow.layout import Index
-from isogrow.plans import Plan
-from isogrow.reference import Transformer
+from isogrow.layouts.layout import Index
+from isogrow.numbers.arithmetic import blocked
+from isogrow.paper import Transformer
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import Plan
+from isogrow.stores.binding import outputs
 
 OLD = -1
 NEVER = 0

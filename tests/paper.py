@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from isogrow.reference import Config, HeadConfig, LayerConfig
+from isogrow.paper import Config, HeadConfig, LayerConfig
 
 Array = NDArray[np.float64]
 State = Mapping[str, Tensor]

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import isogrow
-from isogrow import api
+from isogrow.growth import api
 from isogrow.train.schedule import Growth
 from isogrow.train.trainer import growing as grown_by_schedule
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaForCausalLM
 
 import isogrow
-from isogrow.api import Training
+from isogrow.growth.api import Training
 
 
 def results(model: LlamaForCausalLM, optimizer: AdamW, schedule: LambdaLR, state: dict[str, Tensor]) -> None:

@@ -25,11 +25,11 @@ from test_module import live
 from torch import nn
 
 import isogrow
-from isogrow.anatomy import Anatomy
 from isogrow.families import LAYOUTS
-from isogrow.layout import Layout
-from isogrow.resuming import trainer_groups
-from isogrow.serial import to_json
+from isogrow.growth.resuming import trainer_groups
+from isogrow.layouts.layout import Layout
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.serial import to_json
 
 Digests = dict[str, str]
 

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from isogrow.anatomy import Anatomy, Header, match, name_of
-from isogrow.binding import viewer
 from isogrow.families import layout_for
-from isogrow.layout import Layout
-from isogrow.lines import name_axes
-from isogrow.pieces import Block
-from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, init_
-from isogrow.sizes import Sizes
+from isogrow.layouts.layout import Layout
+from isogrow.layouts.lines import name_axes
+from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
+from isogrow.plans.anatomy import Anatomy, Header, match, name_of
+from isogrow.plans.pieces import Block
+from isogrow.plans.sizes import Sizes
+from isogrow.stores.binding import viewer
 
 EXACT = 1e-12
 BROKEN = 1e-3

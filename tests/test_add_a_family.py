@@ -15,13 +15,14 @@ from family import COMMON, HEADS, LABELS, VOCAB, Family, gated_growths, gated_op
 
 import isogrow
 from isogrow import families as registry
-from isogrow import laws, models
-from isogrow.anatomy import match
+from isogrow import laws
 from isogrow.errors import CheckpointError, LawError, SizeError
-from isogrow.expansions import Size
+from isogrow.growth import models
 from isogrow.interpreters.module import headers
-from isogrow.layout import Layout, Norm
-from isogrow.plans import Old, Plan
+from isogrow.layouts.layout import Layout, Norm
+from isogrow.plans.anatomy import match
+from isogrow.plans.expansions import Size
+from isogrow.plans.plan import Old, Plan
 
 TEXT = documents.read(documents.ROOT / "docs" / "add-a-family.md")
 BUILT_IN = frozenset(registry.LAYOUTS)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import isogrow
-from isogrow.api import grow_
 from isogrow.errors import CheckpointError
+from isogrow.growth.api import grow_
 
 IDS = torch.arange(11)[None]
 SIZES: dict[str, Any] = dict(hidden=32, ffn="x2", layers="+1")

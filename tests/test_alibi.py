@@ -16,7 +16,7 @@ from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor as mpt_b
 
 from isogrow.errors import LawError, SizeError
 from isogrow.laws import check
-from isogrow.plans import Place, Plan, Step
+from isogrow.plans.plan import Place, Plan, Step
 from isogrow.rules import attention
 from isogrow.rules.alibi import exponents
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from subjects import CONFIGS, PAPER, anatomy, tensors, trained
 
-from isogrow.anatomy import Header, match, name_of
-from isogrow.binding import outputs
 from isogrow.errors import CheckpointError
-from isogrow.expansions import HiddenExpansion, LayerAddition
 from isogrow.families import layout_for
-from isogrow.layout import Layout, Weight
-from isogrow.lines import name_axes
-from isogrow.models import anatomy_of
-from isogrow.planning import plan
-from isogrow.sizes import Sizes
+from isogrow.growth.models import anatomy_of
+from isogrow.layouts.layout import Layout, Weight
+from isogrow.layouts.lines import name_axes
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Header, match, name_of
+from isogrow.plans.expansions import HiddenExpansion, LayerAddition
+from isogrow.plans.sizes import Sizes
+from isogrow.stores.binding import outputs
 
 
 def llama(**changes: Any) -> tuple[Layout, Mapping[str, Any], dict[str, Header]]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from isogrow.arithmetic import rounded, tree_sum
+from isogrow.numbers.arithmetic import rounded, tree_sum
 
 HALVES = {torch.bfloat16: (8, -126, 127), torch.float16: (11, -14, 15)}  # precision, exponents
 every_half = pytest.mark.parametrize("dtype", HALVES, ids=str)

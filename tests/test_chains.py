@@ -20,11 +20,17 @@ from subjects import EXACT, anatomy, blocks, change, rng, tokens, trained, weigh
 from torch import Tensor
 
 import isogrow
-from isogrow.anatomy import Anatomy, match
-from isogrow.binding import fill_region_, outputs, reader
-from isogrow.boxes import chunks, slices
-from isogrow.config import edited
-from isogrow.expansions import (
+from isogrow.growth.models import anatomy_of
+from isogrow.interpreters import oracle as reference
+from isogrow.interpreters.module import grow_module
+from isogrow.laws import horizon
+from isogrow.layouts.config import edited
+from isogrow.numbers.statistics import statistics
+from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, build
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.boxes import chunks, slices
+from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -33,15 +39,9 @@ from isogrow.expansions import (
     LayerAddition,
     MlpExpansion,
 )
-from isogrow.interpreters import reference
-from isogrow.interpreters.module import grow_module
-from isogrow.laws import horizon
-from isogrow.models import anatomy_of
-from isogrow.pieces import Block, Draw, moved, pieces, whole
-from isogrow.planning import plan
-from isogrow.plans import OLD, Init, Old, Plan
-from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, build
-from isogrow.statistics import statistics
+from isogrow.plans.pieces import Block, Draw, moved, pieces, whole
+from isogrow.plans.plan import OLD, Init, Old, Plan
+from isogrow.stores.binding import fill_region_, outputs, reader
 
 SMALL = Config(
     vocab=13,

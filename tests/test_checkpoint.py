@@ -22,12 +22,12 @@ import isogrow
 from isogrow.errors import CheckpointError, IsogrowError, LawError, SizeError
 from isogrow.interpreters.checkpoint import CHUNK, prepared
 from isogrow.interpreters.module import grown_state
-from isogrow.plans import Init
-from isogrow.serial import from_json
-from isogrow.sources import open_checkpoint
+from isogrow.plans.plan import Init
+from isogrow.plans.serial import from_json
+from isogrow.stores.carrying import left
+from isogrow.stores.loadable import check_loadable
+from isogrow.stores.sources import open_checkpoint
 from isogrow.verification.float64 import build, float64
-from isogrow.writing.carrying import left
-from isogrow.writing.loadable import check_loadable
 
 EXACT = 1e-12
 FORMATS = ("single", "sharded", "bin", "bin sharded")
@@ -627,7 +627,7 @@ def test_a_region_too_large_to_be_made_whole_is_refused_before(
     small = save(tmp_path / "small")
     made = seen(small).plan(SMALL, init=Init("orthogonal"))
     seen(small).grow(tmp_path / "large", made)
-    monkeypatch.setattr("isogrow.initializers.WHOLE_LIMIT", 300)
+    monkeypatch.setattr("isogrow.numbers.initializers.WHOLE_LIMIT", 300)
     monkeypatch.setattr("isogrow.interpreters.checkpoint.staged", None)  # not even begun
     refused(small, tmp_path / "other", "init 'orthogonal' needs a new block of 312 entries whole", made)
 

@@ -8,12 +8,12 @@ import families as F
 import pytest
 
 from isogrow import laws
-from isogrow.anatomy import Anatomy, match
 from isogrow.errors import LawError, SizeError
-from isogrow.expansions import Expansion, LayerAddition, expansions
 from isogrow.families import layout_for
-from isogrow.planning import plan
-from isogrow.plans import OLD, Old, Plan
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.expansions import Expansion, LayerAddition, expansions
+from isogrow.plans.plan import OLD, Old, Plan
 
 OLMO = F.FAMILIES["olmo"]
 BOUND = 0.4  # about half of what queries, keys and values are without it

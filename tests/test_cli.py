@@ -345,7 +345,7 @@ def test_help_loads_no_rich() -> None:
     """It is what takes longest of what the verbs need, and plain help needs none of it."""
     loaded = modules(python("-X", "importtime", "-m", "isogrow", "--help").stderr)
     assert "isogrow.cli" in loaded
-    assert loaded.isdisjoint({"rich.console", "isogrow.planning", "isogrow.families"})
+    assert loaded.isdisjoint({"rich.console", "isogrow.planning.planner", "isogrow.families"})
 
 
 def test_a_terminal_without_arrows(llama: Path) -> None:
@@ -377,7 +377,7 @@ def test_a_bar_is_shown_on_a_terminal_alone(llama: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "module",
     [
-        *("isogrow.expansions", "isogrow.boxes", "isogrow.filling"),
+        *("isogrow.plans.expansions", "isogrow.plans.boxes", "isogrow.numbers.filling"),
         *("isogrow.cli.voice", "isogrow.cli.tables.axes", "isogrow.cli.tables.blocks"),
     ],
 )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isogrow.config import Defaults, edited, get
 from isogrow.errors import FormulaError
+from isogrow.layouts.config import Defaults, edited, get
 
 CONFIG: dict[str, Any] = {"b": 1, "a": {"y": 2, "x": {"z": [3, 4]}}, "none": None}
 

@@ -11,8 +11,8 @@ import datasets
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.train.corpus import Sequences, sequences, settle
-from isogrow.train.recipe import Data
+from isogrow.recipes.corpus import Sequences, sequences, settle
+from isogrow.recipes.recipe import Data
 
 ONE, TWO, THREE = "first line\n", "zweite Zeile: süß\n", "third"
 
@@ -138,7 +138,7 @@ def test_pieces_of_a_file_are_the_whole(base: Path, monkeypatch: pytest.MonkeyPa
     data = Data(train=("long.txt",), length=2)
     wanted = text_of(made(data, base))
     for piece in (1, 2, 5):
-        monkeypatch.setattr("isogrow.train.corpus.PIECE", piece)
+        monkeypatch.setattr("isogrow.recipes.corpus.PIECE", piece)
         (base / "tokens").rename(base / f"tokens{piece}")
         assert text_of(made(data, base)) == wanted
     assert (base / "long.txt").read_text(errors="replace").startswith(wanted)

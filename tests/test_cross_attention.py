@@ -14,13 +14,14 @@ from breaking import changed, switched_on, unscaled
 from torch import Tensor, nn
 
 import isogrow
-from isogrow import Attention, Bias, Key, Layout, Norm, Weight, models
+from isogrow import Attention, Bias, Key, Layout, Norm, Weight
 from isogrow import families as registry
 from isogrow.errors import LawError
-from isogrow.expansions import Size
+from isogrow.growth import models
 from isogrow.laws import check
-from isogrow.plans import Constant, Plan
-from isogrow.sizes import Sizes
+from isogrow.plans.expansions import Size
+from isogrow.plans.plan import Constant, Plan
+from isogrow.plans.sizes import Sizes
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
 

@@ -18,11 +18,11 @@ import torch
 import transformers
 
 from isogrow import laws
-from isogrow.anatomy import match
 from isogrow.errors import PatternError
 from isogrow.interpreters.module import grown_state, headers
 from isogrow.laws.building import network
-from isogrow.pattern import parse
+from isogrow.layouts.pattern import parse
+from isogrow.plans.anatomy import match
 
 ROOT = documents.ROOT
 HOMES = (ROOT, ROOT / "src" / "isogrow", ROOT / "docs", ROOT / "tests")
@@ -155,7 +155,7 @@ def test_documents(check: Check, path: Path) -> None:
         (files_exist, "`docs/gone.svg`", "docs/gone.svg is no file"),
         (named_tests_exist, "`test_gone`", "test_gone is no test"),
         (named_tests_exist, "`test_house` (tests/test_docs.py)", "test_house is not in tests/test_docs.py"),
-        (names_exist, "`isogrow.plans.gone`", "isogrow.plans.gone can't be imported"),
+        (names_exist, "`isogrow.plans.plan.gone`", "isogrow.plans.plan.gone can't be imported"),
         (names_exist, "`isogrow.gone.Plan`", "isogrow.gone.Plan can't be imported"),
         (names_exist, "`gone` in `rules/hidden.py`", "gone is not in rules/hidden.py"),
         (options_exist, "give --gone", "--gone is no option"),
@@ -171,7 +171,7 @@ def test_a_check_can_fail(check: Check, text: str, fault: str) -> None:
 def test_a_sound_document_passes(check: Check) -> None:
     text = (
         "# One\n[a](#one) [b](docs/laws.md#law-1-preservation) [c](https://example.org/x.md) `config.json`\n"
-        "`grow` in `rules/hidden.py`, rules/hidden.py, `isogrow.plans.Plan`, `isogrow.grow(model)`\n"
+        "`grow` in `rules/hidden.py`, rules/hidden.py, `isogrow.plans.plan.Plan`, `isogrow.grow(model)`\n"
         "`--ffn x2`\n"
         "`test_house` (tests/test_house.py), `make test`\n"
     )

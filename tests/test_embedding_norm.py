@@ -16,9 +16,9 @@ import transformers
 
 import isogrow
 from isogrow.errors import LawError, SizeError
-from isogrow.expansions import HeadAddition, HiddenExpansion
 from isogrow.laws import check, idle
-from isogrow.plans import Constant, Entry, Free, Mean, Old, Plan, Step
+from isogrow.plans.expansions import HeadAddition, HiddenExpansion
+from isogrow.plans.plan import Constant, Entry, Free, Mean, Old, Plan, Step
 
 BLOOM = F.FAMILIES["bloom"]
 NORMED = "apply_residual_connection_post_layernorm"

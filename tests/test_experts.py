@@ -20,7 +20,6 @@ from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
 import isogrow
-from isogrow.anatomy import Header, match
 from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.families import layout_for
 from isogrow.interpreters.checkpoint import prepared
@@ -28,7 +27,8 @@ from isogrow.interpreters.module import headers
 from isogrow.laws import check, lives
 from isogrow.laws.building import network
 from isogrow.laws.twins import groups
-from isogrow.writing.loadable import check_loadable, rebound
+from isogrow.plans.anatomy import Header, match
+from isogrow.stores.loadable import check_loadable, rebound
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
 

@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from sweeping import swept
 from torch import nn
 
-from isogrow.anatomy import Header, match
-from isogrow.config import edited
 from isogrow.errors import CheckpointError, LawError, SizeError
-from isogrow.expansions import HiddenExpansion, LayerAddition, MlpExpansion, Size
 from isogrow.families import layout_for
-from isogrow.formula import names
 from isogrow.interpreters.module import headers
 from isogrow.laws import check
-from isogrow.layout import Layout
-from isogrow.planning import check_fits
-from isogrow.plans import Init, Plan
-from isogrow.serial import from_json, to_json
+from isogrow.layouts.config import edited
+from isogrow.layouts.formula import names
+from isogrow.layouts.layout import Layout
+from isogrow.planning.planner import check_fits
+from isogrow.plans.anatomy import Header, match
+from isogrow.plans.expansions import HiddenExpansion, LayerAddition, MlpExpansion, Size
+from isogrow.plans.plan import Init, Plan
+from isogrow.plans.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
 GATED = ["llama", "mistral", "qwen2", "qwen3"]

@@ -10,8 +10,8 @@ import families as F
 import pytest
 
 import isogrow
-from isogrow.anatomy import Header, match
 from isogrow.interpreters.module import headers
+from isogrow.plans.anatomy import Header, match
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
 

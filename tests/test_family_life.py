@@ -18,11 +18,14 @@ from living import members
 from sweeping import swept
 from torch import Tensor
 
-from isogrow.anatomy import Stored
-from isogrow.arithmetic import blocked
-from isogrow.binding import outputs
 from isogrow.errors import LawError
-from isogrow.expansions import (
+from isogrow.laws import check, lives
+from isogrow.laws.building import network
+from isogrow.laws.history import Classes
+from isogrow.layouts.layout import Index
+from isogrow.numbers.arithmetic import blocked
+from isogrow.plans.anatomy import Stored
+from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -31,12 +34,9 @@ from isogrow.expansions import (
     LayerAddition,
     MlpExpansion,
 )
-from isogrow.laws import check, lives
-from isogrow.laws.building import network
-from isogrow.laws.history import Classes
-from isogrow.layout import Index
-from isogrow.pieces import Block
-from isogrow.plans import Constant, Init, Plan, Rewrite, Step
+from isogrow.plans.pieces import Block
+from isogrow.plans.plan import Constant, Init, Plan, Rewrite, Step
+from isogrow.stores.binding import outputs
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
 

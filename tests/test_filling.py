@@ -22,17 +22,17 @@ from test_boxes import PATTERNS, SIZES, numbered, regions, stored
 from torch import Tensor
 
 import isogrow
-from isogrow import filling
-from isogrow.anatomy import Stored
-from isogrow.arithmetic import blocked, rounded
-from isogrow.binding import fill_region_, outputs, reader, viewer
-from isogrow.boxes import chunks, slices
-from isogrow.filling import FALLBACK_STD, Read, Stats, fill_, remembered
-from isogrow.pieces import Block, Box, Draw, pieces, whole
-from isogrow.plans import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
-from isogrow.regions import Region
-from isogrow.sizes import Sizes
-from isogrow.statistics import statistics
+from isogrow.numbers import filling
+from isogrow.numbers.arithmetic import blocked, rounded
+from isogrow.numbers.filling import FALLBACK_STD, Read, Stats, fill_, remembered
+from isogrow.numbers.statistics import statistics
+from isogrow.plans.anatomy import Stored
+from isogrow.plans.boxes import chunks, slices
+from isogrow.plans.pieces import Block, Box, Draw, pieces, whole
+from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
+from isogrow.plans.regions import Region
+from isogrow.plans.sizes import Sizes
+from isogrow.stores.binding import fill_region_, outputs, reader, viewer
 
 # ── each kind of entry ──
 

@@ -9,8 +9,8 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from isogrow.models import anatomy_of
-from isogrow.train.flops import forward_flops, training_flops
+from isogrow.growth.models import anatomy_of
+from isogrow.recipes.flops import forward_flops, training_flops
 
 LENGTH, ROWS = 24, 2
 GATED = dict(

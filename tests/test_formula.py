@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogrow.errors import FormulaError
-from isogrow.formula import evaluate, names
+from isogrow.layouts.formula import evaluate, names
 
 
 @pytest.mark.parametrize(

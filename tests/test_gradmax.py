@@ -18,7 +18,7 @@ import isogrow
 from isogrow import GradMax, Region, plan_of
 from isogrow.errors import IsogrowError
 from isogrow.gradmax import Fitted, fitting, loss_of
-from isogrow.regions import Initializer
+from isogrow.plans.regions import Initializer
 
 CLOSE = 1e-10
 WIDTH = {"hidden_size": 36}  # of which both 6 and 9 heads are a divisor

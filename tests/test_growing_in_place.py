@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import isogrow
 from isogrow.errors import FamilyError, StateError
-from isogrow.moments import Policy
-from isogrow.pacing import COUNT
+from isogrow.optim.moments import Policy
+from isogrow.optim.pacing import COUNT
 
 IDS = torch.arange(24).reshape(2, 12) * 7 % tiny.VOCAB
 SIZES: dict[str, Any] = dict(hidden=32, ffn="x2", layers="+1")

@@ -11,12 +11,12 @@ import torch
 from breaking import Change, changed, switched_on, unscaled, zeroed
 
 from isogrow import families as registry
-from isogrow.anatomy import match
 from isogrow.errors import CheckpointError, LawError, SizeError
-from isogrow.expansions import Size
 from isogrow.interpreters.module import headers
 from isogrow.laws import check
-from isogrow.layout import Layout
+from isogrow.layouts.layout import Layout
+from isogrow.plans.anatomy import match
+from isogrow.plans.expansions import Size
 
 DIM = {"stablelm": {"hidden": 96, "head_dim": 16}, "cohere": {"head_dim": 20}}
 HEADS = {"stablelm": {"hidden": 96, "kv_heads": 4}, "cohere": {"kv_heads": 5}}

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from isogrow.laws.history import Classes, is_old
 from isogrow.laws.twins import copies_of
-from isogrow.plans import OLD, Place, Plan, Step
-from isogrow.sizes import Sizes
+from isogrow.plans.plan import OLD, Place, Plan, Step
+from isogrow.plans.sizes import Sizes
 
 LABELS = ("new", "copy1", "copy2")
 

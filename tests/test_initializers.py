@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogrow.boxes import chunks, slices
 from isogrow.errors import SizeError
-from isogrow.initializers import INITIALIZERS, WHOLE_LIMIT, check_whole, sample
+from isogrow.numbers.initializers import INITIALIZERS, WHOLE_LIMIT, check_whole, sample
+from isogrow.plans.boxes import chunks, slices
 
 PINNED = [[-0.14516035440577907, 1.196550525470418], [-1.3202331850956879, -0.09035605512715235]]
 NORMAL = [[-1.2384316506005502, 0.19152461136221857], [0.3376977450454289, -0.7456300785281981]]
@@ -105,7 +105,7 @@ def test_orthogonal_is_spread_like_a_random_one() -> None:
 
 THREADS = """
 import hashlib
-from isogrow.initializers import INITIALIZERS, sample
+from isogrow.numbers.initializers import INITIALIZERS, sample
 for kind in INITIALIZERS:
     print(hashlib.sha256(sample(kind, "key", (300, 200), (range(300), range(200))).tobytes()).hexdigest())
 """

@@ -14,9 +14,13 @@ import pytest
 from subjects import CONFIGS, anatomy, tensors
 
 from isogrow import laws
-from isogrow.anatomy import Anatomy, match
 from isogrow.errors import LawError
-from isogrow.expansions import (
+from isogrow.families.llama import LLAMA
+from isogrow.laws.building import network
+from isogrow.layouts.layout import Layout, Weight
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -25,11 +29,7 @@ from isogrow.expansions import (
     LayerAddition,
     MlpExpansion,
 )
-from isogrow.families.llama import LLAMA
-from isogrow.laws.building import network
-from isogrow.layout import Layout, Weight
-from isogrow.planning import plan
-from isogrow.plans import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Rewrite
+from isogrow.plans.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Rewrite
 from isogrow.rules.places import append
 
 DIMS: list[Expansion] = [AttentionExpansion(20), HeadsExpansion(20)]

@@ -13,9 +13,9 @@ from test_chains import agrees_with_the_oracle, filled, same
 from test_family_life import NEVER, ZERO, edited, faults, predicted, run
 
 from isogrow.errors import LawError
-from isogrow.expansions import HeadAddition, HiddenExpansion, LayerAddition, MlpExpansion
 from isogrow.laws import check
-from isogrow.plans import Constant, Entry, Mean, Old, Plan, Step
+from isogrow.plans.expansions import HeadAddition, HiddenExpansion, LayerAddition, MlpExpansion
+from isogrow.plans.plan import Constant, Entry, Mean, Old, Plan, Step
 
 SCALES = ("attn.scale", "mlp.scale")
 WRITERS = ("attn.o", "attn.o.bias", "mlp.down", "mlp.down.bias")

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import isogrow
-from isogrow.anatomy import Header, match
 from isogrow.errors import LayoutError
 from isogrow.families import LAYOUTS
 from isogrow.families.edits import Edit, after, alter, before, drop, like, move, swap
 from isogrow.families.llama import LLAMA
-from isogrow.layout import Bias, Binding, Layout, Norm, Weight
+from isogrow.layouts.layout import Bias, Binding, Layout, Norm, Weight
+from isogrow.plans.anatomy import Header, match
 
 PRE = Norm("layer", "pre", eps=1e-5)
 QKV = "{experts} hidden -> (heads (q: 1 + k: 1))"
@@ -133,7 +133,9 @@ def test_all_bindings_hold_slots_of_the_table(name: str) -> None:
 # Who reads what
 
 STORAGE = {"line", "lines", "parsed", "bindings", "homes", "header"}
-MODULES = {f"isogrow.{name}" for name in ("lines", "naming", "binding", "pattern")}
+MODULES = {
+    f"isogrow.{name}" for name in ("layouts.lines", "layouts.naming", "stores.binding", "layouts.pattern")
+}
 PACKAGE = Path(isogrow.__file__).parent
 
 
@@ -150,7 +152,7 @@ def test_rules_and_laws_read_slots_alone(path: Path) -> None:
 
 
 def test_reading_storage_is_seen() -> None:
-    assert storage(PACKAGE / "parts.py") == {"line", "parsed", "isogrow.pattern"}
+    assert storage(PACKAGE / "plans" / "parts.py") == {"line", "parsed", "isogrow.layouts.pattern"}
 
 
 # Edits

@@ -16,7 +16,7 @@ from torch import nn
 import isogrow
 from isogrow import plan_of
 from isogrow.errors import CheckpointError, FamilyError, IsogrowError, SizeError
-from isogrow.serial import from_json, to_json
+from isogrow.plans.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
 DECODERS = [n for n, f in F.FAMILIES.items() if f.classes[0].endswith(("ForCausalLM", "LMHeadModel"))]

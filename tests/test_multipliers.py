@@ -10,11 +10,11 @@ import families as F
 import pytest
 from breaking import changed
 
-from isogrow.config import edited
 from isogrow.errors import LawError
 from isogrow.laws import check
-from isogrow.layout import Slot
-from isogrow.plans import Entry, Old, Step
+from isogrow.layouts.config import edited
+from isogrow.layouts.layout import Slot
+from isogrow.plans.plan import Entry, Old, Step
 
 HELD = [
     ("granite", "embedding_multiplier", 1.0),

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import isogrow
-from isogrow import Bias, Key, Layout, Norm, Stream, Weight, laws, models
+from isogrow import Bias, Key, Layout, Norm, Stream, Weight, laws
 from isogrow import families as registry
-from isogrow.anatomy import Anatomy, match
 from isogrow.errors import LawError, LayoutError, SizeError
-from isogrow.expansions import expansions
+from isogrow.growth import models
 from isogrow.interpreters.module import grown_state, headers
-from isogrow.planning import plan
-from isogrow.plans import Old, Plan
-from isogrow.sizes import Sizes
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.expansions import expansions
+from isogrow.plans.plan import Old, Plan
+from isogrow.plans.sizes import Sizes
 
 VOCAB, HIDDEN, FFN, LAYERS = 31, 12, 17, 2
 EPS = 1e-2

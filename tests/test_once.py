@@ -11,9 +11,11 @@ import pytest
 from command import GROWTH, checkpoints, grown, isogrow
 
 import isogrow as library
-from isogrow import anatomy, laws, sources
+from isogrow import laws
 from isogrow.families import layout_of
 from isogrow.laws.building import _Builder
+from isogrow.plans.plan import anatomy
+from isogrow.stores import sources
 
 Counted = Callable[[], dict[str, int]]
 

@@ -21,17 +21,17 @@ from transformers import optimization
 
 import isogrow
 from isogrow import Policy
-from isogrow.anatomy import Anatomy, match
-from isogrow.binding import viewer
-from isogrow.config import edited
 from isogrow.errors import StateError
-from isogrow.interpreters import reference
+from isogrow.growth.models import lineage_of
+from isogrow.interpreters import oracle as reference
 from isogrow.interpreters.module import headers
-from isogrow.interpreters.optimizer import grow_optimizer
-from isogrow.models import lineage_of
-from isogrow.parts import is_tied
-from isogrow.pieces import Block
-from isogrow.plans import OLD, Constant, Entry, Mean, Old, Plan
+from isogrow.layouts.config import edited
+from isogrow.optim.state import grow_optimizer
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.parts import is_tied
+from isogrow.plans.pieces import Block
+from isogrow.plans.plan import OLD, Constant, Entry, Mean, Old, Plan
+from isogrow.stores.binding import viewer
 
 # The zero of the switch alone: no mean, no copies, so old entries' gradients obey the law.
 LAWFUL: Mapping[str, tuple[str, Mapping[str, Any]]] = {

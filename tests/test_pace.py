@@ -32,7 +32,7 @@ from torch import Tensor
 import isogrow
 from isogrow import Policy, plan_of
 from isogrow.errors import SizeError, StateError
-from isogrow.serial import from_json, to_json
+from isogrow.plans.serial import from_json, to_json
 
 FOLLOW = Policy(ramp=math.inf, follow=True)
 FROZEN = Policy(ramp=math.inf)

@@ -12,9 +12,9 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from isogrow.arithmetic import blocked
 from isogrow.errors import PatternError
-from isogrow.pattern import Dim, Pattern, Sum, extent, parse
+from isogrow.layouts.pattern import Dim, Pattern, Sum, extent, parse
+from isogrow.numbers.arithmetic import blocked
 
 AXES = ("hidden", "heads", "kv_heads", "group", "head_dim", "ffn", "layers", "e_2", "x", "Y")
 SIZES: dict[str, int] = dict(zip(AXES, (3, 2, 5, 4, 7, 6, 8, 9, 1, 10), strict=True))

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from subjects import anatomy
 
-from isogrow.expansions import (
+from isogrow.interpreters import oracle as reference
+from isogrow.numbers.initializers import sample
+from isogrow.planning.planner import plan
+from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -20,12 +23,9 @@ from isogrow.expansions import (
     LayerAddition,
     MlpExpansion,
 )
-from isogrow.initializers import sample
-from isogrow.interpreters import reference
-from isogrow.pieces import Average, Block, Box, Draw, Fill, Piece, Source, moved, origin, pieces, whole
-from isogrow.planning import plan
-from isogrow.plans import Constant, Free, Init, Mean, Old, Place, Plan, Step
-from isogrow.sizes import Sizes
+from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, Piece, Source, moved, origin, pieces, whole
+from isogrow.plans.plan import Constant, Free, Init, Mean, Old, Place, Plan, Step
+from isogrow.plans.sizes import Sizes
 
 GATED = dict(
     hidden_size=8, intermediate_size=7, vocab_size=11, num_attention_heads=6, num_key_value_heads=3,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from isogrow.errors import LawError
-from isogrow.plans import Constant, Free, Init, Old, Place, Plan, Step, grown
-from isogrow.sizes import Sizes
+from isogrow.plans.plan import Constant, Free, Init, Old, Place, Plan, Step, grown
+from isogrow.plans.sizes import Sizes
 
 SITES = {"heads": ("layers",), "ffn": ("layers",), "dim": ("layers", "heads")}
 SIZES = Sizes(

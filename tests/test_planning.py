@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from subjects import CONFIGS, PAPER, anatomy, tensors, trained
 
-from isogrow.anatomy import Anatomy, match
 from isogrow.errors import SizeError
-from isogrow.expansions import (
+from isogrow.families.llama import LLAMA
+from isogrow.growth.models import anatomy_of
+from isogrow.planning.planner import check_fits, plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -24,10 +27,7 @@ from isogrow.expansions import (
     places,
     target,
 )
-from isogrow.families.llama import LLAMA
-from isogrow.models import anatomy_of
-from isogrow.planning import check_fits, plan
-from isogrow.plans import OLD, Init, Plan
+from isogrow.plans.plan import OLD, Init, Plan
 
 
 def subject(family: str, **changes: Any) -> Anatomy:

@@ -11,15 +11,15 @@ from command import CLASSES, checkpoints, isogrow
 from families_verb import Asked
 from safetensors.torch import load_file, save_file
 
-from isogrow.anatomy import Anatomy
 from isogrow.cli.facts import SHOWN, named
-from isogrow.cli.reach import Reach, reaches, specimen
 from isogrow.cli.tables.axes import brief
 from isogrow.errors import IsogrowError
-from isogrow.expansions import Size, expansions
 from isogrow.families import LAYOUTS
-from isogrow.opening import opened
-from isogrow.planning import plan
+from isogrow.growth.opening import opened
+from isogrow.planning.planner import plan
+from isogrow.planning.reach import Reach, reaches, specimen
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import Size, expansions
 
 
 @pytest.fixture(scope="module")

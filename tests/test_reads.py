@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import isogrow
-from isogrow import binding, filling, statistics
-from isogrow.anatomy import Anatomy
-from isogrow.boxes import slices
-from isogrow.filling import Read
 from isogrow.interpreters import checkpoint, module
+from isogrow.numbers import filling, statistics
+from isogrow.numbers.filling import Read
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.boxes import slices
+from isogrow.stores import binding
 
 READS = (torch.ops.aten.clone, torch.ops.aten._to_copy, torch.ops.aten.copy_)
 
@@ -84,7 +85,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many parts are computed, and many slabs written, of each tensor."""
     monkeypatch.setattr(filling, "WORK", 64)
     monkeypatch.setattr(statistics, "FIXED", 64)
-    monkeypatch.setattr("isogrow.api.write_checkpoint", partial(checkpoint.grow_checkpoint, chunk=80))
+    monkeypatch.setattr("isogrow.growth.api.write_checkpoint", partial(checkpoint.grow_checkpoint, chunk=80))
 
 
 every_way = pytest.mark.parametrize("grown", [in_memory, turned, on_disk])

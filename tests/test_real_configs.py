@@ -18,14 +18,14 @@ import transformers
 from rows import MODULES
 from trial_layouts.checks import not_named_once
 
-from isogrow.anatomy import Anatomy, match
-from isogrow.binding import outputs
-from isogrow.config import edited
-from isogrow.expansions import expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
-from isogrow.layout import Weight
-from isogrow.planning import plan
+from isogrow.layouts.config import edited
+from isogrow.layouts.layout import Weight
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.expansions import expansions
+from isogrow.stores.binding import outputs
 
 Published = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
 REAL: Mapping[str, Published] = {

@@ -18,13 +18,13 @@ import torch
 import transformers
 from command import isogrow as command
 
-from isogrow.anatomy import Anatomy, Header, match
-from isogrow.binding import outputs
-from isogrow.expansions import expansions
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
-from isogrow.planning import plan
-from isogrow.serial import from_json, to_json
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, Header, match
+from isogrow.plans.expansions import expansions
+from isogrow.plans.serial import from_json, to_json
+from isogrow.stores.binding import outputs
 
 Sizes = Mapping[str, int]
 KEYS = {

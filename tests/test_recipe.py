@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.train.recipe import Slope, Stage, parse, read
-from isogrow.train.running import growths
+from isogrow.recipes.recipe import Slope, Stage, parse, read
+from isogrow.recipes.running import growths
 
 TEXT = """
 run: runs/a

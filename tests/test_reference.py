@@ -18,7 +18,7 @@ from paper import Grown
 from torch import Generator, Tensor
 
 from isogrow.errors import CheckpointError, SizeError
-from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, init_
+from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
 
 EXACT = 1e-12
 BROKEN = 1e-3

@@ -21,16 +21,16 @@ from transformers import PreTrainedModel
 
 import isogrow
 from isogrow import Init, MlpExpansion, Region, plan_of
-from isogrow.binding import reader, viewer
 from isogrow.errors import SizeError
-from isogrow.filling import fill_
-from isogrow.interpreters import reference
-from isogrow.models import anatomy_of, lineage_of
-from isogrow.pieces import Block, whole
-from isogrow.plans import Entry, Free, Plan, Step, rewritten
-from isogrow.regions import Initializer
-from isogrow.serial import from_json, to_json
-from isogrow.statistics import statistics
+from isogrow.growth.models import anatomy_of, lineage_of
+from isogrow.interpreters import oracle as reference
+from isogrow.numbers.filling import fill_
+from isogrow.numbers.statistics import statistics
+from isogrow.plans.pieces import Block, whole
+from isogrow.plans.plan import Entry, Free, Plan, Step, rewritten
+from isogrow.plans.regions import Initializer
+from isogrow.plans.serial import from_json, to_json
+from isogrow.stores.binding import reader, viewer
 
 SIZES: dict[str, Any] = {"hidden": 36, "ffn": 51, "layers": "+1"}
 
@@ -55,7 +55,7 @@ def seen(small: Any, init: Initializer = noisy, **sizes: Any) -> list[Region]:
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    monkeypatch.setattr("isogrow.regions._REGISTERED", {})
+    monkeypatch.setattr("isogrow.plans.regions._REGISTERED", {})
     return isogrow.register_initializer
 
 
@@ -266,7 +266,7 @@ def test_the_command_line_refuses_a_plan_whose_function_is_not_there(tmp_path: P
 
 
 def test_a_region_too_large_to_be_made_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isogrow.initializers.WHOLE_LIMIT", 300)
+    monkeypatch.setattr("isogrow.numbers.initializers.WHOLE_LIMIT", 300)
     with pytest.raises(SizeError, match="needs a new block of 420 entries whole, and at most 300"):
         isogrow.grow(live("llama"), init=noisy, ffn=51)
 

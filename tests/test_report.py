@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.report import report
-from isogrow.report.log import opened
-from isogrow.report.page import page
+from isogrow.recipes.report import report
+from isogrow.recipes.report.log import opened
+from isogrow.recipes.report.page import page
 
 PHONE = 390  # CSS pixels across
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

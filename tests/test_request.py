@@ -19,10 +19,10 @@ import isogrow
 from isogrow.cli.options import AXES, Asked
 from isogrow.errors import IsogrowError, SizeError
 from isogrow.families import LAYOUTS
-from isogrow.opening import opened
-from isogrow.request import OWN, Planned, Request, Said, requested
-from isogrow.serial import to_json
-from isogrow.words import WORDS, flag
+from isogrow.growth.opening import opened
+from isogrow.planning.request import OWN, Planned, Request, Said, requested
+from isogrow.plans.serial import to_json
+from isogrow.plans.words import WORDS, flag
 
 LARGER = {"hidden_size": 48, "intermediate_size": 90, "num_attention_heads": 8, "num_key_value_heads": 4}
 Door = Callable[..., Mapping[str, Tensor]]

@@ -22,8 +22,8 @@ from test_trainer import Own, losses, trainer, weights
 import isogrow as library
 from isogrow import Policy, grow_checkpoint
 from isogrow.errors import OutputError, StateError
+from isogrow.stores.staging import partial_of
 from isogrow.train.schedule import Growth
-from isogrow.writing.staging import partial_of
 
 AT = 4
 KEPT = ("scheduler.pt", "rng_state.pth", "trainer_state.json", "training_args.bin")

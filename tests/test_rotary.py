@@ -9,14 +9,15 @@ from typing import Any
 import families as F
 import pytest
 
-from isogrow import laws, planning
-from isogrow.anatomy import match
-from isogrow.config import edited, get
+from isogrow import laws
 from isogrow.errors import CheckpointError, FamilyError, LawError, SizeError
-from isogrow.expansions import AttentionExpansion, HeadsExpansion, expansions
 from isogrow.families import layout_for, layout_of
-from isogrow.layout import Rope
-from isogrow.plans import Plan
+from isogrow.layouts.config import edited, get
+from isogrow.layouts.layout import Rope
+from isogrow.planning.planner import planner as planning
+from isogrow.plans.anatomy import match
+from isogrow.plans.expansions import AttentionExpansion, HeadsExpansion, expansions
+from isogrow.plans.plan import Plan
 from isogrow.rules import rotary as positions
 
 # θ, wherever it stands

@@ -7,9 +7,9 @@ from typing import Any
 import families as F
 import pytest
 
-from isogrow.config import edited
 from isogrow.errors import SizeError
-from isogrow.plans import Plan
+from isogrow.layouts.config import edited
+from isogrow.plans.plan import Plan
 
 KINDS = ["global", "local", "local"]
 RUNS = {

@@ -14,13 +14,13 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isogrow.anatomy import Header, match
-from isogrow.expansions import expansions
 from isogrow.families import layout_for
-from isogrow.planning import plan
-from isogrow.plans import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
-from isogrow.serial import VERSION, PlanError, digest, from_json, to_json
-from isogrow.sizes import Sizes
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Header, match
+from isogrow.plans.expansions import expansions
+from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
+from isogrow.plans.serial import VERSION, PlanError, digest, from_json, to_json
+from isogrow.plans.sizes import Sizes
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
 FLOATS = st.floats(allow_nan=False)
@@ -176,5 +176,5 @@ def test_other_json_is_refused(data: Any) -> None:
 
 
 def test_plans_are_read_without_torch() -> None:
-    code = "import isogrow.serial, sys; assert 'torch' not in sys.modules"
+    code = "import isogrow.plans.serial, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

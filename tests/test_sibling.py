@@ -10,7 +10,7 @@ import families as F
 import pytest
 
 from isogrow.errors import SizeError
-from isogrow.sibling import sizes_of
+from isogrow.planning.sibling import sizes_of
 
 OPT = F.FAMILIES["opt"]
 WIDER = {"hidden_size": 80, "num_attention_heads": 10}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isogrow.sizes import Sizes, key, unkey
+from isogrow.plans.sizes import Sizes, key, unkey
 
 SIZES = Sizes(
     {"layers": 2, "heads[0]": 1, "heads[1]": 3, "dim[0,0]": 5, "dim[1,0]": 7, "dim[1,1]": 8, "dim[1,2]": 9}

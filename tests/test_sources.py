@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from isogrow.anatomy import Header
 from isogrow.errors import CheckpointError, OutputError
-from isogrow.shards import BITS, header_bytes, index_json, nbytes, parse_bytes, read_places, shards
-from isogrow.sources import open_checkpoint
-from isogrow.writing.mapping import mapped
+from isogrow.plans.anatomy import Header
+from isogrow.stores.mapping import mapped
+from isogrow.stores.shards import BITS, header_bytes, index_json, nbytes, parse_bytes, read_places, shards
+from isogrow.stores.sources import open_checkpoint
 
 STATE = tiny.model("LlamaForCausalLM").to(torch.bfloat16).state_dict()
 
@@ -111,7 +111,7 @@ def test_safetensors_come_before_bin(tmp_path: Path) -> None:
 def test_safetensors_are_opened_without_torch(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "sharded")
     code = (
-        "import sys; from isogrow.sources import open_checkpoint;"
+        "import sys; from isogrow.stores.sources import open_checkpoint;"
         f"assert open_checkpoint({str(folder)!r}).headers; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

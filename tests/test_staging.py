@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from checkpoints import SMALL, digests, loaded, names, save, seen, weights
 
-import isogrow.writing.staging
+import isogrow.stores.staging
 from isogrow.errors import OutputError
-from isogrow.writing.staging import JOURNAL, check_place, lock_of, partial_of, staged
+from isogrow.stores.staging import JOURNAL, check_place, lock_of, partial_of, staged
 
 LLAMA = "LlamaForCausalLM"
 
@@ -90,7 +90,7 @@ def test_overwriting_replaces_a_model_whole(
     small: Path, tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:  # a system or file system that has no such rename
-        monkeypatch.setattr(isogrow.writing.staging, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(isogrow.stores.staging, "_renameat2", lambda *_: False)
     large = seen(small).grow(tmp_path / "large", SMALL)
     first = digests(large)
     (large / "left-over.txt").write_text("old")
@@ -127,8 +127,8 @@ def test_a_second_rename_that_fails_brings_the_old_output_back(
             raise OSError(errno.EIO, "Input/output error")
         rename(old, new)
 
-    monkeypatch.setattr(isogrow.writing.staging, "_renameat2", lambda *_: False)
-    monkeypatch.setattr(isogrow.writing.staging.os, "rename", fail)
+    monkeypatch.setattr(isogrow.stores.staging, "_renameat2", lambda *_: False)
+    monkeypatch.setattr(isogrow.stores.staging.os, "rename", fail)
     with pytest.raises(OutputError, match="Input/output error"):
         seen(small).grow(large, {"ffn": 59}, overwrite=True)
     assert digests(large) == before
@@ -157,7 +157,7 @@ def test_an_output_that_appears_meanwhile_is_kept(small: Path, tmp_path: Path) -
 
 
 def test_too_little_room_is_seen_before(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isogrow.writing.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
+    monkeypatch.setattr(isogrow.stores.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
     refused(small, tmp_path / "large", r"large needs 0.02 GB, and its disk has 0.01 GB free: free some")
 
 
@@ -190,7 +190,7 @@ def test_a_disk_with_room_for_one_output_has_room_for_what_a_killed_run_left(
     wanted = whole(tmp_path)
     needed = sum((tmp_path / "other" / name).stat().st_size for name in wanted) + (1 << 24)
     usage = SimpleNamespace(free=needed - left // 2)
-    monkeypatch.setattr(isogrow.writing.staging.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(isogrow.stores.staging.shutil, "disk_usage", lambda _: usage)
     seen(tmp_path / "small").grow(killed, SMALL, max_shard_size="30KB", resume=resume)
     assert digests(killed) == wanted
 
@@ -198,7 +198,7 @@ def test_a_disk_with_room_for_one_output_has_room_for_what_a_killed_run_left(
 def test_what_is_none_of_a_killed_run_is_no_room(
     killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isogrow.writing.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(isogrow.stores.staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     refused(tmp_path / "small", killed, "its disk has 0.00 GB free", max_shard_size="30KB", resume=True)
 
 
@@ -373,7 +373,7 @@ def test_another_process_may_not_begin_while_one_publishes(
 
         return with_a_rival
 
-    staging = isogrow.writing.staging
+    staging = isogrow.stores.staging
     for owner, name in ((staging, "_renameat2"), (staging, "flush"), (shutil, "rmtree")):
         monkeypatch.setattr(owner, name, between(name, getattr(owner, name)))
     out = tmp_path / "out"
@@ -389,14 +389,14 @@ def test_a_lock_that_is_taken_away_while_it_is_waited_for_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first run finishes between another one's opening of the lock and its locking."""
-    out, opened = tmp_path / "out", isogrow.writing.staging._open_lock
+    out, opened = tmp_path / "out", isogrow.stores.staging._open_lock
 
     def then_taken_away(path: Path) -> int:
         lock = opened(path)
         path.unlink()
         return lock
 
-    monkeypatch.setattr(isogrow.writing.staging, "_open_lock", then_taken_away)
+    monkeypatch.setattr(isogrow.stores.staging, "_open_lock", then_taken_away)
     said = pytest.raises(OutputError, match="was being written by another process just now: run again")
     with said, staged(out, "digest"):
         raise AssertionError("a lock that another run can't see")

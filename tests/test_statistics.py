@@ -11,14 +11,14 @@ import torch
 from subjects import weights
 from torch import Tensor
 
-from isogrow.anatomy import Anatomy
-from isogrow.binding import outputs, reader
-from isogrow.boxes import slices
 from isogrow.errors import CheckpointError
-from isogrow.filling import Read, Stats, fill_
-from isogrow.pieces import Average, Block, Box, Draw, pieces, whole
-from isogrow.plans import Init, Plan
-from isogrow.statistics import FIXED, mean_and_std, statistics
+from isogrow.numbers.filling import Read, Stats, fill_
+from isogrow.numbers.statistics import FIXED, mean_and_std, statistics
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.boxes import slices
+from isogrow.plans.pieces import Average, Block, Box, Draw, pieces, whole
+from isogrow.plans.plan import Init, Plan
+from isogrow.stores.binding import outputs, reader
 
 AXES = ("a", "b", "c")
 WITH_MEANS = ("gpt2", "olmo", "dinov2")  # a LayerNorm's residual grows by means, an RMSNorm's by zeros

@@ -19,9 +19,14 @@ from torch import Tensor
 
 import isogrow
 from isogrow import laws
-from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError, SizeError
-from isogrow.expansions import (
+from isogrow.growth.models import anatomy_of
+from isogrow.interpreters.module import grow_module
+from isogrow.laws.building import network
+from isogrow.paper import Config, Transformer, build
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
     HeadAddition,
@@ -30,12 +35,7 @@ from isogrow.expansions import (
     LayerAddition,
     MlpExpansion,
 )
-from isogrow.interpreters.module import grow_module
-from isogrow.laws.building import network
-from isogrow.models import anatomy_of
-from isogrow.planning import plan
-from isogrow.plans import OLD, Constant, Entry, Free, Init, Old, Plan, Step
-from isogrow.reference import Config, Transformer, build
+from isogrow.plans.plan import OLD, Constant, Entry, Free, Init, Old, Plan, Step
 
 FFN, VALUE_DIM, KEY_DIM, HIDDEN = 27, 16, 18, 25
 FREE = Free(Init(std=1.0))  # the oracle's free blocks are N(0, 1), gains too

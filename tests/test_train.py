@@ -22,12 +22,12 @@ from command import isogrow
 
 import isogrow as package
 from isogrow.errors import IsogrowError, RecipeError
-from isogrow.train import running
-from isogrow.train.callbacks import Costs
-from isogrow.train.folder import claim, last_complete
-from isogrow.train.recipe import Recipe, parse, read
-from isogrow.train.running import checked
-from isogrow.train.starting import started
+from isogrow.recipes import running
+from isogrow.recipes.callbacks import Costs
+from isogrow.recipes.folder import claim, last_complete
+from isogrow.recipes.recipe import Recipe, parse, read
+from isogrow.recipes.running import checked
+from isogrow.recipes.starting import started
 
 RECIPE: dict[str, Any] = {
     "run": "run",
@@ -53,7 +53,7 @@ T5: dict[str, Any] = {
     "sizes": {"hidden": 16, "ffn": 28, "heads": 2, "head_dim": 8, "encoder_layers": 1, "decoder_layers": 3},
 }
 KILLS = 20
-OURS = ("isogrow.train.running", "isogrow.cli.training", "isogrow.report")
+OURS = ("isogrow.recipes.running", "isogrow.cli.training", "isogrow.recipes.report")
 
 
 def written(folder: Path, **changes: Any) -> Path:

@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 import isogrow
 from isogrow import GradMax, Init
 from isogrow.errors import CheckpointError, SizeError, StateError
-from isogrow.newness import NewEntries
-from isogrow.pacing import COUNT
+from isogrow.growth.newness import NewEntries
+from isogrow.optim.pacing import COUNT
 from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth, Plateau
 from isogrow.train.trainer import growing

@@ -34,12 +34,12 @@ from trial_layouts.models import (
 )
 from trial_layouts.roles import differing, ends, wrong_roles
 
-from isogrow.anatomy import Anatomy, Header, match
-from isogrow.binding import viewer
 from isogrow.errors import CheckpointError, LayoutError
 from isogrow.families import LAYOUTS
-from isogrow.layout import Index, Layout, Weight
-from isogrow.pieces import Block
+from isogrow.layouts.layout import Index, Layout, Weight
+from isogrow.plans.anatomy import Anatomy, Header, match
+from isogrow.plans.pieces import Block
+from isogrow.stores.binding import viewer
 
 every_case = pytest.mark.parametrize("name", CASES)
 every_binding = pytest.mark.parametrize(

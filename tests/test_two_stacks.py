@@ -17,9 +17,9 @@ from breaking import changed, unscaled
 
 import isogrow
 from isogrow.errors import CheckpointError, LawError, SizeError
-from isogrow.expansions import LayerAddition, MlpExpansion, Size
 from isogrow.laws import check
-from isogrow.plans import Old
+from isogrow.plans.expansions import LayerAddition, MlpExpansion, Size
+from isogrow.plans.plan import Old
 
 FAMILY = F.FAMILIES["t5"]
 

@@ -30,7 +30,7 @@ from transformers import (
 import isogrow
 from isogrow.cli.tables import checks
 from isogrow.errors import CheckpointError, LawError
-from isogrow.reference import Config, HeadConfig, LayerConfig, Transformer, init_
+from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
 from isogrow.verification.memory import available, parameters, shortage
 from isogrow.verification.report import Check, Report
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from isogrow.anatomy import Anatomy
-from isogrow.cli.reach import specimen
 from isogrow.errors import IsogrowError
-from isogrow.expansions import Size, expansions
 from isogrow.families import LAYOUTS
-from isogrow.planning import plan
-from isogrow.plans import Init
+from isogrow.planning.planner import plan
+from isogrow.planning.reach import specimen
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.plan import Init
 
 # By what was said: the words of which no refusal speaks.
 UNSAID = {

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.training.text import LENGTH, ROWS, held_out
-from isogrow.models import anatomy_of
-from isogrow.train.flops import training_flops
+from isogrow.growth.models import anatomy_of
+from isogrow.recipes.flops import training_flops
 
 HEAD_DIM, VOCAB = 16, 256
 BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0

@@ -12,43 +12,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isogrow.api import Training as Training
-    from isogrow.api import grow as grow
-    from isogrow.api import grow_ as grow_
-    from isogrow.api import grow_checkpoint as grow_checkpoint
-    from isogrow.api import grow_training as grow_training
-    from isogrow.api import pace as pace
-    from isogrow.api import plan as plan
     from isogrow.errors import IsogrowError as IsogrowError
-    from isogrow.expansions import AttentionExpansion as AttentionExpansion
-    from isogrow.expansions import HeadAddition as HeadAddition
-    from isogrow.expansions import HeadsExpansion as HeadsExpansion
-    from isogrow.expansions import HiddenExpansion as HiddenExpansion
-    from isogrow.expansions import LayerAddition as LayerAddition
-    from isogrow.expansions import MlpExpansion as MlpExpansion
     from isogrow.gradmax import GradMax as GradMax
-    from isogrow.grown import caches as caches
-    from isogrow.grown import new_entries as new_entries
-    from isogrow.layout import Attention as Attention
-    from isogrow.layout import Bias as Bias
-    from isogrow.layout import Binding as Binding
-    from isogrow.layout import Key as Key
-    from isogrow.layout import Layout as Layout
-    from isogrow.layout import Norm as Norm
-    from isogrow.layout import PerLayer as PerLayer
-    from isogrow.layout import Rope as Rope
-    from isogrow.layout import Stream as Stream
-    from isogrow.layout import Weight as Weight
-    from isogrow.models import plan_of as plan_of
-    from isogrow.models import register as register
-    from isogrow.moments import Policy as Policy
-    from isogrow.plans import Init as Init
-    from isogrow.plans import Plan as Plan
-    from isogrow.regions import Region as Region
-    from isogrow.regions import register_initializer as register_initializer
-    from isogrow.request import Request as Request
-    from isogrow.resuming import grow_optimizer_state as grow_optimizer_state
-    from isogrow.resuming import trainer_groups as trainer_groups
+    from isogrow.growth.api import Training as Training
+    from isogrow.growth.api import grow as grow
+    from isogrow.growth.api import grow_ as grow_
+    from isogrow.growth.api import grow_checkpoint as grow_checkpoint
+    from isogrow.growth.api import grow_training as grow_training
+    from isogrow.growth.api import pace as pace
+    from isogrow.growth.api import plan as plan
+    from isogrow.growth.grown import caches as caches
+    from isogrow.growth.grown import new_entries as new_entries
+    from isogrow.growth.models import plan_of as plan_of
+    from isogrow.growth.models import register as register
+    from isogrow.growth.resuming import grow_optimizer_state as grow_optimizer_state
+    from isogrow.growth.resuming import trainer_groups as trainer_groups
+    from isogrow.layouts.layout import Attention as Attention
+    from isogrow.layouts.layout import Bias as Bias
+    from isogrow.layouts.layout import Binding as Binding
+    from isogrow.layouts.layout import Key as Key
+    from isogrow.layouts.layout import Layout as Layout
+    from isogrow.layouts.layout import Norm as Norm
+    from isogrow.layouts.layout import PerLayer as PerLayer
+    from isogrow.layouts.layout import Rope as Rope
+    from isogrow.layouts.layout import Stream as Stream
+    from isogrow.layouts.layout import Weight as Weight
+    from isogrow.optim.moments import Policy as Policy
+    from isogrow.planning.request import Request as Request
+    from isogrow.plans.expansions import AttentionExpansion as AttentionExpansion
+    from isogrow.plans.expansions import HeadAddition as HeadAddition
+    from isogrow.plans.expansions import HeadsExpansion as HeadsExpansion
+    from isogrow.plans.expansions import HiddenExpansion as HiddenExpansion
+    from isogrow.plans.expansions import LayerAddition as LayerAddition
+    from isogrow.plans.expansions import MlpExpansion as MlpExpansion
+    from isogrow.plans.plan import Init as Init
+    from isogrow.plans.plan import Plan as Plan
+    from isogrow.plans.regions import Region as Region
+    from isogrow.plans.regions import register_initializer as register_initializer
     from isogrow.train.schedule import Growth as Growth
     from isogrow.train.schedule import Plateau as Plateau
     from isogrow.train.trainer import growing as growing
@@ -59,46 +59,46 @@ __version__ = "0.1.0"
 # The public names in the order in which a user meets them. Those that bring torch are imported when they are
 # first used.
 _HOMES = {
-    "grow": "api",
-    "grow_": "api",
-    "grow_training": "api",
-    "Training": "api",
-    "grow_checkpoint": "api",
+    "grow": "growth.api",
+    "grow_": "growth.api",
+    "grow_training": "growth.api",
+    "Training": "growth.api",
+    "grow_checkpoint": "growth.api",
     "growing": "train.trainer",
     "Growth": "train.schedule",
     "Plateau": "train.schedule",
     "verify": "verification",
-    "plan": "api",
-    "Plan": "plans",
-    "Request": "request",
-    "Policy": "moments",
-    "Init": "plans",
+    "plan": "growth.api",
+    "Plan": "plans.plan",
+    "Request": "planning.request",
+    "Policy": "optim.moments",
+    "Init": "plans.plan",
     "GradMax": "gradmax",
-    "Region": "regions",
-    "register_initializer": "regions",
-    "pace": "api",
-    "grow_optimizer_state": "resuming",
-    "trainer_groups": "resuming",
-    "plan_of": "models",
-    "new_entries": "grown",
-    "caches": "grown",
-    "MlpExpansion": "expansions",
-    "HeadAddition": "expansions",
-    "HeadsExpansion": "expansions",
-    "AttentionExpansion": "expansions",
-    "HiddenExpansion": "expansions",
-    "LayerAddition": "expansions",
-    "register": "models",
-    "Layout": "layout",
-    "Weight": "layout",
-    "Bias": "layout",
-    "Norm": "layout",
-    "Key": "layout",
-    "Attention": "layout",
-    "Rope": "layout",
-    "Stream": "layout",
-    "PerLayer": "layout",
-    "Binding": "layout",
+    "Region": "plans.regions",
+    "register_initializer": "plans.regions",
+    "pace": "growth.api",
+    "grow_optimizer_state": "growth.resuming",
+    "trainer_groups": "growth.resuming",
+    "plan_of": "growth.models",
+    "new_entries": "growth.grown",
+    "caches": "growth.grown",
+    "MlpExpansion": "plans.expansions",
+    "HeadAddition": "plans.expansions",
+    "HeadsExpansion": "plans.expansions",
+    "AttentionExpansion": "plans.expansions",
+    "HiddenExpansion": "plans.expansions",
+    "LayerAddition": "plans.expansions",
+    "register": "growth.models",
+    "Layout": "layouts.layout",
+    "Weight": "layouts.layout",
+    "Bias": "layouts.layout",
+    "Norm": "layouts.layout",
+    "Key": "layouts.layout",
+    "Attention": "layouts.layout",
+    "Rope": "layouts.layout",
+    "Stream": "layouts.layout",
+    "PerLayer": "layouts.layout",
+    "Binding": "layouts.layout",
     "IsogrowError": "errors",
 }
 

@@ -6,8 +6,8 @@ import transformers
 from family import COMMON, EPS, LAYERS, VOCAB, Family, Json, Steps, rope_options
 from hypothesis import strategies as st
 
-from isogrow.anatomy import Anatomy
-from isogrow.expansions import AttentionExpansion, HeadAddition, HeadsExpansion, HiddenExpansion
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import AttentionExpansion, HeadAddition, HeadsExpansion, HiddenExpansion
 from rows.bert import bert_growths
 
 HEADS = (

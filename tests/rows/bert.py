@@ -14,8 +14,8 @@ from family import (
 )
 from hypothesis import strategies as st
 
-from isogrow.anatomy import Anatomy
-from isogrow.expansions import AttentionExpansion, HeadAddition, HeadsExpansion, HiddenExpansion
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import AttentionExpansion, HeadAddition, HeadsExpansion, HiddenExpansion
 
 
 def bert_options(draw: st.DrawFn) -> Json:

@@ -24,8 +24,8 @@ from family import (
 )
 from hypothesis import strategies as st
 
-from isogrow.anatomy import Anatomy
-from isogrow.expansions import AttentionExpansion, HeadAddition, HeadsExpansion, HiddenExpansion
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import AttentionExpansion, HeadAddition, HeadsExpansion, HiddenExpansion
 
 # By default each token goes to all experts, so that none is without tokens in the tests of liveness (of such
 # ones: tests/test_experts.py); drawn configs are sparse.

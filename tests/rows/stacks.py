@@ -9,8 +9,8 @@ from family import ROWS as ROWS_
 from hypothesis import strategies as st
 from torch import Tensor
 
-from isogrow.anatomy import Anatomy
-from isogrow.expansions import (
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import (
     AttentionExpansion,
     HeadAddition,
     HeadsExpansion,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from isogrow.config import Config
-from isogrow.layout import Binding, Layout, Line, Weight
-from isogrow.lines import PLACEHOLDER, name_axes
+from isogrow.layouts.config import Config
+from isogrow.layouts.layout import Binding, Layout, Line, Weight
+from isogrow.layouts.lines import PLACEHOLDER, name_axes
 
 
 def lines(layout: Layout, names: Mapping[str, Any]) -> list[Line]:

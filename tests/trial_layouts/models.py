@@ -13,10 +13,10 @@ import transformers
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-from isogrow.anatomy import Header
-from isogrow.config import Config
 from isogrow.families import LAYOUTS
-from isogrow.layout import Layout
+from isogrow.layouts.config import Config
+from isogrow.layouts.layout import Layout
+from isogrow.plans.anatomy import Header
 from trial_layouts.esm import LAYOUT as ESM
 
 

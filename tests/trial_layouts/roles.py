@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from isogrow.anatomy import match
-from isogrow.layout import Layout
-from isogrow.lines import name_axes
+from isogrow.layouts.layout import Layout
+from isogrow.layouts.lines import name_axes
+from isogrow.plans.anatomy import match
 from trial_layouts.models import bound, on_meta
 
 ARROWS = {"sinks": "->", "inv_freq": "->", "e_score_correction_bias": "->"}

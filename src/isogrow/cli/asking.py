@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from isogrow.anatomy import Anatomy
 from isogrow.cli.options import Asked
 from isogrow.errors import OutputError, SizeError
-from isogrow.opening import Opened
-from isogrow.planning import check_led
-from isogrow.plans import Plan
-from isogrow.request import Planned, read_plan
-from isogrow.serial import to_json
-from isogrow.words import flag
+from isogrow.growth.opening import Opened
+from isogrow.planning.planner import check_led
+from isogrow.planning.request import Planned, read_plan
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import Plan
+from isogrow.plans.serial import to_json
+from isogrow.plans.words import flag
 
 
 def planned(asked: Asked, anatomy: Anatomy) -> Planned:

@@ -7,21 +7,21 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any
 
-from isogrow.anatomy import Anatomy, Header, Stored, grown_tensors
-from isogrow.caching import caches_of
-from isogrow.cli.reach import Reach, reaches, specimen
-from isogrow.config import get
 from isogrow.errors import CheckpointError
 from isogrow.families import LAYOUTS
-from isogrow.newness import new_in
-from isogrow.pieces import origin
-from isogrow.plans import Free, Old, Plan, Step, word
-from isogrow.request import Planned
-from isogrow.serial import to_json
-from isogrow.shards import nbytes
-from isogrow.sizes import Sizes, key
-from isogrow.sources import WORDS, Checkpoint
-from isogrow.words import MLPS, named
+from isogrow.growth.newness import new_in
+from isogrow.layouts.config import get
+from isogrow.planning.reach import Reach, reaches, specimen
+from isogrow.planning.request import Planned
+from isogrow.plans.anatomy import Anatomy, Header, Stored, grown_tensors
+from isogrow.plans.caching import caches_of
+from isogrow.plans.pieces import origin
+from isogrow.plans.plan import Free, Old, Plan, Step, word
+from isogrow.plans.serial import to_json
+from isogrow.plans.sizes import Sizes, key
+from isogrow.plans.words import MLPS, named
+from isogrow.stores.shards import nbytes
+from isogrow.stores.sources import WORDS, Checkpoint
 
 Data = dict[str, Any]
 

@@ -9,11 +9,11 @@ from shlex import quote
 from typing import Any
 
 from isogrow.cli.facts import summary
-from isogrow.opening import Opened
-from isogrow.plans import Plan
-from isogrow.request import Planned, read_plan
-from isogrow.sources import Checkpoint, open_checkpoint
-from isogrow.words import flag
+from isogrow.growth.opening import Opened
+from isogrow.planning.request import Planned, read_plan
+from isogrow.plans.plan import Plan
+from isogrow.plans.words import flag
+from isogrow.stores.sources import Checkpoint, open_checkpoint
 
 Data = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -55,9 +55,9 @@ class NotProven(Exception):
 
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
     """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
-    from isogrow.api import grow_checkpoint
+    from isogrow.growth.api import grow_checkpoint
+    from isogrow.stores.staging import failed_of
     from isogrow.verification.memory import shortage
-    from isogrow.writing.staging import failed_of
 
     checkpoint = job.source.checkpoint
     data = summary(checkpoint.name, job.plan, job.dtype)
@@ -131,7 +131,7 @@ def _sentence(report: Data) -> str:
 
 def _next(job: Job, unverified: bool) -> list[str]:
     """What to run now."""
-    from isogrow.writing.loadable import class_name
+    from isogrow.stores.loadable import class_name
 
     model, out = quote(job.model), quote(str(job.out))
     kind = class_name(job.source.checkpoint.config) or "AutoModel"

@@ -12,12 +12,12 @@ import typer
 from typer.core import TyperCommand
 
 from isogrow.errors import SizeError
-from isogrow.expansions import Size
-from isogrow.plans import KINDS, LARGEST_STD
-from isogrow.words import MLPS, flag
+from isogrow.plans.expansions import Size
+from isogrow.plans.plan import KINDS, LARGEST_STD
+from isogrow.plans.words import MLPS, flag
 
 if TYPE_CHECKING:
-    from isogrow.request import Request
+    from isogrow.planning.request import Request
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
 AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
@@ -118,7 +118,7 @@ class Asked:
 
     def request(self) -> Request:
         """What is meant by them. Raises `SizeError` for what can't be read."""
-        from isogrow.request import Request  # --help needs none of it
+        from isogrow.planning.request import Request  # --help needs none of it
 
         return Request(
             self.sizes(),

@@ -11,8 +11,8 @@ from typing import Any
 
 from isogrow.gradmax import NAME
 from isogrow.quiet import quiet
-from isogrow.train.recipe import Recipe, read
-from isogrow.train.running import checked, device, run, timed
+from isogrow.recipes.recipe import Recipe, read
+from isogrow.recipes.running import checked, device, run, timed
 
 Data = dict[str, Any]
 Tell = Callable[[str], None]

@@ -74,7 +74,7 @@ def inspect(
         from isogrow.cli.facts import inspected, news
         from isogrow.cli.tables.axes import inspection
         from isogrow.cli.tables.plans import newness
-        from isogrow.opening import opened
+        from isogrow.growth.opening import opened
 
         found = opened(model, revision)
         if new or plan is not None:
@@ -104,7 +104,7 @@ def plan(
         from isogrow.cli.asking import planned, written
         from isogrow.cli.facts import summary
         from isogrow.cli.tables import plans
-        from isogrow.opening import opened
+        from isogrow.growth.opening import opened
 
         found = opened(model, revision)
         made = planned(asked, found.anatomy)
@@ -148,7 +148,7 @@ def grow(
         from isogrow.cli import growing
         from isogrow.cli.asking import planned
         from isogrow.cli.tables import checks
-        from isogrow.opening import opened
+        from isogrow.growth.opening import opened
 
         found = opened(model, revision)
         made = planned(asked, found.anatomy)
@@ -218,7 +218,7 @@ def report(
     """A run's curves, stages and growths as one HTML page."""
     with refusing(json):
         from isogrow.cli.tables import trainings
-        from isogrow.report import report as page
+        from isogrow.recipes.report import report as page
 
         with working("drawing"):
             path = page(run, out)

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from isogrow.anatomy import Anatomy
-from isogrow.models import anatomy_of
+from isogrow.growth.models import anatomy_of
+from isogrow.plans.anatomy import Anatomy
 
 FLOOR = 1e-6  # entries below are drawn as this, zeros are left blank
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 
-from isogrow.config import Config
 from isogrow.errors import FamilyError
-from isogrow.layout import Layout
+from isogrow.layouts.config import Config
+from isogrow.layouts.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {}
 

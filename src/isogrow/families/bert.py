@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.families.heads import BIAS, SPAN, head
-from isogrow.layout import Attention, Bias, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
 
 POST = Norm("layer", "post", eps="layer_norm_eps")
 HEAD = Norm("layer", "inner", eps="layer_norm_eps", of="transform")

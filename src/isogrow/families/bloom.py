@@ -7,7 +7,7 @@ in a post-norm model.
 from __future__ import annotations
 
 from isogrow.families.heads import BIAS, HEADS
-from isogrow.layout import Alibi, Attention, Bias, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Alibi, Attention, Bias, Key, Layout, Norm, Weight
 
 POST = Norm("layer", "post", eps="layer_norm_epsilon")
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import after, alter, drop, like, move
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A
-from isogrow.layout import Attention, Bias, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q", over=("key_dim",))

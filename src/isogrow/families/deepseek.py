@@ -6,7 +6,7 @@ from __future__ import annotations
 from isogrow.families.edits import after, alter, like, swap, with_defaults
 from isogrow.families.experts import readers, router, stacked, writer
 from isogrow.families.llama import ATTENTION, LLAMA, MLP, A, M
-from isogrow.layout import Attention, Bias, Key, Kinds, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Norm, Rope, Weight
 
 # The code passes no ε to these two.
 Q_NORM = Norm("rms", "inner", eps=1e-6, of="attn.q_a")

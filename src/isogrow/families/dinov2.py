@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.families.heads import BIAS, head
-from isogrow.layout import Attention, Bias, Binding, Key, Layout, Norm, Readout, Weight
+from isogrow.layouts.layout import Attention, Bias, Binding, Key, Layout, Norm, Readout, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 E = "embeddings."

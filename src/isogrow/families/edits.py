@@ -14,7 +14,7 @@ from functools import reduce
 from typing import Any
 
 from isogrow.errors import LayoutError
-from isogrow.layout import Key, Layout, Weight
+from isogrow.layouts.layout import Key, Layout, Weight
 
 Rows = tuple[Weight, ...]
 Edit = Callable[[Rows], Rows]

@@ -5,7 +5,7 @@ What reads the residual stands before what writes it.
 
 from __future__ import annotations
 
-from isogrow.layout import Binding, Weight
+from isogrow.layouts.layout import Binding, Weight
 
 NAMES = ("gate_proj", "up_proj", "down_proj")
 

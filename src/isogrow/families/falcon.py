@@ -7,7 +7,7 @@ The rows of each kind of block have a condition, and their order says what is re
 from __future__ import annotations
 
 from isogrow.families.heads import BIAS, HEADS
-from isogrow.layout import Alibi, Attention, Bias, Key, Layout, Norm, Rope, Weight
+from isogrow.layouts.layout import Alibi, Attention, Bias, Key, Layout, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "h.{layers}."

@@ -8,7 +8,7 @@ from dataclasses import replace
 from isogrow.families.edits import after, alter, like, swap
 from isogrow.families.llama import EQUAL, LLAMA, A, L
 from isogrow.families.qwen3 import K_NORM, Q_NORM
-from isogrow.layout import Attention, Key, Norm, PerLayer, Rope, Weight
+from isogrow.layouts.layout import Attention, Key, Norm, PerLayer, Rope, Weight
 
 PRE = Norm("rms", "pre", eps="rms_norm_eps", offset=1.0)
 BRANCH = Norm("rms", "branch", eps="rms_norm_eps", offset=1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isogrow.families.heads import BIAS, LM, SCORE, SPAN, TAG, head
-from isogrow.layout import Attention, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Attention, Key, Layout, Norm, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "h.{layers}."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from isogrow.families.heads import BIAS, HEADS
 from isogrow.families.phi3 import SHARE
-from isogrow.layout import Attention, Bias, Key, Layout, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 NEOX = "layers.{layers}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like, swap
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, M
-from isogrow.layout import Attention, Bias, Key, PerLayer, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, PerLayer, Rope, Weight
 
 E = M + "experts."
 GATE_UP = "(ffn (gate: 1 + up: 1))"

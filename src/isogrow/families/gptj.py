@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.families.heads import BIAS, HEADS
-from isogrow.layout import Attention, Key, Layout, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Key, Layout, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "h.{layers}."

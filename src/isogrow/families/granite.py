@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import like
 from isogrow.families.llama import EQUAL, LLAMA
-from isogrow.layout import Attention, Key, PerLayer, Rope
+from isogrow.layouts.layout import Attention, Key, PerLayer, Rope
 
 # The other multipliers (embedding, residual, logits) do not depend on a size, so they stay.
 GRANITE = like(

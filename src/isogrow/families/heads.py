@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isogrow.layout import Bias, Weight
+from isogrow.layouts.layout import Bias, Weight
 
 BIAS = Bias()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import like
 from isogrow.families.heads import LM, SCORE, SPAN
-from isogrow.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
 
 PRE = Norm("rms", "pre", eps="rms_norm_eps")
 MAYBE = Bias(required=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isogrow.families.edits import alter, like, swap
 from isogrow.families.experts import readers, router, stacked, writer
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, L, M
-from isogrow.layout import Attention, Key, Rope
+from isogrow.layouts.layout import Attention, Key, Rope
 
 FILES = L + "block_sparse_moe."
 NAMES = ("w1", "w3", "w2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.families.heads import HEADS
-from isogrow.layout import Alibi, Attention, Key, Layout, Norm, Stream, Weight
+from isogrow.layouts.layout import Alibi, Attention, Key, Layout, Norm, Stream, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_epsilon")
 L = "blocks.{layers}."

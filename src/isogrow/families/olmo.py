@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import alter, like, swap
 from isogrow.families.llama import EQUAL, LLAMA, L
-from isogrow.layout import Key, Norm, Weight
+from isogrow.layouts.layout import Key, Norm, Weight
 
 
 def _plain(name: str, slot: str) -> Weight:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isogrow.families.edits import after, drop, like, swap
 from isogrow.families.llama import EQUAL, LLAMA, A, L
 from isogrow.families.qwen3 import K_NORM, Q_NORM
-from isogrow.layout import Norm, Weight
+from isogrow.layouts.layout import Norm, Weight
 
 BRANCH = Norm("rms", "branch", eps="rms_norm_eps")
 

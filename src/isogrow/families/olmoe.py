@@ -7,7 +7,7 @@ from isogrow.families.edits import after, alter, like, swap
 from isogrow.families.experts import readers, router, stacked, writer
 from isogrow.families.llama import LLAMA, MLP, A, M
 from isogrow.families.qwen3 import K_NORM, Q_NORM
-from isogrow.layout import Key, Weight
+from isogrow.layouts.layout import Key, Weight
 
 CLAMP = "clip_qkv"
 

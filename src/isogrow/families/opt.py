@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isogrow.families.heads import BIAS, HEADS
-from isogrow.layout import Attention, Bias, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
 
 EPS = 1e-5
 L = "layers.{layers}."

@@ -6,7 +6,7 @@ The paper's model has no config of sizes: they are read off the tensors.
 
 from __future__ import annotations
 
-from isogrow.layout import Attention, Bias, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
 
 PRE = Norm("rms", "pre", eps="eps")
 L = "layers.{layers}."

@@ -6,7 +6,7 @@ from isogrow.families.edits import like
 from isogrow.families.heads import BIAS, HEADS
 from isogrow.families.llama import EQUAL, LLAMA, A, L, M
 from isogrow.families.phi3 import SHARE
-from isogrow.layout import Attention, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like, swap
 from isogrow.families.llama import EQUAL, LLAMA, A, L, M
-from isogrow.layout import Attention, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Norm, Rope, Weight
 
 BRANCH = Norm("rms", "branch", eps="rms_norm_eps")
 QKV = "(q: kv_heads group key_dim + k: kv_heads key_dim + v: kv_heads value_dim)"

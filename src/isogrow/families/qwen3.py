@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import after, like
 from isogrow.families.llama import QWEN2, A
-from isogrow.layout import Norm, Weight
+from isogrow.layouts.layout import Norm, Weight
 
 Q_NORM = Norm("rms", "inner", eps="rms_norm_eps", of="attn.q")
 K_NORM = Norm("rms", "inner", eps="rms_norm_eps", of="attn.k")

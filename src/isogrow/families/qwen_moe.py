@@ -7,7 +7,7 @@ from isogrow.families.edits import after, alter, like, with_defaults
 from isogrow.families.experts import readers, router, stacked, writer
 from isogrow.families.llama import EQUAL, LLAMA, MLP, M
 from isogrow.families.qwen3 import QWEN3
-from isogrow.layout import Bias, Key, Kinds, PerLayer, Weight
+from isogrow.layouts.layout import Bias, Key, Kinds, PerLayer, Weight
 
 DENSE = "layers in mlp_only_layers or (layers + 1) % decoder_sparse_step != 0"
 SPARSE = f"not ({DENSE})"

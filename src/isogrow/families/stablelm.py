@@ -7,7 +7,7 @@ from isogrow.families.edits import after, alter, before, like, swap
 from isogrow.families.heads import BIAS, HEADS
 from isogrow.families.llama import LLAMA, A, M
 from isogrow.families.phi3 import SHARE
-from isogrow.layout import Attention, Bias, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Norm, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 Q_NORM = Norm("layer", "inner", eps="layer_norm_eps", of="attn.q")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isogrow.families.edits import alter, drop, like, swap
 from isogrow.families.heads import BIAS, HEADS
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, M
-from isogrow.layout import Bias, Norm, Weight
+from isogrow.layouts.layout import Bias, Norm, Weight
 
 PRE = Norm("layer", "pre", eps="norm_epsilon")
 SAID = Bias("use_bias")

@@ -6,7 +6,7 @@ from typing import Any
 
 from isogrow.families import heads
 from isogrow.families.heads import BIAS
-from isogrow.layout import Attention, Key, Layout, Norm, Stream, Weight
+from isogrow.layouts.layout import Attention, Key, Layout, Norm, Stream, Weight
 
 PRE = Norm("rms", "pre", eps="layer_norm_epsilon")
 ENCODER = "encoder.block.{encoder_layers}.layer."

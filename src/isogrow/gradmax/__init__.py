@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from isogrow.errors import IsogrowError
 from isogrow.gradmax.fitting import NAME, Chosen, Fitted, fit
 from isogrow.gradmax.probing import Loss
-from isogrow.plans import Plan
+from isogrow.plans.plan import Plan
 
 
 def loss_of(model: Any, batch: Any) -> Tensor:

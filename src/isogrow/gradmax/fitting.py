@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from isogrow.boxes import slices
 from isogrow.gradmax.choosing import directions
 from isogrow.gradmax.probing import Loss, Probe, matrices, probe
 from isogrow.gradmax.sites import Floats, Site, candidates
-from isogrow.initializers import sample
+from isogrow.growth.models import anatomy_of
 from isogrow.interpreters.module import first_pass
-from isogrow.models import anatomy_of
-from isogrow.pieces import Block, Draw, pieces, whole
-from isogrow.plans import Plan
-from isogrow.regions import Region, drawn
+from isogrow.numbers.initializers import sample
+from isogrow.plans.boxes import slices
+from isogrow.plans.pieces import Block, Draw, pieces, whole
+from isogrow.plans.plan import Plan
+from isogrow.plans.regions import Region, drawn
 
 NAME = "gradmax"
 LIMIT = 1 << 26  # numbers of matrices that are held at a time

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isogrow.anatomy import Anatomy
-from isogrow.binding import viewer
 from isogrow.errors import IsogrowError
-from isogrow.filling import Stats
 from isogrow.gradmax.sites import Floats, Site
+from isogrow.growth.models import anatomy_of, build_of
 from isogrow.interpreters.module import grow_module
-from isogrow.models import anatomy_of, build_of
-from isogrow.pieces import Block
-from isogrow.plans import Plan
-from isogrow.regions import drawn
+from isogrow.numbers.filling import Stats
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.pieces import Block
+from isogrow.plans.plan import Plan
+from isogrow.plans.regions import drawn
+from isogrow.stores.binding import viewer
 
 Loss = Callable[[Any, Any], Tensor]
 Rows = Mapping[Site, Floats]

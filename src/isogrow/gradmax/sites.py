@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isogrow.anatomy import Anatomy
-from isogrow.boxes import slices
-from isogrow.filling import Stats, center_and_std
-from isogrow.layout import Index
-from isogrow.pieces import Block, Draw, Fill, pieces, whole
-from isogrow.plans import Plan
-from isogrow.slots import bias_of
+from isogrow.layouts.layout import Index
+from isogrow.layouts.slots import bias_of
+from isogrow.numbers.filling import Stats, center_and_std
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.boxes import slices
+from isogrow.plans.pieces import Block, Draw, Fill, pieces, whole
+from isogrow.plans.plan import Plan
 
 Floats = NDArray[np.float64]
 Places = tuple[NDArray[np.intp], ...]

@@ -28,27 +28,27 @@ import torch
 from torch import Tensor
 
 from isogrow import __version__
-from isogrow.anatomy import Anatomy, Header, Stored
-from isogrow.binding import check_range, check_ties, fill_region_, outputs, reader
-from isogrow.boxes import chunks
-from isogrow.config import edited
 from isogrow.errors import CheckpointError, SizeError
-from isogrow.filling import Read, Stats, remembered
-from isogrow.initializers import check_whole
-from isogrow.lines import name_axes
-from isogrow.parts import made_of
-from isogrow.pieces import Box, Draw, whole
-from isogrow.planning import check_fits
-from isogrow.plans import Plan
-from isogrow.serial import RECORD, digest
-from isogrow.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
-from isogrow.sources import WORDS, Checkpoint
-from isogrow.statistics import statistics
-from isogrow.writing.card import model_card, record
-from isogrow.writing.carrying import Beside, carried, contents, dump
-from isogrow.writing.loadable import check_loadable, rebound
-from isogrow.writing.mapping import DTYPES, Get, mapped
-from isogrow.writing.staging import (
+from isogrow.layouts.config import edited
+from isogrow.layouts.lines import name_axes
+from isogrow.numbers.filling import Read, Stats, remembered
+from isogrow.numbers.initializers import check_whole
+from isogrow.numbers.statistics import statistics
+from isogrow.planning.planner import check_fits
+from isogrow.plans.anatomy import Anatomy, Header, Stored
+from isogrow.plans.boxes import chunks
+from isogrow.plans.parts import made_of
+from isogrow.plans.pieces import Box, Draw, whole
+from isogrow.plans.plan import Plan
+from isogrow.plans.serial import RECORD, digest
+from isogrow.stores.binding import check_range, check_ties, fill_region_, outputs, reader
+from isogrow.stores.card import model_card, record
+from isogrow.stores.carrying import Beside, carried, contents, dump
+from isogrow.stores.loadable import check_loadable, rebound
+from isogrow.stores.mapping import DTYPES, Get, mapped
+from isogrow.stores.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
+from isogrow.stores.sources import WORDS, Checkpoint
+from isogrow.stores.staging import (
     JOURNAL,
     check_place,
     check_space,

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from isogrow.anatomy import Anatomy, Header, Stored
-from isogrow.binding import check_range, check_ties, fill_region_, outputs, reader, source_of
-from isogrow.config import Config, edited
 from isogrow.errors import CheckpointError, StateError
-from isogrow.filling import Stats
-from isogrow.parts import is_tied
-from isogrow.pieces import whole
-from isogrow.plans import Plan
+from isogrow.layouts.config import Config, edited
+from isogrow.numbers.filling import Stats
+from isogrow.numbers.statistics import statistics
+from isogrow.plans.anatomy import Anatomy, Header, Stored
+from isogrow.plans.parts import is_tied
+from isogrow.plans.pieces import whole
+from isogrow.plans.plan import Plan
+from isogrow.plans.sizes import Sizes
 from isogrow.quiet import quiet
-from isogrow.sizes import Sizes
-from isogrow.statistics import statistics
+from isogrow.stores.binding import check_range, check_ties, fill_region_, outputs, reader, source_of
 
 DTYPES = {
     torch.float64: "F64",

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError
 from isogrow.laws.building import network
 from isogrow.laws.clamps import check_clamps
@@ -29,9 +28,10 @@ from isogrow.laws.positions import check_positions
 from isogrow.laws.scales import check_scales
 from isogrow.laws.slopes import check_slopes
 from isogrow.laws.twins import check_twins
-from isogrow.layout import Attention, Index
-from isogrow.plans import Plan
-from isogrow.slots import bias_of
+from isogrow.layouts.layout import Attention, Index
+from isogrow.layouts.slots import bias_of
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import Plan
 
 ROUNDS = 64
 

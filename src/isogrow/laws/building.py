@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
-from isogrow.anatomy import Anatomy
 from isogrow.laws.history import Classes, is_old
 from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path, output
 from isogrow.laws.walking import Walk
-from isogrow.layout import Attention, Index, Norm, Slot
-from isogrow.pieces import Average, Block, Fill, Piece, pieces
-from isogrow.plans import Plan
-from isogrow.sizes import Sizes
+from isogrow.layouts.layout import Attention, Index, Norm, Slot
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.pieces import Average, Block, Fill, Piece, pieces
+from isogrow.plans.plan import Plan
+from isogrow.plans.sizes import Sizes
 
 
 def network(anatomy: Anatomy, plan: Plan) -> Network:

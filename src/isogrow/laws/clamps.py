@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError
-from isogrow.plans import OLD, Old, Plan, Step
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import OLD, Old, Plan, Step
 
 
 def check_clamps(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> None:

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, floor, log, pi
 
-from isogrow.config import Config, get
-from isogrow.rotary import Rope
+from isogrow.layouts.config import Config, get
+from isogrow.layouts.rotary import Rope
 
 CONTEXT = 4096  # a length of text, where the config leaves it to its class
 

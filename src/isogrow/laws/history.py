@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isogrow.layout import Index
-from isogrow.plans import OLD, Place, Plan, Step
+from isogrow.layouts.layout import Index
+from isogrow.plans.plan import OLD, Place, Plan, Step
 
 History = tuple[str, ...]
 

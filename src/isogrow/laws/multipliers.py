@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from isogrow.anatomy import Anatomy
-from isogrow.formula import evaluate
-from isogrow.layout import Slot
-from isogrow.plans import Step
+from isogrow.layouts.formula import evaluate
+from isogrow.layouts.layout import Slot
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import Step
 
 
 def multiplied(anatomy: Anatomy, step: Step, slot: Slot) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from isogrow.layout import Index, Norm
+from isogrow.layouts.layout import Index, Norm
 
 Combo = tuple[tuple[str, int], ...]
 Cancels = Literal["", "pair", "mean"]

@@ -28,13 +28,13 @@ from collections.abc import Iterable, Mapping
 from math import isclose, sqrt
 from typing import Any
 
-from isogrow.anatomy import Anatomy
-from isogrow.config import Config, edited
 from isogrow.errors import LawError
 from isogrow.laws.multipliers import multiplied
 from isogrow.laws.network import output
-from isogrow.layout import Norm, Slot
-from isogrow.plans import OLD, Constant, Entry, Mean, Old, Plan, Step
+from isogrow.layouts.config import Config, edited
+from isogrow.layouts.layout import Norm, Slot
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import OLD, Constant, Entry, Mean, Old, Plan, Step
 
 # Scales are square roots and quotients of integers: a few roundings of float64.
 TOLERANCE = 1e-14

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from math import isclose, log
 
-from isogrow.anatomy import Anatomy
-from isogrow.config import Config, edited, get
 from isogrow.errors import LawError
 from isogrow.laws.frequencies import frequencies
-from isogrow.layout import Attention, Rope
-from isogrow.plans import OLD, Plan, Step
-from isogrow.sizes import Sizes
+from isogrow.layouts.config import Config, edited, get
+from isogrow.layouts.layout import Attention, Rope
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import OLD, Plan, Step
+from isogrow.plans.sizes import Sizes
 
 TOLERANCE = 1e-13  # the quotient and the power are rounded once each
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from math import isclose, prod
 
-from isogrow.anatomy import Anatomy
-from isogrow.config import Config, edited
 from isogrow.errors import LawError
-from isogrow.formula import evaluate
 from isogrow.laws.multipliers import multiplied
-from isogrow.layout import Attention, Index
-from isogrow.plans import OLD, Entry, Free, Old, Plan, Step
-from isogrow.sizes import Sizes
+from isogrow.layouts.config import Config, edited
+from isogrow.layouts.formula import evaluate
+from isogrow.layouts.layout import Attention, Index
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import OLD, Entry, Free, Old, Plan, Step
+from isogrow.plans.sizes import Sizes
 
 TOLERANCE = 1e-14
 

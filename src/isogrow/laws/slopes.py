@@ -12,13 +12,13 @@ from __future__ import annotations
 from itertools import product
 from math import isclose
 
-from isogrow.anatomy import Anatomy
-from isogrow.config import Config, edited
 from isogrow.errors import LawError
-from isogrow.formula import evaluate
-from isogrow.layout import Attention
-from isogrow.plans import OLD, Plan, Step
-from isogrow.sizes import Sizes
+from isogrow.layouts.config import Config, edited
+from isogrow.layouts.formula import evaluate
+from isogrow.layouts.layout import Attention
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import OLD, Plan, Step
+from isogrow.plans.sizes import Sizes
 
 TOLERANCE = 1e-12  # of a slope: a power with an exponent that is a rounded quotient
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations, product
 
-from isogrow.anatomy import Anatomy
 from isogrow.errors import LawError
 from isogrow.laws.history import Classes, History
-from isogrow.layout import Index
-from isogrow.pieces import Block, Piece, pieces
-from isogrow.plans import Plan
+from isogrow.layouts.layout import Index
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.pieces import Block, Piece, pieces
+from isogrow.plans.plan import Plan
 
 
 @dataclass(frozen=True)

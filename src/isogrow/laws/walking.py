@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-from isogrow.anatomy import Anatomy
 from isogrow.laws.history import Classes
-from isogrow.layout import Index, Slot
-from isogrow.pieces import Block, origin
-from isogrow.plans import Plan
+from isogrow.layouts.layout import Index, Slot
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.pieces import Block, origin
+from isogrow.plans.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from isogrow.layout import Index
-from isogrow.plans import Init, Step
+from isogrow.layouts.layout import Index
+from isogrow.plans.plan import Init, Step
 from isogrow.rules import attention, hidden, inner, layers
 from isogrow.rules.subject import Subject
 

@@ -21,7 +21,7 @@ from fractions import Fraction
 from math import prod
 
 from isogrow.errors import SizeError
-from isogrow.plans import OLD, Place
+from isogrow.plans.plan import OLD, Place
 from isogrow.rules.places import MORE, NEW
 from isogrow.rules.subject import Subject
 

@@ -24,9 +24,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from isogrow.formula import evaluate
-from isogrow.layout import Attention, Index
-from isogrow.plans import OLD, Init, Old, Place, Rewrite, Step
+from isogrow.layouts.formula import evaluate
+from isogrow.layouts.layout import Attention, Index
+from isogrow.plans.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules import rotary
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, free, only

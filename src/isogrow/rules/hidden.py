@@ -41,8 +41,8 @@ from dataclasses import replace
 from math import sqrt
 from typing import Any
 
-from isogrow.layout import Index
-from isogrow.plans import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
+from isogrow.layouts.layout import Index
+from isogrow.plans.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
 from isogrow.rules.subject import Reading, Subject, Use

@@ -27,9 +27,9 @@ from __future__ import annotations
 from math import sqrt
 
 from isogrow.errors import SizeError
-from isogrow.expansions import expansion_name
-from isogrow.layout import Index
-from isogrow.plans import Constant, Init, Old, Rewrite, Step
+from isogrow.layouts.layout import Index
+from isogrow.plans.expansions import expansion_name
+from isogrow.plans.plan import Constant, Init, Old, Rewrite, Step
 from isogrow.rules.alibi import placed
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
 from isogrow.rules.subject import Subject, Use

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from isogrow.config import Config, edited
-from isogrow.formula import names
-from isogrow.layout import Kinds, Slot
-from isogrow.plans import Place
+from isogrow.layouts.config import Config, edited
+from isogrow.layouts.formula import names
+from isogrow.layouts.layout import Kinds, Slot
+from isogrow.plans.plan import Place
 from isogrow.rules.subject import Subject
 
 

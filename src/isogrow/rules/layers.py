@@ -15,12 +15,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from isogrow.config import get
 from isogrow.errors import SizeError
-from isogrow.expansions import expansion_name
-from isogrow.formula import evaluate, names
-from isogrow.layout import Attention, Index, PerLayer
-from isogrow.plans import OLD, Init, Old, Place, Rewrite, Step
+from isogrow.layouts.config import get
+from isogrow.layouts.formula import evaluate, names
+from isogrow.layouts.layout import Attention, Index, PerLayer
+from isogrow.plans.expansions import expansion_name
+from isogrow.plans.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
 from isogrow.rules.kinds import changed, kinds
 from isogrow.rules.places import NEW, append, constant, free, only

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isogrow.plans import OLD, Constant, Entry, Free, Init, Old, Place, Rewrite
+from isogrow.plans.plan import OLD, Constant, Entry, Free, Init, Old, Place, Rewrite
 
 NEW, MORE = "new", "more"
 

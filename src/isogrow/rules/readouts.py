@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from isogrow.config import get
-from isogrow.layout import Readout
-from isogrow.plans import Place
+from isogrow.layouts.config import get
+from isogrow.layouts.layout import Readout
+from isogrow.plans.plan import Place
 from isogrow.rules.subject import Subject
 
 

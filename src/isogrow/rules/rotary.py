@@ -23,10 +23,10 @@ from __future__ import annotations
 from math import ceil, floor, log, nextafter, pi
 from typing import Any
 
-from isogrow.config import get
 from isogrow.errors import SizeError
-from isogrow.layout import Rope
-from isogrow.plans import OLD, Place
+from isogrow.layouts.config import get
+from isogrow.layouts.layout import Rope
+from isogrow.plans.plan import OLD, Place
 from isogrow.rules.places import MORE, NEW, append
 from isogrow.rules.subject import Subject
 

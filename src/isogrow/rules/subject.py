@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from isogrow.anatomy import Anatomy
-from isogrow.config import Config
 from isogrow.errors import SizeError
-from isogrow.formula import evaluate, names
-from isogrow.layout import Attention, Layout, Norm, Slot
-from isogrow.plans import Init, Old, Step
-from isogrow.sizes import Sizes
-from isogrow.words import word_for
+from isogrow.layouts.config import Config
+from isogrow.layouts.formula import evaluate, names
+from isogrow.layouts.layout import Attention, Layout, Norm, Slot
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.plan import Init, Old, Step
+from isogrow.plans.sizes import Sizes
+from isogrow.plans.words import word_for
 
 Role = Literal["producer", "consumer", "gain", "shift"]
 Reading = Literal["gain", "plain", "bare"]

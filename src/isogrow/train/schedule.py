@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from isogrow.errors import SizeError
-from isogrow.expansions import Size
-from isogrow.moments import Policy
-from isogrow.plans import Init
+from isogrow.optim.moments import Policy
+from isogrow.plans.expansions import Size
+from isogrow.plans.plan import Init
 
 LOSSES = 3  # that a slope is fitted to, at the least
 History = Sequence[Mapping[str, Any]]

@@ -28,10 +28,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from isogrow.api import grow_
 from isogrow.errors import CheckpointError, StateError
-from isogrow.expansions import expansions
 from isogrow.gradmax import Fitted
+from isogrow.growth.api import grow_
+from isogrow.plans.expansions import expansions
 from isogrow.train.kept import STATE
 from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth, check, due, grown

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from isogrow.planning.request import Saved
 from isogrow.quiet import quiet
-from isogrow.request import Saved
-from isogrow.sources import Checkpoint, open_checkpoint
+from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt
 from isogrow.verification.memory import parameters, shortage

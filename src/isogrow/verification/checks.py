@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from isogrow.config import edited
 from isogrow.laws import horizon
-from isogrow.layout import Index
+from isogrow.layouts.config import edited
+from isogrow.layouts.layout import Index
 from isogrow.quiet import quiet
 from isogrow.verification.differences import (
     Difference,

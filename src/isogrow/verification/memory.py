@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from isogrow.sources import Checkpoint
+from isogrow.stores.sources import Checkpoint
 
 COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
 

@@ -13,22 +13,22 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from isogrow.anatomy import Anatomy, match
 from isogrow.errors import CheckpointError, LawError
+from isogrow.growth.models import anatomy_of, plan_of
 from isogrow.laws.history import Classes, is_old
-from isogrow.layout import Index, Line
-from isogrow.lines import name_axes
-from isogrow.models import anatomy_of, plan_of
-from isogrow.plans import OLD, Old, Plan
+from isogrow.layouts.layout import Index, Line
+from isogrow.layouts.lines import name_axes
+from isogrow.planning.request import Planned, Saved, read_plan
+from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.plan import OLD, Old, Plan
+from isogrow.plans.regions import drawn
+from isogrow.plans.serial import RECORD, from_json
+from isogrow.plans.sizes import Sizes
+from isogrow.plans.words import stated
 from isogrow.quiet import quiet
-from isogrow.regions import drawn
-from isogrow.request import Planned, Saved, read_plan
-from isogrow.serial import RECORD, from_json
-from isogrow.sizes import Sizes
-from isogrow.sources import WORDS, Checkpoint
-from isogrow.words import stated
-from isogrow.writing.loadable import class_name
-from isogrow.writing.mapping import DTYPES
+from isogrow.stores.loadable import class_name
+from isogrow.stores.mapping import DTYPES
+from isogrow.stores.sources import WORDS, Checkpoint
 
 At = tuple[str, Index]  # a block's slot and index
 

@@ -9,20 +9,20 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from isogrow.anatomy import Stored, match
-from isogrow.arithmetic import blocked, rounded
-from isogrow.binding import fill_region_, outputs, reader
-from isogrow.boxes import slices
-from isogrow.filling import Read
+from isogrow.growth.models import build_of
 from isogrow.interpreters.module import grow_module, grown_state
-from isogrow.models import build_of
-from isogrow.parts import view_of
-from isogrow.pieces import Draw, pieces, whole
-from isogrow.statistics import statistics
+from isogrow.numbers.arithmetic import blocked, rounded
+from isogrow.numbers.filling import Read
+from isogrow.numbers.statistics import statistics
+from isogrow.plans.anatomy import Stored, match
+from isogrow.plans.boxes import slices
+from isogrow.plans.parts import view_of
+from isogrow.plans.pieces import Draw, pieces, whole
+from isogrow.stores.binding import fill_region_, outputs, reader
+from isogrow.stores.mapping import mapped
 from isogrow.verification.float64 import build, float64
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
-from isogrow.writing.mapping import mapped
 
 
 def proof(pair: Pair, small: nn.Module) -> nn.Module:

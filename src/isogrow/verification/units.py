@@ -13,11 +13,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from isogrow.binding import viewer
 from isogrow.laws import idle
 from isogrow.laws.twins import groups, unit_axes
-from isogrow.layout import Index
-from isogrow.pieces import Block
+from isogrow.layouts.layout import Index
+from isogrow.plans.pieces import Block
+from isogrow.stores.binding import viewer
 from isogrow.verification.liveness import distinct
 from isogrow.verification.pair import Pair
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isogrow.cli.tables.blocks import page, pairs, size, table, title
-from isogrow.slots import BIAS, bias_of
+from isogrow.layouts.slots import BIAS, bias_of
 
 Data = Mapping[str, Any]
 

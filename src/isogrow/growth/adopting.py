@@ -1,0 +1,98 @@
+"""Growing in place: a model becomes the grown one, and stays the object that a training run holds.
+
+Trainers, optimizers' owners, wrappers and callbacks keep references to a model. So the grown model's parts
+move into the old object; what belongs to the object itself (its hooks, a `forward` that a library put on it,
+attributes of the user's) stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from isogrow.errors import CheckpointError
+from isogrow.optim.pacing import end_pace_
+
+HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+WITH_HOOKS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
+PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
+# transformers' notes that it has put hooks on a model's parts; the new parts are without them.
+INSTALLED, GRADS = "_output_capturing_hooks_installed", "_require_grads_hooks"
+
+
+def adopt_(model: nn.Module, large: nn.Module) -> None:
+    """`model` becomes `large`: its parts, parameters and config; `large` is not to be used afterwards.
+
+    What stays: the object, its hooks and training mode, a `forward` that was put on it, attributes that
+    `large` lacks. Activation checkpointing is carried over by class. Raises `CheckpointError` for a part
+    that holds hooks or a `forward` of its own, since its counterpart in `large` would be without them.
+    """
+    assert type(model) is type(large), f"{type(model).__name__} can't become a {type(large).__name__}"
+    check_parts(model)
+    carry_checkpointing_(model, large)
+    training, wants_grads = model.training, bool(vars(model).get(GRADS))
+    kept = {*HOOKS, *WITH_HOOKS, "forward"} & vars(model).keys()
+    for name, value in vars(large).items():
+        if name not in kept:
+            vars(model)[name] = value
+    vars(model).pop(INSTALLED, None)
+    if wants_grads:
+        same: Any = model
+        same.enable_input_require_grads()
+    model.train(training)
+
+
+def adopt_optimizer_(optimizer: Optimizer, grown: Optimizer) -> None:
+    """`optimizer` takes the groups and the state of `grown`; what paced an earlier growth ends."""
+    optimizer.param_groups, optimizer.state = grown.param_groups, grown.state
+    end_pace_(optimizer)
+
+
+def check_parts(model: nn.Module) -> None:
+    """Refuse a model on whose parts or parameters somebody put something (transformers and
+    DistributedDataParallel put their own back themselves)."""
+    for name, part in model.named_modules():
+        if not name:
+            continue
+        for what in HOOKS:
+            for hook in (vars(part).get(what) or {}).values():
+                if not _module_of(hook).startswith(("transformers.", "torch.")):
+                    raise _held(name, what.strip("_").replace("_", " "))
+        if "forward" in vars(part) and not _module_of(vars(part)["forward"]).startswith("transformers."):
+            raise _held(name, "a forward of its own")
+    for name, parameter in model.named_parameters():
+        hooks = [hook for kind in PARAMETER_HOOKS for hook in (getattr(parameter, kind) or {}).values()]
+        if any(not _module_of(hook).startswith("torch.nn.parallel.") for hook in hooks):
+            raise _held(name, "hooks of its own")
+        if hasattr(parameter, "_in_backward_optimizers"):
+            raise _held(name, "an optimizer that steps in the backward pass")
+
+
+def _held(name: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name} has {what}, which the grown model's {name} would lack: remove it, grow, and put it back"
+    )
+
+
+def _module_of(function: Any) -> str:
+    return str(getattr(getattr(function, "hook", function), "__module__", ""))
+
+
+def carry_checkpointing_(model: nn.Module, large: nn.Module) -> None:
+    """Parts of `large` recompute their activations where parts of their class do in `model`."""
+    flags = {type(part): dict(_flags(part)) for part in model.modules()}
+    for part in large.modules():
+        for name, value in flags.get(type(part), {}).items():
+            setattr(part, name, value)
+
+
+def _flags(part: nn.Module) -> Iterator[tuple[str, Any]]:
+    return ((name, vars(part)[name]) for name in CHECKPOINTING if name in vars(part))

@@ -1,0 +1,333 @@
+"""The Python API: `grow` a model that is in memory, `grow_checkpoint` a folder.
+
+    small = AutoModelForCausalLM.from_pretrained(...)
+    large = isogrow.grow(small, hidden=768, ffn="x2", layers="+4")
+
+All of them take the same request (`isogrow.planning.request`): sizes by name, or expansions in the order
+given, or `to` a sibling's config, or a `plan`; and how new weights are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, Unpack, cast
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from isogrow.errors import OutputError, SizeError, StateError
+from isogrow.growth.adopting import adopt_, adopt_optimizer_, carry_checkpointing_, check_parts
+from isogrow.growth.models import anatomy_of, build_of, remember
+from isogrow.growth.opening import Opened, opened
+from isogrow.growth.owners import check_free, check_given
+from isogrow.growth.replicas import renew_
+from isogrow.growth.resuming import Groups, resumable
+from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
+from isogrow.interpreters.module import first_pass, grow_average, grow_module
+from isogrow.optim.moments import Policy
+from isogrow.optim.optimizers import check_anew, check_trained, handed_back, inside, optimizers_of
+from isogrow.optim.pacing import Pace
+from isogrow.optim.pacing import pace as pace_updates
+from isogrow.optim.state import grow_optimizer
+from isogrow.planning.planner import check_led
+from isogrow.planning.request import Kind, Said, requested
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import Expansion
+from isogrow.plans.plan import Plan
+from isogrow.plans.regions import Fitting, fitting, naming
+
+Model = TypeVar("Model", bound=nn.Module)
+Optim = TypeVar("Optim", bound=Optimizer | Sequence[Optimizer] | None)
+Scheduler = TypeVar("Scheduler")
+Ema = TypeVar("Ema", bound=nn.Module | dict[str, Tensor] | None)
+
+# What `grow_training` takes and others do not, and the way to what is wanted.
+TRAINING = ("optimizer", "scheduler", "ema", "policy", "release")
+ELSEWHERE: Mapping[str, Mapping[str, str]] = {
+    "grow": dict.fromkeys(
+        TRAINING,
+        "it returns the model alone; isogrow.grow_training(model, optimizer=…) grows what trains it too, and"
+        " isogrow.grow_ grows both in place",
+    ),
+    "grow_": {
+        "ema": "call isogrow.grow_training(model, ema=…) with the same request and seed first, and keep the"
+        " average that it returns, which fits the model that grow_ makes",
+        "scheduler": "the optimizer stays the object that the scheduler holds, so it goes on; leave it out",
+        "release": "the old state is always given up as it grows; leave it out",
+    },
+    "grow_checkpoint": {
+        "ema": "grow the average as a checkpoint of its own, with the same request and seed",
+        "scheduler": "a Trainer's scheduler.pt knows no sizes, and travels as it is; leave it out",
+        "release": "nothing is held in memory; leave it out",
+    },
+    "plan": dict.fromkeys(TRAINING, "a plan is of the model alone; leave it out"),
+}
+
+
+class Training(NamedTuple, Generic[Model, Optim, Scheduler, Ema]):
+    """A model and what trains it; None is what was not given."""
+
+    model: Model
+    optimizer: Optim
+    scheduler: Scheduler
+    ema: Ema
+
+
+def grow(model: Model, *expansions: Expansion, **request: Unpack[Said]) -> Model:
+    """A larger model of the same class that computes the same function; `model` is left as it is.
+
+    The request is sizes by name (`hidden=768, ffn="x2", layers="+4"`), or expansions in the order given, or
+    `to`: a larger sibling's config (its path, or a dict), or a `plan` (or its file, or a grown folder).
+    `layers_at` says where new layers go. New weights that the laws leave free are drawn by `init` with
+    `init_std` from `seed`: "normal", "uniform", "copy", "orthogonal", or a function of one's own, of an
+    `isogrow.Region` that is to be filled.
+
+    Raises `FamilyError` for what is no model that is known, `SizeError` for sizes that can't be had,
+    `LawError` for a growth that would change the function or whose new part could never learn.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
+    ...                      num_hidden_layers=2, num_attention_heads=4)
+    >>> small = LlamaForCausalLM(config).eval()
+    >>> large = grow(small, hidden=32, ffn="x2", layers="+1")
+    >>> ids = torch.arange(9)[None]
+    >>> bool(torch.allclose(small(ids).logits, large(ids).logits, atol=1e-5))
+    True
+    """
+    _check_taken("grow", request)
+    return grow_training(model, *expansions, **request).model
+
+
+def grow_training(
+    model: Model,
+    *expansions: Expansion,
+    optimizer: Optim = None,
+    scheduler: Scheduler = None,
+    ema: Ema = None,
+    policy: Policy | None = None,
+    release: bool = False,
+    **request: Unpack[Said],
+) -> Training[Model, Optim, Scheduler, Ema]:
+    """A larger model, and the same for what trains it; all that is given is left as it is.
+
+    That is an `optimizer`, its `scheduler`, a running average `ema` of the model (a model, or a state dict).
+    Where several optimizers train the model (or have schedulers), give a list or a tuple of all: another one
+    with the same order is returned. What new entries get says `policy`. With `release` old optimizers give
+    up their state as it is grown. Gradients are not carried: grow between a step and the next backward pass.
+    The request is as in `grow`.
+
+    Raises what `grow` does, and `StateError` for optimizers and schedulers that can't grow.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
+    ...                      num_hidden_layers=2, num_attention_heads=4)
+    >>> small = LlamaForCausalLM(config)
+    >>> optimizer = torch.optim.AdamW(small.parameters(), lr=1e-3)
+    >>> grown = grow_training(small, optimizer=optimizer, ffn="x2")
+    >>> grown.model.config.intermediate_size, type(grown.optimizer).__name__, grown.scheduler
+    (80, 'AdamW', None)
+    """
+    check_given(model)
+    _check_optimized(optimizer, scheduler is not None or policy is not None or release)
+    trained, policy = optimizers_of(optimizer), policy or Policy()
+    check_anew(trained, scheduler)
+    anatomy = anatomy_of(model)
+    asked = requested(expansions, request)
+    with naming(asked.kind):
+        plan = asked.plan(anatomy)
+        check_trained(trained, model, anatomy, plan, policy)
+        with fitting(asked.kind, model, plan):
+            large, average = _made(model, ema, anatomy, plan)
+    remember(large, anatomy, plan)
+    grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release) for each in trained]
+    _pace_all(large, grown, plan, policy)
+    made, moved = handed_back(optimizer, scheduler, trained, grown)
+    return Training(cast("Model", large), made, moved, average)
+
+
+def _made(model: nn.Module, ema: Any, anatomy: Anatomy, plan: Plan) -> tuple[nn.Module, Any]:
+    """The grown model, and its average if there is one: free entries of both match the model's old ones."""
+    build, stats = build_of(model), first_pass(model.state_dict(), anatomy, plan)
+    large = grow_module(model, anatomy, plan, build, stats)
+    carry_checkpointing_(model, large)
+    return large, None if ema is None else grow_average(ema, anatomy, plan, build, stats)
+
+
+def grow_(
+    model: nn.Module,
+    *expansions: Expansion,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    policy: Policy | None = None,
+    **request: Unpack[Said],
+) -> Plan:
+    """Grow a model, and the optimizers that train it, where they stand; the plan is returned.
+
+    All stay the objects that a training run holds: schedulers, gradient scalers, loops, callbacks and
+    wrappers that keep the model itself go on with them. The request is as in `grow`. Of a wrapper that shows
+    another optimizer's groups and state as its own (accelerate's) the one inside grows: it stays the same
+    object, so there is but one thing that can be meant. A DistributedDataParallel around the model goes on
+    with the grown parameters: then every process has to grow, by the same request. Gradients are not
+    carried, and what has been accumulated is lost: grow between a step and the next backward pass. A growth
+    by nothing leaves all as it is.
+
+    Raises `CheckpointError` where a part of the model holds hooks, which would be lost, and `StateError` for
+    optimizers that can't grow, or that leave out parameters which want gradients; model and optimizers are
+    then as they were.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
+    ...                      num_hidden_layers=2, num_attention_heads=4)
+    >>> model = LlamaForCausalLM(config)
+    >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    >>> plan = grow_(model, optimizer=optimizer, ffn="x2")
+    >>> model.config.intermediate_size
+    80
+    """
+    _check_taken("grow_", request)
+    check_given(model)
+    trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
+    anatomy, policy = anatomy_of(model), policy or Policy()
+    asked = requested(expansions, request)
+    check_parts(model)
+    replicas = check_free(model)
+    with naming(asked.kind):
+        plan = asked.plan(anatomy)
+        check_trained(trained, model, anatomy, plan, policy)
+        if not plan.steps:
+            return plan
+        with fitting(asked.kind, model, plan):
+            large = grow_module(model, anatomy, plan, build_of(model))
+    grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release=True) for each in trained]
+    adopt_(model, large)
+    for each in replicas:
+        renew_(each)
+    remember(model, anatomy, plan)
+    for each, made in zip(trained, grown, strict=True):
+        adopt_optimizer_(each, made)
+    _pace_all(model, trained, plan, policy)
+    return plan
+
+
+def grow_checkpoint(
+    src: str | Path | Opened,
+    out: str | Path,
+    *expansions: Expansion,
+    dtype: str | None = None,
+    max_shard_size: int | str = "5GB",
+    overwrite: bool = False,
+    resume: bool = False,
+    hash_files: bool = False,
+    keep_failed: bool = False,
+    revision: str | None = None,
+    optimizer: str = "grow",
+    policy: Policy | None = None,
+    groups: Groups | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    verify: Callable[[Path], str] | None = None,
+    **request: Unpack[Said],
+) -> Plan:
+    """Grow the checkpoint `src` (a folder or a Hub id) into the new folder `out`; the plan is returned.
+
+    The request is as in `grow`; the rest is as in `isogrow.interpreters.checkpoint`. Nothing is held in
+    memory but a part of one tensor at a time.
+
+    An `optimizer.pt` that Hugging Face's Trainer left there is grown too (and held in memory for that, as
+    Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
+    `policy` and `groups` are as in `grow_optimizer_state`. `optimizer="drop"` writes the model alone.
+
+    Raises what `grow` does, `CheckpointError` for what is no checkpoint, `OutputError` for a place that can't
+    be written, `StateError` for a state that can't be grown; nothing is left behind then.
+    """
+    _check_taken("grow_checkpoint", request)
+    if not isinstance(out, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OutputError(
+            f"out is {out!r:.60}: name the folder to write, isogrow.grow_checkpoint(src, out, …)"
+        )
+    found, asked = opened(src, revision), requested(expansions, request)
+    _check_blind(asked.kind)
+    with naming(asked.kind):
+        plan = asked.plan(found.anatomy)
+        state = resumable(found.checkpoint, plan, optimizer, policy, groups)
+        write_checkpoint(
+            found.checkpoint,
+            found.anatomy,
+            plan,
+            out,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            resume=resume,
+            hash_files=hash_files,
+            keep_failed=keep_failed,
+            progress=progress,
+            verify=verify,
+            optimizer=state,
+        )
+    return plan
+
+
+def plan(
+    model: nn.Module | str | Path | Opened,
+    *expansions: Expansion,
+    revision: str | None = None,
+    **request: Unpack[Said],
+) -> Plan:
+    """The plan by which a model, or a folder or Hub id, would grow; both laws are checked, no weight is read.
+
+    It prints as a table, `isogrow.grow(model, plan=…)` carries it out, and `isogrow plan --out` writes the
+    same one to a file. The request is as in `grow`, and so is what is raised.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
+    ...                      num_hidden_layers=2, num_attention_heads=4)
+    >>> print(plan(LlamaForCausalLM(config), ffn="x2"))
+    llama, seed 0
+    MlpExpansion         ffn                 40 -> 80
+      free         mlp.gate, mlp.up
+      zero         mlp.down
+    config: intermediate_size = 80
+    """
+    _check_taken("plan", request)
+    if not isinstance(model, nn.Module):
+        anatomy = opened(model, revision).anatomy
+    else:
+        check_given(model)
+        anatomy = anatomy_of(model)
+    return requested(expansions, request).plan(anatomy)
+
+
+def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> Pace:
+    """Go on pacing the updates of a model that was grown by `plan`: `grow` does it by itself, and a run that
+    is resumed does it when the optimizer's state is loaded, which holds how many steps have been made.
+
+    Raises `StateError` where the policy asks the optimizer for what it can't do, `SizeError` for a plan of
+    another model.
+    """
+    anatomy = anatomy_of(model)
+    check_led(anatomy, plan)
+    return pace_updates(inside(optimizer), model, anatomy, plan, policy)
+
+
+def _pace_all(model: nn.Module, optimizers: Sequence[Optimizer], plan: Plan, policy: Policy) -> None:
+    for each in optimizers if policy.paced and plan.steps else ():
+        pace(model, each, plan, policy)
+
+
+def _check_optimized(optimizer: object, needed: bool) -> None:
+    if needed and optimizer is None:
+        raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
+
+
+def _check_taken(verb: str, request: Mapping[str, Any]) -> None:
+    """Refuse a keyword that another function takes, and say which."""
+    for name in ELSEWHERE[verb].keys() & request.keys():
+        raise StateError(f"{verb} takes no {name}: {ELSEWHERE[verb][name]}")
+
+
+def _check_blind(init: Kind) -> None:
+    if isinstance(init, Fitting):
+        raise SizeError(
+            f"init {init.name!r} looks at the model while it runs, and a checkpoint is grown without running"
+            " it: load the model, grow it with isogrow.grow, and save it"
+        )

@@ -1,0 +1,95 @@
+"""What a model is wrapped in, or is a part of, where growing it would go wrong without a word."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
+
+from isogrow.errors import FamilyError, StateError
+from isogrow.growth.replicas import check_renewed
+
+# Wrappers that hold on to the parameters which a growth in place gives up, and what they would do.
+HOLDERS: Mapping[str, str] = {
+    "FullyShardedDataParallel": "would go on gathering the shards of the old parameters",
+    "DeepSpeedEngine": "would go on updating the old parameters",
+}
+
+
+def check_given(model: object) -> None:
+    """Refuse what is no model in memory, and a model that holds more, or less, than its class says.
+
+    Raises `FamilyError`: for what is no module (a folder's name, a state dict), for adapters, for shards.
+    """
+    if not isinstance(model, nn.Module):
+        what = repr(model) if isinstance(model, str) else f"a {type(model).__name__}"
+        raise FamilyError(
+            f"{what:.80} is no model in memory: load it first (from_pretrained), or grow a folder by"
+            " isogrow.grow_checkpoint(folder, out, …)"
+        )
+    adapter = next((name for name, part in model.named_modules() if _of_peft(part)), None)
+    if adapter is not None:
+        where = f", at {adapter}" if adapter else ""
+        raise FamilyError(
+            f"{type(model).__name__} holds an adapter of PEFT's{where}, which would not grow with it: call"
+            " merge_and_unload() on the PeftModel and grow what that returns, or grow the base model and"
+            " train a new adapter"
+        )
+    sharded = next((name for name, x in model.named_parameters() if type(x).__name__ == "DTensor"), None)
+    if sharded is not None:
+        raise FamilyError(
+            f"{sharded} is one process's shard of a tensor (a DTensor), and sharded models can't be grown"
+            " yet: save the whole model, grow the folder by isogrow.grow_checkpoint, and shard what it loads"
+        )
+
+
+def check_free(model: nn.Module) -> list[DistributedDataParallel]:
+    """Refuse to grow a model in place while something else relies on its parts, shapes or config.
+
+    That is a wrapper which holds its parameters, or a larger model of Hugging Face's, whose config and tied
+    weights would stay as they were. Raises `StateError`. Returns the wrappers that can be renewed
+    (`isogrow.growth.replicas`), and have to be.
+    """
+    renewed: list[DistributedDataParallel] = []
+    held = _held(model)
+    if held:
+        gc.collect()  # a wrapper that was given up, and lives on in a cycle, is none
+        held = _held(model)
+    for owner, name in held:
+        if isinstance(owner, DistributedDataParallel):
+            check_renewed(owner)
+            renewed.append(owner)
+        elif (what := _holder(owner)) is not None:
+            raise StateError(
+                f"the model is held by a {what}, which {HOLDERS[what]}: delete the {what}, grow the model it"
+                " held on every process alike (same request, same seed), and wrap it again"
+            )
+        elif isinstance(owner, PreTrainedModel):
+            raise StateError(
+                f"this {type(model).__name__} is the part {name!r} of a {type(owner).__name__}, whose config"
+                f" and tied weights would stay as they were: grow the {type(owner).__name__}"
+            )
+    return renewed
+
+
+def _of_peft(part: nn.Module) -> bool:
+    return type(part).__module__.partition(".")[0] == "peft"
+
+
+def _holder(owner: nn.Module) -> str | None:
+    return next((kind.__name__ for kind in type(owner).__mro__ if kind.__name__ in HOLDERS), None)
+
+
+def _held(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The modules that have this one as a part, and its name there; a part knows none of them itself."""
+    found: list[tuple[nn.Module, str]] = []
+    for each in gc.get_objects():
+        kind: type[Any] = type(each)  # not isinstance, which asks an object that may be a lazy stand-in
+        if issubclass(kind, nn.Module) and each is not model:
+            parts = vars(each).get("_modules") or {}
+            found += [(each, name) for name, part in list(parts.items()) if part is model]
+    return found

@@ -1,0 +1,304 @@
+"""Layouts: one model family as data.
+
+A layout lists a family's weights in the order in which the model runs them, one row each: what a weight is
+(its slot, its axes and who produces and consumes them), and the name template under which it is stored; where
+else the same slots may lie, further bindings say. Beside them stand the norms, the attentions and their
+position scheme, and how sizes are read from and written to config.json. There is no code per family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from isogrow.errors import LayoutError
+from isogrow.layouts.config import Config, Defaults, get
+from isogrow.layouts.formula import evaluate, names
+from isogrow.layouts.lines import Bias as Bias
+from isogrow.layouts.lines import Binding as Binding
+from isogrow.layouts.lines import Line as Line
+from isogrow.layouts.lines import Weight as Weight
+from isogrow.layouts.rotary import Rope as Rope
+from isogrow.layouts.slots import Norm as Norm
+from isogrow.layouts.slots import Slot as Slot
+from isogrow.layouts.slots import Stream as Stream
+
+Index = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Alibi:
+    """Positions as a bias on the logits, steeper from head to head (ALiBi, arXiv 2108.12409).
+
+    Head j of n adds -m(j, n) · distance, with slopes m that `isogrow.rules.alibi` states; the least is
+    2^-most, and `most` a formula over config keys. `inside` is true where the attention scale multiplies the
+    bias too. `when` is a formula over config keys: there are no biases where it is false.
+    """
+
+    most: str = "8"
+    inside: bool = False
+    when: str = ""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Two slots that are contracted with each other along `axis`; `key` is the side that is switched.
+
+    `sink` names a slot with one more logit for each head, beside those of the keys; `bias` one whose entries
+    for each head are added to the logits (relative positions), of the same block or of a whole stack.
+    `scale` is a formula over sizes, config keys and `layer`; "" where the model has none.
+    """
+
+    query: str = "attn.q"
+    key: str = "attn.k"
+    value: str = "attn.v"
+    axis: str = "key_dim"
+    scale: str = "key_dim ** -0.5"
+    rope: Rope | None = None
+    alibi: Alibi | None = None
+    sink: str = ""
+    bias: str = ""
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The tables of all kinds of layers."""
+        return () if self.rope is None else (self.rope, *self.rope.others)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A config key: the formula over sizes that it holds ("" if none), and its class's default.
+
+    `null` is what the class takes an explicit null for, where that is not its default. A key holds no size
+    where an axis of its formula is missing, or the formula `when` over config keys is false. `alias` is
+    another name for it, which the class takes where both are given.
+    """
+
+    name: str
+    size: str = ""
+    default: Any = None
+    null: Any = None
+    when: str = ""
+    alias: str = ""
+
+    def meant(self, config: Config) -> Any:
+        """What the class takes the key for where the config does not say."""
+        *folders, last = self.name.split(".")
+        holder = get(config, ".".join(folders)) if folders else config
+        said_null = self.null is not None and isinstance(holder, Mapping) and last in holder
+        return self.null if said_null else self.default
+
+
+@dataclass(frozen=True)
+class PerLayer:
+    """A config list with one entry a layer; `default` is a formula over config keys and `i`.
+
+    With `runs` it is a list of runs, [entries, how often they come one after the other].
+    """
+
+    key: str
+    default: str = ""
+    axis: str = "layers"
+    runs: bool = False
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """A config key that says which layers are of a kind: those for which the formula `where` is true.
+
+    It lists their numbers, or (`counts`) says how many there are, all of them before the others.
+    `beside` are keys that take these values where the list alone must say it.
+    """
+
+    key: str
+    where: str
+    counts: bool = False
+    beside: tuple[tuple[str, Any], ...] = ()
+    axis: str = "layers"
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A config list of where a model is read (a backbone's stages), each by how many layers have run.
+
+    Its entries are numbers, of which a negative one counts from the end; or names that hold one, like `name`.
+    With `every` it lists all such names in order, after that of what no layer has gone through.
+    """
+
+    key: str
+    name: str = ""
+    every: bool = False
+    axis: str = "layers"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A family: see the module's docstring and docs/add-a-family.md.
+
+    `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
+    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`). `streams` are
+    the residual streams, the first of them that of slots which name none.
+    """
+
+    family: str
+    weights: tuple[Weight, ...]
+    axes: Mapping[str, str]
+    keys: tuple[Key, ...] = ()
+    model_types: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ("",)
+    attentions: tuple[Attention, ...] = ()
+    per_layer: tuple[PerLayer, ...] = ()
+    kinds: tuple[Kinds, ...] = ()
+    readouts: tuple[Readout, ...] = ()
+    follows: Mapping[str, str] = field(default_factory=dict[str, str])
+    constraints: tuple[str, ...] = ()
+    sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    derived: tuple[str, ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict[str, str])
+    fixed: frozenset[str] = frozenset({"vocab", "positions"})
+    streams: tuple[Stream, ...] = (Stream(),)
+    refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+    foreign: Mapping[str, str] = field(default_factory=dict[str, str])
+    stacks: tuple[str, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+
+    def __post_init__(self) -> None:
+        for attention in self.attentions:
+            for name in (attention.query, attention.key, attention.value):
+                if name not in self.slots:
+                    raise LayoutError(f"{self.family}: attention slot {name!r} is no weight's slot")
+        known = {stream.name for stream in self.streams}
+        for slot in (slot for slot in self.table if not known.issuperset(slot.stream.split())):
+            raise LayoutError(
+                f"{self.family}: {slot.name} is of the stream {slot.stream!r}, and streams has"
+                f" {', '.join(map(repr, known))}: name it there"
+            )
+        for slot in (slot for slot in self.table if not slot.stored):
+            if slot.norm is None or slot.norm.where not in ("pre", "post"):
+                raise LayoutError(
+                    f"{self.family}: {slot.name} has no tensor, and is no norm before a branch or on the"
+                    " residual: give it one of those, or leave it out"
+                )
+
+    @cached_property
+    def residuals(self) -> frozenset[str]:
+        """The axes of the residual streams."""
+        return frozenset(stream.axis for stream in self.streams)
+
+    @cached_property
+    def residual(self) -> str:
+        """The axis of the first stream, which is the model's width."""
+        return self.streams[0].axis
+
+    def streams_of(self, slot: Slot) -> tuple[Stream, ...]:
+        """The residual streams that a slot is of."""
+        named = {stream.name: stream for stream in self.streams}
+        return tuple(named[name] for name in slot.stream.split()) or self.streams[:1]
+
+    def stream(self, slot: Slot) -> str:
+        """The name of the (first) stream that a slot is of."""
+        return self.streams_of(slot)[0].name
+
+    def on_residual(self, axes: Iterable[str]) -> bool:
+        """Whether one of these axes is a residual stream's."""
+        return not self.residuals.isdisjoint(axes)
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """Where slots lie, in every binding: the table's own first."""
+        own = (line for weight in self.weights for line in weight.lines())
+        others = (line for binding in self.bindings for line in binding.lines(self.weights))
+        return (*own, *others)
+
+    @cached_property
+    def table(self) -> tuple[Slot, ...]:
+        """Every slot, in the order in which the model runs them, in all its variants."""
+        return tuple(dict.fromkeys(slot for w in self.weights for line in w.lines() for slot in line.slots))
+
+    @cached_property
+    def slots(self) -> dict[str, Slot]:
+        """name -> slot; of several variants, the first."""
+        found: dict[str, Slot] = {}
+        for slot in self.table:
+            found.setdefault(slot.name, slot)
+        return found
+
+    @cached_property
+    def homes(self) -> dict[str, tuple[Line, ...]]:
+        """name -> the lines that hold the slot of this name."""
+        found: dict[str, list[Line]] = {}
+        for line in self.lines:
+            for slot in line.slots:
+                found.setdefault(slot.name, []).append(line)
+        return {name: tuple(lines) for name, lines in found.items()}
+
+    def applies(self, slot: Slot, config: Config, index: Index) -> bool:
+        """Whether a model of this config has this slot at this index."""
+        return self.holds(slot.when, config, index)
+
+    def beside(self, slot: Slot, names: Iterable[str]) -> bool:
+        """Whether what a slot needs is among tensors of these names."""
+        ends = tuple(line.name for line in self.homes.get(slot.needs, ()))
+        return not slot.needs or any(name.endswith(ends) for name in names)
+
+    def holds(self, formula: str, config: Config, index: Index = ()) -> bool:
+        """Whether a formula over config keys (and the numbers of an index) is true; an empty one is."""
+        return not formula or bool(evaluate(formula, self.defaults(config).over(dict(index))))
+
+    def biased(self, attention: Attention, config: Config) -> Alibi | None:
+        """The position biases of an attention, where this config has any."""
+        alibi = attention.alibi
+        return alibi if alibi is not None and self.holds(alibi.when, config) else None
+
+    def clamps(self, slot: Slot, config: Config) -> bool:
+        """Whether a model of this config clamps what this slot gives."""
+        return bool(slot.clamp) and self.holds(slot.clamp, config)
+
+    def rotated(self, rope: Rope, config: Config, size: int) -> int:
+        """How many channels of a head of this size rotate."""
+        if not self.holds(rope.when, config):
+            return 0
+        if rope.rotated:
+            return min(size, int(evaluate(rope.rotated, self.defaults(config)) or size))
+        # This kind turns the rest of the pairs, too, by an angle of zero.
+        return size if rope.kind(config) == "proportional" else int(size * rope.part(config))
+
+    def held(self, config: Config) -> tuple[Key, ...]:
+        """The keys that hold sizes in this config."""
+        return tuple(key for key in self.keys if key.size and self.holds(key.when, config))
+
+    def written(self, config: Config, sizes: Mapping[str, int]) -> dict[str, int]:
+        """What those keys, under the names that the config has for them, must say for these sizes."""
+        found: dict[str, Any] = {}
+        facts = self.facts(config, sizes)
+        for key in self.held(config):
+            if self.say(key.size, facts):
+                given = [name for name in (key.name, key.alias) if name and get(config, name) is not None]
+                found |= dict.fromkeys(given or [key.name], evaluate(key.size, facts))
+        return found
+
+    def defaults(self, config: Config) -> Defaults:
+        """`config` with the class's defaults for what it leaves out."""
+        meant = {key.name: key.meant(config) for key in self.keys}
+        said = {key.name: get(config, key.alias) for key in self.keys if key.alias}
+        given = {name: value for name, value in said.items() if value is not None}
+        known = {name: value for name, value in meant.items() if value is not None}
+        return Defaults({**config, **given}, known)
+
+    def facts(self, config: Config, sizes: Mapping[str, Any]) -> Defaults:
+        """What formulas may ask: sizes, config keys with their defaults, and the kind of the first rotary
+        scaling, `rope_type`."""
+        kinds = [rope.kind(config) for attention in self.attentions for rope in attention.ropes]
+        return self.defaults(config).over({"rope_type": kinds[0] if kinds else "", **sizes})
+
+    def say(self, formula: str, facts: Mapping[str, Any]) -> bool:
+        """Whether a formula has a value: a model that lacks a part lacks its axes."""
+        return bool(formula) and all(name in facts for name in names(formula))
+
+    def read(self, config: Config) -> dict[str, int]:
+        """The size of every axis that this config states."""
+        view = self.defaults(config)
+        sizes = {axis: evaluate(formula, view) for axis, formula in self.axes.items()}
+        return {axis: int(size) for axis, size in sizes.items() if size is not None}

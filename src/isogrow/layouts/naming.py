@@ -1,0 +1,98 @@
+"""Which line of a layout names a stored tensor, and what the numbers in its name mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from isogrow.layouts.config import Config
+from isogrow.layouts.formula import names
+from isogrow.layouts.layout import Index, Layout, Line, Slot
+from isogrow.layouts.lines import PLACEHOLDER
+
+Lines = dict[str, list[tuple[re.Pattern[str], Line]]]
+Applies = Callable[[Slot, Index], bool]
+
+
+def renamed(layout: Layout, name: str) -> str:
+    for old, new in layout.renames.items():
+        name = re.sub(old, new, name)
+    return name
+
+
+def lines_of(layout: Layout, prefix: str, names: Mapping[str, Any]) -> Lines:
+    """The lines that apply, by their names without numbers: those that need another slot only where it is
+    there."""
+    found: Lines = {}
+    for line in layout.lines:
+        if line.slot.stored and layout.beside(line.slot, names):
+            name = ("" if line.slot.head else prefix) + line.name
+            found.setdefault(_numberless(PLACEHOLDER.sub("0", name)), []).append((_regex(name), line))
+    return found
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+@cache
+def _regex(template: str) -> re.Pattern[str]:
+    parts = PLACEHOLDER.split(template)
+    return re.compile("".join(r"(\d+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)))
+
+
+def applying(layout: Layout, config: Config) -> Applies:
+    """`layout.applies` for one config, each answer kept: a slot may be asked for thousands of experts."""
+
+    @cache
+    def asked(when: str, index: Index) -> bool:
+        return layout.holds(when, config, index)
+
+    def applies(slot: Slot, index: Index) -> bool:
+        told = names(slot.when) if slot.when else ()
+        return asked(slot.when, tuple((axis, i) for axis, i in index if axis in told))
+
+    return applies
+
+
+def line_of(
+    applies: Applies, lines: Lines, name: str, stated: Mapping[str, int]
+) -> tuple[Line, Index] | None:
+    """The first line that names a tensor and applies to it, and the index in the name."""
+    for regex, line in lines.get(_numberless(name), ()):
+        hit = regex.fullmatch(name)
+        if hit is not None:
+            index = _index(line, hit.groups(), stated)
+            if applies(line.slot, index):
+                return line, index
+    return None
+
+
+def _index(line: Line, numbers: tuple[str, ...], stated: Mapping[str, int]) -> Index:
+    """The index that the numbers in a name mean."""
+    index: list[tuple[str, int]] = []
+    for axes, number in zip(PLACEHOLDER.findall(line.name), map(int, numbers), strict=True):
+        found: list[tuple[str, int]] = []
+        first, *rest = axes.split()
+        for axis in reversed(rest):
+            number, at = divmod(number, stated[axis])
+            found.append((axis, at))
+        index += [(first, number), *reversed(found)]
+    return tuple(index)
+
+
+def prefix_of(layout: Layout, applies: Applies, names: Mapping[str, Any], stated: Mapping[str, int]) -> str:
+    """The prefix under which most tensors are named."""
+
+    alike: dict[str, list[str]] = {}  # names that differ in numbers alone
+    for name in names:
+        alike.setdefault(_numberless(name), []).append(name)
+
+    def count(prefix: str) -> int:
+        lines = lines_of(layout, prefix, names)
+        hit = (own for own in alike.values() if line_of(applies, lines, own[0], stated) is not None)
+        return sum(map(len, hit))
+
+    return max(layout.prefixes, key=count)

@@ -1,0 +1,51 @@
+"""Whether a config can be computed with: sizes are whole, ε is a number, rotary tables are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isogrow.errors import CheckpointError
+from isogrow.layouts.config import Config, get
+from isogrow.layouts.layout import Layout, Rope
+
+NONE = "; if the model has none, give it one whose output weights are zero, which changes no output"
+
+
+def check_config(layout: Layout, config: Config, where: str = "config.json") -> None:
+    """The keys that are computed with must hold what can be computed with. Raises `CheckpointError`."""
+    for key, name in [(known, name) for known in layout.keys for name in (known.name, known.alias) if name]:
+        value = get(config, name)
+        if value is None or isinstance(value, bool):
+            continue
+        size = bool(key.size)
+        sound = (
+            isinstance(value, int) and value > 0 if size else isinstance(value, int | float) and value >= 0
+        )
+        if (size or type(key.default) is float) and not sound:
+            wanted = "a whole number above 0" if size else "a number that is not negative"
+            raise CheckpointError(
+                f"{where} says {name} is {value!r}, and {layout.family!r} needs {wanted}: correct it"
+                + (NONE if size and value == 0 else "")
+            )
+    for rope in {rope for attention in layout.attentions for rope in attention.ropes}:
+        _check_rope(rope, config, where)
+
+
+def _check_rope(rope: Rope, config: Config, where: str) -> None:
+    for path in rope.scaling:
+        if not isinstance(get(config, path), Mapping | None):
+            raise CheckpointError(
+                f"{where} says {path} is {get(config, path)!r}, which is no table of values: correct it"
+            )
+    missing = rope.missing(config)
+    if missing:
+        raise CheckpointError(
+            f"{where} says {missing} of its rotary scaling {rope.kind(config)!r} is"
+            f" {rope.value(config, missing)!r}, and it needs numbers above 0: correct it"
+        )
+    for path in rope.theta:
+        theta = get(config, path)
+        if theta is not None and not (isinstance(theta, int | float) and theta > 0):
+            raise CheckpointError(
+                f"{where} says {path} is {theta!r}, and rotary positions need a number above 0: correct it"
+            )

@@ -1,0 +1,56 @@
+"""The arithmetic of tensors that all interpreters share: a stored tensor seen as a block, one rounding, sums
+in a fixed order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from isogrow.layouts.pattern import View
+
+
+def blocked(stored: Tensor, view: View) -> Tensor:
+    """A stored tensor seen as one block, without a copy.
+
+    A view only splits dims and selects from them, so any strides and any device will do: whoever reads a box
+    of the block moves that box alone.
+    """
+    x = stored.view(view.full)
+    if view.narrow is not None:
+        x = x.narrow(*view.narrow)
+    x = x.view(view.split)
+    for dim, i in sorted(view.select, reverse=True):
+        x = x.select(dim, i)
+    return x.permute(view.order)
+
+
+def storage_order(x: Tensor) -> tuple[int, ...]:
+    """A tensor's dims as they lie in storage, slowest first."""
+    return tuple(sorted(range(x.dim()), key=lambda d: -x.stride(d)))
+
+
+def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """float64 rounded once to `dtype` (torch itself goes through float32, which rounds twice).
+
+    Rounding to odd in float32 (towards zero, the last bit set where that is inexact) keeps what the
+    second rounding needs to know.
+    """
+    if dtype not in (torch.bfloat16, torch.float16):
+        return x.to(dtype)
+    single = x.to(torch.float32)
+    back = single.to(torch.float64)
+    bits = single.view(torch.int32)
+    bits -= (back.abs() > x.abs()).to(torch.int32)
+    bits |= (back != x).to(torch.int32)
+    return single.to(dtype)
+
+
+def tree_sum(x: Tensor, dim: int) -> Tensor:
+    """The sum along `dim` (kept), as a tree of elementwise sums."""
+    while x.shape[dim] > 1:
+        half = (x.shape[dim] + 1) // 2
+        rest = x.shape[dim] - half
+        head = x.narrow(dim, 0, half).clone()
+        head.narrow(dim, 0, rest).add_(x.narrow(dim, half, rest))
+        x = head
+    return x

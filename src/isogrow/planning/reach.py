@@ -1,0 +1,182 @@
+"""What each axis of a model can grow to, found by asking the planner: nothing here knows a family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import gcd
+from typing import Literal
+
+from isogrow.errors import IsogrowError
+from isogrow.layouts.config import edited
+from isogrow.layouts.formula import evaluate, names
+from isogrow.layouts.layout import Index, Layout
+from isogrow.layouts.lines import name_axes
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy, Header, blocks, match, name_of
+from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.sizes import Sizes
+
+Together = tuple[int, ...]
+Ask = Callable[[Mapping[str, Size]], str]
+
+LOOKED = 3  # sizes in a row that must do before all of them are taken to
+UNSTATED = 2  # channels of an axis that no config states (an image's rows)
+SEARCHED = 16  # sizes looked at where some do and some do not
+
+# Small sizes that most families can hold; a family that can't is asked at its own defaults.
+SMALL = {
+    "hidden": 48, "pooled": 48, "transform": 48, "ffn": 96, "heads": 6, "kv_heads": 2, "group": 3,
+    "key_dim": 8, "value_dim": 8, "layers": 3, "encoder_layers": 3, "decoder_layers": 3,
+    "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What one axis can grow to.
+
+    `grows`: "any" size; in "steps" of `step`; "some" sizes; only "with" a partner; "no".
+    `sizes` are the first that do. `partners` says, by partner ("ffn and heads", where it takes both), sizes
+    of this axis and of the partner that do.
+    `why` is what the planner says of sizes that do not.
+    """
+
+    axis: str
+    now: int
+    grows: Literal["any", "steps", "some", "with", "no"]
+    step: int = 0
+    sizes: tuple[int, ...] = ()
+    partners: Mapping[str, tuple[Together, ...]] = field(default_factory=dict[str, tuple[Together, ...]])
+    why: tuple[str, ...] = ()
+
+
+def reaches(anatomy: Anatomy, sizes: Mapping[str, int]) -> Iterator[Reach]:
+    """What each of these axes can grow to, alone or with one other of them."""
+    ask = _asking(anatomy)
+    for axis in sizes:
+        found = _led(anatomy, axis) or _alone(ask, axis, sizes[axis])
+        if found is None and not (axis in ("key_dim", "value_dim") and "head_dim" in sizes):
+            found = _together(ask, axis, sizes)
+        yield found or Reach(axis, sizes[axis], "no", why=(ask({axis: sizes[axis] + 1}),))
+
+
+def specimen(layout: Layout) -> Anatomy:
+    """A model of this family that exists as names and shapes alone, as small as its config allows."""
+    config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, _small(layout))
+    sizes = Sizes(layout.read(config), layout.sites)
+    tensors: dict[str, Header] = {}
+    made: set[tuple[str, Index]] = set()  # of several bindings the first will do
+    for line in layout.lines:
+        slot = line.slot
+        known = all(a.isdigit() or sizes.has(a) for each in line.slots for a in each.axes)
+        asked = slot.required or (slot.head and not slot.needs and known)
+        if asked and slot.stored:
+            for index in sizes.indices(name_axes(line.name)):
+                held = {(block.slot, block.index) for _, block in blocks(line, index, sizes)}
+                if not layout.applies(slot, config, index) or held & made:
+                    continue
+                made |= held
+                shape = line.parsed.shape(lambda a, at=index: sizes.of(a, at) if sizes.has(a) else UNSTATED)
+                tensors[name_of(line, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
+    return match(layout, config, tensors)
+
+
+def _small(layout: Layout) -> dict[str, int]:
+    """The config keys of small sizes; none where the family has other axes, or can't hold them."""
+    formulas = [key.size for key in layout.keys if key.size]
+    facts = layout.facts({}, SMALL)
+    if not all(
+        name in facts for name in frozenset[str]().union(*map(names, (*formulas, *layout.constraints)))
+    ):
+        return {}
+    if not all(evaluate(constraint, facts) for constraint in layout.constraints):
+        return {}
+    turning = (names(a.rope.rotated) for a in layout.attentions if a.rope is not None and a.rope.rotated)
+    rotary = dict.fromkeys(frozenset[str]().union(*turning), SMALL["key_dim"] // 2)
+    first = {kind.key: 1 for kind in layout.kinds if kind.counts}
+    return layout.written({}, SMALL) | rotary | first
+
+
+def _asking(anatomy: Anatomy) -> Ask:
+    """Asks whether sizes can be had: "" if they can, else why not."""
+    asked: dict[tuple[tuple[str, Size], ...], str] = {}
+
+    def ask(sizes: Mapping[str, Size]) -> str:
+        request = tuple(sizes.items())
+        if request not in asked:
+            try:
+                plan(anatomy, expansions(sizes))
+                asked[request] = ""
+            except IsogrowError as error:
+                asked[request] = str(error)
+        return asked[request]
+
+    return ask
+
+
+def _led(anatomy: Anatomy, axis: str) -> Reach | None:
+    """An axis whose size follows from another one grows with it, unasked."""
+    values, formula = anatomy.sizes.values, anatomy.layout.follows.get(axis)
+    if formula is None:
+        return None
+    (leader,) = names(formula)
+    pairs = tuple((evaluate(formula, {leader: k * values[leader]}), k * values[leader]) for k in (2, 3, 4))
+    return Reach(axis, values[axis], "with", partners={leader: pairs}, why=(f"{axis} is {formula}",))
+
+
+def _alone(ask: Ask, axis: str, now: int) -> Reach | None:
+    """What an axis can grow to if nothing else does: the finest steps that do."""
+    step = next((d for d in _divisors(now) if not ask({axis: now + d})), None)
+    if step is None:
+        return None
+    sizes = tuple(now + step * k for k in range(1, LOOKED + 1))
+    even = all(not ask({axis: size}) for size in sizes)
+    if even and step == 1:
+        return Reach(axis, now, "any", step, sizes)
+    if even:
+        return Reach(axis, now, "steps", step, sizes, why=(ask({axis: now + 1}),))
+    looked = (now + step * k for k in range(1, SEARCHED + 1))
+    some = tuple(size for size in looked if not ask({axis: size}))
+    refused = next(size for size in (now + 1, *sizes) if ask({axis: size}))
+    return Reach(axis, now, "some", 0, some[: LOOKED + 1], why=(ask({axis: refused}),))
+
+
+def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
+    """What an axis can grow to if one other (or, where none will do, two) grow by the same factor."""
+    now = sizes[axis]
+    apart = {"key_dim", "value_dim"} if "head_dim" in sizes else set[str]()
+    rest = [other for other in sizes if other != axis and other not in apart]
+    partners: dict[str, tuple[Together, ...]] = {}
+    for count in (1, 2):
+        for others in combinations(rest, count):
+            found = _in_step(ask, (axis, *others), sizes)
+            if found:
+                partners[" and ".join(others)] = found
+        if partners:
+            break
+    if not partners:
+        return None
+    step = min(pairs[0][0] for pairs in partners.values()) - now
+    # A whole multiple alone says why a partner is needed; where the partner leaves only multiples, one
+    # more says why.
+    why = (ask({axis: 2 * now}), *([ask({axis: now + 1})] if step == now else []))
+    return Reach(axis, now, "with", step, partners=partners, why=why)
+
+
+def _in_step(ask: Ask, axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[Together, ...]:
+    """The first sizes of these axes together, grown by one factor in the finest steps; () if none do."""
+    now = tuple(sizes[axis] for axis in axes)
+    if ask({axis: 2 * size for axis, size in zip(axes, now, strict=True)}):
+        return ()
+    common = gcd(*now)
+    for d in _divisors(common):
+        found = tuple(tuple(n + n // common * d * k for n in now) for k in range(1, LOOKED + 1))
+        if all(not ask(dict(zip(axes, each, strict=True))) for each in found):
+            return found
+    return ()
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]

@@ -1,0 +1,138 @@
+"""The sizes of a larger sibling, if it is the same architecture but for its sizes: `to=`, or `--to`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isogrow.errors import SizeError
+from isogrow.layouts.config import Config
+from isogrow.layouts.formula import names
+from isogrow.layouts.layout import Layout, Rope
+from isogrow.layouts.soundness import check_config
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import Size
+from isogrow.plans.sizes import Sizes
+from isogrow.plans.words import HEAD_DIM, named
+from isogrow.stores.sources import read_json
+
+# Keys that say nothing about what a trained model computes from its weights.
+SILENT = re.compile(
+    r"architectures|model_type|transformers_version|(torch_)?dtype|auto_map|tokenizer_class"
+    r"|.*_token_id|.*dropout.*|.*_p?drop|use_cache|output_.*|return_dict.*|gradient_checkpointing"
+    r"|initializer_.*|id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params"
+    r"|pretraining_tp|is_decoder|max_position_embeddings|max_length|max_window_layers|layer_types"
+    r"|chunk_size_feed_forward|summary_first_dropout|attn_implementation|router_aux_loss_coef"
+)
+
+
+Sibling = Mapping[str, Any] | str | Path
+
+
+def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str, Size]:
+    """The sizes, by axis, in which a sibling's config (or its file, or its folder) differs from this model.
+
+    Raises `SizeError` where it is of another model type, or differs in what growing can't change.
+    """
+    wanted, path = _config(sibling, name)
+    mine, theirs = anatomy.config.get("model_type"), wanted.get("model_type")
+    if mine != theirs:
+        raise SizeError(
+            f"{path} is of model_type {theirs!r} and the model is of {mine!r}: growing keeps the family,"
+            f" so give a config of a larger {mine!r}"
+        )
+    layout = anatomy.layout
+    check_config(layout, wanted, path)
+    sizes = Sizes(layout.read(wanted), layout.sites)
+    _check_whole(layout, wanted, sizes, path)
+    if differing := _differing(anatomy, wanted, sizes):
+        raise SizeError(
+            f"{path} is no larger sibling of this model, since growing changes sizes alone, and they"
+            f" differ in {'; '.join(differing)}: give the sizes one by one"
+        )
+    now, then = named(anatomy.sizes, layout.stacks), named(sizes, layout.stacks)
+    changed = {axis: then[axis] for axis in then if then[axis] != now.get(axis)}
+    changed = {
+        axis: size for axis, size in changed.items() if not any(f"{s}.{axis}" in then for s in layout.stacks)
+    }
+    if {"heads", "kv_heads"} & changed.keys() and "kv_heads" in then:
+        changed |= {axis: then[axis] for axis in ("heads", "kv_heads")}
+    alike = HEAD_DIM if "head_dim" in changed else ()
+    return {axis: size for axis, size in changed.items() if axis not in alike}
+
+
+def _config(sibling: Sibling, name: str) -> tuple[Config, str]:
+    """A sibling's config, and what refusals call it."""
+    if isinstance(sibling, Mapping):
+        return sibling, f"the config in {name}"
+    if not isinstance(sibling, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SizeError(
+            f"{name} is given {sibling!r:.60}, which is no config: give a larger sibling's"
+            " config.json, its folder, or the config as a dict (config.to_dict())"
+        )
+    path = Path(sibling) / "config.json" if Path(sibling).is_dir() else Path(sibling)
+    return read_json(path, f"{name} names it"), str(path)
+
+
+def _check_whole(layout: Layout, wanted: Config, sizes: Sizes, path: str) -> None:
+    """Sizes are read by whole division: the config must hold what it was read as."""
+    view = layout.defaults(wanted)
+    for name, size in layout.written(wanted, sizes.values).items():
+        if size != view[name]:
+            raise SizeError(
+                f"{path} contradicts itself: {name} is {view[name]}, and its other sizes make it {size}"
+            )
+
+
+def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
+    """What differs besides sizes, as `key (here x, there y)`."""
+    layout = anatomy.layout
+    here, there = layout.defaults(anatomy.config), layout.defaults(wanted)
+    ropes = [rope for attention in layout.attentions for rope in attention.ropes]
+    known = {name for key in layout.keys if key.size for name in (key.name, key.alias)}
+    known |= {stream.longest for stream in layout.streams}
+    known |= {listed.key for listed in (*layout.per_layer, *layout.readouts)}
+    known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
+    found = [
+        _named(axis, anatomy.sizes.of(axis), sizes.of(axis))
+        for axis in sorted(layout.fixed)
+        if sizes.has(axis) and anatomy.sizes.has(axis) and sizes.of(axis) != anatomy.sizes.of(axis)
+    ]
+    held = {name for axis in layout.fixed for name in _keys(layout, axis)}
+    for key in sorted({*anatomy.config, *wanted, *(key.name for key in layout.keys)} - known - held):
+        # A key that one of them leaves out has a default that the table need not know.
+        both = key in here and key in there
+        if both and not _silent(layout, key) and here[key] != there[key]:
+            found.append(_named(key, here[key], there[key]))
+    own, other = layout.held(anatomy.config), layout.held(wanted)
+    found += [
+        _named(key.when, key in own, key in other) for key in layout.keys if (key in own) != (key in other)
+    ]
+    for rope in dict.fromkeys(ropes):
+        if _turning(rope, anatomy.config) != _turning(rope, wanted):
+            found.append(_named("rotary positions", _turning(rope, anatomy.config), _turning(rope, wanted)))
+    return found
+
+
+def _silent(layout: Layout, key: str) -> bool:
+    """Whether a key says nothing about the function; one that begins with _ may, if the layout asks it."""
+    private = key.startswith("_") and all(known.name != key for known in layout.keys)
+    return private or SILENT.fullmatch(key) is not None
+
+
+def _keys(layout: Layout, axis: str) -> frozenset[str]:
+    return names(layout.axes[axis]) if axis in layout.axes else frozenset()
+
+
+def _turning(rope: Rope, config: Config) -> dict[str, Any]:
+    """The rotary positions of a config, whether it is written the new way or the old one."""
+    kind = rope.kind(config)
+    lists = {key: rope.value(config, key) for key in ("short_factor", "long_factor")}
+    scaled = {} if kind == "default" else {"type": kind, **rope.rest(config), **lists}
+    return {"theta": rope.base(config), **scaled}
+
+
+def _named(key: str, here: Any, there: Any) -> str:
+    return f"{key} (here {here!r}, there {there!r})"

@@ -1,0 +1,104 @@
+"""The page: curves, stages and growths of a run in one HTML file without outside requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from isogrow.recipes.report.charts import drawn
+from isogrow.recipes.report.log import Record, Run, opened
+
+STYLE = """
+:root { color-scheme: light; --ink: #222; --faint: #666; --line: #ddd; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); }
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } p { color: var(--faint); }
+figure { margin: 0; } svg { width: 100%; height: auto; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; }
+th, td { text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+"""
+
+
+def report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of the run in `folder` (by default into it) and return its path.
+
+    Raises `RecipeError` where there is no run, or none with a record yet.
+    """
+    path = Path(out) if out is not None else Path(folder) / "report.html"
+    path.write_text(page(opened(folder)), encoding="utf-8")
+    return path
+
+
+def page(run: Run) -> str:
+    """A run's page as HTML."""
+    title = f"{run.name}: {'a finished run' if run.finished else 'a run under way'}"
+    parts = [f"<h1>{escape(title)}</h1>", _summary(run), *_stages(run), *_growths(run)]
+    for chart, svg in drawn(run):
+        parts.append(f"<h2>{escape(chart.title)}</h2><figure>{svg}</figure>")
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _summary(run: Run) -> str:
+    steps, losses = run.series("loss")
+    _, held_out = run.series("eval_loss")
+    words = [f"{int(steps[-1]):,} steps"] if steps else ["no step yet"]
+    words += [f"training loss {losses[-1]:.4f}"] if losses else []
+    words += [f"held-out loss {held_out[-1]:.4f}"] if held_out else []
+    return f"<p>{escape(', '.join(words))}</p>"
+
+
+def _stages(run: Run) -> Iterable[str]:
+    if not run.stages:
+        return
+    sizes = [stage.get("sizes", {}) for stage in run.stages]
+    axes = list(dict.fromkeys(axis for each in sizes for axis in each))
+    rows = [
+        [
+            _cell(stage, "number"),
+            *(str(each.get(axis, "")) for axis in axes),
+            *(_cell(stage, key) for key in ("parameters", "steps", "tokens")),
+            _cell(stage, "flops", ".3g"),
+        ]
+        for stage, each in zip(run.stages, sizes, strict=True)
+    ]
+    yield "<h2>Stages</h2>"
+    yield _table(["stage", *axes, "parameters", "steps at most", "tokens", "operations"], rows)
+
+
+def _growths(run: Run) -> Iterable[str]:
+    if not run.growths:
+        return
+    rows = [
+        [
+            *(
+                _cell(record, key)
+                for key in ("growth", "step", "growth_parameters_before", "growth_parameters")
+            ),
+            _cell(record, "growth_difference", ".1e"),
+        ]
+        for record in run.growths
+    ]
+    yield "<h2>Growths</h2>"
+    yield "<p>The difference is that of the model's own outputs just before and after, in its own dtype.</p>"
+    yield _table(["growth", "after step", "parameters before", "after", "largest relative difference"], rows)
+
+
+def _cell(record: Record, key: str, form: str = ",") -> str:
+    """A number of a record, in which it may be missing."""
+    value = record.get(key)
+    return "–" if value is None else format(value, form)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(f"<th>{escape(word)}</th>" for word in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{cells}</tr>{body}</table></div>'

@@ -1,0 +1,189 @@
+"""Carry out a recipe: from nothing, or from wherever a killed run of it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import accelerate as accelerate  # pyright: ignore[reportMissingTypeStubs]  (Trainer needs it)
+import torch
+from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
+
+from isogrow.plans.plan import Init
+from isogrow.recipes.callbacks import Costs, Ending, Told, ended
+from isogrow.recipes.corpus import files, sequences, settle, vocabulary
+from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
+from isogrow.recipes.norms import BlockNorms
+from isogrow.recipes.recipe import Recipe
+from isogrow.recipes.starting import Outlook, outlook, started
+from isogrow.train.kept import CORPUS, OUTCOME, STAGES, STATE, TOKENS, write
+from isogrow.train.schedule import Growth, Plateau
+from isogrow.train.trainer import growing
+
+
+def checked(recipe: Recipe, base: Path) -> tuple[Outlook, ...]:
+    """Each stage before it is run. Raises `RecipeError` for a missing file, or sizes that can't be."""
+    for names, where in ((recipe.data.train, "train"), (recipe.data.held_out, "held_out")):
+        files(names, base, where)
+    return outlook(recipe, base, vocabulary(recipe.data, base).size)
+
+
+def device() -> torch.device:
+    """Where a recipe trains here: on the accelerator, if there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def timed(recipe: Recipe, base: Path, steps: int) -> float:
+    """Seconds that a step of the first stage takes where it would train (`device`), on made-up tokens."""
+    words, training, where = vocabulary(recipe.data, base), recipe.training, device()
+    model: Any = started(recipe, base, words.size).train().to(where)
+    ids = torch.arange(training.batch * recipe.data.length).reshape(training.batch, -1) % words.size
+    ids, taken = ids.to(where), list[float]()
+    for _ in range(steps):
+        start = time.monotonic()
+        half = training.precision == "bfloat16"
+        with torch.autocast(where.type, torch.bfloat16) if half else nullcontext():
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()  # work is only queued there
+        taken.append(time.monotonic() - start)
+    return training.accumulate * min(taken)
+
+
+def run(
+    recipe: Recipe,
+    base: Path,
+    tell: Callable[[str], None],
+    steps: Callable[[int, int, float | None], None],
+) -> Outcome:
+    """Train a recipe to its end; a run that was killed goes on from its last complete checkpoint.
+
+    `base` is what the recipe's paths are relative to. `tell` is told what is done, `steps` after each step
+    its number, how many growths there have been and the last loss. Raises `RecipeError` where the run's
+    folder holds another recipe's run, or the files that it began to learn from are others now.
+    """
+    folder = base / recipe.run
+    stages = checked(recipe, base)
+    claim(folder, recipe)
+    if (folder / OUTCOME).exists():
+        return told(folder)
+    write(folder / STAGES, [dataclasses.asdict(stage) for stage in stages])
+    checkpoint = last_complete(folder)
+    trainer = prepared(recipe, base, folder, stages, steps)
+    corpora: dict[str, Any] = {"train": trainer.train_dataset, "held_out": trainer.eval_dataset}
+    corpora = {where: found for where, found in corpora.items() if found is not None}
+    settle(corpora, folder / CORPUS, going_on=checkpoint is not None)
+    tell(f"going on from {checkpoint.name}" if checkpoint else f"starting in {folder}")
+    if checkpoint is None or not ended(recipe, checkpoint):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    else:  # killed between its last checkpoint and its end
+        trainer._load_from_checkpoint(str(checkpoint))  # pyright: ignore[reportPrivateUsage]
+        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    return finished(folder, trainer)
+
+
+def prepared(
+    recipe: Recipe,
+    base: Path,
+    folder: Path,
+    stages: tuple[Outlook, ...],
+    steps: Callable[[int, int, float | None], None],
+) -> Trainer:
+    """The trainer of a recipe at its first stage, with its growths."""
+    words = vocabulary(recipe.data, base)
+    model = started(recipe, base, words.size)
+    read = partial(sequences, recipe.data, base=base, cache=folder / TOKENS)
+    train = read(recipe.data.train, "train")
+    held_out = read(recipe.data.held_out, "held_out") if recipe.data.held_out else None
+    trainer = Trainer(
+        model,
+        arguments(recipe, folder, held_out is not None),
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=words.tokenizer,
+    )
+    ending = Ending(recipe)
+    trainer.create_optimizer()
+    optimizer: Any = trainer.optimizer
+    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, ending.share)
+    costs = Costs(recipe, stages)
+    for callback in (ending, costs, BlockNorms(), Told(steps)):
+        trainer.add_callback(callback)
+    trainer.remove_callback(PrinterCallback)  # the library does not print
+
+    def after(model: Any) -> None:
+        _set_rate_(trainer, ending)
+        costs.note_(trainer.state)
+
+    return growing(trainer, growths(recipe), after)
+
+
+def _set_rate_(trainer: Trainer, ending: Ending) -> None:
+    """The next step's rate again: the scheduler set it before the growth."""
+    scheduler: Any = trainer.lr_scheduler
+    part = ending.share(trainer.state.global_step)
+    scheduler._last_lr = [rate * part for rate in scheduler.base_lrs]
+    for group, rate in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
+        group["lr"] = rate
+
+
+def arguments(recipe: Recipe, folder: Path, evaluated: bool) -> TrainingArguments:
+    """The recipe's training in Trainer's words."""
+    training = recipe.training
+    every = training.evaluate_every if evaluated else 0
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=sum(recipe.longest(stage) for stage in recipe.stages),
+        per_device_train_batch_size=training.batch,
+        per_device_eval_batch_size=training.batch,
+        gradient_accumulation_steps=training.accumulate,
+        learning_rate=training.rate,
+        weight_decay=training.weight_decay,
+        adam_beta1=training.betas[0],
+        adam_beta2=training.betas[1],
+        max_grad_norm=training.clip,
+        bf16=training.precision == "bfloat16",
+        use_cpu=device().type == "cpu",
+        seed=training.seed,
+        logging_steps=training.log_every,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if every else "no",
+        eval_steps=every or None,
+        save_strategy="steps" if training.save_every else "no",
+        save_steps=training.save_every or 500,
+        save_total_limit=training.keep,
+        include_num_input_tokens_seen="all",
+        report_to=["tensorboard"] if _has("tensorboard") else [],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.accelerator.is_available(),
+    )
+
+
+def growths(recipe: Recipe) -> tuple[Growth, ...]:
+    """When each stage but the first begins, and to which sizes it grows."""
+    found: list[Growth] = []
+    start: int | None = 0
+    for number, (before, stage) in enumerate(zip(recipe.stages, recipe.stages[1:], strict=False), 1):
+        init = Init(stage.init, stage.init_std)
+        slope, length = before.slope, recipe.longest(before)
+        at: int | Plateau
+        if slope is not None:
+            at, start = Plateau(slope.below, slope.at_most, slope.window, slope.at_least), None
+        elif start is not None:
+            at = start = start + length
+        else:  # after a stage whose end is not known: so many steps after the growth before
+            at = Plateau(0.0, length, length, length)
+        policy, seed = recipe.policy(stage), recipe.training.seed + number
+        found.append(Growth(stage.sizes, at, stage.layers_at, init, policy, seed))
+    return tuple(found)
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

@@ -1,0 +1,198 @@
+"""A recipe's first model, and what each stage makes of it: sizes, parameters, operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from isogrow.errors import IsogrowError, RecipeError
+from isogrow.families import layout_for, layout_of
+from isogrow.growth.models import anatomy_of
+from isogrow.layouts.config import edited
+from isogrow.layouts.formula import evaluate, names
+from isogrow.layouts.layout import Layout
+from isogrow.planning.planner import plan
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import expansions
+from isogrow.plans.plan import Plan
+from isogrow.plans.words import named
+from isogrow.recipes.flops import training_flops
+from isogrow.recipes.recipe import Recipe, Stage, Start
+from isogrow.stores.sources import open_checkpoint
+
+Config = dict[str, Any]
+NAMED = ("bos_token_id", "eos_token_id", "pad_token_id")  # a class's own may not be in this vocabulary
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """One stage before it is run: at most so many steps of so many tokens; operations are of training."""
+
+    number: int
+    sizes: Mapping[str, int]
+    parameters: int
+    steps: int
+    tokens: int
+    flops: int
+
+
+def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
+    """The first stage's model, with weights: drawn by the recipe's seed, or read from a checkpoint.
+
+    Raises `RecipeError` for one that sees the tokens that it is to learn to tell.
+    """
+    model: Any
+    if recipe.model.source:
+        model = AutoModelForCausalLM.from_pretrained(base / recipe.model.source)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.training.seed)
+            model = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(**first_config(recipe, base, vocab))
+            )
+    if _looks_ahead(model):
+        raise RecipeError(
+            f"model: this {model.config.model_type} sees later tokens, so telling the next one would teach it"
+            " nothing: give one that reads from left to right (is_decoder: true in config, where it has that)"
+        )
+    return model
+
+
+def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
+    """Each stage's sizes, parameters and operations. Raises `RecipeError` for sizes that can't be had."""
+    config = first_config(recipe, base, vocab)
+    found: list[Outlook] = []
+    for number, stage in enumerate(recipe.stages, 1):
+        try:
+            anatomy, parameters = _seen(config)
+            if stage.sizes:
+                made = plan(anatomy, expansions(stage.sizes, stage.layers_at))
+                _check_grows(stage, made)
+                config = edited(config, made.config)
+                anatomy, parameters = _seen(config)
+        except IsogrowError as error:
+            raise RecipeError(f"stage {number}: {error}") from error
+        if number == 1:
+            _check_sizes(recipe.model, anatomy)
+            _check_length(recipe, anatomy)
+        steps = recipe.longest(stage)
+        tokens = steps * recipe.tokens_per_step
+        flops = tokens * training_flops(anatomy, recipe.data.length)
+        sizes = named(anatomy.sizes, anatomy.layout.stacks)
+        found.append(Outlook(number, sizes, parameters, steps, tokens, flops))
+    return tuple(found)
+
+
+def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
+    """The first model's config.json."""
+    start = recipe.model
+    if start.source:
+        path = base / start.source / "config.json"
+        if not path.is_file():
+            raise RecipeError(f"model, from: {path} is not there: give a checkpoint's folder")
+        config = dict(open_checkpoint(path.parent).config)
+        layout_of(config)
+        if config.get("vocab_size") != vocab:
+            raise RecipeError(
+                f"model, from: the checkpoint has {config.get('vocab_size')} tokens, and data, tokenizer"
+                f" {vocab}: give the tokenizer that it was trained with"
+            )
+        return config
+    layout = layout_for(start.family)
+    sizes = _named(layout, start, vocab)
+    held = {key.name: evaluate(key.size, sizes) for key in layout.keys if key.size}
+    tokens = {layout.axes["vocab"]: vocab, **dict.fromkeys(NAMED)}
+    made = {**tokens, **held, "initializer_range": start.std, **start.config}
+    if layout.axes["vocab"] in start.config:
+        raise RecipeError(
+            f"model, config: {layout.axes['vocab']} is what data, tokenizer makes it: leave it out"
+        )
+    try:
+        full = AutoConfig.for_model(start.family, **made)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise RecipeError(f"model: {start.family} can't be so: {' '.join(str(error).split())}") from error
+    return json.loads(full.to_json_string(use_diff=False))
+
+
+def _named(layout: Layout, start: Start, vocab: int) -> dict[str, int]:
+    """Sizes by the layout's axes: heads become groups, a head dim that of keys and values."""
+    sizes = {"vocab": vocab, **start.sizes}
+    needed = {name for key in layout.keys for name in names(key.size or "0")}
+    if "group" in needed and "heads" in sizes:
+        kv_heads = sizes.setdefault("kv_heads", sizes["heads"])
+        sizes["group"] = sizes["heads"] // kv_heads
+    for axis in ("key_dim", "value_dim"):
+        if "head_dim" in sizes:
+            sizes.setdefault(axis, sizes["head_dim"])
+    missing = sorted(needed - sizes.keys())
+    if missing:
+        words = {"group": "heads", "key_dim": "head_dim", "value_dim": "head_dim"}
+        raise RecipeError(f"model, sizes: {words.get(missing[0], missing[0])} is missing: give every size")
+    return sizes
+
+
+def _check_sizes(start: Start, anatomy: Anatomy) -> None:
+    """Refuse sizes that the first model does not have."""
+    found = named(anatomy.sizes, anatomy.layout.stacks)
+    for name, size in start.sizes.items():
+        if name not in found:
+            raise RecipeError(
+                f"model, sizes: {start.family} has no {name!r} of its own: give some of {', '.join(found)}"
+            )
+        if found[name] != size:
+            raise RecipeError(
+                f"model, sizes: {name} is {size}, and by the other sizes and the config it is {found[name]}:"
+                " give sizes that fit together"
+            )
+
+
+def _check_grows(stage: Stage, made: Plan) -> None:
+    """Refuse sizes that the model has already: what else is said of the growth would do nothing."""
+    if not made.steps:
+        sizes = ", ".join(f"{axis}: {size}" for axis, size in stage.sizes.items())
+        raise RecipeError(f"{sizes} is what the model has already: give a larger size, or leave it out")
+
+
+def _check_length(recipe: Recipe, anatomy: Anatomy) -> None:
+    """Refuse sequences that are longer than the positions that a model has learned, or will learn."""
+    length, sizes = recipe.data.length, anatomy.sizes
+    if sizes.has("positions") and length > sizes.of("positions"):
+        raise RecipeError(
+            f"data, length is {length}, and the model has {sizes.of('positions')} positions: make it shorter,"
+            f" or {anatomy.layout.axes['positions']} in model, config larger"
+        )
+
+
+def _seen(config: Config) -> tuple[Anatomy, int]:
+    """A model of this config through its layout, on the meta device, and its parameters."""
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise RecipeError(
+            f"no model that tells the next token can be made of a {config['model_type']!r} config ({why}):"
+            " give another one"
+        ) from error
+    return anatomy_of(model), sum(parameter.numel() for parameter in model.parameters())
+
+
+def _looks_ahead(model: Any) -> bool:
+    """Whether what a model says at a token depends on the next: if not, its gradient there is exactly 0."""
+    was, embed = model.training, model.get_input_embeddings()
+    ids = torch.arange(2, device=embed.weight.device)[None] % embed.num_embeddings
+    seen = embed(ids).detach().requires_grad_()
+    try:
+        first = model.eval()(inputs_embeds=seen).logits[0, 0]
+    finally:
+        model.train(was)
+    (gradient,) = torch.autograd.grad(first.square().sum(), seen)
+    return bool(gradient[0, 1].any())

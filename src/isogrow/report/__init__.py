@@ -1,3 +1,0 @@
-"""A run as one page of HTML that needs nothing but itself: `isogrow report RUN`."""
-
-from isogrow.report.page import report as report

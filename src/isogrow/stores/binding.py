@@ -1,0 +1,116 @@
+"""Stored tensors and logical blocks: reading blocks of the old model, filling regions of grown tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from isogrow.errors import CheckpointError
+from isogrow.numbers.arithmetic import blocked
+from isogrow.numbers.filling import Drawings, Read, Stats, fill_
+from isogrow.plans.anatomy import Anatomy, Stored, grown_tensors
+from isogrow.plans.boxes import boxes, slices
+from isogrow.plans.parts import view_of
+from isogrow.plans.pieces import Block, Box, origin
+from isogrow.plans.plan import Plan
+
+
+def reader(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Read:
+    """Reads boxes of a model's blocks from whole stored tensors that `get` gives by name: no entry is copied
+    or moved that is not in the box.
+
+    Law: `reader(anatomy, get)(block, box)` is `viewer(anatomy, get)(block)[slices(box)]`.
+    """
+    view = viewer(anatomy, get)
+    return lambda block, box: view(block)[slices(box)]
+
+
+def viewer(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Callable[[Block], Tensor]:
+    """Shows all of a block, for whoever has the stored tensors: a view, so writing to it writes to them."""
+
+    def view(block: Block) -> Tensor:
+        stored, part = anatomy.holders[block.slot, block.index]
+        return blocked(get(stored.source), view_of(stored, part, block, anatomy.sizes))
+
+    return view
+
+
+def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
+    """The grown model's stored tensors; one that is tied is filled as the tensor it is tied to."""
+    found: list[Stored] = []
+    for stored in grown_tensors(anatomy, plan.target, lambda block: origin(plan, block)):
+        if anatomy.shares(stored.line.slot):
+            stored = dataclasses.replace(stored, line=anatomy.layout.homes[stored.line.slot.tied][0])
+        found.append(stored)
+    return tuple(found)
+
+
+def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
+    """The old tensor that a grown one is, or extends."""
+    index = origin(plan, Block(stored.line.slot.name, stored.index, ())).index
+    return anatomy.sources[stored.line, index]
+
+
+def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
+    """Where the config says that two stored tensors are one, they must be: transformers would keep them
+    apart, with a warning, and the grown model's would be made from one of them."""
+    stored_at = {(slot.name, stored.index): stored for stored in anatomy.stored for slot in stored.line.slots}
+    for stored in (tensor for tensor in anatomy.stored if anatomy.shares(tensor.line.slot)):
+        twin = stored_at.get((stored.line.slot.tied, stored.index))
+        if twin is not None and not _same(get(stored.source), get(twin.source)):
+            raise CheckpointError(
+                f"{stored.name} and {twin.name} differ, but "
+                + (
+                    "the model has one tensor for both: remove the one that is not meant"
+                    if stored.line.slot.shared
+                    else f"the config ties them ({_key(anatomy, stored)} is true): set it to false in the"
+                    " config if both are meant"
+                )
+            )
+
+
+def _key(anatomy: Anatomy, stored: Stored) -> str:
+    """The config's key that ties a tensor."""
+    return anatomy.layout.streams_of(stored.line.slot)[0].tie
+
+
+def check_range(out: Tensor, name: str, old: Callable[[], Tensor]) -> None:
+    """Refuse numbers that float16 made infinite, by a conversion or by a rule's scale."""
+    if out.dtype == torch.float16 and bool(torch.isinf(out).any()) and not bool(torch.isinf(old()).any()):
+        raise CheckpointError(
+            f"{name} would hold numbers beyond float16's 65504: give --dtype bfloat16 (dtype='bfloat16'), or"
+            " grow without what scales it"
+        )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same bytes."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
+    return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
+
+
+def fill_region_(
+    out: Tensor,
+    stored: Stored,
+    region: Box,
+    plan: Plan,
+    read: Read,
+    stats: Stats,
+    drawings: Drawings | None = None,
+) -> None:
+    """Fill `out` (of its shape; any strides) with a region of a grown stored tensor: all of it, a slab of a
+    file, a rank's shard, an item that a distributed checkpoint writes.
+
+    `region` has a range, with gaps or without, for each of the tensor's dims; `stats` are `statistics` of the
+    tensor's blocks, and `drawings` is as in `filling.fill_`. Law, where `x` is all of the tensor: `out`
+    becomes equal to `x[slices(region)]`, bit by bit.
+    """
+    for held in boxes(stored, region, plan.target):
+        target = blocked(out[slices(held.place)], held.view)
+        fill_(target, held.block, held.box, plan, read, stats, drawings=drawings)

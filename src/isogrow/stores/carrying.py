@@ -1,0 +1,162 @@
+"""What travels with a model: tokenizer, generation config, licence, chat template, processor, pooling.
+
+Everything in a checkpoint's folder does, except weights and their indexes (they are written anew),
+weights of other frameworks (they are of the old size), hidden files, config.json and README.md (they are
+rewritten). The modules of a sentence-transformers model, which its modules.json lists, travel whole. What
+is kept of a run travels if the optimizer's state is grown; otherwise nothing could be resumed with it. What
+stays behind is told (`left`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, cast
+
+from isogrow.errors import CheckpointError
+from isogrow.layouts.config import edited
+from isogrow.stores.sources import OTHER_FRAMEWORKS, Checkpoint, read_json
+
+LEFT = (
+    *OTHER_FRAMEWORKS,
+    "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.index",
+    "*.mlpackage/*", "adapter_config.json", "trainer_state.json", "__pycache__/*", "*/__pycache__/*",
+    "checkpoint-*/*", "runs/*", "config.json", "README.md", "isogrow.json",
+    "optimizer_*/*", "pytorch_model_fsdp*/*", "global_step*/*", "zero_to_fp32.py", "latest",
+    "random_states_*.pkl", "custom_checkpoint_*.pkl",
+)  # fmt: skip
+# What a run keeps beside the state of its optimizer: it knows no sizes.
+RUN: Mapping[str, tuple[str, ...]] = {
+    # Trainer
+    "optimizer.pt": (
+        *("trainer_state.json", "training_args.bin"),
+        *("scheduler.pt", "scaler.pt", "rng_state*.pth"),
+    ),
+    # Accelerate's save_state
+    "optimizer.bin": (
+        *("scheduler.bin", "scaler.pt", "sampler*.bin"),
+        *("dl_state_dict*.bin", "random_states_*.pkl"),
+    ),
+}
+MADE_ANEW = ("config.json", "README.md", "isogrow.json", "*.index.json", "__pycache__/*", "*/__pycache__/*")
+
+POOLED = ("word_embedding_dimension", "embedding_dimension")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A file that is made anew beside the grown weights, from one of `size` bytes."""
+
+    name: str
+    size: int
+    write: Callable[[Path], None]
+
+
+def carried(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
+    """The names of the files that travel, relative to the folder; what is kept of a run, too, where `run` is
+    the state of its optimizer that grows.
+
+    Raises `CheckpointError` for a link that leads out of the folder (to anything but the Hub cache's
+    own blobs): what it points at might not be meant to be passed on.
+    """
+    folder = checkpoint.folder
+    modules = _modules(folder)
+    kept = RUN[run] if run else ()
+    found = [name for name in _files(folder) if _travels(name, modules) or _any(name, kept)]
+    for name in found:
+        _check_link(folder, name)
+    return tuple(sorted(found))
+
+
+def left(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
+    """What stays behind: weights under other names, of other frameworks or averages, and other runs.
+
+    Folders are named once, with a slash at their end.
+    """
+    gone = {*carried(checkpoint, run), *(path.name for path in checkpoint.files.values()), run}
+    found = (name for name in _files(checkpoint.folder) if name not in gone and not _any(name, MADE_ANEW))
+    return tuple(
+        dict.fromkeys(f"{top}/" if rest else top for top, _, rest in (n.partition("/") for n in found))
+    )
+
+
+def contents(checkpoint: Checkpoint, name: str, hidden: tuple[int, int]) -> bytes | None:
+    """What a file that travels is to hold where the growth of `hidden` (old, new) changes it.
+
+    None where it is copied as it is. Raises `CheckpointError` for a dense module on top of a hidden
+    axis that grew: its weights are of the old width.
+    """
+    module = _modules(checkpoint.folder).get(str(Path(name).parent))
+    if module is None or Path(name).name != "config.json" or hidden[0] == hidden[1]:
+        return None
+    config = read_json(checkpoint.folder / name, "modules.json lists it")
+    if config.get("in_features") == hidden[0]:
+        raise CheckpointError(
+            f"{Path(name).parent} is a layer of its own ({module}) on {hidden[0]} hidden channels, and no"
+            " rule grows it: leave hidden as it is, or take the module out of modules.json"
+        )
+    edits = {key: hidden[1] for key in POOLED if config.get(key) == hidden[0]}
+    return dump(edited(config, edits)) if edits else None
+
+
+def dump(data: Mapping[str, Any]) -> bytes:
+    """JSON as Hugging Face writes it, in the order of the keys given."""
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Every file that is not hidden; folders that are links are not entered."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if not path.is_symlink():
+                yield from (f"{path.name}/{name}" for name in _files(path))
+        else:
+            yield path.name
+
+
+def _travels(name: str, modules: Mapping[str, str]) -> bool:
+    if str(Path(name).parent) in modules:
+        return True
+    return not (_any(name, LEFT) or _any(Path(name).name, LEFT))
+
+
+def _any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    """The folders (other than the model's own) of a sentence-transformers model, and their kinds."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return {}
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        found = {str(m["path"]): str(m["type"]).rpartition(".")[2] for m in cast("list[Any]", listed)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is no list of modules with path and type ({error!r}): fetch it again"
+        ) from error
+    return {path: kind for path, kind in found.items() if path not in ("", ".")}
+
+
+def _check_link(folder: Path, name: str) -> None:
+    path = folder / name
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{name} in {folder} is a link that leads nowhere: fetch the file, or remove the link"
+        ) from error
+    home = folder.resolve()
+    # A snapshot in the Hub's cache links its files to ../../blobs.
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if not target.is_file() or not (target.is_relative_to(home) or target.is_relative_to(blobs)):
+        raise CheckpointError(
+            f"{name} in {folder} is a link to {target}, outside the model: put a copy in its place if it"
+            " belongs to the model, or remove it"
+        )

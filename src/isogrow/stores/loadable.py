@@ -1,0 +1,151 @@
+"""Would plain `transformers` load this? Its own class is asked, on the meta device, before a byte is written.
+
+The class validates the grown config when it is built, and its state dict says which names and shapes
+`from_pretrained` will look for.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from isogrow.errors import SizeError
+from isogrow.layouts.lines import name_axes
+from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
+from isogrow.quiet import alone
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def check_loadable(
+    config: Mapping[str, Any],
+    grown: Mapping[str, Header],
+    old: Mapping[str, Header],
+    others: tuple[Mapping[str, Header], Mapping[str, Header]] = ({}, {}),
+) -> None:
+    """Refuse a grown config that its class refuses, and tensors that it would not load.
+
+    `grown` are the planned tensors, `old` those of the source: a tensor that the source lacked (a
+    pooler, a head that is tied) the grown model may lack too, and one that its class never used may
+    stay. `others` are the grown and the old tensors as other lines name them (`rebound`): files may hold
+    one by one what the class stacks when it loads them. A model type that transformers does not have is
+    not checked. Raises `SizeError`.
+    """
+    model: Any = on_meta(config)
+    if model is None:
+        return
+    name, prefix = type(model).__name__, str(model.base_model_prefix)
+    wanted = {_bare(tensor, prefix): tuple(value.shape) for tensor, value in model.state_dict().items()}
+    before, after = (
+        _as_loaded(*both, prefix, wanted) for both in zip((old, grown), reversed(others), strict=True)
+    )
+    found = {tensor: header.shape for tensor, header in after.items()}
+    known = {_template(tensor) for tensor in before}
+    for fault in _faults(name, found, wanted, known):
+        raise SizeError(f"{fault}; nothing was written")
+
+
+def rebound(anatomy: Anatomy) -> dict[str, Header]:
+    """The same blocks as the layout's other bindings name and shape them, where all are there.
+
+    Of a grown model the anatomy is one with the grown config, which says anew which layers have a line.
+    """
+    sizes = anatomy.sizes
+    held = {
+        (block.slot, block.index): stored for stored in anatomy.stored for _, block in stored.blocks(sizes)
+    }
+    used, slots = {tensor.line for tensor in held.values()}, {slot for slot, _ in held}
+    found: dict[str, Header] = {}
+    for line in anatomy.layout.lines:
+        if line in used or not slots.issuperset(slot.name for slot in line.slots):
+            continue
+        for index in sizes.indices(name_axes(line.name)):
+            if not anatomy.layout.applies(line.slot, anatomy.config, index):
+                continue
+            own = [held.get((block.slot, block.index)) for _, block in blocks(line, index, sizes)]
+            if own[0] is not None and all(own):
+                shape = line.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
+                found[name_of(line, anatomy.prefix, index, sizes)] = Header(shape, own[0].header.dtype)
+    return found
+
+
+def _as_loaded(
+    stored: Mapping[str, Header], other: Mapping[str, Header], prefix: str, wanted: Shapes
+) -> dict[str, Header]:
+    """Tensors by the names without prefix that the class has for them, where it has any."""
+    templates = {_template(tensor) for tensor in wanted}
+    bare = {_bare(tensor, prefix): header for tensor, header in stored.items()}
+    also = {_bare(tensor, prefix): header for tensor, header in other.items()}
+    return bare | {tensor: header for tensor, header in also.items() if _template(tensor) in templates}
+
+
+def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterator[str]:
+    templates = {_template(tensor) for tensor in wanted}
+    for tensor, shape in wanted.items():
+        if tensor in found and tuple(found[tensor]) != tuple(shape):
+            yield (
+                f"{tensor} would be {list(found[tensor])}, but {name} of the grown config has it as"
+                f" {list(shape)}"
+            )
+        if tensor not in found and _template(tensor) in known:
+            yield f"{name} of the grown config has {tensor}, and the grown model would lack it"
+    for tensor in found:
+        if tensor not in wanted and _template(tensor) in templates:
+            yield f"the grown model would have {tensor}, and {name} of the grown config has no place for it"
+
+
+def on_meta(config: Mapping[str, Any]) -> nn.Module | None:
+    """The model that transformers makes of a grown config, on the meta device; None: it has no such type.
+
+    Raises `SizeError` for a config that its class refuses.
+    """
+    import transformers
+
+    mapping: Any = transformers.CONFIG_MAPPING
+    if config.get("model_type") not in mapping:
+        return None
+    try:
+        made = mapping[config["model_type"]].from_dict(copy.deepcopy(dict(config)))
+        with alone(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return _class(config)(made)
+    except Exception as error:  # each class validates in its own way, with its own kind of error
+        inner = error.__cause__ or error
+        reason = " ".join(str(inner).split()).rstrip(".") or type(inner).__name__
+        raise SizeError(
+            f"transformers' {config['model_type']!r} refuses the grown config: {reason}; nothing was written"
+        ) from error
+
+
+def _class(config: Mapping[str, Any]) -> Any:
+    """The class that `architectures` names, or the one that AutoModel would take."""
+    import transformers
+
+    name = class_name(config)
+    return getattr(transformers, name) if name else transformers.AutoModel.from_config
+
+
+def class_name(config: Mapping[str, Any]) -> str:
+    """The first class of transformers that `architectures` names; "" if there is none."""
+    import transformers
+
+    named: Any = config.get("architectures") or ()
+    for name in (named,) if isinstance(named, str) else named:
+        found = getattr(transformers, str(name), None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return str(name)
+    return ""
+
+
+def _bare(name: str, prefix: str) -> str:
+    """A tensor's name without the base model's prefix, which a checkpoint may have or lack."""
+    return name.removeprefix(f"{prefix}.") if prefix else name
+
+
+def _template(name: str) -> str:
+    """A name without its numbers: `layers.{}.mlp`."""
+    return re.sub(r"\d+", "{}", name)

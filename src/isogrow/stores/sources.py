@@ -1,0 +1,353 @@
+"""Checkpoints on disk or on the Hugging Face Hub: config.json, and where each tensor's bytes lie.
+
+Opening one reads headers alone. Nothing in it is run: `.safetensors` holds no code, `.bin` is read by
+`torch.load(weights_only=True)`, and code files of a model are never imported.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from isogrow.errors import CheckpointError
+from isogrow.plans.anatomy import Header
+from isogrow.stores.shards import read_places
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# In the order in which transformers looks for them.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# The same of `from_pretrained(…, variant="fp16")`.
+VARIANTS = ("model.*.safetensors", "pytorch_model.*.bin")
+
+# What PEFT saves, and transformers loads with the model beside it.
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+
+# torch's name -> safetensors' word
+WORDS = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
+    "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+    "uint16": "U16", "uint32": "U32", "uint64": "U64", "complex64": "C64",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "float4_e2m1fn_x2": "F4",
+}  # fmt: skip
+
+RUNS = "checkpoint-"  # before the step in the name of what Trainer leaves in a run's folder
+
+QUANTIZED_KEYS = ("quantization_config", "compression_config")
+QUANTIZED_NAMES = re.compile(
+    r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|SCB|\w+_proj_(blocks|scales)"
+    r"|weight\.(absmax|quant_map|nested_absmax|quant_state\.\w+))$"
+)
+OTHER_FRAMEWORKS = (
+    "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "*.gguf", "*.tflite", "*.pt", "*.pth",
+    "*.ckpt", "*.mlmodel", "onnx/*", "openvino/*", "coreml/*", "original/*", "consolidated*",
+)  # fmt: skip
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder, its config and its tensors' headers.
+
+    `name` is what a model card may call it: the Hub id, or the folder's name. `files` says which file
+    holds a tensor, and `starts` (of `.safetensors` alone) at which byte of it.
+    """
+
+    folder: Path
+    name: str
+    config: Mapping[str, Any]
+    headers: Mapping[str, Header]
+    files: Mapping[str, Path]
+    format: Literal["safetensors", "bin"]
+    starts: Mapping[str, int] = field(default_factory=dict[str, int])
+    revision: str = ""
+
+
+def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
+    """The checkpoint in a folder, or under a Hub id (fetched, or taken from the local cache).
+
+    Raises `CheckpointError` for one that is missing, incomplete, damaged or quantized.
+    """
+    _check_named(model)
+    folder, name, commit = _located(model, revision)
+    _check_no_run(folder)
+    _check_no_adapter(folder, name)
+    config = read_json(folder / "config.json", "it is no Hugging Face model folder without it")
+    _check_quantized_config(name, config)
+    weights = next((w for w in WEIGHTS if (folder / w).is_file()), None)
+    if weights is None:
+        raise CheckpointError(
+            f"{name} holds no weights: expected {' or '.join(WEIGHTS[::2])} (or its index) in {folder}"
+            + _variant(folder)
+        )
+    shards = _shards(folder, weights)
+    kind: Literal["safetensors", "bin"] = "safetensors" if "safetensors" in weights else "bin"
+    checkpoint = _read(folder, name, config, shards, kind, commit)
+    _check_dtypes(checkpoint)
+    return checkpoint
+
+
+def _check_named(model: object) -> None:
+    """Refuse what is neither a folder's name nor a Hub id: a model in memory above all."""
+    if isinstance(model, str | Path):
+        return
+    if hasattr(model, "state_dict"):
+        raise CheckpointError(
+            f"a {type(model).__name__} is no folder, and a folder or a Hub id was expected: grow a model in"
+            " memory by isogrow.grow(model, …), or save it by save_pretrained and give that folder"
+        )
+    raise CheckpointError(
+        f"{model!r:.60} is no folder: give a model's folder (with config.json) or a Hub id like"
+        " 'openai-community/gpt2'"
+    )
+
+
+def _check_no_run(folder: Path) -> None:
+    """Refuse the folder of a training run, whose checkpoints are the models."""
+    found = {path.name.removeprefix(RUNS): path for path in folder.glob(f"{RUNS}*") if path.is_dir()}
+    steps = sorted(filter(str.isdecimal, found), key=int)
+    if steps and not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"config.json is missing from {folder}, which is the folder of a training run: give one of its"
+            f" {len(steps)} checkpoints, {found[steps[-1]]} is the last"
+        )
+
+
+def _variant(folder: Path) -> str:
+    """What to do with weights under another name."""
+    found = sorted(path.name for pattern in VARIANTS for path in folder.glob(pattern))
+    if not found:
+        return ""
+    variant = found[0].split(".")[1].split("-")[0]
+    return (
+        f"; {found[0]} is a variant: load it by from_pretrained(…, variant={variant!r}), save that, and grow"
+        " that"
+    )
+
+
+def _check_no_adapter(folder: Path, name: str) -> None:
+    """transformers loads an adapter that lies beside a model with it (where peft is installed)."""
+    found = next((each for each in ADAPTER if (folder / each).is_file()), None)
+    if found is not None:
+        raise CheckpointError(
+            f"{name} holds an adapter ({found}), which would not grow with the model: load it with peft, call"
+            " merge_and_unload(), save that and grow it; or take the adapter's files out of the folder"
+        )
+
+
+def read_json(path: Path, otherwise: str) -> dict[str, Any]:
+    """A file that must hold a JSON object; `otherwise` says why it must be there."""
+    if not path.is_file():
+        raise CheckpointError(f"{path.name} is missing from {path.parent}: {otherwise}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no valid JSON ({error}): fetch it again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is no JSON object: fetch it again")
+    return cast("dict[str, Any]", found)
+
+
+def load_bin(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.bin` file. Raises `CheckpointError` where it holds anything but tensors by name."""
+    import torch
+
+    state = load_state(path, "fetch it again, or take the model's .safetensors")
+    for key, value in state.items():
+        if not (isinstance(key, str) and isinstance(value, torch.Tensor)):
+            raise CheckpointError(
+                f"{path.name} holds {key!r}, which is no tensor: save the model by save_pretrained"
+            )
+    return dict(cast("Mapping[str, Tensor]", state))
+
+
+def load_state(path: Path, mend: str) -> Mapping[Any, Any]:
+    """What `torch.save` wrote of a state dict, its tensors mapped where the format allows (files of torch <
+    1.6 are read whole). Raises `CheckpointError`."""
+    import torch
+
+    try:
+        mapped = zipfile.is_zipfile(path)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch raises half a dozen kinds, down to EOFError and KeyError
+        # What torch says is left out: it advises to unpickle all the same.
+        raise CheckpointError(
+            f"{path.name} is damaged, or holds more than tensors, which is never unpickled"
+            f" ({type(error).__name__}): {mend}"
+        ) from error
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{path.name} holds no state dict: {mend}")
+    return cast("Mapping[Any, Any]", found)
+
+
+# ── where it is ──
+
+
+def _located(model: str | Path, revision: str | None) -> tuple[Path, str, str]:
+    """(folder, name, commit) of a folder or a Hub id."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(
+                f"{model} is a folder, and revision {revision!r} is for Hub ids: leave it out"
+            )
+        return folder, folder.resolve().name, ""
+    text = str(model)
+    if isinstance(model, Path) or folder.exists() or not HUB_ID.fullmatch(text) or ".." in text:
+        raise CheckpointError(
+            f"{text} is no folder: give a model's folder (with config.json) or a Hub id like"
+            " 'openai-community/gpt2'"
+        )
+    fetched = _fetched(text, revision)
+    return fetched, text, fetched.name
+
+
+def _fetched(model: str, revision: str | None) -> Path:
+    """The snapshot of a Hub id: its `.safetensors`, else its `.bin`."""
+    import huggingface_hub
+
+    def fetch(ignore: tuple[str, ...], allow: tuple[str, ...] | None = None) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=list(allow) if allow else None,
+                ignore_patterns=list(ignore),
+            )
+        )
+
+    try:
+        folder = fetch((*OTHER_FRAMEWORKS, "*.bin", "*.bin.index.json"))
+        if not any((folder / weights).exists() for weights in WEIGHTS[:2]):
+            folder = fetch((), ("pytorch_model*.bin", "pytorch_model.bin.index.json"))
+    except Exception as error:  # the hub's own kinds, and whatever its network layer raises
+        at = f" at revision {revision!r}" if revision else ""
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(
+            f"{model!r} is no folder, and as a Hub id{at} it can't be had ({type(error).__name__}:"
+            f" {reason}): check the name, or fetch it where there is a network and give its folder"
+        ) from error
+    return folder
+
+
+# ── which files hold what ──
+
+
+def _shards(folder: Path, weights: str) -> dict[Path, set[str] | None]:
+    """Each weight file, and the tensors that the index expects in it (None: there is no index)."""
+    if not weights.endswith(".index.json"):
+        return {folder / weights: None}
+    index = read_json(folder / weights, "the index says which shard holds what")
+    listed = index.get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise CheckpointError(f"{weights} has no weight_map: fetch it again")
+    found: dict[Path, set[str] | None] = {}
+    for name, file in cast("dict[str, Any]", listed).items():
+        path = folder / _inside(weights, file)
+        names = found.setdefault(path, set())
+        assert names is not None
+        names.add(name)
+    for path in found:
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path.name} is missing from {folder}, and {weights} names it: fetch the model again"
+            )
+    return found
+
+
+def _inside(index: str, file: Any) -> str:
+    """The name of a shard, which may not lead out of the folder (the Hub's caches link their files to
+    blobs elsewhere, so the name is what counts, not the link's target)."""
+    path = PurePosixPath(str(file))
+    out = path.is_absolute() or PureWindowsPath(str(file)).drive or "\\" in str(file)
+    if not isinstance(file, str) or out or ".." in path.parts or "\0" in file or not path.parts:
+        raise CheckpointError(
+            f"{index} names the shard {str(file)!r}, which is outside the model's folder: the model is"
+            " damaged or malicious, so nothing was read"
+        )
+    return file
+
+
+def _read(
+    folder: Path,
+    name: str,
+    config: Mapping[str, Any],
+    shards: Mapping[Path, set[str] | None],
+    kind: Literal["safetensors", "bin"],
+    commit: str,
+) -> Checkpoint:
+    headers: dict[str, Header] = {}
+    files: dict[str, Path] = {}
+    starts: dict[str, int] = {}
+    for path, expected in shards.items():
+        for tensor, header, start in _tensors(path, kind):
+            headers[tensor], files[tensor] = header, path
+            if kind == "safetensors":
+                starts[tensor] = start
+        held = {tensor for tensor, file in files.items() if file == path}
+        _check_index(path, held, held if expected is None else expected)
+    return Checkpoint(folder, name, config, headers, files, kind, starts, commit)
+
+
+def _tensors(path: Path, kind: str) -> Iterator[tuple[str, Header, int]]:
+    if kind == "safetensors":
+        for name, place in read_places(path).items():
+            yield name, place.header, place.start
+        return
+    for name, tensor in load_bin(path).items():
+        word = WORDS.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
+        yield name, Header(tuple(tensor.shape), word), 0
+
+
+def _check_index(path: Path, held: set[str], expected: set[str]) -> None:
+    if missing := sorted(expected - held):
+        raise CheckpointError(
+            f"{missing[0]} should be in {path.name}, says the index, but is not: index and shards do"
+            " not belong together; fetch the model again"
+        )
+    if extra := sorted(held - expected):
+        raise CheckpointError(
+            f"{extra[0]} is in {path.name}, and the index does not list it there: index and shards do"
+            " not belong together; fetch the model again"
+        )
+
+
+# ── what can't be grown ──
+
+
+def _check_quantized_config(name: str, config: Mapping[str, Any]) -> None:
+    for key in QUANTIZED_KEYS:
+        given = config.get(key)
+        if given:
+            method = (
+                cast("Mapping[str, Any]", given).get("quant_method") if isinstance(given, dict) else given
+            )
+            raise _quantized(name, f"config.json has {key}, {method or 'of an unnamed method'}")
+
+
+def _check_dtypes(checkpoint: Checkpoint) -> None:
+    for name, header in checkpoint.headers.items():
+        packed = QUANTIZED_NAMES.search(name) is not None
+        small = header.dtype[0] == "F" and header.dtype[1:] not in ("16", "32", "64")
+        integer = header.dtype in ("I8", "U8", "I32") and name.endswith("weight")
+        if packed or small or integer or header.dtype == "I8":
+            raise _quantized(checkpoint.name, f"{name} is {header.dtype}")
+
+
+def _quantized(name: str, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name} is quantized ({why}), and growing needs the weights themselves: give the model that it"
+        " was quantized from"
+    )
