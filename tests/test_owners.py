@@ -104,7 +104,7 @@ def test_a_wrapper_that_holds_the_parameters() -> None:
     """FSDP1 and DeepSpeed are told by their classes' names."""
     model = llama()
     holder: Any = type("FullyShardedDataParallel", (nn.Module,), {})()
-    holder.module = model
+    holder.module = nn.ModuleDict({"backbone": model})  # at any depth
     with pytest.raises(StateError, match="held by a FullyShardedDataParallel, .* delete .* wrap it again"):
         isogrow.grow_(model, ffn="x2")
     del holder

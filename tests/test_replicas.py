@@ -108,6 +108,27 @@ def test_what_cant_be_renewed_is_refused(one_process: None) -> None:
     assert model.config.intermediate_size == old
 
 
+class Task(nn.Module):
+    """A module of one's own around a model, as Lightning's are."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.net = model
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.net(input_ids=ids, labels=ids).loss
+
+
+def test_a_wrapper_around_what_holds_the_model_is_renewed(one_process: None) -> None:
+    model: Any = tiny.model("LlamaForCausalLM")
+    wrapper = DistributedDataParallel(Task(model))
+    before = wrapper._get_ddp_logging_data()["total_parameter_size_bytes"]
+    isogrow.grow_(model, ffn="x2")
+    assert wrapper._get_ddp_logging_data()["total_parameter_size_bytes"] > before
+    wrapper(torch.arange(12)[None]).backward()
+    assert all(x.grad is not None for x in model.parameters())
+
+
 def test_options_are_kept(one_process: None) -> None:
     model: Any = tiny.model("LlamaForCausalLM")
     wrapper = DistributedDataParallel(model, find_unused_parameters=True, gradient_as_bucket_view=True)

@@ -85,11 +85,22 @@ def _holder(owner: nn.Module) -> str | None:
 
 
 def _held(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """The modules that have this one as a part, and its name there; a part knows none of them itself."""
-    found: list[tuple[nn.Module, str]] = []
+    """The modules that have this one as a part, or as a part of their parts, and its name there; a part knows
+    none of them itself."""
+    modules: list[nn.Module] = []
     for each in gc.get_objects():
         kind: type[Any] = type(each)  # not isinstance, which asks an object that may be a lazy stand-in
-        if issubclass(kind, nn.Module) and each is not model:
-            parts = vars(each).get("_modules") or {}
-            found += [(each, name) for name, part in list(parts.items()) if part is model]
+        if issubclass(kind, nn.Module):
+            modules.append(each)
+    found, names = list[tuple[nn.Module, str]](), {id(model): ""}
+    inner = [model]
+    while inner:
+        within, inner = {id(each) for each in inner}, []
+        for owner in modules:
+            parts = vars(owner).get("_modules") or {}
+            own = next((name for name, part in list(parts.items()) if id(part) in within), None)
+            if own is not None and id(owner) not in names:
+                names[id(owner)] = f"{own}.{names[id(parts[own])]}".rstrip(".")
+                found.append((owner, names[id(owner)]))
+                inner.append(owner)
     return found
