@@ -14,11 +14,11 @@ from torch import Tensor
 from isogrow.layouts.layout import Weight
 from isogrow.layouts.pattern import View
 from isogrow.numbers.arithmetic import blocked
+from isogrow.plans import boxes as geometry
 from isogrow.plans.anatomy import Header, Stored
 from isogrow.plans.boxes import Held, boxes, chunks, contiguous, lying, slices
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Block, Box, whole
-from isogrow.plans.plan import boxes as geometry
 from isogrow.plans.sizes import Sizes
 
 SIZES = Sizes({"a": 2, "b": 3, "c": 5, "d": 7, "e": 4, "n": 1})

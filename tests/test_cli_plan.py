@@ -51,6 +51,49 @@ def test_plan_shows_means_copies_and_biases(models: Mapping[str, Path]) -> None:
     assert "    copied  attn.q+bias  attn.k+bias  attn.v+bias\n" in out
 
 
+def changed(source: Path, folder: Path, **keys: Any) -> Path:
+    """A copy with another config.json."""
+    shutil.copytree(source, folder)
+    data = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**data, **keys}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"hidden_act": "swoosh"}, "transformers' 'llama' refuses the grown config: 'swoosh'"),
+        ({"attention_dropout": "no"}, "refuses the grown config: Field 'attention_dropout'"),
+    ],
+)
+def test_plan_refuses_what_grow_refuses(keys: dict[str, Any], said: str, llama: Path, tmp_path: Path) -> None:
+    small = changed(llama, tmp_path / "small", **keys)
+    for verb in (("plan", small), ("grow", small, tmp_path / "out")):
+        ran = isogrow(*verb, "--ffn", "x2")
+        assert ran.code == 2 and said in " ".join(ran.err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_says_what_grow_needs_and_leaves(llama: Path, tmp_path: Path) -> None:
+    """A class that is not named, an optimizer's state that can't grow, weights under another name."""
+    small = changed(llama, tmp_path / "small", architectures=None)
+    for name in ("optimizer.pt", "model_ema.safetensors"):
+        (small / name).write_bytes(b"x" * 99)
+    data = isogrow("plan", small, "--ffn", "x2", "--json").json
+    assert [need.partition(",")[0] for need in data["needs"]] == ["--no-verify", "--optimizer drop"]
+    assert data["left"] == ["model_ema.safetensors", "optimizer.pt"]
+    shown = " ".join(isogrow("plan", small, "--ffn", "x2", columns=200).out.split())
+    assert "LlamaModel would leave out lm_head.weight: name the class in its architectures" in shown
+    assert "stays behind model_ema.safetensors, optimizer.pt" in shown
+    out = tmp_path / "out"
+    for options in ((), ("--no-verify",), ("--optimizer", "drop")):
+        assert isogrow("grow", small, out, "--ffn", "x2", *options).code == 2 and not out.exists()
+    ran = isogrow("grow", small, out, "--ffn", "x2", "--no-verify", "--optimizer", "drop")
+    assert ran.code == 0 and "left behind: model_ema.safetensors, optimizer.pt" in ran.out
+    whole = isogrow("plan", llama, "--ffn", "x2", "--json").json
+    assert (whole["needs"], whole["left"]) == ([], [])
+
+
 def test_plan_says_what_grow_writes(llama: Path, tmp_path: Path) -> None:
     data = isogrow("plan", llama, *GROWTH, "--json").json
     out = tmp_path / "out"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import isogrow as grower
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.growth.newness import New, NewEntries
-from isogrow.plans.plan import boxes
+from isogrow.plans import boxes
 
 # Fused by heads and by parts, stacked experts, tied heads, two stacks, rotary strides, and a norm's 1 + g.
 CASES = ("llama", "gpt2", "gpt_neox", "phi3", "bloom", "qwen3_moe", "gpt_oss", "gemma", "deepseek_v3", "t5")

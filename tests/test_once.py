@@ -14,7 +14,7 @@ import isogrow as library
 from isogrow import laws
 from isogrow.families import layout_of
 from isogrow.laws.building import _Builder
-from isogrow.plans.plan import anatomy
+from isogrow.plans import anatomy
 from isogrow.stores import sources
 
 Counted = Callable[[], dict[str, int]]

@@ -14,7 +14,7 @@ from isogrow.errors import CheckpointError, FamilyError, LawError, SizeError
 from isogrow.families import layout_for, layout_of
 from isogrow.layouts.config import edited, get
 from isogrow.layouts.layout import Rope
-from isogrow.planning.planner import planner as planning
+from isogrow.planning import planner as planning
 from isogrow.plans.anatomy import match
 from isogrow.plans.expansions import AttentionExpansion, HeadsExpansion, expansions
 from isogrow.plans.plan import Plan

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Any
 
 from isogrow.cli.facts import summary
+from isogrow.errors import CheckpointError, StateError
 from isogrow.growth.opening import Opened
 from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.plan import Plan
@@ -53,9 +54,33 @@ class NotProven(Exception):
     """A check failed before the output got its name."""
 
 
+def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
+    """What `grow` would refuse of a plan, asked before a byte is written: it raises the same, and says which
+    options a growth needs, and what it would leave behind."""
+    from isogrow.growth.resuming import resumable, state_in
+    from isogrow.interpreters.checkpoint import prepared
+    from isogrow.stores.carrying import left
+    from isogrow.stores.loadable import unread
+
+    checkpoint = source.checkpoint
+    prepared(checkpoint, source.anatomy, plan, dtype)
+    needs, run = list[str](), state_in(checkpoint.folder)
+    if why := unread(checkpoint.config, checkpoint.headers):
+        needs.append(f"--no-verify, since {why}")
+    try:
+        resumable(checkpoint, plan, "grow", None, None)
+    except StateError as error:
+        needs.append(f"--optimizer drop, since {error}")
+        run = ""
+    return {"needs": needs, "left": list(left(checkpoint, run))}
+
+
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
     """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
     from isogrow.growth.api import grow_checkpoint
+    from isogrow.growth.resuming import state_in
+    from isogrow.stores.carrying import left
+    from isogrow.stores.loadable import unread
     from isogrow.stores.staging import failed_of
     from isogrow.verification.memory import shortage
 
@@ -63,6 +88,8 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     data = summary(checkpoint.name, job.plan, job.dtype)
     sizes = [data[side]["parameters"] for side in ("before", "after")]
     skipped = shortage(sizes[0], sizes[1]) if verify else "--no-verify was given"
+    if not skipped and (why := unread(checkpoint.config, checkpoint.headers)):
+        raise CheckpointError(f"{why}; nothing was written: --no-verify writes it unproven")
     report: Data | None = None
 
     def check(folder: Path) -> str:
@@ -98,6 +125,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
         **{name: data[name] for name in ("before", "after", "steps", "learns_by_step", "seed")},
         "verification": report,
         "skipped": skipped or None,
+        "left": list(left(checkpoint, state_in(checkpoint.folder) if options.optimizer == "grow" else "")),
         "next": _next(job, report is None or not report["passed"]) if done else [],
     }
 

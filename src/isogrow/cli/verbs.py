@@ -103,12 +103,13 @@ def plan(
     with refusing(json):
         from isogrow.cli.asking import planned, written
         from isogrow.cli.facts import summary
+        from isogrow.cli.growing import foreseen
         from isogrow.cli.tables import plans
         from isogrow.growth.opening import opened
 
         found = opened(model, revision)
         made = planned(asked, found.anatomy)
-        data = summary(found.checkpoint.name, made, dtype)
+        data = summary(found.checkpoint.name, made, dtype) | foreseen(found, made.plan, dtype)
         then: list[str] = []
         if out is not None:
             written(made.plan, Path(out), found.checkpoint.folder, overwrite)

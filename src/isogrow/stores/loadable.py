@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -48,6 +48,23 @@ def check_loadable(
     known = {_template(tensor) for tensor in before}
     for fault in _faults(name, found, wanted, known):
         raise SizeError(f"{fault}; nothing was written")
+
+
+def unread(config: Mapping[str, Any], stored: Iterable[str]) -> str:
+    """Why a model can't be compared by its own class: none is named, and what AutoModel makes of the config
+    would leave out a stored tensor. "" if it can."""
+    model: Any = None if class_name(config) else on_meta(config)
+    if model is None:
+        return ""
+    prefix = str(model.base_model_prefix)
+    own = {_template(_bare(name, prefix)) for name in model.state_dict()}
+    lost = sorted(name for name in stored if _template(_bare(name, prefix)) not in own)
+    if not lost:
+        return ""
+    return (
+        f"config.json names no class of transformers, and {type(model).__name__} would leave out {lost[0]}:"
+        " name the class in its architectures"
+    )
 
 
 def rebound(anatomy: Anatomy) -> dict[str, Header]:

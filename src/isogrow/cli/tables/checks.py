@@ -43,6 +43,8 @@ def grown(data: Data) -> RenderableType:
         parts.append(report(data["verification"]))
     if data["skipped"]:
         parts.append(Text.assemble(("not verified: ", "yellow"), data["skipped"]))
+    if data["left"]:
+        parts.append(Text.assemble(("left behind: ", "yellow"), ", ".join(data["left"])))
     return page(*parts)
 
 

@@ -35,6 +35,8 @@ def planned(data: Data) -> RenderableType:
         ("largest tensor", _tensor(data["largest"])),
         ("peak memory", f"about {size(data['memory'])} beside the libraries (an estimate)"),
         ("seed", str(data["seed"])),
+        *(("grow needs", option) for option in data["needs"]),
+        *([("stays behind", ", ".join(data["left"]))] if data["left"] else []),
     ]
     parts: list[RenderableType] = [steps(data["steps"]), change(data["before"], data["after"])]
     if data["config"]:
