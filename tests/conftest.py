@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -46,3 +49,13 @@ def families_asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """What the verb `families` answers, run once however many processes the tests have."""
     own = tmp_path_factory.getbasetemp()
     return asked_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1, timeout=timedelta(seconds=60)
+    )
+    yield
+    torch.distributed.destroy_process_group()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,6 @@ from isogrow.errors import CheckpointError, FamilyError, SizeError, StateError
 
 def llama() -> Any:
     return tiny.model("LlamaForCausalLM")
-
-
-@pytest.fixture
-def one_process(tmp_path: Path) -> Iterator[None]:
-    """A process group of this process alone."""
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1, timeout=timedelta(seconds=60)
-    )
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("grow", [isogrow.grow, isogrow.grow_])

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +77,6 @@ def test_trainer_grows_replicas(two: list[dict[str, Any]]) -> None:
     assert first["wrapped"] == second["wrapped"] == "DistributedDataParallel"
     assert first["sizes"] == [88, 4]
     assert first["difference"] < 1e-5  # float32 logits
-
-
-@pytest.fixture
-def one_process(tmp_path: Path) -> Iterator[None]:
-    """A process group of this process alone."""
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1, timeout=timedelta(seconds=60)
-    )
-    yield
-    torch.distributed.destroy_process_group()
 
 
 def test_what_cant_be_renewed_is_refused(one_process: None) -> None:

@@ -3,7 +3,6 @@
     verbs.py      the verbs
     options.py    the options that verbs share, as typer reads them
     asking.py     from options to a plan
-    reach.py      what each axis can grow to, by asking the planner
     facts.py      what inspect and plan tell, as data
     growing.py    grow and verify
     tables/       what the verbs tell, as tables

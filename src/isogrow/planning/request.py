@@ -112,20 +112,19 @@ class Request:
         if isinstance(self.saved, Planned) and self.saved.anatomy is anatomy:
             self._check_alone()
             return self.saved
-        with naming(self.kind):
-            made = self._made(anatomy) if self.saved is None else self._read(anatomy)
+        with naming(self.kind) as kind:
+            made = self._made(anatomy, kind) if self.saved is None else self._read(anatomy)
             return Planned(anatomy, made, check(anatomy, made, self.allow_dead))
 
-    def _made(self, anatomy: Anatomy) -> Plan:
+    def _made(self, anatomy: Anatomy, kind: str) -> Plan:
         sizes = self._sizes(anatomy)
         layers = any(addressed(name)[1] == "layers" for name in sizes)
         if self.layers_at is not None and not layers:
             where, give = self.say("layers_at"), self.say("layers")
             raise SizeError(f"{where} says where new layers go, and there are none: give {give} too")
         wanted = (*self.expansions, *expansions(sizes, "end" if self.layers_at is None else self.layers_at))
-        with naming(self.kind) as kind:
-            init = Init(kind, "match" if self.init_std is None else self.init_std)
-            return draft(anatomy, wanted, init, 0 if self.seed is None else self.seed)
+        init = Init(kind, "match" if self.init_std is None else self.init_std)
+        return draft(anatomy, wanted, init, 0 if self.seed is None else self.seed)
 
     def _sizes(self, anatomy: Anatomy) -> Mapping[str, Size]:
         """The sizes that are given, or the sibling's. Raises `SizeError` for both, and for none."""

@@ -61,10 +61,12 @@ def unread(config: Mapping[str, Any], stored: Iterable[str]) -> str:
     lost = sorted(name for name in stored if _template(_bare(name, prefix)) not in own)
     if not lost:
         return ""
-    return (
-        f"config.json names no class of transformers, and {type(model).__name__} would leave out {lost[0]}:"
-        " name the class in its architectures"
-    )
+    return f"config.json {nameless(model, lost[0])}: name the class in its architectures"
+
+
+def nameless(model: nn.Module, lost: str) -> str:
+    """What a config does that names no class, where AutoModel makes this model of it."""
+    return f"names no class of transformers, and {type(model).__name__} would leave out {lost}"
 
 
 def rebound(anatomy: Anatomy) -> dict[str, Header]:

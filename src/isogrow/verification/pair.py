@@ -26,7 +26,7 @@ from isogrow.plans.serial import RECORD, from_json
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import stated
 from isogrow.quiet import quiet
-from isogrow.stores.loadable import class_name
+from isogrow.stores.loadable import class_name, nameless
 from isogrow.stores.mapping import DTYPES
 from isogrow.stores.sources import WORDS, Checkpoint
 
@@ -238,8 +238,8 @@ def loaded(folder: str | Path, dtype: torch.dtype | None = None) -> nn.Module:
     if not name and info["unexpected_keys"]:
         left = sorted(info["unexpected_keys"])[0]
         raise CheckpointError(
-            f"the config of {folder} names no class of transformers, and {type(model).__name__} would leave"
-            f" out {left}; nothing was compared: name the class in its architectures"
+            f"the config of {folder} {nameless(model, left)}; nothing was compared: name the class in its"
+            " architectures"
         )
     if missing:
         raise CheckpointError(
