@@ -42,6 +42,7 @@ from isogrow.plans.expansions import (
 from isogrow.plans.pieces import Block, Draw, moved, pieces, whole
 from isogrow.plans.plan import OLD, Init, Old, Plan
 from isogrow.stores.binding import fill_region_, outputs, reader
+from isogrow.stores.store import StateDict
 
 SMALL = Config(
     vocab=13,
@@ -304,7 +305,7 @@ State = dict[str, Tensor]
 
 def filled(found: Anatomy, made: Plan, state: State, limit: int = 1 << 21, order: int | None = None) -> State:
     """Every grown tensor, filled in regions of at most `limit` entries, in one of many orders."""
-    read, stored = reader(found, lambda name: state[name]), list(outputs(found, made))
+    read, stored = reader(found, StateDict(state)), list(outputs(found, made))
     stats = statistics(made, (block for one in stored for _, block in one.blocks(made.target)), read)
     regions = [
         (one, part)

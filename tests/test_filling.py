@@ -33,6 +33,7 @@ from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Pl
 from isogrow.plans.regions import Region
 from isogrow.plans.sizes import Sizes
 from isogrow.stores.binding import fill_region_, outputs, reader, viewer
+from isogrow.stores.store import StateDict
 
 # ── each kind of entry ──
 
@@ -173,7 +174,7 @@ class Growth:
         self.plan = subject.plan(F.FAMILIES[name].together, init=Init(kind))
         self.stored = outputs(subject.anatomy, self.plan)
         state = weights(subject.anatomy)
-        self.read: Read = reader(subject.anatomy, state.__getitem__)
+        self.read: Read = reader(subject.anatomy, StateDict(state))
         self.blocks = [block for each in self.stored for _, block in each.blocks(self.plan.target)]
         self.stats = statistics(self.plan, self.blocks, self.read)
         self.whole = {each.name: self.region(each, whole(each.header.shape)) for each in self.stored}
@@ -312,7 +313,7 @@ def test_a_box_reads_no_more_than_it_holds(name: str, kind: str) -> None:
 def test_what_a_reader_reads_is_a_box_of_what_a_viewer_shows() -> None:
     subject = F.subject(F.FAMILIES["mixtral"])
     state = weights(subject.anatomy)
-    read, view = (make(subject.anatomy, state.__getitem__) for make in (reader, viewer))
+    read, view = reader(subject.anatomy, StateDict(state)), viewer(subject.anatomy, state.__getitem__)
     for block in (b for each in subject.anatomy.stored for _, b in each.blocks(subject.anatomy.sizes)):
         full = view(block)
         box = tuple(range(n // 2, n) for n in full.shape)

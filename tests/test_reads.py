@@ -21,6 +21,7 @@ from isogrow.numbers.filling import Read
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.boxes import slices
 from isogrow.stores import binding
+from isogrow.stores.store import StateDict, Store, all_of
 
 READS = (torch.ops.aten.clone, torch.ops.aten._to_copy, torch.ops.aten.copy_)
 
@@ -72,7 +73,7 @@ def on_disk(model: Any, folder: Path, **request: Any) -> float:
 
     @contextmanager
     def mapped(_: Any) -> Generator[Any]:
-        yield {**state, **{name.removeprefix("transformer."): x for name, x in state.items()}}.__getitem__
+        yield StateDict({**state, **{name.removeprefix("transformer."): x for name, x in state.items()}})
 
     with pytest.MonkeyPatch.context() as patch, Counted(model) as counted:
         patch.setattr(checkpoint, "mapped", mapped)
@@ -118,8 +119,8 @@ def test_whole_blocks_for_each_part_are_seen(
 ) -> None:
     """As it was once: whoever wanted a part fetched the block, and cut it."""
 
-    def wasteful(anatomy: Anatomy, get: Any) -> Read:
-        view = binding.viewer(anatomy, get)
+    def wasteful(anatomy: Anatomy, store: Store) -> Read:
+        view = binding.viewer(anatomy, partial(all_of, store))
         return lambda block, box: view(block).clone()[slices(box)]
 
     for each in (module, checkpoint):

@@ -31,6 +31,7 @@ from isogrow.plans.plan import Entry, Free, Plan, Step, rewritten
 from isogrow.plans.regions import Initializer
 from isogrow.plans.serial import from_json, to_json
 from isogrow.stores.binding import reader, viewer
+from isogrow.stores.store import StateDict
 
 SIZES: dict[str, Any] = {"hidden": 36, "ffn": 51, "layers": "+1"}
 
@@ -209,7 +210,7 @@ def test_numbers_that_change_are_refused(named: Any) -> None:
     anatomy, known = lineage_of(isogrow.grow(small, init="same", **sizes)) or pytest.fail()
     for name in ("same", "new"):
         made = by(known, name)
-        read = reader(anatomy, small.state_dict().__getitem__)
+        read = reader(anatomy, StateDict(small.state_dict()))
         stats = statistics(made, [block], read)
         for _ in range(2):
             out = torch.empty(block.shape(made.target))

@@ -25,6 +25,7 @@ from isogrow.plans.anatomy import Header
 from isogrow.stores.mapping import mapped
 from isogrow.stores.shards import BITS, header_bytes, index_json, nbytes, parse_bytes, read_places, shards
 from isogrow.stores.sources import open_checkpoint
+from isogrow.stores.store import all_of
 
 STATE = tiny.model("LlamaForCausalLM").to(torch.bfloat16).state_dict()
 
@@ -66,16 +67,16 @@ def test_opens(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_the_same_bytes(kind: str, tmp_path: Path) -> None:
     found = open_checkpoint(saved(tmp_path / "model", kind))
-    with mapped(found) as get:
+    with mapped(found) as store:
         for name, tensor in STATE.items():
-            assert torch.equal(get(name).view(torch.int16), tensor.view(torch.int16))
+            assert torch.equal(all_of(store, name).view(torch.int16), tensor.view(torch.int16))
 
 
 def test_writing_to_a_mapped_tensor_leaves_the_file(tmp_path: Path) -> None:
     found = open_checkpoint(saved(tmp_path / "model", "single"))
     before = (tmp_path / "model" / "model.safetensors").read_bytes()
-    with mapped(found) as get:
-        get("model.norm.weight").zero_()
+    with mapped(found) as store:
+        all_of(store, "model.norm.weight").zero_()
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
 
 
@@ -89,17 +90,17 @@ def test_maps_tensors_at_odd_places(shift: int, tmp_path: Path) -> None:
     header = raw[8 : 8 + length].rstrip() + b" " * shift
     header += b" " * (len(header) % 8 == 0)
     path.write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + length :])
-    with mapped(open_checkpoint(folder)) as get:
+    with mapped(open_checkpoint(folder)) as store:
         for name, tensor in STATE.items():
-            assert torch.equal(get(name), tensor)
+            assert torch.equal(all_of(store, name), tensor)
 
 
 def test_an_empty_tensor_is_mapped(tmp_path: Path) -> None:
     headers = {"none": Header((0, 3), "F32"), "some": Header((2,), "F32")}
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(header_bytes(headers) + bytes(8))
-    with mapped(open_checkpoint(tmp_path)) as get:
-        assert get("none").shape == (0, 3)
+    with mapped(open_checkpoint(tmp_path)) as store:
+        assert all_of(store, "none").shape == (0, 3)
 
 
 def test_safetensors_come_before_bin(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from isogrow.plans.boxes import slices
 from isogrow.plans.pieces import Average, Block, Box, Draw, pieces, whole
 from isogrow.plans.plan import Init, Plan
 from isogrow.stores.binding import outputs, reader
+from isogrow.stores.store import StateDict
 
 AXES = ("a", "b", "c")
 WITH_MEANS = ("gpt2", "olmo", "dinov2")  # a LayerNorm's residual grows by means, an RMSNorm's by zeros
@@ -78,7 +79,7 @@ def growth(name: str, init: Init | None = None) -> tuple[Anatomy, Plan, Read, li
     plan = subject.plan(F.FAMILIES[name].together, init=init or Init())
     state = weights(subject.anatomy)
     blocks = [b for s in outputs(subject.anatomy, plan) for _, b in s.blocks(plan.target)]
-    return subject.anatomy, plan, reader(subject.anatomy, state.__getitem__), blocks
+    return subject.anatomy, plan, reader(subject.anatomy, StateDict(state)), blocks
 
 
 def taken(plan: Plan, blocks: list[Block]) -> Iterator[Draw | Average]:

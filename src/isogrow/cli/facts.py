@@ -20,8 +20,9 @@ from isogrow.plans.plan import Free, Old, Plan, Step, word
 from isogrow.plans.serial import to_json
 from isogrow.plans.sizes import Sizes, key
 from isogrow.plans.words import MLPS, named
+from isogrow.stores.dtypes import GROWN, TABLE, WORDS
 from isogrow.stores.shards import nbytes
-from isogrow.stores.sources import WORDS, Checkpoint
+from isogrow.stores.sources import Checkpoint
 
 Data = dict[str, Any]
 
@@ -140,7 +141,7 @@ def column(family: Data, axis: str) -> tuple[Data | None, str]:
 
 def _grown(anatomy: Anatomy, plan: Plan, dtype: str | None) -> list[Stored]:
     """The grown model's tensors, in the dtype that is asked for."""
-    if dtype is not None and WORDS.get(dtype) not in ("F64", "F32", "F16", "BF16"):
+    if dtype is not None and dtype not in GROWN:
         raise CheckpointError(
             f"--dtype {dtype!r} is no dtype that weights can have: give float32, float16 or bfloat16"
         )
@@ -162,8 +163,7 @@ def _weights(anatomy: Anatomy, stored: Iterable[Stored]) -> Data:
 
 
 def _dtype(header: Header) -> str:
-    words = {word: name for name, word in WORDS.items()}
-    return words.get(header.dtype, header.dtype)
+    return TABLE.get(header.dtype, ("", 0))[0] or header.dtype
 
 
 def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -44,10 +43,12 @@ from isogrow.plans.serial import RECORD, digest
 from isogrow.stores.binding import check_range, check_ties, fill_region_, outputs, reader
 from isogrow.stores.card import model_card, record
 from isogrow.stores.carrying import Beside, carried, contents, dump
+from isogrow.stores.dtypes import GROWN, WORDS, torch_dtype
+from isogrow.stores.files import is_written, written
 from isogrow.stores.loadable import check_loadable, rebound
-from isogrow.stores.mapping import DTYPES, Get, mapped
-from isogrow.stores.shards import Shard, index_json, nbytes, parse_bytes, shards, write_all
-from isogrow.stores.sources import WORDS, Checkpoint
+from isogrow.stores.mapping import mapped
+from isogrow.stores.shards import Shard, index_json, nbytes, parse_bytes, shards
+from isogrow.stores.sources import Checkpoint
 from isogrow.stores.staging import (
     JOURNAL,
     check_place,
@@ -58,14 +59,16 @@ from isogrow.stores.staging import (
     staged,
     write_file,
 )
+from isogrow.stores.store import Output, Store, all_of
 
-FLOATS = {name: WORDS[name] for name in ("float32", "float16", "bfloat16", "float64")}
+FLOATS = {name: WORDS[name] for name in GROWN}
 INDEX = "model.safetensors.index.json"
 CHUNK = 1 << 21  # entries of a slab
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
 ROOM = 1 << 24  # bytes for what is made beside the weights
 
 Progress = Callable[[int, int], None]
+Slab = tuple[Stored, Box, Tensor]  # a tensor, a region of it, and the region's entries
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,11 @@ def grow_checkpoint(
         check_place(failed_of(out), checkpoint.folder, overwrite=False)
     job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer)
     check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
-    with mapped(checkpoint) as get:
-        check_ties(anatomy, get)
+    with mapped(checkpoint) as store:
+        check_ties(anatomy, store)
         with staged(out, job.digest, overwrite, resume) as folder:
             with _one_thread():
-                _write_weights(folder, job, get, chunk, progress)
+                _write_weights(folder, job, store, chunk, progress)
             _write_rest(folder, job)
             try:
                 said = verify(folder) if verify is not None else ""
@@ -276,7 +279,7 @@ def _one_thread() -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _write_weights(folder: Path, job: Job, get: Get, limit: int, progress: Progress | None) -> None:
+def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: Progress | None) -> None:
     total, done = job.weight_bytes, 0
 
     def tick(count: int) -> None:
@@ -285,56 +288,49 @@ def _write_weights(folder: Path, job: Job, get: Get, limit: int, progress: Progr
         if progress is not None:
             progress(done, total)
 
-    read = reader(job.anatomy, get)
+    read = reader(job.anatomy, store)
     buffers = [torch.empty(limit * 8, dtype=torch.uint8) for _ in range(2)]
     for shard in job.shards:
-        path = folder / shard.file
-        if path.is_file() and path.stat().st_size == shard.size:
+        if is_written(folder, shard):
             tick(sum(map(nbytes, shard.tensors.values())))
             continue
-        part = folder / f"{shard.file}.part"
-        filled = _filled((job.tensors[name] for name in shard.tensors), job.plan, read, buffers)
-        _write_shard(part, _in_range(filled, get), shard.header, tick)
-        part.rename(path)
+        slabs = _filled((job.tensors[name] for name in shard.tensors), job.plan, read, buffers)
+        with written(folder, shard) as file:
+            _write(file, _in_range(slabs, store), tick)
     if len(job.shards) > 1:
         write_file(folder / INDEX, dump(index_json(job.shards)))
 
 
-def _write_shard(
-    path: Path, filled: Iterable[memoryview], header: bytes, tick: Callable[[int], None]
-) -> None:
-    """One file, front to back: while one slab is written, the next one is filled.
-
-    It is flushed before it is closed, so a file without `.part` is whole.
-    """
-    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as disk:
-        before = disk.submit(_write_behind, file.fileno(), memoryview(header))
-        for data in filled:
+def _write(out: Output, slabs: Iterable[Slab], tick: Callable[[int], None]) -> None:
+    """While one slab is written, the next one is filled."""
+    with ThreadPoolExecutor(1) as disk:
+        before: Future[None] | None = None
+        for stored, region, entries in slabs:
+            if before is not None:
+                before.result()
+            before = disk.submit(out.write, stored.name, region, entries)
+            tick(entries.nbytes)
+        if before is not None:
             before.result()
-            before = disk.submit(_write_behind, file.fileno(), data)
-            tick(len(data))
-        before.result()
-        os.fsync(file.fileno())
 
 
-def _filled(
-    tensors: Iterable[Stored], plan: Plan, read: Read, buffers: list[Tensor]
-) -> Iterator[tuple[Stored, Tensor]]:
+def _filled(tensors: Iterable[Stored], plan: Plan, read: Read, buffers: list[Tensor]) -> Iterator[Slab]:
     """A file's tensors in slabs, in two buffers by turns: each holds until the slab after the next.
 
     The first pass goes tensor by tensor too, so that what it maps is still there when it is copied.
     """
     turns, stats = cycle(buffers), Stats()
     for stored in tensors:
-        dtype = DTYPES[stored.header.dtype]
+        dtype = torch_dtype(stored.header.dtype)
+        assert dtype is not None, stored
         own = (block for _, block in stored.blocks(plan.target))
         stats = statistics(plan, own, read, Stats(stats.matched))
         drawings = remembered(plan, read, stats)
-        for slab in _slabs(stored, buffers[0].numel() // 8):
-            held = next(turns)[: prod(map(len, slab)) * dtype.itemsize].view(dtype)
-            shaped = held.view([len(r) for r in slab])
-            fill_region_(shaped, stored, slab, plan, read, stats, drawings)
-            yield stored, held
+        for region in _slabs(stored, buffers[0].numel() // 8):
+            held = next(turns)[: prod(map(len, region)) * dtype.itemsize].view(dtype)
+            entries = held.view([len(r) for r in region])
+            fill_region_(entries, stored, region, plan, read, stats, drawings)
+            yield stored, region, entries
 
 
 def _slabs(stored: Stored, limit: int) -> Iterator[Box]:
@@ -342,19 +338,11 @@ def _slabs(stored: Stored, limit: int) -> Iterator[Box]:
     return chunks(whole(stored.header.shape), tuple(range(len(stored.header.shape))), limit)
 
 
-def _in_range(filled: Iterable[tuple[Stored, Tensor]], get: Get) -> Iterator[memoryview]:
-    """The bytes of slabs, none of which a conversion made infinite."""
-    for stored, held in filled:
-        check_range(held, stored.name, partial(get, stored.source))
-        yield memoryview(held.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
-
-
-def _write_behind(file: int, data: memoryview) -> None:
-    """Write, and let the disk begin at once: fsync then has little left to wait for."""
-    start, count = os.lseek(file, 0, os.SEEK_CUR), len(data)
-    write_all(file, data)
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file, start, count, os.POSIX_FADV_DONTNEED)
+def _in_range(slabs: Iterable[Slab], store: Store) -> Iterator[Slab]:
+    """The same slabs, none of which a conversion made infinite."""
+    for stored, region, entries in slabs:
+        check_range(entries, stored.name, partial(all_of, store, stored.source))
+        yield stored, region, entries
 
 
 def _write_rest(folder: Path, job: Job) -> None:

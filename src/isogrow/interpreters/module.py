@@ -21,13 +21,7 @@ from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
 from isogrow.quiet import quiet
 from isogrow.stores.binding import check_range, check_ties, fill_region_, outputs, reader, source_of
-
-DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
+from isogrow.stores.store import StateDict, header_of
 
 Build = Callable[[Config, Sizes], nn.Module]
 Average = TypeVar("Average", nn.Module, dict[str, Tensor])
@@ -35,10 +29,7 @@ Average = TypeVar("Average", nn.Module, dict[str, Tensor])
 
 def headers(model: nn.Module) -> dict[str, Header]:
     """The names, shapes and dtypes of a model's state dict."""
-    found: dict[str, Header] = {}
-    for name, tensor in model.state_dict().items():
-        found[name] = Header(tuple(tensor.shape), DTYPES.get(tensor.dtype, str(tensor.dtype)))
-    return found
+    return {name: header_of(tensor) for name, tensor in model.state_dict().items()}
 
 
 def grow_module(
@@ -102,9 +93,10 @@ def first_pass(
         raise CheckpointError(
             f"{empty} is on the meta device, where tensors have no numbers: load the weights, then grow"
         )
-    check_ties(anatomy, lambda name: state[name])
+    store = StateDict(state)
+    check_ties(anatomy, store)
     made = (block for stored in _made(anatomy, plan) for _, block in stored.blocks(plan.target))
-    return statistics(plan, made, reader(anatomy, lambda name: state[name].detach()), given)
+    return statistics(plan, made, reader(anatomy, store), given)
 
 
 def grown_state(
@@ -115,7 +107,7 @@ def grown_state(
     `stats` are what `first_pass` found; without them it is made here, and refuses what it refuses.
     """
     stats = stats or first_pass(state, anatomy, plan)
-    read = reader(anatomy, lambda name: state[name].detach())
+    read = reader(anatomy, StateDict(state))
     made: dict[str, Tensor] = {}
     for stored in _made(anatomy, plan):
         old = state[source_of(anatomy, plan, stored)]

@@ -26,6 +26,7 @@ from isogrow.plans.parts import is_tied, made_of
 from isogrow.plans.pieces import Block, Source, added, whole
 from isogrow.plans.plan import Plan
 from isogrow.stores.binding import fill_region_, outputs, reader, source_of
+from isogrow.stores.store import StateDict
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
 State = dict[str, Any]
@@ -220,7 +221,8 @@ class _Law:
     def _tensor(self, old: Tensor, power: int, stored: Stored) -> Tensor:
         made, plan = torch.empty(stored.header.shape, dtype=old.dtype), self._plan(power)
         own = old.detach().cpu().contiguous()
-        read = reader(self.anatomy, lambda name: own)  # a grown tensor reads its own source alone
+        source = source_of(self.anatomy, plan, stored)  # a grown tensor reads no other
+        read = reader(self.anatomy, StateDict({source: own}))
         stats = statistics(plan, (block for _, block in stored.blocks(plan.target)), read)
         fill_region_(made, stored, whole(stored.header.shape), plan, read, stats)
         return made.to(old.device)

@@ -67,6 +67,49 @@ def contiguous(box: Box) -> Iterator[tuple[Box, Box]]:
         yield tuple(place for place, _ in side), tuple(r for _, r in side)
 
 
+def overlap(box: Box, other: Box) -> Box | None:
+    """What two boxes have in common, of which `other` has no gaps; None for nothing.
+
+    >>> overlap((range(1, 9, 3), range(4)), (range(2, 6), range(3, 5)))
+    (range(4, 7, 3), range(3, 4))
+    """
+    found = tuple(_common(r, o) for r, o in zip(box, other, strict=True))
+    return found if all(found) else None
+
+
+def _common(r: range, other: range) -> range:
+    first = max(0, -(-(other.start - r.start) // r.step))
+    return r[first : max(first, -(-(other.stop - r.start) // r.step))]
+
+
+def counted_from(box: Box, part: Box) -> Box:
+    """A part of a box, counted along the box.
+
+    >>> counted_from((range(1, 9, 3), range(4)), (range(4, 7, 3), range(3, 4)))
+    (range(1, 2), range(3, 4))
+    """
+    return tuple(
+        range((p.start - r.start) // r.step, (p.start - r.start) // r.step + len(p))
+        for r, p in zip(box, part, strict=True)
+    )
+
+
+def runs(shape: tuple[int, ...], region: Box) -> Iterator[tuple[int, Box]]:
+    """(offset, box) of a region's runs of consecutive entries in storage, in the order of storage.
+
+    >>> list(runs((3, 4), (range(1, 3), range(4))))
+    [(4, (range(1, 3), range(0, 4)))]
+    >>> [offset for offset, _ in runs((3, 4), (range(1, 3), range(2)))]
+    [4, 8]
+    """
+    last = max((d for d, r in enumerate(region) if r != range(shape[d])), default=0)
+    strides = [prod(shape[d + 1 :]) for d in range(len(shape))]
+    for at in product(*region[:last]):
+        box = (*(range(n, n + 1) for n in at), *region[last:])
+        if all(box):
+            yield sum(r.start * n for r, n in zip(box, strides, strict=True)), box
+
+
 # ── from a region to what it holds ──
 
 
@@ -150,9 +193,9 @@ def _narrowed(view: View, factors: Box) -> Iterator[tuple[tuple[int, int, int] |
         yield None, factors
         return
     at, start, count = view.narrow
-    r, sizes = factors[at], view.split[at : at + len(view.split) - len(view.full) + 1]
-    first = min(len(r), max(0, -(-(start - r.start) // r.step)))
-    own = r[first : max(first, -(-(start + count - r.start) // r.step))]
+    sizes = view.split[at : at + len(view.split) - len(view.full) + 1]
+    own = _common(factors[at], range(start, start + count))
+    first = factors[at].index(own[0]) if own else 0
     for run, box in _unfolded(range(own.start - start, own.stop - start, own.step), sizes) if own else ():
         yield (at, first + run.start, len(run)), (*factors[:at], *box, *factors[at + 1 :])
 

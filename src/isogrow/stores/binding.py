@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
+from isogrow.layouts.pattern import View
 from isogrow.numbers.arithmetic import blocked
 from isogrow.numbers.filling import Drawings, Read, Stats, fill_
 from isogrow.plans.anatomy import Anatomy, Stored, grown_tensors
-from isogrow.plans.boxes import boxes, slices
+from isogrow.plans.boxes import boxes, counted_from, overlap, slices, within
 from isogrow.plans.parts import view_of
-from isogrow.plans.pieces import Block, Box, origin
+from isogrow.plans.pieces import Block, Box, origin, whole
 from isogrow.plans.plan import Plan
+from isogrow.stores.store import Part, Store, all_of
 
 
-def reader(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Read:
-    """Reads boxes of a model's blocks from whole stored tensors that `get` gives by name: no entry is copied
-    or moved that is not in the box.
+def reader(anatomy: Anatomy, store: Store) -> Read:
+    """Reads boxes of a model's blocks out of whatever parts of its tensors a store has: no entry is copied or
+    moved that is not in the box, and none is copied at all where one part has all of the tensor.
 
-    Law: `reader(anatomy, get)(block, box)` is `viewer(anatomy, get)(block)[slices(box)]`.
+    Law, where `x` is all of the block: `reader(anatomy, store)(block, box)` is `x[slices(box)]`. Raises
+    `CheckpointError` where no part has an entry of the box.
     """
-    view = viewer(anatomy, get)
-    return lambda block, box: view(block)[slices(box)]
+
+    def read(block: Block, box: Box) -> Tensor:
+        stored, part = anatomy.holders[block.slot, block.index]
+        view = view_of(stored, part, block, anatomy.sizes)
+        parts = tuple(store.parts(stored.source))
+        if len(parts) == 1 and parts[0][0] == whole(stored.header.shape):
+            return blocked(parts[0][1], view)[slices(box)]
+        counts = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
+        return _joined(stored, box, _in_parts(parts, view, counts, box))
+
+    return read
+
+
+def _in_parts(
+    parts: Iterable[Part], view: View, counts: Sequence[int], box: Box
+) -> Iterator[tuple[Box, Tensor]]:
+    """What each part of a stored tensor has of a box of a block."""
+    for region, entries in parts:
+        for held, place, local in within(view, region, counts):
+            common = overlap(held, box)
+            if common is not None:
+                yield common, blocked(entries[slices(place)], local)[slices(counted_from(held, common))]
+
+
+def _joined(stored: Stored, box: Box, found: Iterable[tuple[Box, Tensor]]) -> Tensor:
+    """One box put together from those that it is made of."""
+    out, left = torch.empty(0), prod(map(len, box))
+    for common, entries in found:
+        if not out.numel():
+            out = torch.empty([len(r) for r in box], dtype=entries.dtype, device=entries.device)
+        out[slices(_places(box, common))] = entries
+        left -= entries.numel()
+    if left:
+        raise CheckpointError(
+            f"{stored.source} is not whole: {left:,} of the entries that are asked for are in no part of it"
+        )
+    return out
+
+
+def _places(box: Box, common: Box) -> Box:
+    """A part with gaps of a box without, counted along it."""
+    return tuple(range(r.start - b.start, r.stop - b.start, r.step) for r, b in zip(common, box, strict=True))
 
 
 def viewer(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Callable[[Block], Tensor]:
@@ -54,13 +98,13 @@ def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
     return anatomy.sources[stored.line, index]
 
 
-def check_ties(anatomy: Anatomy, get: Callable[[str], Tensor]) -> None:
+def check_ties(anatomy: Anatomy, store: Store) -> None:
     """Where the config says that two stored tensors are one, they must be: transformers would keep them
     apart, with a warning, and the grown model's would be made from one of them."""
     stored_at = {(slot.name, stored.index): stored for stored in anatomy.stored for slot in stored.line.slots}
     for stored in (tensor for tensor in anatomy.stored if anatomy.shares(tensor.line.slot)):
         twin = stored_at.get((stored.line.slot.tied, stored.index))
-        if twin is not None and not _same(get(stored.source), get(twin.source)):
+        if twin is not None and not _same(all_of(store, stored.source), all_of(store, twin.source)):
             raise CheckpointError(
                 f"{stored.name} and {twin.name} differ, but "
                 + (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
@@ -13,40 +14,51 @@ import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
-from isogrow.stores.sources import WORDS, Checkpoint, load_bin
+from isogrow.plans.anatomy import Header
+from isogrow.plans.pieces import whole
+from isogrow.stores.dtypes import torch_dtype
+from isogrow.stores.sources import Checkpoint, load_bin
+from isogrow.stores.store import Part
 
-# safetensors' word -> torch's dtype
-DTYPES: dict[str, torch.dtype] = {
-    word: getattr(torch, name) for name, word in WORDS.items() if hasattr(torch, name)
-}
 KEPT = 2  # files that stay mapped: tensors come in the order of the files, more or less
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_DENYWRITE") else 0)
 
 Get = Callable[[str], Tensor]
 
 
-@contextmanager
-def mapped(checkpoint: Checkpoint) -> Generator[Get]:
-    """Gives every tensor of the checkpoint by its stored name.
+@dataclass(frozen=True)
+class Mapped:
+    """The store of a folder: each tensor is here as a whole, in the pages of its file.
 
-    The tensors are the files' own pages: reading them costs no memory of the process, and writing to
-    one changes neither the file nor the next reader's tensor.
+    Reading them costs no memory of the process, and writing to one changes neither the file nor the next
+    reader's tensor.
     """
-    opened: OrderedDict[Path, Get] = OrderedDict()
 
-    def get(name: str) -> Tensor:
-        path = checkpoint.files[name]
+    checkpoint: Checkpoint
+    opened: OrderedDict[Path, Get] = field(default_factory=OrderedDict[Path, Get])
+
+    @property
+    def headers(self) -> Mapping[str, Header]:
+        return self.checkpoint.headers
+
+    def parts(self, name: str) -> tuple[Part, ...]:
+        path, opened = self.checkpoint.files[name], self.opened
         if path not in opened:
-            opened[path] = _opened(checkpoint, path)
+            opened[path] = _opened(self.checkpoint, path)
             while len(opened) > KEPT:
                 opened.popitem(last=False)
         opened.move_to_end(path)
-        return opened[path](name)
+        return ((whole(self.headers[name].shape), opened[path](name)),)
 
+
+@contextmanager
+def mapped(checkpoint: Checkpoint) -> Generator[Mapped]:
+    """The store of a checkpoint's folder, whose files are let go of when the block ends."""
+    store = Mapped(checkpoint)
     try:
-        yield get
+        yield store
     finally:
-        opened.clear()
+        store.opened.clear()
 
 
 def _opened(checkpoint: Checkpoint, path: Path) -> Get:
@@ -57,7 +69,8 @@ def _opened(checkpoint: Checkpoint, path: Path) -> Get:
 
     def get(name: str) -> Tensor:
         header, start = checkpoint.headers[name], checkpoint.starts[name]
-        dtype, count = DTYPES[header.dtype], prod(header.shape)
+        dtype, count = torch_dtype(header.dtype), prod(header.shape)
+        assert dtype is not None, name  # what torch has no dtype for is refused when a folder is opened
         if count == 0:
             return torch.empty(header.shape, dtype=dtype)
         return torch.frombuffer(pages, dtype=dtype, count=count, offset=start).view(header.shape)

@@ -9,23 +9,18 @@ checkpoint's shapes are known without reading a weight, and its files are laid o
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any, cast
 
 from isogrow.errors import CheckpointError, OutputError
 from isogrow.plans.anatomy import Header
-
-BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
-    "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
-    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
-    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
-}  # fmt: skip
+from isogrow.stores.dtypes import BITS
 
 HEADER_LIMIT = 100_000_000  # the format's own
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -49,7 +44,7 @@ class Shard:
     file: str
     tensors: Mapping[str, Header]
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         return header_bytes(self.tensors)
 
@@ -57,6 +52,12 @@ class Shard:
     def size(self) -> int:
         """The whole file's bytes."""
         return len(self.header) + sum(map(nbytes, self.tensors.values()))
+
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """The byte of the file at which each tensor begins."""
+        ends = accumulate(map(nbytes, self.tensors.values()), initial=len(self.header))
+        return dict(zip(self.tensors, ends, strict=False))
 
 
 def nbytes(header: Header) -> int:
@@ -222,9 +223,3 @@ def parse_bytes(size: int | str) -> int:
     if count < 1:
         raise OutputError(f"{size!r} is no number of bytes: give one like 5GB or 500MB")
     return count
-
-
-def write_all(file: int, data: memoryview) -> None:
-    """Write every byte (one call of the system may write fewer)."""
-    while data:
-        data = data[os.write(file, data) :]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
+from isogrow.stores.dtypes import word_of
 from isogrow.stores.shards import read_places
 
 if TYPE_CHECKING:
@@ -33,15 +34,6 @@ VARIANTS = ("model.*.safetensors", "pytorch_model.*.bin")
 
 # What PEFT saves, and transformers loads with the model beside it.
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-
-# torch's name -> safetensors' word
-WORDS = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
-    "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
-    "uint16": "U16", "uint32": "U32", "uint64": "U64", "complex64": "C64",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "float4_e2m1fn_x2": "F4",
-}  # fmt: skip
 
 RUNS = "checkpoint-"  # before the step in the name of what Trainer leaves in a run's folder
 
@@ -307,8 +299,7 @@ def _tensors(path: Path, kind: str) -> Iterator[tuple[str, Header, int]]:
             yield name, place.header, place.start
         return
     for name, tensor in load_bin(path).items():
-        word = WORDS.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
-        yield name, Header(tuple(tensor.shape), word), 0
+        yield name, Header(tuple(tensor.shape), word_of(tensor.dtype)), 0
 
 
 def _check_index(path: Path, held: set[str], expected: set[str]) -> None:

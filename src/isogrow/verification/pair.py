@@ -26,9 +26,9 @@ from isogrow.plans.serial import RECORD, from_json
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import stated
 from isogrow.quiet import quiet
+from isogrow.stores.dtypes import WORDS, torch_dtype
 from isogrow.stores.loadable import class_name, nameless
-from isogrow.stores.mapping import DTYPES
-from isogrow.stores.sources import WORDS, Checkpoint
+from isogrow.stores.sources import Checkpoint
 
 At = tuple[str, Index]  # a block's slot and index
 
@@ -174,8 +174,8 @@ def pair(small: Checkpoint | nn.Module, large: Checkpoint | nn.Module, plan: Sav
 
 
 def _floats(file: Checkpoint) -> list[torch.dtype]:
-    found = [DTYPES[header.dtype] for header in file.headers.values() if header.dtype in DTYPES]
-    return [dtype for dtype in found if dtype.is_floating_point]
+    found = (torch_dtype(header.dtype) for header in file.headers.values())
+    return [dtype for dtype in found if dtype is not None and dtype.is_floating_point]
 
 
 def _widest(file: Checkpoint) -> torch.dtype:
@@ -186,15 +186,16 @@ def _widest(file: Checkpoint) -> torch.dtype:
 def _said(file: Checkpoint) -> torch.dtype:
     """The dtype in which `from_pretrained` has a checkpoint: the config's, else that of its weights."""
     named = str(file.config.get("dtype") or file.config.get("torch_dtype") or "").removeprefix("torch.")
-    return DTYPES[WORDS[named]] if WORDS.get(named) in DTYPES else _widest(file)
+    return torch_dtype(WORDS.get(named, "")) or _widest(file)
 
 
 def _stored(after: Anatomy, file: Checkpoint) -> dict[At, torch.dtype]:
     """The dtype in which the file holds each block, those that are tied to another too."""
     found = match(after.layout, file.config, file.headers)
     held = {
-        (block.slot, block.index): DTYPES[tensor.header.dtype]
+        (block.slot, block.index): dtype
         for tensor in found.stored
+        if (dtype := torch_dtype(tensor.header.dtype)) is not None
         for _, block in tensor.blocks(found.sizes)
     }
     tied = {

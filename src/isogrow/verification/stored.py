@@ -20,6 +20,7 @@ from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Draw, pieces, whole
 from isogrow.stores.binding import fill_region_, outputs, reader
 from isogrow.stores.mapping import mapped
+from isogrow.stores.store import all_of
 from isogrow.verification.float64 import build, float64
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
@@ -94,12 +95,12 @@ def unread(pair: Pair) -> Iterator[Check]:
     }
     if not left:
         return
-    with mapped(old) as get, mapped(new) as found:
-        read = reader(before, get)
+    with mapped(old) as store, mapped(new) as found:
+        read = reader(before, store)
         wrong = [
             made.name
             for made in outputs(before, pair.plan)
-            if made.name in left and not _as_made(pair, made, read, found(made.name))
+            if made.name in left and not _as_made(pair, made, read, all_of(found, made.name))
         ]
     first = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else ""
     detail = first or f"{len(left)} tensors that {type(pair.large).__name__} does not read"

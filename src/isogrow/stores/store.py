@@ -1,0 +1,103 @@
+"""What growing asks of whatever holds a model's tensors: two questions, and one more of what it writes to.
+
+A store answers with what is here of a tensor, as views: one part that is all of it (a mapped file, a state
+dict), many (the chunks of a distributed checkpoint), or less than all (a rank's shard). So that no store has
+to know how blocks lie in tensors, and none cuts or joins anything itself, `read` does that for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from isogrow.errors import CheckpointError
+from isogrow.plans.anatomy import Header
+from isogrow.plans.boxes import counted_from, overlap, slices
+from isogrow.plans.pieces import Box, whole
+from isogrow.stores.dtypes import word_of
+
+# A box of a tensor that is here, and its entries: a view, whatever its strides and its device.
+Part = tuple[Box, Tensor]
+
+
+class Store(Protocol):
+    """Where the tensors of a model are.
+
+    `headers` says what there is, and costs no tensor. `parts` gives the boxes (without gaps) of a tensor that
+    are here, each entry once; nothing is read before a part's entries are looked at.
+    """
+
+    @property
+    def headers(self) -> Mapping[str, Header]: ...
+
+    def parts(self, name: str) -> Iterable[Part]: ...
+
+
+class Output(Protocol):
+    """Where the tensors of a grown model go: any region of any of them, in any order, each entry once."""
+
+    def write(self, name: str, region: Box, entries: Tensor) -> None: ...
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """The store of a state dict: each tensor is here as a whole."""
+
+    state: Mapping[str, Tensor]
+
+    @property
+    def headers(self) -> Mapping[str, Header]:
+        return self._headers
+
+    @cached_property
+    def _headers(self) -> dict[str, Header]:
+        return {name: header_of(tensor) for name, tensor in self.state.items()}
+
+    def parts(self, name: str) -> tuple[Part, ...]:
+        tensor = self.state[name].detach()
+        return ((whole(tuple(tensor.shape)), tensor),)
+
+
+def header_of(tensor: Tensor) -> Header:
+    """What is known of a tensor without its entries."""
+    return Header(tuple(tensor.shape), word_of(tensor.dtype))
+
+
+def read(store: Store, name: str, region: Box) -> Tensor:
+    """A region (without gaps) of a tensor: a view where one part has all of it, else put together.
+
+    Raises `CheckpointError` where the parts that are here do not hold all of it.
+
+    >>> store = StateDict({"w": torch.arange(6.0).view(2, 3)})
+    >>> read(store, "w", (range(1, 2), range(2)))
+    tensor([[3., 4.]])
+    """
+    found: Tensor | None = None
+    left = torch.Size(map(len, region)).numel()
+    for box, entries in store.parts(name):
+        if box == region:
+            return entries
+        common = overlap(box, region)
+        if common is None:
+            continue
+        part = entries[slices(counted_from(box, common))]
+        if common == region:
+            return part
+        found = torch.empty([len(r) for r in region], dtype=entries.dtype) if found is None else found
+        found[slices(counted_from(region, common))] = part
+        left -= part.numel()
+    if left or found is None:
+        raise CheckpointError(
+            f"{name} is not whole: {left:,} of its entries in {region} are in no part of it"
+        )
+    return found
+
+
+def all_of(store: Store, name: str) -> Tensor:
+    """All of a tensor."""
+    return read(store, name, whole(store.headers[name].shape))
