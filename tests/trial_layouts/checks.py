@@ -51,8 +51,8 @@ def namings(layout: Layout, prefix: str, names: Mapping[str, Any], config: Confi
     found: dict[str, list[str]] = {}
     for source in names:
         name = source
-        for old, new in layout.renames.items():
-            name = re.sub(old, new, name)
+        for rename in layout.renames:
+            name = rename.applied(name)
         hits = [line.slot.name for start, line in known if names_it(layout, line, start, name, config)]
         hits += [pattern for pattern in layout.derived if re.search(pattern, name)]
         found[source] = hits

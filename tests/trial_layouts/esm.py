@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.families.heads import BIAS, head
-from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Rename, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 WRITES = Norm("layer", "post", eps="layer_norm_eps")
@@ -13,7 +13,9 @@ L = "encoder.layer.{layers}."
 A = L + "attention."
 LEARNED, ROTATED = "position_embedding_type == 'absolute'", "position_embedding_type == 'rotary'"
 OWN = Bias(name="lm_head.bias")
-ROTARY = r"attention\.self\.rotary_embeddings\.inv_freq$"
+TABLE_NOW = "rotary_embeddings.inv_freq"
+TABLE = f"attention.self.{TABLE_NOW}"
+ROTARY = TABLE.replace(".", r"\.") + "$"
 
 
 WEIGHTS = (
@@ -79,9 +81,9 @@ LAYOUT = Layout(
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
     # On disk each layer has a copy of the one table, or the saver's literal `*` stands for all.
     derived=(r"embeddings\.position_ids$", rf"encoder\.layer\.\d+\.{ROTARY}"),
-    renames={
-        r"LayerNorm\.gamma$": "LayerNorm.weight",
-        r"LayerNorm\.beta$": "LayerNorm.bias",
-        rf"encoder\.layer\.(0|\*)\.{ROTARY}": "rotary_embeddings.inv_freq",
-    },
+    renames=(
+        Rename("LayerNorm.gamma", "LayerNorm.weight", "end"),
+        Rename("LayerNorm.beta", "LayerNorm.bias", "end"),
+        *(Rename(f"encoder.layer.{n}.{TABLE}", TABLE_NOW, "end") for n in "0*"),
+    ),
 )

@@ -4,11 +4,13 @@ registry by `model_type`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
 from isogrow.errors import FamilyError
-from isogrow.layouts.config import Config
+from isogrow.families.wrappers import WRAPPERS, wrapping
+from isogrow.layouts.config import Config, get
 from isogrow.layouts.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {}
@@ -18,6 +20,7 @@ def register(layout: Layout) -> Layout:
     """Make a layout known under its model types (its family's name, if it has none)."""
     for model_type in layout.model_types or (layout.family,):
         LAYOUTS[model_type] = layout
+    _around.cache_clear()
     return layout
 
 
@@ -31,9 +34,17 @@ def layout_for(model_type: str) -> Layout:
     return LAYOUTS[model_type]
 
 
+@cache
+def _around(model_type: str, text: str) -> Layout:
+    return wrapping(WRAPPERS[model_type], layout_for(text))
+
+
 def layout_of(config: Config) -> Layout:
-    """The layout of a config's model. A model of several parts, each with a config, is refused by them."""
+    """The layout of a config's model: a family's own, or that of a wrapper around a language model. Another
+    model of several parts, each with a config, is refused by them."""
     model_type = str(config.get("model_type", ""))
+    if model_type in WRAPPERS and model_type not in LAYOUTS:
+        return _around(model_type, str(get(config, "text_config.model_type") or WRAPPERS[model_type].text))
     parts = {name: part.get("model_type") for name, part in config.items() if isinstance(part, Mapping)}
     known = next((name for name, kind in sorted(parts.items()) if kind in LAYOUTS), None)
     if model_type in LAYOUTS or known is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isogrow.families.heads import BIAS, SPAN, head
-from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Rename, Weight
 
 POST = Norm("layer", "post", eps="layer_norm_eps")
 HEAD = Norm("layer", "inner", eps="layer_norm_eps", of="transform")
@@ -84,7 +84,10 @@ BERT = Layout(
     follows={"memory": "hidden", "pooled": "hidden", "transform": "hidden"},
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
     derived=(r"embeddings\.position_ids$", r"embeddings\.token_type_ids$"),
-    renames={r"LayerNorm\.gamma$": "LayerNorm.weight", r"LayerNorm\.beta$": "LayerNorm.bias"},
+    renames=(
+        Rename("LayerNorm.gamma", "LayerNorm.weight", "end"),
+        Rename("LayerNorm.beta", "LayerNorm.bias", "end"),
+    ),
 )
 
 LAYOUTS = (BERT,)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from isogrow.families.heads import BIAS, HEADS
 from isogrow.families.phi3 import SHARE
-from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Rename, Rope, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 NEOX = "layers.{layers}."
@@ -69,7 +69,7 @@ GPT_NEOX = Layout(
     ),
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
     derived=(r"rotary_emb\.inv_freq$", r"attention\.(masked_)?bias$"),
-    renames={r"^embed_out\.": "lm_head."},
+    renames=(Rename("embed_out.", "lm_head."),),
 )
 
 LAYOUTS = (GPT_NEOX,)

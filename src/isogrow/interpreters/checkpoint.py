@@ -30,6 +30,7 @@ from isogrow import __version__
 from isogrow.errors import CheckpointError, SizeError
 from isogrow.layouts.config import edited
 from isogrow.layouts.lines import name_axes
+from isogrow.layouts.naming import as_kept
 from isogrow.numbers.filling import Read, Stats, remembered
 from isogrow.numbers.initializers import check_whole
 from isogrow.numbers.statistics import statistics
@@ -73,7 +74,8 @@ Slab = tuple[Stored, Box, Tensor]  # a tensor, a region of it, and the region's 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything about an output that is known before it is written."""
+    """Everything about an output that is known before it is written; its tensors by the names that its files
+    have for them, which are of the kind that the source's have."""
 
     checkpoint: Checkpoint
     anatomy: Anatomy
@@ -183,8 +185,10 @@ def prepared(
 ) -> Job:
     """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
     check_fits(anatomy, plan)
-    tensors = {stored.name: _typed(stored, dtype) for stored in _ordered(outputs(anatomy, plan))}
+    made = [_typed(stored, dtype) for stored in _ordered(outputs(anatomy, plan))]
+    tensors = {as_kept(anatomy.layout, stored.name, stored.source): stored for stored in made}
     headers = {name: stored.header for name, stored in tensors.items()}
+    named = {stored.name: stored.header for stored in made}
     config = edited(checkpoint.config, {**plan.config, **_dtype_edits(checkpoint.config, dtype)})
     grown = dataclasses.replace(
         anatomy,
@@ -193,7 +197,7 @@ def prepared(
         stored=tuple(tensors.values()),
     )
     old = {stored.name: stored.header for stored in anatomy.stored}
-    check_loadable(config, headers, old, (rebound(grown), rebound(anatomy)))
+    check_loadable(config, named, old, (rebound(grown), rebound(anatomy)))
     _check_regions(plan, tensors.values())
     files = carried(checkpoint, run="" if optimizer is None else optimizer.name)
     for name in files:
@@ -218,7 +222,10 @@ def versions() -> dict[str, str]:
 
 def _typed(stored: Stored, dtype: str | None) -> Stored:
     """The tensor in the dtype that was asked for, or in its own."""
-    if stored.header.dtype not in FLOATS.values():
+    floats = stored.header.dtype in FLOATS.values()
+    if not floats and not stored.line.slot.grows:
+        return stored
+    if not floats:
         raise CheckpointError(
             f"{stored.name} is {stored.header.dtype}, and only floating-point weights can be grown:"
             " convert the model to float32, float16 or bfloat16"
@@ -294,33 +301,35 @@ def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: P
         if is_written(folder, shard):
             tick(sum(map(nbytes, shard.tensors.values())))
             continue
-        slabs = _filled((job.tensors[name] for name in shard.tensors), job.plan, read, buffers)
+        slabs = _filled({name: job.tensors[name] for name in shard.tensors}, job.plan, read, buffers)
         with written(folder, shard) as file:
             _write(file, _in_range(slabs, store), tick)
     if len(job.shards) > 1:
         write_file(folder / INDEX, dump(index_json(job.shards)))
 
 
-def _write(out: Output, slabs: Iterable[Slab], tick: Callable[[int], None]) -> None:
+def _write(out: Output, slabs: Iterable[tuple[str, Box, Tensor]], tick: Callable[[int], None]) -> None:
     """While one slab is written, the next one is filled."""
     with ThreadPoolExecutor(1) as disk:
         before: Future[None] | None = None
-        for stored, region, entries in slabs:
+        for name, region, entries in slabs:
             if before is not None:
                 before.result()
-            before = disk.submit(out.write, stored.name, region, entries)
+            before = disk.submit(out.write, name, region, entries)
             tick(entries.nbytes)
         if before is not None:
             before.result()
 
 
-def _filled(tensors: Iterable[Stored], plan: Plan, read: Read, buffers: list[Tensor]) -> Iterator[Slab]:
+def _filled(
+    tensors: Mapping[str, Stored], plan: Plan, read: Read, buffers: list[Tensor]
+) -> Iterator[tuple[str, Slab]]:
     """A file's tensors in slabs, in two buffers by turns: each holds until the slab after the next.
 
     The first pass goes tensor by tensor too, so that what it maps is still there when it is copied.
     """
     turns, stats = cycle(buffers), Stats()
-    for stored in tensors:
+    for name, stored in tensors.items():
         dtype = torch_dtype(stored.header.dtype)
         assert dtype is not None, stored
         own = (block for _, block in stored.blocks(plan.target))
@@ -330,7 +339,7 @@ def _filled(tensors: Iterable[Stored], plan: Plan, read: Read, buffers: list[Ten
             held = next(turns)[: prod(map(len, region)) * dtype.itemsize].view(dtype)
             entries = held.view([len(r) for r in region])
             fill_region_(entries, stored, region, plan, read, stats, drawings)
-            yield stored, region, entries
+            yield name, (stored, region, entries)
 
 
 def _slabs(stored: Stored, limit: int) -> Iterator[Box]:
@@ -338,11 +347,11 @@ def _slabs(stored: Stored, limit: int) -> Iterator[Box]:
     return chunks(whole(stored.header.shape), tuple(range(len(stored.header.shape))), limit)
 
 
-def _in_range(slabs: Iterable[Slab], store: Store) -> Iterator[Slab]:
+def _in_range(slabs: Iterable[tuple[str, Slab]], store: Store) -> Iterator[tuple[str, Box, Tensor]]:
     """The same slabs, none of which a conversion made infinite."""
-    for stored, region, entries in slabs:
-        check_range(entries, stored.name, partial(all_of, store, stored.source))
-        yield stored, region, entries
+    for name, (stored, region, entries) in slabs:
+        check_range(entries, name, partial(all_of, store, stored.source))
+        yield name, region, entries
 
 
 def _write_rest(folder: Path, job: Job) -> None:

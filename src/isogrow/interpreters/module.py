@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
@@ -128,8 +128,9 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
     old: Any = model
     kind: Any = type(model)
     made = type(old.config).from_dict(dict(config))
-    made._attn_implementation = old.config._attn_implementation
-    made._experts_implementation = old.config._experts_implementation
+    for own, given in _configs(made, old.config):
+        own._attn_implementation = given._attn_implementation
+        own._experts_implementation = given._experts_implementation
     with quiet(), torch.random.fork_rng(devices=[]):
         large, info = kind.from_pretrained(
             None, config=made, state_dict=state, dtype=old.dtype, output_loading_info=True
@@ -144,6 +145,15 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
     if getattr(old, "generation_config", None) is not None:
         large.generation_config = copy.deepcopy(old.generation_config)
     return large
+
+
+def _configs(made: Any, old: Any) -> Iterator[tuple[Any, Any]]:
+    """A config and its parts' configs, each beside the old one; the whole first, since it sets those of its
+    parts."""
+    yield made, old
+    for name in getattr(made, "sub_configs", {}):
+        if getattr(made, name, None) is not None and getattr(old, name, None) is not None:
+            yield from _configs(getattr(made, name), getattr(old, name))
 
 
 def _removed_(old: Any, large: Any, name: str) -> bool:

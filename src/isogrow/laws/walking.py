@@ -23,8 +23,8 @@ class Walk:
 
     @cached_property
     def slots(self) -> list[Slot]:
-        """The slots that this model has, and the tied head that it does not store."""
-        stored = {slot for slot, _ in self.anatomy.held}
+        """The slots that this model has and that can grow, and the tied head that it does not store."""
+        stored = {slot for slot, _ in self.anatomy.held if slot.grows}
         heads = any(slot.head for slot in stored)
         return [
             slot

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from isogrow.errors import LayoutError
 from isogrow.layouts.config import Config, Defaults, get
@@ -134,12 +134,36 @@ class Readout:
 
 
 @dataclass(frozen=True)
+class Rename:
+    """An old name for what the class calls otherwise today: `new` for `old`, where a name begins, or ends."""
+
+    old: str
+    new: str
+    where: Literal["start", "end"] = "start"
+
+    def applied(self, name: str) -> str:
+        """The name of today; another name stays as it is."""
+        return _replaced(name, self.old, self.new, self.where)
+
+    def undone(self, name: str) -> str:
+        """The old name for a name of today."""
+        return _replaced(name, self.new, self.old, self.where)
+
+
+def _replaced(name: str, old: str, new: str, where: str) -> str:
+    if where == "start" and name.startswith(old):
+        return new + name[len(old) :]
+    return name[: -len(old)] + new if where == "end" and name.endswith(old) else name
+
+
+@dataclass(frozen=True)
 class Layout:
     """A family: see the module's docstring and docs/add-a-family.md.
 
     `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
     `stacks` are the names before an axis of which each stack has its own (`encoder_layers`). `streams` are
-    the residual streams, the first of them that of slots which name none.
+    the residual streams, the first of them that of slots which name none. Tensors whose names begin with one
+    of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows.
     """
 
     family: str
@@ -156,13 +180,14 @@ class Layout:
     constraints: tuple[str, ...] = ()
     sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     derived: tuple[str, ...] = ()
-    renames: Mapping[str, str] = field(default_factory=dict[str, str])
+    renames: tuple[Rename, ...] = ()
     fixed: frozenset[str] = frozenset({"vocab", "positions"})
     streams: tuple[Stream, ...] = (Stream(),)
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
     foreign: Mapping[str, str] = field(default_factory=dict[str, str])
     stacks: tuple[str, ...] = ()
     bindings: tuple[Binding, ...] = ()
+    carried: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for attention in self.attentions:

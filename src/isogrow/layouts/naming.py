@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 from isogrow.layouts.config import Config
@@ -17,8 +17,20 @@ Applies = Callable[[Slot, Index], bool]
 
 
 def renamed(layout: Layout, name: str) -> str:
-    for old, new in layout.renames.items():
-        name = re.sub(old, new, name)
+    """A stored tensor's name of today."""
+    return reduce(lambda name, rename: rename.applied(name), layout.renames, name)
+
+
+def as_kept(layout: Layout, name: str, source: str) -> str:
+    """A name of today in the way in which the tensor `source` is named, so that a file keeps its names.
+
+    Law: `renamed(layout, as_kept(layout, name, source)) == name`.
+    """
+    for rename in layout.renames:
+        now = rename.applied(source)
+        if now != source:
+            name = rename.undone(name)
+        source = now
     return name
 
 

@@ -34,8 +34,8 @@ class Norm:
 class Stream:
     """A residual stream: the sum along `axis` that branches read and add to, known by its `name` in slots.
 
-    `tie` is the config key that says whether the head which reads it is the embedding; `longest` the one that
-    says how many positions a sequence may have.
+    `tie` is a formula over config keys, true where the head which reads it is the embedding; `longest` the
+    key that says how many positions a sequence may have.
     """
 
     name: str = ""
@@ -96,6 +96,11 @@ class Slot:
     def axes(self) -> tuple[str, ...]:
         """The logical axes of a block: produced, then consumed."""
         return self.produced + self.consumed
+
+    @property
+    def grows(self) -> bool:
+        """Whether any growth may change it: an axis has a name, or there are several of it."""
+        return bool(self.index) or not all(map(str.isdigit, self.axes))
 
     @property
     def stem(self) -> str:

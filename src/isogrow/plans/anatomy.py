@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from isogrow.errors import CheckpointError
 from isogrow.layouts.config import Config
-from isogrow.layouts.layout import Index, Layout, Line, Slot
+from isogrow.layouts.formula import evaluate
+from isogrow.layouts.layout import Index, Layout, Line, Slot, Weight
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import Applies, applying, line_of, lines_of, prefix_of, renamed
 from isogrow.layouts.soundness import check_config
@@ -116,8 +117,9 @@ class Anatomy:
 
     @cached_property
     def _tied_streams(self) -> frozenset[str]:
-        said = self.layout.defaults(self.config)
-        return frozenset(stream.name for stream in self.layout.streams if said.get(stream.tie))
+        said, streams = self.layout.defaults(self.config), self.layout.streams
+        asked = (stream for stream in streams if self.layout.say(stream.tie, said))
+        return frozenset(stream.name for stream in asked if evaluate(stream.tie, said))
 
     @cached_property
     def tied_head(self) -> bool:
@@ -172,6 +174,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
     is not what the config's sizes say.
     """
     check_config(layout, config)
+    layout = _with_carried(layout, tensors)
     sources: dict[str, str] = {}
     for name in tensors:
         first = sources.setdefault(renamed(layout, name), name)
@@ -206,6 +209,17 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
     present = {line for named in lines.values() for _, line in named}
     _check_blocks(layout, config, prefix, sizes, found, present)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
+
+
+def _with_carried(layout: Layout, tensors: Mapping[str, Header]) -> Layout:
+    """The layout with a row for each tensor that it carries along, whose every dim is a number."""
+    names = {renamed(layout, name): header for name, header in tensors.items()}
+    rows = tuple(
+        Weight(name, f"-> {' '.join(map(str, header.shape))}", name, required=False, head=True, idle="True")
+        for name, header in names.items()
+        if name.startswith(layout.carried)
+    )
+    return replace(layout, weights=(*layout.weights, *rows)) if layout.carried else layout
 
 
 def _check_prefix(

@@ -117,7 +117,7 @@ def check_ties(anatomy: Anatomy, store: Store) -> None:
 
 
 def _key(anatomy: Anatomy, stored: Stored) -> str:
-    """The config's key that ties a tensor."""
+    """What the config says that ties a tensor."""
     return anatomy.layout.streams_of(stored.line.slot)[0].tie
 
 

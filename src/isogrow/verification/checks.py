@@ -24,7 +24,7 @@ from isogrow.verification.differences import (
     noise_floor,
 )
 from isogrow.verification.float64 import float64, rebuilt
-from isogrow.verification.inputs import LEARN, covering, positions, pretrained, probe, sees
+from isogrow.verification.inputs import covering, lesson, positions, pretrained, probe, sees
 from isogrow.verification.liveness import training
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
@@ -247,7 +247,7 @@ def reload(pair: Pair) -> Check:
 def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
     by = max(1, pair.learns_by or horizon(pair.before, pair.plan))
-    batch = probe(pair, LEARN)
+    batch = lesson(pair)
     passes = training(pair.large, [batch], steps=by + APART)
     units, unrouted, silent = Units(), set[Index](), set[Unit]()
     values: dict[str, Tensor] = {}

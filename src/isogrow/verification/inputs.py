@@ -9,7 +9,9 @@ from typing import Any
 import torch
 import transformers
 
+from isogrow.layouts.config import get
 from isogrow.verification.pair import Pair
+from isogrow.verification.pictures import pictured
 from isogrow.verification.runs import DECODER, MEMORY, Batch, batches, two_stacks
 
 PROBE = (3, 24)  # rows and tokens of the small batch of the detailed checks
@@ -36,6 +38,7 @@ def covering(pair: Pair) -> Iterator[Batch]:
     long = next(batches(vocab, length, rows=1, token_types=_types(pair)))
     yield _named(pair, long)
     seen = set(long["input_ids"].flatten().tolist())
+    yield from filter(None, [_pictured(pair, PROBE)])
     if len(seen) == vocab:
         return
     short = min(SHORT, length)
@@ -54,12 +57,22 @@ def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
     return _named(pair, next(batches(vocab, length, rows=rows, token_types=_types(pair), seed=1)))
 
 
+def lesson(pair: Pair) -> Batch:
+    """The batch that is trained on: with images, where the models take them."""
+    return _pictured(pair, LEARN) or probe(pair, LEARN)
+
+
+def _pictured(pair: Pair, shape: tuple[int, int]) -> Batch | None:
+    batch = {} if sees(pair) or not pretrained(pair) else probe(pair, shape)
+    return pictured(pair.small, batch["input_ids"]) if batch else None
+
+
 def positions(pair: Pair) -> int:
     """How many tokens a row may have."""
     if _learned(pair):
         return pair.before.sizes.of("positions")
-    config: Any = getattr(pair.small, "config", None)
-    return min(LONGEST, int(getattr(config, pair.before.layout.streams[0].longest, LONGEST) or LONGEST))
+    said = get(pair.before.config, pair.before.layout.streams[0].longest)
+    return min(LONGEST, int(said or LONGEST))
 
 
 def sees(pair: Pair) -> bool:

@@ -95,15 +95,18 @@ def unread(pair: Pair) -> Iterator[Check]:
     }
     if not left:
         return
+    named = {stored.name: stored.source for stored in after.stored}
     with mapped(old) as store, mapped(new) as found:
         read = reader(before, store)
         wrong = [
             made.name
             for made in outputs(before, pair.plan)
-            if made.name in left and not _as_made(pair, made, read, all_of(found, made.name))
+            if made.name in left and not _as_made(pair, made, read, all_of(found, named[made.name]))
         ]
     first = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else ""
-    detail = first or f"{len(left)} tensors that {type(pair.large).__name__} does not read"
+    detail = (
+        first or f"{len(left)} tensors that {type(pair.large).__name__} has under other names, or not at all"
+    )
     yield Check("unread", not wrong, float(len(wrong)), 0.0, detail)
 
 

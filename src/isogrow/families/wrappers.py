@@ -1,0 +1,119 @@
+"""Wrappers: a language model of any known family, and a tower for images or sound whose features a projector
+puts among the embeddings.
+
+What grows is the language model. The tower stays what it is; of the projector, whatever is as wide as the
+residual grows with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from isogrow.families.edits import after
+from isogrow.layouts.layout import Bias, Key, Layout, Rename, Weight
+from isogrow.layouts.mounting import mounted
+
+MAYBE = Bias(required=False)
+P = "multi_modal_projector."
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A model type that wraps a language model: where that stands, and what stands beside it.
+
+    `tie` is what the class takes for tie_word_embeddings, and `either` is true where the language model's own
+    is asked, too. `text` is the model type of a text_config that names none. `rows` are the tensors that
+    write to the residual beside the embedding; the widths `inner` of the projector are the residual's.
+    Tensors under `carried` stay what they are. `keys` of the wrapper's own config hold sizes.
+    """
+
+    model_type: str
+    rows: tuple[Weight, ...]
+    carried: tuple[str, ...]
+    inner: tuple[str, ...] = ()
+    tie: bool = False
+    either: bool = False
+    text: str = ""
+    keys: tuple[Key, ...] = ()
+    parts: tuple[str, ...] = ("vision_tower", "multi_modal_projector")
+
+
+TWO = (
+    Weight(P + "linear_1.weight", "projector <- features", "projector.up", bias=MAYBE),
+    Weight(P + "linear_2.weight", "hidden <- projector", "projector.down", bias=MAYBE),
+)
+ONE = (Weight(P + "linear_2.weight", "hidden <- projector", "projector.down", bias=Bias()),)
+GATED = ("vision_tower.", P + "layernorm.", P + "linear_1.")
+TOWER = ("vision_tower.",)
+MERGED = ("vision_tower.", P + "norm.", P + "patch_merger.")
+SOUND = ("audio_tower", "multi_modal_projector")
+NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
+
+WRAPPERS = {
+    each.model_type: each
+    for each in (
+        Wrapper("llava", TWO, TOWER, ("projector",), either=True, text="llama"),
+        Wrapper(
+            "vipllava", TWO, (*TOWER, P + "projector_layernorm."), ("projector",), either=True, text="llama"
+        ),
+        Wrapper(
+            "mistral3",
+            TWO,
+            (*TOWER, P + "norm.", P + "patch_merger."),
+            ("projector",),
+            tie=True,
+            text="mistral",
+        ),
+        Wrapper("internvl", TWO, (*TOWER, P + "layer_norm."), ("projector",), tie=True, text="qwen2"),
+        Wrapper("aya_vision", ONE, GATED, tie=True, text="cohere2"),
+        Wrapper("cohere2_vision", ONE, GATED, tie=True, text="cohere2"),
+        Wrapper(
+            "gemma3",
+            (Weight(P + "mm_input_projection_weight", "features -> hidden", "projector"),),
+            (*TOWER, P + "mm_soft_emb_norm."),
+            tie=True,
+            text="gemma3_text",
+        ),
+        Wrapper(
+            "paligemma",
+            (Weight(P + "linear.weight", "hidden <- features", "projector", bias=Bias()),),
+            TOWER,
+            tie=True,
+            text="gemma",
+            keys=(
+                Key("projection_dim", "hidden", 2048),
+                Key("vision_config.projection_dim", "hidden", "projection_dim"),
+            ),
+        ),
+    )
+}
+
+
+def wrapping(wrapper: Wrapper, text: Layout) -> Layout:
+    """The layout of a wrapper around a language model of a known family."""
+    tie = "tie_word_embeddings" + (" or text_config.tie_word_embeddings" if wrapper.either else "")
+    own = (Key("tie_word_embeddings", default=wrapper.tie), *wrapper.keys)
+    made = mounted(
+        text,
+        at="language_model.",
+        config="text_config.",
+        family=f"{wrapper.model_type} with {text.family}",
+        model_types=(wrapper.model_type,),
+        prefixes=("model.", ""),
+        carried=tuple(f"model.{part}" for part in wrapper.carried),
+        renames=(
+            Rename("language_model.lm_head.", "lm_head."),
+            Rename("language_model.model.", "model.language_model."),
+            *(Rename(f"{part}.", f"model.{part}.") for part in wrapper.parts),
+        ),
+        follows={**text.follows, **dict.fromkeys(wrapper.inner, "hidden")},
+    )
+    width = made.axes[made.residual]
+    return replace(
+        made,
+        weights=after("embed", *wrapper.rows)(made.weights),
+        axes={**made.axes, **dict.fromkeys(wrapper.inner, width)},
+        keys=(*made.keys, *own),
+        fixed=made.fixed | {"features", *(() if wrapper.inner else ("projector",))},
+        streams=tuple(replace(stream, tie=tie) for stream in made.streams),
+    )
