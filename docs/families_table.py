@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from isogrow.cli.facts import column, known
+from isogrow.cli.tables.axes import around
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"(<!-- families: [^>]*-->\n).*?(<!-- /families -->)", re.DOTALL)
@@ -43,7 +44,7 @@ def table() -> str:
         found = (column(family, axis) for axis in data["axes"])
         cells = (cell(one) + (f" ({names})" if names else "") for one, names in found)
         rows.append([family["model_type"], *cells])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + f"\n{around(data)}\n"
 
 
 def written(text: str) -> str:

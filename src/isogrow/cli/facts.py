@@ -9,6 +9,7 @@ from typing import Any
 
 from isogrow.errors import CheckpointError
 from isogrow.families import LAYOUTS
+from isogrow.families.wrappers import WRAPPERS
 from isogrow.growth.newness import new_in
 from isogrow.layouts.config import get
 from isogrow.planning.reach import Reach, reaches, specimen
@@ -125,7 +126,7 @@ def known() -> Data:
         sizes = {axis: n for axis, n in sizes.items() if axis in (*SHOWN, *MLPS)}
         axes = {each.axis: reached(each) for each in reaches(anatomy, sizes)}
         found.append({"model_type": model_type, "family": layout.family, "axes": axes})
-    return {"axes": list(SHOWN), "families": found}
+    return {"axes": list(SHOWN), "families": found, "wrappers": sorted(WRAPPERS)}
 
 
 def column(family: Data, axis: str) -> tuple[Data | None, str]:

@@ -7,7 +7,8 @@ residual grows with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from isogrow.families.edits import after
 from isogrow.layouts.layout import Bias, Key, Layout, Rename, Weight
@@ -15,12 +16,14 @@ from isogrow.layouts.mounting import mounted
 
 MAYBE = Bias(required=False)
 P = "multi_modal_projector."
+PARTS = ("vision_tower", "multi_modal_projector")
 
 
 @dataclass(frozen=True)
 class Wrapper:
     """A model type that wraps a language model: where that stands, and what stands beside it.
 
+    `parts` are what stands beside it, which old files name without the base model's prefix.
     `tie` is what the class takes for tie_word_embeddings, and `either` is true where the language model's own
     is asked, too. `text` is the model type of a text_config that names none. `rows` are the tensors that
     write to the residual beside the embedding; the widths `inner` of the projector are the residual's.
@@ -35,7 +38,8 @@ class Wrapper:
     either: bool = False
     text: str = ""
     keys: tuple[Key, ...] = ()
-    parts: tuple[str, ...] = ("vision_tower", "multi_modal_projector")
+    parts: tuple[str, ...] = PARTS
+    refusals: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 TWO = (
@@ -46,25 +50,56 @@ ONE = (Weight(P + "linear_2.weight", "hidden <- projector", "projector.down", bi
 GATED = ("vision_tower.", P + "layernorm.", P + "linear_1.")
 TOWER = ("vision_tower.",)
 MERGED = ("vision_tower.", P + "norm.", P + "patch_merger.")
-SOUND = ("audio_tower", "multi_modal_projector")
 NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
 
 WRAPPERS = {
     each.model_type: each
     for each in (
         Wrapper("llava", TWO, TOWER, ("projector",), either=True, text="llama"),
-        Wrapper(
-            "vipllava", TWO, (*TOWER, P + "projector_layernorm."), ("projector",), either=True, text="llama"
-        ),
+        Wrapper("vipllava", TWO, (*TOWER, P + "projector_layernorm."), ("projector",), text="llama"),
         Wrapper(
             "mistral3",
             TWO,
-            (*TOWER, P + "norm.", P + "patch_merger."),
+            MERGED,
             ("projector",),
             tie=True,
             text="mistral",
+            refusals={
+                "hidden": "the norm before the projector takes its epsilon from text_config.rms_norm_eps, and"
+                " a wider residual needs another one"
+            },
         ),
         Wrapper("internvl", TWO, (*TOWER, P + "layer_norm."), ("projector",), tie=True, text="qwen2"),
+        Wrapper(
+            "llava_next",
+            (*TWO, NEWLINE),
+            TOWER,
+            ("projector",),
+            text="llama",
+            parts=(*PARTS, "image_newline"),
+        ),
+        Wrapper(
+            "llava_onevision",
+            (*TWO, NEWLINE),
+            TOWER,
+            ("projector",),
+            either=True,
+            text="qwen2",
+            parts=(*PARTS, "image_newline"),
+        ),
+        Wrapper(
+            "got_ocr2",
+            (
+                Weight(P + "conv_upsampler2.weight", "projector <- features 3 3", "projector.up"),
+                Weight(
+                    P + "multimodal_projector.weight", "hidden <- projector", "projector.down", bias=Bias()
+                ),
+            ),
+            (*TOWER, P + "conv_upsampler1."),
+            ("projector",),
+            tie=True,
+            text="qwen2",
+        ),
         Wrapper("aya_vision", ONE, GATED, tie=True, text="cohere2"),
         Wrapper("cohere2_vision", ONE, GATED, tie=True, text="cohere2"),
         Wrapper(
@@ -106,6 +141,7 @@ def wrapping(wrapper: Wrapper, text: Layout) -> Layout:
             Rename("language_model.model.", "model.language_model."),
             *(Rename(f"{part}.", f"model.{part}.") for part in wrapper.parts),
         ),
+        refusals={**text.refusals, **wrapper.refusals},
         follows={**text.follows, **dict.fromkeys(wrapper.inner, "hidden")},
     )
     width = made.axes[made.residual]

@@ -89,11 +89,13 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
 
 def _seen(pair: Pair) -> str:
     """What the models were compared on."""
-    given = [first_tensor(batch) for batch in covering(pair)]
+    batches = list(covering(pair))
+    given = [first_tensor(batch) for batch in batches]
     if sees(pair):
         return f"{sum(map(len, given))} images"
     ids, tokens = pair.before.sizes.of("vocab"), sum(each.numel() for each in given)
-    return f"all {ids:,} token ids, {tokens:,} tokens"
+    images = sum(len(batch["pixel_values"]) for batch in batches if "pixel_values" in batch)
+    return f"all {ids:,} token ids, {tokens:,} tokens" + (f", {images} images" if images else "")
 
 
 def first_layer(pair: Pair, small: nn.Module, large: nn.Module, batch: Batch, limit: float) -> str:

@@ -98,7 +98,15 @@ def families(data: Data) -> RenderableType:
         found = (column(family, axis) for axis in columns)
         cells = [Text("\n").join([_cell(one), *([Text(names)] if names else [])]) for one, names in found]
         made.add_row(Text(family["model_type"], "bold"), *cells)
-    return page(made, Text(LEGEND, "dim"), _reasons(data))
+    return page(made, Text(LEGEND, "dim"), Text(around(data)), _reasons(data))
+
+
+def around(data: Data) -> str:
+    """The models of two parts that grow in their language model."""
+    return (
+        f"{', '.join(data['wrappers'])} grow in their language model, where that is of one of these types; what"
+        " sees stays as it is."
+    )
 
 
 def _reasons(data: Data) -> RenderableType:

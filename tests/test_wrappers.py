@@ -1,0 +1,289 @@
+"""A language model in a wrapper grows as it does alone, and what the tower says of an image stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from families import BROKEN, EXACT, randomized
+from safetensors import safe_open
+from torch import Tensor, nn
+
+import isogrow
+from isogrow.errors import FamilyError, SizeError
+from isogrow.families import layout_for, layout_of
+from isogrow.families.wrappers import WRAPPERS
+from isogrow.growth.models import anatomy_of
+from isogrow.layouts.config import edited
+from isogrow.layouts.mounting import mounted
+from isogrow.stores.sources import open_checkpoint
+from isogrow.verification import verify
+from isogrow.verification.float64 import build, float64
+from isogrow.verification.pictures import pictured
+
+TEXT = {
+    "vocab_size": 53, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-2,
+}  # fmt: skip
+DIM = {"head_dim": 10}
+SCALED = {**DIM, "query_pre_attn_scalar": 7, "sliding_window": 8}
+TEXTS: Mapping[str, Mapping[str, Any]] = {
+    "llama": {**TEXT, **DIM},
+    "mistral": {**TEXT, **DIM},
+    "qwen2": TEXT,
+    "qwen3": {**TEXT, **DIM},
+    "gemma": {**TEXT, **DIM},
+    "gemma2": {**TEXT, **SCALED},
+    "gemma3_text": {**TEXT, **SCALED},
+    "cohere": {
+        **{k: v for k, v in TEXT.items() if k != "rms_norm_eps"},
+        "layer_norm_eps": 1e-2,
+        "logit_scale": 1.0,
+    },
+}
+EYE = {"hidden_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 7}
+SIGLIP = {"model_type": "siglip_vision_model", "intermediate_size": 30, "vision_use_head": False, **EYE}
+CLIP = {"model_type": "clip_vision_model", "intermediate_size": 30, **EYE}
+DINO = {"model_type": "dinov2", "mlp_ratio": 2, **EYE}
+PIXTRAL = {"model_type": "pixtral", "intermediate_size": 30, **EYE}
+INTERN = {
+    "model_type": "internvl_vision",
+    "intermediate_size": 30,
+    **EYE,
+    "image_size": [28, 28],
+    "patch_size": [7, 7],
+}
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "llava": {"vision_config": DINO, "vision_feature_layer": -1},
+    "vipllava": {"vision_config": CLIP, "vision_feature_layers": [-1, 0]},
+    "mistral3": {"vision_config": PIXTRAL, "spatial_merge_size": 2, "vision_feature_layer": -1},
+    "internvl": {"vision_config": INTERN, "image_seq_length": 4, "vision_feature_layer": -1},
+    "gemma3": {"vision_config": SIGLIP, "mm_tokens_per_image": 4},
+    "paligemma": {"vision_config": SIGLIP, "projection_dim": 24},
+    "aya_vision": {
+        "vision_config": SIGLIP, "downsample_factor": 2, "alignment_intermediate_size": 36,
+        "vision_feature_layer": -1,
+    },
+    "cohere2_vision": {"vision_config": SIGLIP, "downsample_factor": 2, "alignment_intermediate_size": 36},
+    "llava_next": {"vision_config": CLIP, "vision_feature_layer": -1, "image_grid_pinpoints": [[28, 28]]},
+    "llava_onevision": {
+        "vision_config": SIGLIP, "vision_feature_layer": -1, "image_grid_pinpoints": [[28, 28]]
+    },
+}  # fmt: skip
+PAIRS = (
+    ("llava", "llama"), ("llava", "qwen3"), ("vipllava", "llama"), ("mistral3", "mistral"),
+    ("internvl", "qwen2"), ("gemma3", "gemma3_text"), ("paligemma", "gemma"), ("paligemma", "gemma2"),
+    ("aya_vision", "cohere"),
+    ("cohere2_vision", "cohere"), ("llava_next", "mistral"),
+    ("llava_onevision", "qwen2"),
+)  # fmt: skip
+IMAGE = 50
+
+
+def config(kind: str, text: str, tie: bool) -> dict[str, Any]:
+    """A config.json as its class writes it."""
+    source = {
+        "model_type": kind,
+        "text_config": {**TEXTS[text], "model_type": text, "tie_word_embeddings": tie},
+        "image_token_index": IMAGE,
+        "image_token_id": IMAGE,
+        "tie_word_embeddings": tie,
+        **OWN[kind],
+    }
+    return json.loads(transformers.CONFIG_MAPPING[kind].from_dict(source).to_json_string(use_diff=False))
+
+
+def class_of(kind: str) -> Any:
+    return transformers.AutoModelForImageTextToText._model_mapping[transformers.CONFIG_MAPPING[kind]]
+
+
+@cache
+def model(kind: str, text: str, tie: bool = False) -> nn.Module:
+    made, own = class_of(kind), transformers.CONFIG_MAPPING[kind].from_dict(config(kind, text, tie))
+    with torch.device("meta"):
+        shapes = {name: tuple(x.shape) for name, x in made(own).state_dict().items()}
+    state = randomized(shapes, 0, 0.2)
+    if tie:
+        state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
+    return build(made, own, state)
+
+
+def given(small: nn.Module, kind: str) -> Mapping[str, Tensor]:
+    ids = torch.arange(2 * 11).reshape(2, 11) % IMAGE
+    with float64():
+        found = pictured(small, ids)
+    assert found is not None, kind
+    return found
+
+
+def logits(made: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    with float64(), torch.no_grad():
+        return made(**{name: x.double() if x.is_floating_point() else x for name, x in batch.items()}).logits
+
+
+def error(small: nn.Module, large: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    a, b = logits(small, batch), logits(large, batch)
+    return float((a - b).abs().max() / a.abs().max())
+
+
+def grown(small: nn.Module, **request: Any) -> nn.Module:
+    with float64():
+        return isogrow.grow(small, **request)
+
+
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize(("kind", "text"), PAIRS)
+def test_text_and_images_are_read_as_before(kind: str, text: str, tie: bool) -> None:
+    small = model(kind, text, tie)
+    batch = given(small, kind)
+    assert int((batch["input_ids"] == IMAGE).sum()) > 0
+    wider: dict[str, Any] = {} if kind == "mistral3" else {"hidden": 40}
+    large = grown(small, ffn=51, heads="x2", layers="+1", **wider)
+    assert error(small, large, batch) < EXACT
+    before, after = (anatomy_of(each).sizes for each in (small, large))
+    assert {axis for axis in before.values if before.of(axis) != after.of(axis)} >= {"ffn", "layers", *wider}
+
+
+def test_a_norm_beside_the_language_model_with_its_epsilon_is_refused() -> None:
+    """Mistral 3's projector normalises with the text's epsilon (transformers 5.23): it would follow along."""
+    why = "hidden can't grow in 'mistral3 with mistral': the norm before the projector"
+    with pytest.raises(SizeError, match=why):
+        isogrow.grow(model("mistral3", "mistral"), hidden=28)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("llava", "llama"), ("gemma3", "gemma3_text"), ("paligemma", "gemma2")]
+)
+@pytest.mark.parametrize("wanted", [{"head_dim": 20}, {"kv_heads": 4}, {"hidden": 28}, {"layers": "+2"}])
+def test_each_axis_alone(kind: str, text: str, wanted: dict[str, Any]) -> None:
+    small = model(kind, text)
+    assert error(small, grown(small, **wanted), given(small, kind)) < EXACT
+
+
+def test_a_projector_that_writes_to_new_channels_is_seen() -> None:
+    """The same with a wrong layout's numbers: what the tower says would reach new channels."""
+    small = model("llava", "llama")
+    large = grown(small, hidden=32)
+    with torch.no_grad():
+        large.model.multi_modal_projector.linear_2.weight[24:] += 0.1
+    batch = given(small, "llava")
+    assert error(small, large, batch) > BROKEN
+    text = {"input_ids": batch["input_ids"] % IMAGE}
+    assert error(small, large, text) < EXACT
+
+
+def test_the_tower_is_carried_bit_by_bit_and_its_sizes_are_no_axes() -> None:
+    small = model("gemma3", "gemma3_text")
+    large = grown(small, hidden=36, layers="+1")
+    old, new = small.state_dict(), large.state_dict()
+    tower = [name for name in old if "vision_tower" in name or "mm_soft_emb_norm" in name]
+    assert tower
+    assert all(torch.equal(old[name], new[name]) for name in tower)
+    with pytest.raises(SizeError, match="vision is no stack"):
+        isogrow.grow(small, **{"vision.ffn": 60})
+
+
+# ── on disk ──
+
+
+@pytest.fixture(scope="module", params=[("llava", "llama", False), ("gemma3", "gemma3_text", True)], ids=str)
+def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    kind, text, tie = request.param
+    folder = tmp_path_factory.mktemp(kind)
+    small = class_of(kind)(transformers.CONFIG_MAPPING[kind].from_dict(config(kind, text, tie)))
+    small.load_state_dict(model(kind, text, tie).state_dict())
+    small.save_pretrained(folder / "small")  # under old names: what loads them is what names them so
+    isogrow.grow_checkpoint(folder / "small", folder / "large", hidden=36, ffn=51, layers="+1")
+    return folder / "small", folder / "large"
+
+
+def names(folder: Path) -> set[str]:
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return set(file.keys())
+
+
+def test_files_keep_the_names_that_they_came_with(folders: tuple[Path, Path]) -> None:
+    small, large = map(names, folders)
+    assert small < large
+    assert {name.partition(".layers.2.")[0] for name in large - small} == {"language_model.model"}
+
+
+def test_the_folder_is_proven_with_images(folders: tuple[Path, Path]) -> None:
+    report = verify(*folders)
+    assert report.passed, str(report)
+    found = {check.name: check for check in report.checks}
+    assert "images" in found["float64"].detail
+    assert found["liveness"].passed
+
+
+def test_the_folder_loads_and_is_grown_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    small, large = folders
+    kind = json.loads((large / "config.json").read_text())["model_type"]
+    _, info = class_of(kind).from_pretrained(large, output_loading_info=True)
+    assert not any(info.values())
+    isogrow.grow_checkpoint(large, tmp_path / "again", ffn=60)
+    assert verify(large, tmp_path / "again", liveness=False).passed
+    assert open_checkpoint(tmp_path / "again").config["text_config"]["intermediate_size"] == 60
+
+
+# ── the layouts ──
+
+
+def test_a_language_model_that_is_not_known_is_named() -> None:
+    with pytest.raises(FamilyError, match="model_type 'none' is not known"):
+        layout_of({"model_type": "llava", "text_config": {"model_type": "none"}})
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_the_family_that_a_config_leaves_out_is_the_class_s(kind: str) -> None:
+    text = transformers.CONFIG_MAPPING[kind]().text_config.model_type
+    assert WRAPPERS[kind].text == text
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_ties_are_as_the_class_has_them(kind: str) -> None:
+    """Whatever the two keys say, and where they say nothing."""
+    text = next(text for each, text in PAIRS if each == kind)
+    for top in (True, False, None):
+        for own in (True, False):
+            source = config(kind, text, own)
+            source.pop("tie_word_embeddings")
+            source |= {} if top is None else {"tie_word_embeddings": top}
+            read = transformers.CONFIG_MAPPING[kind].from_dict(dict(source))
+            layout = layout_of(source)
+            said = layout.holds(layout.streams[0].tie, source)
+            assert said == read.tie_word_embeddings, (top, own)
+
+
+@pytest.mark.parametrize(
+    "text", ["llama", "gemma3_text", "qwen3", "gpt_oss", "bloom", "deepseek_v3", "mpt", "falcon"]
+)
+def test_a_mounted_layout_reads_what_the_plain_one_reads(text: str) -> None:
+    """Law: whatever the config says, the mounted layout reads from under its key what the other one reads."""
+    plain = layout_for(text)
+    there = mounted(plain, "part.", "own.")
+    source = json.loads(transformers.CONFIG_MAPPING[text]().to_json_string(use_diff=False))
+    assert there.read({"own": source}) == plain.read(source)
+    sizes = plain.read(source)
+    inside = {key.removeprefix("own."): value for key, value in there.written({"own": source}, sizes).items()}
+    assert inside == plain.written(source, sizes)
+    for a, b in zip(plain.attentions, there.attentions, strict=True):
+        for rope, moved in zip(a.ropes, b.ropes, strict=True):
+            assert moved.base({"own": source}) == rope.base(source)
+            assert there.rotated(moved, {"own": source}, 64) == plain.rotated(rope, source, 64)
+    for slot, moved in zip(plain.table, there.table, strict=True):
+        index = tuple((axis, 0) for axis in slot.index)
+        assert there.applies(moved, {"own": source}, index) == plain.applies(slot, source, index)
+    assert [line.name for line in there.lines] == [
+        line.name if line.slot.head else f"part.{line.name}" for line in plain.lines
+    ]
+    changed = edited(
+        {"own": source}, {key: value for key, value in there.written({"own": source}, sizes).items()}
+    )
+    assert changed["own"] == edited(source, plain.written(source, sizes))
