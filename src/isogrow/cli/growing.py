@@ -130,10 +130,12 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     }
 
 
-def verified(model: str, grown: str, plan: str | None, revision: str | None, tell: Tell) -> Data:
+def verified(
+    model: str, grown: str, plan: str | None, revision: str | None, config: str | None, tell: Tell
+) -> Data:
     """The checks of a pair of models."""
     made = None if plan is None else read_plan(plan, flag("plan"))
-    return _report(open_checkpoint(model, revision), open_checkpoint(grown), made, tell)
+    return _report(open_checkpoint(model, revision, config), open_checkpoint(grown), made, tell)
 
 
 def failed(report: Data) -> list[Data]:

@@ -34,6 +34,10 @@ def axis(name: str, words: str) -> Any:
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder, or a Hub id.")]
 Json = Annotated[bool, option("--json", "Answer in JSON, on stdout alone.")]
 Revision = Annotated[str | None, option("--revision", "Branch, tag or commit of a Hub id.", metavar="REV")]
+Configured = Annotated[
+    str | None,
+    option("--config", "A config.json, or its folder, for weights without one.", metavar="FILE"),
+]
 Dtype = Annotated[
     str | None,
     option("--dtype", "float32, float16, bfloat16 or float64. (default: keep)", OUTPUT, "DTYPE"),

@@ -13,6 +13,7 @@ from isogrow.cli.options import (
     OUTPUT,
     WHERE,
     Asked,
+    Configured,
     Dtype,
     Json,
     Model,
@@ -62,6 +63,7 @@ def inspect(
         str | None, option("--plan", "With --new: the plan. (default: MODEL's isogrow.json)", WHERE, "FILE")
     ] = None,
     revision: Revision = None,
+    config: Configured = None,
     json: Json = False,
 ) -> None:
     """A model's sizes, and what each of them can grow to.
@@ -76,7 +78,7 @@ def inspect(
         from isogrow.cli.tables.plans import newness
         from isogrow.growth.opening import opened
 
-        found = opened(model, revision)
+        found = opened(model, revision, config)
         if new or plan is not None:
             answer(news(found.checkpoint.name, found.anatomy, led(found, plan, new)), newness, json)
             return
@@ -94,6 +96,7 @@ def plan(
     dtype: Dtype = None,
     overwrite: Overwrite = False,
     revision: Revision = None,
+    config: Configured = None,
     json: Json = False,
 ) -> None:
     """What growing would do: steps, sizes, bytes, memory.
@@ -107,7 +110,7 @@ def plan(
         from isogrow.cli.tables import plans
         from isogrow.growth.opening import opened
 
-        found = opened(model, revision)
+        found = opened(model, revision, config)
         made = planned(asked, found.anatomy)
         data = summary(found.checkpoint.name, made, dtype) | foreseen(found, made.plan, dtype)
         then: list[str] = []
@@ -139,6 +142,7 @@ def grow(
         option("--optimizer", "A Trainer's optimizer.pt: grow, or drop. (default: grow)", OUTPUT, "WHAT"),
     ] = "grow",
     revision: Revision = None,
+    config: Configured = None,
     json: Json = False,
 ) -> None:
     """Grow a model into a new folder, and prove it unchanged.
@@ -151,7 +155,7 @@ def grow(
         from isogrow.cli.tables import checks
         from isogrow.growth.opening import opened
 
-        found = opened(model, revision)
+        found = opened(model, revision, config)
         made = planned(asked, found.anatomy)
         job = growing.Job(model, Path(out), found, made, dtype)
         options = growing.Options(max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed)
@@ -170,6 +174,7 @@ def verify(
         str | None, option("--plan", "The plan. (default: GROWN's isogrow.json)", WHERE, "FILE")
     ] = None,
     revision: Revision = None,
+    config: Configured = None,
     json: Json = False,
 ) -> None:
     """Prove that a grown model is unchanged and can learn."""
@@ -178,7 +183,7 @@ def verify(
         from isogrow.cli.tables import checks
 
         with working("verifying") as work:
-            data = growing.verified(model, grown, plan, revision, work.tell)
+            data = growing.verified(model, grown, plan, revision, config, work.tell)
         answer(data, checks.verified, json)
         if not data["passed"]:
             _fail(growing.failed(data) or data["checks"][:1])

@@ -25,6 +25,7 @@ from isogrow.growth.replicas import renew_
 from isogrow.growth.resuming import Groups, resumable
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 from isogrow.interpreters.module import first_pass, grow_average, grow_module
+from isogrow.layouts.config import Config
 from isogrow.optim.moments import Policy
 from isogrow.optim.optimizers import check_anew, check_trained, handed_back, inside, optimizers_of
 from isogrow.optim.pacing import Pace
@@ -220,6 +221,7 @@ def grow_checkpoint(
     hash_files: bool = False,
     keep_failed: bool = False,
     revision: str | None = None,
+    config: Config | str | Path | None = None,
     optimizer: str = "grow",
     policy: Policy | None = None,
     groups: Groups | None = None,
@@ -229,6 +231,8 @@ def grow_checkpoint(
 ) -> Plan:
     """Grow the checkpoint `src` (a folder or a Hub id) into the new folder `out`; the plan is returned.
 
+    `src` may be a distributed checkpoint of torch (DCP), which is written as a Hugging Face model; `config`
+    is the config of a folder that has none: its values, its file, or a folder that holds it.
     The request is as in `grow`; the rest is as in `isogrow.interpreters.checkpoint`. Nothing is held in
     memory but a part of one tensor at a time.
 
@@ -244,7 +248,7 @@ def grow_checkpoint(
         raise OutputError(
             f"out is {out!r:.60}: name the folder to write, isogrow.grow_checkpoint(src, out, …)"
         )
-    found, asked = opened(src, revision), requested(expansions, request)
+    found, asked = opened(src, revision, config), requested(expansions, request)
     _check_blind(asked.kind)
     with naming(asked.kind):
         plan = asked.plan(found.anatomy)
@@ -271,12 +275,14 @@ def plan(
     model: nn.Module | str | Path | Opened,
     *expansions: Expansion,
     revision: str | None = None,
+    config: Config | str | Path | None = None,
     **request: Unpack[Said],
 ) -> Plan:
     """The plan by which a model, or a folder or Hub id, would grow; both laws are checked, no weight is read.
 
     It prints as a table, `isogrow.grow(model, plan=…)` carries it out, and `isogrow plan --out` writes the
-    same one to a file. The request is as in `grow`, and so is what is raised.
+    same one to a file. The request is as in `grow`, and so is what is raised; `config` is as in
+    `grow_checkpoint`.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=40,
@@ -290,7 +296,7 @@ def plan(
     """
     _check_taken("plan", request)
     if not isinstance(model, nn.Module):
-        anatomy = opened(model, revision).anatomy
+        anatomy = opened(model, revision, config).anatomy
     else:
         check_given(model)
         anatomy = anatomy_of(model)

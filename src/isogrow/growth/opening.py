@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isogrow.errors import CheckpointError
 from isogrow.families import layout_of
+from isogrow.layouts.config import Config
 from isogrow.plans.anatomy import Anatomy, match
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 
@@ -19,15 +20,18 @@ class Opened:
     anatomy: Anatomy
 
 
-def opened(model: str | Path | Opened, revision: str | None = None) -> Opened:
-    """The model in this folder or under this Hub id; what is open already is handed back.
+def opened(
+    model: str | Path | Opened, revision: str | None = None, config: Config | str | Path | None = None
+) -> Opened:
+    """The model in this folder or under this Hub id; what is open already is handed back. `config` is that of
+    a folder that has none.
 
     Raises `CheckpointError` for what is no Hugging Face model's folder, `FamilyError` for a model type that
     no layout describes.
     """
     if isinstance(model, Opened):
         return model
-    checkpoint = open_checkpoint(model, revision)
+    checkpoint = open_checkpoint(model, revision, config)
     if checkpoint.config.get("model_type") is None:
         raise CheckpointError(
             f"config.json of {checkpoint.name} states no model_type: it is no Hugging Face model's"

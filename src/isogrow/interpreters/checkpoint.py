@@ -115,7 +115,7 @@ class Job:
     @property
     def digest(self) -> str:
         """What two runs share iff they write the same bytes."""
-        files = sorted(set(self.checkpoint.files.values()))
+        files = self.checkpoint.paths
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         split = [(shard.file, shard.header.hex()) for shard in self.shards]
         beside = [*self.carried, *([] if self.optimizer is None else [self.optimizer.name])]

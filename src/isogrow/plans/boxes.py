@@ -94,6 +94,15 @@ def counted_from(box: Box, part: Box) -> Box:
     )
 
 
+def strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """How many entries lie between neighbours along each dim, where the last varies fastest.
+
+    >>> strides((3, 4, 5))
+    (20, 5, 1)
+    """
+    return tuple(prod(shape[d + 1 :]) for d in range(len(shape)))
+
+
 def runs(shape: tuple[int, ...], region: Box) -> Iterator[tuple[int, Box]]:
     """(offset, box) of a region's runs of consecutive entries in storage, in the order of storage.
 
@@ -103,11 +112,10 @@ def runs(shape: tuple[int, ...], region: Box) -> Iterator[tuple[int, Box]]:
     [4, 8]
     """
     last = max((d for d, r in enumerate(region) if r != range(shape[d])), default=0)
-    strides = [prod(shape[d + 1 :]) for d in range(len(shape))]
     for at in product(*region[:last]):
         box = (*(range(n, n + 1) for n in at), *region[last:])
         if all(box):
-            yield sum(r.start * n for r, n in zip(box, strides, strict=True)), box
+            yield sum(r.start * n for r, n in zip(box, strides(shape), strict=True)), box
 
 
 # ── from a region to what it holds ──

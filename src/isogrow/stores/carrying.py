@@ -76,7 +76,7 @@ def left(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
 
     Folders are named once, with a slash at their end.
     """
-    gone = {*carried(checkpoint, run), *(path.name for path in checkpoint.files.values()), run}
+    gone = {*carried(checkpoint, run), *(path.name for path in checkpoint.paths), run}
     found = (name for name in _files(checkpoint.folder) if name not in gone and not _any(name, MADE_ANEW))
     return tuple(
         dict.fromkeys(f"{top}/" if rest else top for top, _, rest in (n.partition("/") for n in found))

@@ -4,51 +4,76 @@ from __future__ import annotations
 
 import mmap
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
-from isogrow.plans.pieces import whole
+from isogrow.plans.boxes import strides
+from isogrow.plans.pieces import Box, whole
+from isogrow.stores.distributed import Chunk, Numbers, numbers_of
 from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.sources import Checkpoint, load_bin
 from isogrow.stores.store import Part
 
-KEPT = 2  # files that stay mapped: tensors come in the order of the files, more or less
+# How many files stay mapped. Tensors come in the order of the files, more or less; but of a distributed
+# checkpoint each may be in the files of all ranks.
+KEPT = {"safetensors": 2, "bin": 2, "distributed": 64}
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_DENYWRITE") else 0)
-
-Get = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """The store of a folder: each tensor is here as a whole, in the pages of its file.
+    """The store of a folder: each tensor is here as a whole, in the pages of its file; or in the chunks of a
+    distributed checkpoint.
 
     Reading them costs no memory of the process, and writing to one changes neither the file nor the next
     reader's tensor.
     """
 
     checkpoint: Checkpoint
-    opened: OrderedDict[Path, Get] = field(default_factory=OrderedDict[Path, Get])
+    opened: OrderedDict[Path, Any] = field(default_factory=OrderedDict[Path, Any])
+    known: dict[Chunk, Numbers] = field(default_factory=dict[Chunk, Numbers])
 
     @property
     def headers(self) -> Mapping[str, Header]:
         return self.checkpoint.headers
 
-    def parts(self, name: str) -> tuple[Part, ...]:
-        path, opened = self.checkpoint.files[name], self.opened
+    def parts(self, name: str) -> Iterator[Part]:
+        held, header = self.checkpoint, self.headers[name]
+        if held.format == "bin":
+            yield whole(header.shape), self._open(held.files[name], load_bin)[name]
+            return
+        for box, path, numbers in self._places(name, header):
+            yield box, _view(self._open(path, _pages), tuple(map(len, box)), header.dtype, numbers)
+
+    def _places(self, name: str, header: Header) -> Iterator[tuple[Box, Path, Numbers]]:
+        """Each box of a tensor that is stored, its file, and where its numbers lie in it."""
+        held = self.checkpoint
+        if held.format == "safetensors":
+            yield whole(header.shape), held.files[name], Numbers(held.starts[name], strides(header.shape))
+            return
+        for chunk in held.chunks[name]:
+            if chunk not in self.known:
+                self.known[chunk] = numbers_of(chunk, header)
+            yield chunk.box, chunk.path, self.known[chunk]
+
+    def _open(self, path: Path, how: Callable[[Path], Any]) -> Any:
+        """A file that stays open until others have been asked for since."""
+        opened = self.opened
         if path not in opened:
-            opened[path] = _opened(self.checkpoint, path)
-            while len(opened) > KEPT:
+            opened[path] = how(path)
+            while len(opened) > KEPT[self.checkpoint.format]:
                 opened.popitem(last=False)
         opened.move_to_end(path)
-        return ((whole(self.headers[name].shape), opened[path](name)),)
+        return opened[path]
 
 
 @contextmanager
@@ -61,21 +86,13 @@ def mapped(checkpoint: Checkpoint) -> Generator[Mapped]:
         store.opened.clear()
 
 
-def _opened(checkpoint: Checkpoint, path: Path) -> Get:
-    if checkpoint.format == "bin":
-        tensors = load_bin(path)
-        return lambda name: tensors[name]
-    pages = _pages(path)
-
-    def get(name: str) -> Tensor:
-        header, start = checkpoint.headers[name], checkpoint.starts[name]
-        dtype, count = torch_dtype(header.dtype), prod(header.shape)
-        assert dtype is not None, name  # what torch has no dtype for is refused when a folder is opened
-        if count == 0:
-            return torch.empty(header.shape, dtype=dtype)
-        return torch.frombuffer(pages, dtype=dtype, count=count, offset=start).view(header.shape)
-
-    return get
+def _view(pages: mmap.mmap, shape: tuple[int, ...], word: str, at: Numbers) -> Tensor:
+    """The numbers of this shape in a mapped file."""
+    dtype, count = torch_dtype(word), prod(shape)
+    assert dtype is not None, word  # what torch has no dtype for is refused when a folder is opened
+    if count == 0:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(pages, dtype=dtype, count=count, offset=at.start).as_strided(shape, at.strides)
 
 
 def _pages(path: Path) -> mmap.mmap:

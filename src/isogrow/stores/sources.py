@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
+from isogrow.stores.distributed import Chunk, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.shards import read_places
 
@@ -37,6 +38,9 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bi
 
 RUNS = "checkpoint-"  # before the step in the name of what Trainer leaves in a run's folder
 
+CONFIG = "config.json"
+Format = Literal["safetensors", "bin", "distributed"]
+
 QUANTIZED_KEYS = ("quantization_config", "compression_config")
 QUANTIZED_NAMES = re.compile(
     r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|SCB|\w+_proj_(blocks|scales)"
@@ -54,7 +58,8 @@ class Checkpoint:
     """A checkpoint's folder, its config and its tensors' headers.
 
     `name` is what a model card may call it: the Hub id, or the folder's name. `files` says which file
-    holds a tensor, and `starts` (of `.safetensors` alone) at which byte of it.
+    holds a tensor, and `starts` (of `.safetensors` alone) at which byte of it; of a distributed checkpoint
+    `chunks` says where each of its parts is.
     """
 
     folder: Path
@@ -62,33 +67,81 @@ class Checkpoint:
     config: Mapping[str, Any]
     headers: Mapping[str, Header]
     files: Mapping[str, Path]
-    format: Literal["safetensors", "bin"]
+    format: Format
     starts: Mapping[str, int] = field(default_factory=dict[str, int])
     revision: str = ""
+    chunks: Mapping[str, tuple[Chunk, ...]] = field(default_factory=dict[str, "tuple[Chunk, ...]"])
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that holds weights."""
+        parts = (chunk.path for chunks in self.chunks.values() for chunk in chunks)
+        return tuple(sorted({*self.files.values(), *parts}))
+
+    @property
+    def configured(self) -> bool:
+        """Whether its config is its folder's own."""
+        return (self.folder / CONFIG).is_file()
 
 
-def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
-    """The checkpoint in a folder, or under a Hub id (fetched, or taken from the local cache).
+def open_checkpoint(
+    model: str | Path, revision: str | None = None, config: str | Path | Mapping[str, Any] | None = None
+) -> Checkpoint:
+    """The checkpoint in a folder, or under a Hub id (fetched, or taken from the local cache): a Hugging Face
+    model, or a distributed checkpoint of torch.
 
-    Raises `CheckpointError` for one that is missing, incomplete, damaged or quantized.
+    `config` is the config of a folder that has none: its values, its file, or a folder that holds it. Raises
+    `CheckpointError` for a checkpoint that is missing, incomplete, damaged or quantized.
     """
     _check_named(model)
     folder, name, commit = _located(model, revision)
     _check_no_run(folder)
     _check_no_adapter(folder, name)
-    config = read_json(folder / "config.json", "it is no Hugging Face model folder without it")
-    _check_quantized_config(name, config)
-    weights = next((w for w in WEIGHTS if (folder / w).is_file()), None)
-    if weights is None:
+    distributed = None if _weights(folder) else folder_of(folder)
+    said = _configured(folder if distributed is None else _with_config(folder, distributed), config)
+    _check_quantized_config(name, said)
+    if distributed is not None:
+        return _checked(_of_chunks(distributed, name, said))
+    weights = _weights(folder)
+    if not weights:
         raise CheckpointError(
             f"{name} holds no weights: expected {' or '.join(WEIGHTS[::2])} (or its index) in {folder}"
             + _variant(folder)
         )
-    shards = _shards(folder, weights)
-    kind: Literal["safetensors", "bin"] = "safetensors" if "safetensors" in weights else "bin"
-    checkpoint = _read(folder, name, config, shards, kind, commit)
-    _check_dtypes(checkpoint)
-    return checkpoint
+    kind: Format = "safetensors" if "safetensors" in weights else "bin"
+    return _checked(_read(folder, name, said, _shards(folder, weights), kind, commit))
+
+
+def _weights(folder: Path) -> str:
+    """The file of weights, or their index, that transformers would load; "" if there is none."""
+    return next((weights for weights in WEIGHTS if (folder / weights).is_file()), "")
+
+
+def _of_chunks(folder: Path, name: str, config: Mapping[str, Any]) -> Checkpoint:
+    held = read_distributed(folder)
+    files = {name: chunks[0].path for name, chunks in held.chunks.items() if chunks}
+    return Checkpoint(folder, name, config, held.headers, files, "distributed", chunks=held.chunks)
+
+
+def _with_config(folder: Path, weights: Path) -> Path:
+    """The folder that holds a distributed checkpoint's config: its own, or the one around it."""
+    return next((each for each in (weights, folder) if (each / CONFIG).is_file()), weights)
+
+
+def _configured(folder: Path, given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The config in a folder, or the one that is given because there is none."""
+    if given is None:
+        return read_json(
+            folder / CONFIG, "it is no Hugging Face model folder without it; config= (--config) can give one"
+        )
+    if (folder / CONFIG).is_file():
+        raise CheckpointError(
+            f"{folder} has a {CONFIG}, and another config is given: leave out config= (--config)"
+        )
+    if isinstance(given, Mapping):
+        return given
+    path = Path(given).expanduser()
+    return read_json(path / CONFIG if path.is_dir() else path, "it was given as the config")
 
 
 def _check_named(model: object) -> None:
@@ -277,7 +330,7 @@ def _read(
     name: str,
     config: Mapping[str, Any],
     shards: Mapping[Path, set[str] | None],
-    kind: Literal["safetensors", "bin"],
+    kind: Format,
     commit: str,
 ) -> Checkpoint:
     headers: dict[str, Header] = {}
@@ -328,13 +381,15 @@ def _check_quantized_config(name: str, config: Mapping[str, Any]) -> None:
             raise _quantized(name, f"config.json has {key}, {method or 'of an unnamed method'}")
 
 
-def _check_dtypes(checkpoint: Checkpoint) -> None:
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint, where nothing in it is quantized."""
     for name, header in checkpoint.headers.items():
         packed = QUANTIZED_NAMES.search(name) is not None
         small = header.dtype[0] == "F" and header.dtype[1:] not in ("16", "32", "64")
         integer = header.dtype in ("I8", "U8", "I32") and name.endswith("weight")
         if packed or small or integer or header.dtype == "I8":
             raise _quantized(checkpoint.name, f"{name} is {header.dtype}")
+    return checkpoint
 
 
 def _quantized(name: str, why: str) -> CheckpointError:

@@ -19,7 +19,7 @@ from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
 from isogrow.plans.boxes import counted_from, overlap, slices
 from isogrow.plans.pieces import Box, whole
-from isogrow.stores.dtypes import word_of
+from isogrow.stores.dtypes import torch_dtype, word_of
 
 # A box of a tensor that is here, and its entries: a view, whatever its strides and its device.
 Part = tuple[Box, Tensor]
@@ -91,6 +91,8 @@ def read(store: Store, name: str, region: Box) -> Tensor:
         found = torch.empty([len(r) for r in region], dtype=entries.dtype) if found is None else found
         found[slices(counted_from(region, common))] = part
         left -= part.numel()
+    if found is None and not left:
+        return torch.empty([len(r) for r in region], dtype=torch_dtype(store.headers[name].dtype))
     if left or found is None:
         raise CheckpointError(
             f"{name} is not whole: {left:,} of its entries in {region} are in no part of it"

@@ -28,7 +28,9 @@ from isogrow.plans.words import stated
 from isogrow.quiet import quiet
 from isogrow.stores.dtypes import WORDS, torch_dtype
 from isogrow.stores.loadable import class_name, nameless
+from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import Checkpoint
+from isogrow.stores.store import all_of
 
 At = tuple[str, Index]  # a block's slot and index
 
@@ -152,10 +154,7 @@ def _module(anatomy: Anatomy, line: Line, index: Index) -> str:
 def pair(small: Checkpoint | nn.Module, large: Checkpoint | nn.Module, plan: Saved | None = None) -> Pair:
     """Load what is given as a checkpoint, and find the plan by which the large model was grown."""
     made = _recorded(large) if plan is None else read_plan(plan)
-    models = [
-        model if isinstance(model, nn.Module) else loaded(model.folder, _widest(model))
-        for model in (small, large)
-    ]
+    models = [model if isinstance(model, nn.Module) else _model(model) for model in (small, large)]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
     # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
     sizes = {axis: made.source.values.get(axis) for axis in before.sizes.values}
@@ -228,23 +227,42 @@ def _recorded(large: Checkpoint | nn.Module) -> Plan:
     return from_json(json.loads(path.read_text())["plan"])
 
 
+def _model(file: Checkpoint) -> nn.Module:
+    """A checkpoint's model: by plain transformers, where that knows its files and its config."""
+    dtype = _widest(file)
+    if file.configured and file.format != "distributed":
+        return loaded(file.folder, dtype)
+    made: Any = transformers.CONFIG_MAPPING[str(file.config["model_type"])]
+    config = made.from_dict(dict(file.config))
+    with mapped(file) as store:
+        state = {name: all_of(store, name) for name in file.headers}
+        return _whole(file.name, config, dtype, {"config": config, "state_dict": state}, None)
+
+
 def loaded(folder: str | Path, dtype: torch.dtype | None = None) -> nn.Module:
     """A checkpoint in its own class (and dtype), by plain transformers; refused unless all of it loads."""
     config = transformers.AutoConfig.from_pretrained(folder)
+    return _whole(str(folder), config, dtype, {}, folder)
+
+
+def _whole(
+    called: str, config: Any, dtype: torch.dtype | None, given: Mapping[str, Any], folder: str | Path | None
+) -> nn.Module:
+    """A model by its own class, from a folder or from what is given; refused unless all of it loads."""
     name = class_name({"architectures": config.architectures})
     kind: Any = getattr(transformers, name) if name else transformers.AutoModel
     with torch.random.fork_rng(devices=[]), quiet():
-        model, info = kind.from_pretrained(folder, dtype=dtype or "auto", output_loading_info=True)
+        model, info = kind.from_pretrained(folder, **given, dtype=dtype or "auto", output_loading_info=True)
     missing = sorted(cast(set[str], info["missing_keys"]) | set(map(str, info["mismatched_keys"])))
     if not name and info["unexpected_keys"]:
         left = sorted(info["unexpected_keys"])[0]
         raise CheckpointError(
-            f"the config of {folder} {nameless(model, left)}; nothing was compared: name the class in its"
+            f"the config of {called} {nameless(model, left)}; nothing was compared: name the class in its"
             " architectures"
         )
     if missing:
         raise CheckpointError(
-            f"{folder} does not load whole: {missing[0]} is missing or of another shape, so transformers"
+            f"{called} does not load whole: {missing[0]} is missing or of another shape, so transformers"
             " would fill it at random; nothing was compared"
         )
     return model.eval()

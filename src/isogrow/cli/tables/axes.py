@@ -104,8 +104,8 @@ def families(data: Data) -> RenderableType:
 def around(data: Data) -> str:
     """The models of two parts that grow in their language model."""
     return (
-        f"{', '.join(data['wrappers'])} grow in their language model, where that is of one of these types; what"
-        " sees stays as it is."
+        f"{', '.join(data['wrappers'])} grow in their language model, where that is of one of these types;"
+        " what sees stays as it is."
     )
 
 

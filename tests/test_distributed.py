@@ -1,0 +1,257 @@
+"""Distributed checkpoints of torch are opened as data, mapped, and grown as any other model."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import families as F
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from checkpoints import tensors
+from families_verb import python
+from rows import FAMILIES
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict
+
+import isogrow
+from isogrow.errors import CheckpointError
+from isogrow.stores import distributed
+from isogrow.stores.distributed import read_distributed
+from isogrow.stores.mapping import mapped
+from isogrow.stores.sources import open_checkpoint
+from isogrow.stores.store import all_of
+from isogrow.verification import verify
+
+KINDS = ("llama", "gpt2", "mixtral", "falcon")
+
+
+def saved(state: Mapping[str, Any], folder: Path) -> Path:
+    """A checkpoint as one process saves it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is but one process
+        dcp.save(dict(state), checkpoint_id=folder, no_dist=True)
+    return folder
+
+
+def live(name: str) -> tuple[nn.Module, dict[str, Any]]:
+    """A float32 model of a family, and its config."""
+    subject = F.subject(FAMILIES[name])
+    return subject.small.float(), {**subject.source, "architectures": [subject.kind]}
+
+
+def configured(source: Mapping[str, Any], folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(dict(source)))
+    return folder
+
+
+@pytest.mark.parametrize("under", [True, False])
+def test_every_tensor_is_mapped_as_it_was_saved(under: bool, tmp_path: Path) -> None:
+    state = {
+        "a": torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).bfloat16(),
+        "b.c": torch.randn(3, 4, 2).transpose(0, 2),
+        "n": torch.tensor(5),
+        "none": torch.zeros(0, 3),
+    }
+    folder = saved(
+        {"model": state, "optim": {"state": {"a": torch.ones(2)}}} if under else state, tmp_path / "d"
+    )
+    found = open_checkpoint(folder, config={"model_type": "none"})
+    assert set(found.headers) == set(state)
+    with mapped(found) as store:
+        for name, tensor in state.items():
+            assert torch.equal(all_of(store, name), tensor), name
+            assert all_of(store, name).dtype == tensor.dtype
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_grows_to_the_same_tensors_as_the_model_in_memory(name: str, tmp_path: Path) -> None:
+    model, source = live(name)
+    optimizer = torch.optim.AdamW(model.parameters())
+    weights, moments = get_state_dict(model, optimizer)
+    saved({"model": weights, "optim": moments}, tmp_path / "small")
+    wanted = FAMILIES[name].together
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", config=source, **wanted)
+    expected = isogrow.grow(model, **wanted).state_dict()
+    for key, tensor in tensors(tmp_path / "large").items():
+        assert torch.equal(tensor, expected[key]), key
+    assert json.loads((tmp_path / "large" / "config.json").read_text())["model_type"] == source["model_type"]
+
+
+def test_accelerate_s_folders_and_the_shell(tmp_path: Path) -> None:
+    """`pytorch_model_fsdp_0` beside an optimizer's folder, and a config elsewhere."""
+    model, source = live("llama")
+    weights, moments = get_state_dict(model, torch.optim.AdamW(model.parameters()))
+    saved({"model": weights}, tmp_path / "run" / "pytorch_model_fsdp_0")
+    saved({"optimizer": moments}, tmp_path / "run" / "optimizer_0")
+    config = configured(source, tmp_path / "config")
+    ran = python(
+        "-m", "isogrow", "grow", tmp_path / "run", tmp_path / "out", "--ffn", "x2", "--config", config
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "float64" in ran.stdout
+    assert verify(open_checkpoint(tmp_path / "run", config=config), tmp_path / "out", liveness=False).passed
+
+
+def test_chunks_of_several_ranks_are_one_tensor(tmp_path: Path) -> None:
+    """Each half of the rows saved by its own rank, as fully_shard does."""
+    full = torch.arange(35.0).view(7, 5)
+    folder = saved({"w": full}, tmp_path / "whole")
+    cut = split(folder, tmp_path / "cut", full)
+    found = open_checkpoint(cut, config={})
+    assert len(found.chunks["w"]) == 2
+    assert len(found.paths) == 2
+    with mapped(found) as store:
+        assert torch.equal(all_of(store, "w"), full)
+
+
+def split(folder: Path, out: Path, full: Tensor) -> Path:
+    """The same tensor in two chunks, in two files: the metadata that torch writes, edited."""
+    out.mkdir()
+    said = pickle.loads((folder / ".metadata").read_bytes())
+    (name, about), (index, info) = *said.state_dict_metadata.items(), *said.storage_data.items()
+    said.storage_data.clear()
+    kind = type(about.chunks[0])
+    about.chunks = [
+        kind(torch.Size([0, 0]), torch.Size([4, 5])),
+        kind(torch.Size([4, 0]), torch.Size([3, 5])),
+    ]
+    for rank, chunk in enumerate(about.chunks):
+        file = io.BytesIO()
+        first = chunk.offsets[0]
+        torch.save(full[first : first + chunk.sizes[0]].clone(), file)
+        padding = b"\0" * (13 * rank)
+        (out / f"__{rank}_0.distcp").write_bytes(padding + file.getvalue())
+        at = type(info)(f"__{rank}_0.distcp", len(padding), len(file.getvalue()))
+        said.storage_data[type(index)(name, chunk.offsets)] = at
+    (out / ".metadata").write_bytes(pickle.dumps(said))
+    return out
+
+
+def test_metadata_is_read_without_torch(tmp_path: Path) -> None:
+    saved({"w": torch.ones(3, 2)}, tmp_path / "d")
+    script = (
+        "import sys, pathlib; from isogrow.stores.distributed import read_distributed;"
+        f"print(len(read_distributed(pathlib.Path({str(tmp_path / 'd')!r})).headers), 'torch' in sys.modules)"
+    )
+    assert python("-c", script).stdout.split() == ["1", "False"]
+
+
+# ── what is refused ──
+
+
+def test_a_pickle_that_calls_something_is_refused_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Harmless()))
+    with pytest.raises(CheckpointError, match="nothing of it was run"):
+        read_distributed(tmp_path)
+
+
+class Harmless:
+    """Unpickled, it would make an empty list."""
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[()]]:
+        return list, ()
+
+
+def spoiled(folder: Path, change: Callable[[Any], None]) -> Path:
+    path = folder / ".metadata"
+    said = pickle.loads(path.read_bytes())
+    change(said)
+    path.write_bytes(pickle.dumps(said))
+    return folder
+
+
+def outside(said: Any) -> None:
+    (info,) = said.storage_data.values()
+    object.__setattr__(info, "relative_path", "../elsewhere")
+
+
+def gone(said: Any) -> None:
+    (info,) = said.storage_data.values()
+    object.__setattr__(info, "relative_path", "__9_0.distcp")
+
+
+def unplaced(said: Any) -> None:
+    said.storage_data.clear()
+
+
+def larger(said: Any) -> None:
+    (about,) = said.state_dict_metadata.values()
+    about.size = torch.Size([8, 5])
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (outside, "outside of it: nothing was read"),
+        (gone, "__9_0.distcp is missing"),
+        (unplaced, "contradicts itself"),
+        (larger, "its chunks of w are 35 of 40 entries"),
+    ],
+)
+def test_metadata_that_can_t_be_right_is_refused(change: Any, why: str, tmp_path: Path) -> None:
+    folder = saved({"w": torch.ones(7, 5)}, tmp_path / "d")
+    with pytest.raises(CheckpointError, match=why):
+        read_distributed(spoiled(folder, change))
+
+
+def test_a_chunk_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    folder = saved({"w": torch.ones(70, 5)}, tmp_path / "d")
+    file = folder / "__0_0.distcp"
+    file.write_bytes(file.read_bytes()[:-200])
+    with (
+        mapped(open_checkpoint(folder, config={})) as store,
+        pytest.raises(CheckpointError, match="does not hold the numbers"),
+    ):
+        all_of(store, "w")
+
+
+def test_numbers_of_another_tensor_are_refused(tmp_path: Path) -> None:
+    """Of as many entries, and of another shape than the metadata tells of."""
+    folder = saved({"w": torch.ones(7, 5)}, tmp_path / "d")
+    file = io.BytesIO()
+    torch.save(torch.ones(5, 7), file)
+    (folder / "__0_0.distcp").write_bytes(file.getvalue())
+
+    def change(said: Any) -> None:
+        (info,) = said.storage_data.values()
+        object.__setattr__(info, "offset", 0)
+        object.__setattr__(info, "length", len(file.getvalue()))
+
+    found = open_checkpoint(spoiled(folder, change), config={})
+    with mapped(found) as store, pytest.raises(CheckpointError, match=r"of shape \[5, 7\]"):
+        all_of(store, "w")
+
+
+def test_a_config_is_asked_for_and_not_taken_twice(tmp_path: Path) -> None:
+    folder = saved({"w": torch.ones(2)}, tmp_path / "d")
+    with pytest.raises(CheckpointError, match=r"config.json is missing from .*--config"):
+        open_checkpoint(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="leave out config="):
+        open_checkpoint(folder, config={})
+    assert open_checkpoint(folder).format == "distributed"
+
+
+def test_the_names_that_are_allowed_are_those_that_torch_writes(tmp_path: Path) -> None:
+    """So that a new torch which writes others is noticed here."""
+    model, _ = live("llama")
+    weights, moments = get_state_dict(model, torch.optim.AdamW(model.parameters(), foreach=True))
+    folder = saved({"model": weights, "optim": moments}, tmp_path / "d")
+    seen: set[tuple[str, str]] = set()
+
+    class Seen(pickle.Unpickler):
+        def find_class(self, module_name: str, global_name: str, /) -> Any:
+            seen.add((module_name, global_name))
+            return super().find_class(module_name, global_name)
+
+    Seen(io.BytesIO((folder / ".metadata").read_bytes())).load()
+    assert seen <= distributed.ALLOWED.keys()
+    assert len(read_distributed(folder).headers) == len(weights)
