@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import isogrow
-from isogrow.errors import CheckpointError
-from isogrow.stores import distributed
+from isogrow.errors import CheckpointError, OutputError
+from isogrow.stores import distributed, writing
 from isogrow.stores.distributed import read_distributed
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
@@ -142,6 +142,50 @@ def test_metadata_is_read_without_torch(tmp_path: Path) -> None:
         f"print(len(read_distributed(pathlib.Path({str(tmp_path / 'd')!r})).headers), 'torch' in sys.modules)"
     )
     assert python("-c", script).stdout.split() == ["1", "False"]
+
+
+# ── written ──
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_what_is_written_is_loaded_by_torch(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways, in many chunks: the same tensors as in memory."""
+    monkeypatch.setattr(writing, "PART", 64)
+    model, _ = live(name)
+    model.save_pretrained(tmp_path / "small")
+    wanted = FAMILIES[name].together
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", format="distributed", **wanted)
+    expected = {
+        key: x for key, x in isogrow.grow(model, **wanted).state_dict().items() if key != "lm_head.weight"
+    }
+    found = open_checkpoint(tmp_path / "large")
+    assert max(map(len, found.chunks.values())) > 3
+    assert not (tmp_path / "large" / "model.safetensors").exists()
+    names = {key: tensor for key, tensor in expected.items() if key in found.headers}
+    assert names.keys() == found.headers.keys()
+    into = {key: torch.empty_like(tensor) for key, tensor in names.items()}
+    dcp.load(into, checkpoint_id=tmp_path / "large", no_dist=True)
+    assert all(torch.equal(into[key], tensor) for key, tensor in names.items())
+
+
+def test_a_distributed_checkpoint_is_proven_and_grown_again(tmp_path: Path) -> None:
+    model, _ = live("llama")
+    model.save_pretrained(tmp_path / "a")
+    arguments = ("--ffn", "x2", "--format", "distributed")
+    ran = python("-m", "isogrow", "grow", tmp_path / "a", tmp_path / "b", *arguments)
+    assert ran.returncode == 0, ran.stderr
+    assert "liveness" in ran.stdout
+    isogrow.grow_checkpoint(tmp_path / "b", tmp_path / "c", layers="+1")
+    assert verify(tmp_path / "b", tmp_path / "c", liveness=False).passed
+
+
+def test_a_format_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    model, _ = live("llama")
+    model.save_pretrained(tmp_path / "a")
+    with pytest.raises(OutputError, match="format 'gguf' is not known: give safetensors or distributed"):
+        isogrow.grow_checkpoint(tmp_path / "a", tmp_path / "b", format="gguf", ffn="x2")
 
 
 # ── what is refused ──

@@ -20,7 +20,7 @@ from isogrow.numbers import filling, statistics
 from isogrow.numbers.filling import Read
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.boxes import slices
-from isogrow.stores import binding
+from isogrow.stores import binding, writing
 from isogrow.stores.store import StateDict, Store, all_of
 
 READS = (torch.ops.aten.clone, torch.ops.aten._to_copy, torch.ops.aten.copy_)
@@ -123,7 +123,7 @@ def test_whole_blocks_for_each_part_are_seen(
         view = binding.viewer(anatomy, partial(all_of, store))
         return lambda block, box: view(block).clone()[slices(box)]
 
-    for each in (module, checkpoint):
+    for each in (module, writing):
         monkeypatch.setattr(each, "reader", wasteful)
     assert grown(live("llama"), tmp_path, ffn=51) > 5
 

@@ -48,6 +48,7 @@ class Options:
     hash_files: bool
     optimizer: str
     keep_failed: bool = False
+    format: str = "safetensors"
 
 
 class NotProven(Exception):
@@ -113,6 +114,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
             hash_files=options.hash_files,
             keep_failed=options.keep_failed,
             optimizer=options.optimizer,
+            format=options.format,
             progress=progress,
             verify=None if unverified else check,
         )

@@ -141,6 +141,12 @@ def grow(
         str,
         option("--optimizer", "A Trainer's optimizer.pt: grow, or drop. (default: grow)", OUTPUT, "WHAT"),
     ] = "grow",
+    format: Annotated[
+        str,
+        option(
+            "--format", "safetensors, or distributed (torch's DCP). (default: safetensors)", OUTPUT, "FORMAT"
+        ),
+    ] = "safetensors",
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
@@ -158,7 +164,9 @@ def grow(
         found = opened(model, revision, config)
         made = planned(asked, found.anatomy)
         job = growing.Job(model, Path(out), found, made, dtype)
-        options = growing.Options(max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed)
+        options = growing.Options(
+            max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed, format
+        )
         with working("growing") as work:
             data = growing.grown(job, options, not no_verify, work.bar, work.tell)
         answer(data, checks.grown, json)

@@ -222,6 +222,7 @@ def grow_checkpoint(
     keep_failed: bool = False,
     revision: str | None = None,
     config: Config | str | Path | None = None,
+    format: str = "safetensors",
     optimizer: str = "grow",
     policy: Policy | None = None,
     groups: Groups | None = None,
@@ -231,10 +232,9 @@ def grow_checkpoint(
 ) -> Plan:
     """Grow the checkpoint `src` (a folder or a Hub id) into the new folder `out`; the plan is returned.
 
-    `src` may be a distributed checkpoint of torch (DCP), which is written as a Hugging Face model; `config`
-    is the config of a folder that has none: its values, its file, or a folder that holds it.
     The request is as in `grow`; the rest is as in `isogrow.interpreters.checkpoint`. Nothing is held in
-    memory but a part of one tensor at a time.
+    memory but a part of one tensor. `src` may be a distributed checkpoint of torch (DCP), and `format` write
+    one; `config` is the config of a folder that has none: its values, its file, or a folder that holds it.
 
     An `optimizer.pt` that Hugging Face's Trainer left there is grown too (and held in memory for that, as
     Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
@@ -267,6 +267,7 @@ def grow_checkpoint(
             progress=progress,
             verify=verify,
             optimizer=state,
+            format=format,
         )
     return plan
 

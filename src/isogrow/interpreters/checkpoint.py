@@ -12,43 +12,32 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
-from itertools import cycle
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from isogrow import __version__
-from isogrow.errors import CheckpointError, SizeError
+from isogrow.errors import CheckpointError, OutputError, SizeError
 from isogrow.layouts.config import edited
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import as_kept
-from isogrow.numbers.filling import Read, Stats, remembered
 from isogrow.numbers.initializers import check_whole
-from isogrow.numbers.statistics import statistics
 from isogrow.planning.planner import check_fits
 from isogrow.plans.anatomy import Anatomy, Header, Stored
-from isogrow.plans.boxes import chunks
 from isogrow.plans.parts import made_of
-from isogrow.plans.pieces import Box, Draw, whole
+from isogrow.plans.pieces import Draw
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import RECORD, digest
-from isogrow.stores.binding import check_range, check_ties, fill_region_, outputs, reader
+from isogrow.stores.binding import check_ties, outputs
 from isogrow.stores.card import model_card, record
 from isogrow.stores.carrying import Beside, carried, contents, dump
-from isogrow.stores.dtypes import GROWN, WORDS, torch_dtype
-from isogrow.stores.files import is_written, written
+from isogrow.stores.dtypes import GROWN, WORDS
 from isogrow.stores.loadable import check_loadable, rebound
 from isogrow.stores.mapping import mapped
-from isogrow.stores.shards import Shard, index_json, nbytes, parse_bytes, shards
+from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
 from isogrow.stores.sources import Checkpoint
 from isogrow.stores.staging import (
     JOURNAL,
@@ -60,16 +49,16 @@ from isogrow.stores.staging import (
     staged,
     write_file,
 )
-from isogrow.stores.store import Output, Store, all_of
+from isogrow.stores.store import Store
+from isogrow.stores.writing import CHUNK, Source, one_thread, write_distributed, write_shards
 
 FLOATS = {name: WORDS[name] for name in GROWN}
-INDEX = "model.safetensors.index.json"
-CHUNK = 1 << 21  # entries of a slab
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
 ROOM = 1 << 24  # bytes for what is made beside the weights
 
+FORMATS = ("safetensors", "distributed")
+
 Progress = Callable[[int, int], None]
-Slab = tuple[Stored, Box, Tensor]  # a tensor, a region of it, and the region's entries
 
 
 @dataclass(frozen=True)
@@ -83,6 +72,7 @@ class Job:
     config: Mapping[str, Any]
     tensors: Mapping[str, Stored]
     shards: tuple[Shard, ...]
+    format: str
     carried: tuple[str, ...]
     optimizer: Beside | None = None
 
@@ -119,7 +109,7 @@ class Job:
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         split = [(shard.file, shard.header.hex()) for shard in self.shards]
         beside = [*self.carried, *([] if self.optimizer is None else [self.optimizer.name])]
-        said = [digest(self.plan), dict(self.config), stats, split, beside, versions()]
+        said = [digest(self.plan), dict(self.config), stats, split, self.format, beside, versions()]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -138,6 +128,7 @@ def grow_checkpoint(
     progress: Progress | None = None,
     verify: Callable[[Path], str] | None = None,
     optimizer: Beside | None = None,
+    format: str = "safetensors",
     chunk: int = CHUNK,
 ) -> None:
     """Write the grown checkpoint into the folder `out`, completely or not at all.
@@ -147,6 +138,7 @@ def grow_checkpoint(
     `verify` is called with the finished folder before it gets its name: what it returns goes into the
     model card, and if it raises there is no output (with `keep_failed` it stays beside, as `OUT.failed`).
     `resume` goes on with what a killed run left.
+    `format` is "safetensors", or "distributed" for a checkpoint of torch.distributed.checkpoint.
     `optimizer` writes the grown state of the run's optimizer; with it the rest of the run's state travels.
     `chunk` entries are computed at a time; it changes no byte.
 
@@ -157,13 +149,12 @@ def grow_checkpoint(
     check_place(out, checkpoint.folder, overwrite)
     if keep_failed:
         check_place(failed_of(out), checkpoint.folder, overwrite=False)
-    job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer)
+    job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
     check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
     with mapped(checkpoint) as store:
         check_ties(anatomy, store)
         with staged(out, job.digest, overwrite, resume) as folder:
-            with _one_thread():
-                _write_weights(folder, job, store, chunk, progress)
+            _write_weights(folder, job, store, chunk, progress)
             _write_rest(folder, job)
             try:
                 said = verify(folder) if verify is not None else ""
@@ -182,9 +173,12 @@ def prepared(
     dtype: str | None = None,
     max_shard_size: int | str = "5GB",
     optimizer: Beside | None = None,
+    format: str = "safetensors",
 ) -> Job:
     """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
     check_fits(anatomy, plan)
+    if format not in FORMATS:
+        raise OutputError(f"format {format!r} is not known: give {' or '.join(FORMATS)}")
     made = [_typed(stored, dtype) for stored in _ordered(outputs(anatomy, plan))]
     tensors = {as_kept(anatomy.layout, stored.name, stored.source): stored for stored in made}
     headers = {name: stored.header for name, stored in tensors.items()}
@@ -203,7 +197,7 @@ def prepared(
     for name in files:
         contents(checkpoint, name, _hidden(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
-    return Job(checkpoint, anatomy, plan, config, tensors, split, files, optimizer)
+    return Job(checkpoint, anatomy, plan, config, tensors, split, format, files, optimizer)
 
 
 def versions() -> dict[str, str]:
@@ -275,17 +269,6 @@ def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
 # ── writing ──
 
 
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """Slabs are too small to share out: threads that wait for each other cost more than they copy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: Progress | None) -> None:
     total, done = job.weight_bytes, 0
 
@@ -295,63 +278,12 @@ def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: P
         if progress is not None:
             progress(done, total)
 
-    read = reader(job.anatomy, store)
-    buffers = [torch.empty(limit * 8, dtype=torch.uint8) for _ in range(2)]
-    for shard in job.shards:
-        if is_written(folder, shard):
-            tick(sum(map(nbytes, shard.tensors.values())))
-            continue
-        slabs = _filled({name: job.tensors[name] for name in shard.tensors}, job.plan, read, buffers)
-        with written(folder, shard) as file:
-            _write(file, _in_range(slabs, store), tick)
-    if len(job.shards) > 1:
-        write_file(folder / INDEX, dump(index_json(job.shards)))
-
-
-def _write(out: Output, slabs: Iterable[tuple[str, Box, Tensor]], tick: Callable[[int], None]) -> None:
-    """While one slab is written, the next one is filled."""
-    with ThreadPoolExecutor(1) as disk:
-        before: Future[None] | None = None
-        for name, region, entries in slabs:
-            if before is not None:
-                before.result()
-            before = disk.submit(out.write, name, region, entries)
-            tick(entries.nbytes)
-        if before is not None:
-            before.result()
-
-
-def _filled(
-    tensors: Mapping[str, Stored], plan: Plan, read: Read, buffers: list[Tensor]
-) -> Iterator[tuple[str, Slab]]:
-    """A file's tensors in slabs, in two buffers by turns: each holds until the slab after the next.
-
-    The first pass goes tensor by tensor too, so that what it maps is still there when it is copied.
-    """
-    turns, stats = cycle(buffers), Stats()
-    for name, stored in tensors.items():
-        dtype = torch_dtype(stored.header.dtype)
-        assert dtype is not None, stored
-        own = (block for _, block in stored.blocks(plan.target))
-        stats = statistics(plan, own, read, Stats(stats.matched))
-        drawings = remembered(plan, read, stats)
-        for region in _slabs(stored, buffers[0].numel() // 8):
-            held = next(turns)[: prod(map(len, region)) * dtype.itemsize].view(dtype)
-            entries = held.view([len(r) for r in region])
-            fill_region_(entries, stored, region, plan, read, stats, drawings)
-            yield name, (stored, region, entries)
-
-
-def _slabs(stored: Stored, limit: int) -> Iterator[Box]:
-    """Boxes of a stored tensor, each of them consecutive entries, one after the other."""
-    return chunks(whole(stored.header.shape), tuple(range(len(stored.header.shape))), limit)
-
-
-def _in_range(slabs: Iterable[tuple[str, Slab]], store: Store) -> Iterator[tuple[str, Box, Tensor]]:
-    """The same slabs, none of which a conversion made infinite."""
-    for name, (stored, region, entries) in slabs:
-        check_range(entries, name, partial(all_of, store, stored.source))
-        yield name, region, entries
+    source = Source(job.anatomy, job.plan, store)
+    with one_thread():
+        if job.format == "distributed":
+            write_distributed(folder, job.tensors, source, tick)
+        else:
+            write_shards(folder, job.shards, job.tensors, source, limit, tick)
 
 
 def _write_rest(folder: Path, job: Job) -> None:
