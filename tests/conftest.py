@@ -9,15 +9,13 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported, here and in processes of the tests
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
 import sweeping  # noqa: E402
-import torch  # noqa: E402
 from families_verb import Asked, asked_once  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-
-torch.set_num_threads(1)
 
 # Neither profile measures time: test machines share their cores.
 settings.register_profile(
@@ -54,6 +52,8 @@ def families_asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
 @pytest.fixture
 def one_process(tmp_path: Path) -> Iterator[None]:
     """A process group of this process alone."""
+    import torch  # not above: what hands tests out to workers runs none, and starts sooner without
+
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1, timeout=timedelta(seconds=60)
     )

@@ -8,8 +8,8 @@ from functools import cache
 import diverse
 import pytest
 import sweeping
-from diverse import DIVERSE
 from rows import FAMILIES
+from sweeping import DIVERSE
 
 kinds = cache(diverse.kinds)
 

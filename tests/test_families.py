@@ -14,10 +14,9 @@ import pytest
 import sweeping
 import torch
 from breaking import Change, changed, switched_on, unscaled, zeroed
-from diverse import DIVERSE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeping import swept
+from sweeping import DIVERSE, swept
 from torch import nn
 
 from isogrow.errors import CheckpointError, LawError, SizeError

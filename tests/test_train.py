@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,8 +18,10 @@ import torch
 import transformers
 import yaml
 from command import isogrow
+from sweeping import EVERYTHING
 
 import isogrow as package
+from isogrow.cli import app
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.recipes import running
 from isogrow.recipes.callbacks import Costs
@@ -52,7 +53,7 @@ T5: dict[str, Any] = {
     "family": "t5",
     "sizes": {"hidden": 16, "ffn": 28, "heads": 2, "head_dim": 8, "encoder_layers": 1, "decoder_layers": 3},
 }
-KILLS = 20
+KILLS = 20 if EVERYTHING else 8
 OURS = ("isogrow.recipes.running", "isogrow.cli.training", "isogrow.recipes.report")
 
 
@@ -397,23 +398,28 @@ def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_at_random_points_it_ends_alike(finished: Path, tmp_path: Path) -> None:
-    """`kill -9` twenty times, wherever the run is: the losses are those of the run that nothing stopped."""
+    """`kill -9` again and again, wherever the run is: the losses are those of the run that nothing stopped.
+
+    Each run is a process of its own, forked from one that has imported all and done nothing.
+    """
     path, folder = written(tmp_path), tmp_path / "run"
-    command = [sys.executable, "-m", "isogrow", "train", str(path), "--json"]
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["isogrow.cli.training", "transformers.models.llama.modeling_llama"])
     chance, killed, ended = random.Random(0), 0, 0
     while killed < KILLS or not ended:
         started = time.time()
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while running.poll() is None and not _under_way(folder, started):
-            time.sleep(0.02)
-        deadline = time.monotonic() + chance.uniform(0.0, 2.5)
-        while running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if running.poll() is None and killed < KILLS:
+        running = processes.Process(target=app, args=(["train", str(path), "--json"],))
+        running.start()
+        while running.is_alive() and not _under_way(folder, started):
+            time.sleep(0.005)
+        deadline = time.monotonic() + chance.uniform(0.0, 1.5)
+        while running.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if running.is_alive() and killed < KILLS:
             killed += 1
-            os.kill(running.pid, signal.SIGKILL)
-        _, said = running.communicate()
-        assert running.returncode in (0, -signal.SIGKILL), said.decode()
+            running.kill()
+        running.join()
+        assert running.exitcode in (0, -signal.SIGKILL)
         if (folder / "outcome.json").exists():
             ended += 1
             assert log(tmp_path) == log(finished)
