@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import shutil
 import signal
@@ -18,6 +17,7 @@ import torch
 import transformers
 import yaml
 from command import isogrow
+from forking import PROCESSES
 from sweeping import EVERYTHING
 
 import isogrow as package
@@ -398,17 +398,12 @@ def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_at_random_points_it_ends_alike(finished: Path, tmp_path: Path) -> None:
-    """`kill -9` again and again, wherever the run is: the losses are those of the run that nothing stopped.
-
-    Each run is a process of its own, forked from one that has imported all and done nothing.
-    """
+    """`kill -9` again and again, wherever the run is: the losses are those of a run that nothing stopped."""
     path, folder = written(tmp_path), tmp_path / "run"
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["isogrow.cli.training", "transformers.models.llama.modeling_llama"])
     chance, killed, ended = random.Random(0), 0, 0
     while killed < KILLS or not ended:
         started = time.time()
-        running = processes.Process(target=app, args=(["train", str(path), "--json"],))
+        running = PROCESSES.Process(target=app, args=(["train", str(path), "--json"],))
         running.start()
         while running.is_alive() and not _under_way(folder, started):
             time.sleep(0.005)
