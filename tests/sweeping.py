@@ -18,7 +18,7 @@ import pytest
 EVERYTHING = os.environ.get("SWEEP") == "all"
 DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "olmo", "stablelm", "t5")
 SEED = 20
-SHARE = 8
+SHARE = 16
 
 
 def swept(cases: Iterable[Any], kept: Callable[..., bool] = lambda name, *_: name in DIVERSE) -> list[Any]:

@@ -93,21 +93,22 @@ def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 # ── the ways to grow ──
 
-EXACT = [
+EXACT: list[tuple[str, str, Mapping[str, Any]]] = [
     ("narrow", "double", {}),
     ("narrow", "double", {"noise": True}),
     ("narrow", "double", {"split": True}),
     ("small", "pad", {}),
-    *(
-        (each.start, each.growths[0].method, each.growths[0].options)
-        for each in GROWN
-        if len(each.growths) == 1
-    ),
 ]
+for each in GROWN:
+    made = (each.start, each.growths[0].method, each.growths[0].options)
+    if len(each.growths) == 1 and made not in EXACT:  # many differ in when they grow, and in rates
+        EXACT.append(made)
 
 
 @pytest.mark.parametrize(("start", "method", "options"), EXACT)
-def test_exact_methods_keep_the_function(start: str, method: str, options: Mapping[str, Any]) -> None:
+def test_exact_methods_keep_the_function(
+    half_as_wide: None, start: str, method: str, options: Mapping[str, Any]
+) -> None:
     model, optimizer = trained(start, 3)
     large, *_ = METHODS[method](model, optimizer, "large", 3, 3, options)
     # Weights are float32: halves and copies are exact there, shares of a weight round once (2^-24), as
