@@ -186,7 +186,8 @@ class Growth:
 
 growth = cache(Growth)
 every_growth = pytest.mark.parametrize(
-    ("name", "kind"), [("gpt2", kind) for kind in INITS] + [(name, "normal") for name in GROWN]
+    ("name", "kind"),
+    [("gpt2", kind) for kind in INITS] + [(name, "normal") for name in GROWN if name != "gpt2"],
 )
 
 
@@ -244,8 +245,9 @@ def test_threads_fill_one_tensor_each_a_part(name: str, kind: str) -> None:
     work = [
         (each, region)
         for each in made.stored
-        for region in chunks(whole(each.header.shape), tuple(range(len(each.header.shape))), 700)
+        for region in chunks(whole(each.header.shape), tuple(range(len(each.header.shape))), 1500)
     ]
+    assert len(work) > 2 * len(made.stored)
     rng.shuffle(work)
 
     def fill(item: tuple[Stored, Box]) -> None:
