@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -35,6 +36,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if rest:
         config.hook.pytest_deselected(items=rest)
         items[:] = [item for item in items if item not in set(rest)]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of garbage and no search among objects walks it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:
