@@ -343,6 +343,7 @@ def _loaded(*arguments: str) -> set[str]:
     return {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in timed}
 
 
+@pytest.mark.slow
 def test_loaded_sees_a_nested_import() -> None:
     assert {"json", "torch"} <= _loaded("-c", "import json, torch")
 

@@ -95,6 +95,7 @@ def put(right: Plan, n: int, slot: str, label: str, entry: Entry) -> Plan:
     return replace(right, steps=(*right.steps[:n], edited, *right.steps[n + 1 :]))
 
 
+@pytest.mark.slow
 @every_growth
 def test_every_entry_that_is_not_free_matters(name: str) -> None:
     found, right = made(name)
@@ -256,6 +257,7 @@ def with_norms(**changes: Any) -> Callable[[Weight], Weight]:
     return edit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("changes", [{"eps": 1e-5}, {"offset": 1.0}], ids=str)
 def test_other_norms(changes: dict[str, Any], tied: bool) -> None:

@@ -64,6 +64,7 @@ def test_trainer_grows_replicas(two: list[dict[str, Any]]) -> None:
     assert first["difference"] < 1e-5  # float32 logits
 
 
+@pytest.mark.slow
 def test_what_cant_be_renewed_is_refused(one_process: None) -> None:
     """Nothing has grown then."""
     model: Any = tiny.model("LlamaForCausalLM")
@@ -102,6 +103,7 @@ def test_a_wrapper_around_what_holds_the_model_is_renewed(one_process: None) -> 
     assert all(x.grad is not None for x in model.parameters())
 
 
+@pytest.mark.slow
 def test_options_are_kept(one_process: None) -> None:
     model: Any = tiny.model("LlamaForCausalLM")
     wrapper = DistributedDataParallel(model, find_unused_parameters=True, gradient_as_bucket_view=True)
@@ -117,6 +119,7 @@ def test_options_are_kept(one_process: None) -> None:
     assert after["total_parameter_size_bytes"] > before["total_parameter_size_bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", ["compile", "DataParallel", "module.compile"])
 def test_wrappers_that_hold_no_parameters_go_on(wrap: str) -> None:
     model: Any = tiny.model("LlamaForCausalLM").eval()

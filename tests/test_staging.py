@@ -182,6 +182,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"small"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_disk_with_room_for_one_output_has_room_for_what_a_killed_run_left(
     killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
@@ -227,6 +228,7 @@ def grown(small: Path, out: Path, limit: int, kill: int, said: Any) -> None:
         said.send(str(error))
 
 
+@pytest.mark.slow
 def test_a_process_that_may_write_no_large_file(small: Path, tmp_path: Path) -> None:
     _, said = run(small, tmp_path / "large", limit=9000)
     assert "allows no file that large; make room" in said

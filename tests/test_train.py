@@ -83,6 +83,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_from_recipe_to_model(finished: Path) -> None:
     records = log(finished)
     growths = [record for record in records if "growth" in record]
@@ -103,6 +104,7 @@ def test_a_run_from_recipe_to_model(finished: Path) -> None:
     assert after and after[-1]["grad_norm_new"] > 0.0 and after[-1]["weight_norm_old"] > 0.0
 
 
+@pytest.mark.slow
 def test_operations_count_what_gradmax_looks_at(tmp_path: Path) -> None:
     stages = [{"steps": 3}, {"ffn": 36, "init": "gradmax", "steps": 4}]
     training = {**RECIPE["training"], "accumulate": 2, "save_every": 0}
@@ -117,6 +119,7 @@ def test_operations_count_what_gradmax_looks_at(tmp_path: Path) -> None:
     assert spent[7] == 3 * before + 4 * after + passes * after // 2  # two batches a step
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_tokens_seen(tmp_path: Path) -> None:
     """An epoch of 3 sequences in batches of 2 ends in a smaller one. A stage may change the rate alone."""
     stages = [{"steps": 3}, {"rate": 0.25, "steps": 2}, {"ffn": 36, "steps": 4}]
@@ -193,6 +196,7 @@ def _first(**sizes: int) -> dict[str, Any]:
     return {**RECIPE["model"], "sizes": {**RECIPE["model"]["sizes"], **sizes}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

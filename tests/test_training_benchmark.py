@@ -105,6 +105,7 @@ for each in GROWN:
         EXACT.append(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "method", "options"), EXACT)
 def test_exact_methods_keep_the_function(
     half_as_wide: None, start: str, method: str, options: Mapping[str, Any]
@@ -199,6 +200,7 @@ def test_text_is_held_out_and_batches_are_named_by_seed_and_step() -> None:
     assert not torch.equal(batch(1, 5), batch(2, 5))
 
 
+@pytest.mark.slow
 def test_a_trunk_from_the_cache_is_the_same_run(half_as_wide: None, tmp_path: Path) -> None:
     first = runs.measure(BASE, TUNED, 1, 16, tmp_path / "one")
     runs.measure(ALONE[0], TUNED, 1, 3, tmp_path / "two")
@@ -211,6 +213,7 @@ def test_a_trunk_from_the_cache_is_the_same_run(half_as_wide: None, tmp_path: Pa
     assert growth["step"] == int(0.125 * 16 * step_flops("large") / step_flops("small"))
 
 
+@pytest.mark.slow
 def test_a_budget_is_spent_and_not_exceeded(half_as_wide: None, tmp_path: Path) -> None:
     scratch = runs.measure(SCRATCH, TUNED, 1, 20, tmp_path)
     assert scratch["steps"] == 20
@@ -219,6 +222,7 @@ def test_a_budget_is_spent_and_not_exceeded(half_as_wide: None, tmp_path: Path) 
     assert wanted - 2 < alone["steps"] <= wanted
 
 
+@pytest.mark.slow
 def test_budgets_enclose_the_loss_that_is_to_be_reached(half_as_wide: None, tmp_path: Path) -> None:
     last = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path)["losses"]["1.0"]
     easy = runs.measure(SCRATCH, TUNED, 1, 30, tmp_path, to_reach=last + 0.2)["losses"]
@@ -239,6 +243,7 @@ def test_budgets_enclose_the_loss_that_is_to_be_reached(half_as_wide: None, tmp_
     assert set(late) == {"0.9", "1.0"}  # no decay begins before the growth
 
 
+@pytest.mark.slow
 def test_what_gradmax_looks_at_is_paid_for(half_as_wide: None, tmp_path: Path) -> None:
     budget = 100
     plain = runs.measure(once("plain", at=0.05), TUNED, 1, budget, tmp_path)

@@ -40,6 +40,7 @@ def refusals(anatomy: Anatomy, word: str) -> Iterator[str]:
                 yield str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", UNSAID)
 def test_no_refusal_says_a_word_that_the_asker_has_another_for(word: str) -> None:
     heard: list[str] = []
