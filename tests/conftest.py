@@ -18,15 +18,10 @@ import sweeping  # noqa: E402
 from families_verb import Asked, asked_once  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-# Neither profile measures time: test machines share their cores.
-settings.register_profile(
-    "ci",
-    derandomize=True,
-    deadline=None,
-    max_examples=25,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+# Neither profile measures time: test machines share their cores. CI draws the same examples each time.
+drawn = dict(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", derandomize=True, **drawn)
+settings.register_profile("dev", **drawn)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
