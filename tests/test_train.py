@@ -401,6 +401,7 @@ def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("examples")
 def test_killed_at_random_points_it_ends_alike(finished: Path, tmp_path: Path) -> None:
     """`kill -9` again and again, wherever the run is: the losses are those of a run that nothing stopped."""
     path, folder = written(tmp_path), tmp_path / "run"

@@ -41,6 +41,7 @@ def refusals(anatomy: Anatomy, word: str) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("examples")
 @pytest.mark.parametrize("word", UNSAID)
 def test_no_refusal_says_a_word_that_the_asker_has_another_for(word: str) -> None:
     heard: list[str] = []
