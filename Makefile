@@ -8,9 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Every process of the tests, and each that a test starts, reads what one of them compiled.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test fast sweep lint types demo bench wheel clean
+.PHONY: help test whole fast sweep lint types demo bench wheel clean
 
 help:
 	@echo "make test    lint, types and all tests"
@@ -23,7 +26,11 @@ help:
 	@echo "make wheel   build the wheel into dist/, and try it in an empty environment"
 	@echo "make clean   remove .venv and every cache"
 
-test: lint types
+# Types are checked beside the tests: pyright takes a minute of one core.
+test: lint
+	@$(MAKE) -j2 types whole
+
+whole: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 fast: $(VENV)/.dev

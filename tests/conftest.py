@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,25 +10,18 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported, here and in processes of the tests
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
 import sweeping  # noqa: E402
-import torch  # noqa: E402
 from families_verb import Asked, asked_once  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-torch.set_num_threads(1)
-
-# Neither profile measures time: test machines share their cores.
-settings.register_profile(
-    "ci",
-    derandomize=True,
-    deadline=None,
-    max_examples=25,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+# Neither profile measures time: test machines share their cores. CI draws the same examples each time.
+drawn = dict(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", derandomize=True, **drawn)
+settings.register_profile("dev", **drawn)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
@@ -37,6 +31,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if rest:
         config.hook.pytest_deselected(items=rest)
         items[:] = [item for item in items if item not in set(rest)]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of garbage and no search among objects walks it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:
@@ -54,6 +54,8 @@ def families_asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
 @pytest.fixture
 def one_process(tmp_path: Path) -> Iterator[None]:
     """A process group of this process alone."""
+    import torch  # not above: what hands tests out to workers runs none, and starts sooner without
+
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1, timeout=timedelta(seconds=60)
     )

@@ -7,7 +7,6 @@ any family has, and that none of them is there for nothing.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from rows import FAMILIES
+from sweeping import EVERYTHING
 
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
@@ -24,9 +24,6 @@ from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy, Stored, match
 from isogrow.plans.expansions import expansions
 from isogrow.plans.plan import Constant, Entry, Free, Mean, Old, Step
-
-EVERYTHING = os.environ.get("SWEEP") == "all"
-DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "olmo", "stablelm", "t5")
 
 
 def kinds(name: str) -> frozenset[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from isogrow.growth import api
 from isogrow.train.schedule import Growth
 from isogrow.train.trainer import growing as grown_by_schedule
 
-RANK = int(os.environ["RANK"])
+CASES = ("plain", "static", "hooked", "bucket views", "frozen")
 
 
 def made() -> Any:
@@ -51,7 +50,7 @@ def grow_and_step(model: Any, wrapper: nn.Module, alone: bool) -> dict[str, Any]
             isogrow.grow_(model, ffn="+9", layers="+1", heads="x2", optimizer=optimizer, seed=3)
             before = digest(model)
         optimizer.zero_grad()
-        for rank in (0, 1) if alone else (RANK,):
+        for rank in (0, 1) if alone else (torch.distributed.get_rank(),):
             ids = batch(step, rank)
             loss = wrapper(input_ids=ids, labels=ids).loss
             (loss / 2 if alone else loss).backward()
@@ -112,17 +111,16 @@ def in_trainer(folder: Path) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    out = Path(sys.argv[1])
+def main(out: Path, rank: int) -> None:
+    """The job of one of two processes."""
+    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), **where}
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{out}/meet", rank=RANK, world_size=2, timeout=timedelta(seconds=120)
+        "gloo", init_method=f"file://{out}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=120)
     )
-    cases = ("plain", "static", "hooked", "bucket views", "frozen")
-    reports: dict[str, Any] = {case: replicas(case) for case in cases}
+    reports: dict[str, Any] = {case: replicas(case) for case in CASES}
     reports["left alone"] = left_alone()
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
     reports["trainer"] = in_trainer(out)
     torch.distributed.barrier()
-    (out / f"{RANK}.json").write_text(json.dumps(reports))
+    (out / f"{rank}.json").write_text(json.dumps(reports))
     torch.distributed.destroy_process_group()

@@ -77,6 +77,7 @@ def registered() -> Iterator[dict[str, Any]]:
             now.update(before)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_document_runs(registered: dict[str, Any]) -> None:
     for block in (TRY, OWN):
         exec(compile(block, "add-a-family.md", "exec"), registered)
@@ -89,6 +90,7 @@ def test_nemotron_is_not_built_in() -> None:
     assert BUILT_IN and "nemotron" not in BUILT_IN
 
 
+@pytest.mark.slow
 @tied_or_not
 @pytest.mark.parametrize("wanted", GROWTHS.values(), ids=GROWTHS)
 def test_the_layout_grows_exactly(wanted: Mapping[str, Size], tied: bool) -> None:
@@ -109,6 +111,7 @@ def test_a_wrong_layout_is_not_exact(registered: dict[str, Any]) -> None:
     assert found.error(found.plan(GROWTHS["hidden and heads"])) > 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NEMOTRON.classes)
 def test_without_biases(kind: str) -> None:
     labels = 2 if kind.endswith("ForQuestionAnswering") else LABELS

@@ -110,6 +110,7 @@ def small(variant: str) -> F.Subject:
     return F.subject(F.FAMILIES[name], "", F.FAMILIES[name].json(**changes, **alibi), spread=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_heads_go_where_their_slopes_are(variant: str) -> None:
     subject, wanted = small(variant), VARIANTS[variant][2]
@@ -193,6 +194,7 @@ def test_a_steepest_slope_that_changes_is_refused() -> None:
 # Positions come from the mask and the cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_cache_under_left_padding(variant: str) -> None:
     """Distances are counted from the first token that is not padding: in the grown model as in the old one,

@@ -56,6 +56,7 @@ def gone_on(small: Any, large: Any, factor: float = 1.0) -> float:
     return float((after - before).abs().max() / before.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_an_old_cache_goes_on_in_the_grown_model(case: str) -> None:
     small, large = pair(*CASES[case])
@@ -65,6 +66,7 @@ def test_an_old_cache_goes_on_in_the_grown_model(case: str) -> None:
     assert gone_on(small, large, factor=1.01) > F.BROKEN  # it is looked at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LOST)
 def test_where_it_does_not_the_plan_says_no(case: str) -> None:
     small, large = pair(*LOST[case])

@@ -183,6 +183,7 @@ def test_a_layer_that_takes_the_place_of_another_has_its_own_numbers() -> None:
 SPREAD = Init(std=0.5)  # "match" would see the tensors between two plans
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(chains, st.integers(0, 8))
 def test_a_plan_and_then_another_are_one_plan(chain: list[Link], cut: int) -> None:
@@ -336,6 +337,7 @@ def agrees_with_the_oracle(found: Anatomy, made: Plan, state: State, grown: Stat
             yield block
 
 
+@pytest.mark.slow
 @every_family
 @pytest.mark.parametrize("kind", ["normal", "uniform", "copy", "orthogonal"])
 def test_interpreters_agree(family: str, config: dict[str, Any], wanted: list[Expansion], kind: Any) -> None:
@@ -348,6 +350,7 @@ def test_interpreters_agree(family: str, config: dict[str, Any], wanted: list[Ex
     assert len(list(agrees_with_the_oracle(found, made, state, grown))) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(chains, st.integers(0, 99))
 def test_interpreters_agree_on_chains(chain: list[Link], seed: int) -> None:

@@ -77,6 +77,7 @@ def bins(folder: Path) -> dict[str, Tensor]:
 # ── the function is kept, and plain transformers loads it ──
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROWTHS)
 def test_grown_in_everything_at_once(name: str, tmp_path: Path) -> None:
     small = save(tmp_path / "small", name, torch.float64)
@@ -215,6 +216,7 @@ def test_another_seed_gives_other_bytes(tmp_path: Path) -> None:
     assert one != two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("key", ["dtype", "torch_dtype", None])
 def test_conversion(dtype: str, key: str | None, tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_a_usage_error_exits_with_2(arguments: list[str], said: str) -> None:
 # ── grow ──
 
 
+@pytest.mark.slow
 def test_grow_proves_what_it_wrote(llama: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ran = isogrow("grow", llama, out, *GROWTH)
@@ -142,6 +143,7 @@ def test_grow_skips_what_memory_does_not_hold(
     assert ran.json["next"][0].startswith("isogrow verify ")
 
 
+@pytest.mark.slow
 def test_an_output_that_fails_does_not_appear(llama: Path, tmp_path: Path) -> None:
     """Exact, but dead: the laws are told to allow it, and the proof does not."""
     file, out = tmp_path / "plan.json", tmp_path / "out"
@@ -210,6 +212,7 @@ def test_names_are_printed_as_they_are(llama: Path, tmp_path: Path) -> None:
 # ── verify ──
 
 
+@pytest.mark.slow
 def test_verify(llama: Path, wide: Path) -> None:
     ran = isogrow("verify", llama, wide)
     assert (ran.code, ran.err) == (0, "")
@@ -305,6 +308,7 @@ def outputs(
     ]
 
 
+@pytest.mark.slow
 def test_answers_fit_eighty_columns(outputs: list[str]) -> None:
     for out in outputs:
         assert max(map(len, out.splitlines())) <= 80
@@ -322,6 +326,7 @@ def test_numbers_that_json_lacks() -> None:
     assert plain(data) == {"a": ["nan", 1.5], "b": ["-inf", None, True], "3": {"c": 2}}
 
 
+@pytest.mark.slow
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=9))
 def test_everything_becomes_json(value: Any) -> None:
     json.dumps(plain(value), allow_nan=False)
@@ -354,6 +359,7 @@ def test_a_terminal_without_arrows(llama: Path) -> None:
     assert b"MlpExpansion  ffn 44 ? 88" in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_bar_is_shown_on_a_terminal_alone(llama: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     try:

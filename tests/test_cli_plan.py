@@ -235,6 +235,7 @@ def test_to_of_an_absolute_position_model(models: Mapping[str, Path], tmp_path: 
 # ── refusals ──
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -89,6 +89,7 @@ def test_combined_is_the_difference_of_all_rows(sizes: list[int]) -> None:
     assert combined([]) == Difference(0.0, 0.0, 0.0, 0.0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiny.CONFIGS)
 def test_noise_floor_is_small_and_leaves_the_model(name: str) -> None:
     model = tiny.model(name)
@@ -140,6 +141,7 @@ MAPS: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "layer"), [(name, each) for name in MAPS for each in MAPS[name]])
 def test_first_difference_names_the_nudged_layer(name: str, layer: str) -> None:
     small, large = rebuilt(tiny.model(name)), rebuilt(tiny.model(name))

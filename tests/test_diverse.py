@@ -8,8 +8,8 @@ from functools import cache
 import diverse
 import pytest
 import sweeping
-from diverse import DIVERSE
 from rows import FAMILIES
+from sweeping import DIVERSE
 
 kinds = cache(diverse.kinds)
 
@@ -19,6 +19,7 @@ def lacking(names: tuple[str, ...]) -> set[str]:
     return set[str]().union(*map(kinds, FAMILIES)) - set[str]().union(*map(kinds, names))
 
 
+@pytest.mark.slow
 def test_they_have_every_kind_that_any_family_has() -> None:
     assert lacking(DIVERSE) == set()
 

@@ -139,6 +139,7 @@ CHECKS: tuple[Check, ...] = (
 every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
 
+@pytest.mark.slow
 @every_check
 @pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda path: path.name)
 def test_documents(check: Check, path: Path) -> None:

@@ -12,10 +12,9 @@ from itertools import cycle, product
 import families as F
 import pytest
 import torch
-from diverse import DIVERSE
 from family import VOCAB
 from living import members
-from sweeping import swept
+from sweeping import DIVERSE, swept
 from torch import Tensor
 
 from isogrow.errors import LawError

@@ -93,6 +93,7 @@ KINDS = ("normal", "orthogonal")
 cases = pytest.mark.parametrize(("name", "sizes", "slot", "switch"), CASES)
 
 
+@pytest.mark.slow
 @cases
 def test_the_switch_gets_what_was_predicted_and_no_rows_get_more(
     name: str, sizes: dict[str, Any], slot: str, switch: str
@@ -112,6 +113,7 @@ def test_the_switch_gets_what_was_predicted_and_no_rows_get_more(
         assert got > max(usual.values())
 
 
+@pytest.mark.slow
 def test_other_rows_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the smallest singular values in place of the largest, random rows win."""
     small = live("llama", dtype=torch.float64, **WIDTH)
@@ -168,6 +170,7 @@ def test_a_plain_mlp_by_its_activations() -> None:
         assert not large.transformer.h[at].mlp.c_fc.bias[-n:].any()
 
 
+@pytest.mark.slow
 def test_a_gated_mlp_by_its_activations() -> None:
     """Each unit has a matrix of its own, Σ δ φ(g x) xᵀ, and takes its best row orthogonal to those before,
     the one with the largest matrix first."""
@@ -206,6 +209,7 @@ def test_values_by_their_attention() -> None:
     assert chosen.gradient == pytest.approx(norm * float((values[:count] ** 2).sum()), rel=CLOSE)
 
 
+@pytest.mark.slow
 def test_its_passes_are_counted() -> None:
     looked: list[Tensor] = []
 
@@ -221,6 +225,7 @@ def test_its_passes_are_counted() -> None:
 # What it leaves alone
 
 
+@pytest.mark.slow
 def test_only_what_was_chosen_is_other_than_random() -> None:
     """Gates, queries and keys are what they are without it; model and random state are untouched."""
     small = live("llama", dtype=torch.float64).train()
@@ -237,6 +242,7 @@ def test_only_what_was_chosen_is_other_than_random() -> None:
     assert all(p.requires_grad for p in large.parameters()) and large.training
 
 
+@pytest.mark.slow
 def test_inputs_that_are_zero_as_yet_keep_random_weights() -> None:
     """New channels of the residual are zero at the growth: no gradient says what to do with them."""
     small = live("llama", dtype=torch.float64)
@@ -268,6 +274,7 @@ def test_an_additive_map_is_told_from_another(monkeypatch: pytest.MonkeyPatch) -
 # Training state, dtypes, refusals
 
 
+@pytest.mark.slow
 def test_a_training_state_grows_with_it() -> None:
     small = live("llama")
     batch = [{"input_ids": ids, "labels": ids} for ids in batches()]
@@ -281,6 +288,7 @@ def test_a_training_state_grows_with_it() -> None:
     assert (plan_of(small) or pytest.fail()).steps[0].rewrites["mlp.up"]["new"].init.kind == "gradmax"
 
 
+@pytest.mark.slow
 def test_half_precision_is_probed_in_float32() -> None:
     whole, half = live("llama"), live("llama", dtype=torch.bfloat16)
     found = [isogrow.grow(m, init=GradMax(batches(), loss), ffn=51) for m in (whole, half)]
@@ -331,6 +339,7 @@ def test_a_checkpoint_is_not_run(tmp_path: Path) -> None:
         isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", init=GradMax(batches()), ffn=51)
 
 
+@pytest.mark.slow
 def test_large_matrices_are_packed_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     small = live("llama", dtype=torch.float64)
     whole = grown(small, {"ffn": 51})[1]
@@ -341,6 +350,7 @@ def test_large_matrices_are_packed_or_left_out(monkeypatch: pytest.MonkeyPatch) 
     assert not grown(small, {"ffn": 51})[1].chosen
 
 
+@pytest.mark.slow
 def test_more_units_than_dims_differ() -> None:
     small = live("gpt2", dtype=torch.float64)
     large, _ = grown(small, {"ffn": 120})

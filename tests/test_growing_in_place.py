@@ -76,6 +76,7 @@ def test_schedulers_go_on() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.25e-2] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_accelerate_goes_on(wrapped: bool) -> None:
     model, optimizer = trained()
@@ -134,6 +135,7 @@ def held(optimizer: Any) -> set[torch.Tensor]:
     return {p for group in optimizer.param_groups for p in group["params"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [None, Policy(ramp=3)])
 def test_several_optimizers_grow_together(policy: Policy | None) -> None:
     model, optimizers = two()
@@ -203,6 +205,7 @@ REFUSED_ANEW: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anew", [False, True])
 @pytest.mark.parametrize("case", [*REFUSED, *REFUSED_ANEW])
 def test_a_refusal_leaves_the_optimizer_its_state(case: str, anew: bool) -> None:
@@ -246,6 +249,7 @@ def test_an_average_grows_beside_it_as_its_refusal_says() -> None:
     assert all(torch.equal(x, average.state_dict()[name]) for name, x in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_told_what_to_give() -> None:
     model, optimizer = trained()
     compiled: Any = torch.compile(model, backend="eager")
@@ -258,6 +262,7 @@ def test_a_compiled_model_is_told_what_to_give() -> None:
     assert torch.equal(compiled(input_ids=IDS).logits, model(input_ids=IDS).logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [None, Policy(ramp=2)])
 def test_a_growth_by_nothing_leaves_all_as_it_is(policy: Policy | None) -> None:
     """The pace of the growth before it goes on, and gradients stay."""

@@ -28,6 +28,7 @@ def small(name: str) -> F.Subject:
     return F.subject(F.FAMILIES[name], spread=0.1)
 
 
+@pytest.mark.slow
 @either
 @pytest.mark.parametrize(
     ("growths", "slots", "change"),

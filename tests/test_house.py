@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,8 @@ class Source:
 
 Check = Callable[[Source], Iterator[str]]
 
+parsed = cache(ast.parse)  # by text, for all checks of one tree
+
 
 # ── reading the tree ──
 
@@ -81,7 +84,7 @@ def _source(package: Path, path: Path) -> Source:
     parts = inside.with_suffix("").parts
     parts = parts[:-1] if parts[-1] == "__init__" else parts
     text = path.read_text(encoding="utf-8")
-    return Source(inside, ".".join(("isogrow", *parts)), text, ast.parse(text, str(inside)))
+    return Source(inside, ".".join(("isogrow", *parts)), text, parsed(text, str(inside)))
 
 
 def imports(source: Source) -> Iterator[tuple[int, str]]:
@@ -340,6 +343,7 @@ def _loaded(*arguments: str) -> set[str]:
     return {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in timed}
 
 
+@pytest.mark.slow
 def test_loaded_sees_a_nested_import() -> None:
     assert {"json", "torch"} <= _loaded("-c", "import json, torch")
 

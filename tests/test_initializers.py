@@ -111,6 +111,7 @@ for kind in INITIALIZERS:
 """
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_the_number_of_threads() -> None:
     found: set[bytes] = set()
     for count in ("1", "2"):

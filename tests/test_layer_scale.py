@@ -118,6 +118,7 @@ def test_an_old_scale_that_is_scaled_is_refused_and_breaks(slot: str) -> None:
         check(small().anatomy, plan)
 
 
+@pytest.mark.slow
 def test_layers_before_and_after_a_wider_stream() -> None:
     """A layer of λ = 0 whose channels grow: the mean is of zeros, and what is behind the new λ wakes."""
     for wanted in (small().plan({"layers": "+1"}), small().plan(WIDER)):
@@ -140,6 +141,7 @@ def test_the_patches_of_swiglu() -> None:
     assert subject.error(subject.plan({"hidden": 42, "heads": 7, "ffn": 56})) < F.EXACT
 
 
+@pytest.mark.slow
 def test_interpreters_agree_on_weighted_means() -> None:
     """After layers and new heads too, in chunks of any size; an earlier step may have grown the weights."""
     chain = [LayerAddition(4), HeadAddition(6), HiddenExpansion(36), MlpExpansion(72)]

@@ -58,6 +58,7 @@ def whole(kind: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Pat
     return fitted(kind, folder), folder
 
 
+@pytest.mark.slow
 def test_it_is_the_loop_of_ones_own(whole: tuple[Any, Path]) -> None:
     model, ids = tiny.model("LlamaForCausalLM").train(), Bytes().ids
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -74,6 +75,7 @@ def test_it_is_the_loop_of_ones_own(whole: tuple[Any, Path]) -> None:
     assert whole[0].losses == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [4, 8, 12])
 def test_resuming_changes_no_loss(kind: Any, whole: tuple[Any, Path], at: int, tmp_path: Path) -> None:
     """From before the growths, from between them, and from the end."""
@@ -84,12 +86,14 @@ def test_resuming_changes_no_loss(kind: Any, whole: tuple[Any, Path], at: int, t
     assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in same)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_loaded_without_a_run(kind: Any, whole: tuple[Any, Path]) -> None:
     made, folder = whole
     loaded = kind.load_from_checkpoint(folder / "step=12.ckpt", model=tiny.model("LlamaForCausalLM"))
     assert torch.equal(loaded.model.lm_head.weight, made.model.lm_head.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"accumulate_grad_batches": 2}, {"gradient_clip_val": 0.1}])
 def test_trainers_options(kind: Any, options: dict[str, Any], tmp_path: Path) -> None:
     """Each growth happens once, however many batches make a step."""

@@ -74,6 +74,7 @@ def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
 # What is carried over
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", swept(NAMES))
 def test_class_and_dtype(name: str, dtype: torch.dtype) -> None:
@@ -88,6 +89,7 @@ def test_class_and_dtype(name: str, dtype: torch.dtype) -> None:
     assert change(small, large, inputs(name)) < F.EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(NAMES))
 def test_all_axes_at_once(name: str) -> None:
     small = live(name, dtype=torch.float64)
@@ -161,6 +163,7 @@ def test_labels() -> None:
     assert large.num_labels == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", swept(DECODERS))
 def test_tied_weights_stay_tied(name: str, tied: bool) -> None:
@@ -201,6 +204,7 @@ def test_old_entries_are_bit_equal() -> None:
 # What is left alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(NAMES))
 def test_the_model_is_left_as_it_is(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     small = live(name)
@@ -223,6 +227,7 @@ def test_the_snapshot_sees_a_change() -> None:
         assert_same(before, snapshot(small))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(NAMES))
 def test_global_random_state_is_left_alone(name: str) -> None:
     """And it has no part in what is drawn: the same seed gives the same bits."""
@@ -254,6 +259,7 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 # What the grown model does
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(DECODERS))
 def test_decoding_with_a_cache_is_the_full_forward(name: str) -> None:
     """In float64, token by token: the grown model's own cache, and against the small model's full forward."""
@@ -277,6 +283,7 @@ def test_generation(name: str) -> None:
     assert torch.equal(*ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(NAMES))
 def test_saved_and_loaded_by_plain_transformers(name: str, tmp_path: Path) -> None:
     small = live(name)
@@ -292,6 +299,7 @@ def test_saved_and_loaded_by_plain_transformers(name: str, tmp_path: Path) -> No
     assert {key: getattr(loaded.config, key) for key in sizes} == sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(NAMES))
 def test_grown_twice(name: str) -> None:
     """A grown model is a model like any other."""

@@ -34,6 +34,7 @@ def small(name: str) -> F.Subject:
     return F.subject(F.FAMILIES[name], "", F.FAMILIES[name].json())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "key", "value"), HELD)
 def test_a_multiplier_stays_and_matters(name: str, key: str, value: float) -> None:
     subject = small(name)

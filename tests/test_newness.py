@@ -51,6 +51,7 @@ def masks(large: nn.Module, found: NewEntries) -> dict[str, Tensor]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_new_is_what_the_old_model_has_no_part_in(name: str) -> None:
     small = live(name)

@@ -158,6 +158,7 @@ either = pytest.mark.parametrize("constant", [True, False], ids=["constant", "co
 tied_or_not = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [*GROWTHS, {"hidden": 19}])
 @pytest.mark.parametrize("branch", [True, False], ids=["branch", "pre"])
 @pytest.mark.parametrize("offset", [0.0, 1.0])
@@ -178,6 +179,7 @@ def test_layer_norm_before_branches(constant: bool, tied: bool, sizes: dict[str,
     assert error(small, isogrow.grow(small, **sizes)) < EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [*GROWTHS, {"hidden": 19}])
 @pytest.mark.parametrize("kind", ["rms", "layer"])
 @tied_or_not

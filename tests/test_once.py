@@ -49,6 +49,7 @@ def once(**changes: int) -> dict[str, int]:
     return {"opened": 1, "checked": 1, "built": 1} | changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proof", [(), ("--no-verify",)], ids=["verified", "not verified"])
 def test_grow(proof: tuple[str, ...], counted: Counted, llama: Path, tmp_path: Path) -> None:
     assert isogrow("grow", llama, tmp_path / "out", *GROWTH, *proof).code == 0
@@ -63,6 +64,7 @@ def test_grow_by_a_plan_of_a_file(counted: Counted, llama: Path, tmp_path: Path)
     assert counted() == once(opened=2, checked=2, built=2)  # a second process would count from 0
 
 
+@pytest.mark.slow
 def test_verify(counted: Counted, llama: Path) -> None:
     out = grown()
     before = counted()

@@ -151,6 +151,7 @@ def same(one: Any, two: Any) -> bool:
 # Every optimizer on every layout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
 def test_every_optimizer_on_every_layout(name: str, kind: str) -> None:
@@ -173,6 +174,7 @@ def test_every_optimizer_on_every_layout(name: str, kind: str) -> None:
     assert same(kept, optimizer.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(name for name in F.FAMILIES if name not in ("llama", "gpt2", "bert")))
 def test_adamw_on_every_family(name: str) -> None:
     """Its state is shaped as one that was never grown, and stands in the order of the model's parameters."""
@@ -207,6 +209,7 @@ def backward_(model: Any, seed: int = 0) -> float:
     return loss.item()
 
 
+@pytest.mark.slow
 @every_lawful
 def test_moments_are_those_of_the_grown_models_gradients(case: str) -> None:
     """What grows from the old gradient is the grown model's own gradient, by autograd, on old entries."""
@@ -272,6 +275,7 @@ def blocks(anatomy: Anatomy, get: Callable[[str], Tensor]) -> dict[Block, Any]:
     return {block: read(block).numpy() for block in all_blocks}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moments", ["zero", "seeded"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "bert", "olmo2", "mixtral", "bloom"])
 def test_moments_against_the_slow_interpreter(name: str, moments: Any) -> None:

@@ -18,6 +18,7 @@ def test_other_names_are_the_class_s(name: str) -> None:
     assert {key.alias: key.name for key in keys if key.alias} == {a: k for a, k in known.items() if k in own}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_size_under_another_name_grows(name: str, both: bool) -> None:

@@ -65,6 +65,7 @@ def test_a_size_without_its_name(tmp_path: Path) -> None:
         isogrow.grow_checkpoint(save(tmp_path / "small"), tmp_path / "large")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_part_of_a_model_is_not_grown_in_place(tied: bool) -> None:
     owner = tiny.model("LlamaForCausalLM", tie_word_embeddings=tied)
@@ -75,6 +76,7 @@ def test_a_part_of_a_model_is_not_grown_in_place(tied: bool) -> None:
     assert len(isogrow.grow(owner.model, layers="+1").layers) == len(owner.model.layers) + 1  # a new model
 
 
+@pytest.mark.slow
 def test_a_module_of_ones_own_may_hold_a_model() -> None:
     model = llama()
     owner = nn.ModuleDict({"backbone": model})
@@ -88,6 +90,7 @@ def test_the_wrapper_itself_is_not_grown(one_process: None) -> None:
         isogrow.grow_(wrapper, ffn="x2")
 
 
+@pytest.mark.slow
 def test_a_wrapper_that_holds_the_parameters() -> None:
     """FSDP1 and DeepSpeed are told by their classes' names."""
     model = llama()

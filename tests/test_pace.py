@@ -63,6 +63,7 @@ def gap(case: str, kind: str, policy: Policy, steps: int = 5) -> float:
     return max(abs(a - b) / abs(a) for a, b in pairs)
 
 
+@pytest.mark.slow
 @every_lawful
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])
 def test_the_grown_run_is_the_small_run(case: str, kind: str) -> None:
@@ -70,11 +71,13 @@ def test_the_grown_run_is_the_small_run(case: str, kind: str) -> None:
     assert gap(case, kind, FOLLOW) < F.EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in FOLLOWING if kind not in ("SGD", "AdamW")])
 def test_what_treats_entries_one_by_one_follows(kind: str) -> None:
     assert gap("llama", kind, FOLLOW, steps=3) < F.EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])
 @pytest.mark.parametrize(
     "policy", [FROZEN, Policy(follow=True), Policy()], ids=["frozen", "follow", "neither"]
@@ -83,6 +86,7 @@ def test_without_the_corrections_it_is_another_run(kind: str, policy: Policy) ->
     assert gap("llama", kind, policy) > F.BROKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["llama", "1 + g"])
 def test_following_is_the_rates_of_the_law(case: str) -> None:
     """SGD at rate a², Adam at rate a with ε/a, both with decay towards b: entry by entry, by hand."""
@@ -211,6 +215,7 @@ def trained_alone(kind: str, policy: Policy, steps: int = 3) -> tuple[bool, bool
     return kept, moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["SGD", "AdamW", "Muon", "Adafactor"])
 def test_old_entries_keep_their_bits_where_new_ones_are_trained_alone(kind: str) -> None:
     assert trained_alone(kind, Policy(old_rate=0)) == (True, True)
@@ -298,6 +303,7 @@ def test_hooks_of_ones_own_are_kept() -> None:
 # Stopped and resumed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
     [

@@ -57,6 +57,7 @@ def asked(anatomy: Anatomy, **sizes: Size) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSES)
 def test_reach_is_what_the_planner_says(name: str, models: Mapping[str, Path]) -> None:
     anatomy = opened(str(models[name])).anatomy
@@ -103,6 +104,7 @@ def test_inspect(llama: Path) -> None:
     assert "key_dim   " not in ran.out
 
 
+@pytest.mark.slow
 def test_inspect_says_with_which_partner(models: Mapping[str, Path]) -> None:
     out = isogrow("inspect", models["GPT2LMHeadModel"]).out
     assert "with heads: 30/5, 36/6…" in out

@@ -29,6 +29,7 @@ def test_the_example_has_eight_lines() -> None:
     assert len([line for line in EXAMPLE.splitlines() if line]) == 8
 
 
+@pytest.mark.slow
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
@@ -42,6 +43,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(p.numel() for p in large.parameters()) == sum(p.numel() for p in found["large"].parameters())
 
 
+@pytest.mark.slow
 def test_the_training_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}

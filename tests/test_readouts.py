@@ -42,6 +42,7 @@ def error(small: Any, folder: Path) -> float:
     return max(float((a - b).norm() / a.norm()) for a, b in zip(one, two, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["start", "even", "end", (1, 1), (0, 3)])
 @pytest.mark.parametrize("stages", STAGES)
 def test_a_backbone_gives_the_same_maps(stages: list[int], at: Any, tmp_path: Path) -> None:

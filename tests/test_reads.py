@@ -92,6 +92,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 every_way = pytest.mark.parametrize("grown", [in_memory, turned, on_disk])
 
 
+@pytest.mark.slow
 @every_way
 @pytest.mark.parametrize(
     ("name", "request_", "low", "high"),
@@ -113,6 +114,7 @@ def test_how_often_a_model_is_read(
     assert low < grown(live(name), tmp_path, **request_) < high
 
 
+@pytest.mark.slow
 @every_way
 def test_whole_blocks_for_each_part_are_seen(
     grown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

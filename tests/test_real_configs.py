@@ -48,6 +48,7 @@ def published(name: str) -> tuple[str, F.Json, Anatomy]:
     return kind, source, match(layout_for(source["model_type"]), source, built(kind, source))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_every_tensor_is_named_once(name: str) -> None:
     kind, source, anatomy = published(name)
@@ -61,6 +62,7 @@ def test_every_tensor_is_named_once(name: str) -> None:
     assert anatomy.stored[0].name in wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_the_grown_config_builds_what_is_planned(name: str) -> None:
     kind, source, anatomy = published(name)

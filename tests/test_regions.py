@@ -91,6 +91,7 @@ def test_the_std_that_was_asked_for() -> None:
 # What becomes of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "olmo2", "qwen3", "mixtral"])
 def test_the_numbers_are_the_functions_own_and_the_model_the_same(name: str, named: Any) -> None:
     family = F.FAMILIES[name]
@@ -109,6 +110,7 @@ def test_the_numbers_are_the_functions_own_and_the_model_the_same(name: str, nam
         assert np.allclose(ours(block).numpy(), x, rtol=1e-13, atol=1e-15), block
 
 
+@pytest.mark.slow
 def test_whatever_grows_takes_the_same_numbers(named: Any, tmp_path: Path) -> None:
     """In memory, in place, on disk, an average, as objects, by name, by a plan."""
     small = live("llama")
@@ -138,6 +140,7 @@ def test_whatever_grows_takes_the_same_numbers(named: Any, tmp_path: Path) -> No
     assert same(isogrow.grow(small, init=f"{__name__}.noisy", **SIZES).state_dict())
 
 
+@pytest.mark.slow
 def test_a_stored_plan_is_verified_where_its_function_is_unknown(tmp_path: Path) -> None:
     live("llama").save_pretrained(tmp_path / "small")
     isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", init=noisy, **SIZES)
@@ -292,6 +295,7 @@ def both_grow(rounds: int) -> int:
         PreTrainedModel.tie_weights = real  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 def test_two_threads_leave_transformers_as_it_was() -> None:
     """It replaces its own functions while it loads a model, and puts back what it found."""
     logging = transformers.utils.logging
@@ -349,6 +353,7 @@ class Looking:
         return lambda region: np.full(region.shape, found)
 
 
+@pytest.mark.slow
 def test_an_initializer_may_look_at_the_model_first(tmp_path: Path) -> None:
     small = live("llama")
     large = isogrow.grow(small, init=Looking(), ffn=51)

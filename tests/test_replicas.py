@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+import replicas_job
 import tiny
 import torch
+from forking import side_by_side
+from replicas_job import CASES
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
@@ -20,29 +19,15 @@ from torch.nn.parallel.distributed import _MixedPrecision  # pyright: ignore[rep
 import isogrow
 from isogrow.errors import StateError
 
-HERE = Path(__file__).parent
-spawned = pytest.mark.slow  # two processes that each import everything
+spawned = pytest.mark.slow  # two processes
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What both processes of `replicas_job.py` report."""
     folder = tmp_path_factory.mktemp("replicas")
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, HERE / "replicas_job.py", folder],
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    errors = [job.communicate(timeout=300)[1] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0], errors
+    side_by_side(replicas_job.main, [(folder, rank) for rank in (0, 1)], limit=300)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
-
-
-CASES = ("plain", "static", "hooked", "bucket views", "frozen")
 
 
 @spawned
@@ -79,6 +64,7 @@ def test_trainer_grows_replicas(two: list[dict[str, Any]]) -> None:
     assert first["difference"] < 1e-5  # float32 logits
 
 
+@pytest.mark.slow
 def test_what_cant_be_renewed_is_refused(one_process: None) -> None:
     """Nothing has grown then."""
     model: Any = tiny.model("LlamaForCausalLM")
@@ -117,6 +103,7 @@ def test_a_wrapper_around_what_holds_the_model_is_renewed(one_process: None) -> 
     assert all(x.grad is not None for x in model.parameters())
 
 
+@pytest.mark.slow
 def test_options_are_kept(one_process: None) -> None:
     model: Any = tiny.model("LlamaForCausalLM")
     wrapper = DistributedDataParallel(model, find_unused_parameters=True, gradient_as_bucket_view=True)
@@ -132,6 +119,7 @@ def test_options_are_kept(one_process: None) -> None:
     assert after["total_parameter_size_bytes"] > before["total_parameter_size_bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", ["compile", "DataParallel", "module.compile"])
 def test_wrappers_that_hold_no_parameters_go_on(wrap: str) -> None:
     model: Any = tiny.model("LlamaForCausalLM").eval()

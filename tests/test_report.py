@@ -54,6 +54,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_the_page_tells(run: Path) -> None:
     page = report(run).read_text(encoding="utf-8")
     assert "a &lt;run&gt; &amp; more: a finished run" in page
@@ -65,6 +66,7 @@ def test_what_the_page_tells(run: Path) -> None:
     assert "<td>1</td><td>200</td><td>40,000</td><td>150,000</td><td>3.2e-07</td>" in page
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_but_itself(run: Path) -> None:
     page = report(run).read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!#|data:)', page)
@@ -94,6 +96,7 @@ def test_a_run_under_way_is_read_from_its_checkpoints(run: Path) -> None:
     assert not found.finished and list(found.records) == log[:11]
 
 
+@pytest.mark.slow
 def test_growths_are_on_every_axis(run: Path) -> None:
     found = opened(run)
     assert found.grown_at() == [200.0]

@@ -92,6 +92,7 @@ def others(llama: Path, tmp_path: Path) -> Mapping[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
 def test_a_sibling_and_a_plan_are_taken_everywhere(
     door: Door, others: Mapping[str, Any], llama: Path, tmp_path: Path
@@ -105,6 +106,7 @@ def test_a_sibling_and_a_plan_are_taken_everywhere(
         assert all(torch.equal(x, found[name]) for name, x in want.items()), what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
 def test_another_seed_draws_other_weights(door: Door, llama: Path, tmp_path: Path) -> None:
     """So it is the request that makes the weights above equal."""
@@ -160,6 +162,7 @@ def test_a_refusal_writes_names_as_the_asker_does(asked: dict[str, Any], said: s
     assert "=" not in str(refused.value).replace("--", "") and "--" in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["head_dim", "heads"])
 @pytest.mark.parametrize("size", ["11", "5", "3", "x1.1", "much", "13"])
 def test_heads_and_head_dim_are_what_is_spoken_of(word: str, size: str, llama: Path, tmp_path: Path) -> None:

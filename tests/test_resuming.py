@@ -46,6 +46,7 @@ def resumed(checkpoint: Path, **options: Any) -> Own:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes", "policy", "options"),
     [
@@ -68,6 +69,7 @@ def test_the_run_goes_on_from_disk(
     assert all(torch.equal(value, weights(inside)[key]) for key, value in weights(outside).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mixtral", "bert"])
 def test_what_memory_names_otherwise(family: str, tmp_path: Path) -> None:
     """The state is that of the parameters in memory, however files name and cut them."""
@@ -167,6 +169,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
 def test_a_state_that_is_not_the_models_is_refused(what: str, own: Path, tmp_path: Path) -> None:
     change, said = WRONG[what]

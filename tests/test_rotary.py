@@ -63,6 +63,7 @@ def rotary(scaling: F.Json) -> F.Subject:
     return F.subject(F.FAMILIES["llama"], "", {**source, **scaling})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head_dim", [14, 20])
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_theta_wherever_the_config_keeps_it(scaling: str, head_dim: int) -> None:
@@ -144,6 +145,7 @@ def lists(pairs: int) -> F.Json:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind", "wanted"), AUDIT)
 def test_every_type_is_exact_or_refused(name: str, kind: str, wanted: Mapping[str, F.Size]) -> None:
     subject = scaled(name, kind)
@@ -168,6 +170,7 @@ def test_what_is_refused_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert subject.error(subject.plan({"head_dim": 14})) > F.BROKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [0.25, 0.5, 0.7, 1.0])
 @pytest.mark.parametrize("size", [14, 20, 30])
 def test_proportional(size: int, part: float) -> None:
@@ -197,6 +200,7 @@ def test_an_unknown_type_is_refused() -> None:
 CONTEXTS = pytest.mark.parametrize("context", [F.POSITIONS - 4, F.POSITIONS + 4], ids=["long", "short"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [14, 20, 30])
 @CONTEXTS
 def test_longrope(context: int, size: int) -> None:
@@ -220,6 +224,7 @@ def test_factors_go_where_their_pairs_go() -> None:
     assert "rope_parameters.rope_theta" in extended and "rope_parameters.rope_theta" not in spread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "key"), [(20, "long_factor"), (14, "long_factor"), (20, "short_factor")])
 @CONTEXTS
 def test_factors_in_other_places_are_refused_and_show(context: int, size: int, key: str) -> None:
@@ -262,6 +267,7 @@ def phi3(kind: str = "longrope", **options: Any) -> F.Subject:
     return F.subject(F.FAMILIES["phi3"], "", source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["longrope", "su", "yarn"])
 @pytest.mark.parametrize("wanted", [{"hidden": 120, "head_dim": 20}, {"hidden": 84, "head_dim": 14}])
 def test_phi3_by_all_its_names(wanted: dict[str, F.Size], kind: str) -> None:
@@ -351,6 +357,7 @@ LEGACY: dict[str, F.Json] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", LEGACY)
 def test_thetas_of_both_kinds_wherever_they_stand(said: str) -> None:
     """The layout reads what the class reads, in old and new configs."""

@@ -104,6 +104,7 @@ def test_decodes_says_who_has_a_cache() -> None:
     assert not decodes(nn.Linear(2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ("eager", "sdpa"))
 @pytest.mark.parametrize("name", tiny.DECODERS)
 def test_decoded_agrees_with_full(name: str, attention: str) -> None:
@@ -186,6 +187,7 @@ def alone(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ("left", "right"))
 @pytest.mark.parametrize("name", tiny.CONFIGS)
 def test_padded_rows_agree_with_rows_alone(name: str, side: Any) -> None:

@@ -28,6 +28,7 @@ def entered(runs: Any) -> list[str]:
     return F.FAMILIES["gpt_neo"].config.expand_attention_types_params(runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("at", ["start", "even", "end", (1, 1), (0, 2)])
 def test_layers_keep_their_kind(runs: str, at: str | tuple[int, ...]) -> None:
@@ -56,6 +57,7 @@ def test_a_config_without_the_list() -> None:
     assert subject.error(plan) < F.EXACT
 
 
+@pytest.mark.slow
 def test_what_the_class_computes_is_written_out() -> None:
     """It takes 24 layers, whatever the number of layers is."""
     sizes = dict(num_layers=24, hidden_size=20, attention_types=None)

@@ -13,6 +13,7 @@ from isogrow import families
 from isogrow.interpreters import module
 
 
+@pytest.mark.slow
 def test_the_same_code_has_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(tmp_path / "digests")
     assert same_bytes.main("write", file, "mpt") == 0
@@ -22,6 +23,7 @@ def test_the_same_code_has_the_same_bytes(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out.startswith("0 of ")
 
 
+@pytest.mark.slow
 def test_another_bit_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = same_bytes.digests(("mpt",))
     fill_ = module.fill_region_

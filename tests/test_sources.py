@@ -327,6 +327,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_checkpoint_is_refused(case: str, tmp_path: Path) -> None:
     kind, change, said = BROKEN[case]

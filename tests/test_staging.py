@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from checkpoints import SMALL, digests, loaded, names, save, seen, weights
+from forking import PROCESSES
 
 import isogrow.stores.staging
 from isogrow.errors import OutputError
@@ -182,6 +182,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"small"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_disk_with_room_for_one_output_has_room_for_what_a_killed_run_left(
     killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
@@ -202,33 +203,35 @@ def test_what_is_none_of_a_killed_run_is_no_room(
     refused(tmp_path / "small", killed, "its disk has 0.00 GB free", max_shard_size="30KB", resume=True)
 
 
-GROW = """
-    import os, signal, sys
-    from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    from checkpoints import seen, SMALL
-    import isogrow.interpreters.checkpoint as checkpoint
-
-    def progress(done, total):
-        if {kill} and done > 0.6 * total:
-            os.kill(os.getpid(), {kill})
-
-    {before}
-    seen(Path({small!r})).grow(Path({out!r}), SMALL, progress=progress, max_shard_size="30KB")
-"""
+def run(small: Path, out: Path, limit: int = 0, kill: int = 0) -> tuple[int | None, str]:
+    """The growth in a process of its own: how it ended, and what it was refused with."""
+    one, other = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=grown, args=(small, out, limit, kill, other))
+    process.start()
+    other.close()
+    process.join()
+    return process.exitcode, one.recv() if one.poll() and not kill else ""
 
 
-def run(small: Path, out: Path, before: str = "", kill: int = 0) -> subprocess.CompletedProcess[str]:
-    """The growth in a process of its own."""
-    tests = str(Path(__file__).parent)
-    code = textwrap.dedent(GROW).format(tests=tests, small=str(small), out=str(out), before=before, kill=kill)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def grown(small: Path, out: Path, limit: int, kill: int, said: Any) -> None:
+    """The job of that process, which may write no file of more than `limit` bytes."""
+
+    def progress(done: int, total: int) -> None:
+        if kill and done > 0.6 * total:
+            os.kill(os.getpid(), kill)
+
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        seen(small).grow(out, SMALL, progress=progress, max_shard_size="30KB")
+    except OutputError as error:
+        said.send(str(error))
 
 
+@pytest.mark.slow
 def test_a_process_that_may_write_no_large_file(small: Path, tmp_path: Path) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
-    said = run(small, tmp_path / "large", limit).stderr
-    assert "OutputError" in said and "allows no file that large; make room" in said
+    _, said = run(small, tmp_path / "large", limit=9000)
+    assert "allows no file that large; make room" in said
     assert {path.name for path in tmp_path.iterdir()} == {"small"}
 
 
@@ -259,7 +262,7 @@ def killing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, and with what a run that was killed half-way leaves of its growth."""
     folder = tmp_path_factory.mktemp("killed")
     small = save(folder / "small")
-    assert run(small, folder / "large", kill=signal.SIGKILL).returncode == -signal.SIGKILL
+    assert run(small, folder / "large", kill=signal.SIGKILL)[0] == -signal.SIGKILL
     return folder
 
 

@@ -175,6 +175,7 @@ def dims(head: Any) -> tuple[int, int]:
     return head.key_dim, head.value_dim
 
 
+@pytest.mark.slow
 @every_theorem
 def test_the_comparison_can_fail(theorem: Theorem) -> None:
     small = trained(PAPER)
@@ -192,6 +193,7 @@ def test_the_comparison_can_fail(theorem: Theorem) -> None:
 # Without a switch, or without a scale
 
 
+@pytest.mark.slow
 @every_theorem
 def test_a_switch_that_is_not_zero_is_refused_and_breaks(theorem: Theorem) -> None:
     small = trained(OPTIONS)
@@ -315,6 +317,7 @@ DEAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("theorem", "zeroed", "dead"), DEAD, ids=lambda x: getattr(x, "oracle", ""))
 def test_a_dead_construction_is_refused_and_stays_dead(
     theorem: Theorem, zeroed: tuple[str, ...], dead: tuple[str, ...]

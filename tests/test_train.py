@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,8 +17,11 @@ import torch
 import transformers
 import yaml
 from command import isogrow
+from forking import PROCESSES
+from sweeping import EVERYTHING
 
 import isogrow as package
+from isogrow.cli import app
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.recipes import running
 from isogrow.recipes.callbacks import Costs
@@ -52,7 +53,7 @@ T5: dict[str, Any] = {
     "family": "t5",
     "sizes": {"hidden": 16, "ffn": 28, "heads": 2, "head_dim": 8, "encoder_layers": 1, "decoder_layers": 3},
 }
-KILLS = 20
+KILLS = 20 if EVERYTHING else 8
 OURS = ("isogrow.recipes.running", "isogrow.cli.training", "isogrow.recipes.report")
 
 
@@ -82,6 +83,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_from_recipe_to_model(finished: Path) -> None:
     records = log(finished)
     growths = [record for record in records if "growth" in record]
@@ -102,6 +104,7 @@ def test_a_run_from_recipe_to_model(finished: Path) -> None:
     assert after and after[-1]["grad_norm_new"] > 0.0 and after[-1]["weight_norm_old"] > 0.0
 
 
+@pytest.mark.slow
 def test_operations_count_what_gradmax_looks_at(tmp_path: Path) -> None:
     stages = [{"steps": 3}, {"ffn": 36, "init": "gradmax", "steps": 4}]
     training = {**RECIPE["training"], "accumulate": 2, "save_every": 0}
@@ -116,6 +119,7 @@ def test_operations_count_what_gradmax_looks_at(tmp_path: Path) -> None:
     assert spent[7] == 3 * before + 4 * after + passes * after // 2  # two batches a step
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_tokens_seen(tmp_path: Path) -> None:
     """An epoch of 3 sequences in batches of 2 ends in a smaller one. A stage may change the rate alone."""
     stages = [{"steps": 3}, {"rate": 0.25, "steps": 2}, {"ffn": 36, "steps": 4}]
@@ -192,6 +196,7 @@ def _first(**sizes: int) -> dict[str, Any]:
     return {**RECIPE["model"], "sizes": {**RECIPE["model"]["sizes"], **sizes}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -396,24 +401,25 @@ def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("examples")
 def test_killed_at_random_points_it_ends_alike(finished: Path, tmp_path: Path) -> None:
-    """`kill -9` twenty times, wherever the run is: the losses are those of the run that nothing stopped."""
+    """`kill -9` again and again, wherever the run is: the losses are those of a run that nothing stopped."""
     path, folder = written(tmp_path), tmp_path / "run"
-    command = [sys.executable, "-m", "isogrow", "train", str(path), "--json"]
     chance, killed, ended = random.Random(0), 0, 0
     while killed < KILLS or not ended:
         started = time.time()
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while running.poll() is None and not _under_way(folder, started):
-            time.sleep(0.02)
-        deadline = time.monotonic() + chance.uniform(0.0, 2.5)
-        while running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if running.poll() is None and killed < KILLS:
+        running = PROCESSES.Process(target=app, args=(["train", str(path), "--json"],))
+        running.start()
+        while running.is_alive() and not _under_way(folder, started):
+            time.sleep(0.005)
+        deadline = time.monotonic() + chance.uniform(0.0, 1.5)
+        while running.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if running.is_alive() and killed < KILLS:
             killed += 1
-            os.kill(running.pid, signal.SIGKILL)
-        _, said = running.communicate()
-        assert running.returncode in (0, -signal.SIGKILL), said.decode()
+            running.kill()
+        running.join()
+        assert running.exitcode in (0, -signal.SIGKILL)
         if (folder / "outcome.json").exists():
             ended += 1
             assert log(tmp_path) == log(finished)

@@ -100,6 +100,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Own, Path]:
     return made, folder
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_across_growths(whole: tuple[Own, Path]) -> None:
     made, folder = whole
     config: Any = made.model.config  # type: ignore[union-attr]
@@ -115,6 +116,7 @@ def test_the_run_goes_on_across_growths(whole: tuple[Own, Path]) -> None:
     assert all(torch.equal(value, weights(made)[name]) for name, value in loaded.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_loss_goes_on_where_it_was(tmp_path: Path) -> None:
     """Next to a run that does not grow: alike until the growth, and the first step after it starts alike."""
     grown, plain = trainer(tmp_path / "a", GROWTHS[:1]), trainer(tmp_path / "b", ())
@@ -125,6 +127,7 @@ def test_the_loss_goes_on_where_it_was(tmp_path: Path) -> None:
     assert losses(grown)[9] != pytest.approx(losses(plain)[9], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [4, 8])
 def test_resuming_changes_no_loss(whole: tuple[Own, Path], at: int, tmp_path: Path) -> None:
     """From before the growths, and from between the last one and the end: a fresh small model catches up."""
@@ -146,6 +149,7 @@ def test_resuming_without_catching_up_fails(whole: tuple[Own, Path], tmp_path: P
         other.train(resume_from_checkpoint=str(folder / "checkpoint-8"))
 
 
+@pytest.mark.slow
 def test_new_entries_may_be_ramped(tmp_path: Path) -> None:
     """Each growth starts its own ramp, and a run that stopped within one goes on within it."""
     ramped = [dataclasses.replace(g, policy=isogrow.Policy(ramp=6, ramp_from=3.0)) for g in GROWTHS]
@@ -160,6 +164,7 @@ def test_new_entries_may_be_ramped(tmp_path: Path) -> None:
         assert losses(resumed) == losses(made)
 
 
+@pytest.mark.slow
 def test_new_entries_may_be_trained_alone(tmp_path: Path) -> None:
     """For four steps old entries keep their bits, then all are trained; a stop changes nothing."""
     alone = [dataclasses.replace(GROWTHS[0], policy=isogrow.Policy(old_rate=0, rates_for=4))]
@@ -185,6 +190,7 @@ def _moved(folder: Path, new: NewEntries, before: int, after: int) -> set[bool]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -205,6 +211,7 @@ def test_trainers_options(options: dict[str, Any], tmp_path: Path) -> None:
     assert losses(again) == losses(made)
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
     model = tiny.model("GPT2LMHeadModel")
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
@@ -226,6 +233,7 @@ def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
     assert made.state.log_history[-2]["learning_rate"] == pytest.approx(1e-2 / 8)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_of_the_last_sizes(tmp_path: Path) -> None:
     """The loss only rises, so the best is from before the growth. A stage without one forgets nothing."""
     options: dict[str, Any] = dict(eval_strategy="steps", eval_steps=3, load_best_model_at_end=True)
@@ -237,6 +245,7 @@ def test_the_best_checkpoint_is_of_the_last_sizes(tmp_path: Path) -> None:
     assert all(torch.equal(value, weights(made)[name]) for name, value in best.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_trainer_grows_its_model_once(tmp_path: Path) -> None:
     made = trainer(tmp_path / "a")
     made.train()
@@ -250,6 +259,7 @@ def test_a_trainer_grows_its_model_once(tmp_path: Path) -> None:
     assert made.state.global_step == STEPS + 2
 
 
+@pytest.mark.slow
 def test_growths_are_checked_before_a_step_is_made(tmp_path: Path) -> None:
     made = trainer(tmp_path, GROWTHS[::-1])
     with pytest.raises(SizeError, match="growth 2 is at step 5, after one at step 8"):
@@ -260,6 +270,7 @@ def test_growths_are_checked_before_a_step_is_made(tmp_path: Path) -> None:
     assert made.seen == 0
 
 
+@pytest.mark.slow
 def test_a_growth_of_no_size_ends_a_stage_alone(tmp_path: Path) -> None:
     """It leaves a ramp that runs alone, and is no growth in the log."""
     ramped = dataclasses.replace(GROWTHS[0], policy=isogrow.Policy(ramp=9))
@@ -274,6 +285,7 @@ def test_a_growth_of_no_size_ends_a_stage_alone(tmp_path: Path) -> None:
     assert losses(resumed) == losses(made)
 
 
+@pytest.mark.slow
 def test_an_encoder_and_a_decoder_grow_in_a_run(tmp_path: Path) -> None:
     config = transformers.T5Config(
         vocab_size=tiny.VOCAB,
@@ -297,6 +309,7 @@ def test_an_encoder_and_a_decoder_grow_in_a_run(tmp_path: Path) -> None:
 LOOKING = (Growth({"ffn": 51}, at=2, init=Init("gradmax"), seed=7),)
 
 
+@pytest.mark.slow
 def test_gradmax_looks_at_the_runs_own_data(tmp_path: Path) -> None:
     """Numbers, losses and what follows a resume are those of GradMax on the batches that the seed draws."""
     made = trainer(tmp_path / "a", LOOKING, max_steps=4, save_steps=3)

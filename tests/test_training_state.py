@@ -26,6 +26,7 @@ from isogrow.errors import StateError
 # The example
 
 
+@pytest.mark.slow
 def test_a_loop_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss on a step's batch is what the small model's would have been, and falls on."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
@@ -37,6 +38,7 @@ def test_a_loop_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(grown[30:]) < min(grown[:10])
 
 
+@pytest.mark.slow
 def test_the_code_about_training_runs() -> None:
     """docs/training.md, from above to below; its module for Lightning is run in tests/test_lightning.py."""
     names: dict[str, Any] = {"__name__": "training"}
@@ -79,6 +81,7 @@ def two_groups(model: Any) -> Any:
     return torch.optim.AdamW([dict(params=[first], lr=0.2), dict(params=rest)], lr=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lambda", "cycle", "sequence", "chain", "plateau"])
 @pytest.mark.filterwarnings("error")
 def test_a_schedule_goes_on(kind: str) -> None:
@@ -192,6 +195,7 @@ def trainer(model: Any, folder: Path, steps: int) -> transformers.Trainer:
     return transformers.Trainer(model, asked, train_dataset=rows)
 
 
+@pytest.mark.slow
 def test_a_trainers_optimizer_grows_on_disk(tmp_path: Path) -> None:
     """The Trainer itself resumes from what was grown, at the same step and rate."""
     small = live("llama", tie_word_embeddings=True).train()

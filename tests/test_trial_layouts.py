@@ -77,6 +77,7 @@ def test_sizes_are_distinct(name: str) -> None:
     assert alike <= {frozenset(pair.split()) for pair in forced}
 
 
+@pytest.mark.slow
 @every_binding
 def test_a_line_less_is_noticed(name: str, binding: str) -> None:
     layout, config, tensors = bound(name, binding)
@@ -90,6 +91,7 @@ def test_a_line_less_is_noticed(name: str, binding: str) -> None:
         assert str(refused.value).split()[0] in own
 
 
+@pytest.mark.slow
 @every_binding
 def test_a_line_twice_is_noticed(name: str, binding: str) -> None:
     layout, config, tensors = bound(name, binding)
@@ -100,6 +102,7 @@ def test_a_line_twice_is_noticed(name: str, binding: str) -> None:
         assert not_named_once(more, anatomy.prefix, tensors, anatomy.config).keys() == own
 
 
+@pytest.mark.slow
 @every_binding
 def test_a_tensor_less_is_noticed(name: str, binding: str) -> None:
     layout, config, tensors = bound(name, binding)
@@ -135,6 +138,7 @@ def test_both_bindings_at_once_are_noticed(name: str) -> None:
         match(layout, config, {**tensors, **bound(name, "disk")[2]})
 
 
+@pytest.mark.slow
 @every_case
 def test_a_wrong_shape_is_noticed(name: str) -> None:
     layout, config, tensors = bound(name)

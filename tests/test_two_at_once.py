@@ -4,16 +4,15 @@ in a sentence; what lies there is whole, and all of one run."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import textwrap
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from checkpoints import SMALL, digests, save, seen
+from forking import side_by_side
 
 from isogrow.errors import OutputError
 
@@ -46,46 +45,38 @@ ROUNDS = (
     Round("free, going on", resume=True),
 )
 
-# A process meets the other one before each round, and writes down what became of it.
-GROW = """
-    import json, sys, time
-    from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    from checkpoints import SMALL, seen
-    from isogrow.errors import OutputError
 
-    home, me, other = Path({home!r}), {me}, {other}
-
-    def wait(path):
-        for _ in range(60_000):
-            if path.exists():
-                return
-            time.sleep(0.001)
-        raise TimeoutError(path)
-
-    for number, (held, options) in enumerate({rounds!r}):
-        mine, theirs = (home / f"{{number}}-{{seed}}" for seed in (me, other))
+def meet(home: Path, me: int, other: int) -> None:
+    """The job of a process: it meets the other one before each round, and writes down what became of it."""
+    for number, each in enumerate(ROUNDS):
+        mine, theirs = (home / f"{number}-{seed}" for seed in (me, other))
         subject = seen(home / "small")
         made = subject.plan(SMALL, seed=me)
         mine.with_suffix(".ready").touch()
         wait(theirs.with_suffix(".ready"))
-        asked = held
+        asked = [theirs.with_suffix(".said")] if each.held else []
 
-        def progress(done, total):
-            global asked
-            if asked:
-                asked = False
-                wait(theirs.with_suffix(".said"))
+        def progress(done: int, total: int, asked: list[Path] = asked) -> None:
+            while asked:
+                wait(asked.pop())
 
+        options = {"overwrite": each.overwrite, "resume": each.resume}
         try:
-            subject.grow(home / f"out-{{number}}", made, progress=progress, **options)
-            said = "won"
+            subject.grow(home / f"out-{number}", made, progress=progress, **options)
+            said = WON
         except OutputError as error:
             said = str(error)
         mine.with_suffix(".part").write_text(json.dumps(said))
         mine.with_suffix(".part").rename(mine.with_suffix(".said"))
         wait(theirs.with_suffix(".said"))
-"""
+
+
+def wait(path: Path) -> None:
+    for _ in range(60_000):
+        if path.exists():
+            return
+        time.sleep(0.001)
+    raise TimeoutError(path)
 
 
 def faults(
@@ -134,22 +125,11 @@ def beside(home: Path, out: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_two_processes_grow_into_one_output(home: Path, alone: list[dict[str, str]]) -> None:
-    tests, before = str(Path(__file__).parent), digests(home / "small")
+    before = digests(home / "small")
     for number, each in enumerate(ROUNDS):
         if each.overwrite:
             seen(home / "small").grow(home / f"out-{number}", {"ffn": 59})
-    rounds = [(each.held, {"overwrite": each.overwrite, "resume": each.resume}) for each in ROUNDS]
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(GROW).format(
-                tests=tests, home=str(home), me=me, other=other, rounds=rounds,
-            )],
-            stderr=subprocess.PIPE, text=True,
-        )
-        for me, other in (SEEDS, SEEDS[::-1])
-    ]  # fmt: skip
-    ended = [process.communicate(timeout=600)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], ended
+    side_by_side(meet, [(home, *SEEDS), (home, *SEEDS[::-1])])
     for number, each in enumerate(ROUNDS):
         said = [json.loads((home / f"{number}-{seed}.said").read_text()) for seed in SEEDS]
         out = home / f"out-{number}"

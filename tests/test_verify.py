@@ -90,6 +90,7 @@ GROWTHS: list[tuple[Callable[[], Any], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "sizes"), GROWTHS, ids=["llama", "gpt2", "bert"])
 def test_passes_on_what_grow_makes(make: Callable[[], Any], sizes: dict[str, Any]) -> None:
     small = make()
@@ -101,6 +102,7 @@ def test_passes_on_what_grow_makes(make: Callable[[], Any], sizes: dict[str, Any
     assert skipped == ({"kv cache", "generate"} if make is bert else set())
 
 
+@pytest.mark.slow
 def test_another_dtype_is_held_against_its_own_rounding() -> None:
     small = llama()
     large = isogrow.grow(small, ffn="+7", hidden=28).to(torch.bfloat16)
@@ -295,6 +297,7 @@ def test_new_units_that_are_all_switched_off_fail() -> None:
     assert "6 of 7 new ffn channels of mlp.up (of old ones 0 of 11)" in check.detail
 
 
+@pytest.mark.slow
 def test_relus_that_one_pass_switches_off_are_no_fault() -> None:
     """T5's are often silent on all but a few tokens, and come and go as the rest learns."""
     with torch.random.fork_rng():
@@ -414,6 +417,7 @@ def unread_in_hidden(large: LlamaForCausalLM) -> None:
             parameter[:, 27] = 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "spoil", "failed", "said"),
     [
@@ -440,6 +444,7 @@ def test_one_unit_that_does_not_learn_fails(
 # Checkpoints and models that are not as plain as they could be
 
 
+@pytest.mark.slow
 def test_a_config_key_that_the_probe_does_not_reach_fails(tmp_path: Path) -> None:
     small = llama()
     small.save_pretrained(tmp_path / "small")
@@ -451,6 +456,7 @@ def test_a_config_key_that_the_probe_does_not_reach_fails(tmp_path: Path) -> Non
     assert named(report)["config"].detail == "max_position_embeddings is 77, expected 2048"
 
 
+@pytest.mark.slow
 def test_more_tensors_than_the_class_uses(tmp_path: Path) -> None:
     """bert-base-uncased names BertForMaskedLM, and holds a pooler and a head for next sentences too."""
     config = BertConfig(
@@ -492,6 +498,7 @@ def test_a_class_that_compares_choices() -> None:
     assert report.passed, report.failed
 
 
+@pytest.mark.slow
 def test_attention_that_insists_on_float32() -> None:
     config = GPT2Config(
         vocab_size=VOCAB, n_embd=20, n_layer=3, n_head=4, n_positions=26, reorder_and_upcast_attn=True
@@ -558,6 +565,7 @@ def stored_as(folder: Path, matrices: torch.dtype, norms: torch.dtype, said: str
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(("matrices", "norms", "said", "runs"), DTYPES.values(), ids=DTYPES)
 def test_what_is_compared_is_what_is_stored(

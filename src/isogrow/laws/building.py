@@ -44,6 +44,7 @@ class _Builder:
         self.sizes: Sizes = plan.target
         self.classes, self.net = Classes(plan), Network()
         self.cache: dict[tuple[str, Index], dict[int, bool]] = {}
+        self.old: dict[Index, bool] = {}
         self.streams: dict[str, State] = {}
         self.now: list[State] = []
         self.branch: dict[int, Node] = {}
@@ -130,10 +131,11 @@ class _Builder:
 
     def _old(self, index: Index, combo: Combo) -> bool:
         """Whether everything about a combination was there before the plan."""
-        blocks = all(
-            is_old(self.classes.history(axis, index[:place], i)) for place, (axis, i) in enumerate(index)
-        )
-        return blocks and all(not self._classes(axis, index)[p] for axis, p in combo)
+        if index not in self.old:
+            self.old[index] = all(
+                is_old(self.classes.history(axis, index[:place], i)) for place, (axis, i) in enumerate(index)
+            )
+        return self.old[index] and all(not self._classes(axis, index)[p] for axis, p in combo)
 
     def _act(self, slot: Slot, index: Index) -> None:
         streams = self.layout.streams_of(slot)
@@ -221,12 +223,13 @@ class _Builder:
         made: dict[Combo, Node] = {}
         for out in self._combos(slot.produced, index):
             terms: list[Node] = []
+            to_old = self._to_old(slot, out, index)
             for combo, source in inputs.items():
                 entry = self._entry(slot.name, index, (*out, *combo), 0.0)
                 total = self.net.node("product", source, entry.node)
                 total.cancels = entry.cancels == "pair" or self._centred(entry, dict(out), index)
                 terms.append(total)
-                self.net.paths.append(Path(entry, source, total, self._to_old(slot, out, index)))
+                self.net.paths.append(Path(entry, source, total, to_old))
             made[out] = self.net.node("sum", *terms)
         self._write(slot, index, made)
 

@@ -113,7 +113,7 @@ def _pull(plan: Plan, sizes: tuple[Sizes, ...], n: int, block: Block, box: Box) 
     else:
         entry = _as_whole(step, block)
         for piece in _pull(plan, sizes, n - 1, block, box):
-            yield piece if entry == Old() else _affine(piece, entry)
+            yield _affine(piece, entry)
 
 
 def _as_whole(step: Step, block: Block) -> Old:
@@ -234,10 +234,12 @@ def added(plan: Plan, block: Block) -> bool:
 def moved(block: Block, axis: str, position: int) -> Block:
     """The same slot at another position of an index axis."""
     index = tuple((name, position if name == axis else i) for name, i in block.index)
-    return dataclasses.replace(block, index=index)
+    return Block(block.slot, index, block.axes)
 
 
 def _affine(piece: Piece, old: Old) -> Piece:
+    if (old.a, old.b) == (1.0, 0.0):
+        return piece
     if isinstance(piece.value, Fill):
         return dataclasses.replace(piece, value=Fill(old.a * piece.value.value + old.b))
     return dataclasses.replace(piece, a=old.a * piece.a, b=old.a * piece.b + old.b)
