@@ -25,7 +25,9 @@ from isogrow.growth.opening import Opened, opened
 from isogrow.growth.owners import check_free, check_given
 from isogrow.growth.replicas import renew_
 from isogrow.growth.resuming import Groups, resumable
-from isogrow.growth.sharded import Job, Shard, check_sharded, check_whole, grow_together, spread_out
+from isogrow.growth.shardable import check_sharded, check_whole, spread_out
+from isogrow.growth.sharded import Job, grow_together
+from isogrow.growth.sharding import Shard
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 from isogrow.interpreters.module import first_pass, grow_average, grow_module
 from isogrow.interpreters.sharded.ranks import Ranks
@@ -127,7 +129,7 @@ def grow_training(
 
     A model that is spread over ranks (its parameters are DTensors) grows without being gathered: `shard` is
     the function that shards it, `shard(model)`, and is called with the grown model while its parameters are
-    on the meta device. Every rank has to make the same call; a refusal is one on all of them (docs/sharding.md).
+    on the meta device. Every rank has to make the same call, and what one refuses all do (docs/sharding.md).
 
     Raises what `grow` does, and `StateError` for optimizers and schedulers that can't grow.
 

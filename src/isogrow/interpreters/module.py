@@ -193,7 +193,7 @@ def _config(model: nn.Module, config: Config) -> Any:
 
 
 def _saved_alike(old: Any, large: Any) -> Any:
-    """With what `save_pretrained` undoes: files of the grown model name its experts as those of the old one."""
+    """With what `save_pretrained` undoes: files of the grown model name experts as those of the old one."""
     large._weight_conversions = getattr(old, "_weight_conversions", None)
     if getattr(old, "generation_config", None) is not None:
         large.generation_config = copy.deepcopy(old.generation_config)

@@ -26,8 +26,8 @@ def local_of(x: Tensor) -> Tensor:
 def box_of(x: Tensor) -> Box:
     """The region of the whole tensor that `local_of` is.
 
-    torch's own offsets are wrong where a dim is cut twice into uneven parts, so it is worked out here, and must
-    have the shape of what is there.
+    torch's own offsets are wrong where a dim is cut twice into uneven parts, so it is worked out here, and
+    must have the shape of what is there.
     """
     if not is_sharded(x):
         return whole(tuple(x.shape))

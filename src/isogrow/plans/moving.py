@@ -1,8 +1,8 @@
 """What moves between ranks when a sharded model grows: a pure function of the plan and of who holds what.
 
-Every rank works it out for all ranks, and all come to the same, so nobody has to ask. Each rank reads what it
-holds itself where it lies; what it lacks (`taking.needed`) is given by a rank that holds it, each entry once a
-round. Rounds are cut so that no rank gives or takes much more than a limit at a time.
+Every rank works it out for all ranks, and all come to the same, so nobody has to ask. Each rank reads what
+it holds itself where it lies; what it lacks (`taking.needed`) is given by a rank that holds it, each entry
+once a round. Rounds are cut so that no rank gives or takes much more than a limit at a time.
 """
 
 from __future__ import annotations

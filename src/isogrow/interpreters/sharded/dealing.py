@@ -1,5 +1,5 @@
-"""The first pass of a sharded model: its fixed boxes are dealt to the ranks, and what these make of them is put
-together in their order. So the numbers are those that one process makes, bit for bit."""
+"""The first pass of a sharded model: its fixed boxes are dealt to the ranks, and what these make of them is
+put together in their order. So the numbers are those that one process makes, bit for bit."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,9 +59,12 @@ def _units(targets: Sequence[Target], plan: Plan, old: Exchange) -> Iterator[Uni
 def check_ranges(targets: Sequence[Target], anatomy: Anatomy, plan: Plan, old: Exchange) -> None:
     """Refuse numbers that float16 made infinite, in any rank's part (`check_range`)."""
     half = {name: x for name, x in old.local.items() if x.dtype == torch.float16}
-    infinite = {name for name, x in half.items() if bool(torch.isinf(x).any())}
-    before: set[str] = set().union(*old.ranks.gathered(infinite))
-    sources: Mapping[str, str] = {t.stored.name: source_of(anatomy, plan, t.stored) for t in targets}
-    for target in targets:
-        if sources[target.stored.name] not in before:
-            check_range(target.local, target.stored.name, lambda: torch.zeros(1))
+    if not half:
+        return
+    before: set[str] = set().union(
+        *old.ranks.gathered({name for name, x in half.items() if bool(torch.isinf(x).any())})
+    )
+    with old.ranks.together():
+        for target in targets:
+            if source_of(anatomy, plan, target.stored) not in before:
+                check_range(target.local, target.stored.name, lambda: torch.zeros(1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -55,7 +54,4 @@ class Together:
     def fill_(self) -> None:
         """Fill all that was asked for; what goes wrong is noted in the exchange's fault."""
         for kind in self.kinds.values():
-            by_dtype = defaultdict[torch.dtype, list[Target]](list)
-            for target in kind.targets:
-                by_dtype[target.local.dtype].append(target)
             grow_parts_(kind.targets, kind.plan, replace(self.exchange, local=kind.old))

@@ -70,20 +70,18 @@ class Ranks:
         other = next((rank for rank, each in enumerate(found) if each != found[0]), None)
         if other is not None:
             raise StateError(
-                f"rank {other} was given another {what} than rank 0, and all ranks have to grow the same: give"
-                " each the same request, the same seed and the same optimizers"
+                f"rank {other} was given another {what} than rank 0, and all ranks have to grow the same:"
+                " give each the same request, the same seed and the same optimizers"
             )
 
     def device(self, like: torch.device) -> torch.device:
         """Where tensors have to be to be sent: where they are, if the group's backend sends from there."""
-        able = [each.partition(":")[0] for each in distributed.get_backend_config().split(",")]
-        if like.type in able:
+        backends = dict(each.split(":") for each in distributed.get_backend_config().split(","))
+        if like.type in backends and (like.type == "cpu" or backends[like.type] != "gloo"):
             return like
-        return (
-            torch.device("cpu")
-            if "cpu" in able
-            else torch.device(able[0], torch.accelerator.current_device_index())
-        )
+        if "cpu" in backends:
+            return torch.device("cpu")
+        return torch.device(next(iter(backends)), torch.accelerator.current_device_index())
 
 
 @contextmanager
