@@ -156,6 +156,12 @@ def muon_and_adam(parameters: Sequence[nn.Parameter]) -> list[torch.optim.Optimi
     return [torch.optim.Muon(matrices, lr=1e-2), torch.optim.AdamW([p for p in parameters if p.dim() != 2])]
 
 
+def one_of_each(parameters: Sequence[nn.Parameter]) -> list[torch.optim.Optimizer]:
+    """Optimizers that share the parameters among themselves: every kind has vectors and matrices."""
+    kinds = [kind for name, kind in OPTIMIZERS.items() if name not in ("each", "muon")]
+    return [kind(parameters[i :: len(kinds)]) for i, kind in enumerate(kinds)]
+
+
 OPTIMIZERS: Mapping[str, Callable[[Sequence[nn.Parameter]], Any]] = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, amsgrad=True),
     "foreach": lambda p: torch.optim.AdamW(p, lr=1e-2, foreach=True),
@@ -166,6 +172,7 @@ OPTIMIZERS: Mapping[str, Callable[[Sequence[nn.Parameter]], Any]] = {
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-2, momentum=0.9, centered=True),
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-2, initial_accumulator_value=0.1),
     "muon": muon_and_adam,
+    "each": one_of_each,
 }
 
 
@@ -300,6 +307,7 @@ def grow_case(case: Mapping[str, Any], counts: list[Any]) -> Report:
             train_(each.model, each.optimizer, seed)
     pairs = zip(grown.model.parameters(), one.model.parameters(), strict=True)
     report["step"] = max(apart(whole(mine), theirs) for mine, theirs in pairs)
+    report["kinds"] = sorted({type(each).__name__ for each in each_of(grown.optimizer)})
     report["tied"], report["tied alone"] = (tied(each.model) for each in (grown, one))
     count = counts[0].count
     if kind == "adamw":
