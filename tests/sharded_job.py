@@ -335,7 +335,7 @@ def counted() -> list[Any]:
 def reports(cases: Mapping[str, Any]) -> dict[str, Report]:
     found, counts = dict[str, Report](), counted()
     for name, case in cases.items():
-        statistics.FIXED, exchanging.ROUND = case.get("fixed", 128), case.get("round", 1 << 14)
+        statistics.FIXED, exchanging.ROUND = 512, 1 << 14
         found[name] = grow_case(case, counts)
     return found
 
