@@ -512,7 +512,7 @@ def joined(out: Path) -> None:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     meeting = f"file://{out}/meet"
     torch.distributed.init_process_group(
-        "gloo", init_method=meeting, rank=rank, world_size=count, timeout=timedelta(seconds=60)
+        "gloo", init_method=meeting, rank=rank, world_size=count, timeout=timedelta(seconds=300)
     )
 
 

@@ -172,7 +172,7 @@ ON_ONE: Mapping[str, str] = {
     "no function on one": "LlamaForCausalLM is spread over ranks: give shard=",
     "one refuses": "ffn=1 would shrink ffn from 37 to 1",
     "breaks on one": "shard= can't shard the grown model: no such mesh",
-    "beyond float16": "layers.0.self_attn.k_proj.bias would hold numbers beyond float16's 65504",
+    "beyond float16": "model.layers.0.self_attn.k_proj.bias would hold numbers beyond float16's 65504",
 }
 
 
