@@ -28,6 +28,8 @@ ROOT = documents.ROOT
 HOMES = (ROOT, ROOT / "src" / "isogrow", ROOT / "docs", ROOT / "tests")
 # Files that models have, or users write: no file of the repository.
 THEIRS = {"config.json", "isogrow.json", "plan.json", "modeling_*.py", "configuration_*.py", "utils.py"}
+# Options of other commands.
+OTHERS = '"--nproc-per-node"'  # torchrun's
 SUFFIXES = "py|md|svg|png|json|toml|txt|cff|yaml"
 Check = Callable[[Path, str], Iterator[str]]
 
@@ -117,7 +119,7 @@ def options_exist(path: Path, text: str) -> Iterator[str]:
     known = "".join(documents.read(file) for file in (ROOT / "src" / "isogrow" / "cli").rglob("*.py"))
     own = documents.read(ROOT / "docs" / "families_table.py")
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
-        if f'"{option}"' not in known + own:
+        if f'"{option}"' not in known + own + OTHERS:
             yield f"{option} is no option"
 
 

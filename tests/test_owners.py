@@ -134,9 +134,11 @@ def test_a_sharded_model(one_process: None) -> None:
     model, mesh = llama(), init_device_mesh("cpu", (1,))
     norm = model.model.norm
     norm.weight = nn.Parameter(DTensor.from_local(norm.weight.detach(), mesh, [Replicate()]))
-    for grow in (isogrow.grow, isogrow.grow_):
-        with pytest.raises(FamilyError, match="model.norm.weight is one process's shard of a tensor"):
-            grow(model, ffn="x2")
+    with pytest.raises(StateError, match="LlamaForCausalLM is spread over ranks: give shard=, the function"):
+        isogrow.grow(model, ffn="x2")
+    with pytest.raises(StateError, match="is spread over ranks, and its parts can't take other sizes"):
+        isogrow.grow_(model, ffn="x2")
+    assert isogrow.plan(model, ffn="x2") == isogrow.plan(llama(), ffn="x2")
 
 
 def test_an_adapter_in_the_model() -> None:

@@ -1,4 +1,4 @@
-"""Building models by transformers: silently, and one thread at a time."""
+"""Building models by transformers: silently, one thread at a time, and without numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import transformers
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 _BUILDING = threading.RLock()
 
@@ -39,3 +41,23 @@ def quiet() -> Generator[None]:
             logging.set_verbosity(level)
             if bars:
                 logging.enable_progress_bar()
+
+
+@contextmanager
+def numberless() -> Generator[None]:
+    """Let modules that this thread builds have parameters without numbers, on the meta device, `alone`; their
+    buffers are made as they are (a table of rotary angles is computed once, when a module is made)."""
+    mine = threading.get_ident()
+
+    def emptied(part: nn.Module, name: str, given: nn.Parameter) -> nn.Parameter | None:
+        """The parameter that a part gets in place of the given one; None: that one, so that ties are kept."""
+        if threading.get_ident() != mine or given.is_meta:
+            return None
+        return nn.Parameter(given.detach().to("meta"), given.requires_grad)
+
+    with alone():
+        hook = register_module_parameter_registration_hook(cast(Any, emptied))
+        try:
+            yield
+        finally:
+            hook.remove()

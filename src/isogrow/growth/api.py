@@ -10,6 +10,8 @@ given, or `to` a sibling's config, or a `plan`; and how new weights are drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, Unpack, cast
 
@@ -23,8 +25,12 @@ from isogrow.growth.opening import Opened, opened
 from isogrow.growth.owners import check_free, check_given
 from isogrow.growth.replicas import renew_
 from isogrow.growth.resuming import Groups, resumable
+from isogrow.growth.shardable import check_sharded, check_whole, spread_out
+from isogrow.growth.sharded import Job, grow_together
+from isogrow.growth.sharding import Shard
 from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 from isogrow.interpreters.module import first_pass, grow_average, grow_module
+from isogrow.interpreters.sharded.ranks import Ranks
 from isogrow.layouts.config import Config
 from isogrow.optim.moments import Policy
 from isogrow.optim.optimizers import check_anew, check_trained, handed_back, inside, optimizers_of
@@ -32,7 +38,7 @@ from isogrow.optim.pacing import Pace
 from isogrow.optim.pacing import pace as pace_updates
 from isogrow.optim.state import grow_optimizer
 from isogrow.planning.planner import check_led
-from isogrow.planning.request import Kind, Said, requested
+from isogrow.planning.request import Kind, Request, Said, requested
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
@@ -56,13 +62,16 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         " average that it returns, which fits the model that grow_ makes",
         "scheduler": "the optimizer stays the object that the scheduler holds, so it goes on; leave it out",
         "release": "the old state is always given up as it grows; leave it out",
+        "shard": "the parts of a sharded model can't take other sizes; call isogrow.grow_training(model,"
+        " optimizer=…, shard=…), and go on with the model and the optimizer that it returns",
     },
     "grow_checkpoint": {
         "ema": "grow the average as a checkpoint of its own, with the same request and seed",
         "scheduler": "a Trainer's scheduler.pt knows no sizes, and travels as it is; leave it out",
         "release": "nothing is held in memory; leave it out",
+        "shard": "files are whole; leave it out",
     },
-    "plan": dict.fromkeys(TRAINING, "a plan is of the model alone; leave it out"),
+    "plan": dict.fromkeys((*TRAINING, "shard"), "a plan is of the model alone; leave it out"),
 }
 
 
@@ -75,14 +84,14 @@ class Training(NamedTuple, Generic[Model, Optim, Scheduler, Ema]):
     ema: Ema
 
 
-def grow(model: Model, *expansions: Expansion, **request: Unpack[Said]) -> Model:
+def grow(model: Model, *expansions: Expansion, shard: Shard | None = None, **request: Unpack[Said]) -> Model:
     """A larger model of the same class that computes the same function; `model` is left as it is.
 
     The request is sizes by name (`hidden=768, ffn="x2", layers="+4"`), or expansions in the order given, or
     `to`: a larger sibling's config (its path, or a dict), or a `plan` (or its file, or a grown folder).
     `layers_at` says where new layers go. New weights that the laws leave free are drawn by `init` with
     `init_std` from `seed`: "normal", "uniform", "copy", "orthogonal", or a function of one's own, of an
-    `isogrow.Region` that is to be filled.
+    `isogrow.Region` that is to be filled. `shard` is as in `grow_training`.
 
     Raises `FamilyError` for what is no model that is known, `SizeError` for sizes that can't be had,
     `LawError` for a growth that would change the function or whose new part could never learn.
@@ -97,7 +106,7 @@ def grow(model: Model, *expansions: Expansion, **request: Unpack[Said]) -> Model
     True
     """
     _check_taken("grow", request)
-    return grow_training(model, *expansions, **request).model
+    return grow_training(model, *expansions, shard=shard, **request).model
 
 
 def grow_training(
@@ -108,6 +117,7 @@ def grow_training(
     ema: Ema = None,
     policy: Policy | None = None,
     release: bool = False,
+    shard: Shard | None = None,
     **request: Unpack[Said],
 ) -> Training[Model, Optim, Scheduler, Ema]:
     """A larger model, and the same for what trains it; all that is given is left as it is.
@@ -117,6 +127,10 @@ def grow_training(
     with the same order is returned. What new entries get says `policy`. With `release` old optimizers give
     up their state as it is grown. Gradients are not carried: grow between a step and the next backward pass.
     The request is as in `grow`.
+
+    A model that is spread over ranks (its parameters are DTensors) grows without being gathered: `shard` is
+    the function that shards it, `shard(model)`, and is called with the grown model while its parameters are
+    on the meta device. Every rank has to make the same call, and what one refuses all do (docs/sharding.md).
 
     Raises what `grow` does, and `StateError` for optimizers and schedulers that can't grow.
 
@@ -131,20 +145,53 @@ def grow_training(
     """
     check_given(model)
     _check_optimized(optimizer, scheduler is not None or policy is not None or release)
-    trained, policy = optimizers_of(optimizer), policy or Policy()
+    sharded = shard is not None or spread_out(model)
+    ranks, asked = Ranks.all() if sharded else None, requested(expansions, request)
+    with nullcontext() if ranks is None else ranks.together():
+        if sharded:
+            check_sharded(model, shard, asked.kind)
+        ready = _ready(model, asked, optimizer, scheduler, policy or Policy())
+    with naming(asked.kind):
+        if ranks is not None and shard is not None:
+            job = Job(ranks, ready.anatomy, ready.plan, shard)
+            large, grown, average = grow_together(job, model, ready.trained, ema, ready.policy, release)
+        else:
+            large, grown, average = _grown(model, ema, ready, asked.kind, release)
+    remember(large, ready.anatomy, ready.plan)
+    _pace_all(large, grown, ready.plan, ready.policy)
+    made, moved = handed_back(optimizer, scheduler, ready.trained, grown)
+    return Training(cast("Model", large), made, moved, average)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A growth of which all has been checked that can be before it starts."""
+
+    anatomy: Anatomy
+    plan: Plan
+    trained: tuple[Optimizer, ...]
+    policy: Policy
+
+
+def _ready(model: nn.Module, asked: Request, optimizer: Any, scheduler: Any, policy: Policy) -> _Ready:
+    trained = optimizers_of(optimizer)
     check_anew(trained, scheduler)
     anatomy = anatomy_of(model)
-    asked = requested(expansions, request)
     with naming(asked.kind):
         plan = asked.plan(anatomy)
         check_trained(trained, model, anatomy, plan, policy)
-        with fitting(asked.kind, model, plan):
-            large, average = _made(model, ema, anatomy, plan)
-    remember(large, anatomy, plan)
-    grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release) for each in trained]
-    _pace_all(large, grown, plan, policy)
-    made, moved = handed_back(optimizer, scheduler, trained, grown)
-    return Training(cast("Model", large), made, moved, average)
+    return _Ready(anatomy, plan, trained, policy)
+
+
+def _grown(
+    model: nn.Module, ema: Any, ready: _Ready, kind: Kind, release: bool
+) -> tuple[nn.Module, list[Optimizer], Any]:
+    """The grown model, what trains it, and its average, all of them whole in this process."""
+    anatomy, plan, policy = ready.anatomy, ready.plan, ready.policy
+    with fitting(kind, model, plan):
+        large, average = _made(model, ema, anatomy, plan)
+    grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release) for each in ready.trained]
+    return large, grown, average
 
 
 def _made(model: nn.Module, ema: Any, anatomy: Anatomy, plan: Plan) -> tuple[nn.Module, Any]:
@@ -187,6 +234,7 @@ def grow_(
     """
     _check_taken("grow_", request)
     check_given(model)
+    check_whole(model)
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
     anatomy, policy = anatomy_of(model), policy or Policy()
     asked = requested(expansions, request)

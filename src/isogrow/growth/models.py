@@ -15,7 +15,7 @@ from isogrow.errors import FamilyError
 from isogrow.families import layout_of
 from isogrow.families import register as register_layout
 from isogrow.families.paper import PAPER
-from isogrow.interpreters.module import Build, headers
+from isogrow.interpreters.module import Build, headers, own_class
 from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Index, Layout
 from isogrow.paper import Transformer
@@ -83,21 +83,22 @@ def plan_of(large: nn.Module) -> Plan | None:
 
 def anatomy_of(model: nn.Module) -> Anatomy:
     """A model seen through its family's layout."""
-    registered = _REGISTERED.get(type(model))
+    kind = own_class(model)
+    registered = _REGISTERED.get(kind)
     if registered is not None:
         return _apart(model, match(registered.layout, registered.config(model), headers(model)))
     children = [name for name, _ in model.named_children()]
     if len(children) == 1 and children[0] in WRAPPED:
         raise FamilyError(
-            f"{type(model).__name__} is a wrapper around a model: give the model itself, its .{children[0]}"
+            f"{kind.__name__} is a wrapper around a model: give the model itself, its .{children[0]}"
         )
     config = _config_of(model)
     if "model_type" not in config:
         raise FamilyError(
-            f"{type(model).__name__} has no config with a model_type: write a layout and call"
+            f"{kind.__name__} has no config with a model_type: write a layout and call"
             " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
         )
-    return _apart(model, match(layout_of(config), config, headers(model), type(model).__name__))
+    return _apart(model, match(layout_of(config), config, headers(model), kind.__name__))
 
 
 def _apart(model: nn.Module, anatomy: Anatomy) -> Anatomy:
@@ -125,7 +126,7 @@ def _home(anatomy: Anatomy, stored: Stored) -> tuple[str, Index]:
 
 def build_of(model: nn.Module) -> Build | None:
     """How a registered class is built from a config and sizes; None for a Hugging Face class."""
-    registered = _REGISTERED.get(type(model))
+    registered = _REGISTERED.get(own_class(model))
     if registered is None:
         return None
 

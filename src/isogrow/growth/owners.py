@@ -23,7 +23,7 @@ HOLDERS: Mapping[str, str] = {
 def check_given(model: object) -> None:
     """Refuse what is no model in memory, and a model that holds more, or less, than its class says.
 
-    Raises `FamilyError`: for what is no module (a folder's name, a state dict), for adapters, for shards.
+    Raises `FamilyError`: for what is no module (a folder's name, a state dict), for adapters.
     """
     if not isinstance(model, nn.Module):
         what = repr(model) if isinstance(model, str) else f"a {type(model).__name__}"
@@ -38,12 +38,6 @@ def check_given(model: object) -> None:
             f"{type(model).__name__} holds an adapter of PEFT's{where}, which would not grow with it: call"
             " merge_and_unload() on the PeftModel and grow what that returns, or grow the base model and"
             " train a new adapter"
-        )
-    sharded = next((name for name, x in model.named_parameters() if type(x).__name__ == "DTensor"), None)
-    if sharded is not None:
-        raise FamilyError(
-            f"{sharded} is one process's shard of a tensor (a DTensor), and sharded models can't be grown"
-            " yet: save the whole model, grow the folder by isogrow.grow_checkpoint, and shard what it loads"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
@@ -19,7 +19,7 @@ from isogrow.plans.parts import is_tied
 from isogrow.plans.pieces import whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
-from isogrow.quiet import quiet
+from isogrow.quiet import numberless, quiet
 from isogrow.stores.binding import check_range, check_ties, fill_region_, outputs, reader, source_of
 from isogrow.stores.store import StateDict, header_of
 
@@ -51,6 +51,30 @@ def grow_module(
     )
     _carry_(model, large, anatomy, plan)
     return large.train(model.training)
+
+
+def numberless_module(
+    model: nn.Module, anatomy: Anatomy, plan: Plan, build: Build | None = None
+) -> nn.Module:
+    """The same new model before it has numbers: parameters on the meta device, with the dtypes that they will
+    have; buffers as its class makes them. What may be sharded is sharded in this state."""
+    config = edited(anatomy.config, plan.config)
+    with numberless(), quiet(), torch.random.fork_rng(devices=[]):
+        large = build(config, plan.target) if build is not None else _empty(model, config)
+    state, old = dict(large.state_dict(keep_vars=True)), model.state_dict()
+    made = {stored.name: stored for stored in _made(anatomy, plan)}
+    _complete(_lacking(large, state, made.keys()), made.keys() - state.keys())
+    for name, stored in made.items():
+        assert tuple(state[name].shape) == stored.header.shape, f"{name} is {list(state[name].shape)}"
+        state[name].data = state[name].data.to(old[source_of(anatomy, plan, stored)].dtype)
+    _carry_(model, large, anatomy, plan)
+    return large
+
+
+def own_class(model: nn.Module) -> type[nn.Module]:
+    """A model's class as it was written: `fully_shard` makes one of its own of it, an `FSDPModule` too."""
+    kinds = type(model).__mro__
+    return next(kind for kind in kinds if all(each.__name__ != "FSDPModule" for each in kind.__mro__))
 
 
 def grow_average(
@@ -127,10 +151,7 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
     """A Hugging Face model of the same class around these tensors (no copy, no random numbers)."""
     old: Any = model
     kind: Any = type(model)
-    made = type(old.config).from_dict(dict(config))
-    for own, given in _configs(made, old.config):
-        own._attn_implementation = given._attn_implementation
-        own._experts_implementation = given._experts_implementation
+    made = _config(model, config)
     with quiet(), torch.random.fork_rng(devices=[]):
         large, info = kind.from_pretrained(
             None, config=made, state_dict=state, dtype=old.dtype, output_loading_info=True
@@ -140,7 +161,32 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
     for name, parameter in large.named_parameters():
         if name in state and parameter.dtype != state[name].dtype:  # loading casts all to one
             parameter.data = state[name]
-    # What `save_pretrained` undoes: files of the grown model name its experts as those of the old one would.
+    return _saved_alike(old, large)
+
+
+def _empty(model: nn.Module, config: Config) -> nn.Module:
+    """A Hugging Face model of the same class, as its class makes it."""
+    old: Any = model
+    kind: Any = own_class(model)
+    large = kind._from_config(_config(model, config), dtype=old.dtype)
+    names: list[str] = [name for name, _ in large.named_parameters()]
+    for name in names:
+        _removed_(old, large, name)
+    return _saved_alike(old, large)
+
+
+def _config(model: nn.Module, config: Config) -> Any:
+    """The grown config as the model's own class has it."""
+    old: Any = model
+    made = type(old.config).from_dict(dict(config))
+    for own, given in _configs(made, old.config):
+        own._attn_implementation = given._attn_implementation
+        own._experts_implementation = given._experts_implementation
+    return made
+
+
+def _saved_alike(old: Any, large: Any) -> Any:
+    """With what `save_pretrained` undoes: files of the grown model name experts as those of the old one."""
     large._weight_conversions = getattr(old, "_weight_conversions", None)
     if getattr(old, "generation_config", None) is not None:
         large.generation_config = copy.deepcopy(old.generation_config)
@@ -175,13 +221,17 @@ def _loaded(large: nn.Module, state: dict[str, Tensor]) -> nn.Module:
         if name in own:
             own[name].data = own[name].data.to(tensor.device, tensor.dtype)
     found = large.load_state_dict(state, strict=False)
-    given = {id(own[name]) for name in state if name in own}
-    missing = {n for n in found.missing_keys if isinstance(own[n], nn.Parameter) and id(own[n]) not in given}
-    _complete(missing, set(found.unexpected_keys))
+    _complete(_lacking(large, own, state.keys()), set(found.unexpected_keys))
     return large
 
 
-def _complete(missing: set[str], unexpected: set[str]) -> None:
+def _lacking(large: nn.Module, own: Mapping[str, Tensor], names: Collection[str]) -> set[str]:
+    """The parameters, of all that a model has, that no name stands for; ties count as given."""
+    given = {id(own[name]) for name in names if name in own}
+    return {name for name, x in own.items() if isinstance(x, nn.Parameter) and id(x) not in given}
+
+
+def _complete(missing: Collection[str], unexpected: Collection[str]) -> None:
     if missing or unexpected:
         raise CheckpointError(
             f"the grown model lacks {sorted(missing) or 'nothing'} and has no place for"

@@ -21,6 +21,7 @@ from isogrow.plans.boxes import chunks, contiguous, slices
 from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, Piece, Source, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import Region
+from isogrow.plans.taking import matches, of_all
 
 # A box (without gaps) of a block of the old model: whoever holds less of a model fetches less.
 Read = Callable[[Block, Box], Tensor]
@@ -105,16 +106,6 @@ def center_and_std(draw: Draw, stats: Stats) -> tuple[float, float]:
     spread = abs(draw.like_a) * std if draw.init.std == "match" else float(draw.init.std)
     degenerate = spread == 0.0 and len(draw.shape) > 1
     return center, FALLBACK_STD if degenerate else spread
-
-
-def matches(draw: Draw) -> bool:
-    """Whether free entries take their mean or their std from an old block."""
-    return draw.init.std == "match" or draw.center
-
-
-def of_all(average: Average, plan: Plan) -> Average:
-    """The same mean of all of the block: its name in `Stats.means`."""
-    return replace(average, box=whole(average.block.shape(plan.stages[average.steps])))
 
 
 def by_function(draw: Draw, plan: Plan, read: Read, stats: Stats) -> Floats:

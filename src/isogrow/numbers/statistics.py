@@ -4,28 +4,29 @@ A std that free entries match, or a mean along an axis, depends on all of an old
 block may be a small part of it. So what depends on the whole is made once, and filling is a pure function of
 it. Growing with statistics thus reads a number twice: here, and to copy it.
 
-Reductions run as trees of elementwise sums over fixed blocks in logical order, so no chunk size, thread
-count or storage order changes a bit.
+Reductions run as trees of elementwise sums over fixed boxes in logical order, so no chunk size, thread
+count or storage order changes a bit, nor does it matter who makes the sums of a box (`sums`, `mean_of`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import replace
+from math import isfinite, prod
 
 import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
 from isogrow.numbers.arithmetic import tree_sum
-from isogrow.numbers.filling import Read, Stats, by_function, digest, fill_, matches, of_all
-from isogrow.numbers.initializers import INITIALIZERS
-from isogrow.plans.boxes import chunks, slices
-from isogrow.plans.pieces import Average, Block, Draw, pieces, whole
+from isogrow.numbers.filling import Read, Stats, by_function, digest, fill_
+from isogrow.plans.boxes import slices
+from isogrow.plans.pieces import Average, Block, Box, Draw
 from isogrow.plans.plan import Plan
+from isogrow.plans.taking import averaged, summed, taken, weights_of
 
 FIXED = 1 << 18  # entries that are summed at a time
+Sums = tuple[float, float]  # of entries, of their squares
 
 
 def statistics(plan: Plan, blocks: Iterable[Block], read: Read, given: Stats | None = None) -> Stats:
@@ -34,28 +35,56 @@ def statistics(plan: Plan, blocks: Iterable[Block], read: Read, given: Stats | N
     Reads no block of which nothing is taken as a whole, nor one of which that is given. Raises `SizeError`
     for a user's initializer that makes no region of the right shape.
     """
-    given = given or Stats()
-    made = _Pass(plan, read, dict(given.matched), dict(given.means), dict(given.digests))
-    for block in blocks:
-        made.see(block, len(plan.steps))
-    return made.stats
+    stats = given or Stats()
+    asked = taken(plan, blocks, stats.means.keys())
+    matched = {
+        like: mean_and_std(read, like, like.shape(plan.source))
+        for like in asked.matched
+        if like not in stats.matched
+    }
+    stats = asked_of(asked.drawn, plan, read, replace(stats, matched={**stats.matched, **matched}))
+    means = dict(stats.means)
+    for average in asked.means:
+        result = unmade(average)
+        so_far = replace(stats, means=means)
+        for part in averaged(average, FIXED):
+            result[slices(kept(average, part))] = mean_of(average, part, plan, read, so_far)
+        means[average] = result
+    return replace(stats, means=means)
+
+
+def asked_of(draws: Iterable[Draw], plan: Plan, read: Read, stats: Stats) -> Stats:
+    """The statistics with digests of what a user's functions make of these regions: each is asked once here
+    and again when a box is filled, maybe elsewhere."""
+    digests = dict(stats.digests)
+    for draw in draws:
+        if draw.key not in digests:
+            digests[draw.key] = digest(by_function(draw, plan, read, stats))
+    return replace(stats, digests=digests)
+
+
+# ── mean and std of a block ──
 
 
 def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Mean and std of a block of this shape, summed in fixed blocks in logical order.
+    """Mean and std of a block of this shape, summed in fixed boxes in logical order.
 
     Raises `CheckpointError` where the block holds numbers that are not finite.
     """
-    box, count = whole(shape), 1
-    for n in shape:
-        count *= n
-    rows = max(1, FIXED // max(1, count // shape[0]))
-    total, squares = 0.0, 0.0
-    for start in range(0, shape[0], rows):
-        some = (range(start, min(start + rows, shape[0])), *box[1:])
-        part = read(block, some).to("cpu", torch.float64).reshape(-1)
-        total += float(tree_sum(part, 0))
-        squares += float(tree_sum(part * part, 0))
+    return combined(block, shape, (sums(read(block, box)) for box in summed(shape, FIXED)))
+
+
+def sums(x: Tensor) -> Sums:
+    """The sum of a box's entries and that of their squares."""
+    part = x.to("cpu", torch.float64).reshape(-1)
+    return float(tree_sum(part, 0)), float(tree_sum(part * part, 0))
+
+
+def combined(block: Block, shape: tuple[int, ...], found: Iterable[Sums]) -> tuple[float, float]:
+    """Mean and std of a block from the sums of its fixed boxes in their order; raises as `mean_and_std`."""
+    total, squares, count = 0.0, 0.0, prod(shape)
+    for one, two in found:
+        total, squares = total + one, squares + two
     if not isfinite(total) or not isfinite(squares):
         at = "".join(f", {axis} {number}" for axis, number in block.index)
         raise CheckpointError(
@@ -66,65 +95,30 @@ def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[floa
     return mean, max(0.0, squares / count - mean * mean) ** 0.5
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """Statistics while they are made: those of an earlier step before those of a later one."""
+# ── the mean of a block along a dim ──
 
-    plan: Plan
-    read: Read
-    matched: dict[Block, tuple[float, float]]
-    means: dict[Average, Tensor]
-    digests: dict[str, bytes]
 
-    @property
-    def stats(self) -> Stats:
-        return Stats(self.matched, self.means, self.digests)
+def mean_of(average: Average, part: Box, plan: Plan, read: Read, stats: Stats) -> Tensor:
+    """A part of a mean: of a box that has all of the block along the dim, which is kept (float64)."""
+    x, dim = _filled(average.block, part, average.steps, plan, read, stats), average.dim
+    if average.weights:
+        along = (average.box[dim],)
+        weights = _filled(weights_of(average), along, average.steps, plan, read, stats)
+        x = x * weights.reshape([-1 if d == dim else 1 for d in range(len(part))])
+    return tree_sum(x, dim) / len(average.box[dim])
 
-    def see(self, block: Block, steps: int) -> None:
-        """Make what the block after so many steps takes."""
-        box = whole(block.shape(self.plan.stages[steps]))
-        for piece in pieces(self.plan, block, box, steps):
-            if isinstance(piece.value, Draw):
-                self.match(piece.value)
-                self.ask(piece.value)
-            elif isinstance(piece.value, Average):
-                self.average(of_all(piece.value, self.plan))
 
-    def match(self, draw: Draw) -> None:
-        if matches(draw) and draw.like not in self.matched:
-            shape = draw.like.shape(self.plan.source)
-            self.matched[draw.like] = mean_and_std(self.read, draw.like, shape)
+def unmade(average: Average) -> Tensor:
+    """Room for a mean."""
+    return torch.empty(list(map(len, kept(average, average.box))), dtype=torch.float64)
 
-    def ask(self, draw: Draw) -> None:
-        """A user's function is asked once here and again when a box is filled, maybe elsewhere."""
-        if draw.init.kind not in INITIALIZERS and draw.key not in self.digests:
-            self.digests[draw.key] = digest(by_function(draw, self.plan, self.read, self.stats))
 
-    def average(self, average: Average) -> None:
-        if average in self.means:
-            return
-        self.see(average.block, average.steps)
-        weights = self.weights(average)
-        dim, box = average.dim, average.box
-        result = torch.empty([1 if d == dim else len(r) for d, r in enumerate(box)], dtype=torch.float64)
-        for part in chunks(box, tuple(d for d in range(len(box)) if d != dim), FIXED):
-            x = self.filled(average.block, part, average.steps)
-            x = x if weights is None else x * weights
-            at = tuple(range(1) if d == dim else r for d, r in enumerate(part))
-            result[slices(at)] = tree_sum(x, dim) / len(box[dim])
-        self.means[average] = result
+def kept(average: Average, part: Box) -> Box:
+    """Where a part of a mean lies in the mean."""
+    return tuple(range(1) if d == average.dim else r for d, r in enumerate(part))
 
-    def weights(self, average: Average) -> Tensor | None:
-        """What the entries along the dim are multiplied by, shaped to do so."""
-        if not average.weights:
-            return None
-        dim, box = average.dim, average.box
-        block = Block(average.weights, average.block.index, (average.block.axes[dim],))
-        self.see(block, average.steps)
-        x = self.filled(block, (box[dim],), average.steps)
-        return x.reshape([-1 if d == dim else 1 for d in range(len(box))])
 
-    def filled(self, block: Block, box: tuple[range, ...], steps: int) -> Tensor:
-        x = torch.empty([len(r) for r in box], dtype=torch.float64)
-        fill_(x, block, box, self.plan, self.read, self.stats, steps=steps)
-        return x
+def _filled(block: Block, box: Box, steps: int, plan: Plan, read: Read, stats: Stats) -> Tensor:
+    x = torch.empty([len(r) for r in box], dtype=torch.float64)
+    fill_(x, block, box, plan, read, stats, steps=steps)
+    return x

@@ -26,11 +26,12 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, 
 from isogrow.errors import StateError
 from isogrow.layouts.pattern import View
 from isogrow.numbers.arithmetic import blocked
+from isogrow.numbers.local import box_of, local_of
 from isogrow.optim.moments import Policy, marked
 from isogrow.plans.anatomy import Anatomy, Stored
-from isogrow.plans.boxes import slices
-from isogrow.plans.parts import is_tied, made_of
-from isogrow.plans.pieces import Box, Source
+from isogrow.plans.boxes import boxes, slices
+from isogrow.plans.parts import is_tied
+from isogrow.plans.pieces import Box, Source, pieces
 from isogrow.plans.plan import Plan
 
 COUNT = "steps_since_growth"  # in the first group, so that it is saved and loaded with the optimizer
@@ -39,8 +40,9 @@ ENTRYWISE = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta)
 
 @dataclass(frozen=True)
 class Region:
-    """A box of one block of a parameter: new, or old under x -> a x + b."""
+    """A box of one block of what this process holds of a parameter: new, or old under x -> a x + b."""
 
+    place: Box
     view: View
     box: Box
     new: bool
@@ -54,7 +56,7 @@ class Region:
 
     def of(self, x: Tensor) -> Tensor:
         """This region of a tensor of the parameter's shape."""
-        return blocked(x, self.view)[slices(self.box)]
+        return blocked(local_of(x)[slices(self.place)], self.view)[slices(self.box)]
 
 
 class Pace:
@@ -166,12 +168,15 @@ def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, p
     found: dict[Tensor, tuple[Region, ...]] = {}
     for stored in anatomy.stored:
         if stored.source in named and not is_tied(anatomy, stored):
-            paced = (r for r in _regions(before, stored) if r.new or r.scaled or policy.old_rate != 1.0)
+            held = box_of(named[stored.source])
+            paced = (r for r in _regions(before, stored, held) if r.new or r.scaled or policy.old_rate != 1.0)
             found[named[stored.source]] = tuple(paced)
     return Pace(optimizer, found, policy)
 
 
-def _regions(plan: Plan, stored: Stored) -> Iterator[Region]:
-    """What is new in a tensor, and what is old."""
-    for view, piece in made_of(stored, plan):
-        yield Region(view, piece.out, not isinstance(piece.value, Source), piece.a, piece.b)
+def _regions(plan: Plan, stored: Stored, held: Box) -> Iterator[Region]:
+    """What is new in what this process holds of a tensor, and what is old."""
+    for part in boxes(stored, held, plan.target):
+        for piece in pieces(plan, part.block, part.box):
+            new = not isinstance(piece.value, Source)
+            yield Region(part.place, part.view, piece.out, new, piece.a, piece.b)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,18 @@ Heirs = Mapping[str, Mapping[str, Stored]]
 COLUMNS = frozenset(FACTORED.values())
 
 
+class Make(Protocol):
+    """How the state tensors of grown parameters come to be: here and now, or on many ranks together."""
+
+    def grown(self, name: str, old: Tensor, stored: Stored, plan: Plan) -> Tensor:
+        """What becomes of `old`, which is called `name`, by a plan of its power."""
+        ...
+
+    def full(self, old: Tensor, stored: Stored, value: float) -> Tensor:
+        """A tensor of one value, of the dtype and the device of `old`."""
+        ...
+
+
 def grow_optimizer(
     optimizer: AnyOptimizer,
     small: nn.Module,
@@ -43,10 +56,12 @@ def grow_optimizer(
     plan: Plan,
     policy: Policy,
     release: bool = False,
+    make: Make | None = None,
 ) -> AnyOptimizer:
     """An optimizer of the same class for `large`, which `plan` made of `small`.
 
     `optimizer` is left as it is; with `release` it loses the state of each tensor as soon as that is grown.
+    `make` is how state tensors are made, if not whole in this process.
     Parameters that are none of `small`'s stay, with their state. Raises `StateError` for a state that no
     law says how to grow.
     """
@@ -59,7 +74,7 @@ def grow_optimizer(
         members = {names.get(p, f"{id(p)}"): p for p in group["params"]}
         arranged = _arranged(tuple(members), family, (tuple(old), tuple(new)))
         groups.append(_grown_group(group, [new.get(n, members.get(n)) for n in arranged], arranged))
-    law = _Law(anatomy, plan, policy)
+    law = _Law(anatomy, plan, policy, make)
     state: defaultdict[Tensor, State] = defaultdict(dict)
     own: dict[Tensor, State] = {p: group for group in optimizer.param_groups for p in group["params"]}
     for p, group in own.items():
@@ -149,11 +164,31 @@ def check_optimizer_state(
             law.check(state["state"].get(at, {}), name)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """State tensors that are whole in this process."""
+
+    anatomy: Anatomy
+
+    def grown(self, name: str, old: Tensor, stored: Stored, plan: Plan) -> Tensor:
+        made = torch.empty(stored.header.shape, dtype=old.dtype)
+        own = old.detach().cpu().contiguous()
+        source = source_of(self.anatomy, plan, stored)  # a grown tensor reads no other
+        read = reader(self.anatomy, StateDict({source: own}))
+        stats = statistics(plan, (block for _, block in stored.blocks(plan.target)), read)
+        fill_region_(made, stored, whole(stored.header.shape), plan, read, stats)
+        return made.to(old.device)
+
+    def full(self, old: Tensor, stored: Stored, value: float) -> Tensor:
+        return old.new_full(stored.header.shape, value)
+
+
 class _Law:
     """One growth of state tensors: the plan under each power of the gradient, made once."""
 
-    def __init__(self, anatomy: Anatomy, plan: Plan, policy: Policy) -> None:
+    def __init__(self, anatomy: Anatomy, plan: Plan, policy: Policy, make: Make | None = None) -> None:
         self.anatomy, self.plan, self.policy = anatomy, plan, policy
+        self.make: Make = make or Whole(anatomy)
         self.plans: dict[int, Plan] = {}
         self.shapes = {stored.source: stored.header.shape for stored in anatomy.stored}
 
@@ -213,19 +248,10 @@ class _Law:
             elif name not in COLUMNS:
                 power = self.policy.power(name, state)
                 if power is not None and new:
-                    made[name] = value.new_full(shape, group.get(STARTS.get(name, ""), 0.0))
+                    made[name] = self.make.full(value, stored, group.get(STARTS.get(name, ""), 0.0))
                 elif power is not None:
-                    made[name] = self._tensor(value, power, stored)
+                    made[name] = self.make.grown(name, value, stored, self._plan(power))
         return made
-
-    def _tensor(self, old: Tensor, power: int, stored: Stored) -> Tensor:
-        made, plan = torch.empty(stored.header.shape, dtype=old.dtype), self._plan(power)
-        own = old.detach().cpu().contiguous()
-        source = source_of(self.anatomy, plan, stored)  # a grown tensor reads no other
-        read = reader(self.anatomy, StateDict({source: own}))
-        stats = statistics(plan, (block for _, block in stored.blocks(plan.target)), read)
-        fill_region_(made, stored, whole(stored.header.shape), plan, read, stats)
-        return made.to(old.device)
 
     def _plan(self, power: int) -> Plan:
         if power not in self.plans:
@@ -241,7 +267,7 @@ class _Law:
         if self.shapes[source] == stored.header.shape and self._untouched(stored):
             return row.clone(), column.clone()
         v = _product(row, column, self.shapes[source])
-        return _means(self._tensor(v, 2, stored), row, column)
+        return _means(self.make.grown(name, v, stored, self._plan(2)), row, column)
 
     def _untouched(self, stored: Stored) -> bool:
         """Whether the plan leaves the entries of a tensor that did not grow as they are."""

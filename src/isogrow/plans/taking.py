@@ -1,0 +1,100 @@
+"""What filling takes of the old model: the boxes that it reads, and what depends on blocks as a whole.
+
+No tensor is read, so whoever holds a part of a model knows beforehand what else it needs, and every rank
+knows it of every other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+from isogrow.plans.boxes import chunks
+from isogrow.plans.pieces import Average, Block, Box, Draw, Source, pieces, whole
+from isogrow.plans.plan import KINDS, Plan
+
+# A box (without gaps) of a block of the old model.
+Need = tuple[Block, Box]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What grown blocks take of old ones as a whole, each thing once.
+
+    `matched`: old blocks whose mean and std free entries match. `drawn`: regions that a user's function
+    fills. `means`: along a dim, of all of a block; each stands behind those that it takes itself.
+    """
+
+    matched: tuple[Block, ...]
+    drawn: tuple[Draw, ...]
+    means: tuple[Average, ...]
+
+
+def taken(plan: Plan, blocks: Iterable[Block], known: Collection[Average] = ()) -> Taken:
+    """What these grown blocks take as a whole, but for means that are known, and what only those take."""
+    matched, drawn, means = dict[Block, None](), dict[str, Draw](), dict[Average, None]()
+
+    def see(block: Block, steps: int) -> None:
+        for piece in pieces(plan, block, whole(block.shape(plan.stages[steps])), steps):
+            value = piece.value
+            if isinstance(value, Draw):
+                if matches(value):
+                    matched.setdefault(value.like)
+                if value.init.kind not in KINDS:
+                    drawn.setdefault(value.key, value)
+            elif isinstance(value, Average):
+                average(of_all(value, plan))
+
+    def average(wanted: Average) -> None:
+        if wanted in means or wanted in known:
+            return
+        see(wanted.block, wanted.steps)
+        if wanted.weights:
+            see(weights_of(wanted), wanted.steps)
+        means.setdefault(wanted)
+
+    for block in blocks:
+        see(block, len(plan.steps))
+    return Taken(tuple(matched), tuple(drawn.values()), tuple(means))
+
+
+def needed(plan: Plan, block: Block, box: Box, steps: int | None = None) -> Iterator[Need]:
+    """The old boxes that filling a box (without gaps) of a grown block reads, given its statistics."""
+    for piece in pieces(plan, block, box, steps):
+        if isinstance(piece.value, Source):
+            yield piece.value.block, piece.value.box
+
+
+def needed_by_mean(plan: Plan, average: Average, part: Box) -> Iterator[Need]:
+    """The old boxes that a part of a mean reads, given those that it takes itself."""
+    yield from needed(plan, average.block, part, average.steps)
+    if average.weights:
+        yield from needed(plan, weights_of(average), (average.box[average.dim],), average.steps)
+
+
+def matches(draw: Draw) -> bool:
+    """Whether free entries take their mean or their std from an old block."""
+    return draw.init.std == "match" or draw.center
+
+
+def of_all(average: Average, plan: Plan) -> Average:
+    """The same mean of all of the block."""
+    return replace(average, box=whole(average.block.shape(plan.stages[average.steps])))
+
+
+def weights_of(average: Average) -> Block:
+    """The block of what the entries of a weighted mean are multiplied by."""
+    return Block(average.weights, average.block.index, (average.block.axes[average.dim],))
+
+
+def summed(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
+    """The fixed boxes by which a block is summed: whole rows of at most `limit` entries (or one row)."""
+    rows = max(1, limit // max(1, prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield (range(start, min(start + rows, shape[0])), *whole(shape[1:]))
+
+
+def averaged(average: Average, limit: int) -> Iterator[Box]:
+    """The boxes by which a mean is made: all along its dim, at most `limit` entries (or one run of them)."""
+    yield from chunks(average.box, tuple(d for d in range(len(average.box)) if d != average.dim), limit)

@@ -1,0 +1,250 @@
+"""Sharded models that grow without being gathered: processes spawned once for each number of ranks.
+
+Each rank compares its parts, bit by bit, with what one process makes of the same numbers. Sums of entries
+span many fixed boxes (`FIXED`), and tensors many rounds (`ROUND`): both are small in the job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import documents
+import pytest
+
+import isogrow
+from isogrow.errors import StateError
+
+HERE = Path(__file__).parent
+Reports = list[dict[str, Any]]  # what each rank reports, by case
+Case = Mapping[str, Any]
+spawned = pytest.mark.slow  # processes that each import everything
+
+TIED = {"tie_word_embeddings": True}
+EVEN = {"hidden_size": 28, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 22}
+PARALLEL = {
+    "family": "llama",
+    "changes": EVEN,
+    "growth": {"hidden": 80, "ffn": 50, "heads": 8, "kv_heads": 4, "layers": "+1"},
+}
+SMALL = {"family": "llama", "mesh": "fsdp", "growth": {"hidden": 72, "ffn": 41, "layers": "+1"}}
+WIDE = {"family": "gpt2", "mesh": "fsdp"}  # means too, in what writes to a LayerNorm's residual
+PACED = {"ramp": 4, "follow": True, "old_rate": 0.5, "rates_for": 1}
+
+CASES: Mapping[int, Mapping[str, Case]] = {
+    2: {
+        "gpt2": WIDE,
+        "tied, tensor parallel": {**PARALLEL, "mesh": "tp", "changes": {**EVEN, **TIED}},
+        "columns": {**PARALLEL, "mesh": "columns", "changes": {**EVEN, "vocab_size": 44}},
+        "paced": {**SMALL, "policy": PACED, "frozen": True},
+        "no statistics": {
+            **SMALL,
+            "growth": {"ffn": "x3", "layers": "+1", "init_std": 0.1},
+            "policy": {"moments": "zero"},
+        },
+        "each": {**SMALL, "optimizer": "each"},
+        "muon": {**SMALL, "optimizer": "muon"},
+    },
+    3: {
+        "tied llama": {"family": "llama", "mesh": "fsdp", "changes": TIED},
+        "gpt2": WIDE,
+        "mixtral": {"family": "mixtral", "mesh": "fsdp"},  # four experts: the last rank has none
+        "qwen3": {"family": "qwen3", "mesh": "fsdp"},
+        "deepseek_v3": {"family": "deepseek_v3", "mesh": "fsdp"},
+    },
+    4: {
+        "llama": {"family": "llama", "mesh": "fsdp"},
+        "tied llama, copies": {"family": "llama", "mesh": "hsdp", "changes": TIED},
+        "both": {**PARALLEL, "mesh": "both"},
+    },
+}
+ALSO: Mapping[int, tuple[str, ...]] = {2: ("average", "refusals"), 3: (), 4: ()}
+EACH = [(count, name) for count, cases in CASES.items() for name in cases]
+
+
+def started(folder: Path, count: int, asked: object) -> list[subprocess.Popen[str]]:
+    (folder / "asked.json").write_text(json.dumps(asked))
+    return [
+        subprocess.Popen(
+            [sys.executable, HERE / "sharded_job.py", folder],
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Reports]:
+    """What all of so many ranks report, who are started once."""
+    done: dict[int, tuple[list[int], list[str], Path]] = {}
+
+    def run(count: int) -> Reports:
+        if count not in done:
+            folder = tmp_path_factory.mktemp(f"ranks{count}")
+            jobs = started(folder, count, {"cases": CASES[count], "also": ALSO[count]})
+            errors = [job.communicate(timeout=900)[1] for job in jobs]
+            done[count] = ([job.returncode for job in jobs], errors, folder)
+        codes, errors, folder = done[count]
+        assert codes == [0] * count, errors
+        return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(count)]
+
+    return run
+
+
+# ── the same numbers ──
+
+
+@spawned
+@pytest.mark.parametrize(("count", "name"), EACH)
+def test_parts_are_those_of_one_process(run: Callable[[int], Reports], count: int, name: str) -> None:
+    """Weights, buffers, moments and what wants gradients: on every rank, bit by bit."""
+    for report in (each[name] for each in run(count)):
+        assert report["other"] == []
+        assert report["states"] == []
+        assert report["tied"] == report["tied alone"]
+
+
+@spawned
+@pytest.mark.parametrize(("count", "name"), EACH)
+def test_it_computes_the_same_and_trains_on(run: Callable[[int], Reports], count: int, name: str) -> None:
+    """The norms of these models compute in float32. Muon's step is its own: it makes matrices orthogonal in
+    bfloat16, part by part, so that it differs from one process's without any growth."""
+    for report in (each[name] for each in run(count)):
+        assert report["function"] < 1e-5
+        if name != "muon":
+            assert report["step"] < 1e-12
+
+
+@spawned
+def test_each_kind_of_optimizer(run: Callable[[int], Reports]) -> None:
+    for report in (each["each"] for each in run(2)):
+        assert report["kinds"] == ["Adagrad", "AdamW", "Lion", "NAdam", "RMSprop", "SGD"]
+
+
+@spawned
+@pytest.mark.parametrize(("count", "name"), [(2, "gpt2"), (2, "no statistics"), (3, "mixtral"), (4, "both")])
+def test_what_moves_is_what_is_lacking(run: Callable[[int], Reports], count: int, name: str) -> None:
+    """To fill, what ranks need and do not hold, once; for statistics a part of what they are made of."""
+    reports = [each[name] for each in run(count)]
+    sent, lacking = (sum(report[key] for report in reports) for key in ("sent", "lacking"))
+    looked_at = reports[0]["looked_at"]
+    assert lacking <= sent <= 1.5 * (lacking + looked_at)
+    if name == "no statistics":
+        assert sent <= 1.01 * lacking
+    assert max(report["most"] for report in reports) <= 3 * (1 << 14)
+    assert min(report["times"] for report in reports) == max(report["times"] for report in reports) > 5
+
+
+@spawned
+def test_an_average_and_a_schedule(run: Callable[[int], Reports]) -> None:
+    for report in (each["average"] for each in run(2)):
+        assert report == {"wrong": [], "rate": 0.01 / 2}
+
+
+# ── what is refused ──
+
+REFUSALS: Mapping[str, str] = {
+    "no function": "StateError: LlamaForCausalLM is spread over ranks: give shard=, the function that shards",
+    "not callable": "StateError: shard='fsdp' is no function",
+    "in place": "its parts can't take other sizes where they are: call isogrow.grow_training(model,",
+    "in place with it": "StateError: grow_ takes no shard: the parts of a sharded model can't take other",
+    "another request": "StateError: rank 1 was given another request than rank 0",
+    "another seed": "StateError: rank 1 was given another request than rank 0",
+    "uneven columns": "StateError: shard= can't shard the grown model: FSDP does not support uneven sharding",
+    "uneven rows": "mlp.down_proj.weight would be [28, 45], and its dim 1 is cut into 2 parts, .* 44 or 46",
+    "looks": "SizeError: init 'gradmax' looks at the model while it runs",
+    "looks at old ones": "SizeError: init looks at region.old() of mlp.gate, and no rank has all of it",
+    "few rows": "StateError: score.weight would have 1 rows over 2 ranks, and Muon needs a row on each",
+    "factored": "StateError: the optimizer keeps row_var of model.embed_tokens.weight, means of rows",
+    "whole": "StateError: exp_avg of model.embed_tokens.weight does not lie over the ranks as",
+    "not finite": "CheckpointError: mlp.up, layers 0 holds numbers that are not finite",
+    "renamed": "StateError: after shard= more.weight is [3, 2], and before it was not there",
+}
+# What one rank alone refuses, and what it says.
+ON_ONE: Mapping[str, str] = {
+    "no function on one": "LlamaForCausalLM is spread over ranks: give shard=",
+    "one refuses": "ffn=1 would shrink ffn from 37 to 1",
+    "breaks on one": "shard= can't shard the grown model: no such mesh",
+    "beyond float16": "model.layers.0.self_attn.k_proj.bias would hold numbers beyond float16's 65504",
+}
+
+
+@spawned
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals_are_alike(run: Callable[[int], Reports], name: str) -> None:
+    said = [each["refusals"][name] for each in run(2)]
+    assert said[0] == said[1]
+    first, _, rest = REFUSALS[name].partition(" .* ")
+    assert first in said[0] and rest in said[0]
+
+
+@spawned
+@pytest.mark.parametrize("name", ON_ONE)
+def test_what_one_rank_refuses_all_do(run: Callable[[int], Reports], name: str) -> None:
+    other, own = (each["refusals"][name].partition(": ") for each in run(2))
+    assert own[2].startswith(ON_ONE[name])
+    assert other[0] == own[0]
+    assert other[2].startswith(f"rank 1 can't grow the model, so none does: {ON_ONE[name]}")
+
+
+@spawned
+def test_a_refusal_takes_nothing(run: Callable[[int], Reports]) -> None:
+    """Though the old state was to be given up; the growth after all of them does so."""
+    for report in (each["refusals"] for each in run(2)):
+        assert report["kept"] > 0 == report["released"]
+        assert report["at last"] == 74
+
+
+@spawned
+def test_no_rank_waits_for_one_that_has_ended(tmp_path: Path) -> None:
+    first, second = started(tmp_path, 2, "ended")
+    assert second.wait(timeout=120) == 9
+    said = first.communicate(timeout=120)[1]
+    assert first.returncode not in (0, None)
+    assert "Error" in said and not (tmp_path / "0.json").exists()
+
+
+# ── one process ──
+
+
+def test_one_rank(one_process: None) -> None:
+    import sharded_job
+
+    counts = sharded_job.counted()
+    report = sharded_job.grow_case({"family": "gpt2", "mesh": "fsdp", "growth": {"ffn": "x2"}}, counts)
+    assert (report["other"], report["states"], report["sent"]) == ([], [], 0)
+    assert report["function"] < 1e-12 > report["step"]
+
+
+def test_without_a_process_group() -> None:
+    import tiny
+
+    with pytest.raises(StateError, match="there is no process group: start the script by torchrun, and"):
+        isogrow.grow(tiny.model("LlamaForCausalLM"), ffn="x2", shard=lambda model: model)
+
+
+# ── docs/sharding.md ──
+
+
+@spawned
+def test_the_job_of_the_document_runs(tmp_path: Path) -> None:
+    (block,) = documents.code(documents.read(documents.ROOT / "docs" / "sharding.md"), "python")
+    (tmp_path / "job.py").write_text(block)
+    asked = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        tmp_path / "job.py",
+    ]
+    done = subprocess.run([sys.executable, *asked], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
