@@ -11,6 +11,7 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Attention, Layout, Norm, Slot
 from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.choices import Choices
 from isogrow.plans.plan import Init, Old, Step
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import word_for
@@ -39,7 +40,8 @@ class Use:
 class Subject:
     """The model at some step of a plan: its layout, config, sizes and slots; whether a head reads the
     residual through the embedding's own entries, or might when it is loaded (`may_tie`); the norms that it
-    applies without a tensor; the steps before; what the asker calls axes, where that is another word."""
+    applies without a tensor; the steps before; what the asker calls axes, where that is another word; what is
+    chosen where the laws leave a choice."""
 
     layout: Layout
     config: Config
@@ -50,6 +52,7 @@ class Subject:
     may_tie: bool = False
     before: tuple[Step, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict[str, str])
+    choices: Choices = Choices()
 
     def word(self, axis: str) -> str:
         """What a refusal calls an axis."""
