@@ -67,7 +67,8 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
 def _usual(subject: Subject, axis: str, new: int) -> dict[str, Any]:
     """The config keys that a scale is made of and that follow this axis by convention, at its new size."""
     layout, sizes = subject.layout, subject.sizes.values
-    used = frozenset[str]().union(*(names(a.scale) for a in layout.attentions if a.key in subject.slots))
+    scales = (a.scale for a in layout.attentions if a.scale and a.key in subject.slots)
+    used = frozenset[str]().union(*map(names, scales))
     usual = {key: f for key, f in layout.usual(subject.config, sizes).items() if axis in names(f)}
     return {key: evaluate(f, {**sizes, axis: new}) for key, f in usual.items() if key in used}
 
