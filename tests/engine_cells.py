@@ -58,7 +58,9 @@ OWN: Mapping[str, Sizes] = {
         num_attention_heads=4,
         layer_norm_epsilon=1e-2,
     ),
-    "opt": dict(hidden_size=64, word_embed_proj_dim=64, ffn_dim=256, num_hidden_layers=4, num_attention_heads=4),
+    "opt": dict(
+        hidden_size=64, word_embed_proj_dim=64, ffn_dim=256, num_hidden_layers=4, num_attention_heads=4
+    ),
     "t5": dict(d_model=64, d_kv=16, d_ff=112, num_layers=4, num_heads=4, layer_norm_epsilon=1e-2),
     "bert": dict(hidden_size=64, intermediate_size=112, num_hidden_layers=4, num_attention_heads=4),
 }

@@ -28,7 +28,9 @@ def said(cell: Cell) -> list[str]:
 def said_before(cell: Cell) -> list[str]:
     """What is announced of the growth as it was when it was measured."""
     plan, anatomy = grown(cell, usual=False), small(cell.family, cell.keys, usual=False)
-    config = {path: value for path, value in plan.config.items() if path != "rope_theta" or path in anatomy.config}
+    config = {
+        path: value for path, value in plan.config.items() if path != "rope_theta" or path in anatomy.config
+    }
     return announced(replace(plan, config=config), anatomy, cell.engine)
 
 

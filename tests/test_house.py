@@ -31,7 +31,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("layouts",),
     ("errors", "quiet"),
 )
-LIGHT = ("planning", "rules", "laws", "engines", "families", "plans", "layouts", "errors")  # no torch is loaded here
+LIGHT = (
+    "planning",
+    "rules",
+    "laws",
+    "engines",
+    "families",
+    "plans",
+    "layouts",
+    "errors",
+)  # no torch is loaded here
 HEAVY = ("torch", "transformers", "accelerate", "safetensors.torch")
 SIBLINGS = ("interpreters",)  # packages whose modules never import each other
 FROM_ROOT = ("__version__",)  # all that a module may import from `isogrow` itself

@@ -137,7 +137,9 @@ def _projections(row: Projections, change: Change, strict: bool, n: int) -> str:
     hit = [slot for slot, width in change.after.widths() if width == vocab and (strict or slot not in old)]
     if not hit:
         return ""
-    return f"takes {hit[0]} for the head: it would have {vocab} outputs, as many as the vocabulary has entries"
+    return (
+        f"takes {hit[0]} for the head: it would have {vocab} outputs, as many as the vocabulary has entries"
+    )
 
 
 def _rounds(row: Rounds, change: Change, strict: bool, n: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from isogrow.engines.engine import Engine, Seen, Takes
 
-TP = Seen("5.23.0", "read, not run")  # transformers' tp_plan, which fails in the forward pass where heads don't divide
+TP = Seen(
+    "5.23.0", "read, not run"
+)  # transformers' tp_plan, which fails in the forward pass where heads don't divide
 GPTQ = Seen("of any version", "read, not run")
 NF4 = Seen("0.50.2", "run")
 ROWS = "hidden % {n} == 0 and ffn % {n} == 0 and heads * head_dim % {n} == 0"

@@ -56,7 +56,9 @@ def check_portable(anatomy: Anatomy, plan: Plan, engines: tuple[Engine, ...], ag
     found = complained(anatomy, plan, engines)
     if found:
         near = _mend(anatomy, plan, engines, again) if again is not None else ""
-        raise SizeError(f"{found[0].why}; {near or f'leave out {found[0].engine.name}, or what brings it about'}")
+        raise SizeError(
+            f"{found[0].why}; {near or f'leave out {found[0].engine.name}, or what brings it about'}"
+        )
 
 
 def complained(anatomy: Anatomy, plan: Plan, engines: Iterable[Engine]) -> list[Complaint]:

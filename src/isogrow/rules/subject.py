@@ -107,9 +107,37 @@ class Subject:
         """How each slot (a tied head's, too) reads `axis`: behind a norm with a gain, or behind one without a
         tensor ("plain"), or as it is ("bare"); "" is the model's output, where it shows the axis."""
         found: dict[str, Reading] = {}
+        for table in self._kinds():
+            found |= self._read(axis, table)
+        return found
+
+    def _kinds(self) -> list[tuple[Slot, ...]]:
+        """The table as each kind of layer (a dense one, a mixture of experts) runs it."""
+        layout = self.layout
+        here = [
+            s for s in layout.table if not s.when or self._numbering(s) or layout.holds(s.when, self.config)
+        ]
+        axes = dict.fromkeys(self._numbering(slot) for slot in here if self._numbering(slot))
+        found: dict[tuple[Slot, ...], None] = {}
+        for axis in axes:
+            for at in range(self.sizes.of(axis)) if self.sizes.has(axis) else ():
+                there = (s for s in here if self._numbering(s) != axis or self._there(s, axis, at))
+                found[tuple(there)] = None
+        return list(found) or [tuple(here)]
+
+    def _numbering(self, slot: Slot) -> str:
+        """The axis whose number a slot's condition asks; "" if it asks none."""
+        asked = names(slot.when) if slot.when else frozenset[str]()
+        return next((axis for axis in slot.index if axis in asked), "")
+
+    def _there(self, slot: Slot, axis: str, at: int) -> bool:
+        return self.layout.holds(slot.when, self.config, ((axis, at),))
+
+    def _read(self, axis: str, table: Iterable[Slot]) -> dict[str, Reading]:
+        found: dict[str, Reading] = {}
         streams: dict[str, Reading] = {}
         shown: dict[str, Reading] = {}
-        for slot in self.layout.table:
+        for slot in table:
             pre = slot.norm is not None and slot.norm.where == "pre"
             written = dict.fromkeys(stream.name for stream in self.layout.streams_of(slot))
             writes = slot.name in self.slots and axis in slot.produced
