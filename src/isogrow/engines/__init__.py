@@ -29,8 +29,7 @@ ENGINES: dict[str, Engine] = {
     for found in iter_modules(__path__)
     for engine in getattr(import_module(f"{__name__}.{found.name}"), "ENGINES", ())
 }
-# A number of bytes by safetensors' word for a dtype.
-BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # of a weight, by safetensors' word for its dtype
 
 
 def engine_for(name: str) -> Engine:
@@ -67,4 +66,4 @@ def announcements(grown: Change) -> list[str]:
 
 def itemsize(dtypes: Iterable[str]) -> int:
     """The bytes of the widest weights."""
-    return max((BITS.get(dtype, 32) // 8 for dtype in dtypes), default=4)
+    return max((BYTES.get(dtype, 4) for dtype in dtypes), default=4)

@@ -31,7 +31,7 @@ CTRANSLATE2 = Engine(
             "heads * head_dim == hidden",
             ("llama", "qwen2"),
             RUN,
-            "converts it, and fails when it first runs",
+            "fails at the first run of",
         ),
     ),
 )

@@ -68,7 +68,7 @@ class OldName:
 
 @dataclass(frozen=True)
 class Takes:
-    """The engine holds only models of which this formula over sizes is true; `else_` says what it does with others.
+    """The engine holds only models of which this formula over sizes is true; `else_` says what it does to others.
 
     A formula may name the words of sizes (`heads`, `head_dim`), `vocab`, `itemsize` (the bytes of a weight) and
     the engine's own number `n`.
@@ -77,7 +77,7 @@ class Takes:
     condition: str
     families: tuple[str, ...]
     seen: Seen
-    else_: str = "refuses it"
+    else_: str = "refuses"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from isogrow.layouts.layout import Layout
 from isogrow.plans.choices import Choices
 from isogrow.plans.words import told
 
-SIZES = "names the nearest sizes that it has right"
+SIZES = "names sizes that do"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def _fixes(row: Fixes, change: Change, strict: bool, n: int) -> str:
     if not row.shows or was is None or now is None or isclose(was, now, rel_tol=1e-12):
         return ""
     return (
-        f"runs {change.family!r} with {row.key} {row.to:g} whatever the config says, and this growth makes it"
-        f" {now:g} (before: {was:g})"
+        f"runs {change.family!r} with {row.key} {row.to:g} whatever the config says, which goes from {was:g}"
+        f" to {now:g}"
     )
 
 
@@ -99,8 +99,8 @@ def _scale(row: Scale, change: Change, strict: bool, n: int) -> str:
         return ""
     formula = next(iter(change.before.layout.attentions)).scale
     return (
-        f"scales the attention of {change.family!r} by {row.formula} whatever the config says, and this growth"
-        f" changes that and not {formula}"
+        f"scales the attention of {change.family!r} by {row.formula} whatever the config says, and that changes"
+        f" otherwise than {formula}"
     )
 
 
@@ -109,8 +109,8 @@ def _period(row: Period, change: Change, strict: bool, n: int) -> str:
         before, after = (evaluate(row.formula, {"i": i}) for i in (was, now))
         if before != after:
             return (
-                f"computes {row.key} of {change.family!r} from a layer's number, and this growth makes layer {was}"
-                f" layer {now}: it would be {after!r} there, and was {before!r}"
+                f"computes {row.key} of {change.family!r} from a layer's number: {before!r} for layer {was},"
+                f" which becomes layer {now}, {after!r}"
             )
     return ""
 
@@ -119,7 +119,7 @@ def _old_name(row: OldName, change: Change, strict: bool, n: int) -> str:
     for rope in change.after.ropes:
         was, now = rope.base(change.before.config), rope.base(change.after.config)
         if get(change.after.config, rope.theta[-1]) is None and (strict or was != now):
-            return f"reads θ of {change.family!r} as {rope.theta[-1]} alone, and this growth makes it {now:g}"
+            return f"reads the θ of {change.family!r} as {rope.theta[-1]} alone, which is not there: {now:g}"
     return ""
 
 
@@ -128,7 +128,7 @@ def _takes(row: Takes, change: Change, strict: bool, n: int) -> str:
         return ""
     facts = {name: value for name, value in {**change.after.facts, "n": n}.items() if isinstance(value, int)}
     condition, sizes = told(row.condition, facts)
-    return f"{row.else_}: it needs {condition}, and {change.family!r} would have {sizes}"
+    return f"{row.else_} {change.family!r} models but with {condition}, here {sizes}"
 
 
 def _projections(row: Projections, change: Change, strict: bool, n: int) -> str:
@@ -137,9 +137,7 @@ def _projections(row: Projections, change: Change, strict: bool, n: int) -> str:
     hit = [slot for slot, width in change.after.widths() if width == vocab and (strict or slot not in old)]
     if not hit:
         return ""
-    return (
-        f"takes {hit[0]} for the head: it would have {vocab} outputs, as many as the vocabulary has entries"
-    )
+    return f"takes {hit[0]} for the head where it is as wide as the vocabulary, here {vocab}"
 
 
 def _rounds(row: Rounds, change: Change, strict: bool, n: int) -> str:
@@ -149,8 +147,8 @@ def _rounds(row: Rounds, change: Change, strict: bool, n: int) -> str:
         return ""
     words = sorted(names(row.formula))
     return (
-        f"rounds {row.formula} of {change.family!r} to {row.to}, whatever the weights' dtype: {held:g} for"
-        f" {now:.7g} at {words[0]}={change.after.facts[words[0]]}"
+        f"rounds {row.formula} of {change.family!r} to {row.to} in any dtype: {held:g} for {now:.7g} at"
+        f" {words[0]}={change.after.facts[words[0]]}"
     )
 
 
@@ -159,8 +157,8 @@ def _coarse(row: Coarse, change: Change, strict: bool, n: int) -> str:
     if not grown:
         return ""
     return (
-        f"computes {change.family!r} no more exactly than {row.error:g}, the small model too, and a growth of"
-        f" {' and '.join(grown)} shows that"
+        f"computes {change.family!r} no more exactly than {row.error:g}, the small model too, which a growth of"
+        f" {' and '.join(grown)} shows"
     )
 
 
@@ -177,14 +175,14 @@ ROUNDINGS: Mapping[str, Callable[[float], float]] = {
 
 
 def _kept(row: Fixes) -> str:
-    return SIZES if "theta" in row.key else "keeps it as it is"
+    return SIZES if "theta" in row.key else "keeps it"
 
 
 # By the kind of row: what reads it, and what a growth made for the engine does about it.
 READERS: Mapping[type, tuple[Callable[[Any, Change, bool, int], str], Callable[[Any], str]]] = {
     Fixes: (_fixes, _kept),
     Scale: (_scale, lambda row: SIZES),
-    Period: (_period, lambda row: "names places that leave it"),
+    Period: (_period, lambda row: "names places that do"),
     OldName: (_old_name, lambda row: "writes it there"),
     Takes: (_takes, lambda row: SIZES),
     Projections: (_projections, lambda row: SIZES),

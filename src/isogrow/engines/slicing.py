@@ -18,8 +18,8 @@ TENSOR_PARALLEL = Engine(
     date="2026-11-28",
     families=(),
     rows=(
-        Takes("heads % n == 0 and ffn % n == 0", (), TP, "can't cut it into equal parts"),
-        Takes("kv_heads % n == 0", (), TP, "can't cut it into equal parts"),
+        Takes("heads % n == 0 and ffn % n == 0", (), TP, "can't cut into equal parts"),
+        Takes("kv_heads % n == 0", (), TP, "can't cut into equal parts"),
     ),
     aside=True,
     unit="the number of devices",
@@ -31,7 +31,7 @@ GROUPS = Engine(
     version="of any version",
     date="2026-11-28",
     families=(),
-    rows=(Takes(ROWS.format(n="n"), (), GPTQ, "can't cut its rows into whole groups"),),
+    rows=(Takes(ROWS.format(n="n"), (), GPTQ, "can't cut into whole groups"),),
     aside=True,
     unit="the number of weights that share a scale",
 )
@@ -42,7 +42,7 @@ BLOCKS = Engine(
     version="0.50.2",
     date="2026-11-28",
     families=(),
-    rows=(Takes(ROWS.format(n=64), (), NF4, "can't cut its rows into whole blocks"),),
+    rows=(Takes(ROWS.format(n=64), (), NF4, "can't cut into whole blocks"),),
     aside=True,
 )
 

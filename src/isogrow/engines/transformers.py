@@ -17,7 +17,7 @@ TRANSFORMERS = Engine(
             "ffn * itemsize % 16 == 0",
             ("mixtral",),
             RUN,
-            'refuses to run it but by experts_implementation="eager"',
+            'needs experts_implementation="eager" for',
         ),
     ),
 )

@@ -89,7 +89,8 @@ def _mend(anatomy: Anatomy, plan: Plan, engines: tuple[Engine, ...], again: Agai
     layers = any(word.rpartition(".")[2] == "layers" for word in grown)
     near = (sizes for sizes in _near(before, grown) if _fits(anatomy, {**grown, **sizes}, engines))
     found = next((sizes for sizes in islice(near, LOOKED) if does(sizes)), {})
-    said = " with ".join(f"{word}={size}" for word, size in found.items())
+    first, *rest = [f"{word}={size}" for word, size in found.items()] or [""]
+    said = " with ".join([first, *([" and ".join(rest)] if rest else [])])
     places = ["layers at the end"] if layers and does({}, "end") else []
     told = " or ".join([*([said] if said else []), *places])
     return f"{told} would do" if told else ""

@@ -72,8 +72,8 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
 def _cost(keys: set[str], old: int, new: int) -> str:
     """What it costs to keep an ε that could have been edited."""
     named, r = " and ".join(sorted(keys)), sqrt(new / old)
-    exact = "a power of two, so nothing is rounded" if log2(r).is_integer() else "rounded once to the dtype"
-    return f"{named} stays: what writes the residual takes × {r:.4g} ({exact}), gains alone would otherwise"
+    exact = "exact, a power of two" if log2(r).is_integer() else "rounded once to the dtype"
+    return f"{named} stays, so what writes the residual takes × {r:.4g}, {exact}; else gains alone would be scaled"
 
 
 def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:
