@@ -138,7 +138,7 @@ class Asked:
             init_std=self.std,
             seed=self.seed,
             allow_dead=self.allow_dead,
-            engines=self.engines,
+            engines=tuple(self.engines) if self.engines else None,
             say=flag,
         )
 

@@ -1,4 +1,5 @@
-"""What a growth changes that a reader of the checkpoint may care for: derived from any plan, for any family."""
+"""What a growth changes that a reader of the checkpoint may care for: derived from any plan, for any
+family."""
 
 from __future__ import annotations
 

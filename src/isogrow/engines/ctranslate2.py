@@ -1,4 +1,5 @@
-"""CTranslate2: its converter hands the ε of a norm on for models like Llama alone, and no θ of Falcon and Gemma."""
+"""CTranslate2: its converter hands the ε of a norm on for models like Llama alone, and no θ of Falcon and
+Gemma."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ CTRANSLATE2 = Engine(
             "heads * head_dim == hidden",
             ("llama", "qwen2"),
             RUN,
-            "fails at the first run of",
+            "fails at the first run of {}",
         ),
     ),
 )

@@ -1,9 +1,11 @@
-"""What an engine makes of a checkpoint, as data: one table a file, and a row for each thing that it does its own way.
+"""What an engine makes of a checkpoint, as data: one table a file, and a row for each thing that it does its
+own way.
 
-An engine is a program that reads a grown checkpoint in place of transformers: to serve it, convert it or quantize
-it. A row says what it takes from nowhere but itself (`Fixes`, `Scale`, `Period`), what it looks for under one name
-alone (`OldName`), what it can't hold (`Takes`, `Projections`), and what it rounds (`Rounds`, `Coarse`). Each row
-names the families that it is true of (none: all that the engine takes), the version, and how that was seen.
+An engine is a program that reads a grown checkpoint in place of transformers: to serve it, convert it or
+quantize it. A row says what it takes from nowhere but itself (`Fixes`, `Scale`, `Period`), what it looks for
+under one name alone (`OldName`), what it can't hold (`Takes`, `Projections`), and what it rounds (`Rounds`,
+`Coarse`). Each row names the families that it is true of (none: all that the engine takes), the version, and
+how that was seen.
 
 Rows are read by `isogrow.engines.reading`, and by nothing else.
 """
@@ -50,7 +52,8 @@ class Scale:
 
 @dataclass(frozen=True)
 class Period:
-    """The engine computes a config list with one entry a layer from the layer's number `i`, by this formula."""
+    """The engine computes a config list with one entry a layer from the layer's number `i`, by this
+    formula."""
 
     key: str
     formula: str
@@ -60,7 +63,8 @@ class Period:
 
 @dataclass(frozen=True)
 class OldName:
-    """The engine reads the θ of rotary positions under its old name alone (`rope_theta`), or takes its own."""
+    """The engine reads the θ of rotary positions under its old name alone (`rope_theta`), or takes its
+    own."""
 
     families: tuple[str, ...]
     seen: Seen
@@ -68,16 +72,17 @@ class OldName:
 
 @dataclass(frozen=True)
 class Takes:
-    """The engine holds only models of which this formula over sizes is true; `else_` says what it does to others.
+    """The engine holds only models of which this formula over sizes is true; `else_` says what it does to
+    others, which stand at its `{}`.
 
-    A formula may name the words of sizes (`heads`, `head_dim`), `vocab`, `itemsize` (the bytes of a weight) and
-    the engine's own number `n`.
+    A formula may name the words of sizes (`heads`, `head_dim`), `vocab`, `itemsize` (the bytes of a weight)
+    and the engine's own number `n`.
     """
 
     condition: str
     families: tuple[str, ...]
     seen: Seen
-    else_: str = "refuses"
+    else_: str = "refuses {}"
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,9 @@ Row = Fixes | Scale | Period | OldName | Takes | Projections | Rounds | Coarse
 class Engine:
     """One engine: what `--for` calls it, what people do, and what is known of it.
 
-    `families` are those that were seen to load and run, `refused` those that were not, before any growth, and why.
-    `aside` engines are spoken of only when they are asked for: most users have nothing to do with them. `unit`
-    says what the number `n` is, where one belongs to the name (`tp=8`).
+    `families` are those that were seen to load and run, `refused` those that were not, before any growth, and
+    why. `aside` engines are spoken of only when they are asked for: most users have nothing to do with them.
+    `unit` says what the number `n` is, where one belongs to the name (`tp=8`).
     """
 
     name: str

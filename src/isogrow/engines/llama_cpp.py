@@ -32,7 +32,7 @@ LLAMA_CPP = Engine(
             "heads * head_dim == hidden",
             ("cohere", "granite", "olmo2", "phi3", "qwen2", "starcoder2"),
             RUN,
-            "refuses to load",
+            "refuses to load {}",
         ),
     ),
 )

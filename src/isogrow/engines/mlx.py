@@ -33,7 +33,7 @@ MLX = Engine(
             "heads * head_dim == hidden",
             ("cohere", "granite", "mixtral", "phi", "phi3", "qwen2", "starcoder2"),
             RUN,
-            "refuses to load",
+            "refuses to load {}",
         ),
         Rounds("hidden ** 0.5", "bfloat16", ("gemma3_text",), RUN),
     ),

@@ -1,8 +1,8 @@
 """The one rule that reads engines' tables: what an engine would compute otherwise, or refuse, of a growth.
 
-A growth is *announced* where it brings about what the engine can't do: a number that it fixes is another one now,
-a size that it holds no longer fits. What was so before is not the growth's. A growth that is made *for* an engine
-(`strict`) must also be one that the engine can hold at all.
+A growth is *announced* where it brings about what the engine can't do: a number that it fixes is another one
+now, a size that it holds no longer fits. What was so before is not the growth's. A growth that is made *for*
+an engine (`strict`) must also be one that the engine can hold at all.
 """
 
 from __future__ import annotations
@@ -45,13 +45,19 @@ class Complaint:
     mend: str
 
     @property
+    def mendable(self) -> bool:
+        """Whether there may be sizes that do."""
+        return not isinstance(self.row, Coarse)
+
+    @property
     def sentence(self) -> str:
         """The whole sentence, for people who did not name the engine."""
         return f"{self.why}; --for {self.engine.name} {self.mend}"
 
 
 def complaints(engine: Engine, change: Change, strict: bool = False) -> tuple[Complaint, ...]:
-    """All that an engine would compute otherwise or refuse of a growth; nothing of a family that it can't load."""
+    """All that an engine would compute otherwise or refuse of a growth; nothing of a family that it can't
+    load."""
     if not engine.takes(change.family):
         return ()
     found: list[Complaint] = []
@@ -79,7 +85,8 @@ def with_number(engine: Engine, n: int) -> Engine:
     return replace(engine, n=n, name=f"{engine.name}={n}")
 
 
-# One function a kind of row: what the engine does, as a sentence without its subject; "" where it does nothing.
+# One function a kind of row: what the engine does, as a sentence without its subject; "" where it does
+# nothing otherwise.
 
 
 def _fixes(row: Fixes, change: Change, strict: bool, n: int) -> str:
@@ -99,8 +106,8 @@ def _scale(row: Scale, change: Change, strict: bool, n: int) -> str:
         return ""
     formula = next(iter(change.before.layout.attentions)).scale
     return (
-        f"scales the attention of {change.family!r} by {row.formula} whatever the config says, and that changes"
-        f" otherwise than {formula}"
+        f"scales the attention of {change.family!r} by {row.formula} whatever the config says, and that"
+        f" changes otherwise than {formula}"
     )
 
 
@@ -128,7 +135,8 @@ def _takes(row: Takes, change: Change, strict: bool, n: int) -> str:
         return ""
     facts = {name: value for name, value in {**change.after.facts, "n": n}.items() if isinstance(value, int)}
     condition, sizes = told(row.condition, facts)
-    return f"{row.else_} {change.family!r} models but with {condition}, here {sizes}"
+    models = f"{change.family!r} models without {condition}"
+    return f"{row.else_.format(models)}, here {sizes}"
 
 
 def _projections(row: Projections, change: Change, strict: bool, n: int) -> str:
@@ -157,8 +165,8 @@ def _coarse(row: Coarse, change: Change, strict: bool, n: int) -> str:
     if not grown:
         return ""
     return (
-        f"computes {change.family!r} no more exactly than {row.error:g}, the small model too, which a growth of"
-        f" {' and '.join(grown)} shows"
+        f"computes {change.family!r} no more exactly than {row.error:g}, the small model too, which a growth"
+        f" of {' and '.join(grown)} shows"
     )
 
 
@@ -187,5 +195,5 @@ READERS: Mapping[type, tuple[Callable[[Any, Change, bool, int], str], Callable[[
     Takes: (_takes, lambda row: SIZES),
     Projections: (_projections, lambda row: SIZES),
     Rounds: (_rounds, lambda row: SIZES),
-    Coarse: (_coarse, lambda row: SIZES),
+    Coarse: (_coarse, lambda row: "refuses that"),
 }

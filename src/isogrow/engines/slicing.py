@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from isogrow.engines.engine import Engine, Seen, Takes
 
-TP = Seen(
-    "5.23.0", "read, not run"
-)  # transformers' tp_plan, which fails in the forward pass where heads don't divide
+# transformers' tp_plan, which fails in the forward pass where heads don't divide
+TP = Seen("5.23.0", "read, not run")
 GPTQ = Seen("of any version", "read, not run")
 NF4 = Seen("0.50.2", "run")
-ROWS = "hidden % {n} == 0 and ffn % {n} == 0 and heads * head_dim % {n} == 0"
+WIDTHS = ("hidden", "ffn", "heads * head_dim")  # the rows of each projection are as long as one of these
 
 TENSOR_PARALLEL = Engine(
     name="tp",
@@ -17,10 +16,7 @@ TENSOR_PARALLEL = Engine(
     version="5.23.0",
     date="2026-11-28",
     families=(),
-    rows=(
-        Takes("heads % n == 0 and ffn % n == 0", (), TP, "can't cut into equal parts"),
-        Takes("kv_heads % n == 0", (), TP, "can't cut into equal parts"),
-    ),
+    rows=tuple(Takes(f"{each} % n == 0", (), TP, "can't cut up {}") for each in ("heads", "kv_heads", "ffn")),
     aside=True,
     unit="the number of devices",
 )
@@ -31,7 +27,7 @@ GROUPS = Engine(
     version="of any version",
     date="2026-11-28",
     families=(),
-    rows=(Takes(ROWS.format(n="n"), (), GPTQ, "can't cut into whole groups"),),
+    rows=tuple(Takes(f"{width} % n == 0", (), GPTQ, "can't cut up {}") for width in WIDTHS),
     aside=True,
     unit="the number of weights that share a scale",
 )
@@ -42,7 +38,7 @@ BLOCKS = Engine(
     version="0.50.2",
     date="2026-11-28",
     families=(),
-    rows=(Takes(ROWS.format(n=64), (), NF4, "can't cut into whole blocks"),),
+    rows=tuple(Takes(f"{width} % 64 == 0", (), NF4, "can't cut up {}") for width in WIDTHS),
     aside=True,
 )
 

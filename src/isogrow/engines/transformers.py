@@ -17,7 +17,7 @@ TRANSFORMERS = Engine(
             "ffn * itemsize % 16 == 0",
             ("mixtral",),
             RUN,
-            'needs experts_implementation="eager" for',
+            'needs experts_implementation="eager" for {}',
         ),
     ),
 )

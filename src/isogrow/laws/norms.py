@@ -264,8 +264,8 @@ def _check_input(anatomy: Anatomy, step: Step, norm: Norm, wanted: float, bare: 
         for factor in factors:
             if not isclose(_factor(step, slot) * factor, wanted, rel_tol=TOLERANCE):
                 raise LawError(
-                    f"{step.expansion} scales the ε of the norm over {slot} by {wanted**2:g}, so {slot} must be"
-                    f" scaled by {wanted / factor:g}, not {_factor(step, slot):g}"
+                    f"{step.expansion} scales the ε of the norm over {slot} by {wanted**2:g}, so {slot} must"
+                    f" be scaled by {wanted / factor:g}, not {_factor(step, slot):g}"
                 )
 
 

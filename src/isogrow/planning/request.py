@@ -83,9 +83,9 @@ class Request:
 
     New weights that the laws leave free are drawn by `init` ("normal", "uniform", "copy", "orthogonal", or a
     function of an `isogrow.Region`) with `init_std` (a number, or "match": that of what they extend), from
-    `seed`. `allow_dead` allows new parts that could never learn. `engines` are those in which the grown model is
-    to be right too (`isogrow.engines`): what they don't follow stays as it is, and what they can't have is refused.
-    `say` is how the asker writes a name.
+    `seed`. `allow_dead` allows new parts that could never learn. `engines` are those in which the grown model
+    is to be right too (`isogrow.engines`): what they don't follow stays as it is, and what they can't have is
+    refused. `say` is how the asker writes a name.
     """
 
     sizes: Mapping[str, Size] = field(default_factory=dict[str, Size])

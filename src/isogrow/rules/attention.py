@@ -82,7 +82,8 @@ def scale(subject: Subject, attention: Attention, values: Mapping[str, Any]) -> 
 def compensation(
     subject: Subject, attention: Attention, axis: str, old: int, new: int, held: Mapping[str, Any]
 ) -> float:
-    """c = s(k) / s(k̂): what undoes the change of the attention scale, of which `held` says the config's part."""
+    """c = s(k) / s(k̂): what undoes the change of the attention scale, of which `held` says the config's
+    part."""
     before, after = ({**subject.sizes.values, axis: size, "layer": 0} for size in (old, new))
     after |= held
     return scale(subject, attention, before) / scale(subject, attention, after)

@@ -73,7 +73,7 @@ def _cost(keys: set[str], old: int, new: int) -> str:
     """What it costs to keep an ε that could have been edited."""
     named, r = " and ".join(sorted(keys)), sqrt(new / old)
     exact = "exact, a power of two" if log2(r).is_integer() else "rounded once to the dtype"
-    return f"{named} stays, so what writes the residual takes × {r:.4g}, {exact}; else gains alone would be scaled"
+    return f"{named} stays, so what writes the residual takes × {r:.4g}, {exact}; else gains alone would be"
 
 
 def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:

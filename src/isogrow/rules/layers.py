@@ -7,8 +7,9 @@ output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zer
 and the weights are free (drawn even where init is copy). So it is with a gain without a norm (LayerScale).
 A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
 
-A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where a reader
-computes such a list from the layer's number (`Choices.kinds`), a new layer's entry is what that reader takes it for.
+A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where a
+reader computes such a list from the layer's number (`Choices.kinds`), a new layer's entry is what that reader
+takes it for.
 """
 
 from __future__ import annotations

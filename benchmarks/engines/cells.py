@@ -1,20 +1,16 @@
-"""The measured cells of benchmarks/engines/cells.tsv, and the models and growths that they are of, without weights."""
+"""The cells that were measured (cells.tsv), and the configs and growths that they are of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subjects import tensors
-
 from isogrow.families import layout_for
-from isogrow.plans.anatomy import Anatomy, Header, match
 from isogrow.plans.expansions import At
 
-CELLS = Path(__file__).parents[1] / "benchmarks" / "engines" / "cells.tsv"
+CELLS = Path(__file__).with_name("cells.tsv")
 Sizes = Mapping[str, Any]
 THETA = 7777.0
 
@@ -71,7 +67,6 @@ MORE: Mapping[str, Sizes] = {
     "mixtral": dict(num_local_experts=4),
     "phi": dict(num_key_value_heads=4),
 }
-LAYER_NORM = ("cohere", "starcoder2", "phi")
 
 
 def source(family: str, keys: str) -> dict[str, Any]:
@@ -93,17 +88,6 @@ def source(family: str, keys: str) -> dict[str, Any]:
 
 def _theta(keys: str) -> dict[str, Any]:
     return {"rope_theta": THETA} if keys == "4" else {"rope_parameters": {"rope_theta": THETA}}
-
-
-@cache
-def small(family: str, keys: str, usual: bool = True) -> Anatomy:
-    """The small model; without `usual` as it was seen when its cells were measured."""
-    layout, config = layout_for(family), source(family, keys)
-    if not usual:
-        layout = replace(layout, keys=tuple(replace(key, usual="") for key in layout.keys))
-    without = ("head", "decoder", "decoder.bias") if layout.defaults(config)["tie_word_embeddings"] else ()
-    held = tensors(layout, config, without)
-    return match(layout, config, {name: Header(header.shape, "F32") for name, header in held.items()})
 
 
 # ── the growths ──
