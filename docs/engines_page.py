@@ -23,27 +23,29 @@ HEAD = """# Engines
 Written by `docs/engines_page.py` from the tables in `src/isogrow/engines/`; [what each was seen to
 do](../benchmarks/engines/README.md) is measured.
 
-Plain transformers loads what isogrow grows and computes the same. Other programs read the same files their own way:
-some fix a number that growing edits, some have no place for a size. `isogrow plan`, `isogrow grow` and the grown
-model's card say so in a line each, where *this* growth brings it about:
+Plain transformers loads what isogrow grows and computes the same. Other programs read the same files their
+own way: some fix a number that growing edits, some have no place for a size. `isogrow plan`, `isogrow grow`
+and the grown model's card say so in a line each, where *this* growth brings it about:
 
     elsewhere   CTranslate2 4.8.5 runs 'gpt2' with layer_norm_epsilon 1e-05 whatever the config says, which
                 goes from 1e-05 to 6.66667e-06; --for ctranslate2 keeps it
 
-`--for ENGINE` (in Python `engines="ENGINE"`; several with commas between them, or repeated) grows only what that
-engine computes right. It computes in the grown model what it computes in the small one, no more: where it is off on
-the small one already, it stays so.
+`--for ENGINE` (in Python `engines="ENGINE"`; several with commas between them, or repeated) grows only what
+that engine computes right. It computes in the grown model what it computes in the small one, no more: where
+it is off on the small one already, it stays so.
 
-- **An ε stays** where the engine has one of its own: [what writes the residual](laws.md#the-hidden-axis-and-its-norms)
-  makes up for the new width. That rounds more weights than an edited ε does, once; where hidden grows fourfold
-  nothing is rounded.
+- **An ε stays** where the engine has one of its own: [what writes the
+residual](laws.md#the-hidden-axis-and-its-norms)
+  makes up for the new width. That rounds more weights than an edited ε does, once; where hidden grows
+  fourfold nothing is rounded.
 - **A θ stays** by multiples of the head dim, and is written under its old name too.
-- **New layers** are of the kind that the engine takes them for, and old ones keep theirs: they go to the end, or
+- **New layers** are of the kind that the engine takes them for, and old ones keep theirs: they go to the end,
+or
   come as a whole period.
 - **Sizes** that the engine can't have are refused, with the nearest that it can.
 
-Nothing has to be asked for where it costs nothing: Gemma's `query_pre_attn_scalar` follows the head dim where it is
-the head dim, and an edited θ always stands under both names.
+Nothing has to be asked for where it costs nothing: Gemma's `query_pre_attn_scalar` follows the head dim where
+it is the head dim, and an edited θ always stands under both names.
 """
 
 
@@ -119,9 +121,8 @@ def measured() -> Iterator[str]:
     yield from (
         "## Run in the engine",
         "",
-        "The small model there against the grown one there, max |Δ| / max |logit|, on models of random weights with",
-        f"ε = 1e-2 (`python -m benchmarks.engines`). In {alike} more cells both are the same.",
-        "",
+        "The small model there against the grown one there, max |Δ| / max |logit|, on models of random weights
+        with", f"ε = 1e-2 (`python -m benchmarks.engines`). In {alike} more cells both are the same.", "",
     )
     heads = ("engine", "model type", "keys of", "axis", "grown plainly", "with --for")
     yield from table(

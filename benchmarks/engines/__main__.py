@@ -65,7 +65,7 @@ def _tokenizer() -> Any:
     from tokenizers.models import WordLevel
 
     words = Tokenizer(WordLevel({f"t{i}": i for i in range(512)}, unk_token="t0"))
-    return tf.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0", bos_token="t0", eos_token="t0")
+    return tf.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0", bos_token="t0", eos_token="t0", pad_token="t0")
 
 
 def ids() -> np.ndarray:
