@@ -181,13 +181,14 @@ def test_the_sentences() -> None:
             kinds.setdefault(type(_row(cell, line)), line)
     found = set(kinds.values())
     for line in (
-        "CTranslate2 4.8.5 runs 'gpt2' with layer_norm_epsilon 1e-05 whatever the config says, which goes from
-        0.01" " to 0.00666667; --for ctranslate2 keeps it", "CTranslate2 4.8.5 fails at the first run of
-        'llama' models without heads * head_dim == hidden, here" " head_dim=16, heads=4, hidden=96; --for
-        ctranslate2 names sizes that do", "onnxruntime-genai 0.18.0 rounds hidden ** 0.5 of 'gemma' to two
-        decimals in any dtype: 9.8 for 9.797959 at" " hidden=96; --for onnxruntime-genai names sizes that do",
-        "onnxruntime-genai 0.18.0 takes attn.q for the head where it is as wide as the vocabulary, here 512;
-        --for" " onnxruntime-genai names sizes that do",
+        "CTranslate2 4.8.5 runs 'gpt2' with layer_norm_epsilon 1e-05 whatever the config says, which goes"
+        " from 0.01 to 0.00666667; --for ctranslate2 keeps it",
+        "CTranslate2 4.8.5 fails at the first run of 'llama' models without heads * head_dim == hidden, here"
+        " head_dim=16, heads=4, hidden=96; --for ctranslate2 names sizes that do",
+        "onnxruntime-genai 0.18.0 rounds hidden ** 0.5 of 'gemma' to two decimals in any dtype: 9.8 for"
+        " 9.797959 at hidden=96; --for onnxruntime-genai names sizes that do",
+        "onnxruntime-genai 0.18.0 takes attn.q for the head where it is as wide as the vocabulary, here 512;"
+        " --for onnxruntime-genai names sizes that do",
     ):
         assert any(line in said(cell) for cell in GROWN), line
     assert {Fixes, Takes, Period, Rounds} <= kinds.keys() and len(found) == len(kinds)
