@@ -124,8 +124,9 @@ def measured() -> Iterator[str]:
         "## Run in the engine",
         "",
         "The small model there against the grown one there, max |Δ| / max |logit|, the largest of several",
-        "axes, on models of random weights with ε = 1e-2 (`python -m benchmarks.engines`). Where growing wrote a",
-        f"key that the engine lacked: against the small one with that key. {alike} more cells are right",
+        "axes, on models of random weights with ε = 1e-2 (`python -m benchmarks.engines`). Where growing",
+        "wrote a key that the small one lacked, it is compared with the small one with that key.",
+        f"{alike} more cells are right",
         "either way.",
         "",
     )
