@@ -1,10 +1,9 @@
 """What it costs in bfloat16 that an ε stays: python -m benchmarks.engines.rounding
 
 Models of real widths (two layers, a vocabulary of 1000, weights of std 0.02) in bfloat16 grow in hidden by
-half,
-with ε edited and with ε kept. Both are then run in float32 against the small one, so that the figure, max |Δ| /
-max |logit|, is what rounding the grown weights once has changed. `noise` is what running the small one in
-bfloat16 does.
+half, with ε edited and with ε kept. Both are then run in float32 against the small one, so that the figure,
+max |Δ| / max |logit|, is what rounding the grown weights once has changed. `noise` is what running the small
+one in bfloat16 does.
 """
 
 from __future__ import annotations
