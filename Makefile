@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test whole fast sweep lint types demo bench wheel clean
+.PHONY: help test whole fast sweep lint types demo bench engines wheel clean
 
 help:
 	@echo "make test    lint, types and all tests"
@@ -23,6 +23,7 @@ help:
 	@echo "make types   pyright, strict"
 	@echo "make demo    grow two real models, prove them unchanged, train on"
 	@echo "make bench   the benchmarks"
+	@echo "make engines grown models in other engines, each in an environment of its own"
 	@echo "make wheel   build the wheel into dist/, and try it in an empty environment"
 	@echo "make clean   remove .venv and every cache"
 
@@ -53,6 +54,9 @@ bench: $(VENV)/.plots
 	@set -- benchmarks/*.py; test -e "$$1" || { echo "benchmarks/ holds no script" >&2; exit 1; }; \
 	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 	$(BIN)/python -m benchmarks.training small
+
+engines: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.engines.environments
 
 wheel:
 	PYTHON=$(PYTHON) .ci/wheel

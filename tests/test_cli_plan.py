@@ -365,3 +365,37 @@ def test_a_plan_that_breaks_a_law(llama: Path, tmp_path: Path) -> None:
         "the plan says what becomes of mlp.sideways, which this model lacks"
         in isogrow("plan", llama, "--plan", write(file, data)).err
     )
+
+
+# ── engines ──
+
+WIDER = ("--hidden", 36, "--heads", 6)
+CT2 = "CTranslate2 4.8.5 runs 'gpt2' with layer_norm_epsilon 1e-05 whatever the config says"
+
+
+def test_plan_and_the_card_say_what_engines_would_compute_otherwise(
+    models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    small = models["GPT2LMHeadModel"]
+    lines = isogrow("plan", small, *WIDER, "--json").json["elsewhere"]
+    assert any(line.startswith(CT2) and line.endswith("; --for ctranslate2 keeps it") for line in lines)
+    assert "elsewhere" in isogrow("plan", small, *WIDER).out
+    assert isogrow("plan", small, "--layers", "+1", "--json").json["elsewhere"] == []
+    ran = isogrow("grow", small, tmp_path / "plain", *WIDER, "--no-verify")
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert CT2 in " ".join(ran.out.split()) and f"\n- {CT2}" in card and "## Elsewhere" in card
+    isogrow("grow", small, tmp_path / "for", *WIDER, "--for", "ctranslate2", "--no-verify")
+    assert CT2 not in (tmp_path / "for" / "README.md").read_text()
+
+
+def test_for_an_engine(models: Mapping[str, Path], llama: Path) -> None:
+    """An ε that stays, what it costs, sizes that do, and options that can't be had together."""
+    small = models["GPT2LMHeadModel"]
+    ran = isogrow("plan", small, *WIDER, "--for", "ctranslate2,openvino", "--for", "tp=2")
+    said = " ".join(ran.out.split())
+    assert ran.code == 0 and "layer_norm_epsilon stays, so what writes the residual takes × 1.225" in said
+    ran = isogrow("plan", llama, "--hidden", 32, "--for", "ctranslate2")
+    said = " ".join(ran.err.split())
+    assert ran.code == 2 and "without heads * head_dim == hidden, here" in said and "would do" in said
+    ran = isogrow("plan", llama, "--plan", "x.json", "--for", "mlx")
+    assert ran.code == 2 and "leave out --for, or --plan" in " ".join(ran.err.split())

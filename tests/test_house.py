@@ -27,12 +27,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interpreters",),
     ("optim", "planning"),
     ("stores",),
-    ("numbers", "paper", "rules", "laws"),
+    ("numbers", "paper", "rules", "laws", "engines"),
     ("families", "plans"),
     ("layouts",),
     ("errors", "quiet"),
 )
-LIGHT = ("planning", "rules", "laws", "families", "plans", "layouts", "errors")  # no torch is loaded here
+LIGHT = (
+    "planning",
+    "rules",
+    "laws",
+    "engines",
+    "families",
+    "plans",
+    "layouts",
+    "errors",
+)  # no torch is loaded here
 HEAVY = ("torch", "transformers", "accelerate", "safetensors.torch")
 SIBLINGS = ("interpreters",)  # packages whose modules never import each other
 FROM_ROOT = ("__version__",)  # all that a module may import from `isogrow` itself

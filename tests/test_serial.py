@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from isogrow.families import layout_for
 from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Header, match
+from isogrow.plans.choices import Choices
 from isogrow.plans.expansions import expansions
 from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.plans.serial import VERSION, PlanError, digest, from_json, to_json
@@ -41,6 +42,9 @@ JSON_VALUES = st.recursive(
     max_leaves=6,
 )
 CONFIGS = st.dictionaries(WORDS, JSON_VALUES, max_size=3)
+NAMES = st.lists(WORDS, max_size=2)
+FORMULAS = st.dictionaries(WORDS, WORDS, max_size=2).map(lambda found: tuple(found.items()))
+CHOICES = st.builds(Choices, NAMES.map(tuple), FORMULAS, st.booleans())
 
 
 @st.composite
@@ -61,7 +65,7 @@ def steps(draw: st.DrawFn) -> Step:
     site = draw(st.sampled_from([(), (("layers", 3),), (("layers", 0), ("heads", 2))]))
     return Step(
         draw(WORDS), draw(WORDS), old, old + new, places, draw(rewrites), site, draw(CONFIGS),
-        tuple(draw(st.lists(WORDS, max_size=2))),
+        tuple(draw(st.lists(WORDS, max_size=2))), draw(CHOICES),
     )  # fmt: skip
 
 

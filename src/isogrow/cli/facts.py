@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any
 
+from isogrow.engines import announcements, change, itemsize
 from isogrow.errors import CheckpointError
 from isogrow.families import LAYOUTS
 from isogrow.families.wrappers import WRAPPERS
@@ -92,9 +93,16 @@ def summary(name: str, planned: Planned, dtype: str | None = None) -> Data:
             "bytes": nbytes(largest.header),
         },
         "memory": _memory(plan, grown),
+        "elsewhere": _elsewhere(anatomy, plan, grown),
         "seed": plan.seed,
         "plan": to_json(plan),
     }
+
+
+def _elsewhere(anatomy: Anatomy, plan: Plan, grown: list[Stored]) -> list[str]:
+    """What engines other than the model's own classes would compute otherwise, or refuse."""
+    width = itemsize(stored.header.dtype for stored in grown)
+    return announcements(change(anatomy.layout, anatomy.config, plan, width))
 
 
 def news(name: str, anatomy: Anatomy, plan: Plan) -> Data:

@@ -124,7 +124,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
         "model": checkpoint.name,
         "out": str(job.out) if done else None,
         "failed": str(failed_of(job.out)) if options.keep_failed and not done else None,
-        **{name: data[name] for name in ("before", "after", "steps", "learns_by_step", "seed")},
+        **{name: data[name] for name in ("before", "after", "steps", "learns_by_step", "elsewhere", "seed")},
         "verification": report,
         "skipped": skipped or None,
         "left": list(left(checkpoint, state_in(checkpoint.folder) if options.optimizer == "grow" else "")),

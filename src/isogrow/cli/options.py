@@ -86,6 +86,15 @@ class Asked:
         str | None,
         option("--to", "Grow into this larger sibling: its config.json.", WHERE, "CONFIG.json"),
     ] = None
+    engines: Annotated[
+        list[str] | None,
+        option(
+            "--for",
+            "Only what these engines compute right: ctranslate2, llama.cpp, mlx, tp=8, …; may be repeated.",
+            WHERE,
+            "ENGINE,…",
+        ),
+    ] = None
     plan: Annotated[str | None, option("--plan", "Run this plan (or a grown model's).", WHERE, "FILE")] = None
     init: Annotated[
         str | None,
@@ -133,6 +142,7 @@ class Asked:
             init_std=self.std,
             seed=self.seed,
             allow_dead=self.allow_dead,
+            engines=tuple(self.engines) if self.engines else None,
             say=flag,
         )
 

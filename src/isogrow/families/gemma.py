@@ -47,7 +47,7 @@ GEMMA2 = like(
         num_attention_heads=8,
         num_key_value_heads=4,
     ),
-    more=(Key("query_pre_attn_scalar", default=256),),
+    more=(Key("query_pre_attn_scalar", default=256, usual="key_dim"),),
     attentions=(Attention(scale="query_pre_attn_scalar ** -0.5", rope=Rope()),),
     per_layer=(PerLayer("layer_types", "'sliding_attention' if (i + 1) % 2 else 'full_attention'"),),
     constraints=LLAMA.constraints,

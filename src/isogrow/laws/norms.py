@@ -61,7 +61,7 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: I
                 readers = [s for s, read in plain.items() if read == norm and _reads(anatomy, s, step)]
                 _check_readers(anatomy, step, readers, sqrt(share))
             else:
-                _check_input(anatomy, step, norm, sqrt(1.0 if ratio is None else ratio))
+                _check_input(anatomy, step, norm, sqrt(1.0 if ratio is None else ratio), bare)
         config = after
 
 
@@ -141,19 +141,15 @@ def _check_readers(anatomy: Anatomy, step: Step, readers: Iterable[str], wanted:
 def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
     """Who reads the residual without a norm undoes its scale, and reads nothing of new channels that are a
     mean: no norm centres them."""
-    writers = [
-        name
-        for name, slot in anatomy.slots.items()
-        if step.axis in slot.produced and slot.norm is None and not slot.gain
-    ]
+    writers = _writers(anatomy, step)
     mean = any(_fill(anatomy, step, slot) == "mean" for slot in writers)
     factors = {_written(anatomy, step, slot) for slot in writers}
     fed = {slot.norm.of for slot in anatomy.slots.values() if slot.norm is not None}
     for slot in (slot for slot in dict.fromkeys(bare) if _reads(anatomy, slot, step)):
         own = slot in anatomy.slots
         given = _read(anatomy, step, slot)
-        given = 1.0 if own and anatomy.slots[slot].stem in fed else given  # see _check_input
-        undone = all(isclose(given * factor, 1.0, rel_tol=TOLERANCE) for factor in factors)
+        held = own and anatomy.slots[slot].stem in fed  # by _check_input
+        undone = held or all(isclose(given * factor, 1.0, rel_tol=TOLERANCE) for factor in factors)
         if not undone or (mean and not (own and _fill(anatomy, step, slot) == "zero")):
             raise LawError(
                 f"{slot} reads {step.axis} without a norm, so {step.expansion} must scale it"
@@ -260,11 +256,23 @@ def _factor(step: Step, slot: str) -> float:
     return entry.a if isinstance(entry, Old) else 0.0
 
 
-def _check_input(anatomy: Anatomy, step: Step, norm: Norm, wanted: float) -> None:
-    """A norm over another axis: its inputs must follow its ε."""
+def _check_input(anatomy: Anatomy, step: Step, norm: Norm, wanted: float, bare: Iterable[str]) -> None:
+    """A norm over another axis: its inputs must follow its ε, and undo what they read without a norm."""
     for slot in _stem(anatomy, norm.of) if norm.of else ():
-        if not isclose(_factor(step, slot), wanted, rel_tol=TOLERANCE):
-            raise LawError(
-                f"{step.expansion} scales the ε of the norm over {slot} by {wanted**2:g}, so {slot} must be"
-                f" scaled by {wanted:g}, not {_factor(step, slot):g}"
-            )
+        reads = slot in bare and _reads(anatomy, slot, step)
+        factors = {_written(anatomy, step, writer) for writer in _writers(anatomy, step)} if reads else {1.0}
+        for factor in factors:
+            if not isclose(_factor(step, slot) * factor, wanted, rel_tol=TOLERANCE):
+                raise LawError(
+                    f"{step.expansion} scales the ε of the norm over {slot} by {wanted**2:g}, so {slot} must"
+                    f" be scaled by {wanted / factor:g}, not {_factor(step, slot):g}"
+                )
+
+
+def _writers(anatomy: Anatomy, step: Step) -> list[str]:
+    """The slots that write the residual that a step grows."""
+    return [
+        name
+        for name, slot in anatomy.slots.items()
+        if step.axis in slot.produced and slot.norm is None and not slot.gain
+    ]

@@ -141,8 +141,8 @@ def _allowed(anatomy: Anatomy, slot: str, entry: Entry, scalable: bool, wanted: 
 
 
 def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
-    """Queries and keys, what feeds a norm, and (of norms over the step's axis) gains. Where ε is a constant
-    in the model's code, shifts too."""
+    """Queries and keys, what feeds a norm, and (of norms over the step's axis) gains. Where ε stays
+    (a constant in the model's code, or left alone by the step), shifts too."""
     sides = {slot for a in anatomy.layout.attentions for slot in (a.query, a.key)}
     slots = [*anatomy.slots.values(), *anatomy.plain_norms]
     norms = {slot.norm for slot in slots if slot.norm is not None}
@@ -156,7 +156,7 @@ def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
         elif norm.where == "inner":
             scaled = norm.of in sides or (grows and slot.gain)
         else:
-            scaled = grows and (slot.gain or not isinstance(norm.eps, str))
+            scaled = grows and (slot.gain or norm.eps not in step.config)
         found |= {name} if scaled else set()
     return found
 

@@ -73,7 +73,8 @@ class Key:
 
     `null` is what the class takes an explicit null for, where that is not its default. A key holds no size
     where an axis of its formula is missing, or the formula `when` over config keys is false. `alias` is
-    another name for it, which the class takes where both are given.
+    another name for it, which the class takes where both are given. `usual` is a formula over sizes: what it
+    is by convention, which some readers compute whatever the key says; where it is that, it stays that.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Key:
     null: Any = None
     when: str = ""
     alias: str = ""
+    usual: str = ""
 
     def meant(self, config: Config) -> Any:
         """What the class takes the key for where the config does not say."""
@@ -317,6 +319,12 @@ class Layout:
         scaling, `rope_type`."""
         kinds = [rope.kind(config) for attention in self.attentions for rope in attention.ropes]
         return self.defaults(config).over({"rope_type": kinds[0] if kinds else "", **sizes})
+
+    def usual(self, config: Config, sizes: Mapping[str, int]) -> dict[str, str]:
+        """The keys that are what they are by convention, and their formulas."""
+        facts = self.facts(config, sizes)
+        said = {key.name: key.usual for key in self.keys if key.usual and self.say(key.usual, facts)}
+        return {name: usual for name, usual in said.items() if facts[name] == evaluate(usual, facts)}
 
     def say(self, formula: str, facts: Mapping[str, Any]) -> bool:
         """Whether a formula has a value: a model that lacks a part lacks its axes."""

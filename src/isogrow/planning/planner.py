@@ -17,6 +17,7 @@ from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Index, Layout
 from isogrow.planning.nearest import holds, mend, ruled
 from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.choices import Choices
 from isogrow.plans.expansions import At, Expansion, LayerAddition, Size, places, target
 from isogrow.plans.plan import Init, Mean, Plan, Step, grown
 from isogrow.plans.regions import check_known
@@ -24,6 +25,7 @@ from isogrow.plans.sizes import Sizes, key
 from isogrow.plans.words import named, spelled, stated, told
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add
+from isogrow.rules.rotary import renamed
 from isogrow.rules.subject import Subject, subject
 
 LARGEST_NUMBER = 1e4  # no rule scales by as much, or fills with it
@@ -46,23 +48,30 @@ def plan(
     init: Init | None = None,
     seed: int = 0,
     allow_dead: bool = False,
+    choices: Choices | None = None,
 ) -> Plan:
     """The plan that grows this model by these expansions, in their order.
 
     Both laws are checked on it. Raises `SizeError` for a size that the family or its config can't
     hold, `LawError` for a dead part (unless allowed).
     """
-    made = draft(anatomy, wanted, init, seed)
+    made = draft(anatomy, wanted, init, seed, choices)
     check(anatomy, made, allow_dead)
     return made
 
 
-def draft(anatomy: Anatomy, wanted: Iterable[Expansion], init: Init | None = None, seed: int = 0) -> Plan:
+def draft(
+    anatomy: Anatomy,
+    wanted: Iterable[Expansion],
+    init: Init | None = None,
+    seed: int = 0,
+    choices: Choices | None = None,
+) -> Plan:
     """The same plan before the laws are checked on it. Raises `SizeError`."""
     if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SizeError(f"seed {seed!r} is no whole number: give one")
     check_known(init or Init())
-    now = subject(anatomy)
+    now = dataclasses.replace(subject(anatomy), choices=choices or Choices())
     steps: list[Step] = []
     for expansion in wanted:
         for growth in _growths(now, expansion):
@@ -130,6 +139,7 @@ def _check_rules(anatomy: Anatomy, plan: Plan) -> None:
     now = subject(anatomy)
     for step in plan.steps:
         before = [place.start - new for new, place in enumerate(p for p in step.places if not p.old)]
+        now = dataclasses.replace(now, choices=step.choices)
         made = _step(now, AxisGrowth(step.axis, step.site, step.new, tuple(before)), Init())
         if made is None or _shape(made) != _shape(step):
             raise SizeError(
@@ -167,8 +177,11 @@ def _step(now: Subject, growth: AxisGrowth, init: Init) -> Step | None:
             f"{now.word(growth.axis)} can't grow in {now.layout.family!r}: {now.layout.refusals[growth.axis]}"
         )
     if growth.axis.rpartition("_")[2] == "layers":
-        return add(now, growth.axis, places(growth.at, old, new - old), init)
-    return rule_for(now, growth.axis)(now, growth.axis, growth.site, new, init)
+        step = add(now, growth.axis, places(growth.at, old, new - old), init)
+    else:
+        step = rule_for(now, growth.axis)(now, growth.axis, growth.site, new, init)
+    legacy = renamed(now, step.config) if now.choices.legacy else {}
+    return dataclasses.replace(step, config={**step.config, **legacy}, choices=now.choices)
 
 
 def _calling(now: Subject, growth: AxisGrowth) -> Subject:

@@ -8,7 +8,7 @@ already says all of it (`saved`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
@@ -16,6 +16,7 @@ from typing import Any, Literal, TypedDict, cast
 from isogrow.errors import SizeError
 from isogrow.laws import check
 from isogrow.planning.planner import check_fits, draft
+from isogrow.planning.portable import check_portable, choices_of, engines_of
 from isogrow.planning.sibling import Sibling, sizes_of
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import At, Expansion, Size, expansions
@@ -27,6 +28,7 @@ from isogrow.stores.sources import read_json
 
 Kind = str | Initializer | Fitting
 Std = float | Literal["match"]
+Engines = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Said(TypedDict, total=False):
     init_std: Std
     seed: int
     allow_dead: bool
+    engines: Engines
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class Request:
 
     New weights that the laws leave free are drawn by `init` ("normal", "uniform", "copy", "orthogonal", or a
     function of an `isogrow.Region`) with `init_std` (a number, or "match": that of what they extend), from
-    `seed`. `allow_dead` allows new parts that could never learn. `say` is how the asker writes a name.
+    `seed`. `allow_dead` allows new parts that could never learn. `engines` are those in which the grown model
+    is to be right too (`isogrow.engines`): what they don't follow stays as it is, and what they can't have is
+    refused. `say` is how the asker writes a name.
     """
 
     sizes: Mapping[str, Size] = field(default_factory=dict[str, Size])
@@ -92,6 +97,7 @@ class Request:
     init_std: Std | None = None
     seed: int | None = None
     allow_dead: bool = False
+    engines: Engines = None
     say: Say = field(default=keyword, compare=False, repr=False)
 
     @property
@@ -122,9 +128,20 @@ class Request:
         if self.layers_at is not None and not layers:
             where, give = self.say("layers_at"), self.say("layers")
             raise SizeError(f"{where} says where new layers go, and there are none: give {give} too")
-        wanted = (*self.expansions, *expansions(sizes, "end" if self.layers_at is None else self.layers_at))
         init = Init(kind, "match" if self.init_std is None else self.init_std)
-        return draft(anatomy, wanted, init, 0 if self.seed is None else self.seed)
+        engines = engines_of(self.engines)
+        choices = choices_of(anatomy, engines)
+
+        def drafted(sizes: Mapping[str, Size], at: At | None) -> Plan:
+            wanted = (*self.expansions, *expansions(sizes, "end" if at is None else at))
+            return draft(anatomy, wanted, init, 0 if self.seed is None else self.seed, choices)
+
+        def again(sizes: Mapping[str, Size], at: At | None) -> Plan:
+            return drafted(sizes, self.layers_at if at is None else at)
+
+        made = drafted(sizes, self.layers_at)
+        check_portable(anatomy, made, engines, None if self.expansions else again)
+        return made
 
     def _sizes(self, anatomy: Anatomy) -> Mapping[str, Size]:
         """The sizes that are given, or the sibling's. Raises `SizeError` for both, and for none."""
@@ -158,6 +175,7 @@ class Request:
             "init": self.init if isinstance(self.init, str) else None,
             "init_std": self.init_std,
             "seed": self.seed,
+            "engines": self.engines or None,
         }
         given = [*self._given_sizes(), *(self.say(name) for name, value in said.items() if value is not None)]
         if given:
@@ -192,7 +210,7 @@ def requested(given: tuple[Expansion, ...], said: Mapping[str, Any]) -> Request:
 
 
 # The keywords that are no sizes; a plan is `saved` in a request.
-OWN = ("layers_at", "to", "init", "init_std", "seed", "allow_dead")
+OWN = ("layers_at", "to", "init", "init_std", "seed", "allow_dead", "engines")
 
 
 def read_plan(saved: object, name: str = "plan=") -> Plan:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from isogrow.errors import LawError, SizeError
 from isogrow.layouts.layout import Index
+from isogrow.plans.choices import Choices
 from isogrow.plans.sizes import Sizes, key, unkey
 
 OLD = "old"
@@ -117,7 +118,7 @@ def _meet(one: range, two: range) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """One axis grows, at one site (an empty one: everywhere)."""
+    """One axis grows, at one site (an empty one: everywhere); `choices` are those that its rule was given."""
 
     expansion: str
     axis: str
@@ -128,6 +129,7 @@ class Step:
     site: Index = ()
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: tuple[str, ...] = ()
+    choices: Choices = Choices()
 
     def __post_init__(self) -> None:
         covered = [place.positions for place in self.places]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from isogrow.errors import IsogrowError
 from isogrow.layouts.layout import Index
+from isogrow.plans.choices import Choices
 from isogrow.plans.expansions import LARGEST
 from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step
 from isogrow.plans.sizes import Sizes
@@ -92,7 +93,12 @@ def _step(step: Step) -> Json:
         },
         "config": dict(step.config),
         "notes": list(step.notes),
+        **({"choices": _choices(step.choices)} if step.choices != Choices() else {}),
     }
+
+
+def _choices(choices: Choices) -> Json:
+    return {"kept": list(choices.kept), "kinds": dict(choices.kinds), "legacy": choices.legacy}
 
 
 def _place(place: Place) -> Json:
@@ -127,7 +133,16 @@ def _read_step(node: _Node) -> Step:
         site=_read_site(node),
         config=node.items("config", lambda value: value.value),
         notes=tuple(node.at("notes").list_of(str)),
+        choices=_read_choices(node.fields().get("choices")),
     )
+
+
+def _read_choices(node: _Node | None) -> Choices:
+    """The choices of a step; one without any has made none."""
+    if node is None:
+        return Choices()
+    kinds = node.items("kinds", lambda value: value.of(str))
+    return Choices(tuple(node.at("kept").list_of(str)), tuple(kinds.items()), node.get("legacy", bool))
 
 
 def _check_tiling(node: _Node, places: tuple[Place, ...], old: int, new: int) -> None:

@@ -25,6 +25,7 @@ REQUESTS: Mapping[str, str] = {"kv_heads": "heads", "group": "heads", **dict.fro
 PRODUCT = re.compile(r"\(kv_heads \* group\)|kv_heads \* group")  # as formulas spell heads
 
 
+SHELL = {"engines": "for"}  # what the shell calls otherwise: in Python that is a word of the language
 Say = Callable[..., str]  # how an asker writes a name, or a name with a value
 
 
@@ -43,7 +44,7 @@ def flag(name: str, value: str = "") -> str:
     >>> flag("layers_at"), flag("ffn", "x2")
     ('--layers-at', '--ffn x2')
     """
-    return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+    return f"--{SHELL.get(name, name).replace('_', '-')}" + (f" {value}" if value else "")
 
 
 def addressed(name: str) -> tuple[str, str]:

@@ -4,7 +4,8 @@ With new query channels Q' free, new key channels zero and s(k) the model's atte
 
     s(k̂) [q | q'] · [c k | 0] = s(k) q · k      with c = s(k) / s(k̂)       (Theorem 3.4)
 
-c = √k̂/√k where s(k) = 1/√k; c = 1 where the config holds the scale or the model has none.
+c = √k̂/√k where s(k) = 1/√k; c = 1 where the config holds the scale or the model has none. Where the config
+holds it and says by convention what follows from k (Gemma), the config's number follows k, and c undoes that.
 
 Where one softmax adds up two contractions (latent attention: r channels that rotate, and k that do not), s
 is a function of both sizes, so c goes on the keys of both:
@@ -24,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from isogrow.layouts.formula import evaluate
+from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Attention, Index
 from isogrow.plans.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules import rotary
@@ -36,13 +37,14 @@ from isogrow.rules.subject import Role, Subject, check_unclamped
 def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step:
     """The step that grows the key/query dim at `site` to `new`."""
     old = subject.sizes.of(axis, site)
+    held = _usual(subject, axis, new)
     for attention in subject.attentions(axis):
-        if compensation(subject, attention, axis, old, new) != 1.0:
+        if compensation(subject, attention, axis, old, new, held) != 1.0:
             _check_clamp(subject, attention, axis)
     places, config = _places(subject, axis, old, new)
     rewrites: dict[str, Rewrite] = {}
     for attention in subject.attentions(axis):
-        factor = compensation(subject, attention, axis, old, new)
+        factor = compensation(subject, attention, axis, old, new, held)
         _check_biases(subject, attention, axis, factor)
         normed = _norm_slots(subject, attention)
         switched = next((slot for slot, side in normed.items() if side == "query"), attention.query)
@@ -56,10 +58,19 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
         for slot, side in _norm_slots(subject, attention, "shift").items():
             rewrites[slot] = only(entries[f"{side} shift"], places)
     for attention in subject.beside(axis):
-        factor = compensation(subject, attention, axis, old, new)
+        factor = compensation(subject, attention, axis, old, new, held)
         _check_clamp(subject, attention, axis)
         rewrites |= {slot: {OLD: Old(factor)} for slot in subject.stem(attention.key)}
-    return Step("AttentionExpansion", axis, old, new, places, rewrites, site, config)
+    return Step("AttentionExpansion", axis, old, new, places, rewrites, site, {**config, **held})
+
+
+def _usual(subject: Subject, axis: str, new: int) -> dict[str, Any]:
+    """The config keys that a scale is made of and that follow this axis by convention, at its new size."""
+    layout, sizes = subject.layout, subject.sizes.values
+    scales = (a.scale for a in layout.attentions if a.scale and a.key in subject.slots)
+    used = frozenset[str]().union(*map(names, scales))
+    usual = {key: f for key, f in layout.usual(subject.config, sizes).items() if axis in names(f)}
+    return {key: evaluate(f, {**sizes, axis: new}) for key, f in usual.items() if key in used}
 
 
 def scale(subject: Subject, attention: Attention, values: Mapping[str, Any]) -> float:
@@ -68,9 +79,13 @@ def scale(subject: Subject, attention: Attention, values: Mapping[str, Any]) -> 
     return float(evaluate(attention.scale, view)) if attention.scale else 1.0
 
 
-def compensation(subject: Subject, attention: Attention, axis: str, old: int, new: int) -> float:
-    """c = s(k) / s(k̂): what undoes the change of the attention scale."""
+def compensation(
+    subject: Subject, attention: Attention, axis: str, old: int, new: int, held: Mapping[str, Any]
+) -> float:
+    """c = s(k) / s(k̂): what undoes the change of the attention scale, of which `held` says the config's
+    part."""
     before, after = ({**subject.sizes.values, axis: size, "layer": 0} for size in (old, new))
+    after |= held
     return scale(subject, attention, before) / scale(subject, attention, after)
 
 

@@ -17,7 +17,8 @@ square and variance stay what they were, and ε with them; gains undo the scale:
 
     s g (x/s) / √(mean x² + ε) = g x / √(mean x² + ε)
 
-So it is, too, where a norm shares the config's ε and what feeds it is clamped: no scale passes a clamp.
+So it is, too, where a norm shares the config's ε and what feeds it is clamped: no scale passes a clamp. And
+where the config's ε is to stay (`Choices.kept`), for a reader that does not follow the config.
 
 A tied head then reads an embedding that is 1/s too large, so the final gain and shift take s once more.
 
@@ -38,7 +39,7 @@ are zero. Names without a prefix don't tell whether a head is tied, and this is 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import sqrt
+from math import log2, sqrt
 from typing import Any
 
 from isogrow.layouts.layout import Index
@@ -59,11 +60,20 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
         raise subject.cannot_grow(axis, "LayerNorm and RMSNorm share the residual, and no one fill fits")
     keys = {norm.eps for norm in norms if isinstance(norm.eps, str)}
     fixed = any(not isinstance(norm.eps, str) for norm in norms)
-    larger = fixed or any(map(subject.clamped, _sharing(subject, axis, keys)))
+    kept = not keys.isdisjoint(subject.choices.kept)
+    larger = fixed or kept or any(map(subject.clamped, _sharing(subject, axis, keys)))
     _check_readers(subject, axis, moved=layer or larger)
     if larger:
-        return _amplified(subject, axis, old, new, init, layer)
+        step = _amplified(subject, axis, old, new, init, layer)
+        return replace(step, notes=(_cost(keys, old, new),)) if kept else step
     return _normalised(subject, axis, old, new, init, Mean() if layer else Constant(0.0))
+
+
+def _cost(keys: set[str], old: int, new: int) -> str:
+    """What it costs to keep an ε that could have been edited."""
+    named, r = " and ".join(sorted(keys)), sqrt(new / old)
+    exact = "exact, a power of two" if log2(r).is_integer() else "rounded once to the dtype"
+    return f"{named} stays, so what writes the residual takes × {r:.4g}, {exact}; else gains alone would be"
 
 
 def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:

@@ -7,7 +7,9 @@ output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zer
 and the weights are free (drawn even where init is copy). So it is with a gain without a norm (LayerScale).
 A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
 
-A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it.
+A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where a
+reader computes such a list from the layer's number (`Choices.kinds`), a new layer's entry is what that reader
+takes it for.
 """
 
 from __future__ import annotations
@@ -135,6 +137,8 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
     """Config lists with one entry a layer, lengthened; a computed pattern is written out if it moved."""
     edits: dict[str, Any] = {}
     sources = [place.source + i for place in places for i in range(place.count)]
+    new = [place.label != OLD for place in places for _ in range(place.count)]
+    chosen = dict(subject.choices.kinds)
     for listed in subject.layout.per_layer:
         now = get(subject.config, listed.key)
         if listed.axis != axis or (now is None and not listed.default):
@@ -146,6 +150,9 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
                 f" {subject.sizes.of(axis)}: correct config.json"
             )
         after = [before[source] for source in sources]
+        if listed.key in chosen:
+            taken = [evaluate(chosen[listed.key], {"i": i}) for i in range(len(after))]
+            after = [mine if fresh else own for own, mine, fresh in zip(after, taken, new, strict=True)]
         if now is not None or after != _computed(subject, listed, len(after)):
             edits[listed.key] = [[after, 1]] if listed.runs else after
     return edits

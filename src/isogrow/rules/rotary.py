@@ -20,11 +20,12 @@ Where kinds of layers have tables of their own, one placement must suit all of t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, floor, log, nextafter, pi
 from typing import Any
 
 from isogrow.errors import SizeError
-from isogrow.layouts.config import get
+from isogrow.layouts.config import edited, get
 from isogrow.layouts.layout import Rope
 from isogrow.plans.plan import OLD, Place
 from isogrow.rules.places import MORE, NEW, append
@@ -70,6 +71,14 @@ def placed(subject: Subject, axis: str, ropes: tuple[Rope, ...], old: int, new: 
     edits = {path: theta for rope in ropes for path, theta in _powered(subject, axis, rope, old, new).items()}
     edits |= _factors(subject, ropes, old, new, spread=False) | _turning(subject, ropes, old, new, 1)
     return _appended_pairs(ropes[0].pairs, old, new), edits
+
+
+def renamed(subject: Subject, edits: Mapping[str, Any]) -> dict[str, Any]:
+    """Each table's θ under its old name, where the edited config says it under the new one alone."""
+    config = edited(subject.config, edits)
+    ropes = (rope for attention in subject.layout.attentions for rope in attention.ropes)
+    turning = (rope for rope in ropes if subject.layout.holds(rope.when, subject.config))
+    return {rope.theta[-1]: rope.base(config) for rope in turning if get(config, rope.theta[-1]) is None}
 
 
 def strided(pairs: str, old: int, new: int) -> tuple[Place, ...]:
@@ -150,12 +159,10 @@ def _factors(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spre
 
 
 def _powered(subject: Subject, axis: str, rope: Rope, old: int, new: int) -> dict[str, Any]:
-    """θ̂ = θ^(k̂/k), wherever the config keeps a θ (old and new names may stand side by side)."""
+    """θ̂ = θ^(k̂/k), wherever the config keeps a θ, and under its old name: some readers know no other."""
     kept = {path: get(subject.config, path) for path in rope.theta}
     thetas = {path: float(theta) for path, theta in kept.items() if theta is not None}
-    common = rope.theta[-1]
-    if common not in thetas and not rope.held(subject.config, "rope_theta"):
-        thetas[common] = rope.default
+    thetas.setdefault(rope.theta[-1], rope.base(subject.config))
     if rope.kind(subject.config) == "yarn":
         _check_ramp(subject, axis, rope, old)
     return {path: theta ** (new / old) for path, theta in thetas.items()}

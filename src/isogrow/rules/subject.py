@@ -11,6 +11,7 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Attention, Layout, Norm, Slot
 from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.choices import Choices
 from isogrow.plans.plan import Init, Old, Step
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import word_for
@@ -39,7 +40,8 @@ class Use:
 class Subject:
     """The model at some step of a plan: its layout, config, sizes and slots; whether a head reads the
     residual through the embedding's own entries, or might when it is loaded (`may_tie`); the norms that it
-    applies without a tensor; the steps before; what the asker calls axes, where that is another word."""
+    applies without a tensor; the steps before; what the asker calls axes, where that is another word; what is
+    chosen where the laws leave a choice."""
 
     layout: Layout
     config: Config
@@ -50,6 +52,7 @@ class Subject:
     may_tie: bool = False
     before: tuple[Step, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict[str, str])
+    choices: Choices = Choices()
 
     def word(self, axis: str) -> str:
         """What a refusal calls an axis."""
@@ -104,9 +107,37 @@ class Subject:
         """How each slot (a tied head's, too) reads `axis`: behind a norm with a gain, or behind one without a
         tensor ("plain"), or as it is ("bare"); "" is the model's output, where it shows the axis."""
         found: dict[str, Reading] = {}
+        for table in self._kinds():
+            found |= self._read(axis, table)
+        return found
+
+    def _kinds(self) -> list[tuple[Slot, ...]]:
+        """The table as each kind of layer (a dense one, a mixture of experts) runs it."""
+        layout = self.layout
+        here = [
+            s for s in layout.table if not s.when or self._numbering(s) or layout.holds(s.when, self.config)
+        ]
+        axes = dict.fromkeys(self._numbering(slot) for slot in here if self._numbering(slot))
+        found: dict[tuple[Slot, ...], None] = {}
+        for axis in axes:
+            for at in range(self.sizes.of(axis)) if self.sizes.has(axis) else ():
+                there = (s for s in here if self._numbering(s) != axis or self._there(s, axis, at))
+                found[tuple(there)] = None
+        return list(found) or [tuple(here)]
+
+    def _numbering(self, slot: Slot) -> str:
+        """The axis whose number a slot's condition asks; "" if it asks none."""
+        asked = names(slot.when) if slot.when else frozenset[str]()
+        return next((axis for axis in slot.index if axis in asked), "")
+
+    def _there(self, slot: Slot, axis: str, at: int) -> bool:
+        return self.layout.holds(slot.when, self.config, ((axis, at),))
+
+    def _read(self, axis: str, table: Iterable[Slot]) -> dict[str, Reading]:
+        found: dict[str, Reading] = {}
         streams: dict[str, Reading] = {}
         shown: dict[str, Reading] = {}
-        for slot in self.layout.table:
+        for slot in table:
             pre = slot.norm is not None and slot.norm.where == "pre"
             written = dict.fromkeys(stream.name for stream in self.layout.streams_of(slot))
             writes = slot.name in self.slots and axis in slot.produced

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from isogrow.engines import announcements, change, itemsize
+from isogrow.families import LAYOUTS
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import RECORD, to_json
 from isogrow.plans.sizes import key
@@ -68,6 +70,7 @@ def model_card(
             verified or "Not on writing. To compare it with the model that it comes from:",
             *([] if verified else ["", f"    isogrow verify {name} ."]),
             "",
+            *_elsewhere(checkpoint, plan),
             f"Licence, intended uses and limits are those of the source ({link}), whose function this is.",
             "",
         ]
@@ -77,6 +80,17 @@ def model_card(
 def _rows(plan: Plan) -> Iterable[str]:
     for step in plan.steps:
         yield f"| {step.expansion} | {key(step.axis, step.site)} | {step.old} | {step.new} |"
+
+
+def _elsewhere(checkpoint: Checkpoint, plan: Plan) -> Iterable[str]:
+    """What engines other than transformers would compute otherwise, or refuse."""
+    layout = LAYOUTS.get(str(checkpoint.config.get("model_type")))
+    width = itemsize(header.dtype for header in checkpoint.headers.values())
+    lines = announcements(change(layout, checkpoint.config, plan, width)) if layout is not None else []
+    if lines:
+        yield from ("## Elsewhere", "", "These are known to compute it otherwise, or to refuse it:", "")
+        yield from (f"- {line}" for line in lines)
+        yield ""
 
 
 def _on_hub(checkpoint: Checkpoint) -> bool:

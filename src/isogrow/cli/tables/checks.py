@@ -45,6 +45,7 @@ def grown(data: Data) -> RenderableType:
         parts.append(Text.assemble(("not verified: ", "yellow"), data["skipped"]))
     if data["left"]:
         parts.append(Text.assemble(("left behind: ", "yellow"), ", ".join(data["left"])))
+    parts += [Text.assemble(("elsewhere: ", "yellow"), line) for line in data["elsewhere"]]
     return page(*parts)
 
 

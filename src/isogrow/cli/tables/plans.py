@@ -37,6 +37,7 @@ def planned(data: Data) -> RenderableType:
         ("seed", str(data["seed"])),
         *(("grow needs", option) for option in data["needs"]),
         *([("stays behind", ", ".join(data["left"]))] if data["left"] else []),
+        *(("elsewhere", line) for line in data["elsewhere"]),
     ]
     parts: list[RenderableType] = [steps(data["steps"]), change(data["before"], data["after"])]
     if data["config"]:

@@ -1,0 +1,170 @@
+"""Run grown models in an engine: the small one there against the grown one there, cell by cell.
+
+    python -m benchmarks.engines ENGINE [--family F]... [--axis A]... [--keys 4|5] [--rows FILE]
+
+Run it where that engine is installed as `runners.PINNED` says, beside isogrow. Each cell is grown twice,
+plainly and for the engine. Rows are appended to a file, and those that it has are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as tf
+
+import isogrow
+from benchmarks.engines.cells import Cell, cells, growth, source
+from benchmarks.engines.runners import RUNNERS
+from isogrow.engines import ENGINES
+from isogrow.errors import IsogrowError
+from isogrow.families import layout_for
+
+ROWS = Path(__file__).with_name("rows.jsonl")
+ALIKE = 5e-5
+Row = dict[str, Any]
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def made(family: str, keys: str, folder: Path) -> Path:
+    """A small model with weights of std 0.2 and gains of 1 ± 0.2, as its class saves it, and a tokenizer."""
+    given = source(family, keys)
+    if any(listed.key == "layer_types" for listed in layout_for(family).per_layer):
+        given["sliding_window"] = 8
+    config = tf.AutoConfig.for_model(**given)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"):
+        setattr(config, name, 0)
+    torch.manual_seed(0)
+    kind = tf.AutoModelForSeq2SeqLM if config.is_encoder_decoder else tf.AutoModelForCausalLM
+    model = kind.from_config(config)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+        norm = "norm" in name or "ln" in name
+        offset = 0.0 if "gemma" in family else 1.0
+        if norm and name.endswith("weight") and parameter.ndim == 1:
+            parameter.data += offset
+    model.save_pretrained(folder)
+    said = json.loads((folder / "config.json").read_text())
+    if keys == "4":
+        said.pop("rope_parameters", None)
+        said |= {name: value for name, value in given.items() if "rope" in name}
+        said["torch_dtype"] = said.pop("dtype", "float32")
+    (folder / "config.json").write_text(json.dumps(said, indent=1))
+    _tokenizer().save_pretrained(folder)
+    return folder
+
+
+def _named(small: Path, folder: Path) -> Path:
+    """The same model, with each θ under its old name too."""
+    shutil.copytree(small, folder)
+    said = json.loads((folder / "config.json").read_text())
+    attentions = layout_for(said["model_type"]).attentions
+    for rope in (rope for attention in attentions for rope in attention.ropes):
+        said.setdefault(rope.theta[-1], rope.base(said))
+    (folder / "config.json").write_text(json.dumps(said, indent=1))
+    return folder
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    words = Tokenizer(WordLevel({f"t{i}": i for i in range(512)}, unk_token="t0"))
+    return tf.PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="t0", bos_token="t0", eos_token="t0", pad_token="t0"
+    )
+
+
+def ids() -> np.ndarray:
+    return np.random.default_rng(1).integers(1, 512, (2, 17))
+
+
+def measured(
+    engine: str, family: str, keys: str, axes: list[str], done: set[tuple[str, ...]]
+) -> Iterator[Row]:
+    """The rows of one family: its baseline, and every axis as it is grown plainly and for the engine."""
+    run, known = RUNNERS[engine], {"engine": engine, "version": ENGINES[engine].version}
+    with tempfile.TemporaryDirectory() as place:
+        here = Path(place)
+        small = made(family, keys, here / "small")
+        own = RUNNERS["transformers"](small, ids(), here)
+        try:
+            base = run(small, ids(), here / "converted")
+            both = run(_named(small, here / "named"), ids(), here / "converted")
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is measured
+            refused = {"verdict": "refused", "said": str(error)[:200]}
+            yield {**known, "family": family, "keys": keys, "axis": "baseline", "made": "plainly", **refused}
+            return
+        rows = [{"axis": "baseline", "made": "plainly", **_compared(own, own, base)}]
+        for axis in axes:
+            for how in ("plainly", "for it"):
+                if (engine, family, keys, axis, how) not in done:
+                    found = _grown(engine, small, here, axis, family, how == "for it", (base, both))
+                    rows.append({"axis": axis, "made": how, **found})
+        yield from ({**known, "family": family, "keys": keys, **row} for row in rows)
+
+
+def _grown(engine: str, small: Path, here: Path, axis: str, family: str, asked: bool, right: Pair) -> Row:
+    sizes, at = growth(family, axis)
+    request: Row = {**sizes, **({"layers_at": at} if "layers" in sizes else {})}
+    request |= {"engines": engine} if asked else {}
+    shutil.rmtree(here / "large", ignore_errors=True)
+    try:
+        isogrow.grow_checkpoint(small, here / "large", **request)
+    except IsogrowError as error:
+        return {"verdict": "refused by plan", "said": str(error)}
+    try:
+        return _compared(*right, RUNNERS[engine](here / "large", ids(), here / "converted"))
+    except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is measured
+        return {"verdict": "refused", "said": str(error)[:200]}
+
+
+def _compared(base: np.ndarray, both: np.ndarray, found: np.ndarray) -> Row:
+    """How far outputs are from the small model's in the engine: as it is (`figure`), and with θ under both
+    its names (`named`), since a growth may write one that the small one lacks."""
+    figure, named = (float(np.abs(found - right).max() / np.abs(right).max()) for right in (base, both))
+    return {"verdict": "ok" if min(figure, named) < ALIKE else "off", "figure": figure, "named": named}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engines")
+    parser.add_argument("engine", choices=sorted(RUNNERS))
+    parser.add_argument("--family", action="append")
+    parser.add_argument("--axis", action="append")
+    parser.add_argument("--keys", default="4", choices=("4", "5"))
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    given = parser.parse_args()
+    held = [json.loads(line) for line in given.rows.read_text().splitlines()] if given.rows.exists() else []
+    done = {tuple(row[k] for k in ("engine", "family", "keys", "axis", "made")) for row in held}
+    for family, axes in _asked(given.engine, given.family, given.axis).items():
+        left = [
+            a
+            for a in axes
+            if any((given.engine, family, given.keys, a, h) not in done for h in ("plainly", "for it"))
+        ]
+        if left:
+            with given.rows.open("a") as file:
+                for row in measured(given.engine, family, given.keys, left, done):
+                    file.write(json.dumps(row) + "\n")
+                    print(row, flush=True)
+
+
+def _asked(engine: str, families: list[str] | None, axes: list[str] | None) -> dict[str, list[str]]:
+    """The axes of each family that were measured in this engine, as far as they are asked for."""
+    found: dict[str, dict[str, None]] = {}
+    own: list[Cell] = [c for c in cells() if c.engine == engine and c.axis != "baseline"]
+    for cell in own:
+        if (not families or cell.family in families) and (not axes or cell.axis in axes):
+            found.setdefault(cell.family, {})[cell.axis] = None
+    return {family: list(each) for family, each in found.items()}
+
+
+if __name__ == "__main__":
+    main()

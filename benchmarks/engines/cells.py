@@ -1,0 +1,123 @@
+"""The cells that were measured (cells.tsv), and the configs and growths that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isogrow.families import layout_for
+from isogrow.plans.expansions import At
+
+CELLS = Path(__file__).with_name("cells.tsv")
+Sizes = Mapping[str, Any]
+THETA = 7777.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement."""
+
+    engine: str
+    version: str
+    family: str
+    keys: str
+    axis: str
+    verdict: str
+    figure: str = ""
+
+
+def cells() -> Iterator[Cell]:
+    for line in CELLS.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            yield Cell(*line.split("\t"))
+
+
+# ── the small models, as the file's head says them ──
+
+NEW_NAMES = dict(
+    hidden_size=64,
+    intermediate_size=112,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+OWN: Mapping[str, Sizes] = {
+    "gpt2": dict(n_embd=64, n_inner=256, n_layer=4, n_head=4, layer_norm_epsilon=1e-2),
+    "gptj": dict(n_embd=64, n_inner=256, n_layer=4, n_head=4, rotary_dim=8, layer_norm_epsilon=1e-2),
+    "bloom": dict(hidden_size=64, n_layer=4, n_head=4, layer_norm_epsilon=1e-2),
+    "falcon": dict(
+        hidden_size=64,
+        ffn_hidden_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        layer_norm_epsilon=1e-2,
+    ),
+    "opt": dict(
+        hidden_size=64, word_embed_proj_dim=64, ffn_dim=256, num_hidden_layers=4, num_attention_heads=4
+    ),
+    "t5": dict(d_model=64, d_kv=16, d_ff=112, num_layers=4, num_heads=4, layer_norm_epsilon=1e-2),
+    "bert": dict(hidden_size=64, intermediate_size=112, num_hidden_layers=4, num_attention_heads=4),
+}
+WIDE_HEADS = ("gemma", "gemma2", "gemma3_text", "qwen3")
+MORE: Mapping[str, Sizes] = {
+    "gemma2": dict(query_pre_attn_scalar=32),
+    "gemma3_text": dict(query_pre_attn_scalar=32, num_hidden_layers=6),
+    "mixtral": dict(num_local_experts=4),
+    "phi": dict(num_key_value_heads=4),
+}
+
+
+def source(family: str, keys: str) -> dict[str, Any]:
+    """A small model's config.json."""
+    if family in OWN:
+        own = {**OWN[family], "vocab_size": 512}
+        return {**own, **(_theta(keys) if family == "falcon" else {}), "model_type": family}
+    eps = {key.name: 1e-2 for key in layout_for(family).keys if key.name.endswith(("_eps", "_epsilon"))}
+    found = {**NEW_NAMES, **eps, "vocab_size": 512, "head_dim": 32 if family in WIDE_HEADS else 16}
+    if family == "gemma3_text":
+        theta: dict[str, Any] = dict(rope_theta=77777.0, rope_local_base_freq=THETA)
+        if keys == "5":
+            kinds = {"full_attention": 77777.0, "sliding_attention": THETA}
+            theta = {"rope_parameters": {kind: {"rope_theta": value} for kind, value in kinds.items()}}
+    else:
+        theta = _theta(keys)
+    return {**found, **theta, **MORE.get(family, {}), "model_type": family}
+
+
+def _theta(keys: str) -> dict[str, Any]:
+    return {"rope_theta": THETA} if keys == "4" else {"rope_parameters": {"rope_theta": THETA}}
+
+
+# ── the growths ──
+
+JOINT = ("gpt2", "gptj", "bloom", "falcon", "opt", "gpt_neox", "bert")  # hidden is heads times head_dim
+COPIED = ("olmo2",)  # heads come as multiples, and were not grown together with the head dim
+
+
+def growth(family: str, axis: str) -> tuple[Sizes, At]:
+    """(sizes, where layers go) of one axis."""
+    joint = family in JOINT
+    head = 32 if family in WIDE_HEADS else 16
+    ffn = "x1.5" if joint else "x2"  # in `all` that of GPT-2 and its like is not 4 times hidden
+    beside: Sizes = {} if joint or family in COPIED else {"head_dim": 2 * head}
+    layers = {} if family == "bert" else {"layers": "+1"}
+    narrow: Sizes = {"head_dim": 24} if family == "falcon" else {"heads": 6} if joint else {}
+    wide = {"ffn": ffn} if family != "bloom" else {}
+    known: Mapping[str, Sizes] = {
+        "hidden": {"hidden": 96, **narrow},
+        "hidden2": {"hidden": 128, **({"heads": 8} if joint else {})},
+        "hidden2d": {"hidden": 128, "head_dim": 32},
+        "heads": {"heads": 8},
+        "kv": {"kv_heads": 4},
+        "hd2": {"head_dim": 2 * head},
+        "hd24": {"head_dim": 40 if head == 32 else 24},
+        "ffn": {"ffn": "x2"},
+        "ffnodd": {"ffn": 117 if not joint else 261},
+        "layers": {"layers": "+1"},
+        "layers0": {"layers": "+1"},
+        "coupled": {"hidden": 128, "heads": 8},
+        "all": {"hidden": 128, "heads": 8, **beside, **wide, **layers},
+    }
+    return known[axis], "start" if axis == "layers0" else "end"

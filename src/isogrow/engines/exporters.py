@@ -1,0 +1,27 @@
+"""What traces the model as transformers runs it: nothing is written anew, so nothing was seen to differ."""
+
+from __future__ import annotations
+
+from isogrow.engines.engine import Engine
+
+ONNX = Engine(
+    name="onnxruntime",
+    title="ONNX Runtime by torch.onnx",
+    version="1.32.0",
+    date="2026-11-28",
+    families=(
+        *("bert", "bloom", "cohere", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2"),
+        *("qwen3", "t5"),
+    ),
+)
+
+OPENVINO = Engine(
+    name="openvino",
+    title="OpenVINO by optimum-intel",
+    version="2026.4.1",
+    date="2026-11-28",
+    families=("bert", "falcon", "gpt2", "llama", "phi3", "qwen3", "t5"),
+    refused=dict.fromkeys(("gemma2", "gemma3_text"), "optimum-intel 2.2.0 does not export them"),
+)
+
+ENGINES = (ONNX, OPENVINO)

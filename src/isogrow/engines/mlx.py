@@ -1,0 +1,42 @@
+"""mlx-lm: θ is read under its old name alone, and most models have hidden / heads for their head dim."""
+
+from __future__ import annotations
+
+from isogrow.engines.engine import Engine, OldName, Period, Rounds, Seen, Takes
+
+RUN = Seen("0.32.2", "run")  # with mlx 0.32.4 on the CPU
+GEMMA3 = "'sliding_attention' if (i + 1) % 6 else 'full_attention'"
+
+MLX = Engine(
+    name="mlx",
+    title="mlx-lm",
+    version="0.32.2",
+    date="2026-11-28",
+    families=(
+        *("cohere", "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "olmo2"),
+        *("phi", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2"),
+    ),
+    refused={
+        "gpt2": "a key is missing in configs as transformers 5.23.0 writes them",
+        "gpt_neox": "a key is missing in configs as transformers 5.23.0 writes them",
+    },
+    rows=(
+        OldName(
+            (
+                *("cohere", "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral"),
+                *("olmo2", "phi", "phi3", "qwen2", "smollm3", "starcoder2"),
+            ),
+            RUN,
+        ),
+        Period("layer_types", GEMMA3, ("gemma3_text",), RUN),
+        Takes(
+            "heads * head_dim == hidden",
+            ("cohere", "granite", "mixtral", "phi", "phi3", "qwen2", "starcoder2"),
+            RUN,
+            "refuses to load {}",
+        ),
+        Rounds("hidden ** 0.5", "bfloat16", ("gemma3_text",), RUN),
+    ),
+)
+
+ENGINES = (MLX,)

@@ -1,0 +1,27 @@
+"""onnxruntime-genai: its builder tells the head by its width, and wants heads of whole blocks of 16."""
+
+from __future__ import annotations
+
+from isogrow.engines.engine import Engine, Projections, Rounds, Seen, Takes
+
+RUN = Seen("0.18.0", "run")
+
+GENAI = Engine(
+    name="onnxruntime-genai",
+    title="onnxruntime-genai",
+    version="0.18.0",
+    date="2026-11-28",
+    families=("gemma", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3"),
+    refused={
+        "gemma2": "it fails when it runs",
+        "gemma3_text": "the builder can't read nested rope_parameters",
+        **dict.fromkeys(("olmo2", "phi", "smollm3"), "the builder has no such model"),
+    },
+    rows=(
+        Takes("head_dim % 16 == 0", (), RUN),
+        Projections((), RUN),
+        Rounds("hidden ** 0.5", "two decimals", ("gemma",), RUN),
+    ),
+)
+
+ENGINES = (GENAI,)
