@@ -240,10 +240,9 @@ def test_the_job_of_the_document_runs(tmp_path: Path) -> None:
     asked = [
         "-m",
         "torch.distributed.run",
+        "--standalone",
         "--nproc-per-node",
         "2",
-        "--master-port",
-        "0",
         tmp_path / "job.py",
     ]
     done = subprocess.run([sys.executable, *asked], capture_output=True, text=True, check=False, timeout=300)
