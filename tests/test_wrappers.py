@@ -143,18 +143,28 @@ def test_text_and_images_are_read_as_before(kind: str, text: str, tie: bool) -> 
     small = model(kind, text, tie)
     batch = given(small, kind)
     assert int((batch["input_ids"] == IMAGE).sum()) > 0
-    wider: dict[str, Any] = {} if kind == "mistral3" else {"hidden": 40}
-    large = grown(small, ffn=51, heads="x2", layers="+1", **wider)
+    large = grown(small, ffn=51, heads="x2", layers="+1", hidden=40)
     assert error(small, large, batch) < EXACT
     before, after = (anatomy_of(each).sizes for each in (small, large))
-    assert {axis for axis in before.values if before.of(axis) != after.of(axis)} >= {"ffn", "layers", *wider}
+    assert {axis for axis in before.values if before.of(axis) != after.of(axis)} >= {
+        "hidden",
+        "ffn",
+        "layers",
+    }
 
 
-def test_a_norm_beside_the_language_model_with_its_epsilon_is_refused() -> None:
-    """Mistral 3's projector normalises with the text's epsilon (transformers 5.23): it would follow along."""
-    why = "hidden can't grow in 'mistral3 with mistral': the norm before the projector"
-    with pytest.raises(SizeError, match=why):
-        isogrow.grow(model("mistral3", "mistral"), hidden=28)
+def test_an_epsilon_that_the_projector_reads_too_is_kept() -> None:
+    """Mistral 3's projector normalises with the text's epsilon (transformers 5.23), which a wider residual
+    would edit: what writes the residual is scaled instead."""
+    small = model("mistral3", "mistral")
+    large = grown(small, hidden=28)
+    assert large.config.text_config.rms_norm_eps == small.config.text_config.rms_norm_eps
+    edited_too = grown(small, hidden=28)
+    edited_too.config.text_config.rms_norm_eps *= 24 / 28
+    edited_too.model.multi_modal_projector.norm.variance_epsilon *= 24 / 28
+    batch = given(small, "mistral3")
+    assert error(small, large, batch) < EXACT
+    assert error(small, edited_too, batch) > BROKEN
 
 
 @pytest.mark.parametrize(
@@ -212,6 +222,18 @@ def test_files_keep_the_names_that_they_came_with(folders: tuple[Path, Path]) ->
     small, large = map(names, folders)
     assert small < large
     assert {name.partition(".layers.2.")[0] for name in large - small} == {"language_model.model"}
+
+
+def test_a_distributed_checkpoint_has_the_class_s_own_names(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    isogrow.grow_checkpoint(folders[0], tmp_path / "out", format="distributed", ffn=51)
+    found = open_checkpoint(tmp_path / "out")
+    own = class_of(str(found.config["model_type"]))(
+        transformers.CONFIG_MAPPING[str(found.config["model_type"])].from_dict(dict(found.config))
+    )
+    text = {name for name in found.headers if "vision_tower" not in name}
+    assert text <= own.state_dict().keys()
 
 
 def test_the_folder_is_proven_with_images(folders: tuple[Path, Path]) -> None:

@@ -128,7 +128,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
         "verification": report,
         "skipped": skipped or None,
         "left": list(left(checkpoint, state_in(checkpoint.folder) if options.optimizer == "grow" else "")),
-        "next": _next(job, report is None or not report["passed"]) if done else [],
+        "next": _next(job, report is None or not report["passed"], options.format) if done else [],
     }
 
 
@@ -161,13 +161,15 @@ def _sentence(report: Data) -> str:
     )
 
 
-def _next(job: Job, unverified: bool) -> list[str]:
+def _next(job: Job, unverified: bool, format: str) -> list[str]:
     """What to run now."""
     from isogrow.stores.loadable import class_name
 
     model, out = quote(job.model), quote(str(job.out))
     kind = class_name(job.source.checkpoint.config) or "AutoModel"
     load = f'transformers.{kind}.from_pretrained("{job.out}")'
+    if format == "distributed":
+        load = f'torch.distributed.checkpoint.load(state_dict, checkpoint_id="{job.out}")'
     resumes = [go_on.format(out=job.out) for name, go_on in RESUMED.items() if (job.out / name).is_file()]
     return [
         *([f"isogrow verify {model} {out}"] if unverified else []),

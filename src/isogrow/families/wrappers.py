@@ -7,8 +7,7 @@ residual grows with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from isogrow.families.edits import after
 from isogrow.layouts.layout import Bias, Key, Layout, Rename, Weight
@@ -27,7 +26,8 @@ class Wrapper:
     `tie` is what the class takes for tie_word_embeddings, and `either` is true where the language model's own
     is asked, too. `text` is the model type of a text_config that names none. `rows` are the tensors that
     write to the residual beside the embedding; the widths `inner` of the projector are the residual's.
-    Tensors under `carried` stay what they are. `keys` of the wrapper's own config hold sizes.
+    Tensors under `carried` stay what they are, and so do keys `kept` of an ε that the projector reads, too.
+    `keys` of the wrapper's own config hold sizes.
     """
 
     model_type: str
@@ -39,7 +39,7 @@ class Wrapper:
     text: str = ""
     keys: tuple[Key, ...] = ()
     parts: tuple[str, ...] = PARTS
-    refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+    kept: tuple[str, ...] = ()
 
 
 TWO = (
@@ -64,10 +64,7 @@ WRAPPERS = {
             ("projector",),
             tie=True,
             text="mistral",
-            refusals={
-                "hidden": "the norm before the projector takes its epsilon from text_config.rms_norm_eps, and"
-                " a wider residual needs another one"
-            },
+            kept=("text_config.rms_norm_eps",),  # which the norm before the projector takes, too
         ),
         Wrapper("internvl", TWO, (*TOWER, P + "layer_norm."), ("projector",), tie=True, text="qwen2"),
         Wrapper(
@@ -141,7 +138,7 @@ def wrapping(wrapper: Wrapper, text: Layout) -> Layout:
             Rename("language_model.model.", "model.language_model."),
             *(Rename(f"{part}.", f"model.{part}.") for part in wrapper.parts),
         ),
-        refusals={**text.refusals, **wrapper.refusals},
+        kept=wrapper.kept,
         follows={**text.follows, **dict.fromkeys(wrapper.inner, "hidden")},
     )
     width = made.axes[made.residual]

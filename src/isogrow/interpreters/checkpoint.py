@@ -180,7 +180,7 @@ def prepared(
     if format not in FORMATS:
         raise OutputError(f"format {format!r} is not known: give {' or '.join(FORMATS)}")
     made = [_typed(stored, dtype) for stored in _ordered(outputs(anatomy, plan))]
-    tensors = {as_kept(anatomy.layout, stored.name, stored.source): stored for stored in made}
+    tensors = {_name(anatomy, stored, format): stored for stored in made}
     headers = {name: stored.header for name, stored in tensors.items()}
     named = {stored.name: stored.header for stored in made}
     config = edited(checkpoint.config, {**plan.config, **_dtype_edits(checkpoint.config, dtype)})
@@ -212,6 +212,12 @@ def versions() -> dict[str, str]:
 
 
 # ── what is to be written ──
+
+
+def _name(anatomy: Anatomy, stored: Stored, format: str) -> str:
+    """What a tensor is called in the output: as the source's files have it, but in a distributed checkpoint,
+    which is loaded into the class's own names, by its name of today."""
+    return as_kept(anatomy.layout, stored.name, stored.source) if format == "safetensors" else stored.name
 
 
 def _typed(stored: Stored, dtype: str | None) -> Stored:

@@ -165,7 +165,8 @@ class Layout:
     `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
     `stacks` are the names before an axis of which each stack has its own (`encoder_layers`). `streams` are
     the residual streams, the first of them that of slots which name none. Tensors whose names begin with one
-    of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows.
+    of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows. `kept` are
+    keys of an ε that something beside the residual's norms reads too, so that no growth may edit them.
     """
 
     family: str
@@ -190,6 +191,7 @@ class Layout:
     stacks: tuple[str, ...] = ()
     bindings: tuple[Binding, ...] = ()
     carried: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for attention in self.attentions:

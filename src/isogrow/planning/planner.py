@@ -71,7 +71,8 @@ def draft(
     if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SizeError(f"seed {seed!r} is no whole number: give one")
     check_known(init or Init())
-    now = dataclasses.replace(subject(anatomy), choices=choices or Choices())
+    choices = Choices(anatomy.layout.kept) | (choices or Choices())
+    now = dataclasses.replace(subject(anatomy), choices=choices)
     steps: list[Step] = []
     for expansion in wanted:
         for growth in _growths(now, expansion):
