@@ -165,17 +165,17 @@ def test_too_little_room_is_seen_before(small: Path, tmp_path: Path, monkeypatch
 def test_a_disk_that_fills_up_leaves_nothing(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    write = os.write
+    write = os.pwrite
     count = 0
 
-    def fill_up(file: int, data: memoryview) -> int:
+    def fill_up(file: int, data: memoryview, start: int) -> int:
         nonlocal count
         count += 1
         if count == 5:
             raise OSError(number, os.strerror(number))
-        return write(file, data)
+        return write(file, data, start)
 
-    monkeypatch.setattr(os, "write", fill_up)
+    monkeypatch.setattr(os, "pwrite", fill_up)
     refused(
         small, tmp_path / "large", "large can't be written: the disk (is full|quota is used up); make room"
     )

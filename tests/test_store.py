@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -184,6 +185,19 @@ def test_regions_in_any_order_are_the_file_that_safetensors_writes(
     ordered = {name: STATE[name] for name in shard.tensors}
     assert (folder / shard.file).stat().st_size == shard.size
     assert body(folder / shard.file) == body(save(ordered, {"format": "pt"}))
+
+
+def test_a_system_that_writes_less_than_it_is_given_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, start: write(file, data[:7], start))
+    (shard,) = shards(StateDict(STATE).headers, 1 << 20)
+    with written(tmp_path, shard) as file:
+        for name, x in STATE.items():
+            file.write(name, whole(tuple(x.shape)), x)
+    found = load_file(tmp_path / shard.file)
+    assert all(torch.equal(found[name], x) for name, x in STATE.items())
 
 
 def body(file: Path | bytes) -> bytes:
