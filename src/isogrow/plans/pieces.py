@@ -113,7 +113,7 @@ def _pull(plan: Plan, sizes: tuple[Sizes, ...], n: int, block: Block, box: Box) 
     else:
         entry = _as_whole(step, block)
         for piece in _pull(plan, sizes, n - 1, block, box):
-            yield _affine(piece, entry)
+            yield piece if entry == Old() else _affine(piece, entry)
 
 
 def _as_whole(step: Step, block: Block) -> Old:
@@ -238,10 +238,10 @@ def moved(block: Block, axis: str, position: int) -> Block:
 
 
 def _affine(piece: Piece, old: Old) -> Piece:
+    if isinstance(piece.value, Fill):  # first: a kept -0.0 has always become 0.0 here, and its bits stay so
+        return dataclasses.replace(piece, value=Fill(old.a * piece.value.value + old.b))
     if (old.a, old.b) == (1.0, 0.0):
         return piece
-    if isinstance(piece.value, Fill):
-        return dataclasses.replace(piece, value=Fill(old.a * piece.value.value + old.b))
     return dataclasses.replace(piece, a=old.a * piece.a, b=old.a * piece.b + old.b)
 
 
