@@ -18,11 +18,12 @@ from checkpoints import tensors
 from families_verb import python
 from rows import FAMILIES
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 import isogrow
-from isogrow.errors import CheckpointError, OutputError
-from isogrow.stores import distributed, writing
+from isogrow.errors import CheckpointError, OutputError, StateError
+from isogrow.optim.saved import form_of
+from isogrow.stores import distributed, distributed_output
 from isogrow.stores.distributed import read_distributed
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
@@ -139,7 +140,7 @@ def test_metadata_is_read_without_torch(tmp_path: Path) -> None:
     saved({"w": torch.ones(3, 2)}, tmp_path / "d")
     script = (
         "import sys, pathlib; from isogrow.stores.distributed import read_distributed;"
-        f"print(len(read_distributed(pathlib.Path({str(tmp_path / 'd')!r})).headers), 'torch' in sys.modules)"
+        f"print(len(read_distributed(pathlib.Path({str(tmp_path / 'd')!r})).weights), 'torch' in sys.modules)"
     )
     assert python("-c", script).stdout.split() == ["1", "False"]
 
@@ -152,7 +153,7 @@ def test_what_is_written_is_loaded_by_torch(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both ways, in many chunks: the same tensors as in memory."""
-    monkeypatch.setattr(writing, "PART", 64)
+    monkeypatch.setattr(distributed_output, "PART", 64)
     model, _ = live(name)
     model.save_pretrained(tmp_path / "small")
     wanted = FAMILIES[name].together
@@ -184,6 +185,116 @@ def test_a_format_that_is_not_known_is_refused(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "a")
     with pytest.raises(OutputError, match="format 'gguf' is not known: give safetensors or distributed"):
         isogrow.grow_checkpoint(tmp_path / "a", tmp_path / "b", format="gguf", ffn="x2")
+
+
+# ── with the optimizer's state ──
+
+
+def trained(name: str) -> tuple[nn.Module, torch.optim.AdamW, dict[str, Any]]:
+    """A model and its optimizer in two groups after a step, and its config."""
+    model, source = live(name)
+    parameters = list(model.parameters())
+    groups = [{"params": [p for p in parameters if (p.dim() > 1) is many]} for many in (True, False)]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    optimizer.param_groups[1]["weight_decay"] = 0.0
+    draw = torch.Generator().manual_seed(5)
+    for p in parameters:
+        p.grad = torch.randn(p.shape, generator=draw)
+    optimizer.step()
+    optimizer.zero_grad()
+    return model, optimizer, source
+
+
+FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+
+
+def saved_run(form: str, model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """A run as torch's users save it, with its state flattened, and as Accelerate does."""
+    weights, moments = get_state_dict(model, optimizer, options=FLAT if form == "flat" else None)
+    if form != "accelerate":
+        saved({"model": weights, "optim": moments, "step": 7}, folder)
+        return
+    saved({"model": weights}, folder / "pytorch_model_fsdp_0")
+    saved({"optimizer": moments}, folder / "optimizer_0")
+    (folder / "random_states_0.pkl").write_bytes(b"random")
+
+
+def loaded_run(form: str, model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> int:
+    """Load a grown run into the grown model and its new optimizer, as torch says how to; its step."""
+    options = FLAT if form == "flat" else None
+    weights, moments = get_state_dict(model, optimizer, options=options)
+    run = {"model": weights, "optim": moments, "step": 0}
+    if form == "accelerate":
+        dcp.load({"model": weights}, checkpoint_id=folder / "pytorch_model_fsdp_0", no_dist=True)
+        dcp.load({"optimizer": moments}, checkpoint_id=folder / "optimizer_0", no_dist=True)
+    else:
+        dcp.load(run, checkpoint_id=folder, no_dist=True)
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=options)
+    return int(run["step"])
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("nested", "gpt2"), ("flat", "llama"), ("accelerate", "mixtral"), ("nested", "bloom")],
+)
+def test_the_optimizer_s_state_grows_with_it(
+    form: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaded by torch into a grown model and a new optimizer, it is what the running job would have."""
+    monkeypatch.setattr(distributed_output, "PART", 2048)
+    model, optimizer, source = trained(name)
+    saved_run(form, model, optimizer, tmp_path / "run")
+    wanted = FAMILIES[name].together
+    isogrow.grow_checkpoint(tmp_path / "run", tmp_path / "out", config=source, format="distributed", **wanted)
+    expected = isogrow.grow_training(model, optimizer=optimizer, **wanted)
+    fresh = emptied(isogrow.grow(model, **wanted))
+    decays = {id(p) for p in expected.optimizer.param_groups[0]["params"]}
+    pairs = list(zip(fresh.parameters(), expected.model.parameters(), strict=True))
+    groups = [{"params": [p for p, q in pairs if (id(q) in decays) is many]} for many in (True, False)]
+    anew = torch.optim.AdamW(groups, lr=0.5)
+    assert loaded_run(form, fresh, anew, tmp_path / "out") == (0 if form == "accelerate" else 7)
+    assert [group["weight_decay"] for group in anew.param_groups] == [0.01, 0.0]
+    assert {group["lr"] for group in anew.param_groups} == {1e-3}
+    for p, q in pairs:
+        assert torch.equal(p, q)
+        theirs = expected.optimizer.state[q]
+        assert anew.state[p].keys() == theirs.keys()
+        assert all(torch.equal(anew.state[p][key], value) for key, value in theirs.items())
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert ("random_states_0.pkl" in files) is (form == "accelerate")
+
+
+def emptied(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    return model
+
+
+def test_a_state_by_numbers_is_refused_unless_it_is_dropped(tmp_path: Path) -> None:
+    model, optimizer, source = trained("llama")
+    saved({"model": model.state_dict(), "optim": optimizer.state_dict()}, tmp_path / "run")
+    said = {"config": source, "format": "distributed", "ffn": "x2"}
+    with pytest.raises(StateError, match=r"optim\.state\.0\.\w+, and parameters are known there by names"):
+        isogrow.grow_checkpoint(tmp_path / "run", tmp_path / "out", **said)
+    assert not (tmp_path / "out").exists()
+    isogrow.grow_checkpoint(tmp_path / "run", tmp_path / "out", optimizer="drop", **said)
+    assert form_of(read_distributed(tmp_path / "out")) is None
+
+
+@pytest.mark.parametrize("format", ["safetensors", "distributed"])
+def test_no_file_of_the_old_weights_travels(format: str, tmp_path: Path) -> None:
+    """They have the names that the new ones get."""
+    model, source = live("llama")
+    saved(model.state_dict(), tmp_path / "run")
+    (tmp_path / "run" / "tokenizer.json").write_text("{}")
+    isogrow.grow_checkpoint(tmp_path / "run", tmp_path / "out", config=source, format=format, ffn="x2")
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    weights = {".metadata", "__0_0.distcp"} if format == "distributed" else {"model.safetensors"}
+    assert found == {"README.md", "config.json", "isogrow.json", "tokenizer.json", *weights}
+    expected = isogrow.grow(model, ffn="x2").state_dict()
+    with mapped(open_checkpoint(tmp_path / "out")) as store:
+        assert all(torch.equal(all_of(store, name), expected[name]) for name in store.headers)
 
 
 # ── what is refused ──
@@ -241,7 +352,7 @@ def larger(said: Any) -> None:
 def test_metadata_that_can_t_be_right_is_refused(change: Any, why: str, tmp_path: Path) -> None:
     folder = saved({"w": torch.ones(7, 5)}, tmp_path / "d")
     with pytest.raises(CheckpointError, match=why):
-        read_distributed(spoiled(folder, change))
+        _ = read_distributed(spoiled(folder, change)).weights
 
 
 def test_a_chunk_that_is_cut_off_is_refused(tmp_path: Path) -> None:
@@ -296,4 +407,4 @@ def test_the_names_that_are_allowed_are_those_that_torch_writes(tmp_path: Path) 
 
     Seen(io.BytesIO((folder / ".metadata").read_bytes())).load()
     assert seen <= distributed.ALLOWED.keys()
-    assert len(read_distributed(folder).headers) == len(weights)
+    assert len(read_distributed(folder).weights) == len(weights)

@@ -24,6 +24,7 @@ Tell = Callable[[str], None]
 RESUMED = {
     "optimizer.pt": 'trainer.train(resume_from_checkpoint="{out}")',
     "optimizer.bin": 'accelerator.load_state("{out}")',
+    "optimizer_0": 'accelerator.load_state("{out}")',
 }
 
 
@@ -58,29 +59,27 @@ class NotProven(Exception):
 def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
     """What `grow` would refuse of a plan, asked before a byte is written: it raises the same, and says which
     options a growth needs, and what it would leave behind."""
-    from isogrow.growth.resuming import resumable, state_in
+    from isogrow.growth.resuming import left_behind, resumable
     from isogrow.interpreters.checkpoint import prepared
-    from isogrow.stores.carrying import left
     from isogrow.stores.loadable import unread
 
     checkpoint = source.checkpoint
     prepared(checkpoint, source.anatomy, plan, dtype)
-    needs, run = list[str](), state_in(checkpoint.folder)
+    needs, optimizer = list[str](), "grow"
     if why := unread(checkpoint.config, checkpoint.headers):
         needs.append(f"--no-verify, since {why}")
     try:
-        resumable(checkpoint, plan, "grow", None, None)
+        resumable(source, plan, optimizer, None, None)
     except StateError as error:
         needs.append(f"--optimizer drop, since {error}")
-        run = ""
-    return {"needs": needs, "left": list(left(checkpoint, run))}
+        optimizer = "drop"
+    return {"needs": needs, "left": left_behind(checkpoint, optimizer, "safetensors")}
 
 
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
     """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
     from isogrow.growth.api import grow_checkpoint
-    from isogrow.growth.resuming import state_in
-    from isogrow.stores.carrying import left
+    from isogrow.growth.resuming import left_behind
     from isogrow.stores.loadable import unread
     from isogrow.stores.staging import failed_of
     from isogrow.verification.memory import shortage
@@ -127,7 +126,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
         **{name: data[name] for name in ("before", "after", "steps", "learns_by_step", "elsewhere", "seed")},
         "verification": report,
         "skipped": skipped or None,
-        "left": list(left(checkpoint, state_in(checkpoint.folder) if options.optimizer == "grow" else "")),
+        "left": left_behind(checkpoint, options.optimizer, options.format),
         "next": _next(job, report is None or not report["passed"], options.format) if done else [],
     }
 
@@ -170,7 +169,7 @@ def _next(job: Job, unverified: bool, format: str) -> list[str]:
     load = f'transformers.{kind}.from_pretrained("{job.out}")'
     if format == "distributed":
         load = f'torch.distributed.checkpoint.load(state_dict, checkpoint_id="{job.out}")'
-    resumes = [go_on.format(out=job.out) for name, go_on in RESUMED.items() if (job.out / name).is_file()]
+    resumes = [go_on.format(out=job.out) for name, go_on in RESUMED.items() if (job.out / name).exists()]
     return [
         *([f"isogrow verify {model} {out}"] if unverified else []),
         load,

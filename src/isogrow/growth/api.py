@@ -300,7 +300,7 @@ def grow_checkpoint(
     _check_blind(asked.kind)
     with naming(asked.kind):
         plan = asked.plan(found.anatomy)
-        state = resumable(found.checkpoint, plan, optimizer, policy, groups)
+        state = resumable(found, plan, optimizer, policy, groups, format)
         write_checkpoint(
             found.checkpoint,
             found.anatomy,

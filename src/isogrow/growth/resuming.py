@@ -1,6 +1,7 @@
 """What a run resumes from beside a checkpoint's weights: the state of its optimizer grows with them.
 
-That is Trainer's `optimizer.pt`, or the `optimizer.bin` of Accelerate's save_state. The rest that is kept of
+That is Trainer's `optimizer.pt`, the `optimizer.bin` of Accelerate's save_state, or what a distributed
+checkpoint has beside the weights, where the output is one, too. The rest that is kept of
 a run (`RUN` in `isogrow.stores.carrying`) knows no sizes, and travels as it is.
 """
 
@@ -16,13 +17,16 @@ from torch import nn
 
 from isogrow.errors import CheckpointError, StateError
 from isogrow.growth.models import anatomy_of
+from isogrow.growth.opening import Opened
 from isogrow.layouts.config import edited
 from isogrow.optim.moments import Policy
+from isogrow.optim.saved import form_of, grown_items, other_values
 from isogrow.optim.state import check_optimizer_state
 from isogrow.optim.state import grow_optimizer_state as grow_state_dict
 from isogrow.planning.planner import check_fits
 from isogrow.plans.plan import Plan
-from isogrow.stores.carrying import Beside
+from isogrow.stores.carrying import Beside, Within, left
+from isogrow.stores.distributed import METADATA, folder_of, read_distributed
 from isogrow.stores.loadable import on_meta
 from isogrow.stores.sources import Checkpoint, load_state
 
@@ -32,45 +36,91 @@ SHARDED = (
     *("rank*-of-*-optimizer.pt", "optimizer.pt_*"),
 )
 
+SAVED = "optimizer_0"  # the folder in which Trainer and Accelerate have FSDP save a state
+
 Groups = Callable[[nn.Module], Sequence[Sequence[str]]]
 
 
-def state_in(folder: Path) -> str:
-    """The name of the optimizer's state in a folder; "" if there is none."""
-    return next((name for name in STATES if (folder / name).is_file()), "")
+def state_in(checkpoint: Checkpoint) -> str:
+    """What the optimizer's state in a checkpoint's folder is called; "" if there is none."""
+    folder = checkpoint.folder
+    if checkpoint.format != "distributed":
+        return next((name for name in STATES if (folder / name).is_file()), "")
+    if (folder / SAVED / METADATA).is_file():
+        return SAVED
+    form = form_of(read_distributed(folder_of(folder) or folder))
+    return "" if form is None else ".".join(map(str, form.key)) or "state"
+
+
+def taken_along(checkpoint: Checkpoint, optimizer: str, format: str) -> str:
+    """The name of the state that grows with a checkpoint into this format; "" if none does."""
+    return state_in(checkpoint) if optimizer == "grow" and _fits(checkpoint, format) else ""
+
+
+def left_behind(checkpoint: Checkpoint, optimizer: str, format: str) -> list[str]:
+    """What of a checkpoint's folder an output in this format is without."""
+    run, own = taken_along(checkpoint, optimizer, format), state_in(checkpoint)
+    within = checkpoint.format == "distributed" and own and not run
+    hint = "" if optimizer == "drop" else ", which --format distributed takes along"
+    return [*left(checkpoint, run), *([f"{own} (the optimizer's state{hint})"] if within else [])]
+
+
+def _fits(checkpoint: Checkpoint, format: str) -> bool:
+    """A state in a distributed checkpoint grows into one."""
+    return checkpoint.format != "distributed" or format == "distributed"
 
 
 def resumable(
-    checkpoint: Checkpoint, plan: Plan, optimizer: str, policy: Policy | None, groups: Groups | None
-) -> Beside | None:
+    opened: Opened,
+    plan: Plan,
+    optimizer: str,
+    policy: Policy | None,
+    groups: Groups | None,
+    format: str = "safetensors",
+) -> Beside | Within | None:
     """How the optimizer's state beside a checkpoint is grown, with all checked that can be; None: it is not.
 
     Raises `StateError` for a state that can't be, and for a policy or groups where there is none.
     """
     if optimizer not in ("grow", "drop"):
         raise StateError(f"optimizer {optimizer!r} is not known: give grow, or drop")
-    found = state_in(checkpoint.folder)
-    path = checkpoint.folder / found
+    checkpoint, found = opened.checkpoint, taken_along(opened.checkpoint, optimizer, format)
     with _named(checkpoint.folder):
-        if optimizer == "grow":
+        if optimizer == "grow" and checkpoint.format != "distributed":
             _check_whole(checkpoint.folder)
-        if optimizer == "drop" or not found:
+        if not found:
             if policy is not None or groups is not None:
                 raise StateError("a policy or groups are given, and no optimizer.pt is grown: leave them out")
             return None
+        _check_unpaced(policy)
+        if checkpoint.format == "distributed":
+            return _within(opened, found, plan, policy, groups)
+        path = checkpoint.folder / found
         grouped = groups or STATES[found]
         return Beside(found, path.stat().st_size, _grower(checkpoint, path, plan, policy, grouped))
+
+
+def _within(opened: Opened, found: str, plan: Plan, policy: Policy | None, groups: Groups | None) -> Within:
+    """The state in a distributed checkpoint, or in one beside it; its parameters have names."""
+    if groups is not None:
+        raise StateError(
+            "groups are given, and a distributed checkpoint's state names the parameters of each: leave them"
+            " out"
+        )
+    checkpoint = opened.checkpoint
+    home = folder_of(checkpoint.folder) or checkpoint.folder
+    apart = found == SAVED
+    weights = read_distributed(home)
+    held = read_distributed(checkpoint.folder / SAVED) if apart else weights
+    items = {**grown_items(held, checkpoint, opened.anatomy, plan, policy), **other_values(held)}
+    inner = "" if home == checkpoint.folder else home.name
+    return Within(found, items, SAVED if apart else inner, inner, weights.under)
 
 
 def _grower(
     checkpoint: Checkpoint, path: Path, plan: Plan, policy: Policy | None, groups: Groups
 ) -> Callable[[Path], None]:
     """Writes the grown state; what is checked before is not grown yet."""
-    if policy is not None and policy.paced:
-        raise StateError(
-            "ramp, follow and rates pace a run's steps, and a file makes none: leave them out, and call"
-            " isogrow.pace in the resumed run"
-        )
     state = load_state(path, "save the run again")
     _check_form(state, path.name)
     small, large = (on_meta(config) for config in (checkpoint.config, edited(checkpoint.config, plan.config)))
@@ -85,6 +135,14 @@ def _grower(
         _save(grow_optimizer_state(state, small, large, plan, policy, groups), target)
 
     return write
+
+
+def _check_unpaced(policy: Policy | None) -> None:
+    if policy is not None and policy.paced:
+        raise StateError(
+            "ramp, follow and rates pace a run's steps, and a file makes none: leave them out, and call"
+            " isogrow.pace in the resumed run"
+        )
 
 
 @contextmanager

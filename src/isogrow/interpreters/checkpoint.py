@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,8 +34,9 @@ from isogrow.plans.plan import Plan
 from isogrow.plans.serial import RECORD, digest
 from isogrow.stores.binding import check_ties, outputs
 from isogrow.stores.card import model_card, record
-from isogrow.stores.carrying import Beside, carried, contents, dump
+from isogrow.stores.carrying import Beside, Within, carried, contents, dump
 from isogrow.stores.dtypes import GROWN, WORDS
+from isogrow.stores.items import Item
 from isogrow.stores.loadable import check_loadable, rebound
 from isogrow.stores.mapping import mapped
 from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
@@ -50,7 +52,7 @@ from isogrow.stores.staging import (
     write_file,
 )
 from isogrow.stores.store import Store
-from isogrow.stores.writing import CHUNK, Source, one_thread, write_distributed, write_shards
+from isogrow.stores.writing import CHUNK, Source, items_of, one_thread, write_shards
 
 FLOATS = {name: WORDS[name] for name in GROWN}
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
@@ -74,7 +76,7 @@ class Job:
     shards: tuple[Shard, ...]
     format: str
     carried: tuple[str, ...]
-    optimizer: Beside | None = None
+    optimizer: Beside | Within | None = None
 
     @property
     def headers(self) -> dict[str, Header]:
@@ -91,6 +93,8 @@ class Job:
     @property
     def optimizer_bytes(self) -> int:
         """About as many as the optimizer's state will have: it grows as the parameters do."""
+        if isinstance(self.optimizer, Within):
+            return sum(item.size for item in self.optimizer.items.values())
         before, after = self.parameters
         return 0 if self.optimizer is None else self.optimizer.size * after // before
 
@@ -127,7 +131,7 @@ def grow_checkpoint(
     keep_failed: bool = False,
     progress: Progress | None = None,
     verify: Callable[[Path], str] | None = None,
-    optimizer: Beside | None = None,
+    optimizer: Beside | Within | None = None,
     format: str = "safetensors",
     chunk: int = CHUNK,
 ) -> None:
@@ -172,7 +176,7 @@ def prepared(
     plan: Plan,
     dtype: str | None = None,
     max_shard_size: int | str = "5GB",
-    optimizer: Beside | None = None,
+    optimizer: Beside | Within | None = None,
     format: str = "safetensors",
 ) -> Job:
     """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
@@ -277,6 +281,8 @@ def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
 
 def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: Progress | None) -> None:
     total, done = job.weight_bytes, 0
+    if isinstance(job.optimizer, Within):
+        total += job.optimizer_bytes
 
     def tick(count: int) -> None:
         nonlocal done
@@ -287,9 +293,22 @@ def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: P
     source = Source(job.anatomy, job.plan, store)
     with one_thread():
         if job.format == "distributed":
-            write_distributed(folder, job.tensors, source, tick)
+            _write_distributed(folder, job, source, tick)
         else:
             write_shards(folder, job.shards, job.tensors, source, limit, tick)
+
+
+def _write_distributed(folder: Path, job: Job, source: Source, tick: Callable[[int], None]) -> None:
+    """The weights, and the optimizer's state where that is saved alike: with them, or in its own folder."""
+    from isogrow.stores.distributed_output import write_distributed  # torch.distributed loads with it
+
+    run = job.optimizer if isinstance(job.optimizer, Within) else Within("", {})
+    saved = defaultdict[Path, dict[str, Item]](dict)
+    saved[folder / run.weights] |= items_of(job.tensors, source, run.under)
+    saved[folder / run.folder] |= run.items
+    for place, items in saved.items():
+        place.mkdir(exist_ok=True)
+        write_distributed(place, items, tick)
 
 
 def _write_rest(folder: Path, job: Job) -> None:
@@ -304,7 +323,7 @@ def _write_rest(folder: Path, job: Job) -> None:
             flush(target)
         else:
             write_file(target, changed)
-    if job.optimizer is not None:
+    if isinstance(job.optimizer, Beside):
         job.optimizer.write(folder / job.optimizer.name)
         flush(folder / job.optimizer.name)
 

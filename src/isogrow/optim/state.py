@@ -112,15 +112,17 @@ def grow_optimizer_state(
     plan: Plan,
     policy: Policy | None = None,
     order: Order = ((), ()),
+    make: Make | None = None,
 ) -> dict[str, Any]:
     """The same for what `optimizer.state_dict()` gives, where parameters are numbers.
 
     `groups` are the parameters' names, group by group, in the order in which the optimizer was given them;
     `order` are all names of the small and of the grown model in the models' own order. A group that follows
-    the first follows the second afterwards; in any other, a new parameter stands behind its origin.
+    the first follows the second afterwards; in any other, a new parameter stands behind its origin. `make` is
+    how state tensors are made, if not whole in this process.
     """
     check_optimizer_state(state, groups, anatomy, plan, policy)
-    heirs, law = _heirs(anatomy, plan), _Law(anatomy, plan, policy or Policy())
+    heirs, law = _heirs(anatomy, plan), _Law(anatomy, plan, policy or Policy(), make)
     entries: dict[int, State] = {}
     made: list[State] = []
     count = 0
@@ -350,7 +352,11 @@ def _arranged(group: Sequence[str], heirs: Heirs, order: Order) -> list[str]:
         names = list(run)
         ranks = [before.get(name, -1) for name in names]
         made = [heir for name in names for heir in heirs[name]] if own else names
-        found += sorted(made, key=after.__getitem__) if own and ranks == sorted(set(ranks)) else made
+        found += (
+            sorted(made, key=after.__getitem__)
+            if own and -1 not in ranks and ranks == sorted(set(ranks))
+            else made
+        )
     return found
 
 

@@ -83,15 +83,18 @@ def _common(r: range, other: range) -> range:
 
 
 def counted_from(box: Box, part: Box) -> Box:
-    """A part of a box, counted along the box.
+    """A part of a box, counted along the box; where the part leaves out entries, so does what is counted.
 
-    >>> counted_from((range(1, 9, 3), range(4)), (range(4, 7, 3), range(3, 4)))
-    (range(1, 2), range(3, 4))
+    >>> counted_from((range(1, 9, 3), range(4)), (range(4, 7, 3), range(1, 4, 2)))
+    (range(1, 2), range(1, 4, 2))
     """
-    return tuple(
-        range((p.start - r.start) // r.step, (p.start - r.start) // r.step + len(p))
-        for r, p in zip(box, part, strict=True)
-    )
+    return tuple(_counted(r, p) for r, p in zip(box, part, strict=True))
+
+
+def _counted(r: range, part: range) -> range:
+    step = max(1, part.step // r.step) if len(part) > 1 else 1
+    start = (part.start - r.start) // r.step
+    return range(start, start + (len(part) - 1) * step + 1 if part else start, step)
 
 
 def strides(shape: tuple[int, ...]) -> tuple[int, ...]:

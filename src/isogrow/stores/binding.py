@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import prod
 
 import torch
 from torch import Tensor
@@ -13,12 +12,13 @@ from isogrow.errors import CheckpointError
 from isogrow.layouts.pattern import View
 from isogrow.numbers.arithmetic import blocked
 from isogrow.numbers.filling import Drawings, Read, Stats, fill_
+from isogrow.numbers.joining import Part, joined
 from isogrow.plans.anatomy import Anatomy, Stored, grown_tensors
-from isogrow.plans.boxes import boxes, counted_from, overlap, slices, within
+from isogrow.plans.boxes import boxes, slices, within
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Block, Box, origin, whole
 from isogrow.plans.plan import Plan
-from isogrow.stores.store import Part, Store, all_of
+from isogrow.stores.store import Store, all_of
 
 
 def reader(anatomy: Anatomy, store: Store) -> Read:
@@ -36,40 +36,22 @@ def reader(anatomy: Anatomy, store: Store) -> Read:
         if len(parts) == 1 and parts[0][0] == whole(stored.header.shape):
             return blocked(parts[0][1], view)[slices(box)]
         counts = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
-        return _joined(stored, box, _in_parts(parts, view, counts, box))
+        found, left = joined(box, _in_parts(parts, view, counts))
+        if left:
+            raise CheckpointError(
+                f"{stored.source} is not whole: {left:,} of the entries that are asked for "
+                f"are in no part of it"
+            )
+        return found
 
     return read
 
 
-def _in_parts(
-    parts: Iterable[Part], view: View, counts: Sequence[int], box: Box
-) -> Iterator[tuple[Box, Tensor]]:
-    """What each part of a stored tensor has of a box of a block."""
+def _in_parts(parts: Iterable[Part], view: View, counts: Sequence[int]) -> Iterator[Part]:
+    """What each part of a stored tensor has of a block."""
     for region, entries in parts:
         for held, place, local in within(view, region, counts):
-            common = overlap(held, box)
-            if common is not None:
-                yield common, blocked(entries[slices(place)], local)[slices(counted_from(held, common))]
-
-
-def _joined(stored: Stored, box: Box, found: Iterable[tuple[Box, Tensor]]) -> Tensor:
-    """One box put together from those that it is made of."""
-    out, left = torch.empty(0), prod(map(len, box))
-    for common, entries in found:
-        if not out.numel():
-            out = torch.empty([len(r) for r in box], dtype=entries.dtype, device=entries.device)
-        out[slices(_places(box, common))] = entries
-        left -= entries.numel()
-    if left:
-        raise CheckpointError(
-            f"{stored.source} is not whole: {left:,} of the entries that are asked for are in no part of it"
-        )
-    return out
-
-
-def _places(box: Box, common: Box) -> Box:
-    """A part with gaps of a box without, counted along it."""
-    return tuple(range(r.start - b.start, r.stop - b.start, r.step) for r, b in zip(common, box, strict=True))
+            yield held, blocked(entries[slices(place)], local)
 
 
 def viewer(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Callable[[Block], Tensor]:

@@ -18,28 +18,28 @@ from typing import Any, cast
 
 from isogrow.errors import CheckpointError
 from isogrow.layouts.config import edited
+from isogrow.stores.items import Item
 from isogrow.stores.sources import OTHER_FRAMEWORKS, Checkpoint, read_json
 
 LEFT = (
     *OTHER_FRAMEWORKS,
     "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.index",
-    "*.mlpackage/*", "adapter_config.json", "trainer_state.json", "__pycache__/*", "*/__pycache__/*",
+    "*.mlpackage/*", "*.distcp", "adapter_config.json", "trainer_state.json",
+    "__pycache__/*", "*/__pycache__/*",
     "checkpoint-*/*", "runs/*", "config.json", "README.md", "isogrow.json",
     "optimizer_*/*", "pytorch_model_fsdp*/*", "global_step*/*", "zero_to_fp32.py", "latest",
     "random_states_*.pkl", "custom_checkpoint_*.pkl",
 )  # fmt: skip
 # What a run keeps beside the state of its optimizer: it knows no sizes.
+TRAINER = ("trainer_state.json", "training_args.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+ACCELERATE = (  # its save_state
+    *("scheduler.bin", "scaler.pt", "sampler*.bin"),
+    *("dl_state_dict*.bin", "random_states_*.pkl"),
+)
 RUN: Mapping[str, tuple[str, ...]] = {
-    # Trainer
-    "optimizer.pt": (
-        *("trainer_state.json", "training_args.bin"),
-        *("scheduler.pt", "scaler.pt", "rng_state*.pth"),
-    ),
-    # Accelerate's save_state
-    "optimizer.bin": (
-        *("scheduler.bin", "scaler.pt", "sampler*.bin"),
-        *("dl_state_dict*.bin", "random_states_*.pkl"),
-    ),
+    "optimizer.pt": TRAINER,
+    "optimizer.bin": ACCELERATE,
+    "optimizer_0": (*TRAINER, *ACCELERATE),  # either of them, where FSDP saves a sharded state
 }
 MADE_ANEW = ("config.json", "README.md", "isogrow.json", "*.index.json", "__pycache__/*", "*/__pycache__/*")
 
@@ -55,6 +55,18 @@ class Beside:
     write: Callable[[Path], None]
 
 
+@dataclass(frozen=True)
+class Within:
+    """An optimizer's state that grows into a distributed checkpoint: `items`, in `folder` of the output. The
+    weights' is in `weights`, their names below the keys `under`."""
+
+    name: str
+    items: Mapping[str, Item]
+    folder: str = ""
+    weights: str = ""
+    under: tuple[str, ...] = ()
+
+
 def carried(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
     """The names of the files that travel, relative to the folder; what is kept of a run, too, where `run` is
     the state of its optimizer that grows.
@@ -64,7 +76,7 @@ def carried(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
     """
     folder = checkpoint.folder
     modules = _modules(folder)
-    kept = RUN[run] if run else ()
+    kept = RUN.get(run, ())
     found = [name for name in _files(folder) if _travels(name, modules) or _any(name, kept)]
     for name in found:
         _check_link(folder, name)

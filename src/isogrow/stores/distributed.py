@@ -12,6 +12,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,12 +42,54 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Distributed:
-    """What a distributed checkpoint holds of a model: headers and chunks by name. `rest` are other names."""
+class Saved:
+    """What is saved under one name: a tensor in chunks, or (`header` is None) a value in one.
 
-    headers: Mapping[str, Header]
-    chunks: Mapping[str, tuple[Chunk, ...]]
-    rest: tuple[str, ...]
+    `path` are the keys that lead to it in the state dict that was saved.
+    """
+
+    path: tuple[str | int, ...]
+    header: Header | None
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """What a distributed checkpoint holds, by the names in its metadata."""
+
+    folder: Path
+    saved: Mapping[str, Saved]
+
+    @property
+    def headers(self) -> dict[str, Header]:
+        """Those of the model's tensors."""
+        return headers_of(self.weights)
+
+    @property
+    def chunks(self) -> dict[str, tuple[Chunk, ...]]:
+        """Those of the model's tensors."""
+        return {name: each.chunks for name, each in self.weights.items()}
+
+    @cached_property
+    def under(self) -> tuple[str, ...]:
+        """The keys that lead to the model's tensors."""
+        below = any(each.path[0] == MODEL and len(each.path) > 1 for each in self.saved.values())
+        return (MODEL,) if below else ()
+
+    @cached_property
+    def weights(self) -> Mapping[str, Saved]:
+        """A model's tensors, by the names that the model has for them; each is all there."""
+        tensors = ((fqn, each) for fqn, each in self.saved.items() if each.header is not None)
+        named = {_weight(fqn, each.path, bool(self.under)): each for fqn, each in tensors}
+        found = {name: each for name, each in named.items() if name is not None}
+        for name, each in found.items():
+            check_all_there(self.folder, name, each)
+        return found
+
+
+def headers_of(tensors: Mapping[str, Saved]) -> dict[str, Header]:
+    """The headers of what is a tensor."""
+    return {name: each.header for name, each in tensors.items() if each.header is not None}
 
 
 def folder_of(folder: Path) -> Path | None:
@@ -100,6 +143,21 @@ def numbers_of(chunk: Chunk, header: Header) -> Numbers:
 
 def _bytes(chunk: Chunk, header: Header) -> int:
     return prod(map(len, chunk.box)) * BITS[header.dtype] // 8
+
+
+def check_all_there(folder: Path, name: str, saved: Saved) -> None:
+    """Refuse a tensor whose chunks do not hold each of its entries once: they lie apart, and are as many."""
+    header, chunks = saved.header, saved.chunks
+    assert header is not None, name
+    if header.dtype not in BITS:
+        raise CheckpointError(f"{name} is of dtype {header.dtype!r}, which is not known")
+    inside = all(
+        r.start >= 0 and r.stop <= n for chunk in chunks for r, n in zip(chunk.box, header.shape, strict=True)
+    )
+    starts = {tuple(r.start for r in chunk.box) for chunk in chunks}
+    count = sum(prod(map(len, chunk.box)) for chunk in chunks)
+    if not inside or len(starts) != len(chunks) or count != prod(header.shape):
+        raise _broken(folder, f"its chunks of {name} are {count:,} of {prod(header.shape):,} entries")
 
 
 # ── reading the pickle ──
@@ -194,21 +252,15 @@ def _unpickled(path: Path) -> Any:
 
 
 def _read(folder: Path, said: Any) -> Distributed:
-    named = {name: tuple(path) for name, path in (said.planner_data or {}).items()}
+    paths = {name: tuple(path) for name, path in (said.planner_data or {}).items()}
     places = {(index.fqn, _offset(index)): info for index, info in said.storage_data.items()}
-    under = any(len(path) > 1 and path[0] == MODEL for path in named.values())
-    headers: dict[str, Header] = {}
-    chunks: dict[str, tuple[Chunk, ...]] = {}
-    rest: list[str] = []
+    saved: dict[str, Saved] = {}
     for fqn, about in said.state_dict_metadata.items():
-        name = _weight(fqn, named.get(fqn, (fqn,)), under)
-        if name is None or not hasattr(about, "chunks"):
-            rest.append(fqn)
-            continue
-        headers[name] = Header(tuple(map(int, about.size)), str(about.properties.dtype))
-        chunks[name] = tuple(_chunks(folder, fqn, about, places))
-        _check_tiles(folder, name, headers[name], chunks[name])
-    return Distributed(headers, chunks, tuple(rest))
+        tensor = hasattr(about, "chunks")
+        header = Header(tuple(map(int, about.size)), str(about.properties.dtype)) if tensor else None
+        parts = _chunks(folder, fqn, about, places) if tensor else _value(folder, fqn, places)
+        saved[fqn] = Saved(paths.get(fqn) or (fqn,), header, tuple(parts))
+    return Distributed(folder, saved)
 
 
 def _weight(fqn: str, path: tuple[Any, ...], under: bool) -> str | None:
@@ -230,6 +282,11 @@ def _chunks(
             yield Chunk(box, _file(folder, str(info.relative_path)), int(info.offset), int(info.length))
 
 
+def _value(folder: Path, fqn: str, places: Mapping[tuple[str, tuple[int, ...]], Any]) -> Iterator[Chunk]:
+    info = places[fqn, ()]
+    yield Chunk((), _file(folder, str(info.relative_path)), int(info.offset), int(info.length))
+
+
 def _offset(index: Any) -> tuple[int, ...]:
     return tuple(getattr(index, "offset", None) or ())
 
@@ -243,19 +300,6 @@ def _file(folder: Path, name: str) -> Path:
     if not (folder / path).is_file():
         raise CheckpointError(f"{name} is missing from {folder}, and its metadata names it: copy it, too")
     return folder / path
-
-
-def _check_tiles(folder: Path, name: str, header: Header, chunks: tuple[Chunk, ...]) -> None:
-    """Chunks that lie apart and are as many entries as the tensor hold each of them once."""
-    if header.dtype not in BITS:
-        raise CheckpointError(f"{name} is of dtype {header.dtype!r}, which is not known")
-    inside = all(
-        r.start >= 0 and r.stop <= n for chunk in chunks for r, n in zip(chunk.box, header.shape, strict=True)
-    )
-    starts = {tuple(r.start for r in chunk.box) for chunk in chunks}
-    count = sum(prod(map(len, chunk.box)) for chunk in chunks)
-    if not inside or len(starts) != len(chunks) or count != prod(header.shape):
-        raise _broken(folder, f"its chunks of {name} are {count:,} of {prod(header.shape):,} entries")
 
 
 def _strides(held: zipfile.ZipFile, shape: tuple[int, ...]) -> tuple[int, ...]:

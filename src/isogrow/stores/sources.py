@@ -80,8 +80,8 @@ class Checkpoint:
 
     @property
     def configured(self) -> bool:
-        """Whether its config is its folder's own."""
-        return (self.folder / CONFIG).is_file()
+        """Whether its config lies with it."""
+        return any((path / CONFIG).is_file() for path in {self.folder, *(p.parent for p in self.paths)})
 
 
 def open_checkpoint(
@@ -101,7 +101,7 @@ def open_checkpoint(
     said = _configured(folder if distributed is None else _with_config(folder, distributed), config)
     _check_quantized_config(name, said)
     if distributed is not None:
-        return _checked(_of_chunks(distributed, name, said))
+        return _checked(_of_chunks(folder, distributed, name, said))
     weights = _weights(folder)
     if not weights:
         raise CheckpointError(
@@ -117,9 +117,9 @@ def _weights(folder: Path) -> str:
     return next((weights for weights in WEIGHTS if (folder / weights).is_file()), "")
 
 
-def _of_chunks(folder: Path, name: str, config: Mapping[str, Any]) -> Checkpoint:
-    held = read_distributed(folder)
-    files = {name: chunks[0].path for name, chunks in held.chunks.items() if chunks}
+def _of_chunks(folder: Path, weights: Path, name: str, config: Mapping[str, Any]) -> Checkpoint:
+    held = read_distributed(weights)
+    files = {name: parts[0].path for name, parts in held.chunks.items() if parts}
     return Checkpoint(folder, name, config, held.headers, files, "distributed", chunks=held.chunks)
 
 

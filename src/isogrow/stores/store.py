@@ -12,24 +12,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
+from isogrow.numbers.joining import Part, joined
 from isogrow.plans.anatomy import Header
-from isogrow.plans.boxes import counted_from, overlap, slices
 from isogrow.plans.pieces import Box, whole
 from isogrow.stores.dtypes import torch_dtype, word_of
-
-# A box of a tensor that is here, and its entries: a view, whatever its strides and its device.
-Part = tuple[Box, Tensor]
 
 
 class Store(Protocol):
     """Where the tensors of a model are.
 
     `headers` says what there is, and costs no tensor. `parts` gives the boxes (without gaps) of a tensor that
-    are here, each entry once; nothing is read before a part's entries are looked at.
+    are here, each entry once, as views of any strides on any device; nothing is read before a part's entries
+    are looked at.
     """
 
     @property
@@ -77,23 +74,8 @@ def read(store: Store, name: str, region: Box) -> Tensor:
     >>> read(store, "w", (range(1, 2), range(2)))
     tensor([[3., 4.]])
     """
-    found: Tensor | None = None
-    left = torch.Size(map(len, region)).numel()
-    for box, entries in store.parts(name):
-        if box == region:
-            return entries
-        common = overlap(box, region)
-        if common is None:
-            continue
-        part = entries[slices(counted_from(box, common))]
-        if common == region:
-            return part
-        found = torch.empty([len(r) for r in region], dtype=entries.dtype) if found is None else found
-        found[slices(counted_from(region, common))] = part
-        left -= part.numel()
-    if found is None and not left:
-        return torch.empty([len(r) for r in region], dtype=torch_dtype(store.headers[name].dtype))
-    if left or found is None:
+    found, left = joined(region, store.parts(name), torch_dtype(store.headers[name].dtype))
+    if left:
         raise CheckpointError(
             f"{name} is not whole: {left:,} of its entries in {region} are in no part of it"
         )

@@ -24,13 +24,13 @@ from isogrow.stores.binding import check_range, fill_region_, reader
 from isogrow.stores.carrying import dump
 from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.files import is_written, written
+from isogrow.stores.items import Item
 from isogrow.stores.shards import Shard, index_json, nbytes
 from isogrow.stores.staging import write_file
 from isogrow.stores.store import Output, Store, all_of
 
 INDEX = "model.safetensors.index.json"
 CHUNK = 1 << 21  # entries of a slab
-PART = 1 << 23  # entries of a chunk of a distributed checkpoint
 
 Tick = Callable[[int], None]
 Slab = tuple[str, Box, Tensor]  # a tensor's name, a region of it, and the region's entries
@@ -66,7 +66,7 @@ def write_shards(
 ) -> None:
     """Write safetensors files, and their index; those that an earlier run left whole stay. `tick` is told the
     bytes that are done, `limit` entries are made at a time."""
-    filler, shards = _Filler(source), tuple(shards)
+    filler, shards = Filler(source), tuple(shards)
     buffers = [torch.empty(limit * 8, dtype=torch.uint8) for _ in range(2)]
     for shard in shards:
         if is_written(folder, shard):
@@ -79,32 +79,29 @@ def write_shards(
         write_file(folder / INDEX, dump(index_json(shards)))
 
 
-def write_distributed(folder: Path, tensors: Mapping[str, Stored], source: Source, tick: Tick) -> None:
-    """Write a distributed checkpoint of torch."""
-    from isogrow.stores.distributed_output import (
-        write_distributed as write,  # torch.distributed loads with it
-    )
-
-    filler = _Filler(source)
-
-    def fill(name: str, region: Box) -> Tensor:
-        stored = tensors[name]
-        dtype = torch_dtype(stored.header.dtype)
-        entries = torch.empty([len(r) for r in region], dtype=dtype)
-        filler.fill_(entries, name, stored, region)
-        tick(entries.nbytes)
-        return entries
-
-    write(folder, {name: stored.header for name, stored in tensors.items()}, fill, PART)
+def items_of(tensors: Mapping[str, Stored], source: Source, under: tuple[str, ...] = ()) -> dict[str, Item]:
+    """A grown model's tensors in a distributed checkpoint, below these keys; each is filled when it is
+    written."""
+    filler = Filler(source)
+    return {
+        ".".join((*under, name)): Item((*under, name), each.header, fill=partial(filler.filled, name, each))
+        for name, each in tensors.items()
+    }
 
 
-class _Filler:
+class Filler:
     """Fills regions of one tensor after the other, and keeps what the first pass over a tensor found while it
     is that tensor's turn; the stds that new entries match stay."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.read = source, reader(source.anatomy, source.store)
         self.stats, self.turn = Stats(), ""
+
+    def filled(self, name: str, stored: Stored, region: Box) -> Tensor:
+        """A region of a tensor, of its dtype."""
+        entries = torch.empty([len(r) for r in region], dtype=torch_dtype(stored.header.dtype))
+        self.fill_(entries, name, stored, region)
+        return entries
 
     def fill_(self, entries: Tensor, name: str, stored: Stored, region: Box) -> None:
         """Fill a region, none of whose entries a conversion may make infinite."""
@@ -118,7 +115,7 @@ class _Filler:
 
 
 def _slabs(
-    tensors: Mapping[str, Stored], filler: _Filler, buffers: list[Tensor], limit: int
+    tensors: Mapping[str, Stored], filler: Filler, buffers: list[Tensor], limit: int
 ) -> Iterator[Slab]:
     """A file's tensors in slabs of consecutive entries, in two buffers by turns: each holds until the slab
     after the next.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import TypeVar
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor, distributed
 from isogrow.interpreters.sharded.ranks import Fault, Ranks, kept
 from isogrow.numbers.arithmetic import blocked
 from isogrow.numbers.filling import Read
-from isogrow.plans.boxes import counted_from, overlap, slices
+from isogrow.numbers.joining import joined
+from isogrow.plans.boxes import counted_from, slices
 from isogrow.plans.moving import Holdings, Move, Part, Unit, rounds
 from isogrow.plans.pieces import Block, Box
 
@@ -69,7 +69,10 @@ class Exchange:
 
         def read(block: Block, box: Box) -> Tensor:
             parts = (part for part in self.held.parts(block) if self.ranks.me in part.ranks)
-            return _assembled(box, [*((part.box, self._seen(part)) for part in parts), *taken.get(block, ())])
+            mine = [(part.box, self._seen(part)) for part in parts]
+            found, left = joined(box, [*mine, *taken.get(block, ())])
+            assert not left, f"{box} lacks {left} entries"
+            return found
 
         return read
 
@@ -125,17 +128,3 @@ class Exchange:
 
 def _bytes(x: Tensor) -> Tensor:
     return x.reshape(-1).contiguous().view(torch.uint8)
-
-
-def _assembled(box: Box, found: Found) -> Tensor:
-    """A box from parts that cover it: a view of one of them, if one does alone."""
-    cut = [(shared, own, x) for own, x in found if (shared := overlap(own, box)) is not None]
-    for shared, own, x in cut:
-        if shared == box:
-            return x[slices(counted_from(own, shared))]
-    count = sum(prod(map(len, shared)) for shared, _, _ in cut)
-    assert cut and count >= prod(map(len, box)), f"{box} lacks parts"
-    whole = torch.empty([len(r) for r in box], dtype=cut[0][2].dtype, device=cut[0][2].device)
-    for shared, own, x in cut:
-        whole[slices(counted_from(box, shared))] = x[slices(counted_from(own, shared))]
-    return whole
