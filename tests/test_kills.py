@@ -1,5 +1,5 @@
-"""Growths that are killed at any moment: nothing that looks finished is left, the source is as it was, and the
-run that follows, a new one or one that goes on, writes what an undisturbed one does."""
+"""Growths that are killed at any moment: nothing that looks finished is left, the source is as it was, and a
+later run, a new one or one that goes on, writes what an undisturbed one does."""
 
 from __future__ import annotations
 
