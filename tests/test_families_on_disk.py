@@ -8,6 +8,7 @@ from pathlib import Path
 import checkpoints
 import families as F
 import pytest
+from sweeping import turns
 
 import isogrow
 from isogrow.interpreters.module import headers
@@ -24,7 +25,7 @@ BUFFERS = {
 }
 
 
-@pytest.mark.parametrize("name", F.FAMILIES)
+@pytest.mark.parametrize("name", turns(F.FAMILIES))
 def test_a_grown_checkpoint_is_loaded_whole(name: str, tmp_path: Path) -> None:
     family = F.FAMILIES[name]
     subject = F.subject(family, spread=0.1)

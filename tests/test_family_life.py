@@ -14,7 +14,7 @@ import pytest
 import torch
 from family import VOCAB
 from living import members
-from sweeping import DIVERSE, swept
+from sweeping import DIVERSE, swept, turns
 from torch import Tensor
 
 from isogrow.errors import LawError
@@ -53,7 +53,7 @@ WIDER = {
 }
 # Every run makes all axes of the diverse families, and the widest-reaching one of every other.
 every_axis = pytest.mark.parametrize(
-    ("name", "axis"), swept(AXES, lambda name, axis: name in DIVERSE or axis == WIDER[name])
+    ("name", "axis"), turns(AXES, lambda name, axis: name in DIVERSE or axis == WIDER[name])
 )
 UNTIED = (
     "model.embed_tokens.weight",
@@ -193,7 +193,7 @@ def test_new_entries_get_gradient_when_predicted(name: str, axis: str) -> None:
     assert faults(expected, one.first, unread(name), strict=name in STRICT) == []
 
 
-@pytest.mark.parametrize("name", F.FAMILIES)
+@pytest.mark.parametrize("name", turns(F.FAMILIES))
 def test_only_tokens_in_no_batch_are_left_out(name: str) -> None:
     """The row of the padding's token gets no gradient as an embedding; it is all that is listed apart."""
     plan, one = grown(name, WIDER[name])

@@ -248,7 +248,7 @@ class _Builder:
         """Whether a norm or gain stands on what this slot writes."""
         gained = any(each.gates == slot.stem for each in self.slots)
         return gained or (
-            bool(index) and any(each.norm and each.norm.where == "branch" for each in self.layout.table)
+            bool(index) and any(each.norm and each.norm.where == "branch" for each in self.slots)
         )
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
