@@ -62,7 +62,7 @@ UNTIED = (
     "gpt_neox.embed_in.weight",
     "encoder.embed_tokens.weight",
     "decoder.embed_tokens.weight",
-    "bert.embeddings.word_embeddings.weight",
+    "embeddings.word_embeddings.weight",
     "shared.weight",
 )
 PADDING = {end: [F.PAD] for end in (*UNTIED, "lm_head.weight", "decoder.weight")}

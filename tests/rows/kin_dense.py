@@ -20,6 +20,7 @@ from family import (
     partial_options,
 )
 from hypothesis import strategies as st
+
 from rows.dense import FILLED, layered
 from rows.rescaled import local_options
 from rows.sparse import multiples
