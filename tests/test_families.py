@@ -32,6 +32,7 @@ from isogrow.plans.anatomy import Header, match
 from isogrow.plans.expansions import HiddenExpansion, LayerAddition, MlpExpansion, Size
 from isogrow.plans.plan import Init, Plan
 from isogrow.plans.serial import from_json, to_json
+from isogrow.plans.words import word_for
 
 NAMES = list(F.FAMILIES)
 OWN = [name for name in NAMES if name not in KIN]
@@ -359,10 +360,10 @@ def test_a_layernorm_on_queries_and_keys(wanted: dict[str, F.Size]) -> None:
 Mends = list[Mapping[str, Size]]
 
 
-def first(name: str) -> tuple[str, int]:
-    """An axis that grows without another, and its size."""
-    family = F.FAMILIES[name]
-    return family.alone, layout_for(name).read(family.json())[family.alone]
+def first(name: str) -> tuple[str, str, int]:
+    """An axis that grows without another, the word for it, and its size."""
+    family, layout = F.FAMILIES[name], layout_for(name)
+    return family.alone, word_for(family.alone, layout.stacks), layout.read(family.json())[family.alone]
 
 
 REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
@@ -441,9 +442,9 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
 # What no family can have, and a size that would do in its place; that such sizes are exact: `test_one_axis`.
 ALIKE: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     refused
-    for name, axis, now in ((name, *first(name)) for name in NAMES)
+    for name, axis, word, now in ((name, *first(name)) for name in NAMES)
     for refused in (
-        (name, {axis: now - 1}, f"would shrink {axis} from {now}.* give {now} or more", [{axis: now}]),
+        (name, {axis: now - 1}, f"would shrink {word} from {now}.* give {now} or more", [{axis: now}]),
         (name, {axis: "x1.01"}, f"is {1.01 * now:g} from {now}, which is not a whole", [{axis: "x2"}]),
         (name, {"width": 40}, "width is no axis that grows: give one of", [{axis: "x2"}]),
     )
@@ -473,7 +474,7 @@ def test_every_family_names_sizes_that_can_be_planned(
     name: str, wanted: Mapping[str, Size], message: str, mends: Mends
 ) -> None:
     refusal(name, wanted, message)
-    axis, now = first(name)
+    axis, _, now = first(name)
     for mend in mends:
         grown = small(name).plan(mend).target.of(axis)
         assert grown == (2 * now if mend[axis] == "x2" else mend[axis])

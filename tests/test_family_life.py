@@ -49,7 +49,8 @@ STRICT = ("llama", "mistral", "qwen2")
 INITS = ("normal", "uniform", "orthogonal", "copy")
 AXES = [(name, axis) for name, family in F.FAMILIES.items() for axis in family.growths]
 WIDER = {
-    name: next(axis for axis in family.growths if "hidden" in axis) for name, family in F.FAMILIES.items()
+    name: next((axis for axis in family.growths if "hidden" in axis), family.alone)
+    for name, family in F.FAMILIES.items()
 }
 # Every run makes all axes of the diverse families, and the widest-reaching one of every other.
 every_axis = pytest.mark.parametrize(

@@ -242,6 +242,12 @@ def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step
         raise multiples(
             subject, axis, old, new, "a LayerNorm writes the residual, so only whole copies keep its mean"
         )
+    if any(subject.times(use, axis, old, new) != 1.0 for use in subject.uses(axis)):
+        raise subject.cannot_grow(
+            axis,
+            "a LayerNorm writes the residual, so only copies keep its mean, and the model multiplies an"
+            " embedding by a function of the width, which no gain of a copy undoes; grow ffn instead",
+        )
     places = copies(old, new)
     labels = [place.label for place in places[1:]]
     rewrites: dict[str, Rewrite] = {}
