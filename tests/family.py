@@ -40,7 +40,7 @@ class Family:
     for one of its classes, where that is not token ids alone; `widths` are the requests for ffn to draw from.
     `unread` are rows of tables, by the end of their names, that no batch reads.
     `alone` is an axis that grows without another and scales no weight; `copied` is true where hidden grows by
-    copies, and growing it twice makes twins.
+    copies, and growing it twice makes twins. `said` are keys without which the class can't build a model.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Family:
     unread: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
     alone: str = "ffn"
     copied: bool = False
+    said: Json = field(default_factory=dict[str, Any])
 
     def json(self, **changes: Any) -> Json:
         """A config.json of this family."""
@@ -269,6 +270,7 @@ def gated(
     together: Mapping[str, Size] | None = None,
     absent: Iterable[str] = (),
     without: Iterable[str] = (),
+    said: Json | None = None,
     **sizes: Any,
 ) -> Family:
     """A row for Llama or one of its like; classes `without` can't grow in all that is asked for together."""
@@ -287,6 +289,7 @@ def gated(
         options,
         gated_growths,
         frozenset(absent),
+        said=said or {},
     )
 
 

@@ -2,7 +2,8 @@
 
 A test that asks each family the same about an interpreter is marked `sweep` where the family is none of
 DIVERSE (tests/diverse.py says why these). Of each such test one case in SHARE is run, chosen by SEED; with
-SWEEP=all in the environment they all are. `sweep("examples")` marks a test all of whose cases run, each on a
+SWEEP=all in the environment they all are. Families that are another one's kin (KIN of tests/rows) are swept by
+`turns` in tests that every other family is in, too; what every run asks of them is one composition. `sweep("examples")` marks a test all of whose cases run, each on a
 part of its examples: of a property one in SHARE.
 """
 
@@ -30,6 +31,13 @@ def swept(cases: Iterable[Any], kept: Callable[..., bool] = lambda name, *_: nam
         pytest.param(*each, marks=() if kept(*each) else pytest.mark.sweep)
         for each in (case if isinstance(case, tuple) else (case,) for case in cases)
     ]
+
+
+def turns(cases: Iterable[Any], kept: Callable[..., bool] = lambda *_: True) -> list[Any]:
+    """Cases for `parametrize` that every run makes, or those of them that `kept` says, but for kin's."""
+    from rows import KIN  # not above: this module is read before torch
+
+    return swept(cases, lambda name, *rest: name not in KIN and kept(name, *rest))
 
 
 def examples(count: int) -> int:

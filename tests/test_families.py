@@ -16,7 +16,8 @@ import torch
 from breaking import Change, changed, switched_on, unscaled, zeroed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeping import DIVERSE, swept
+from rows import KIN
+from sweeping import DIVERSE, swept, turns
 from torch import nn
 
 from isogrow.errors import CheckpointError, LawError, SizeError
@@ -31,8 +32,10 @@ from isogrow.plans.anatomy import Header, match
 from isogrow.plans.expansions import HiddenExpansion, LayerAddition, MlpExpansion, Size
 from isogrow.plans.plan import Init, Plan
 from isogrow.plans.serial import from_json, to_json
+from isogrow.plans.words import word_for
 
 NAMES = list(F.FAMILIES)
+OWN = [name for name in NAMES if name not in KIN]
 GATED = ["llama", "mistral", "qwen2", "qwen3"]
 ROTARY = ["llama", "mistral", "qwen2"]  # Qwen3's head dim grows by multiples alone
 AXES = [(name, axis) for name, family in F.FAMILIES.items() for axis in family.growths]
@@ -58,7 +61,7 @@ def small(name: str) -> F.Subject:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "axis"), AXES)
+@pytest.mark.parametrize(("name", "axis"), turns(AXES))
 def test_one_axis(name: str, axis: str) -> None:
     plan = small(name).plan(F.FAMILIES[name].growths[axis])
     assert small(name).error(plan) < F.EXACT
@@ -77,10 +80,24 @@ def test_every_class(name: str, kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sweep("examples")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 @settings(max_examples=sweeping.examples(20))
 @given(data=st.data())
 def test_any_composition(name: str, data: st.DataObject) -> None:
+    composition(name, data)
+
+
+@pytest.mark.slow
+@pytest.mark.sweep("examples")
+@pytest.mark.parametrize("name", sorted(KIN))
+@settings(max_examples=sweeping.examples(16))
+@given(data=st.data())
+def test_any_composition_of_kin(name: str, data: st.DataObject) -> None:
+    """The one test that every run makes of each family that is another one's kin."""
+    composition(name, data)
+
+
+def composition(name: str, data: st.DataObject) -> None:
     """Any options, expansions in any order: exact, accepted by the config class, and read back as planned."""
     source = data.draw(F.configs(F.FAMILIES[name]), "config")
     spread = data.draw(st.sampled_from([0.03, 0.3]), "spread")
@@ -115,7 +132,7 @@ def test_plans_one_after_the_other(name: str) -> None:
     assert small(name).error(first.then(second)) < F.EXACT
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", turns(NAMES))
 def test_only_a_changed_config_is_edited(name: str) -> None:
     """Keys that the growth does not touch stay as they are, in their order."""
     source = small(name).source
@@ -267,26 +284,28 @@ def wrong_defaults(layout: Layout, made: Any) -> dict[str, tuple[Any, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", turns(NAMES))
 def test_defaults_are_the_shapes(name: str) -> None:
-    """A config.json that says nothing, beside the model that the class builds from it."""
-    layout, made = layout_for(name), F.FAMILIES[name].config()
+    """A config.json that says nothing (but what it must), beside the model that the class builds from it."""
+    said = F.FAMILIES[name].said
+    layout, made = layout_for(name), F.FAMILIES[name].config(**said)
+    source = {"model_type": name, **said}
     with torch.device("meta"):
         model = F.class_of(F.FAMILIES[name].classes[0])(made)
-    anatomy, said = match(layout, {"model_type": name}, headers(model)), layout.read(F.modern(made))
+    anatomy, sizes = match(layout, source, headers(model)), layout.read(F.modern(made))
     found = anatomy.sizes.values
-    assert {axis: found[axis] for axis in found if axis in said} == {
-        a: n for a, n in said.items() if a in found
+    assert {axis: found[axis] for axis in found if axis in sizes} == {
+        a: n for a, n in sizes.items() if a in found
     }
     used = {
         axis for stored in anatomy.stored for _, block in stored.blocks(anatomy.sizes) for axis in block.axes
     }
-    assert not used & (said.keys() - found.keys())
+    assert not used & (sizes.keys() - found.keys())
     key = layout.keys[2]
     wrong = dataclasses.replace(key, default=2 * 3 * 4)
     other = dataclasses.replace(layout, keys=(*layout.keys[:2], wrong, *layout.keys[3:]))
     with pytest.raises(CheckpointError, match="do not belong together"):
-        match(other, {"model_type": name}, headers(model))
+        match(other, source, headers(model))
     assert key.name in wrong_defaults(other, made)
 
 
@@ -311,7 +330,7 @@ def test_null_means_what_the_class_takes_it_for(name: str, nulls: F.Json) -> Non
     assert subject.error(plan, large=large) < F.EXACT
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", turns(NAMES))
 def test_the_config_class_validates_what_it_reads(name: str) -> None:
     """So a grown config that is accepted says something."""
     layers = key_of(name, "layers")
@@ -341,10 +360,10 @@ def test_a_layernorm_on_queries_and_keys(wanted: dict[str, F.Size]) -> None:
 Mends = list[Mapping[str, Size]]
 
 
-def first(name: str) -> tuple[str, int]:
-    """An axis that grows without another, and its size."""
-    family = F.FAMILIES[name]
-    return family.alone, layout_for(name).read(family.json())[family.alone]
+def first(name: str) -> tuple[str, str, int]:
+    """An axis that grows without another, the word for it, and its size."""
+    family, layout = F.FAMILIES[name], layout_for(name)
+    return family.alone, word_for(family.alone, layout.stacks), layout.read(family.json())[family.alone]
 
 
 REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
@@ -423,9 +442,9 @@ REFUSED: list[tuple[str, Mapping[str, Size], str, Mends]] = [
 # What no family can have, and a size that would do in its place; that such sizes are exact: `test_one_axis`.
 ALIKE: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     refused
-    for name, axis, now in ((name, *first(name)) for name in NAMES)
+    for name, axis, word, now in ((name, *first(name)) for name in NAMES)
     for refused in (
-        (name, {axis: now - 1}, f"would shrink {axis} from {now}.* give {now} or more", [{axis: now}]),
+        (name, {axis: now - 1}, f"would shrink {word} from {now}.* give {now} or more", [{axis: now}]),
         (name, {axis: "x1.01"}, f"is {1.01 * now:g} from {now}, which is not a whole", [{axis: "x2"}]),
         (name, {"width": 40}, "width is no axis that grows: give one of", [{axis: "x2"}]),
     )
@@ -450,18 +469,18 @@ def test_refusals_name_sizes_that_work(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "wanted", "message", "mends"), ALIKE)
+@pytest.mark.parametrize(("name", "wanted", "message", "mends"), turns(ALIKE))
 def test_every_family_names_sizes_that_can_be_planned(
     name: str, wanted: Mapping[str, Size], message: str, mends: Mends
 ) -> None:
     refusal(name, wanted, message)
-    axis, now = first(name)
+    axis, _, now = first(name)
     for mend in mends:
         grown = small(name).plan(mend).target.of(axis)
         assert grown == (2 * now if mend[axis] == "x2" else mend[axis])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", turns(NAMES))
 def test_a_growth_in_one_layer_is_refused(name: str) -> None:
     with pytest.raises(SizeError, match=f"'{name}' config holds one ffn for all layers; leave out"):
         small(name).plan((MlpExpansion("+5", layer=1),))

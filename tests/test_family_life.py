@@ -14,7 +14,7 @@ import pytest
 import torch
 from family import VOCAB
 from living import members
-from sweeping import DIVERSE, swept
+from sweeping import DIVERSE, swept, turns
 from torch import Tensor
 
 from isogrow.errors import LawError
@@ -49,11 +49,12 @@ STRICT = ("llama", "mistral", "qwen2")
 INITS = ("normal", "uniform", "orthogonal", "copy")
 AXES = [(name, axis) for name, family in F.FAMILIES.items() for axis in family.growths]
 WIDER = {
-    name: next(axis for axis in family.growths if "hidden" in axis) for name, family in F.FAMILIES.items()
+    name: next((axis for axis in family.growths if "hidden" in axis), family.alone)
+    for name, family in F.FAMILIES.items()
 }
 # Every run makes all axes of the diverse families, and the widest-reaching one of every other.
 every_axis = pytest.mark.parametrize(
-    ("name", "axis"), swept(AXES, lambda name, axis: name in DIVERSE or axis == WIDER[name])
+    ("name", "axis"), turns(AXES, lambda name, axis: name in DIVERSE or axis == WIDER[name])
 )
 UNTIED = (
     "model.embed_tokens.weight",
@@ -62,7 +63,7 @@ UNTIED = (
     "gpt_neox.embed_in.weight",
     "encoder.embed_tokens.weight",
     "decoder.embed_tokens.weight",
-    "bert.embeddings.word_embeddings.weight",
+    "embeddings.word_embeddings.weight",
     "shared.weight",
 )
 PADDING = {end: [F.PAD] for end in (*UNTIED, "lm_head.weight", "decoder.weight")}
@@ -193,7 +194,7 @@ def test_new_entries_get_gradient_when_predicted(name: str, axis: str) -> None:
     assert faults(expected, one.first, unread(name), strict=name in STRICT) == []
 
 
-@pytest.mark.parametrize("name", F.FAMILIES)
+@pytest.mark.parametrize("name", turns(F.FAMILIES))
 def test_only_tokens_in_no_batch_are_left_out(name: str) -> None:
     """The row of the padding's token gets no gradient as an embedding; it is all that is listed apart."""
     plan, one = grown(name, WIDER[name])

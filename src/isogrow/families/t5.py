@@ -12,6 +12,7 @@ PRE = Norm("rms", "pre", eps="layer_norm_epsilon")
 ENCODER = "encoder.block.{encoder_layers}.layer."
 DECODER = "decoder.block.{decoder_layers}.layer."
 GATED = "'gated' in feed_forward_proj"
+STACKS = ("encoder", "decoder")
 DECODES = "decoder.final_norm"  # a model without it is an encoder alone
 
 
@@ -142,7 +143,7 @@ T5 = Layout(
         ),
         Attention("cross.attn.q", "cross.attn.k", "cross.attn.v", scale=""),
     ),
-    stacks=("encoder", "decoder"),
+    stacks=STACKS,
     follows={"pooled": "hidden"},
     constraints=("key_dim == value_dim",),
     # Old checkpoints hold one that no model reads.

@@ -248,7 +248,7 @@ class _Builder:
         """Whether a norm or gain stands on what this slot writes."""
         gained = any(each.gates == slot.stem for each in self.slots)
         return gained or (
-            bool(index) and any(each.norm and each.norm.where == "branch" for each in self.layout.table)
+            bool(index) and any(each.norm and each.norm.where == "branch" for each in self.slots)
         )
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
@@ -264,7 +264,7 @@ class _Builder:
                     self.branch[p] = self.net.node("sum", self.branch[p], node) if p in self.branch else node
             else:
                 self._join(contributions)
-        elif slot.head and all(axis in self.layout.fixed or self._output(axis) for axis in slot.produced):
+        elif slot.head and not self._normed(slot) and all(map(self._shown, slot.produced)):
             self.heads += made.values()
         else:
             stem = slot.stem
@@ -276,6 +276,14 @@ class _Builder:
             else:
                 for combo, node in made.items():
                     nodes[combo] = self.net.node("sum", nodes[combo], node)
+
+    def _normed(self, slot: Slot) -> bool:
+        """Whether a norm runs over what this slot makes, so that something reads it."""
+        return any(each.norm and each.norm.of == slot.stem for each in self.slots)
+
+    def _shown(self, axis: str) -> bool:
+        """Whether an axis of a head is an output's."""
+        return axis in self.layout.fixed or self._output(axis)
 
     def _output(self, axis: str) -> bool:
         """Whether nothing consumes an axis."""

@@ -52,6 +52,7 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: I
         _check_identity(anatomy, step)
         if step.axis in anatomy.layout.residuals:
             _check_bare(anatomy, step, bare)
+            _check_far(anatomy, step)
         for norm in norms:
             before = _epsilon(anatomy, norm, config)
             # ε = 0 (the paper's) stays 0 under any factor, so any factor is the right one.
@@ -154,6 +155,17 @@ def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
             raise LawError(
                 f"{slot} reads {step.axis} without a norm, so {step.expansion} must scale it"
                 f" by 1/{max(factors):g}" + (", and make zero what it reads of new channels" if mean else "")
+            )
+
+
+def _check_far(anatomy: Anatomy, step: Step) -> None:
+    """The entries of an embedding that is a head, too, which reads a transform of the residual, stay."""
+    for head in anatomy.layout.far_heads(anatomy.config, anatomy.slots.values()):
+        factor = _factor(step, head.tied) if head.tied in anatomy.slots else 1.0
+        if not isclose(factor, 1.0, rel_tol=TOLERANCE):
+            raise LawError(
+                f"{step.expansion} scales {head.tied} by {factor:g}, and {head.name} has the same entries, whose"
+                " input no gain of the residual's undoes"
             )
 
 

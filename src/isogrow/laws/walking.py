@@ -25,7 +25,7 @@ class Walk:
     def slots(self) -> list[Slot]:
         """The slots that this model has and that can grow, and the tied head that it does not store."""
         stored = {slot for slot, _ in self.anatomy.held if slot.grows}
-        heads = any(slot.head for slot in stored)
+        heads = any(slot.head and slot.consumed for slot in stored)
         return [
             slot
             for slot in self.anatomy.layout.table

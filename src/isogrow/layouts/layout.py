@@ -276,6 +276,16 @@ class Layout:
         """Whether a formula over config keys (and the numbers of an index) is true; an empty one is."""
         return not formula or bool(evaluate(formula, self.defaults(config).over(dict(index))))
 
+    def far_heads(self, config: Config, slots: Iterable[Slot]) -> tuple[Slot, ...]:
+        """The heads that share another weight's entries, and read what one of these slots makes of the
+        residual."""
+        made = {axis for slot in slots for axis in slot.produced}
+        far = (slot for slot in self.table if slot.tied and slot.head and not self.on_residual(slot.consumed))
+        there = (slot for slot in far if {*slot.consumed} <= made and self.holds(slot.when, config))
+        return tuple(
+            slot for slot in there if slot.consumed and self.holds(self.streams_of(slot)[0].tie, config)
+        )
+
     def biased(self, attention: Attention, config: Config) -> Alibi | None:
         """The position biases of an attention, where this config has any."""
         alibi = attention.alibi

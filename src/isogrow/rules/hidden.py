@@ -78,6 +78,12 @@ def _cost(keys: set[str], old: int, new: int) -> str:
 
 def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:
     """A constant ε: the writers make up for the changed mean square."""
+    if any(slot.tied in subject.slots for slot in subject.far_heads):
+        raise subject.cannot_grow(
+            axis,
+            "what writes the residual would be scaled, the embedding too, and the head that it is reads what no"
+            " gain can undo; untie the head, or grow ffn instead",
+        )
     places, r = append(old, new), sqrt(new / old)
     fill: Entry = Mean(a=r) if layer else Constant(0.0)
     reading = subject.reading(axis)
@@ -235,6 +241,12 @@ def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step
     if new % old:
         raise multiples(
             subject, axis, old, new, "a LayerNorm writes the residual, so only whole copies keep its mean"
+        )
+    if any(subject.times(use, axis, old, new) != 1.0 for use in subject.uses(axis)):
+        raise subject.cannot_grow(
+            axis,
+            "a LayerNorm writes the residual, so only copies keep its mean, and the model multiplies an"
+            " embedding by a function of the width, which no gain of a copy undoes; grow ffn instead",
         )
     places = copies(old, new)
     labels = [place.label for place in places[1:]]

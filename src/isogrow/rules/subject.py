@@ -189,6 +189,11 @@ class Subject:
         streams = {self.layout.stream(head) for head in tied if self.layout.on_residual(head.consumed)}
         return self.tied_head and last and self.layout.stream(slot) in streams
 
+    @property
+    def far_heads(self) -> tuple[Slot, ...]:
+        """The heads that are the embedding, but read a transform of the residual (BERT's masked tokens)."""
+        return self.layout.far_heads(self.config, self.slots.values())
+
     def gate(self, slot: str) -> str:
         """The gain without a norm that multiplies what this slot writes; "" if there is none."""
         stem = self.slots[slot].stem

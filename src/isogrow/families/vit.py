@@ -1,0 +1,142 @@
+"""ViT: images as patches, LayerNorm before each branch; DeiT has a token for distillation, I-JEPA no token but
+patches, and AST reads spectrograms. DINOv2 with registers has tokens that nobody reads."""
+
+from __future__ import annotations
+
+from isogrow.families.dinov2 import DINOV2
+from isogrow.families.edits import after, alter, drop, like, swap
+from isogrow.families.heads import BIAS, head
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
+
+PRE = Norm("layer", "pre", eps="layer_norm_eps")
+E = "embeddings."
+L = "layers.{layers}."
+A = L + "attention."
+QK, V = "(heads key_dim)", "(heads value_dim)"
+SAID = Bias("qkv_bias")
+PATCH = E + "patch_embeddings.projection.weight"
+
+VIT = Layout(
+    family="vit",
+    model_types=("vit",),
+    weights=(
+        Weight(E + "cls_token", "-> 1 1 hidden", "class"),
+        # Only a class that predicts masked patches has it, and reads it where a mask is given.
+        Weight(E + "mask_token", "-> 1 1 hidden", "mask", required=False, idle="True"),
+        Weight(E + "position_embeddings", "1 positions -> hidden", "positions"),
+        Weight(PATCH, "hidden <- channels rows columns", "embed", bias=BIAS),
+        Weight(L + "layernorm_before.weight", "* hidden", "attn_norm", PRE, BIAS),
+        Weight(A + "q_proj.weight", f"{QK} <- hidden", "attn.q", bias=SAID),
+        Weight(A + "k_proj.weight", f"{QK} <- hidden", "attn.k", bias=SAID),
+        Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v", bias=SAID),
+        Weight(A + "o_proj.weight", f"hidden <- {V}", "attn.o", bias=BIAS),
+        Weight(L + "layernorm_after.weight", "* hidden", "mlp_norm", PRE, BIAS),
+        Weight(L + "mlp.fc1.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
+        Weight(L + "mlp.fc2.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
+        Weight("layernorm.weight", "* hidden", "final_norm", PRE, BIAS),
+        Weight("pooler.dense.weight", "pooled <- hidden", "pooler", bias=BIAS, required=False),
+        head("classifier.weight", "labels <- hidden", "classifier", bias=BIAS),
+        head("decoder.0.weight", "pixels <- hidden 1 1", "decoder", bias=BIAS),
+    ),
+    axes={
+        "hidden": "hidden_size",
+        "pooled": "pooler_output_size",
+        "ffn": "intermediate_size",
+        "heads": "num_attention_heads",
+        "key_dim": "hidden_size // num_attention_heads",
+        "value_dim": "hidden_size // num_attention_heads",
+        "channels": "num_channels",
+        "layers": "num_hidden_layers",
+    },
+    keys=(
+        Key("hidden_size", "hidden", 768),
+        Key("intermediate_size", "ffn", 3072),
+        Key("num_channels", default=3),
+        Key("num_attention_heads", "heads", 12),
+        Key("num_hidden_layers", "layers", 12),
+        Key("qkv_bias", default=True),
+        Key("layer_norm_eps", default=1e-12),
+        # Where the config has none, the class takes the width.
+        Key("pooler_output_size", "pooled", "hidden_size", null="hidden_size"),
+    ),
+    prefixes=("vit.", ""),
+    attentions=(Attention(),),
+    constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
+    fixed=frozenset({"positions", "channels", "rows", "columns", "pixels", "pooled"}),
+)
+
+DEIT = like(
+    VIT,
+    "deit",
+    after("class", Weight(E + "distillation_token", "-> 1 1 hidden", "distilled")),
+    after(
+        "classifier",
+        head("cls_classifier.weight", "labels <- hidden", "classifier.class", bias=BIAS),
+        head("distillation_classifier.weight", "labels <- hidden", "classifier.distilled", bias=BIAS),
+    ),
+    prefixes=("deit.", ""),
+)
+
+NARROWER = {
+    "axes": {axis: said for axis, said in VIT.axes.items() if axis != "pooled"},
+    "fixed": VIT.fixed - {"pooled"},
+}
+IJEPA = like(
+    VIT,
+    "ijepa",
+    drop("class pooler decoder"),
+    lacks="pooler_output_size",
+    defaults=dict(layer_norm_eps=1e-6),
+    prefixes=("ijepa.", ""),
+    **NARROWER,
+)
+
+MSN = like(
+    VIT,
+    "vit_msn",
+    drop("pooler decoder"),
+    lacks="pooler_output_size",
+    defaults=dict(layer_norm_eps=1e-6),
+    **NARROWER,
+)
+
+AST = like(
+    VIT,
+    "audio-spectrogram-transformer",
+    drop("mask pooler decoder classifier"),
+    swap(
+        "positions embed",
+        Weight(E + "distillation_token", "-> 1 1 hidden", "distilled"),
+        Weight(E + "position_embeddings", "1 positions -> hidden", "positions"),
+        Weight(PATCH, "hidden <- 1 rows columns", "embed", bias=BIAS),
+    ),
+    after(
+        "final_norm",
+        head(
+            "classifier.layernorm.weight",
+            "* hidden",
+            "classifier_norm",
+            norm=PRE,
+            bias=BIAS,
+        ),
+        head("classifier.dense.weight", "labels <- hidden", "classifier", bias=BIAS),
+    ),
+    lacks="pooler_output_size num_channels",
+    prefixes=("audio_spectrogram_transformer.", ""),
+    axes={axis: said for axis, said in VIT.axes.items() if axis not in ("pooled", "channels")},
+    fixed=frozenset({"positions", "rows", "columns"}),
+)
+
+REGISTERED = like(
+    DINOV2,
+    "dinov2_with_registers",
+    after("positions", Weight(E + "register_tokens", "-> 1 registers hidden", "registers")),
+    alter("mask", when=""),
+    axes={**DINOV2.axes, "registers": "num_register_tokens"},
+    lacks="use_mask_token",
+    more=(Key("num_register_tokens", default=4),),
+    prefixes=("dinov2_with_registers.", ""),
+    fixed=DINOV2.fixed | {"registers"},
+)
+
+LAYOUTS = (VIT, DEIT, IJEPA, MSN, REGISTERED)

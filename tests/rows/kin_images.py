@@ -1,0 +1,95 @@
+"""Models of images: ViT and its kin, and DINOv2's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import transformers
+from family import BOOLS, EPS, LABELS, LAYERS, Family, Json, fused_growths
+from hypothesis import strategies as st
+from rows.stacks import CHANNELS, DINOV2, IMAGE, PATCH
+from torch import Tensor
+
+KIN = True
+
+
+def images(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    return {"pixel_values": torch.randn(3, CHANNELS, IMAGE, IMAGE, generator=generator, dtype=torch.float64)}
+
+
+def masked(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """Images, and a mask of their patches where the class takes one."""
+    given = images(kind, generator)
+    patches = (IMAGE // PATCH[0]) * (IMAGE // PATCH[1])
+    mask = torch.rand(len(given["pixel_values"]), patches, generator=generator) < 0.3
+    return given | ({"bool_masked_pos": mask} if kind.endswith("Model") else {})
+
+
+def vit_options(draw: st.DrawFn) -> Json:
+    heads, dim = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([4, 7]))
+    return dict(
+        hidden_size=heads * dim,
+        num_attention_heads=heads,
+        num_hidden_layers=draw(LAYERS),
+        layer_norm_eps=draw(EPS),
+        qkv_bias=draw(BOOLS),
+    )
+
+
+def vit(name: str, config: type[transformers.PreTrainedConfig], *kinds: str, **more: Any) -> Family:
+    """A row of one of ViT's kin."""
+    return Family(
+        name,
+        config,
+        kinds,
+        dict(
+            num_labels=LABELS,
+            image_size=IMAGE,
+            patch_size=list(PATCH),
+            num_channels=CHANNELS,
+            hidden_size=30,
+            intermediate_size=37,
+            num_hidden_layers=3,
+            num_attention_heads=5,
+            layer_norm_eps=1e-2,
+            **more,
+        ),
+        {
+            "hidden and heads": {"hidden": 42, "heads": 7},
+            "hidden and head_dim": {"hidden": 55, "head_dim": 11},
+            "ffn": {"ffn": 51},
+            "layers": {"layers": 5},
+        },
+        dict(hidden=98, heads=7, head_dim=14, ffn="x3", layers="+2"),
+        vit_options,
+        fused_growths,
+        inputs=images,
+    )
+
+
+REGISTERED = replace(
+    DINOV2,
+    name="dinov2_with_registers",
+    config=transformers.Dinov2WithRegistersConfig,
+    classes=("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification"),
+    sizes={**DINOV2.sizes, "num_register_tokens": 6},
+    inputs=masked,
+)
+
+ROWS = (
+    # The pooler's output is as wide as its config says, and takes the width only where that says nothing.
+    vit("vit", transformers.ViTConfig, "ViTModel", "ViTForImageClassification", pooler_output_size=17),
+    vit(
+        "deit",
+        transformers.DeiTConfig,
+        "DeiTForImageClassificationWithTeacher",
+        "DeiTModel",
+        "DeiTForImageClassification",
+        pooler_output_size=17,
+    ),
+    vit("ijepa", transformers.IJepaConfig, "IJepaModel", "IJepaForImageClassification"),
+    vit("vit_msn", transformers.ViTMSNConfig, "ViTMSNModel", "ViTMSNForImageClassification"),
+    REGISTERED,
+)
