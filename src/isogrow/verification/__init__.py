@@ -14,7 +14,13 @@ from isogrow.quiet import quiet
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt
-from isogrow.verification.memory import parameters, shortage, streaming_shortage
+from isogrow.verification.memory import (
+    largest_layer,
+    parameters,
+    shapes_of,
+    shortage,
+    streaming_shortage,
+)
 from isogrow.verification.pair import Pair, pair
 from isogrow.verification.report import Check, Report
 from isogrow.verification.runs import one_by_one
@@ -54,7 +60,10 @@ def verify(
     say = progress or _silent
     one, two = _seen(small), _seen(large)
     lack = shortage(parameters(one), parameters(two))
-    if streamed or (lack and streamed is None and not streaming_shortage(one, two)):
+    if lack and streamed is None:
+        lack = streaming_shortage(*(largest_layer(shapes_of(each)) for each in (one, two)))
+        streamed = not lack
+    if streamed:
         return _streamed(one, two, plan, liveness, say)
     if lack:
         return Report((Check("float64", None, detail=lack),))

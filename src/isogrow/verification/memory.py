@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
@@ -35,23 +36,30 @@ def shortage(before: int, after: int) -> str:
     )
 
 
-def streaming_shortage(small: Checkpoint | nn.Module, large: Checkpoint | nn.Module) -> str:
-    """Why not even a layer of each of two models fits in memory; "" if they do."""
-    needed, free = 8 * (largest_layer(small) + largest_layer(large)) + BESIDE, available()
+def streaming_shortage(before: int, after: int) -> str:
+    """Why not even layers of so many parameters fit in this machine's memory; "" if they do."""
+    needed, free = 8 * (before + after) + BESIDE, available()
     if needed <= free:
         return ""
     return (
-        f"needs about {needed / 1e9:.3g} GB of memory for two layers in float64, and {free / 1e9:.3g} GB are"
-        " free: nothing was compared; verify on a larger machine"
+        f"needs about {needed / 1e9:.3g} GB of memory for a layer of each in float64, and {free / 1e9:.3g} GB"
+        " are free: nothing was compared; verify on a larger machine"
     )
 
 
-def largest_layer(model: Checkpoint | nn.Module) -> int:
-    """How many numbers the largest layer of a model has: the tensors whose names have its number first."""
+def shapes_of(model: Checkpoint | nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's tensors, by name."""
     if isinstance(model, nn.Module):
-        shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
-    else:
-        shapes = {name: header.shape for name, header in model.headers.items()}
+        return {name: tuple(value.shape) for name, value in model.named_parameters()}
+    return {name: header.shape for name, header in model.headers.items()}
+
+
+def largest_layer(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many numbers the largest layer has: of all tensors whose names begin with its number.
+
+    >>> largest_layer({"h.0.up": (2, 3), "h.0.down": (3, 2), "h.1.up": (4, 3), "head": (9, 9)})
+    12
+    """
     found = Counter[str]()
     for name, shape in shapes.items():
         layer = NUMBERED.match(name)

@@ -10,9 +10,8 @@ from math import inf, prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from isogrow.plans.pieces import Box
 from isogrow.verification import checks
 from isogrow.verification.differences import (
     Difference,
