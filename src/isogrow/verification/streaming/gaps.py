@@ -25,12 +25,13 @@ class Gaps:
     """The largest difference of each layer's output, by the small model's name of it.
 
     `pairs` has the names of runs of the large model, each with that of the small one's that it is compared
-    with; layers of all others are counted only. `channels` picks the old channels where the large one's
-    are more.
+    with; layers of all others are counted only. `channels` picks the old channels where the residual's width
+    has grown, and `widths` are that before and after.
     """
 
     pairs: Mapping[str, str]
     channels: Tensor | None = None
+    widths: tuple[int, int] = (0, 0)
     found: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     waiting: dict[tuple[str, str], Tensor] = field(default_factory=dict[tuple[str, str], Tensor])
     passed: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
@@ -51,8 +52,12 @@ class Gaps:
                 self._compare_(layer, *((own, theirs) if run.name == small else (theirs, own)))
 
     def _compare_(self, layer: str, small: Tensor, large: Tensor) -> None:
-        if self.channels is not None and large.shape[-1] != small.shape[-1]:
+        """Compare one layer's outputs, of the residual's width; others (a table of position biases, patches
+        whose channels are not the last dim) as far as they are of one shape."""
+        if self.channels is not None and (small.shape[-1], large.shape[-1]) == self.widths:
             large = large.index_select(-1, self.channels)
+        if small.shape != large.shape:
+            return
         before = self.found.get(layer, (0.0, 0.0))
         absolute, scale = gap(small, large)
         self.found[layer] = (max(before[0], absolute), max(before[1], scale))

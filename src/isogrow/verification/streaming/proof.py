@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from math import inf, prod
+from math import inf
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from isogrow.verification.differences import (
     other_attention,
 )
 from isogrow.verification.float64 import hollow
-from isogrow.verification.inputs import PROBE, covering, pictures, positions, probe, sees
+from isogrow.verification.inputs import covering, pictures, positions, probe, sees
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import Batch, Outputs, first_tensor, full, padded
@@ -36,6 +36,7 @@ from isogrow.verification.streaming.stored import weights
 RUNS = 12  # whose outputs are here at once, about
 ROOM = 1 << 25  # entries of all these outputs together
 TOKENS = 1024  # up to which every token id is run
+FEW = (2, 16)  # rows and tokens of the small batch where not every token id is run
 SHORTEST = 4  # tokens in a row
 SIDES = ("left", "right")
 SMALL, LARGE, SMALL_OWN, LARGE_OWN = "small", "large", "small, own dtype", "large, own dtype"
@@ -128,7 +129,9 @@ class _Abreast:
     @cached_property
     def gaps(self) -> Gaps:
         pairs = {f"{LARGE} {n}": f"{SMALL} {n}" for n in range(len(self.given.batches))}
-        return Gaps({} if self.pair.rescaled else pairs, self.pair.channels)
+        plan, residual = self.pair.plan, self.pair.before.layout.residual
+        widths = plan.source.of(residual), plan.target.of(residual)
+        return Gaps({} if self.pair.rescaled else pairs, self.pair.channels, widths)
 
     @cached_property
     def outputs(self) -> Mapping[str, Outputs]:
@@ -144,7 +147,7 @@ class _Abreast:
             job = partial(Job, hollow(model), name, told=told)
             batches = enumerate(self.given.batches)
             found |= {f"{name} {n}": job(work=partial(full, batch=batch)) for n, batch in batches}
-            if name == SMALL:
+            if name == SMALL and self.given.all_ids:
                 found["exact"] = job(work=partial(full, batch=self.given.probe))
             for side in SIDES if self._pads else ():
                 found[f"{name} {side}"] = job(work=partial(padded, batch=self.given.probe, side=side))
@@ -206,7 +209,8 @@ class _Abreast:
         by = {"row by row": differences(whole, alone)}
         if "attention" in made:
             by["attention"] = differences(whole, made["attention"])
-        return checks.near(self.pair, made["exact"], whole, made[LARGE_OWN], NoiseFloor(by))
+        exact = made["exact" if self.given.all_ids else f"{SMALL} 0"]  # of the small batch
+        return checks.near(self.pair, exact, whole, made[LARGE_OWN], NoiseFloor(by))
 
     def padding(self) -> Iterator[Check]:
         """float64: rows of various lengths, padded on either side."""
@@ -231,30 +235,23 @@ def _attending(model: nn.Module, batch: Batch, kind: str) -> Outputs:
 def _given(streamed: Streamed) -> Given:
     """Every token id where that is little, else as many tokens as the outputs leave room for."""
     both = streamed.pair
-    small = _shape(both)
     with lent(both.small, partial(streamed.small.region, dtype=_dtype(both.small))):
         few: list[Batch] = []
         for batch in covering(both):
             few.append(batch)
             if not sees(both) and sum(first_tensor(each).numel() for each in few) > _most(both):
-                more = pictures(both, (1, small[1]))
-                few = [probe(both, small), *filter(None, [more])]
-                return Given(tuple(few), probe(both, small), False)
-        return Given(tuple(few), probe(both, small), True)
+                rows, tokens = FEW
+                tokens = max(SHORTEST, min(tokens, _most(both) // rows))
+                small = probe(both, (rows, tokens))
+                more = pictures(both, (1, tokens))
+                return Given((small, *filter(None, [more])), small, False)
+        return Given(tuple(few), probe(both), True)
 
 
 def _most(pair: Pair) -> int:
     """How many tokens may be run at once."""
     width = max(pair.before.sizes.of("vocab"), pair.plan.target.of(pair.before.layout.residual))
     return min(TOKENS, ROOM // (RUNS * width))
-
-
-def _shape(pair: Pair) -> tuple[int, int]:
-    """Rows and tokens of a small batch."""
-    if sees(pair) or prod(PROBE) <= _most(pair):
-        return PROBE
-    rows = 2
-    return rows, max(SHORTEST, min(PROBE[1], _most(pair) // rows))
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
