@@ -47,9 +47,9 @@ def verify(
     new channels stay copies of each other.
 
     Models that memory does not hold are compared `streamed`: both run abreast, layer by layer, each weight
-    read from its folder as it is used, in the memory of about two layers. What can't be checked so is reported
-    as skipped. By default what is free decides; True asks for it whatever is free (of models of transformers
-    alone), False never does it.
+    read from its folder as it is used, in the memory of about two layers. What can't be checked so is
+    reported as skipped. By default what is free decides; True asks for it whatever is free (of models of
+    transformers alone), False never does it.
 
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> import isogrow

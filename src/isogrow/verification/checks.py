@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, cast
@@ -26,7 +26,7 @@ from isogrow.verification.differences import (
 )
 from isogrow.verification.float64 import float64, rebuilt
 from isogrow.verification.inputs import covering, lesson, positions, pretrained, probe, sees
-from isogrow.verification.liveness import training
+from isogrow.verification.liveness import Pass, training
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import (
@@ -257,22 +257,32 @@ def reload(pair: Pair) -> Check:
 
 def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
-    by = max(1, pair.learns_by or horizon(pair.before, pair.plan))
-    batch = lesson(pair)
-    passes = training(pair.large, [batch], steps=by + APART)
+    by = due(pair)
+    units, found = lived(pair, by, training(pair.large, [lesson(pair)], steps=by + APART))
+    return live(units, by), apart(found, by), units
+
+
+def due(pair: Pair) -> int:
+    """The training step by which all that is new has had gradient."""
+    return max(1, pair.learns_by or horizon(pair.before, pair.plan))
+
+
+def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str]]:
+    """What training found: which new units have had gradient by a step, and which stay copies for ever."""
     units, unrouted, silent = Units(), set[Index](), set[Unit]()
-    values: dict[str, Tensor] = {}
+    values: Mapping[str, Tensor] = {}
     for step, each in enumerate(passes, 1):
         if step <= by:
             unrouted |= resting(pair, each.now)
             silent |= silent_in(pair, each.now, each.values)
         if step == by:
             units = counted(pair, each.seen, silent, unrouted)
-        values = dict(each.values)
-    return _live(units, by), _apart(pair, values, by + APART), units
+        values = each.values
+    return units, twins(pair, values)
 
 
-def _live(units: Units, by: int) -> Check:
+def live(units: Units, by: int) -> Check:
+    """Whether every new channel has had gradient by its step, but for inactive ones."""
     if not units.new:
         return Check("liveness", None, detail="nothing new")
     share = units.live / max(1, units.new - units.inactive)
@@ -289,7 +299,7 @@ def _live(units: Units, by: int) -> Check:
     return Check("liveness", not (dead or asleep), share, 1.0, detail)
 
 
-def _apart(pair: Pair, values: dict[str, Tensor], after: int) -> Check:
-    found = twins(pair, values)
-    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {after} steps"
+def apart(found: Sequence[str], by: int) -> Check:
+    """Whether no new channels are copies of others (`found`) some steps after they had gradient."""
+    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {by + APART} steps"
     return Check("distinct", not found, float(len(found)), 0.0, detail)

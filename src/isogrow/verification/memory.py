@@ -37,8 +37,9 @@ def shortage(before: int, after: int) -> str:
 
 
 def streaming_shortage(before: int, after: int) -> str:
-    """Why not even layers of so many parameters fit in this machine's memory; "" if they do."""
-    needed, free = 8 * (before + after) + BESIDE, available()
+    """Why not even layers of so many parameters fit in this machine's memory, the new one with its gradients;
+    "" if they do."""
+    needed, free = 8 * (before + 2 * after) + BESIDE, available()
     if needed <= free:
         return ""
     return (

@@ -43,7 +43,8 @@ class Pair:
     the backward pass by which all that is new has had gradient, where the plan came with it. A folder's
     weights may be stored in another dtype than its config says, or in several: models from folders hold what
     is stored, in a dtype that is wide enough for all of it, `stored` says the dtype of each block of the
-    large one's file, and `loads` in which one `from_pretrained` would have them.
+    large one's file, and `loads` in which one `from_pretrained` would have them. `beyond` are axes whose new
+    channels can't be told live or dead, because a part of what has them is not there.
     """
 
     small: nn.Module
@@ -56,6 +57,7 @@ class Pair:
     stored: Mapping[At, torch.dtype] = field(default_factory=dict[At, torch.dtype])
     loads: torch.dtype | None = None
     learns_by: int | None = None
+    beyond: frozenset[str] = frozenset()
 
     @property
     def rounds(self) -> bool:
@@ -133,6 +135,12 @@ class Pair:
         """The same modules of the large model and those of new layers, in the order in which they run."""
         found = {_module(self.after, line, index) for line, index in _stations(self.after)}
         return tuple(name for name, _ in self.large.named_modules() if name in found)
+
+    @cached_property
+    def repeated(self) -> tuple[str, ...]:
+        """Those of the large model's modules that are whole layers, in the same order."""
+        found = {_module(self.after, line, index) for line, index in _stations(self.after) if index}
+        return tuple(name for name in self.layers if name in found)
 
     def _moved(self, index: Index) -> Index:
         """Where an old layer is now."""

@@ -55,8 +55,7 @@ def lent(model: nn.Module, fetch: Fetch) -> Generator[None]:
 
 def lacking(model: nn.Module) -> dict[int, str]:
     """The first name of each parameter without numbers, by the parameter's id: tied ones are one."""
-    named = cast("Iterator[tuple[str, nn.Parameter]]", model.named_parameters())
-    return {id(value): name for name, value in named if value.is_meta}
+    return {id(value): name for name, value in model.named_parameters() if value.is_meta}
 
 
 class _Lending(TorchFunctionMode):

@@ -52,12 +52,10 @@ def streamed_pair(
             " layer: leave out streamed=True (--streamed)"
         )
     with ExitStack() as stack:
-        found = [
-            kept(*_held(model, seen, stack)) for model, seen in ((small, both.before), (large, both.after))
-        ]
-        for model, weights in zip((both.small, both.large), found, strict=True):
-            _check_whole(model, weights)
-        yield Streamed(both, Made(both.plan, *found))
+        old, new = kept(*_held(small, both.before, stack)), kept(*_held(large, both.after, stack))
+        _check_whole(both.small, old)
+        _check_whole(both.large, new)
+        yield Streamed(both, Made(both.plan, old, new))
 
 
 def _held(model: Checkpoint | nn.Module, seen: Anatomy, stack: ExitStack) -> tuple[Anatomy, Anatomy, Store]:
@@ -72,6 +70,6 @@ def _check_whole(model: nn.Module, weights: Kept) -> None:
     lost = sorted({*kept_whole(weights), *(set(lacking(model).values()) - weights.tensors.keys())})
     if lost:
         raise CheckpointError(
-            f"{type(model).__name__} has {lost[0]}, and it is stored nowhere, so transformers would fill it at"
-            " random; nothing was compared"
+            f"{type(model).__name__} has {lost[0]}, and it is stored nowhere, so transformers would fill it"
+            " at random; nothing was compared"
         )

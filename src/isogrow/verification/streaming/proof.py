@@ -22,10 +22,11 @@ from isogrow.verification.differences import (
     other_attention,
 )
 from isogrow.verification.float64 import hollow
-from isogrow.verification.inputs import covering, pictures, positions, probe, sees
+from isogrow.verification.inputs import covering, lesson, pictures, positions, probe, sees
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import Batch, Outputs, first_tensor, full, padded
+from isogrow.verification.streaming import living
 from isogrow.verification.streaming.convoy import Load
 from isogrow.verification.streaming.gaps import Gaps
 from isogrow.verification.streaming.lending import lent
@@ -40,6 +41,7 @@ FEW = (2, 16)  # rows and tokens of the small batch where not every token id is 
 SHORTEST = 4  # tokens in a row
 SIDES = ("left", "right")
 SMALL, LARGE, SMALL_OWN, LARGE_OWN = "small", "large", "small, own dtype", "large, own dtype"
+LESSON = "lesson"
 AS_MADE, AS_STORED = "large, as made", "large, as stored"
 
 # What is checked of models in memory alone, and why.
@@ -47,8 +49,6 @@ UNCHECKED = {
     "kv cache": "not streamed: every token would read every weight again",
     "generate": "not streamed: every token would read every weight again",
     "reload": "not streamed: nothing is loaded; the class finds all of its tensors",
-    "liveness": "not streamed: training needs all weights and their gradients at once",
-    "distinct": "not streamed: training needs all weights and their gradients at once",
 }
 
 
@@ -76,7 +76,7 @@ def streamed_checks(
         return
     yield check
     say("float64 and own dtype: both models abreast, layer by layer")
-    abreast = _Abreast(streamed, given)
+    abreast = _Abreast(streamed, given, liveness)
     check, worst = abreast.exact()
     figures["float64"] = {"absolute": worst.absolute, "relative": worst.relative, "kl_max": worst.kl_max}
     figures["layers"] = {name: abreast.gaps.relative(name) for name in abreast.gaps.found}
@@ -86,8 +86,13 @@ def streamed_checks(
     check, figures["own_dtype"] = abreast.own_dtype()
     yield check
     yield from abreast.padding()
-    training = () if liveness else ("liveness", "distinct")
-    yield from (Check(name, None, detail=why) for name, why in UNCHECKED.items() if name not in training)
+    yield from (Check(name, None, detail=why) for name, why in UNCHECKED.items())
+    if liveness:
+        say("liveness: training each grown layer alone for a few steps")
+        live, apart, units = living.liveness(both, streamed.large, abreast.large, abreast.calls)
+        figures["new_channels"] = {"new": units.new, "live": units.live, "inactive": units.inactive}
+        yield live
+        yield apart
 
 
 def _where(streamed: Streamed, batch: Batch) -> str:
@@ -121,6 +126,7 @@ class _Abreast:
 
     streamed: Streamed
     given: Given
+    learning: bool
 
     @property
     def pair(self) -> Pair:
@@ -134,21 +140,34 @@ class _Abreast:
         return Gaps({} if self.pair.rescaled else pairs, self.pair.channels, widths)
 
     @cached_property
+    def large(self) -> nn.Module:
+        """The large model in float64, without numbers."""
+        return living.uncached_(hollow(self.pair.large))
+
+    @cached_property
+    def calls(self) -> living.Calls:
+        """What its layers are given in a run."""
+        return living.Calls(LESSON if self.given.all_ids else f"{LARGE} 0")
+
+    @cached_property
     def outputs(self) -> Mapping[str, Outputs]:
-        return outputs_of({**self._wide(), **self._own()}, _sources(self.streamed), self.gaps)
+        with living.overheard(self.large, self.pair.repeated if self.learning else (), self.calls):
+            return outputs_of({**self._wide(), **self._own()}, _sources(self.streamed), self.gaps)
 
     def _wide(self) -> dict[str, Job]:
         """Runs in float64."""
         found: dict[str, Job] = {}
         for name, model, told in (
-            (SMALL, self.pair.small, {name: name for name in self.pair.layer_map}),
-            (LARGE, self.pair.large, {large: small for small, large in self.pair.layer_map.items()}),
+            (SMALL, living.uncached_(hollow(self.pair.small)), {name: name for name in self.pair.layer_map}),
+            (LARGE, self.large, {large: small for small, large in self.pair.layer_map.items()}),
         ):
-            job = partial(Job, hollow(model), name, told=told)
+            job = partial(Job, model, name, told=told)
             batches = enumerate(self.given.batches)
             found |= {f"{name} {n}": job(work=partial(full, batch=batch)) for n, batch in batches}
             if name == SMALL and self.given.all_ids:
                 found["exact"] = job(work=partial(full, batch=self.given.probe))
+            if name == LARGE and self.given.all_ids and self.learning:
+                found[LESSON] = job(work=partial(full, batch=lesson(self.pair)))
             for side in SIDES if self._pads else ():
                 found[f"{name} {side}"] = job(work=partial(padded, batch=self.given.probe, side=side))
         return found

@@ -30,7 +30,7 @@ class Job:
 
 
 def outputs_of(jobs: Mapping[str, Job], sources: Mapping[str, Load], gaps: Gaps) -> dict[str, Any]:
-    """What each job returns, by its name; all of them go through their layers side by side, told to `gaps`."""
+    """What each job returns, by its name; all go through their layers side by side, told to `gaps`."""
     with ExitStack() as stack:
         for model, told in _models(jobs.values()):
             stack.enter_context(still(model))

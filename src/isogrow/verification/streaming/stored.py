@@ -36,7 +36,8 @@ class Wrong:
 
     def __str__(self) -> str:
         at = "".join(f" of {axis} {i}" for axis, i in self.block.index)
-        return f"{self.name} ({self.block.slot}{at}: {self.entries:,} entries, by a relative {self.relative:.1e})"
+        much = f"{self.entries:,} entries, by a relative {self.relative:.1e}"
+        return f"{self.name} ({self.block.slot}{at}: {much})"
 
 
 def weights(made: Made) -> Check:
