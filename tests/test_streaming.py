@@ -1,4 +1,4 @@
-"""`verify(streamed=True)`: it says what the comparison in memory says, fails where that fails, and holds little."""
+"""`verify(streamed=True)` says what the comparison in memory says, fails where it fails, and holds little."""
 
 from __future__ import annotations
 
@@ -55,18 +55,23 @@ def one_by_one(model: Any) -> Any:
         state = revert_weight_conversion(model, dict(model.state_dict()))
         model.save_pretrained = lambda folder: (
             save(folder),
-            save_file(
-                {n: x.contiguous() for n, x in state.items()}, folder / "model.safetensors", {"format": "pt"}
-            ),
+            write(folder, {name: x.contiguous() for name, x in state.items()}),
         )
     return model
 
 
+def read(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def write(folder: Path, tensors: dict[str, Tensor]) -> None:
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
 def nudge(folder: Path, name: str, at: tuple[int, ...], by: float = 1e-2) -> None:
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
+    tensors = read(folder)
     tensors[name][at] += by
-    save_file(tensors, path, {"format": "pt"})
+    write(folder, tensors)
 
 
 def streamed(small: Any, large: Any, **options: Any) -> Report:
@@ -141,9 +146,8 @@ def test_a_nudged_weight_is_found_and_its_layer_and_block_named(layer: int, tmp_
     nudge(large, f"model.layers.{layer}.mlp.up_proj.weight", (5, 7))
     (failed,) = streamed(small, large).failed
     assert (failed.name, failed.value) == ("weights", 1.0)
-    assert failed.detail.startswith(
-        f"first of 1 that differ: model.layers.{layer}.mlp.up_proj.weight (mlp.up of layers {layer}: 1 entries, by"
-    )
+    name, block = f"model.layers.{layer}.mlp.up_proj.weight", f"mlp.up of layers {layer}"
+    assert failed.detail.startswith(f"first of 1 that differ: {name} ({block}: 1 entries, by a relative ")
     assert f"; first difference in model.layers.{layer}, by a relative " in failed.detail
 
 
@@ -165,7 +169,7 @@ def test_an_expert_that_no_token_reaches_is_compared_by_its_weights(tmp_path: Pa
     family = F.FAMILIES["mixtral"]
     model = F.subject(family, spread=0.1).small.to(torch.float32)
     small, large = grown(one_by_one(model), tmp_path, ffn="+6")
-    names = sorted(n for n in load_file(large / "model.safetensors") if n.endswith("experts.1.w2.weight"))
+    names = sorted(n for n in read(large) if n.endswith("experts.1.w2.weight"))
     nudge(large, names[-1], (2, 3))
     (failed,) = streamed(small, large).failed
     assert names[-1] in failed.detail and " of experts 1: 1 entries" in failed.detail
@@ -183,9 +187,7 @@ def test_a_row_that_no_small_batch_looks_up_is_compared_by_its_weights(
         nudge(large, name, (row, 3))
         (failed,) = streamed(small, large).failed
         assert failed.detail.startswith(f"first of 1 that differ: {name}")
-        nudge(large, name, (row, 3), by=-1e-2)
-        save_file({**load_file(large / "model.safetensors"), name: load_file(small / "model.safetensors")[name]},
-                  large / "model.safetensors", {"format": "pt"})  # fmt: skip
+        write(large, {**read(large), name: read(small)[name]})
 
 
 def test_a_wrong_config_fails_in_float64(tmp_path: Path) -> None:
@@ -208,8 +210,7 @@ def test_free_entries_may_be_the_users_own() -> None:
 
 def test_what_is_stored_nowhere_is_refused(tmp_path: Path) -> None:
     small, large = grown(bert(), tmp_path, ffn="+6")
-    path = large / "model.safetensors"
-    save_file({n: x for n, x in load_file(path).items() if "pooler" not in n}, path, {"format": "pt"})
+    write(large, {name: x for name, x in read(large).items() if "pooler" not in name})
     with pytest.raises(CheckpointError, match=r"BertModel has pooler.dense.bias, and it is stored nowhere"):
         streamed(small, large)
 
