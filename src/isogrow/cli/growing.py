@@ -12,6 +12,8 @@ from isogrow.cli.facts import summary
 from isogrow.errors import CheckpointError, StateError
 from isogrow.growth.opening import Opened
 from isogrow.planning.request import Planned, read_plan
+from isogrow.plans.anatomy import grown_tensors
+from isogrow.plans.pieces import origin
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import flag
 from isogrow.stores.sources import Checkpoint, open_checkpoint
@@ -50,6 +52,7 @@ class Options:
     optimizer: str
     keep_failed: bool = False
     format: str = "safetensors"
+    streamed: bool | None = None
 
 
 class NotProven(Exception):
@@ -77,24 +80,23 @@ def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
 
 
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
-    """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
+    """Grow, and verify before the output appears: an output that fails does not. What memory does not hold is
+    compared layer by layer, unless not even a layer fits."""
     from isogrow.growth.api import grow_checkpoint
     from isogrow.growth.resuming import left_behind
     from isogrow.stores.loadable import unread
     from isogrow.stores.staging import failed_of
-    from isogrow.verification.memory import shortage
 
     checkpoint = job.source.checkpoint
     data = summary(checkpoint.name, job.plan, job.dtype)
-    sizes = [data[side]["parameters"] for side in ("before", "after")]
-    skipped = shortage(sizes[0], sizes[1]) if verify else "--no-verify was given"
+    skipped = _unprovable(job, data, options.streamed) if verify else "--no-verify was given"
     if not skipped and (why := unread(checkpoint.config, checkpoint.headers)):
         raise CheckpointError(f"{why}; nothing was written: --no-verify writes it unproven")
     report: Data | None = None
 
     def check(folder: Path) -> str:
         nonlocal report, skipped
-        report = _report(checkpoint, open_checkpoint(folder), job.plan, tell)
+        report = _report(checkpoint, open_checkpoint(folder), job.plan, options.streamed, tell)
         if failed(report):
             raise NotProven
         skipped = "; ".join(f"{c['name']} {c['detail']}" for c in report["checks"] if c["passed"] is None)
@@ -131,12 +133,32 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     }
 
 
+def _unprovable(job: Job, data: Data, streamed: bool | None) -> str:
+    """Why the output can't be compared with the model in this machine's memory; "" if it can."""
+    from isogrow.verification.memory import largest_layer, shortage, streaming_shortage
+
+    lack = "" if streamed else shortage(*(data[side]["parameters"] for side in ("before", "after")))
+    if not lack:
+        return ""
+    anatomy, plan = job.source.anatomy, job.plan.plan
+    tensors = [anatomy.stored, grown_tensors(anatomy, plan.target, lambda block: origin(plan, block))]
+    return streaming_shortage(
+        *(largest_layer({each.name: each.header.shape for each in stored}) for stored in tensors)
+    )
+
+
 def verified(
-    model: str, grown: str, plan: str | None, revision: str | None, config: str | None, tell: Tell
+    model: str,
+    grown: str,
+    plan: str | None,
+    revision: str | None,
+    config: str | None,
+    streamed: bool | None,
+    tell: Tell,
 ) -> Data:
     """The checks of a pair of models."""
     made = None if plan is None else read_plan(plan, flag("plan"))
-    return _report(open_checkpoint(model, revision, config), open_checkpoint(grown), made, tell)
+    return _report(open_checkpoint(model, revision, config), open_checkpoint(grown), made, streamed, tell)
 
 
 def failed(report: Data) -> list[Data]:
@@ -144,10 +166,12 @@ def failed(report: Data) -> list[Data]:
     return [check for check in report["checks"] if check["passed"] is False]
 
 
-def _report(small: Checkpoint, large: Checkpoint, plan: Planned | Plan | None, tell: Tell) -> Data:
+def _report(
+    small: Checkpoint, large: Checkpoint, plan: Planned | Plan | None, streamed: bool | None, tell: Tell
+) -> Data:
     from isogrow.verification import verify
 
-    return verify(small, large, plan=plan, progress=tell).to_dict()
+    return verify(small, large, plan=plan, streamed=streamed, progress=tell).to_dict()
 
 
 def _sentence(report: Data) -> str:

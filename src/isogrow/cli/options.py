@@ -42,6 +42,10 @@ Dtype = Annotated[
     str | None,
     option("--dtype", "float32, float16, bfloat16 or float64. (default: keep)", OUTPUT, "DTYPE"),
 ]
+Streamed = Annotated[
+    bool,
+    option("--streamed", "Prove it layer by layer, in little memory. (default: where memory is short)"),
+]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 
 

@@ -19,6 +19,7 @@ from isogrow.cli.options import (
     Model,
     Overwrite,
     Revision,
+    Streamed,
     Verb,
     option,
     requesting,
@@ -147,6 +148,7 @@ def grow(
             "--format", "safetensors, or distributed (torch's DCP). (default: safetensors)", OUTPUT, "FORMAT"
         ),
     ] = "safetensors",
+    streamed: Streamed = False,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
@@ -165,7 +167,7 @@ def grow(
         made = planned(asked, found.anatomy)
         job = growing.Job(model, Path(out), found, made, dtype)
         options = growing.Options(
-            max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed, format
+            max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed, format, streamed or None
         )
         with working("growing") as work:
             data = growing.grown(job, options, not no_verify, work.bar, work.tell)
@@ -181,6 +183,7 @@ def verify(
     plan: Annotated[
         str | None, option("--plan", "The plan. (default: GROWN's isogrow.json)", WHERE, "FILE")
     ] = None,
+    streamed: Streamed = False,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
@@ -191,7 +194,7 @@ def verify(
         from isogrow.cli.tables import checks
 
         with working("verifying") as work:
-            data = growing.verified(model, grown, plan, revision, config, work.tell)
+            data = growing.verified(model, grown, plan, revision, config, streamed or None, work.tell)
         answer(data, checks.verified, json)
         if not data["passed"]:
             _fail(growing.failed(data) or data["checks"][:1])

@@ -14,11 +14,18 @@ from isogrow.quiet import quiet
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt
-from isogrow.verification.memory import parameters, shortage
+from isogrow.verification.memory import (
+    largest_layer,
+    parameters,
+    shapes_of,
+    shortage,
+    streaming_shortage,
+)
 from isogrow.verification.pair import Pair, pair
 from isogrow.verification.report import Check, Report
 from isogrow.verification.runs import one_by_one
 from isogrow.verification.stored import proof, unread, weights_
+from isogrow.verification.streaming import streamed_checks, streamed_pair
 
 
 def verify(
@@ -27,6 +34,7 @@ def verify(
     *,
     plan: Saved | None = None,
     liveness: bool = True,
+    streamed: bool | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Compare a grown model with the one that it was grown from; both as folders or as models.
@@ -38,6 +46,11 @@ def verify(
     steps on a copy, that every new channel gets gradient by the step that Law 2 predicts and that no two
     new channels stay copies of each other.
 
+    Models that memory does not hold are compared `streamed`: both run abreast, layer by layer, each weight
+    read from its folder as it is used, in the memory of about two layers. What can't be checked so is
+    reported as skipped. By default what is free decides; True asks for it whatever is free (of models of
+    transformers alone), False never does it.
+
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> import isogrow
     >>> small = GPT2LMHeadModel(GPT2Config(n_embd=12, n_head=2, n_layer=1, vocab_size=31, n_positions=24))
@@ -47,6 +60,11 @@ def verify(
     say = progress or _silent
     one, two = _seen(small), _seen(large)
     lack = shortage(parameters(one), parameters(two))
+    if lack and streamed is None:
+        lack = streaming_shortage(*(largest_layer(shapes_of(each)) for each in (one, two)))
+        streamed = not lack
+    if streamed:
+        return _streamed(one, two, plan, liveness, say)
     if lack:
         return Report((Check("float64", None, detail=lack),))
     say("loading both models")
@@ -57,6 +75,21 @@ def verify(
     with quiet(), one_by_one(both.small, both.large):
         found.extend(_checks(both, liveness, say, figures))
     return Report(tuple(found), figures)
+
+
+def _streamed(
+    small: Checkpoint | nn.Module,
+    large: Checkpoint | nn.Module,
+    plan: Saved | None,
+    liveness: bool,
+    say: Callable[[str], None],
+) -> Report:
+    """The same of models of which no more than two layers are in memory at a time."""
+    say("opening both models")
+    figures: dict[str, Any] = {}
+    with quiet(), streamed_pair(small, large, plan) as both, one_by_one(both.pair.small, both.pair.large):
+        found = tuple(streamed_checks(both, liveness, say, figures))
+    return Report(found, figures)
 
 
 def _checks(

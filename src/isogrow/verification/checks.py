@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, cast
@@ -18,6 +18,7 @@ from isogrow.layouts.layout import Index
 from isogrow.quiet import quiet
 from isogrow.verification.differences import (
     Difference,
+    NoiseFloor,
     combined,
     differences,
     first_difference,
@@ -25,7 +26,7 @@ from isogrow.verification.differences import (
 )
 from isogrow.verification.float64 import float64, rebuilt
 from isogrow.verification.inputs import covering, lesson, positions, pretrained, probe, sees
-from isogrow.verification.liveness import training
+from isogrow.verification.liveness import Pass, training
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import (
@@ -84,10 +85,10 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
             where = first_layer(pair, small, large, batch, EXACT)
             return Check("float64", False, found[-1].relative, EXACT, where), found[-1]
     worst = max(found, key=lambda each: each.relative)
-    return Check("float64", True, worst.relative, EXACT, _seen(pair)), worst
+    return Check("float64", True, worst.relative, EXACT, seen(pair)), worst
 
 
-def _seen(pair: Pair) -> str:
+def seen(pair: Pair) -> str:
     """What the models were compared on."""
     batches = list(covering(pair))
     given = [first_tensor(batch) for batch in batches]
@@ -144,12 +145,19 @@ def own_dtype(pair: Pair, small: nn.Module) -> tuple[Check, dict[str, Any]]:
     with float64():
         exact_outputs = full(small, batch)
     dtype = pair.coarsest
-    base, large = (_in_dtype(model, dtype) for model in (pair.small, pair.large))
-    old, new = full(base, batch), full(large, batch)
+    base, large = (in_dtype(model, dtype) for model in (pair.small, pair.large))
+    return near(pair, exact_outputs, full(base, batch), full(large, batch), noise_floor(base, batch))
+
+
+def near(
+    pair: Pair, exact_outputs: Outputs, old: Outputs, new: Outputs, floor: NoiseFloor
+) -> tuple[Check, dict[str, Any]]:
+    """How near both models' outputs in their own dtype are to the exact ones, and whether that is enough."""
+    dtype = pair.coarsest
     ours = combined(differences(exact_outputs, matched(pair, exact_outputs, new)).values())
     theirs = combined(differences(exact_outputs, old).values())
     between = combined(differences(old, matched(pair, old, new)).values())
-    noise = noise_floor(base, batch).worst
+    noise = floor.worst
     limit = OWN * max(theirs.absolute, noise.absolute, torch.finfo(dtype).eps * theirs.scale)
     word = str(dtype).removeprefix("torch.")
     figures = {
@@ -170,7 +178,7 @@ def own_dtype(pair: Pair, small: nn.Module) -> tuple[Check, dict[str, Any]]:
     return Check("own dtype", ours.absolute <= limit, ours.absolute, limit, detail), figures
 
 
-def _in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The model in the dtype in which it runs, where it is held in another."""
     return model if next(model.parameters()).dtype == dtype else copy.deepcopy(model).to(dtype)
 
@@ -184,8 +192,8 @@ def decode(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
         old, own, new = full(small, batch), decoded(small, batch), decoded(large, batch)
     old = _shared(old, new)
     if combined(differences(old, own).values()).relative <= EXACT:
-        return _exactly("kv cache", pair, old, new)
-    found = _exactly("kv cache", pair, own, new)
+        return exactly("kv cache", pair, old, new)
+    found = exactly("kv cache", pair, own, new)
     return replace(found, detail="step by step on both sides: the old model's own cache is not its full pass")
 
 
@@ -205,10 +213,11 @@ def padding(pair: Pair, small: nn.Module, large: nn.Module) -> Iterator[Check]:
     for side in ("left", "right"):
         with float64():
             old, new = padded(small, batch, side), padded(large, batch, side)
-        yield _exactly(f"padding {side}", pair, old, new)
+        yield exactly(f"padding {side}", pair, old, new)
 
 
-def _exactly(name: str, pair: Pair, old: Outputs, new: Outputs) -> Check:
+def exactly(name: str, pair: Pair, old: Outputs, new: Outputs) -> Check:
+    """Whether float64 outputs of both models are the same."""
     gap = combined(differences(old, matched(pair, old, new)).values()).relative
     return Check(name, gap <= EXACT, gap, EXACT)
 
@@ -248,22 +257,32 @@ def reload(pair: Pair) -> Check:
 
 def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
-    by = max(1, pair.learns_by or horizon(pair.before, pair.plan))
-    batch = lesson(pair)
-    passes = training(pair.large, [batch], steps=by + APART)
+    by = due(pair)
+    units, found = lived(pair, by, training(pair.large, [lesson(pair)], steps=by + APART))
+    return live(units, by), apart(found, by), units
+
+
+def due(pair: Pair) -> int:
+    """The training step by which all that is new has had gradient."""
+    return max(1, pair.learns_by or horizon(pair.before, pair.plan))
+
+
+def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str]]:
+    """What training found: which new units have had gradient by a step, and which stay copies for ever."""
     units, unrouted, silent = Units(), set[Index](), set[Unit]()
-    values: dict[str, Tensor] = {}
+    values: Mapping[str, Tensor] = {}
     for step, each in enumerate(passes, 1):
         if step <= by:
             unrouted |= resting(pair, each.now)
             silent |= silent_in(pair, each.now, each.values)
         if step == by:
             units = counted(pair, each.seen, silent, unrouted)
-        values = dict(each.values)
-    return _live(units, by), _apart(pair, values, by + APART), units
+        values = each.values
+    return units, twins(pair, values)
 
 
-def _live(units: Units, by: int) -> Check:
+def live(units: Units, by: int) -> Check:
+    """Whether every new channel has had gradient by its step, but for inactive ones."""
     if not units.new:
         return Check("liveness", None, detail="nothing new")
     share = units.live / max(1, units.new - units.inactive)
@@ -280,7 +299,7 @@ def _live(units: Units, by: int) -> Check:
     return Check("liveness", not (dead or asleep), share, 1.0, detail)
 
 
-def _apart(pair: Pair, values: dict[str, Tensor], after: int) -> Check:
-    found = twins(pair, values)
-    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {after} steps"
+def apart(found: Sequence[str], by: int) -> Check:
+    """Whether no new channels are copies of others (`found`) some steps after they had gradient."""
+    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {by + APART} steps"
     return Check("distinct", not found, float(len(found)), 0.0, detail)

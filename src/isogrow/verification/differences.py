@@ -65,7 +65,7 @@ def difference(a: Tensor, b: Tensor) -> Difference:
     >>> difference(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 3.0])).relative
     0.25
     """
-    absolute, scale = _gap(a, b)
+    absolute, scale = gap(a, b)
     divergence = _divergence(a.detach().double(), b.detach().double())
     rows = divergence.numel()
     return Difference(
@@ -111,9 +111,9 @@ def noise_floor(model: nn.Module, batch: Batch) -> NoiseFloor:
     """
     whole = full(model, batch)
     by = {"row by row": differences(whole, row_by_row(model, batch))}
-    other = _other_attention(model)
+    other = other_attention(model)
     if other is not None:
-        with _attention(model, other):
+        with attention(model, other):
             by[f"{other} attention"] = differences(whole, full(model, batch))
     return NoiseFloor(by)
 
@@ -144,13 +144,13 @@ def first_difference(
         a, b = old[name], new[counterpart]
         if channels is not None and b.shape[-1] != a.shape[-1]:
             b = b.index_select(-1, channels.to(b.device))
-        absolute, scale = _gap(a, b)
+        absolute, scale = gap(a, b)
         if absolute > tolerance * scale:
             return name if name == counterpart else f"{name} -> {counterpart}"
     return None
 
 
-def _gap(a: Tensor, b: Tensor) -> tuple[float, float]:
+def gap(a: Tensor, b: Tensor) -> tuple[float, float]:
     """max|a − b| and max|a| over finite entries."""
     if a.shape != b.shape:
         raise IsogrowError(
@@ -163,8 +163,8 @@ def _gap(a: Tensor, b: Tensor) -> tuple[float, float]:
     absolute, scale = (a - b).abs().max().item(), a.abs().max().item()
     if math.isfinite(absolute) and math.isfinite(scale):
         return absolute, scale
-    gap = torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
-    return gap.max().item(), torch.where(a.isfinite(), a.abs(), 0.0).max().item()
+    apart = torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
+    return apart.max().item(), torch.where(a.isfinite(), a.abs(), 0.0).max().item()
 
 
 def _divergence(a: Tensor, b: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def _keeper(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any
     return keep
 
 
-def _other_attention(model: nn.Module) -> str | None:
+def other_attention(model: nn.Module) -> str | None:
     if not isinstance(model, transformers.PreTrainedModel):
         return None
     flags = cast(Any, model)
@@ -210,7 +210,7 @@ def _other_attention(model: nn.Module) -> str | None:
 
 
 @contextmanager
-def _attention(model: nn.Module, name: str) -> Generator[None]:
+def attention(model: nn.Module, name: str) -> Generator[None]:
     """Switch the attention implementation of a Hugging Face model, and back."""
     found = [_config(part) for part in model.modules()]
     configs = {id(each): each for each in found if each is not None}

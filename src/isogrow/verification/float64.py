@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from isogrow.errors import CheckpointError
-from isogrow.quiet import quiet
+from isogrow.quiet import numberless, quiet
 
 Arguments = tuple[Any, ...]
 
@@ -107,6 +107,25 @@ def rebuilt(model: nn.Module, *, attention: str = "eager") -> nn.Module:
     if isinstance(model, transformers.PreTrainedModel):
         return build(type(model), model.config, model.state_dict(), attention=attention)
     return copy.deepcopy(model).double().eval()
+
+
+def hollow(model: nn.Module, *, attention: str = "eager") -> nn.Module:
+    """What `rebuilt` makes of a Hugging Face model, without numbers: its parameters are on the meta device.
+
+    >>> config = transformers.GPT2Config(n_embd=6, n_head=2, n_layer=1, vocab_size=11)
+    >>> hollow(transformers.GPT2LMHeadModel(config)).lm_head.weight.device.type
+    'meta'
+    """
+    known: Any = model
+    with float64(), cast(Any, torch.random).fork_rng(devices=[]), quiet(), numberless():
+        made = type(known)._from_config(
+            _unhurried(known.config),
+            dtype=torch.float64,
+            attn_implementation=attention,
+            experts_implementation="eager",
+        )
+    _assert_float64(made)
+    return made.eval()
 
 
 def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

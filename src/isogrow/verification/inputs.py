@@ -38,7 +38,7 @@ def covering(pair: Pair) -> Iterator[Batch]:
     long = next(batches(vocab, length, rows=1, token_types=_types(pair)))
     yield _named(pair, long)
     seen = set(long["input_ids"].flatten().tolist())
-    yield from filter(None, [_pictured(pair, PROBE)])
+    yield from filter(None, [pictures(pair, PROBE)])
     if len(seen) == vocab:
         return
     short = min(SHORT, length)
@@ -59,10 +59,11 @@ def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
 
 def lesson(pair: Pair) -> Batch:
     """The batch that is trained on: with images, where the models take them."""
-    return _pictured(pair, LEARN) or probe(pair, LEARN)
+    return pictures(pair, LEARN) or probe(pair, LEARN)
 
 
-def _pictured(pair: Pair, shape: tuple[int, int]) -> Batch | None:
+def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
+    """Texts of this many rows and tokens with images in them; None where the models take none with texts."""
     batch = {} if sees(pair) or not pretrained(pair) else probe(pair, shape)
     return pictured(pair.small, batch["input_ids"]) if batch else None
 

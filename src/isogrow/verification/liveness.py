@@ -75,6 +75,7 @@ def training(
     steps: int = 3,
     lr: float = 1e-3,
     floor: float = 0.0,
+    copied: bool = True,
 ) -> Generator[Pass]:
     """Train a float64 copy of `model`, without dropout, and tell of each step.
 
@@ -90,9 +91,11 @@ def training(
     a sum that is 0, on some entries and not on others: 1e-16 or so, which a floor leaves out.
 
     `loss` is given the outputs by name and the batch's index. Frozen parameters are trained too.
+    Without `copied` the model itself is trained, which has to be in float64.
+
     Raises if a gradient is not finite, or if nothing at all gets any.
     """
-    student = rebuilt(model).requires_grad_()
+    student = (rebuilt(model) if copied else model).requires_grad_()
     given = [widened(batch) for batch in batches]
     named = dict(student.named_parameters(remove_duplicate=False))
     seen = {name: torch.zeros_like(value, dtype=torch.bool) for name, value in named.items()}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from torch import nn
 
 from isogrow.stores.sources import Checkpoint
 
+NUMBERED = re.compile(r".*?\.\d+\.")  # a layer's name
+BESIDE = 500_000_000  # bytes for what is no layer: activations, outputs, parts of tables
 COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
 
 
@@ -29,6 +34,39 @@ def shortage(before: int, after: int) -> str:
         f"needs about {needed / 1e9:.3g} GB of memory in float64, and {free / 1e9:.3g} GB are free: nothing"
         " was compared; verify on a larger machine"
     )
+
+
+def streaming_shortage(before: int, after: int) -> str:
+    """Why not even layers of so many parameters fit in this machine's memory, the new one with its gradients;
+    "" if they do."""
+    needed, free = 8 * (before + 2 * after) + BESIDE, available()
+    if needed <= free:
+        return ""
+    return (
+        f"needs about {needed / 1e9:.3g} GB of memory for a layer of each in float64, and {free / 1e9:.3g} GB"
+        " are free: nothing was compared; verify on a larger machine"
+    )
+
+
+def shapes_of(model: Checkpoint | nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's tensors, by name."""
+    if isinstance(model, nn.Module):
+        return {name: tuple(value.shape) for name, value in model.named_parameters()}
+    return {name: header.shape for name, header in model.headers.items()}
+
+
+def largest_layer(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many numbers the largest layer has: of all tensors whose names begin with its number.
+
+    >>> largest_layer({"h.0.up": (2, 3), "h.0.down": (3, 2), "h.1.up": (4, 3), "head": (9, 9)})
+    12
+    """
+    found = Counter[str]()
+    for name, shape in shapes.items():
+        layer = NUMBERED.match(name)
+        if layer:
+            found[layer.group()] += prod(shape)
+    return max(found.values(), default=0)
 
 
 def available() -> int:

@@ -25,7 +25,7 @@ from isogrow.plans.regions import drawn
 from isogrow.plans.serial import RECORD, from_json
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import stated
-from isogrow.quiet import quiet
+from isogrow.quiet import numberless, quiet
 from isogrow.stores.dtypes import WORDS, torch_dtype
 from isogrow.stores.loadable import class_name, nameless
 from isogrow.stores.mapping import mapped
@@ -43,7 +43,8 @@ class Pair:
     the backward pass by which all that is new has had gradient, where the plan came with it. A folder's
     weights may be stored in another dtype than its config says, or in several: models from folders hold what
     is stored, in a dtype that is wide enough for all of it, `stored` says the dtype of each block of the
-    large one's file, and `loads` in which one `from_pretrained` would have them.
+    large one's file, and `loads` in which one `from_pretrained` would have them. `beyond` are axes whose new
+    channels can't be told live or dead, because a part of what has them is not there.
     """
 
     small: nn.Module
@@ -56,6 +57,7 @@ class Pair:
     stored: Mapping[At, torch.dtype] = field(default_factory=dict[At, torch.dtype])
     loads: torch.dtype | None = None
     learns_by: int | None = None
+    beyond: frozenset[str] = frozenset()
 
     @property
     def rounds(self) -> bool:
@@ -134,6 +136,12 @@ class Pair:
         found = {_module(self.after, line, index) for line, index in _stations(self.after)}
         return tuple(name for name, _ in self.large.named_modules() if name in found)
 
+    @cached_property
+    def repeated(self) -> tuple[str, ...]:
+        """Those of the large model's modules that are whole layers, in the same order."""
+        found = {_module(self.after, line, index) for line, index in _stations(self.after) if index}
+        return tuple(name for name in self.layers if name in found)
+
     def _moved(self, index: Index) -> Index:
         """Where an old layer is now."""
         return tuple((axis, self.old_positions(axis, ())[i]) for axis, i in index)
@@ -151,10 +159,19 @@ def _module(anatomy: Anatomy, line: Line, index: Index) -> str:
     return ("" if line.slot.head else anatomy.prefix) + name.format(**dict(index))
 
 
-def pair(small: Checkpoint | nn.Module, large: Checkpoint | nn.Module, plan: Saved | None = None) -> Pair:
-    """Load what is given as a checkpoint, and find the plan by which the large model was grown."""
+def pair(
+    small: Checkpoint | nn.Module,
+    large: Checkpoint | nn.Module,
+    plan: Saved | None = None,
+    hollow: bool = False,
+) -> Pair:
+    """Load what is given as a checkpoint, and find the plan by which the large model was grown.
+
+    With `hollow` nothing is loaded: the models of checkpoints have their parameters on the meta device.
+    """
     made = _recorded(large) if plan is None else read_plan(plan)
-    models = [model if isinstance(model, nn.Module) else _model(model) for model in (small, large)]
+    load = numberless_model if hollow else _model
+    models = [model if isinstance(model, nn.Module) else load(model) for model in (small, large)]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
     # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
     sizes = {axis: made.source.values.get(axis) for axis in before.sizes.values}
@@ -237,6 +254,17 @@ def _model(file: Checkpoint) -> nn.Module:
     with mapped(file) as store:
         state = {name: all_of(store, name) for name in file.headers}
         return _whole(file.name, config, dtype, {"config": config, "state_dict": state}, None)
+
+
+def numberless_model(file: Checkpoint) -> nn.Module:
+    """A checkpoint's model in its own class, with parameters on the meta device and no more than its config
+    read."""
+    mapping: Any = transformers.CONFIG_MAPPING
+    config = mapping[str(file.config["model_type"])].from_dict(dict(file.config))
+    name = class_name(file.config)
+    make: Any = getattr(transformers, name)._from_config if name else transformers.AutoModel.from_config
+    with cast(Any, torch.random).fork_rng(devices=[]), quiet(), numberless():
+        return make(config, dtype=_widest(file)).eval()
 
 
 def loaded(folder: str | Path, dtype: torch.dtype | None = None) -> nn.Module:

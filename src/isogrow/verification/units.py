@@ -175,7 +175,7 @@ def _grown(pair: Pair) -> Iterator[Grown]:
             if block.slot not in pair.after.slots or block.slot in skip:
                 continue
             for axis in block.axes:
-                new = [] if axis.isdigit() else pair.new_positions(axis, block.index)
+                new = [] if axis.isdigit() or axis in pair.beyond else pair.new_positions(axis, block.index)
                 if not new:
                     continue
                 if (axis, block.slot) not in units:

@@ -1,0 +1,156 @@
+"""Liveness layer by layer: each grown layer is trained alone for a few steps, on what it was given in a run.
+
+What is inside a layer (ffn channels, heads, the dims of heads, a new layer as a whole) lives in it as it
+does in the model, since the layer's output has gradient there as here. Channels of the residual run through
+all layers, and whether they live can't be told from one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from isogrow.plans.anatomy import Stored
+from isogrow.plans.pieces import whole
+from isogrow.verification import checks
+from isogrow.verification.liveness import Pass, training
+from isogrow.verification.pair import Pair
+from isogrow.verification.report import Check
+from isogrow.verification.runs import first_tensor
+from isogrow.verification.streaming.gaps import CURRENT
+from isogrow.verification.streaming.lending import lacking
+from isogrow.verification.streaming.weights import Kept
+from isogrow.verification.units import Group, Units
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a layer was given, once."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass
+class Calls:
+    """The first call of each layer by one run, by the layer's name."""
+
+    run: str
+    found: dict[str, Call] = field(default_factory=dict[str, Call])
+
+
+@contextmanager
+def overheard(model: nn.Module, layers: tuple[str, ...], calls: Calls) -> Generator[None]:
+    """Keep what layers of a model are given by the run that `calls` names."""
+    modules = dict(model.named_modules())
+    handles = [
+        modules[name].register_forward_pre_hook(_keeper(name, calls), with_kwargs=True) for name in layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _keeper(layer: str, calls: Calls) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
+        run = getattr(CURRENT, "run", None)
+        if run is not None and run.name == calls.run and layer not in calls.found:
+            first = tuple(x.clone() if isinstance(x, Tensor) else x for x in args)
+            calls.found[layer] = Call(first, dict(kwargs))
+
+    return keep
+
+
+def uncached_(model: nn.Module) -> nn.Module:
+    """Let no layer keep keys and values: a call of it is to be made again."""
+    for part in cast("Iterator[Any]", model.modules()):
+        if hasattr(getattr(part, "config", None), "use_cache"):
+            part.config.use_cache = False
+    return model
+
+
+class Alone(nn.Module):
+    """A layer with what it is given; the outputs are its first."""
+
+    def __init__(self, layer: nn.Module, call: Call) -> None:
+        super().__init__()
+        self.layer, self.call = layer, call
+
+    def forward(self) -> dict[str, Tensor]:
+        return {"output": first_tensor(self.layer(*self.call.args, **self.call.kwargs))}
+
+
+def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[Check, Check, Units]:
+    """All new channels inside layers have gradient by the step that the plan predicts, and then differ.
+
+    `model` is the large one in float64 without numbers, and `calls` what its layers were given.
+    """
+    by, residual = checks.due(pair), pair.before.layout.residual
+    grown = pair.channels is not None
+    pair = replace(pair, beyond=frozenset({residual} if grown else ()))
+    units, twins = list[Units](), list[str]()
+    for layer, call in calls.found.items():
+        own = [stored for stored in pair.after.stored if stored.name.startswith(f"{layer}.")]
+        part = replace(pair, after=replace(pair.after, stored=tuple(own)))
+        if not any(part.new_positions(*at) for at in _axes(part, own)):
+            continue
+        alone = Alone(_numbered(model.get_submodule(layer), layer, large), call)
+        steps = training(alone, [{}], steps=by + checks.APART, copied=False)
+        found, alike = checks.lived(part, by, (_renamed(step, layer) for step in steps))
+        units.append(found)
+        twins += alike
+    together = _together(units)
+    live, apart = checks.live(together, by), checks.apart(twins, by)
+    if not together.new:
+        nothing = "nothing new inside a layer"
+        return Check("liveness", None, detail=nothing), Check("distinct", None, detail=nothing), together
+    words = "each layer alone" + (f"; new {residual} channels run through all, unchecked" if grown else "")
+    live, apart = (replace(check, detail=f"{check.detail}; {words}") for check in (live, apart))
+    return live, apart, together
+
+
+def _axes(pair: Pair, tensors: list[Stored]) -> Iterator[tuple[str, Any]]:
+    """The axes of a layer's blocks, but for those that run beyond it."""
+    for stored in tensors:
+        for _, block in stored.blocks(pair.plan.target):
+            yield from ((a, block.index) for a in block.axes if not a.isdigit() and a not in pair.beyond)
+
+
+def _numbered(layer: nn.Module, name: str, large: Kept) -> nn.Module:
+    """A copy of a layer with its weights as they are stored, in float64."""
+    made = copy.deepcopy(layer)
+    for inner in lacking(made).values():
+        owner, _, last = inner.rpartition(".")
+        region = whole(tuple(made.get_parameter(inner).shape))
+        entries = large.region(f"{name}.{inner}", region, torch.float64)
+        setattr(made.get_submodule(owner), last, nn.Parameter(entries))
+    return made
+
+
+def _renamed(step: Pass, layer: str) -> Pass:
+    """A step with the names that the tensors have in the model."""
+
+    def renamed(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {f"{layer}{name.removeprefix('layer')}": value for name, value in found.items()}
+
+    return replace(step, seen=renamed(step.seen), now=renamed(step.now), values=renamed(step.values))
+
+
+def _together(parts: list[Units]) -> Units:
+    """The new units of all layers."""
+    found: dict[tuple[str, str], Group] = {}
+    for group in (group for units in parts for group in units.groups):
+        before = found.get((group.slot, group.axis))
+        counts = ("new", "live", "inactive", "old", "old_live")
+        if before is not None:
+            group = replace(group, **{n: getattr(group, n) + getattr(before, n) for n in counts})
+        found[group.slot, group.axis] = group
+    return Units(tuple(found.values()))

@@ -1,0 +1,93 @@
+"""The stored weights against the exact ones, some entries at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+from isogrow.numbers.arithmetic import blocked
+from isogrow.plans.anatomy import Stored
+from isogrow.plans.boxes import boxes, chunks, slices
+from isogrow.plans.pieces import Block, Box, whole
+from isogrow.plans.plan import Plan
+from isogrow.stores.binding import outputs
+from isogrow.stores.store import read
+from isogrow.verification.differences import gap
+from isogrow.verification.report import Check
+from isogrow.verification.stored import same
+from isogrow.verification.streaming.weights import Kept, Made
+
+ENTRIES = 1 << 22  # that are compared at a time
+
+
+@dataclass
+class Wrong:
+    """A tensor that is not what the plan makes: the first block of it that differs, in how many entries, and
+    by how much, relative to the largest beside them."""
+
+    name: str
+    block: Block
+    entries: int = 0
+    relative: float = 0.0
+
+    def __str__(self) -> str:
+        at = "".join(f" of {axis} {i}" for axis, i in self.block.index)
+        much = f"{self.entries:,} entries, by a relative {self.relative:.1e}"
+        return f"{self.name} ({self.block.slot}{at}: {much})"
+
+
+def weights(made: Made) -> Check:
+    """Every entry of every tensor that the large model stores, whether its class reads it or not, is the
+    exact one rounded once, bit by bit; free ones may be anything."""
+    own = outputs(made.large.held, Plan(made.plan.family, made.plan.target))
+    wrong = [found for stored in own for found in _wrong(made, stored)]
+    lost = sorted(_blocks(outputs(made.small.held, made.plan), made) - made.large.held.holders.keys())
+    if lost:
+        slot, index = lost[0]
+        at = "".join(f" of {axis} {i}" for axis, i in index)
+        return Check("weights", False, float(len(lost)), 0.0, f"{slot}{at} is not stored")
+    detail = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else f"{len(own)} tensors"
+    return Check("weights", not wrong, float(len(wrong)), 0.0, detail)
+
+
+def _blocks(tensors: tuple[Stored, ...], made: Made) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
+    return {(b.slot, b.index) for tensor in tensors for _, b in tensor.blocks(made.plan.target)}
+
+
+def _wrong(made: Made, stored: Stored) -> Iterator[Wrong]:
+    """What is wrong with a tensor, if anything is."""
+    shape, large = stored.header.shape, made.large
+    found: Wrong | None = None
+    for region in chunks(whole(shape), tuple(range(len(shape))), ENTRIES):
+        there = read(large.store, stored.source, region)
+        if not same(made.of(stored, region, there.dtype), there):
+            found = _told(made, stored, region, there, found)
+    if found is not None:
+        yield found
+
+
+def _told(made: Made, stored: Stored, region: Box, there: Tensor, so_far: Wrong | None) -> Wrong:
+    """The same, and what a region adds to it: entries of the first block that differs."""
+    exact = made.of(stored, region, torch.float64)
+    right = made.of(stored, region, there.dtype)
+    for held in boxes(stored, region, made.plan.target):
+        one, two, true = (blocked(x[slices(held.place)], held.view) for x in (right, there, exact))
+        if same(one, two) or (so_far is not None and so_far.block != held.block):
+            continue
+        so_far = so_far or Wrong(stored.name, held.block)
+        so_far.entries += max(1, int((one != two).sum()))  # a zero of the other sign is another entry
+        absolute, scale = gap(true, two)
+        so_far.relative = max(so_far.relative, absolute / scale if scale else inf if absolute else 0.0)
+    assert so_far is not None
+    return so_far
+
+
+def kept_whole(weights: Kept) -> Iterator[str]:
+    """The class's tensors of which a block is stored nowhere."""
+    for name, stored in weights.tensors.items():
+        if any((b.slot, b.index) not in weights.held.holders for _, b in stored.blocks(weights.sizes)):
+            yield name

@@ -1,0 +1,466 @@
+"""`verify(streamed=True)` says what the comparison in memory says, fails where it fails, and holds little."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import families as F
+import pytest
+import torch
+from command import isogrow as command
+from safetensors.torch import load_file, save_file
+from test_verify import GROWTHS, bert, gpt2, llama, named, reference
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.core_model_loading import revert_weight_conversion
+
+import isogrow
+from isogrow.errors import CheckpointError
+from isogrow.plans.pieces import Box
+from isogrow.verification.report import Report
+from isogrow.verification.runs import full
+from isogrow.verification.streaming import lending
+from isogrow.verification.streaming.convoy import Run, abreast
+from isogrow.verification.streaming.lending import lent
+
+DIVERSE = {
+    "llama": {"tie_word_embeddings": True},
+    "gpt2": {},
+    "mixtral": {},
+    "gemma2": {},
+    "t5": {},
+    "bert": {},
+}
+BESIDE = 250e6  # bytes beside two layers that a run may hold
+
+
+def grown(model: Any, folder: Path, **sizes: Any) -> tuple[Path, Path]:
+    """A model and what it grew into, as folders."""
+    small, large = folder / "small", folder / "large"
+    model.save_pretrained(small)
+    isogrow.grow_checkpoint(small, large, **sizes)
+    return small, large
+
+
+def one_by_one(model: Any) -> Any:
+    """A model whose files hold stacked experts one by one, where they are stacked."""
+    if any("experts" in name for name in model.state_dict()):
+        save = model.save_pretrained
+        state = revert_weight_conversion(model, dict(model.state_dict()))
+        model.save_pretrained = lambda folder: (
+            save(folder),
+            write(folder, {name: x.contiguous() for name, x in state.items()}),
+        )
+    return model
+
+
+def read(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def write(folder: Path, tensors: dict[str, Tensor]) -> None:
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def nudge(folder: Path, name: str, at: tuple[int, ...], by: float = 1e-2) -> None:
+    tensors = read(folder)
+    tensors[name][at] += by
+    write(folder, tensors)
+
+
+def streamed(small: Any, large: Any, **options: Any) -> Report:
+    return isogrow.verify(small, large, streamed=True, **options)
+
+
+# ── it says the same ──
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIVERSE)
+def test_figures_are_those_of_the_comparison_in_memory(name: str, tmp_path: Path) -> None:
+    """Files of bfloat16; a tied head, fused and transposed matrices, stacked experts that lie one by one in
+    files, softcaps, two stacks, a post-norm encoder."""
+    family = F.FAMILIES[name]
+    subject = F.subject(family, source=family.json(**DIVERSE[name]), spread=0.1)
+    pair = grown(one_by_one(subject.small.to(torch.bfloat16)), tmp_path, **family.together)
+    whole, found = isogrow.verify(*pair, streamed=False), streamed(*pair)
+    assert whole.passed and found.passed, found.failed
+    for check in found.checks:
+        theirs = named(whole)[check.name]
+        if check.name in ("config", "float64", "own dtype", "padding left", "padding right"):
+            assert check.value == pytest.approx(theirs.value, rel=0.2, abs=2e-15), check
+            assert check.limit == pytest.approx(theirs.limit, rel=1e-6)
+    assert found.figures["own_dtype"]["noise"] == pytest.approx(whole.figures["own_dtype"]["noise"])
+    assert {check.name for check in found.skipped} == {"kv cache", "generate", "reload"}
+
+
+@pytest.mark.parametrize(("make", "sizes"), GROWTHS, ids=["llama", "gpt2", "bert"])
+def test_models_in_memory_can_be_streamed(make: Callable[[], Any], sizes: dict[str, Any]) -> None:
+    small = make()
+    large = isogrow.grow(small, **sizes)
+    before = {name: x.clone() for name, x in large.state_dict().items()}
+    state, threads = torch.get_rng_state(), threading.active_count()
+    report = streamed(small, large)
+    assert report.passed, report.failed
+    assert torch.equal(state, torch.get_rng_state()) and threads == threading.active_count()
+    assert torch.get_default_dtype() == torch.float32
+    assert all(torch.equal(x, before[name]) for name, x in large.state_dict().items())
+    assert large.config.use_cache == type(large.config)().use_cache  # that of the user's own is left alone
+
+
+def test_every_layer_is_compared() -> None:
+    small = llama()
+    layers = streamed(small, isogrow.grow(small, ffn="+6", layers="+1"), liveness=False).figures["layers"]
+    assert list(layers) == [
+        "model.embed_tokens",
+        *(f"model.layers.{n}" for n in range(3)),
+        "model.norm",
+        "lm_head",
+    ]
+    assert max(layers.values()) < 1e-14
+
+
+def test_what_a_report_leaves_out_it_says() -> None:
+    small = gpt2()
+    report = streamed(small, isogrow.grow(small, ffn="+7"))
+    assert [check.name for check in report.checks] == [
+        "config", "weights", "float64", "own dtype", "padding left", "padding right",
+        "kv cache", "generate", "reload", "liveness", "distinct",
+    ]  # fmt: skip
+    assert all(check.detail.startswith("not streamed: ") for check in report.skipped)
+    assert json.loads(json.dumps(report.to_dict()))["passed"] is True
+
+
+# ── it fails when it must ──
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_nudged_weight_is_found_and_its_layer_and_block_named(layer: int, tmp_path: Path) -> None:
+    small, large = grown(llama(), tmp_path, ffn="+6", hidden=28)
+    nudge(large, f"model.layers.{layer}.mlp.up_proj.weight", (5, 7))
+    (failed,) = streamed(small, large).failed
+    assert (failed.name, failed.value) == ("weights", 1.0)
+    name, block = f"model.layers.{layer}.mlp.up_proj.weight", f"mlp.up of layers {layer}"
+    assert failed.detail.startswith(f"first of 1 that differ: {name} ({block}: 1 entries, by a relative ")
+    assert f"; first difference in model.layers.{layer}, by a relative " in failed.detail
+
+
+def test_one_ulp_fails(tmp_path: Path) -> None:
+    small, large = grown(gpt2(), tmp_path, ffn="+6")
+    nudge(large, "transformer.h.2.mlp.c_fc.weight", (3, 5), by=1e-8)
+    (failed,) = streamed(small, large).failed
+    assert "transformer.h.2.mlp.c_fc.weight (mlp.up of layers 2: 1 entries" in failed.detail
+
+
+def test_a_nudged_switch_of_a_new_layer_is_found_there(tmp_path: Path) -> None:
+    small, large = grown(llama(), tmp_path, layers="+2", layers_at=(1, 3))
+    nudge(large, "model.layers.4.mlp.down_proj.weight", (5, 7))
+    (failed,) = streamed(small, large).failed
+    assert "mlp.down of layers 4" in failed.detail and "first difference in model.layers.4, " in failed.detail
+
+
+def test_an_expert_that_no_token_reaches_is_compared_by_its_weights(tmp_path: Path) -> None:
+    family = F.FAMILIES["mixtral"]
+    model = F.subject(family, spread=0.1).small.to(torch.float32)
+    small, large = grown(one_by_one(model), tmp_path, ffn="+6")
+    names = sorted(n for n in read(large) if n.endswith("experts.1.w2.weight"))
+    nudge(large, names[-1], (2, 3))
+    (failed,) = streamed(small, large).failed
+    assert names[-1] in failed.detail and " of experts 1: 1 entries" in failed.detail
+
+
+def test_a_row_that_no_small_batch_looks_up_is_compared_by_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isogrow.verification.streaming.proof.TOKENS", 8)
+    small, large = grown(bert(), tmp_path, ffn="+6")
+    report = streamed(small, large, liveness=False)
+    assert report.passed and "all other token ids by their weights" in named(report)["float64"].detail
+    for table, row in (("position", 25), ("word", 60)):
+        name = f"embeddings.{table}_embeddings.weight"
+        nudge(large, name, (row, 3))
+        (failed,) = streamed(small, large).failed
+        assert failed.detail.startswith(f"first of 1 that differ: {name}")
+        write(large, {**read(large), name: read(small)[name]})
+
+
+def test_a_wrong_config_fails_in_float64(tmp_path: Path) -> None:
+    """The weights are right and the function is not."""
+    small, large = grown(llama(), tmp_path, ffn="+6")
+    path = large / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rms_norm_eps": 1e-2}))
+    report = streamed(small, large)
+    assert [check.name for check in report.failed] == ["config", "float64"]
+    assert named(report)["float64"].detail.startswith("first difference in model.layers.0, by a relative ")
+
+
+def test_free_entries_may_be_the_users_own() -> None:
+    small = gpt2()
+    large = isogrow.grow(small, ffn="+6")
+    with torch.no_grad():
+        large.transformer.h[0].mlp.c_fc.weight[:, 80:].mul_(3.0)
+    assert streamed(small, large).passed
+
+
+def test_what_is_stored_nowhere_is_refused(tmp_path: Path) -> None:
+    small, large = grown(bert(), tmp_path, ffn="+6")
+    write(large, {name: x for name, x in read(large).items() if "pooler" not in name})
+    with pytest.raises(CheckpointError, match=r"BertModel has pooler.dense.bias, and it is stored nowhere"):
+        streamed(small, large)
+
+
+def test_a_model_of_one_s_own_is_refused() -> None:
+    small = reference()
+    with pytest.raises(CheckpointError, match="only those are compared layer by layer"):
+        streamed(small, isogrow.grow(small, ffn="+3"))
+
+
+# ── liveness, layer by layer ──
+
+
+def dead_in_one_layer(large: Any) -> None:
+    large.model.layers[1].mlp.gate_proj.weight[36] = 0  # what up writes is multiplied by 0, for ever
+
+
+def twin_in_one_layer(large: Any) -> None:
+    mlp = large.model.layers[1].mlp
+    for projection in (mlp.gate_proj, mlp.up_proj):
+        projection.weight[36] = projection.weight[35]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "failing", "words"),
+    [
+        (dead_in_one_layer, "liveness", "1 of 18 ffn channels of mlp."),
+        (twin_in_one_layer, "distinct", "copies for ever: ffn of layers 1"),
+    ],
+)
+def test_one_spoilt_unit_is_found(spoil: Callable[[Any], None], failing: str, words: str) -> None:
+    small = llama()
+    large = isogrow.grow(small, ffn="+6")
+    with torch.no_grad():
+        spoil(large)
+    report = streamed(small, large)
+    assert failing in {check.name for check in report.failed}
+    assert words in named(report)[failing].detail
+    assert named(report)[failing].detail.endswith("; each layer alone")
+
+
+def test_channels_of_the_residual_are_said_to_be_unchecked() -> None:
+    small = llama()
+    report = streamed(small, isogrow.grow(small, hidden=28, ffn="+6"))
+    assert named(report)["liveness"].detail.endswith("new hidden channels run through all, unchecked")
+    alone = named(streamed(small, isogrow.grow(small, hidden=28)))["liveness"]
+    assert (alone.passed, alone.detail) == (None, "nothing new inside a layer")
+
+
+# ── when it is done ──
+
+
+def test_what_memory_does_not_hold_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = grown(gpt2(), tmp_path, ffn="+6")
+    monkeypatch.setattr("isogrow.verification.memory.COPIES", 10**9)
+    report = isogrow.verify(small, large)
+    assert report.passed and "layer by layer" in named(report)["float64"].detail
+    (refused,) = isogrow.verify(small, large, streamed=False).checks
+    assert refused.passed is None and "nothing was compared" in refused.detail
+    monkeypatch.setattr("isogrow.verification.memory.available", lambda: 1000)
+    (refused,) = isogrow.verify(small, large).checks
+    assert refused.passed is None and "for a layer of each in float64" in refused.detail
+
+
+def test_grow_proves_what_memory_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt2().save_pretrained(tmp_path / "small")
+    monkeypatch.setattr("isogrow.verification.memory.COPIES", 10**9)
+    ran = command("grow", tmp_path / "small", tmp_path / "large", "--ffn", "+6", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["verification"]["passed"] and "not streamed" in ran.json["skipped"]
+    monkeypatch.setattr("isogrow.verification.memory.available", lambda: 1000)
+    ran = command("grow", tmp_path / "small", tmp_path / "other", "--ffn", "+6", "--json")
+    assert ran.code == 0 and ran.json["verification"] is None
+    assert "nothing was compared" in ran.json["skipped"]
+
+
+def test_the_verbs_can_be_told_to(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path / "small")
+    ran = command("grow", tmp_path / "small", tmp_path / "large", "--ffn", "+6", "--streamed")
+    assert ran.code == 0 and "layer by layer" in ran.out
+    ran = command("verify", tmp_path / "small", tmp_path / "large", "--streamed", "--json")
+    assert ran.code == 0 and "layers" in ran.json["figures"]
+    nudge(tmp_path / "large", "model.layers.1.mlp.up_proj.weight", (5, 7))
+    ran = command("verify", tmp_path / "small", tmp_path / "large", "--streamed")
+    assert ran.code == 1 and "mlp.up of layers 1" in " ".join(ran.out.split())
+
+
+# ── lending ──
+
+
+class Fetched:
+    """Gives regions of tensors, and keeps what it was asked for."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors, self.asked = tensors, list[tuple[str, Box]]()
+
+    def __call__(self, name: str, region: Box) -> Tensor:
+        self.asked.append((name, region))
+        return self.tensors[name][tuple(slice(r.start, r.stop) for r in region)]
+
+
+def hollowed(model: nn.Module) -> tuple[nn.Module, Fetched]:
+    tensors = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return model.to("meta"), Fetched(tensors)
+
+
+@pytest.mark.parametrize("entries", [1, 30, 10**9])
+def test_a_lent_model_computes_what_it_does_with_weights(
+    entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.inner = nn.Embedding(11, 6), nn.MultiheadAttention(6, 2, batch_first=True)
+            self.norm, self.head = nn.LayerNorm(6), nn.Linear(6, 11)
+            self.head.weight = self.table.weight
+
+        def forward(self, input: Tensor) -> Tensor:
+            x = self.table(input)
+            return self.head(self.norm(x + self.inner(x, x, x)[0])) @ self.table.weight
+
+    monkeypatch.setattr(lending, "ENTRIES", entries)
+    model, batch = Tied().double(), {"input": torch.tensor([[3, 4, 9, 3]])}
+    right = full(model, batch)["output"]
+    hollow, fetch = hollowed(model)
+    with lent(hollow, fetch):
+        found = full(hollow, batch)["output"]
+    assert torch.allclose(found, right, rtol=1e-13, atol=1e-13)
+    assert all(value.is_meta for value in hollow.parameters())
+    if entries < 66:
+        rows = [region[0] for name, region in fetch.asked if name == "table.weight"]
+        assert rows[:2] == [range(3, 5), range(9, 10)]
+
+
+def test_of_stacked_experts_those_with_tokens_are_fetched() -> None:
+    class Stacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.Parameter(torch.randn(5, 3, 2))
+
+        def forward(self, input: Tensor) -> Tensor:
+            assert self.experts.device.type == "cpu" and self.experts.dtype == torch.float32
+            return sum(
+                (functional.linear(input, self.experts[n]) for n in torch.tensor([1, 4])), torch.zeros(3)
+            )
+
+    hollow, fetch = hollowed(Stacked())
+    with lent(hollow, fetch):
+        hollow(torch.ones(1, 2))
+    assert [region[0] for _, region in fetch.asked] == [range(1, 2), range(4, 5)]
+
+
+# ── runs abreast ──
+
+
+def test_a_weight_is_loaded_once_for_all_runs() -> None:
+    loads: list[str] = []
+
+    def load(name: str, region: Box) -> Tensor:
+        loads.append(name)
+        return torch.ones(2)
+
+    def work(run: Run) -> float:
+        total = 0.0
+        for layer in range(3):
+            total += float(run.fetch("numbers", f"w{layer}", (range(2),)).sum())
+            run.passed += 1
+        return total
+
+    assert abreast({name: work for name in "abcd"}, {"numbers": load}) == dict.fromkeys("abcd", 6.0)
+    assert loads == ["w0", "w1", "w2"]
+
+
+def test_a_run_that_fails_ends_all() -> None:
+    ended: list[str] = []
+
+    def work(run: Run) -> None:
+        try:
+            run.fetch("numbers", "w", (range(2),))
+            if run.name == "b":
+                raise KeyError("b")
+            run.fetch("numbers", "v", (range(2),))
+        finally:
+            ended.append(run.name)
+
+    before = threading.active_count()
+    with pytest.raises(KeyError, match="b"):
+        abreast({name: work for name in "abc"}, {"numbers": lambda name, region: torch.ones(2)})
+    assert sorted(ended) == ["a", "b", "c"] and threading.active_count() == before
+
+
+# ── memory ──
+
+MEASURED = """
+import sys, threading, time
+from pathlib import Path
+import torch, transformers, isogrow
+from isogrow.stores.mapping import mapped
+from isogrow.stores.sources import open_checkpoint
+from isogrow.stores.store import all_of
+
+def anonymous():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+def watch():
+    while True:
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.005)
+
+small, large, hold = sys.argv[1:]
+torch.set_num_threads(2)
+isogrow.verify(Path(small).parent / "tiny", Path(small).parent / "tiny large", streamed=True)
+baseline = anonymous()
+peak = [baseline]
+threading.Thread(target=watch, daemon=True).start()
+held = []
+for folder in (small, large) if hold == "all" else ():
+    with mapped(open_checkpoint(folder)) as store:
+        held += [all_of(store, name).clone() for name in store.headers]
+report = isogrow.verify(small, large, streamed=True, liveness=hold != "all")
+assert report.passed, report
+print(peak[0] - baseline)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
+def test_no_more_than_two_layers_are_in_memory(tmp_path: Path) -> None:
+    """60 layers of 8 MB; what holds them all is told from what does not."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"vocab_size": 61, "num_attention_heads": 4, "num_key_value_heads": 2}
+    wide = {"hidden_size": 384, "intermediate_size": 1408, "num_hidden_layers": 60}
+    tiny = {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 2}
+    for name, config in (("tiny", tiny), ("small", wide)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = LlamaForCausalLM(LlamaConfig(**sizes, **config))
+        model.save_pretrained(tmp_path / name)
+        isogrow.grow_checkpoint(
+            tmp_path / name, tmp_path / ("large" if name == "small" else "tiny large"), ffn="+64"
+        )
+        layer = sum(x.numel() for x in model.model.layers[0].parameters())
+        del model
+    assert 7.5e6 < 4 * layer < 9e6
+    limit = 2 * 8 * layer + BESIDE
+    assert 8 * 60 * layer > 2 * limit  # one of both alone in float64
+    args = [sys.executable, "-c", MEASURED, str(tmp_path / "small"), str(tmp_path / "large")]
+    for hold in ("nothing", "all"):
+        done = subprocess.run([*args, hold], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert (int(done.stdout.split()[-1]) < limit) == (hold == "nothing"), done.stdout
