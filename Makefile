@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo "make test    lint, types and all tests"
 	@echo "make fast    the tests that are not slow"
-	@echo "make sweep   every family in the tests that run on a few, every example"
+	@echo "make sweep   all cases and examples of the tests that otherwise run on a part of them"
 	@echo "make lint    ruff: rules and format"
 	@echo "make types   pyright, strict"
 	@echo "make demo    grow two real models, prove them unchanged, train on"
@@ -38,7 +38,7 @@ fast: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
 
 sweep: $(VENV)/.dev
-	SWEEP=all HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m sweep -n auto
+	SWEEP=all HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "sweep or slow" -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,15 +2,19 @@
 
 A test that asks each family the same about an interpreter is marked `sweep` where the family is none of
 DIVERSE (tests/diverse.py says why these). Of each such test one case in SHARE is run, chosen by SEED; with
-SWEEP=all in the environment they all are. Families that are another one's kin (KIN of tests/rows) are swept by
-`turns` in tests that every other family is in, too; what every run asks of them is one composition. `sweep("examples")` marks a test all of whose cases run, each on a
-part of its examples: of a property one in SHARE.
+SWEEP=all in the environment they all are. `sweep("examples")` marks a test all of whose cases run, each on a
+part of its examples: of a property one in SHARE. Of a slow test of more than MANY cases that is not marked
+one case in SLOW_SHARE is run.
+
+Families that are another one's kin (KIN of tests/rows) are swept by `turns` in tests that every other family
+is in, too; what every run asks of them is one composition.
 """
 
 from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,6 +24,8 @@ EVERYTHING = os.environ.get("SWEEP") == "all"
 DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "olmo", "stablelm", "t5")
 SEED = 20
 SHARE = 16
+MANY = 12
+SLOW_SHARE = 4
 
 
 def swept(cases: Iterable[Any], kept: Callable[..., bool] = lambda name, *_: name in DIVERSE) -> list[Any]:
@@ -45,23 +51,37 @@ def examples(count: int) -> int:
     return count if EVERYTHING else part_of(count)
 
 
-def part_of(count: int) -> int:
-    return -(-count // SHARE)
+def part_of(count: int, share: int = SHARE) -> int:
+    return -(-count // share)
 
 
-def chosen(test: str, cases: Sequence[str], seed: int = SEED) -> set[str]:
+def chosen(test: str, cases: Sequence[str], seed: int = SEED, share: int = SHARE) -> set[str]:
     """The cases of one test that a run makes of a sweep: always some, and always the same."""
-    return set(random.Random(f"{seed} {test}").sample(sorted(cases), part_of(len(cases))))
+    return set(random.Random(f"{seed} {test}").sample(sorted(cases), part_of(len(cases), share)))
 
 
 def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """What a run leaves for the whole sweep."""
-    found: dict[str, list[str]] = {}
+    """What a run leaves for the whole sweep: of what is marked, and of slow tests of many cases."""
     marked = [item for item in items if _in_part(item)]
-    for item in marked:
+    gone = _rest(marked, SHARE)
+    slow = [
+        item for item in items if item.get_closest_marker("slow") and not item.get_closest_marker("sweep")
+    ]
+    counts = Counter(map(_test, slow))
+    return [*gone, *_rest([item for item in slow if counts[_test(item)] > MANY], SLOW_SHARE)]
+
+
+def _rest(items: Sequence[pytest.Item], share: int) -> list[pytest.Item]:
+    """All but one in so many of each test."""
+    found: dict[str, list[str]] = {}
+    for item in items:
         found.setdefault(_test(item), []).append(item.nodeid)
-    kept = set[str]().union(*(chosen(test, cases) for test, cases in found.items()))
-    return [item for item in marked if item.nodeid not in kept]
+    kept = set[str]().union(*(chosen(test, cases, share=share) for test, cases in found.items()))
+    return [item for item in items if item.nodeid not in kept]
+
+
+def _is(item: pytest.Item, mark: str) -> bool:
+    return item.get_closest_marker(mark) is not None
 
 
 def _in_part(item: pytest.Item) -> bool:

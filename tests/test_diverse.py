@@ -57,9 +57,32 @@ def test_other_tests_and_other_seeds_take_other_cases() -> None:
     assert set[str]().union(*some) == set(CASES)
 
 
+def test_a_slow_test_of_many_cases_runs_on_a_part_of_them(request: pytest.FixtureRequest) -> None:
+    """And one of few on all."""
+    few, many = (cases(request, count) for count in (sweeping.MANY, sweeping.MANY + 1))
+    assert sweeping.left_out(few) == []
+    assert len(sweeping.left_out(many)) == len(many) - sweeping.part_of(len(many), sweeping.SLOW_SHARE)
+
+
+def cases(request: pytest.FixtureRequest, count: int) -> list[pytest.Item]:
+    """Cases of a slow test, which no run makes."""
+
+    def test_slow() -> None:
+        raise AssertionError
+
+    found = [
+        pytest.Function.from_parent(request.node.parent, name=f"test_slow[{n}]", callobj=test_slow)
+        for n in range(count)
+    ]
+    for each in found:
+        each.add_marker("slow")
+    return [*found]
+
+
 def test_only_what_is_marked_is_left_out(request: pytest.FixtureRequest) -> None:
     marked = {mark.name for case in sweeping.swept(FAMILIES) for mark in case.marks}
     whole = [case.values[0] for case in sweeping.swept(FAMILIES) if not case.marks]
     assert marked == {"sweep"} and sorted(whole) == sorted(DIVERSE)
     assert sweeping.left_out([request.node]) == []
+    assert sweeping.left_out([request.node] * 2 * sweeping.MANY) == []
     assert 1 <= sweeping.examples(2) <= 2 <= sweeping.part_of(2 * sweeping.SHARE)
