@@ -17,13 +17,13 @@ from family import (
     Family,
     Json,
     Requests,
-
     fused_growths,
     fused_options,
     gated,
     more_options,
 )
 from hypothesis import strategies as st
+
 from rows.dense import FULL_HEADS, GPT_NEO
 from rows.fused import NEOX
 from rows.sparse import ALL, DEEPSEEK_V3, EACH, LATENT, latent_options

@@ -34,7 +34,9 @@ ROUTED = {
     "norm_topk_prob": BOOLS,
 }
 LOCAL = {"num_local_experts": st.sampled_from([2, 4]), "num_experts_per_tok": st.sampled_from([1, 2])}
-GRANITE = dict(attention_multiplier=0.3, embedding_multiplier=3.0, residual_multiplier=0.4, logits_scaling=2.0)
+GRANITE = dict(
+    attention_multiplier=0.3, embedding_multiplier=3.0, residual_multiplier=0.4, logits_scaling=2.0
+)
 FULL = {"num_local_experts": 4, "num_experts_per_tok": 4}
 
 
@@ -65,7 +67,12 @@ ROWS = (
     gated(
         "dots1",
         transformers.Dots1Config,
-        more_options(attention_bias=BOOLS, sliding_window=st.just(5), max_window_layers=st.sampled_from([0, 2]), **ROUTED),
+        more_options(
+            attention_bias=BOOLS,
+            sliding_window=st.just(5),
+            max_window_layers=st.sampled_from([0, 2]),
+            **ROUTED,
+        ),
         {**NORMED, **EACH},
         ALL,
         absent=("head_dim", "n_routed_experts", "n_shared_experts", "num_experts_per_tok"),

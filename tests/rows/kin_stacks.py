@@ -10,7 +10,6 @@ import torch
 import transformers
 from family import BOOLS, LABELS, LAYERS, PAD, POSITIONS, VOCAB, Family, Json, Requests, Steps
 from hypothesis import strategies as st
-from rows.stacks import END, T5, texts
 from torch import Tensor
 
 from isogrow.plans.anatomy import Anatomy
@@ -23,6 +22,7 @@ from isogrow.plans.expansions import (
     MlpExpansion,
     Size,
 )
+from rows.stacks import END, T5, texts
 
 KIN = True
 

@@ -137,9 +137,7 @@ FLEX_OLMO = like(
     "flex_olmo",
     swap(MLP, router(M, idle=ONE), *readers(M, "ffn"), writer(M, "ffn")),
     axes={**LLAMA.axes, "experts": "num_experts"},
-    defaults=dict(
-        vocab_size=100352, rms_norm_eps=1e-6, norm_topk_prob=False, num_experts_per_tok=5
-    ),
+    defaults=dict(vocab_size=100352, rms_norm_eps=1e-6, norm_topk_prob=False, num_experts_per_tok=5),
     more=(Key("num_experts", "experts", 7, alias="num_local_experts"),),
     attentions=(Attention(rope=Rope(default=500000.0)),),
     fixed=LLAMA.fixed | {"experts"},
@@ -178,9 +176,7 @@ MINIMAX_M2 = like(
     # Old files say how many channels rotate by a number, which the class divides by the head dim.
     constraints=("key_dim == value_dim", "not rotary_dim or key_dim == head_dim"),
     fixed=LLAMA.fixed | {"experts"},
-    bindings=(
-        stacked(M, "ffn", **{"router": "gate.weight", "router.choice": "e_score_correction_bias"}),
-    ),
+    bindings=(stacked(M, "ffn", **{"router": "gate.weight", "router.choice": "e_score_correction_bias"}),),
 )
 
 HUNYUAN_MOE = like(
@@ -211,9 +207,7 @@ GRANITEMOE = like(
     "granitemoe",
     swap(
         MLP,
-        Weight(
-            G + "router.layer.weight", "experts <- hidden", "router", scales="experts.down", idle=ALONE
-        ),
+        Weight(G + "router.layer.weight", "experts <- hidden", "router", scales="experts.down", idle=ALONE),
         Weight(G + "input_linear.weight", f"{{experts}} {FUSED.format('ffn')}", "experts.*"),
         Weight(G + "output_linear.weight", "{experts} hidden <- ffn", "experts.down"),
     ),
@@ -239,11 +233,15 @@ GRANITEMOESHARED = like(
     "granitemoeshared",
     after(
         "experts.down",
-        Weight(S + "output_linear.weight", "hidden <- shared_ffn", "shared.down", when="shared_intermediate_size"),
+        Weight(
+            S + "output_linear.weight", "hidden <- shared_ffn", "shared.down", when="shared_intermediate_size"
+        ),
     ),
     after(
         "router",
-        Weight(S + "input_linear.weight", FUSED.format("shared_ffn"), "shared.*", when="shared_intermediate_size"),
+        Weight(
+            S + "input_linear.weight", FUSED.format("shared_ffn"), "shared.*", when="shared_intermediate_size"
+        ),
     ),
     axes={**GRANITEMOE.axes, "shared_ffn": "shared_intermediate_size or None"},
     more=(Key("shared_intermediate_size", "shared_ffn", 0, when="shared_intermediate_size"),),
