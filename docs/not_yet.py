@@ -3,8 +3,8 @@
     python docs/not_yet.py            write it
     python docs/not_yet.py --check    exit with 1 if it is not what stands there
 
-A type that no reason names has not been looked at. tests/test_not_yet.py holds that all of them exist, and that
-none of them is grown.
+A type that no reason names has not been looked at. tests/test_not_yet.py holds that all of them exist, and
+that none of them is grown.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def page() -> str:
     lines = [
         "# Model types that are not grown",
         "",
-        "Of the model types that transformers 5.23 registers for a task, those that isogrow refuses. Written by"
-        " docs/not_yet.py.",
+        "Of the model types that transformers 5.23 registers for a task, those that isogrow refuses."
+        " Written by docs/not_yet.py.",
         "",
         "| task | grown | of |",
         "|---|---|---|",

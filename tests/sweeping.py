@@ -2,9 +2,10 @@
 
 A test that asks each family the same about an interpreter is marked `sweep` where the family is none of
 DIVERSE (tests/diverse.py says why these). Of each such test one case in SHARE is run, chosen by SEED; with
-SWEEP=all in the environment they all are. Families that are another one's kin (KIN of tests/rows) are swept by
-`turns` in tests that every other family is in, too; what every run asks of them is one composition. `sweep("examples")` marks a test all of whose cases run, each on a
-part of its examples: of a property one in SHARE.
+SWEEP=all in the environment they all are. Families that are another one's kin (KIN of tests/rows) are swept
+by `turns` in tests that every other family is in, too; what every run asks of them is one composition.
+`sweep("examples")` marks a test all of whose cases run, each on a part of its examples: of a property one in
+SHARE.
 """
 
 from __future__ import annotations

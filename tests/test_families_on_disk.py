@@ -25,7 +25,7 @@ BUFFERS = {
 }
 
 
-# What loading changes of a model by itself: Marian computes its positions, and Hunyuan rounds its routers to float32.
+# What loading changes by itself: Marian computes its positions, Hunyuan rounds its routers to float32.
 COMPUTED = ("marian", "hunyuan_v1_moe")
 
 

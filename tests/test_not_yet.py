@@ -1,4 +1,4 @@
-"""The page of model types that are not grown: all of them exist, none is grown, and the page is as written."""
+"""The page of model types that are not grown: all of them exist, none is grown."""
 
 from __future__ import annotations
 

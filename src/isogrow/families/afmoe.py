@@ -1,5 +1,5 @@
-"""AFMoE (Trinity): gates on what attention gives, norms before and behind each branch, dense layers first, then
-mixtures of experts with shared ones; no positions in layers without a window."""
+"""AFMoE (Trinity): gates on what attention gives, norms before and behind each branch, dense layers first,
+then mixtures of experts with shared ones; no positions in layers without a window."""
 
 from __future__ import annotations
 

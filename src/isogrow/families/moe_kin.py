@@ -1,5 +1,5 @@
-"""Mixtures of experts beside Llama's attention: GLM-4.5, dots.llm1, Solar Open and Hunyuan with shared experts,
-FlexOLMo and MiniMax M2 without; and Granite's, whose files have them stacked."""
+"""Mixtures of experts beside Llama's attention: GLM-4.5, dots.llm1, Solar Open and Hunyuan with shared
+experts, FlexOLMo and MiniMax M2 without; and Granite's, whose files have them stacked."""
 
 from __future__ import annotations
 

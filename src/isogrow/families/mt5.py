@@ -1,5 +1,5 @@
-"""mT5, UMT5: T5 with GELU gates; mT5's head takes the residual as it is, and each of UMT5's layers has positions
-of its own."""
+"""mT5, UMT5: T5 with GELU gates; mT5's head takes the residual as it is, and each of UMT5's layers has
+positions of its own."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""ViT: images as patches, LayerNorm before each branch; DeiT has a token for distillation, I-JEPA no token but
-patches. DINOv2 with registers has tokens that nobody reads."""
+"""ViT: images as patches, LayerNorm before each branch; DeiT has a token for distillation, I-JEPA no token
+but patches. DINOv2 with registers has tokens that nobody reads."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ SEARCHED = 16  # sizes looked at where some do and some do not
 SMALL = {
     "hidden": 48, "pooled": 48, "transform": 48, "ffn": 96, "heads": 6, "kv_heads": 2, "group": 3,
     "key_dim": 8, "value_dim": 8, "layers": 3, "encoder_layers": 3, "decoder_layers": 3,
-    **dict.fromkeys(("encoder_ffn", "decoder_ffn"), 96), **dict.fromkeys(("encoder_heads", "decoder_heads"), 6),
+    **dict.fromkeys(("encoder_ffn", "decoder_ffn"), 96),
+    **dict.fromkeys(("encoder_heads", "decoder_heads"), 6),
     **dict.fromkeys(("encoder_key_dim", "decoder_key_dim", "encoder_value_dim", "decoder_value_dim"), 8),
     "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
 }  # fmt: skip
