@@ -48,6 +48,9 @@ REASONS: Mapping[str, str] = {
     "each layer has a rotary θ of its own in a list, and a power of θ would have to follow in each": (
         "granite_swa granitemoe_swa"
     ),
+    "its router draws experts at random and has a gradient of its own, so that liveness can't be predicted": (
+        "phimoe"
+    ),
     "an activation has trained numbers of its own, which no slot names": "apertus",
     "queries are scaled by their position through a logarithm that reads the rotary table": "ministral3",
     "its last layer alone has a bias behind attention, and a new last layer would take it": (

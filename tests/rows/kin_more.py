@@ -1,4 +1,4 @@
-"""Kin of several families: EuroBERT, Youtu, Persimmon, GPT-BigCode, BioGPT, Phi-3.5-MoE, AFMoE."""
+"""Kin of several families: EuroBERT, Youtu, Persimmon, GPT-BigCode, BioGPT, AFMoE."""
 
 from __future__ import annotations
 
@@ -157,21 +157,6 @@ BIOGPT = Family(
     unread={"embed_positions.weight": [0, 1]},
 )
 
-PHIMOE = gated(
-    "phimoe",
-    transformers.PhimoeConfig,
-    more_options(
-        attention_bias=BOOLS,
-        lm_head_bias=BOOLS,
-        num_local_experts=st.sampled_from([2, 4]),
-        rope_parameters=st.just({"rope_type": "default", "rope_theta": 300.0}),
-    ),
-    attention_bias=True,
-    lm_head_bias=True,
-    num_local_experts=4,
-    absent=("head_dim",),
-)
-
 AFMOE = gated(
     "afmoe",
     transformers.AfmoeConfig,
@@ -194,4 +179,4 @@ AFMOE = gated(
     num_shared_experts=5,
 )
 
-ROWS = (EUROBERT, YOUTU, PERSIMMON, BIGCODE, BIOGPT, PHIMOE, AFMOE)
+ROWS = (EUROBERT, YOUTU, PERSIMMON, BIGCODE, BIOGPT, AFMOE)
