@@ -45,6 +45,8 @@ PASSES = 3
 SPREAD = 0.15  # no unit of the small models is so far off that its activation is 0 in float64
 
 # Where no norm's statistics and no mean bring gradient earlier than the network of booleans says.
+# Whose last norm before a tied head is the switch of hidden: what an encoder writes waits for one more pass.
+WAITING = ("mbart",)
 STRICT = ("llama", "mistral", "qwen2")
 INITS = ("normal", "uniform", "orthogonal", "copy")
 AXES = [(name, axis) for name, family in F.FAMILIES.items() for axis in family.growths]
@@ -190,7 +192,8 @@ def test_new_entries_get_gradient_when_predicted(name: str, axis: str) -> None:
     # first, so that the last layer's gains, behind its zero writers, wait for one more.
     norms = (slot.norm for slot in small(name).anatomy.slots.values())
     waits = small(name).anatomy.tied_head and any(norm and norm.where == "branch" for norm in norms)
-    assert latest == (3 if waits and axis == "hidden" else 2)
+    late = (waits and axis == "hidden") or (name in WAITING and "hidden" in axis)
+    assert latest == (3 if late else 2)
     assert faults(expected, one.first, unread(name), strict=name in STRICT) == []
 
 

@@ -9,8 +9,9 @@ import torch
 import transformers
 from family import BOOLS, EPS, LABELS, LAYERS, Family, Json, fused_growths
 from hypothesis import strategies as st
-from rows.stacks import CHANNELS, DINOV2, IMAGE, PATCH
 from torch import Tensor
+
+from rows.stacks import CHANNELS, DINOV2, IMAGE, PATCH
 
 KIN = True
 

@@ -10,7 +10,6 @@ import torch
 import transformers
 from family import BOOLS, LABELS, LAYERS, PAD, POSITIONS, VOCAB, Family, Json, Requests, Steps
 from hypothesis import strategies as st
-from rows.stacks import END, T5, texts
 from torch import Tensor
 
 from isogrow.plans.anatomy import Anatomy
@@ -23,6 +22,7 @@ from isogrow.plans.expansions import (
     MlpExpansion,
     Size,
 )
+from rows.stacks import END, T5, texts
 
 KIN = True
 
@@ -34,8 +34,8 @@ SIZES: Json = dict(
     forced_eos_token_id=None,
     vocab_size=VOCAB,
     d_model=30,
-    encoder_layers=3,
-    decoder_layers=2,
+    encoder_layers=4,
+    decoder_layers=3,
     encoder_ffn_dim=37,
     decoder_ffn_dim=41,
     encoder_attention_heads=5,
@@ -84,6 +84,13 @@ LAYER: Requests = {"layers": {"layers": "+2"}, "decoder.layers": {"decoder.layer
 TOGETHER: Mapping[str, Size] = dict(hidden=90, heads="x3", ffn="x3")
 
 
+def unread(first: int) -> Mapping[str, list[int]]:
+    """The rows of positions that no text reaches: a decoder's texts are shorter by two."""
+    last = [first + POSITIONS - 2, first + POSITIONS - 1]
+    rows = list(range(first))
+    return {"encoder.embed_positions.weight": rows, "decoder.embed_positions.weight": [*rows, *last]}
+
+
 def bart(name: str, config: type[transformers.PreTrainedConfig], *more: str, **said: Any) -> Family:
     """A row of one of BART's kin."""
     prefix = config.__name__.removesuffix("Config")
@@ -101,7 +108,7 @@ def bart(name: str, config: type[transformers.PreTrainedConfig], *more: str, **s
         inputs=texts,
         widths=((),),
         alone="encoder_ffn",
-        **{"copied": True, "unread": {"embed_positions.weight": [0, 1]}, **said},
+        **{"copied": True, "unread": unread(2), **said},
     )
 
 
@@ -159,7 +166,7 @@ ROWS = (
     narrow(bart("bart", transformers.BartConfig)),  # a LayerNorm before a tied head
     narrow(bart("plbart", transformers.PLBartConfig)),
     plain(pre(bart("mbart", transformers.MBartConfig))),
-    replace(pre(bart("blenderbot", transformers.BlenderbotConfig, unread={})), copied=False),
+    replace(pre(bart("blenderbot", transformers.BlenderbotConfig, unread=unread(0))), copied=False),
     narrow(bart("blenderbot-small", transformers.BlenderbotSmallConfig, unread={})),
     pre(narrow(bart("pegasus", transformers.PegasusConfig, unread={}))),
     narrow(bart("marian", transformers.MarianConfig, "MarianMTModel", unread={})),

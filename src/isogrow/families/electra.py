@@ -1,5 +1,5 @@
-"""ELECTRA: BERT whose embeddings may be narrower than the residual, and are then projected into it; a generator
-that reads them again, or a discriminator."""
+"""ELECTRA: BERT whose embeddings may be narrower than the residual, and are then projected into it; a
+generator that reads them again, or a discriminator."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""ERNIE: BERT with embeddings of a task, if the config says so. Megatron-BERT: BERT with its norms before each
-branch, and none on the embeddings."""
+"""ERNIE: BERT with embeddings of a task, if the config says so. Megatron-BERT: BERT with its norms before
+each branch, and none on the embeddings."""
 
 from __future__ import annotations
 

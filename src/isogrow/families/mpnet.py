@@ -1,5 +1,5 @@
-"""MPNet: BERT under other names, with relative positions as a bias beside learned ones, which count from behind
-the padding's number, 1 whatever the config says."""
+"""MPNet: BERT under other names, with relative positions as a bias beside learned ones, which count from
+behind the padding's number, 1 whatever the config says."""
 
 from __future__ import annotations
 

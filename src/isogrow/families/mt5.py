@@ -1,5 +1,5 @@
-"""mT5, UMT5: T5 with GELU gates; mT5's head takes the residual as it is, and each of UMT5's layers has positions
-of its own."""
+"""mT5, UMT5: T5 with GELU gates; mT5's head takes the residual as it is, and each of UMT5's layers has
+positions of its own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from isogrow.families.edits import alter, before, drop, like
 from isogrow.families.t5 import DECODER, ENCODER, STACKS, T5, line
 from isogrow.layouts.layout import Stream
 
-DEFAULTS = dict(
-    vocab_size=250112, d_ff=1024, num_layers=8, num_heads=6, feed_forward_proj="'gated-gelu'"
-)
+DEFAULTS = dict(vocab_size=250112, d_ff=1024, num_layers=8, num_heads=6, feed_forward_proj="'gated-gelu'")
 TIED = tuple(map(Stream, STACKS))
 
-MT5 = like(
-    T5, "mt5", alter("head", times=""), lacks="scale_decoder_outputs", defaults=DEFAULTS, streams=TIED
-)
+MT5 = like(T5, "mt5", alter("head", times=""), lacks="scale_decoder_outputs", defaults=DEFAULTS, streams=TIED)
 
 BIAS = "0.SelfAttention.relative_attention_bias.weight"
 
@@ -23,12 +19,8 @@ UMT5 = like(
     T5,
     "umt5",
     drop("encoder.position_bias decoder.position_bias"),
-    before(
-        "encoder.attn.q", line(ENCODER + BIAS, "buckets -> heads", "encoder.position_bias", "encoder")
-    ),
-    before(
-        "decoder.attn.q", line(DECODER + BIAS, "buckets -> heads", "decoder.position_bias", "decoder")
-    ),
+    before("encoder.attn.q", line(ENCODER + BIAS, "buckets -> heads", "encoder.position_bias", "encoder")),
+    before("decoder.attn.q", line(DECODER + BIAS, "buckets -> heads", "decoder.position_bias", "decoder")),
     alter("head", times="hidden ** -0.5"),
     lacks="scale_decoder_outputs",
     defaults=DEFAULTS,

@@ -1,5 +1,5 @@
-"""RoBERTa: BERT with other heads, and positions that count from behind the padding's number; XLM-R, CamemBERT and
-data2vec are the same. RoBERTa-PreLayerNorm and XLM-R-XL have their norms before each branch."""
+"""RoBERTa: BERT with other heads, and positions that count from behind the padding's number; XLM-R, CamemBERT
+and data2vec are the same. RoBERTa-PreLayerNorm and XLM-R-XL have their norms before each branch."""
 
 from __future__ import annotations
 

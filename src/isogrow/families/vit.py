@@ -1,10 +1,10 @@
-"""ViT: images as patches, LayerNorm before each branch; DeiT has a token for distillation, I-JEPA no token but
-patches, and AST reads spectrograms. DINOv2 with registers has tokens that nobody reads."""
+"""ViT: images as patches, LayerNorm before each branch; DeiT has a token for distillation, I-JEPA no token
+but patches. DINOv2 with registers has tokens that nobody reads."""
 
 from __future__ import annotations
 
 from isogrow.families.dinov2 import DINOV2
-from isogrow.families.edits import after, alter, drop, like, swap
+from isogrow.families.edits import after, alter, drop, like
 from isogrow.families.heads import BIAS, head
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
 
@@ -86,7 +86,6 @@ IJEPA = like(
     "ijepa",
     drop("class pooler decoder"),
     lacks="pooler_output_size",
-    defaults=dict(layer_norm_eps=1e-6),
     prefixes=("ijepa.", ""),
     **NARROWER,
 )
@@ -98,33 +97,6 @@ MSN = like(
     lacks="pooler_output_size",
     defaults=dict(layer_norm_eps=1e-6),
     **NARROWER,
-)
-
-AST = like(
-    VIT,
-    "audio-spectrogram-transformer",
-    drop("mask pooler decoder classifier"),
-    swap(
-        "positions embed",
-        Weight(E + "distillation_token", "-> 1 1 hidden", "distilled"),
-        Weight(E + "position_embeddings", "1 positions -> hidden", "positions"),
-        Weight(PATCH, "hidden <- 1 rows columns", "embed", bias=BIAS),
-    ),
-    after(
-        "final_norm",
-        head(
-            "classifier.layernorm.weight",
-            "* hidden",
-            "classifier_norm",
-            norm=PRE,
-            bias=BIAS,
-        ),
-        head("classifier.dense.weight", "labels <- hidden", "classifier", bias=BIAS),
-    ),
-    lacks="pooler_output_size num_channels",
-    prefixes=("audio_spectrogram_transformer.", ""),
-    axes={axis: said for axis, said in VIT.axes.items() if axis not in ("pooled", "channels")},
-    fixed=frozenset({"positions", "rows", "columns"}),
 )
 
 REGISTERED = like(

@@ -164,8 +164,8 @@ def _check_far(anatomy: Anatomy, step: Step) -> None:
         factor = _factor(step, head.tied) if head.tied in anatomy.slots else 1.0
         if not isclose(factor, 1.0, rel_tol=TOLERANCE):
             raise LawError(
-                f"{step.expansion} scales {head.tied} by {factor:g}, and {head.name} has the same entries, whose"
-                " input no gain of the residual's undoes"
+                f"{step.expansion} scales {head.tied} by {factor:g}, and {head.name} has the same entries,"
+                " whose input no gain of the residual's undoes"
             )
 
 

@@ -29,6 +29,9 @@ SEARCHED = 16  # sizes looked at where some do and some do not
 SMALL = {
     "hidden": 48, "pooled": 48, "transform": 48, "ffn": 96, "heads": 6, "kv_heads": 2, "group": 3,
     "key_dim": 8, "value_dim": 8, "layers": 3, "encoder_layers": 3, "decoder_layers": 3,
+    **dict.fromkeys(("encoder_ffn", "decoder_ffn"), 96),
+    **dict.fromkeys(("encoder_heads", "decoder_heads"), 6),
+    **dict.fromkeys(("encoder_key_dim", "decoder_key_dim", "encoder_value_dim", "decoder_value_dim"), 8),
     "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
 }  # fmt: skip
 
@@ -147,7 +150,10 @@ def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     """What an axis can grow to if one other (or, where none will do, two) grow by the same factor."""
     now = sizes[axis]
     apart = {"key_dim", "value_dim"} if "head_dim" in sizes else set[str]()
-    rest = [other for other in sizes if other != axis and other not in apart]
+    if ruled_out(ask({axis: 2 * now})):
+        return None
+    asked = {other: ask({other: 2 * n}) for other, n in sizes.items() if other != axis and other not in apart}
+    rest = [other for other, why in asked.items() if not ruled_out(why)]
     partners: dict[str, tuple[Together, ...]] = {}
     for count in (1, 2):
         for others in combinations(rest, count):
@@ -163,6 +169,15 @@ def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     # more says why.
     why = (ask({axis: 2 * now}), *([ask({axis: now + 1})] if step == now else []))
     return Reach(axis, now, "with", step, partners=partners, why=why)
+
+
+def ruled_out(why: str) -> bool:
+    """Whether a refusal is of an axis whatever the size, so that no other one beside it helps.
+
+    >>> ruled_out("hidden can't grow: a LayerNorm stands before a tied head"), ruled_out("ffn=3 is odd")
+    (True, False)
+    """
+    return "can't grow: " in why or "can't grow in '" in why
 
 
 def _in_step(ask: Ask, axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[Together, ...]:

@@ -81,8 +81,8 @@ def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, laye
     if any(slot.tied in subject.slots for slot in subject.far_heads):
         raise subject.cannot_grow(
             axis,
-            "what writes the residual would be scaled, the embedding too, and the head that it is reads what no"
-            " gain can undo; untie the head, or grow ffn instead",
+            "what writes the residual would be scaled, the embedding too, and the head that it is reads what"
+            " no gain can undo; untie the head, or grow ffn instead",
         )
     places, r = append(old, new), sqrt(new / old)
     fill: Entry = Mean(a=r) if layer else Constant(0.0)

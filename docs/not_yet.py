@@ -1,0 +1,111 @@
+"""Write docs/families-not-yet.md: the model types that are not grown, with one reason each.
+
+    python docs/not_yet.py            write it
+    python docs/not_yet.py --check    exit with 1 if it is not what stands there
+
+A type that no reason names has not been looked at. tests/test_not_yet.py holds that all of them exist, and
+that none of them is grown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers.models.auto import modeling_auto as auto
+
+from isogrow.families import LAYOUTS
+from isogrow.families.wrappers import WRAPPERS
+
+PAGE = Path(__file__).with_name("families-not-yet.md")
+
+KINDS = {
+    "causal language models": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "masked language models": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    "encoder-decoders": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    "image classifiers": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+}
+
+# One reason, and the types (of transformers 5.23) that it holds back.
+REASONS: Mapping[str, str] = {
+    "its layers hold a recurrence with a state (Mamba, gated delta nets, RWKV, xLSTM)": (
+        "bamba falcon_h1 falcon_mamba granitemoehybrid jamba mamba mamba2 nemotron_h olmo_hybrid qwen3_5"
+        " qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next recurrent_gemma rwkv xlstm zamba zamba2"
+    ),
+    "its layers hold short convolutions or linear attention": "kimi_linear lfm2 lfm2_moe minimax",
+    "a config list of names says which layers are dense and which are mixtures": (
+        "exaone_moe hy_v3 laguna mellum"
+    ),
+    "it normalises queries and keys without a gain, over a head dim that could then not grow": "nanochat",
+    "a norm runs over what attention gives, mixed from all values, and over the product of gate and up": (
+        "bitnet"
+    ),
+    "two softmaxes are subtracted, each from half of the heads, by a scale from the layer's number": (
+        "diffllama"
+    ),
+    "the residual itself is multiplied by a gain, and attention by a gate that chooses positions": "doge",
+    "each layer has a rotary θ of its own in a list, and a power of θ would have to follow in each": (
+        "granite_swa granitemoe_swa"
+    ),
+    "its router draws experts at random and has a gradient of its own, so that liveness can't be predicted": (
+        "phimoe"
+    ),
+    "an activation has trained numbers of its own, which no slot names": "apertus",
+    "queries are scaled by their position through a logarithm that reads the rotary table": "ministral3",
+    "its last layer alone has a bias behind attention, and a new last layer would take it": (
+        "gpt_neox_japanese"
+    ),
+    "queries, values and keys lie in four groups of heads, so that heads grow by fours alone": "codegen",
+    "its positions are sines computed from the width, which no file holds": "ctrl xglm",
+    "its first layer has no norm before attention, and a new first layer would have one": (
+        "modernbert modernbert-decoder"
+    ),
+    "a head has one number for each layer and head (contacts), in one vector": "esm",
+    "one layer's weights are shared by all layers": "albert",
+    "attention is disentangled: content and relative positions are contracted apart": "deberta deberta-v2",
+    "attention is a Fourier transform, a hash, a projection of the sequence, or sampled": (
+        "fnet funnel nystromformer reformer yoso mra"
+    ),
+    "convolutions take part in attention": "convbert",
+    "it is built in docs/add-a-family.md, which shows how": "nemotron",
+}
+
+
+def grown(model_type: str) -> bool:
+    """Whether isogrow grows this type, by itself or as a language model within it."""
+    return model_type in LAYOUTS or model_type in WRAPPERS
+
+
+def reasons() -> dict[str, str]:
+    """The reason of each type that has one."""
+    return {name: why for why, types in REASONS.items() for name in types.split()}
+
+
+def page() -> str:
+    """The page in Markdown."""
+    known = reasons()
+    lines = [
+        "# Model types that are not grown",
+        "",
+        "Of the model types that transformers 5.23 registers for a task, those that isogrow refuses."
+        " Written by docs/not_yet.py.",
+        "",
+        "| task | grown | of |",
+        "|---|---|---|",
+    ]
+    for kind, types in KINDS.items():
+        lines.append(f"| {kind} | {sum(map(grown, types))} | {len(types)} |")
+    lines += ["", "## Looked at", "", "| model types | why not |", "|---|---|"]
+    lines += [f"| {', '.join(types.split())} | {why} |" for why, types in REASONS.items()]
+    lines += ["", "## Not looked at yet", ""]
+    for kind, types in KINDS.items():
+        rest = [name for name in types if not grown(name) and name not in known]
+        lines += [f"{kind.capitalize()}: {', '.join(rest)}.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text(encoding="utf-8") != page())
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,250 @@
+"""Mixtures of experts beside Llama's attention: GLM-4.5, dots.llm1, Solar Open and Hunyuan with shared
+experts, FlexOLMo and MiniMax M2 without; and Granite's, whose files have them stacked."""
+
+from __future__ import annotations
+
+from isogrow.families.deepseek import DENSE, ONE, SPARSE
+from isogrow.families.edits import after, alter, drop, like, swap, with_defaults
+from isogrow.families.experts import readers, router, stacked, writer
+from isogrow.families.granite import GRANITE
+from isogrow.families.hunyuan import HUNYUAN
+from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L, M
+from isogrow.families.mixtral import FILES, NAMES
+from isogrow.families.mixtral import ONE as ALONE
+from isogrow.families.olmo2 import OLMO2
+from isogrow.families.phi3 import SHARE
+from isogrow.families.qwen3 import K_NORM, Q_NORM
+from isogrow.layouts.layout import Attention, Bias, Binding, Key, Kinds, PerLayer, Rope, Weight
+
+SHARED = M + "shared_experts."
+SAID = Bias("attention_bias")
+
+
+def _mixture(when: str) -> tuple[Weight, ...]:
+    """DeepSeek's mixture: a sigmoid's router with a bias for the choice alone, and shared experts."""
+    return (
+        router(M, when, ONE),
+        Weight(M + "gate.e_score_correction_bias", "-> experts", "router.choice", when=when, idle="True"),
+        *readers(M, "expert_ffn", when),
+        Weight(SHARED + "gate_proj.weight", "(shared expert_ffn) <- hidden", "shared.gate", when=when),
+        Weight(SHARED + "up_proj.weight", "(shared expert_ffn) <- hidden", "shared.up", when=when),
+        writer(M, "expert_ffn", when),
+        Weight(SHARED + "down_proj.weight", "hidden <- (shared expert_ffn)", "shared.down", when=when),
+    )
+
+
+def _norms(when: str = "") -> tuple[Weight, ...]:
+    return (
+        Weight(A + "q_norm.weight", "* key_dim", "attn.q_norm", Q_NORM, when=when),
+        Weight(A + "k_norm.weight", "* key_dim", "attn.k_norm", K_NORM, when=when),
+    )
+
+
+AXES = {
+    **LLAMA.axes,
+    "expert_ffn": "moe_intermediate_size",
+    "experts": "n_routed_experts",
+    "shared": "n_shared_experts",
+}
+KEYS = (
+    Key("vocab_size"),
+    Key("hidden_size", "hidden", 4096),
+    Key("moe_intermediate_size", "expert_ffn", 1408),
+    Key("intermediate_size", "ffn", 10944),
+    Key("num_hidden_layers", "layers"),
+    Key("num_attention_heads", "kv_heads * group"),
+    Key("num_key_value_heads", "kv_heads", 8, null="num_attention_heads"),
+    Key("head_dim", "key_dim", "hidden_size // num_attention_heads"),
+    Key("n_routed_experts", "experts", 128),
+    Key("n_shared_experts", "shared", 1),
+    Key("first_k_dense_replace", default=1),
+    Key("rms_norm_eps", default=1e-5),
+    Key("attention_bias", default=False),
+    Key("norm_topk_prob", default=True),
+    Key("num_experts_per_tok", default=8),
+    Key("tie_word_embeddings", default=False),
+)
+
+GLM4_MOE = like(
+    LLAMA,
+    "glm4_moe",
+    alter("attn.q attn.k attn.v", bias=SAID),
+    alter("attn.o", bias=None),
+    after("attn.k", *_norms("use_qk_norm")),
+    alter(MLP, when=DENSE, bias=None),
+    after("mlp.down", *_mixture(SPARSE)),
+    axes=AXES,
+    keys=with_defaults(
+        KEYS, vocab_size=151552, num_hidden_layers=46, num_attention_heads=96, use_qk_norm=False
+    ),
+    attentions=(Attention(rope=Rope(share=SHARE, portion=0.5)),),
+    constraints=EQUAL,
+    kinds=(Kinds("first_k_dense_replace", DENSE, counts=True),),
+    fixed=LLAMA.fixed | {"experts", "shared"},
+    bindings=(stacked(M, "expert_ffn"),),
+)
+
+DOTS1 = like(
+    GLM4_MOE,
+    "dots1",
+    alter("attn.o", bias=SAID),
+    swap("attn.q_norm attn.k_norm", *_norms()),
+    keys=with_defaults(
+        KEYS,
+        vocab_size=152064,
+        hidden_size=4608,
+        num_hidden_layers=62,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        first_k_dense_replace=0,  # its class has no number of experts where the config has none
+        rms_norm_eps=1e-6,
+        norm_topk_prob=False,
+        sliding_window=4096,
+        max_window_layers=62,
+    ),
+    attentions=(Attention(rope=Rope()),),
+    per_layer=(
+        PerLayer(
+            "layer_types",
+            "'sliding_attention' if sliding_window and i >= max_window_layers else 'full_attention'",
+        ),
+    ),
+)
+
+SOLAR_OPEN = like(
+    GLM4_MOE,
+    "solar_open",
+    drop(MLP + " attn.q_norm attn.k_norm"),
+    swap(
+        "router router.choice experts.gate experts.up shared.gate shared.up experts.down shared.down",
+        *_mixture(""),
+    ),
+    axes={axis: said for axis, said in AXES.items() if axis != "ffn"},
+    keys=with_defaults(
+        tuple(key for key in KEYS if key.name not in ("intermediate_size", "first_k_dense_replace")),
+        vocab_size=196608,
+        num_hidden_layers=48,
+        num_attention_heads=64,
+        moe_intermediate_size=1280,
+        head_dim=128,
+    ),
+    attentions=(Attention(rope=Rope(share=SHARE, default=1e6)),),
+    kinds=(),
+)
+
+FLEX_OLMO = like(
+    OLMO2,
+    "flex_olmo",
+    swap(MLP, router(M, idle=ONE), *readers(M, "ffn"), writer(M, "ffn")),
+    axes={**LLAMA.axes, "experts": "num_experts"},
+    defaults=dict(vocab_size=100352, rms_norm_eps=1e-6, norm_topk_prob=False, num_experts_per_tok=5),
+    more=(Key("num_experts", "experts", 7, alias="num_local_experts"),),
+    attentions=(Attention(rope=Rope(default=500000.0)),),
+    fixed=LLAMA.fixed | {"experts"},
+    bindings=(stacked(M, "ffn"),),
+)
+
+MINIMAX_M2 = like(
+    LLAMA,
+    "minimax_m2",
+    alter(ATTENTION, bias=None),
+    after(
+        "attn.k",
+        Weight(A + "q_norm.weight", "* (kv_heads group key_dim)", "attn.q_norm", Q_NORM),
+        Weight(A + "k_norm.weight", "* (kv_heads key_dim)", "attn.k_norm", K_NORM),
+    ),
+    swap(
+        MLP,
+        router(FILES, idle=ALONE),
+        Weight(FILES + "e_score_correction_bias", "-> experts", "router.choice", idle="True"),
+        *readers(FILES, "ffn", names=NAMES),
+        writer(FILES, "ffn", names=NAMES),
+    ),
+    axes={**LLAMA.axes, "experts": "num_local_experts"},
+    defaults=dict(
+        vocab_size=200064,
+        hidden_size=3072,
+        intermediate_size=1536,
+        num_hidden_layers=62,
+        num_attention_heads=48,
+        num_key_value_heads=8,
+        head_dim=128,
+        num_experts_per_tok=8,
+    ),
+    more=(Key("num_local_experts", "experts", 256, alias="num_experts"), Key("rotary_dim", default=0)),
+    attentions=(Attention(rope=Rope(share=SHARE, default=5e6)),),
+    # Old files say how many channels rotate by a number, which the class divides by the head dim.
+    constraints=("key_dim == value_dim", "not rotary_dim or key_dim == head_dim"),
+    fixed=LLAMA.fixed | {"experts"},
+    bindings=(stacked(M, "ffn", **{"router": "gate.weight", "router.choice": "e_score_correction_bias"}),),
+)
+
+HUNYUAN_MOE = like(
+    HUNYUAN,
+    "hunyuan_v1_moe",
+    swap(
+        MLP,
+        Weight(
+            M + "gate.wg.weight", "experts <- hidden", "router", scales="experts.down", idle="moe_topk == 1"
+        ),
+        *readers(M, "ffn"),
+        Weight(M + "shared_mlp.gate_proj.weight", "ffn <- hidden", "shared.gate"),
+        Weight(M + "shared_mlp.up_proj.weight", "ffn <- hidden", "shared.up"),
+        writer(M, "ffn"),
+        Weight(M + "shared_mlp.down_proj.weight", "hidden <- ffn", "shared.down"),
+    ),
+    axes={**LLAMA.axes, "experts": "num_experts"},
+    more=(Key("num_experts", "experts", 1), Key("moe_topk", default=1)),
+    fixed=LLAMA.fixed | {"experts"},
+    bindings=(stacked(M, "ffn"),),
+)
+
+G = L + "block_sparse_moe."
+FUSED = "(gate: {0} + up: {0}) <- hidden"
+
+GRANITEMOE = like(
+    GRANITE,
+    "granitemoe",
+    swap(
+        MLP,
+        Weight(G + "router.layer.weight", "experts <- hidden", "router", scales="experts.down", idle=ALONE),
+        Weight(G + "input_linear.weight", f"{{experts}} {FUSED.format('ffn')}", "experts.*"),
+        Weight(G + "output_linear.weight", "{experts} hidden <- ffn", "experts.down"),
+    ),
+    axes={**LLAMA.axes, "experts": "num_local_experts"},
+    defaults=dict(num_experts_per_tok=2),
+    more=(Key("num_local_experts", "experts", 8),),
+    fixed=LLAMA.fixed | {"experts"},
+    bindings=(
+        Binding(
+            "memory",
+            {
+                G + "router.weight": "router",
+                G + "experts.gate_up_proj": "experts.*",
+                G + "experts.down_proj": "experts.down",
+            },
+        ),
+    ),
+)
+
+S = L + "shared_mlp."
+GRANITEMOESHARED = like(
+    GRANITEMOE,
+    "granitemoeshared",
+    after(
+        "experts.down",
+        Weight(
+            S + "output_linear.weight", "hidden <- shared_ffn", "shared.down", when="shared_intermediate_size"
+        ),
+    ),
+    after(
+        "router",
+        Weight(
+            S + "input_linear.weight", FUSED.format("shared_ffn"), "shared.*", when="shared_intermediate_size"
+        ),
+    ),
+    axes={**GRANITEMOE.axes, "shared_ffn": "shared_intermediate_size or None"},
+    more=(Key("shared_intermediate_size", "shared_ffn", 0, when="shared_intermediate_size"),),
+)
+
+LAYOUTS = (GLM4_MOE, DOTS1, SOLAR_OPEN, FLEX_OLMO, MINIMAX_M2, HUNYUAN_MOE, GRANITEMOE, GRANITEMOESHARED)
