@@ -208,7 +208,7 @@ class _Abreast:
         """What the models were compared on."""
         layers = f"layer by layer ({len(self.gaps.found)})" if self.gaps.found else "streamed"
         if self.given.all_ids:
-            return f"{checks.seen(self.pair)}, {layers}"
+            return f"{checks.seen(self.pair, self.given.batches)}, {layers}"
         tokens = ", ".join(map(_size, self.given.batches))
         return f"{tokens}, {layers}; all other token ids by their weights"
 
