@@ -18,11 +18,13 @@ from safetensors.torch import load_file, save_file
 from test_verify import GROWTHS, bert, gpt2, llama, named, reference
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.core_model_loading import revert_weight_conversion
 
 import isogrow
 from isogrow.errors import CheckpointError
 from isogrow.plans.pieces import Box
+from isogrow.verification.memory import largest_layer, shapes_of, shortage, streaming_shortage
 from isogrow.verification.report import Report
 from isogrow.verification.runs import full
 from isogrow.verification.streaming import lending
@@ -49,7 +51,7 @@ def grown(model: Any, folder: Path, **sizes: Any) -> tuple[Path, Path]:
 
 
 def one_by_one(model: Any) -> Any:
-    """A model whose files hold experts one by one, where they are stacked: one that no file was loaded into."""
+    """The same model, whose files hold stacked experts one by one: one that no file was loaded into."""
     made = type(model)(model.config).to(next(model.parameters()).dtype)
     made.load_state_dict(model.state_dict())
     if any("experts" in name for name in model.state_dict()):
@@ -276,6 +278,33 @@ def test_what_memory_does_not_hold_is_streamed(tmp_path: Path, monkeypatch: pyte
     assert refused.passed is None and "for a layer of each in float64" in refused.detail
 
 
+def test_a_layer_that_can_not_be_trained_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isogrow.verification.memory.TRAINED", 10**9)
+    small = gpt2()
+    report = streamed(small, isogrow.grow(small, ffn="+6"))
+    assert report.passed and named(report)["liveness"].detail.startswith("needs about ")
+    assert "to train a layer" in named(report)["distinct"].detail
+
+
+def test_two_layers_of_70_billion_fit_where_the_models_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isogrow.verification.memory.available", lambda: 20_000_000_000)
+    layers = []
+    for ffn in (28672, 36864):
+        config = LlamaConfig(
+            hidden_size=8192,
+            intermediate_size=ffn,
+            num_hidden_layers=2,
+            num_attention_heads=64,
+            num_key_value_heads=8,
+        )
+        with torch.device("meta"):
+            layers.append(largest_layer(shapes_of(LlamaForCausalLM(config))))
+    assert layers[0] == 855_654_400
+    assert "GB of memory in float64" in shortage(80 * layers[0], 80 * layers[1])
+    assert streaming_shortage(*layers) == ""
+    assert "a layer of each in float64" in streaming_shortage(layers[0], 2 * layers[1])
+
+
 def test_grow_proves_what_memory_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpt2().save_pretrained(tmp_path / "small")
     monkeypatch.setattr("isogrow.verification.memory.COPIES", 10**9)
@@ -442,8 +471,6 @@ print(peak[0] - baseline)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
 def test_no_more_than_two_layers_are_in_memory(tmp_path: Path) -> None:
     """60 layers of 8 MB; what holds them all is told from what does not."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     sizes = {"vocab_size": 61, "num_attention_heads": 4, "num_key_value_heads": 2}
     wide = {"hidden_size": 384, "intermediate_size": 1408, "num_hidden_layers": 60}
     tiny = {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 2}
