@@ -461,8 +461,10 @@ held = []
 for folder in (small, large) if hold == "all" else ():
     with mapped(open_checkpoint(folder)) as store:
         held += [all_of(store, name).clone() for name in store.headers]
-report = isogrow.verify(small, large, streamed=True, liveness=hold != "all")
-assert report.passed, report
+if not held:
+    report = isogrow.verify(small, large, streamed=True)
+    assert report.passed, report
+time.sleep(0.1)
 print(peak[0] - baseline)
 """
 
