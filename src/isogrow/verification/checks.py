@@ -85,12 +85,11 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
             where = first_layer(pair, small, large, batch, EXACT)
             return Check("float64", False, found[-1].relative, EXACT, where), found[-1]
     worst = max(found, key=lambda each: each.relative)
-    return Check("float64", True, worst.relative, EXACT, seen(pair)), worst
+    return Check("float64", True, worst.relative, EXACT, seen(pair, list(covering(pair)))), worst
 
 
-def seen(pair: Pair) -> str:
-    """What the models were compared on."""
-    batches = list(covering(pair))
+def seen(pair: Pair, batches: Sequence[Batch]) -> str:
+    """What the models were compared on, where that is all there is to see."""
     given = [first_tensor(batch) for batch in batches]
     if sees(pair):
         return f"{sum(map(len, given))} images"

@@ -15,6 +15,7 @@ from isogrow.stores.sources import Checkpoint
 
 NUMBERED = re.compile(r".*?\.\d+\.")  # a layer's name
 BESIDE = 500_000_000  # bytes for what is no layer: activations, outputs, parts of tables
+TRAINED = 3  # float64 copies of a layer in training: weights, gradients, what is made of them
 COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
 
 
@@ -37,15 +38,22 @@ def shortage(before: int, after: int) -> str:
 
 
 def streaming_shortage(before: int, after: int) -> str:
-    """Why not even layers of so many parameters fit in this machine's memory, the new one with its gradients;
-    "" if they do."""
-    needed, free = 8 * (before + 2 * after) + BESIDE, available()
+    """Why not even layers of so many parameters fit in this machine's memory; "" if they do."""
+    needed, free = 8 * (before + after) + BESIDE, available()
     if needed <= free:
         return ""
     return (
         f"needs about {needed / 1e9:.3g} GB of memory for a layer of each in float64, and {free / 1e9:.3g} GB"
         " are free: nothing was compared; verify on a larger machine"
     )
+
+
+def training_shortage(layer: int) -> str:
+    """Why a layer of so many parameters can't be trained in this machine's memory; "" if it can."""
+    needed, free = 8 * TRAINED * layer + BESIDE, available()
+    if needed <= free:
+        return ""
+    return f"needs about {needed / 1e9:.3g} GB of memory to train a layer, and {free / 1e9:.3g} GB are free"
 
 
 def shapes_of(model: Checkpoint | nn.Module) -> dict[str, tuple[int, ...]]:

@@ -75,7 +75,7 @@ class _Lending(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in FACTS or not any(map(self._lacks, (*args, *kwargs.values()))):
             return func(*args, **kwargs)
-        if func is DEVICE:
+        if func == DEVICE:  # no two of a getter's wrappers are one object
             return torch.device("cpu")
         sparing = _SPARING.get(func)
         found = sparing(self, *args, **kwargs) if sparing is not None else None

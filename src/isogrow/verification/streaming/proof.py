@@ -23,6 +23,7 @@ from isogrow.verification.differences import (
 )
 from isogrow.verification.float64 import hollow
 from isogrow.verification.inputs import covering, lesson, pictures, positions, probe, sees
+from isogrow.verification.memory import largest_layer, shapes_of, training_shortage
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import Batch, Outputs, first_tensor, full, padded
@@ -87,7 +88,10 @@ def streamed_checks(
     yield check
     yield from abreast.padding()
     yield from (Check(name, None, detail=why) for name, why in UNCHECKED.items())
-    if liveness:
+    lack = training_shortage(largest_layer(shapes_of(both.large))) if liveness else ""
+    if lack:
+        yield from (Check(name, None, detail=lack) for name in ("liveness", "distinct"))
+    elif liveness:
         say("liveness: training each grown layer alone for a few steps")
         live, apart, units = living.liveness(both, streamed.large, abreast.large, abreast.calls)
         figures["new_channels"] = {"new": units.new, "live": units.live, "inactive": units.inactive}
@@ -208,7 +212,7 @@ class _Abreast:
         """What the models were compared on."""
         layers = f"layer by layer ({len(self.gaps.found)})" if self.gaps.found else "streamed"
         if self.given.all_ids:
-            return f"{checks.seen(self.pair)}, {layers}"
+            return f"{checks.seen(self.pair, self.given.batches)}, {layers}"
         tokens = ", ".join(map(_size, self.given.batches))
         return f"{tokens}, {layers}; all other token ids by their weights"
 
