@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
-from isogrow.numbers.arithmetic import tree_sum
+from isogrow.numbers.arithmetic import tree_sum, tree_total_
 from isogrow.numbers.filling import Read, Stats, by_function, digest, fill_
 from isogrow.plans.boxes import slices
 from isogrow.plans.pieces import Average, Block, Box, Draw
@@ -76,8 +76,9 @@ def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[floa
 
 def sums(x: Tensor) -> Sums:
     """The sum of a box's entries and that of their squares."""
-    part = x.to("cpu", torch.float64).reshape(-1)
-    return float(tree_sum(part, 0)), float(tree_sum(part * part, 0))
+    part = x.to("cpu", torch.float64, copy=True).reshape(-1).contiguous()
+    squares = part * part
+    return tree_total_(part), tree_total_(squares)
 
 
 def combined(block: Block, shape: tuple[int, ...], found: Iterable[Sums]) -> tuple[float, float]:
