@@ -58,9 +58,9 @@ class NotProven(Exception):
 def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
     """What `grow` would refuse of a plan, asked before a byte is written: it raises the same, and says which
     options a growth needs, and what it would leave behind."""
-    from isogrow.growth.resuming import resumable, state_in
+    from isogrow.growth.resuming import resumable
     from isogrow.interpreters.checkpoint import prepared
-    from isogrow.stores.carrying import left
+    from isogrow.stores.carrying import left, state_in
     from isogrow.stores.loadable import unread
 
     checkpoint = source.checkpoint
@@ -78,19 +78,14 @@ def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
 
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
     """Grow, and verify what fits in memory before the output appears: an output that fails does not."""
-    from isogrow.growth.api import grow_checkpoint
-    from isogrow.growth.resuming import state_in
-    from isogrow.stores.carrying import left
-    from isogrow.stores.loadable import unread
+    from isogrow.growth.folders import grow_checkpoint
+    from isogrow.stores.carrying import left, state_in
     from isogrow.stores.staging import failed_of
-    from isogrow.verification.memory import shortage
 
     checkpoint = job.source.checkpoint
     data = summary(checkpoint.name, job.plan, job.dtype)
     sizes = [data[side]["parameters"] for side in ("before", "after")]
-    skipped = shortage(sizes[0], sizes[1]) if verify else "--no-verify was given"
-    if not skipped and (why := unread(checkpoint.config, checkpoint.headers)):
-        raise CheckpointError(f"{why}; nothing was written: --no-verify writes it unproven")
+    skipped = _unproven(checkpoint, (sizes[0], sizes[1])) if verify else "--no-verify was given"
     report: Data | None = None
 
     def check(folder: Path) -> str:
@@ -132,6 +127,17 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     }
 
 
+def _unproven(checkpoint: Checkpoint, parameters: tuple[int, int]) -> str:
+    """Why the growth can't be proven here; "" if it can. Raises `CheckpointError` where it could nowhere."""
+    from isogrow.stores.loadable import unread
+    from isogrow.verification.memory import shortage
+
+    skipped = shortage(*parameters)
+    if not skipped and (why := unread(checkpoint.config, checkpoint.headers)):
+        raise CheckpointError(f"{why}; nothing was written: --no-verify writes it unproven")
+    return skipped
+
+
 def verified(
     model: str, grown: str, plan: str | None, revision: str | None, config: str | None, tell: Tell
 ) -> Data:
@@ -163,10 +169,10 @@ def _sentence(report: Data) -> str:
 
 def _next(job: Job, unverified: bool, format: str) -> list[str]:
     """What to run now."""
-    from isogrow.stores.loadable import class_name
+    from isogrow.stores.asking import class_named
 
     model, out = quote(job.model), quote(str(job.out))
-    kind = class_name(job.source.checkpoint.config) or "AutoModel"
+    kind = class_named(job.source.checkpoint.config) or "AutoModel"
     load = f'transformers.{kind}.from_pretrained("{job.out}")'
     if format == "distributed":
         load = f'torch.distributed.checkpoint.load(state_dict, checkpoint_id="{job.out}")'

@@ -15,15 +15,13 @@ import torch
 from torch import nn
 
 from isogrow.errors import CheckpointError, StateError
-from isogrow.growth.models import anatomy_of
 from isogrow.layouts.config import edited
 from isogrow.optim.moments import Policy
 from isogrow.optim.state import check_optimizer_state
 from isogrow.optim.state import grow_optimizer_state as grow_state_dict
 from isogrow.planning.planner import check_fits
 from isogrow.plans.plan import Plan
-from isogrow.stores.carrying import Beside
-from isogrow.stores.loadable import on_meta
+from isogrow.stores.carrying import Beside, state_in
 from isogrow.stores.sources import Checkpoint, load_state
 
 # What FSDP, DeepSpeed, XLA and SageMaker leave instead: parts of a state, by other names than numbers.
@@ -33,11 +31,6 @@ SHARDED = (
 )
 
 Groups = Callable[[nn.Module], Sequence[Sequence[str]]]
-
-
-def state_in(folder: Path) -> str:
-    """The name of the optimizer's state in a folder; "" if there is none."""
-    return next((name for name in STATES if (folder / name).is_file()), "")
 
 
 def resumable(
@@ -71,6 +64,9 @@ def _grower(
             "ramp, follow and rates pace a run's steps, and a file makes none: leave them out, and call"
             " isogrow.pace in the resumed run"
         )
+    from isogrow.growth.models import anatomy_of  # both bring transformers, which few growths of files need
+    from isogrow.stores.loadable import on_meta
+
     state = load_state(path, "save the run again")
     _check_form(state, path.name)
     small, large = (on_meta(config) for config in (checkpoint.config, edited(checkpoint.config, plan.config)))
@@ -146,6 +142,8 @@ def grow_optimizer_state(
     group, in the order in which the optimizer was given them; by default as Hugging Face's Trainer makes them
     (`trainer_groups`). Both models may be on the meta device. Pacing is no part of a state (`pace`).
     """
+    from isogrow.growth.models import anatomy_of
+
     grouped = groups or trainer_groups
     order = tuple([name for name, _ in model.named_parameters()] for model in (small, large))
     anatomy = anatomy_of(small)

@@ -55,6 +55,11 @@ class Beside:
     write: Callable[[Path], None]
 
 
+def state_in(folder: Path) -> str:
+    """The name of the optimizer's state in a folder; "" if there is none."""
+    return next((name for name in RUN if (folder / name).is_file()), "")
+
+
 def carried(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
     """The names of the files that travel, relative to the folder; what is kept of a run, too, where `run` is
     the state of its optimizer that grows.
