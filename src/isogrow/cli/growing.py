@@ -10,7 +10,7 @@ from typing import Any
 
 from isogrow.cli.facts import summary
 from isogrow.errors import CheckpointError, StateError
-from isogrow.growth.opening import Opened
+from isogrow.growth.opening import Opened, opened
 from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import flag
@@ -144,6 +144,24 @@ def verified(
     """The checks of a pair of models."""
     made = None if plan is None else read_plan(plan, flag("plan"))
     return _report(open_checkpoint(model, revision, config), open_checkpoint(grown), made, tell)
+
+
+def compared(
+    model: str,
+    grown: str,
+    plan: str | None,
+    revision: str | None,
+    config: str | None,
+    progress: Progress,
+) -> Data:
+    """The same, by bytes alone."""
+    from isogrow.growth.comparing import compare_bytes
+
+    made = None if plan is None else read_plan(plan, flag("plan"))
+    found = compare_bytes(opened(model, revision, config), grown, plan=made, progress=progress)
+    count = sum(fault.count for fault in found.faults)
+    check = {"name": "bytes", "passed": found.passed, "value": count, "limit": 0, "detail": str(found)}
+    return {"passed": found.passed, "checks": [check], "figures": {"bytes": found.size}}
 
 
 def failed(report: Data) -> list[Data]:

@@ -156,24 +156,25 @@ def grow_checkpoint(
     check_place(out, checkpoint.folder, overwrite)
     if keep_failed:
         check_place(failed_of(out), checkpoint.folder, overwrite=False)
-    job = _job(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
+    job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
     heard = _Heard(job, question or here(job.config))
     heard.if_ready()
     check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
     with mapped(checkpoint) as store:
         check_ties(anatomy, store)
         with staged(out, job.digest, overwrite, resume) as folder:
-            _write_weights(folder, job, store, chunk, progress, heard)
+            hashes: dict[str, str] | None = {} if hash_files else None
+            _write_weights(folder, job, store, chunk, progress, heard, hashes)
             _write_rest(folder, job)
             heard.at_last()
             try:
                 said = verify(folder) if verify is not None else ""
             except Exception:
                 if keep_failed:
-                    _write_records(folder, job, "", hash_files)
+                    _write_records(folder, job, "", hashes)
                     set_aside(folder, out)
                 raise
-            _write_records(folder, job, said, hash_files)
+            _write_records(folder, job, said, hashes)
 
 
 def prepared(
@@ -186,7 +187,7 @@ def prepared(
     format: str = "safetensors",
 ) -> Job:
     """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
-    job = _job(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
+    job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
     _Heard(job, here(job.config)).at_last()
     return job
 
@@ -207,7 +208,7 @@ class _Heard:
             check_built(self.question.answer(), self.job.named, self.job.old, self.job.others)
 
 
-def _job(
+def laid_out(
     checkpoint: Checkpoint,
     anatomy: Anatomy,
     plan: Plan,
@@ -313,7 +314,13 @@ def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
 
 
 def _write_weights(
-    folder: Path, job: Job, store: Store, limit: int, progress: Progress | None, heard: _Heard
+    folder: Path,
+    job: Job,
+    store: Store,
+    limit: int,
+    progress: Progress | None,
+    heard: _Heard,
+    hashes: dict[str, str] | None,
 ) -> None:
     total, done = job.weight_bytes, 0
 
@@ -329,7 +336,7 @@ def _write_weights(
         if job.format == "distributed":
             write_distributed(folder, job.tensors, source, tick)
         else:
-            write_shards(folder, job.shards, job.tensors, source, limit, tick)
+            write_shards(folder, job.shards, job.tensors, source, limit, tick, hashes)
 
 
 def _write_rest(folder: Path, job: Job) -> None:
@@ -349,24 +356,26 @@ def _write_rest(folder: Path, job: Job) -> None:
         flush(folder / job.optimizer.name)
 
 
-def _write_records(folder: Path, job: Job, verified: str, hash_files: bool) -> None:
-    """README.md, and last of all isogrow.json."""
+def _write_records(folder: Path, job: Job, verified: str, known: dict[str, str] | None) -> None:
+    """README.md, and last of all isogrow.json; with the hashes of all files where some are `known`."""
     readme = job.checkpoint.folder / "README.md"
     source = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     used = versions()
     card = model_card(job.checkpoint, job.plan, job.parameters, used, source, verified)
     write_file(folder / "README.md", card.encode())
-    hashes = _hashes(folder) if hash_files else None
+    hashes = None if known is None else _hashes(folder, known)
     write_file(folder / RECORD, dump(record(job.checkpoint, job.plan, used, hashes)))
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file, by its name in the folder."""
+def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """sha256 of every file, by its name in the folder; no file is read whose hash is known."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     found: dict[str, str] = {}
     for path in files:
-        if path.name not in (JOURNAL, RECORD):
+        name = str(path.relative_to(folder))
+        if name in known:
+            found[name] = known[name]
+        elif path.name not in (JOURNAL, RECORD):
             with path.open("rb") as file:
-                name = str(path.relative_to(folder))
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -1,4 +1,4 @@
-"""The process that `asking` starts: a config on its standard input, what its class makes of it into a file that
+"""The process that `asking` starts: it reads a config, and writes what its class makes of it into a file that
 it was handed open.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ def written(folder: Path, shard: Shard) -> Generator[File]:
     """A file to write into, which has its name when the block ends without an error: then it is whole, and
     flushed. Whoever writes sees to it that each entry is written."""
     part = folder / f"{shard.file}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         yield File(shard, descriptor)
         write_at(descriptor, memoryview(shard.header), 0)
@@ -67,8 +67,8 @@ def is_written(folder: Path, shard: Shard) -> bool:
 
 
 def copied(path: Path, file: int, start: int, to: int, count: int) -> int:
-    """Copy so many bytes of a file, from `start` on, into an open one; they never come into this process where the
-    system can do that. Raises `CheckpointError` for a file that ends before."""
+    """Copy so many bytes of a file, from `start` on, into an open one; they come into this process only where
+    the system can't do it. Raises `CheckpointError` for a file that ends before."""
     source = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         done = 0
@@ -101,6 +101,16 @@ def write_at(file: int, data: memoryview, start: int) -> None:
         count = os.pwrite(file, rest, place)
         place, rest = place + count, rest[count:]
     begin_flush(file, start, len(data))
+
+
+def read_back(file: int, start: int, count: int, told: Callable[[memoryview], object]) -> None:
+    """Tell what stands in an open file, piece by piece; just written, it is still in memory."""
+    done = 0
+    while done < count:
+        data = os.pread(file, min(STEP, count - done), start + done)
+        assert data, "a file that is being written has become shorter"
+        told(memoryview(data))
+        done += len(data)
 
 
 def begin_flush(file: int, start: int, count: int) -> None:

@@ -24,8 +24,8 @@ from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.sources import Checkpoint, load_bin
 from isogrow.stores.store import Part
 
-# How many files stay mapped. Tensors come in the order of the files, more or less, and workers are at several;
-# of a distributed checkpoint each may be in the files of all ranks.
+# How many files stay mapped. Tensors come in the order of the files, more or less, and workers are at a few
+# at once; of a distributed checkpoint each may be in the files of all ranks.
 KEPT = {"safetensors": 8, "bin": 4, "distributed": 64}
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_DENYWRITE") else 0)
 

@@ -41,8 +41,8 @@ class Store(Protocol):
 
 @runtime_checkable
 class Filed(Protocol):
-    """A store that knows of some tensors in which file, and from which byte on, all of their entries lie in order;
-    None for one that does not lie so."""
+    """A store that knows in which file, and from which byte on, all entries of a tensor lie in order; None
+    for one that does not lie so."""
 
     def place(self, name: str) -> tuple[Path, int] | None: ...
 

@@ -48,7 +48,7 @@ class Alone:
 
 @contextmanager
 def pool(alone: bool = False) -> Generator[Pool]:
-    """As many workers as this process has cores, or none beside the caller; none is left when the block ends."""
+    """As many workers as this process has cores, or the caller alone; none is left when the block ends."""
     count = min(MOST, cores())
     if alone or count < 2:
         yield Alone()

@@ -6,6 +6,7 @@ filled. A tensor that is an old one, byte for byte, is copied from file to file 
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
@@ -15,6 +16,7 @@ from functools import partial
 from math import prod
 from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 import torch
 
@@ -29,7 +31,7 @@ from isogrow.plans.plan import Plan
 from isogrow.stores.binding import as_it_was, check_range, fill_region_, reader
 from isogrow.stores.carrying import dump
 from isogrow.stores.dtypes import torch_dtype
-from isogrow.stores.files import File, copied, is_written, written
+from isogrow.stores.files import File, copied, is_written, read_back, written
 from isogrow.stores.shards import Shard, index_json, nbytes
 from isogrow.stores.staging import write_file
 from isogrow.stores.store import Filed, Store, all_of
@@ -88,21 +90,41 @@ def write_shards(
     source: Source,
     limit: int,
     tick: Tick,
+    hashes: dict[str, str] | None = None,
 ) -> None:
     """Write safetensors files, and their index; those that an earlier run left whole stay. `tick` is told the
-    bytes that are done, `limit` entries are made at a time by each worker."""
+    bytes that are done, `limit` entries are made at a time by each worker. `hashes` gets the sha256 of
+    each file that is written."""
     shards = tuple(shards)
-    make, buffers = _turns(source), dict[int, torch.Tensor]()
-    with pool(alone=_whole(tensors.values(), source.plan)) as workers:
+    make, buffers = turns_of(source), dict[int, torch.Tensor]()
+    with pool(alone=made_whole(tensors.values(), source.plan)) as workers:
         for shard in shards:
             if is_written(folder, shard):
                 tick(sum(map(nbytes, shard.tensors.values())))
                 continue
+            hashed = None if hashes is None else hashlib.sha256(shard.header)
             with written(folder, shard) as file:
                 own = ((name, tensors[name]) for name in shard.tensors)
-                _write(file, _ahead(own, make, workers), workers, partial(_slab, buffers, limit), limit, tick)
+                told = tick if hashed is None else _hashing(tick, hashed.update, file)
+                slab = partial(_slab, buffers, limit)
+                _write(file, ahead(own, make, workers), workers, slab, limit, told)
+            if hashes is not None and hashed is not None:
+                hashes[shard.file] = hashed.hexdigest()
     if len(shards) > 1:
         write_file(folder / INDEX, dump(index_json(shards)))
+
+
+def _hashing(tick: Tick, update: Callable[[memoryview], object], file: File) -> Tick:
+    """Ticks that hash what is done, which is done in the order of the file."""
+    place = len(file.shard.header)
+
+    def told(count: int) -> None:
+        nonlocal place
+        read_back(file.descriptor, place, count, update)
+        place += count
+        tick(count)
+
+    return told
 
 
 def write_distributed(folder: Path, tensors: Mapping[str, Stored], source: Source, tick: Tick) -> None:
@@ -111,7 +133,7 @@ def write_distributed(folder: Path, tensors: Mapping[str, Stored], source: Sourc
         write_distributed as write,  # torch.distributed loads with it
     )
 
-    make, turns = _turns(source), dict[str, Turn]()
+    make, turns = turns_of(source), dict[str, Turn]()
 
     def fill(name: str, region: Box) -> torch.Tensor:
         stored = tensors[name]
@@ -127,14 +149,14 @@ def write_distributed(folder: Path, tensors: Mapping[str, Stored], source: Sourc
     write(folder, {name: stored.header for name, stored in tensors.items()}, fill, PART)
 
 
-def _whole(tensors: Iterable[Stored], plan: Plan) -> bool:
+def made_whole(tensors: Iterable[Stored], plan: Plan) -> bool:
     """Whether regions are made whole, which one thread does, the growth's own: one is held at a time, and a
     function of the user's is not asked twice at once."""
     values = (piece.value for stored in tensors for _, piece in made_of(stored, plan))
     return any(isinstance(value, Draw) and value.init.kind not in PARTS for value in values)
 
 
-def _turns(source: Source) -> Callable[[str, Stored], Turn]:
+def turns_of(source: Source) -> Callable[[str, Stored], Turn]:
     """Makes the turns of tensors; the stds that new entries match are made once for all of them."""
     read, matched = reader(source.anatomy, source.store), Stats().matched
 
@@ -148,7 +170,7 @@ def _turns(source: Source) -> Callable[[str, Stored], Turn]:
     return make
 
 
-def _ahead(
+def ahead(
     tensors: Iterator[tuple[str, Stored]], make: Callable[[str, Stored], Turn], workers: Pool
 ) -> Generator[Turn]:
     """The turns of tensors, made by workers before they are asked for."""
@@ -161,7 +183,7 @@ def _ahead(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        _end(waiting)
+        settle(waiting)
 
 
 def _write(
@@ -183,11 +205,12 @@ def _write(
         while waiting:
             tick(waiting.popleft().result())
     finally:
-        _end(waiting)
+        settle(waiting)
         turns.close()
 
 
-def _end(waiting: Iterable[Future[object]] | deque[Future[int]] | deque[Future[Turn]]) -> None:
+def settle(waiting: Iterable[Future[Any]]) -> None:
+    """Let no work begin any more, and wait for what has begun."""
     left = tuple(waiting)
     for each in left:
         each.cancel()
@@ -197,7 +220,7 @@ def _end(waiting: Iterable[Future[object]] | deque[Future[int]] | deque[Future[T
 def _works(
     file: File, turn: Turn, slab: Callable[[File, Turn, Box], int], limit: int
 ) -> Iterator[Callable[[], int]]:
-    """What is to be done for a tensor, part by part, in any order: each says how many bytes it has written."""
+    """What is to be done for a tensor, in any order: each part says how many bytes it has written."""
     source, header = turn.source, turn.stored.header
     old = as_it_was(source.anatomy, source.plan, turn.stored)
     place = source.store.place(old) if old is not None and isinstance(source.store, Filed) else None
@@ -213,12 +236,17 @@ def _works(
 
 def _slab(buffers: dict[int, torch.Tensor], limit: int, file: File, turn: Turn, region: Box) -> int:
     """Fill a region in the worker's own buffer, and write it."""
-    dtype = torch_dtype(turn.stored.header.dtype)
-    assert dtype is not None, turn.stored
-    if get_ident() not in buffers:
-        buffers[get_ident()] = torch.empty(limit * 8, dtype=torch.uint8)
-    held = buffers[get_ident()][: prod(map(len, region)) * dtype.itemsize].view(dtype)
-    entries = held.view([len(r) for r in region])
+    entries = room(buffers, limit, turn.stored, region)
     turn.fill_(entries, region)
     file.write(turn.name, region, entries)
     return entries.nbytes
+
+
+def room(buffers: dict[int, torch.Tensor], limit: int, stored: Stored, region: Box) -> torch.Tensor:
+    """Room for a region of at most `limit` entries, in the buffer of this thread."""
+    dtype = torch_dtype(stored.header.dtype)
+    assert dtype is not None, stored
+    if get_ident() not in buffers:
+        buffers[get_ident()] = torch.empty(limit * 8, dtype=torch.uint8)
+    held = buffers[get_ident()][: prod(map(len, region)) * dtype.itemsize].view(dtype)
+    return held.view([len(r) for r in region])
