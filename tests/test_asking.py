@@ -1,4 +1,4 @@
-"""The class is asked by a process of its own: the same answer and refusal, heard before there is an output."""
+"""The class is asked by a process of its own: the same answer and refusals, before there is an output."""
 
 from __future__ import annotations
 
