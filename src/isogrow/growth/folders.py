@@ -55,16 +55,13 @@ def grow_checkpoint(
     be written, `StateError` for a state that can't be grown; nothing is left behind then.
     """
     check_taken("grow_checkpoint", request)
-    if not isinstance(out, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OutputError(
-            f"out is {out!r:.60}: name the folder to write, isogrow.grow_checkpoint(src, out, …)"
-        )
+    _check_folder(out)
     found, asked = opened(src, revision, config), requested(expansions, request)
     check_blind(asked.kind)
     with naming(asked.kind):
         plan = asked.plan(found.anatomy)
-        wanted = grown_config(found.checkpoint.config, plan, dtype)
-        with asking(wanted, beside=verify is None) as question:  # before torch is loaded here
+        config = grown_config(found.checkpoint.config, plan, dtype)
+        with asking(config, beside=verify is None) as question:  # before torch is loaded here
             from isogrow.growth.resuming import resumable
             from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 
@@ -86,3 +83,10 @@ def grow_checkpoint(
                 question=question,
             )
     return plan
+
+
+def _check_folder(out: object) -> None:
+    if not isinstance(out, str | Path):
+        raise OutputError(
+            f"out is {out!r:.60}: name the folder to write, isogrow.grow_checkpoint(src, out, …)"
+        )
