@@ -38,7 +38,7 @@ from isogrow.stores.store import Filed, Store, all_of
 from isogrow.stores.workers import Pool, pool
 
 INDEX = "model.safetensors.index.json"
-CHUNK = 1 << 21  # entries of a slab
+CHUNK = 1 << 20  # entries of a slab
 COPIED = 1 << 24  # bytes that are copied at a time
 PART = 1 << 23  # entries of a chunk of a distributed checkpoint
 AHEAD = 2  # tensors whose statistics are made before their turn
