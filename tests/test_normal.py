@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogrow.numbers.arithmetic import rounded
+from isogrow.numbers.filling import _levels, _looked_up
 from isogrow.numbers.normal import CELLS, UNSURE, Words, edges, normal, normal_words, rounding
 
 SHAPE = (7, 5, 11)
@@ -99,3 +100,15 @@ def test_a_region_without_dims() -> None:
     assert normal("key", (), ()).shape == ()
     found = normal_words("key", (), (), rounding(exact))
     assert found.shape == () and found == exact(normal("key", (), ()))[0]
+
+
+@every_dtype
+def test_what_is_scaled_is_looked_up_with_the_same_bits(dtype: torch.dtype) -> None:
+    every = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).reshape(256, 256)
+    for a, b in ((0.7071, 0.0), (-3.0, 0.1), (1.0, 0.0)):
+        found = _looked_up(every.t(), _levels(torch.bfloat16, dtype, a, b))((range(9, 256), range(256)))
+        wanted = rounded(every.t()[9:].to(torch.float64) * a + b, dtype)
+        whole = torch.from_numpy(found.view(np.int16)).view(dtype)
+        number = ~wanted.isnan()
+        assert torch.equal(whole.isnan(), ~number)
+        assert torch.equal(whole[number], wanted[number])
