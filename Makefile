@@ -53,6 +53,7 @@ demo: $(VENV)/.plots
 bench: $(VENV)/.plots
 	@set -- benchmarks/*.py; test -e "$$1" || { echo "benchmarks/ holds no script" >&2; exit 1; }; \
 	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python -m benchmarks.checkpoint --rows "$$(mktemp)"
 	$(BIN)/python -m benchmarks.training small
 
 engines: $(VENV)/.dev

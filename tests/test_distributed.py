@@ -22,11 +22,11 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 import isogrow
 from isogrow.errors import CheckpointError, OutputError, StateError
-from isogrow.optim.saved import form_of
 from isogrow.stores import distributed, distributed_output
 from isogrow.stores.distributed import read_distributed
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
+from isogrow.stores.states import form_of
 from isogrow.stores.store import all_of
 from isogrow.verification import verify
 

@@ -148,7 +148,7 @@ ENTRY = (*STEP, "rewrites", "mlp.up", "new")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (put("version", value=VERSION + 1), "plan.version is 2, and this isogrow reads 1"),
+        (put("version", value=VERSION + 1), "plan.version is 3, and this isogrow reads 1 to 2"),
         (put("version", value=True), "plan.version is True, where int was expected"),
         (drop("seed"), "plan lacks 'seed'"),
         (put("seed", value=1.5), "plan.seed is 1.5, where int was expected"),
@@ -171,6 +171,19 @@ def test_what_is_no_plan_is_refused(change: Callable[[Any], None], said: str) ->
         from_json(data)
     assert said in str(refused.value)
     assert "isogrow" in str(refused.value)  # the mend
+
+
+def test_a_plan_of_version_1_draws_what_it_drew() -> None:
+    plan = made("LlamaForCausalLM", {"ffn": 50})
+    old = from_json({**to_json(plan), "version": 1})
+
+    def kinds(some: Plan) -> set[str]:
+        entries = (e for step in some.steps for rewrite in step.rewrites.values() for e in rewrite.values())
+        return {entry.init.kind for entry in entries if isinstance(entry, Free)}
+
+    assert kinds(plan) == {"normal"} and kinds(old) == {"box-muller"}
+    assert from_json(to_json(old)) == old
+    assert digest(old) != digest(plan)
 
 
 @pytest.mark.parametrize("data", [None, 3, [], "plan", {}])

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from isogrow.growth.api import Training as Training
     from isogrow.growth.api import grow as grow
     from isogrow.growth.api import grow_ as grow_
-    from isogrow.growth.api import grow_checkpoint as grow_checkpoint
     from isogrow.growth.api import grow_training as grow_training
     from isogrow.growth.api import pace as pace
     from isogrow.growth.api import plan as plan
+    from isogrow.growth.folders import grow_checkpoint as grow_checkpoint
     from isogrow.growth.grown import caches as caches
     from isogrow.growth.grown import new_entries as new_entries
     from isogrow.growth.models import plan_of as plan_of
@@ -63,7 +63,7 @@ _HOMES = {
     "grow_": "growth.api",
     "grow_training": "growth.api",
     "Training": "growth.api",
-    "grow_checkpoint": "growth.api",
+    "grow_checkpoint": "growth.folders",
     "growing": "train.trainer",
     "Growth": "train.schedule",
     "Plateau": "train.schedule",

@@ -7,7 +7,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import transformers
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -30,6 +29,8 @@ def alone() -> Generator[None]:
 def quiet() -> Generator[None]:
     """Keep transformers from printing its progress bar and its table of missing weights, `alone`: what it
     prints is set for the process."""
+    import transformers  # whoever only builds in a thread of their own needs none of it
+
     logging = cast(Any, transformers.utils.logging)
     with alone():
         level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -216,5 +216,5 @@ def _memory(plan: Plan, grown: list[Stored]) -> int:
         if isinstance(entry, Free)
     }
     entries = max(prod(stored.header.shape) for stored in grown)
-    whole = WHOLE * entries if kinds - {"normal", "uniform"} else 0
+    whole = WHOLE * entries if kinds - {"normal", "uniform", "box-muller"} else 0
     return whole + (DRAWN if kinds else COPIED) * min(entries, CHUNK)

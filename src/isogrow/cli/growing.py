@@ -10,7 +10,7 @@ from typing import Any
 
 from isogrow.cli.facts import summary
 from isogrow.errors import CheckpointError, StateError
-from isogrow.growth.opening import Opened
+from isogrow.growth.opening import Opened, opened
 from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.anatomy import grown_tensors
 from isogrow.plans.pieces import origin
@@ -62,9 +62,10 @@ class NotProven(Exception):
 def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
     """What `grow` would refuse of a plan, asked before a byte is written: it raises the same, and says which
     options a growth needs, and what it would leave behind."""
-    from isogrow.growth.resuming import left_behind, resumable
+    from isogrow.growth.resuming import resumable
     from isogrow.interpreters.checkpoint import prepared
     from isogrow.stores.loadable import unread
+    from isogrow.stores.states import left_behind
 
     checkpoint = source.checkpoint
     prepared(checkpoint, source.anatomy, plan, dtype)
@@ -82,16 +83,13 @@ def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
     """Grow, and verify before the output appears: an output that fails does not. What memory does not hold is
     compared layer by layer, unless not even a layer fits."""
-    from isogrow.growth.api import grow_checkpoint
-    from isogrow.growth.resuming import left_behind
-    from isogrow.stores.loadable import unread
+    from isogrow.growth.folders import grow_checkpoint
     from isogrow.stores.staging import failed_of
+    from isogrow.stores.states import left_behind
 
     checkpoint = job.source.checkpoint
     data = summary(checkpoint.name, job.plan, job.dtype)
-    skipped = _unprovable(job, data, options.streamed) if verify else "--no-verify was given"
-    if not skipped and (why := unread(checkpoint.config, checkpoint.headers)):
-        raise CheckpointError(f"{why}; nothing was written: --no-verify writes it unproven")
+    skipped = _unproven(job, data, options.streamed) if verify else "--no-verify was given"
     report: Data | None = None
 
     def check(folder: Path) -> str:
@@ -133,7 +131,17 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     }
 
 
-def _unprovable(job: Job, data: Data, streamed: bool | None) -> str:
+def _unproven(job: Job, data: Data, streamed: bool | None) -> str:
+    """Why the growth can't be proven here; "" if it can. Raises `CheckpointError` where it could nowhere."""
+    from isogrow.stores.loadable import unread
+
+    checkpoint, skipped = job.source.checkpoint, _too_large(job, data, streamed)
+    if not skipped and (why := unread(checkpoint.config, checkpoint.headers)):
+        raise CheckpointError(f"{why}; nothing was written: --no-verify writes it unproven")
+    return skipped
+
+
+def _too_large(job: Job, data: Data, streamed: bool | None) -> str:
     """Why the output can't be compared with the model in this machine's memory; "" if it can."""
     from isogrow.verification.memory import largest_layer, shortage, streaming_shortage
 
@@ -161,6 +169,24 @@ def verified(
     return _report(open_checkpoint(model, revision, config), open_checkpoint(grown), made, streamed, tell)
 
 
+def compared(
+    model: str,
+    grown: str,
+    plan: str | None,
+    revision: str | None,
+    config: str | None,
+    progress: Progress,
+) -> Data:
+    """The same, by bytes alone."""
+    from isogrow.growth.comparing import compare_bytes
+
+    made = None if plan is None else read_plan(plan, flag("plan"))
+    found = compare_bytes(opened(model, revision, config), grown, plan=made, progress=progress)
+    count = sum(fault.count for fault in found.faults)
+    check = {"name": "bytes", "passed": found.passed, "value": count, "limit": 0, "detail": str(found)}
+    return {"passed": found.passed, "checks": [check], "figures": {"bytes": found.size}}
+
+
 def failed(report: Data) -> list[Data]:
     """The checks that failed."""
     return [check for check in report["checks"] if check["passed"] is False]
@@ -186,10 +212,10 @@ def _sentence(report: Data) -> str:
 
 def _next(job: Job, unverified: bool, format: str) -> list[str]:
     """What to run now."""
-    from isogrow.stores.loadable import class_name
+    from isogrow.stores.asking import class_named
 
     model, out = quote(job.model), quote(str(job.out))
-    kind = class_name(job.source.checkpoint.config) or "AutoModel"
+    kind = class_named(job.source.checkpoint.config) or "AutoModel"
     load = f'transformers.{kind}.from_pretrained("{job.out}")'
     if format == "distributed":
         load = f'torch.distributed.checkpoint.load(state_dict, checkpoint_id="{job.out}")'

@@ -184,17 +184,27 @@ def verify(
         str | None, option("--plan", "The plan. (default: GROWN's isogrow.json)", WHERE, "FILE")
     ] = None,
     streamed: Streamed = False,
+    by_bytes: Annotated[
+        bool, option("--bytes", "Compare every byte with what the plan makes; no model runs.")
+    ] = False,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
 ) -> None:
-    """Prove that a grown model is unchanged and can learn."""
+    """Prove that a grown model is unchanged and can learn.
+
+    With --bytes: that every byte of it is what its plan makes of MODEL. That needs little memory, and runs as
+    fast as the disk.
+    """
     with refusing(json):
         from isogrow.cli import growing
         from isogrow.cli.tables import checks
 
         with working("verifying") as work:
-            data = growing.verified(model, grown, plan, revision, config, streamed or None, work.tell)
+            if by_bytes:
+                data = growing.compared(model, grown, plan, revision, config, work.bar)
+            else:
+                data = growing.verified(model, grown, plan, revision, config, streamed or None, work.tell)
         answer(data, checks.verified, json)
         if not data["passed"]:
             _fail(growing.failed(data) or data["checks"][:1])

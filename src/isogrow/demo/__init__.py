@@ -24,7 +24,7 @@ from isogrow.demo.fetching import GPT2, MINILM, cache, fetched
 from isogrow.demo.lessons import Lesson, docstrings, own_samples, source_text, teach_
 from isogrow.demo.picture import draw, switch
 from isogrow.errors import CheckpointError
-from isogrow.growth.api import grow_checkpoint
+from isogrow.growth.folders import grow_checkpoint
 from isogrow.quiet import quiet
 from isogrow.verification import Report, verify
 from isogrow.verification.pair import loaded

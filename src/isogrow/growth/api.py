@@ -9,7 +9,7 @@ given, or `to` a sibling's config, or a `plan`; and how new weights are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +18,16 @@ from typing import Any, Generic, NamedTuple, TypeVar, Unpack, cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from isogrow.errors import OutputError, SizeError, StateError
+from isogrow.errors import StateError
 from isogrow.growth.adopting import adopt_, adopt_optimizer_, carry_checkpointing_, check_parts
 from isogrow.growth.models import anatomy_of, build_of, remember
 from isogrow.growth.opening import Opened, opened
 from isogrow.growth.owners import check_free, check_given
 from isogrow.growth.replicas import renew_
-from isogrow.growth.resuming import Groups, resumable
 from isogrow.growth.shardable import check_sharded, check_whole, spread_out
 from isogrow.growth.sharded import Job, grow_together
 from isogrow.growth.sharding import Shard
-from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
+from isogrow.growth.taken import check_taken
 from isogrow.interpreters.module import first_pass, grow_average, grow_module
 from isogrow.interpreters.sharded.ranks import Ranks
 from isogrow.layouts.config import Config
@@ -42,37 +41,12 @@ from isogrow.planning.request import Kind, Request, Said, requested
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
-from isogrow.plans.regions import Fitting, fitting, naming
+from isogrow.plans.regions import fitting, naming
 
 Model = TypeVar("Model", bound=nn.Module)
 Optim = TypeVar("Optim", bound=Optimizer | Sequence[Optimizer] | None)
 Scheduler = TypeVar("Scheduler")
 Ema = TypeVar("Ema", bound=nn.Module | dict[str, Tensor] | None)
-
-# What `grow_training` takes and others do not, and the way to what is wanted.
-TRAINING = ("optimizer", "scheduler", "ema", "policy", "release")
-ELSEWHERE: Mapping[str, Mapping[str, str]] = {
-    "grow": dict.fromkeys(
-        TRAINING,
-        "it returns the model alone; isogrow.grow_training(model, optimizer=…) grows what trains it too, and"
-        " isogrow.grow_ grows both in place",
-    ),
-    "grow_": {
-        "ema": "call isogrow.grow_training(model, ema=…) with the same request and seed first, and keep the"
-        " average that it returns, which fits the model that grow_ makes",
-        "scheduler": "the optimizer stays the object that the scheduler holds, so it goes on; leave it out",
-        "release": "the old state is always given up as it grows; leave it out",
-        "shard": "the parts of a sharded model can't take other sizes; call isogrow.grow_training(model,"
-        " optimizer=…, shard=…), and go on with the model and the optimizer that it returns",
-    },
-    "grow_checkpoint": {
-        "ema": "grow the average as a checkpoint of its own, with the same request and seed",
-        "scheduler": "a Trainer's scheduler.pt knows no sizes, and travels as it is; leave it out",
-        "release": "nothing is held in memory; leave it out",
-        "shard": "files are whole; leave it out",
-    },
-    "plan": dict.fromkeys((*TRAINING, "shard"), "a plan is of the model alone; leave it out"),
-}
 
 
 class Training(NamedTuple, Generic[Model, Optim, Scheduler, Ema]):
@@ -105,7 +79,7 @@ def grow(model: Model, *expansions: Expansion, shard: Shard | None = None, **req
     >>> bool(torch.allclose(small(ids).logits, large(ids).logits, atol=1e-5))
     True
     """
-    _check_taken("grow", request)
+    check_taken("grow", request)
     return grow_training(model, *expansions, shard=shard, **request).model
 
 
@@ -232,7 +206,7 @@ def grow_(
     >>> model.config.intermediate_size
     80
     """
-    _check_taken("grow_", request)
+    check_taken("grow_", request)
     check_given(model)
     check_whole(model)
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
@@ -255,68 +229,6 @@ def grow_(
     for each, made in zip(trained, grown, strict=True):
         adopt_optimizer_(each, made)
     _pace_all(model, trained, plan, policy)
-    return plan
-
-
-def grow_checkpoint(
-    src: str | Path | Opened,
-    out: str | Path,
-    *expansions: Expansion,
-    dtype: str | None = None,
-    max_shard_size: int | str = "5GB",
-    overwrite: bool = False,
-    resume: bool = False,
-    hash_files: bool = False,
-    keep_failed: bool = False,
-    revision: str | None = None,
-    config: Config | str | Path | None = None,
-    format: str = "safetensors",
-    optimizer: str = "grow",
-    policy: Policy | None = None,
-    groups: Groups | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    verify: Callable[[Path], str] | None = None,
-    **request: Unpack[Said],
-) -> Plan:
-    """Grow the checkpoint `src` (a folder or a Hub id) into the new folder `out`; the plan is returned.
-
-    The request is as in `grow`; the rest is as in `isogrow.interpreters.checkpoint`. Nothing is held in
-    memory but a part of one tensor. `src` may be a distributed checkpoint of torch (DCP), and `format` write
-    one; `config` is the config of a folder that has none: its values, its file, or a folder that holds it.
-
-    An `optimizer.pt` that Hugging Face's Trainer left there is grown too (and held in memory for that, as
-    Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
-    `policy` and `groups` are as in `grow_optimizer_state`. `optimizer="drop"` writes the model alone.
-
-    Raises what `grow` does, `CheckpointError` for what is no checkpoint, `OutputError` for a place that can't
-    be written, `StateError` for a state that can't be grown; nothing is left behind then.
-    """
-    _check_taken("grow_checkpoint", request)
-    if not isinstance(out, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OutputError(
-            f"out is {out!r:.60}: name the folder to write, isogrow.grow_checkpoint(src, out, …)"
-        )
-    found, asked = opened(src, revision, config), requested(expansions, request)
-    _check_blind(asked.kind)
-    with naming(asked.kind):
-        plan = asked.plan(found.anatomy)
-        state = resumable(found, plan, optimizer, policy, groups, format)
-        write_checkpoint(
-            found.checkpoint,
-            found.anatomy,
-            plan,
-            out,
-            dtype=dtype,
-            max_shard_size=max_shard_size,
-            overwrite=overwrite,
-            resume=resume,
-            hash_files=hash_files,
-            keep_failed=keep_failed,
-            progress=progress,
-            verify=verify,
-            optimizer=state,
-            format=format,
-        )
     return plan
 
 
@@ -343,7 +255,7 @@ def plan(
       zero         mlp.down
     config: intermediate_size = 80
     """
-    _check_taken("plan", request)
+    check_taken("plan", request)
     if not isinstance(model, nn.Module):
         anatomy = opened(model, revision, config).anatomy
     else:
@@ -372,17 +284,3 @@ def _pace_all(model: nn.Module, optimizers: Sequence[Optimizer], plan: Plan, pol
 def _check_optimized(optimizer: object, needed: bool) -> None:
     if needed and optimizer is None:
         raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
-
-
-def _check_taken(verb: str, request: Mapping[str, Any]) -> None:
-    """Refuse a keyword that another function takes, and say which."""
-    for name in ELSEWHERE[verb].keys() & request.keys():
-        raise StateError(f"{verb} takes no {name}: {ELSEWHERE[verb][name]}")
-
-
-def _check_blind(init: Kind) -> None:
-    if isinstance(init, Fitting):
-        raise SizeError(
-            f"init {init.name!r} looks at the model while it runs, and a checkpoint is grown without running"
-            " it: load the model, grow it with isogrow.grow, and save it"
-        )

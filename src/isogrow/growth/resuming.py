@@ -16,19 +16,18 @@ import torch
 from torch import nn
 
 from isogrow.errors import CheckpointError, StateError
-from isogrow.growth.models import anatomy_of
 from isogrow.growth.opening import Opened
 from isogrow.layouts.config import edited
 from isogrow.optim.moments import Policy
-from isogrow.optim.saved import form_of, grown_items, other_values
+from isogrow.optim.saved import grown_items, other_values
 from isogrow.optim.state import check_optimizer_state
 from isogrow.optim.state import grow_optimizer_state as grow_state_dict
 from isogrow.planning.planner import check_fits
 from isogrow.plans.plan import Plan
-from isogrow.stores.carrying import Beside, Within, left
-from isogrow.stores.distributed import METADATA, folder_of, read_distributed
-from isogrow.stores.loadable import on_meta
+from isogrow.stores.carrying import Beside, Within
+from isogrow.stores.distributed import folder_of, read_distributed
 from isogrow.stores.sources import Checkpoint, load_state
+from isogrow.stores.states import APART, taken_along
 
 # What FSDP, DeepSpeed, XLA and SageMaker leave instead: parts of a state, by other names than numbers.
 SHARDED = (
@@ -36,38 +35,7 @@ SHARDED = (
     *("rank*-of-*-optimizer.pt", "optimizer.pt_*"),
 )
 
-SAVED = "optimizer_0"  # the folder in which Trainer and Accelerate have FSDP save a state
-
 Groups = Callable[[nn.Module], Sequence[Sequence[str]]]
-
-
-def state_in(checkpoint: Checkpoint) -> str:
-    """What the optimizer's state in a checkpoint's folder is called; "" if there is none."""
-    folder = checkpoint.folder
-    if checkpoint.format != "distributed":
-        return next((name for name in STATES if (folder / name).is_file()), "")
-    if (folder / SAVED / METADATA).is_file():
-        return SAVED
-    form = form_of(read_distributed(folder_of(folder) or folder))
-    return "" if form is None else ".".join(map(str, form.key)) or "state"
-
-
-def taken_along(checkpoint: Checkpoint, optimizer: str, format: str) -> str:
-    """The name of the state that grows with a checkpoint into this format; "" if none does."""
-    return state_in(checkpoint) if optimizer == "grow" and _fits(checkpoint, format) else ""
-
-
-def left_behind(checkpoint: Checkpoint, optimizer: str, format: str) -> list[str]:
-    """What of a checkpoint's folder an output in this format is without."""
-    run, own = taken_along(checkpoint, optimizer, format), state_in(checkpoint)
-    within = checkpoint.format == "distributed" and own and not run
-    hint = "" if optimizer == "drop" else ", which --format distributed takes along"
-    return [*left(checkpoint, run), *([f"{own} (the optimizer's state{hint})"] if within else [])]
-
-
-def _fits(checkpoint: Checkpoint, format: str) -> bool:
-    """A state in a distributed checkpoint grows into one."""
-    return checkpoint.format != "distributed" or format == "distributed"
 
 
 def resumable(
@@ -109,18 +77,21 @@ def _within(opened: Opened, found: str, plan: Plan, policy: Policy | None, group
         )
     checkpoint = opened.checkpoint
     home = folder_of(checkpoint.folder) or checkpoint.folder
-    apart = found == SAVED
+    apart = found == APART
     weights = read_distributed(home)
-    held = read_distributed(checkpoint.folder / SAVED) if apart else weights
+    held = read_distributed(checkpoint.folder / APART) if apart else weights
     items = {**grown_items(held, checkpoint, opened.anatomy, plan, policy), **other_values(held)}
     inner = "" if home == checkpoint.folder else home.name
-    return Within(found, items, SAVED if apart else inner, inner, weights.under)
+    return Within(found, items, APART if apart else inner, inner, weights.under)
 
 
 def _grower(
     checkpoint: Checkpoint, path: Path, plan: Plan, policy: Policy | None, groups: Groups
 ) -> Callable[[Path], None]:
     """Writes the grown state; what is checked before is not grown yet."""
+    from isogrow.growth.models import anatomy_of  # both bring transformers, which few growths of files need
+    from isogrow.stores.loadable import on_meta
+
     state = load_state(path, "save the run again")
     _check_form(state, path.name)
     small, large = (on_meta(config) for config in (checkpoint.config, edited(checkpoint.config, plan.config)))
@@ -204,6 +175,8 @@ def grow_optimizer_state(
     group, in the order in which the optimizer was given them; by default as Hugging Face's Trainer makes them
     (`trainer_groups`). Both models may be on the meta device. Pacing is no part of a state (`pace`).
     """
+    from isogrow.growth.models import anatomy_of
+
     grouped = groups or trainer_groups
     order = tuple([name for name, _ in model.named_parameters()] for model in (small, large))
     anatomy = anatomy_of(small)

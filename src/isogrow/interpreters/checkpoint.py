@@ -32,12 +32,13 @@ from isogrow.plans.parts import made_of
 from isogrow.plans.pieces import Draw
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import RECORD, digest
+from isogrow.stores.asking import Question, grown_config, here
 from isogrow.stores.binding import check_ties, outputs
 from isogrow.stores.card import model_card, record
 from isogrow.stores.carrying import Beside, Within, carried, contents, dump
 from isogrow.stores.dtypes import GROWN, WORDS
 from isogrow.stores.items import Item
-from isogrow.stores.loadable import check_loadable, rebound
+from isogrow.stores.loadable import check_built, rebound
 from isogrow.stores.mapping import mapped
 from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
 from isogrow.stores.sources import Checkpoint
@@ -76,7 +77,11 @@ class Job:
     shards: tuple[Shard, ...]
     format: str
     carried: tuple[str, ...]
-    optimizer: Beside | Within | None = None
+    optimizer: Beside | Within | None
+    # The grown and the old tensors by their names of today, and both as other lines name them.
+    named: Mapping[str, Header]
+    old: Mapping[str, Header]
+    others: tuple[Mapping[str, Header], Mapping[str, Header]]
 
     @property
     def headers(self) -> dict[str, Header]:
@@ -134,6 +139,7 @@ def grow_checkpoint(
     optimizer: Beside | Within | None = None,
     format: str = "safetensors",
     chunk: int = CHUNK,
+    question: Question | None = None,
 ) -> None:
     """Write the grown checkpoint into the folder `out`, completely or not at all.
 
@@ -144,7 +150,8 @@ def grow_checkpoint(
     `resume` goes on with what a killed run left.
     `format` is "safetensors", or "distributed" for a checkpoint of torch.distributed.checkpoint.
     `optimizer` writes the grown state of the run's optimizer; with it the rest of the run's state travels.
-    `chunk` entries are computed at a time; it changes no byte.
+    `chunk` entries are computed at a time; it changes no byte. `question` asks the model's class what it
+    makes of the grown config: the answer is heard when it comes, and before the output gets its name.
 
     Raises `OutputError` for a place that can't be written, `SizeError` for sizes that the model's class
     refuses, `CheckpointError` for a source that can't be grown; then nothing is left behind.
@@ -153,21 +160,25 @@ def grow_checkpoint(
     check_place(out, checkpoint.folder, overwrite)
     if keep_failed:
         check_place(failed_of(out), checkpoint.folder, overwrite=False)
-    job = prepared(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
+    job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
+    heard = _Heard(job, question or here(job.config))
+    heard.if_ready()
     check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
     with mapped(checkpoint) as store:
         check_ties(anatomy, store)
         with staged(out, job.digest, overwrite, resume) as folder:
-            _write_weights(folder, job, store, chunk, progress)
+            hashes: dict[str, str] | None = {} if hash_files else None
+            _write_weights(folder, job, store, chunk, progress, heard, hashes)
             _write_rest(folder, job)
+            heard.at_last()
             try:
                 said = verify(folder) if verify is not None else ""
             except Exception:
                 if keep_failed:
-                    _write_records(folder, job, "", hash_files)
+                    _write_records(folder, job, "", hashes)
                     set_aside(folder, out)
                 raise
-            _write_records(folder, job, said, hash_files)
+            _write_records(folder, job, said, hashes)
 
 
 def prepared(
@@ -180,6 +191,37 @@ def prepared(
     format: str = "safetensors",
 ) -> Job:
     """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
+    job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
+    _Heard(job, here(job.config)).at_last()
+    return job
+
+
+class _Heard:
+    """The check of what is to be written by what its class says, made once, when the class has said it."""
+
+    def __init__(self, job: Job, question: Question) -> None:
+        self.job, self.question, self.done = job, question, False
+
+    def if_ready(self) -> None:
+        if not self.done and self.question.ready():
+            self.at_last()
+
+    def at_last(self) -> None:
+        if not self.done:
+            self.done = True
+            check_built(self.question.answer(), self.job.named, self.job.old, self.job.others)
+
+
+def laid_out(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy,
+    plan: Plan,
+    dtype: str | None,
+    max_shard_size: int | str,
+    optimizer: Beside | Within | None,
+    format: str,
+) -> Job:
+    """What is to be written, as far as it is known without asking the class."""
     check_fits(anatomy, plan)
     if format not in FORMATS:
         raise OutputError(f"format {format!r} is not known: give {' or '.join(FORMATS)}")
@@ -187,7 +229,7 @@ def prepared(
     tensors = {_name(anatomy, stored, format): stored for stored in made}
     headers = {name: stored.header for name, stored in tensors.items()}
     named = {stored.name: stored.header for stored in made}
-    config = edited(checkpoint.config, {**plan.config, **_dtype_edits(checkpoint.config, dtype)})
+    config = grown_config(checkpoint.config, plan, dtype)
     grown = dataclasses.replace(
         anatomy,
         config=edited(anatomy.config, plan.config),
@@ -195,13 +237,15 @@ def prepared(
         stored=tuple(tensors.values()),
     )
     old = {stored.name: stored.header for stored in anatomy.stored}
-    check_loadable(config, named, old, (rebound(grown), rebound(anatomy)))
+    others = (rebound(grown), rebound(anatomy))
     _check_regions(plan, tensors.values())
     files = carried(checkpoint, run="" if optimizer is None else optimizer.name)
     for name in files:
         contents(checkpoint, name, _hidden(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
-    return Job(checkpoint, anatomy, plan, config, tensors, split, format, files, optimizer)
+    return Job(
+        checkpoint, anatomy, plan, config, tensors, split, format, files, optimizer, named, old, others
+    )
 
 
 def versions() -> dict[str, str]:
@@ -242,12 +286,6 @@ def _typed(stored: Stored, dtype: str | None) -> Stored:
     return dataclasses.replace(stored, header=header)
 
 
-def _dtype_edits(config: Mapping[str, Any], dtype: str | None) -> dict[str, str]:
-    if dtype is None:
-        return {}
-    return {key: dtype for key in ("dtype", "torch_dtype") if key in config} or {"dtype": dtype}
-
-
 def _hidden(anatomy: Anatomy, plan: Plan) -> tuple[int, int]:
     axis = anatomy.layout.residual
     return plan.source.of(axis), plan.target.of(axis)
@@ -279,7 +317,15 @@ def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
 # ── writing ──
 
 
-def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: Progress | None) -> None:
+def _write_weights(
+    folder: Path,
+    job: Job,
+    store: Store,
+    limit: int,
+    progress: Progress | None,
+    heard: _Heard,
+    hashes: dict[str, str] | None,
+) -> None:
     total, done = job.weight_bytes, 0
     if isinstance(job.optimizer, Within):
         total += job.optimizer_bytes
@@ -287,6 +333,7 @@ def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: P
     def tick(count: int) -> None:
         nonlocal done
         done += count
+        heard.if_ready()
         if progress is not None:
             progress(done, total)
 
@@ -295,7 +342,7 @@ def _write_weights(folder: Path, job: Job, store: Store, limit: int, progress: P
         if job.format == "distributed":
             _write_distributed(folder, job, source, tick)
         else:
-            write_shards(folder, job.shards, job.tensors, source, limit, tick)
+            write_shards(folder, job.shards, job.tensors, source, limit, tick, hashes)
 
 
 def _write_distributed(folder: Path, job: Job, source: Source, tick: Callable[[int], None]) -> None:
@@ -328,24 +375,26 @@ def _write_rest(folder: Path, job: Job) -> None:
         flush(folder / job.optimizer.name)
 
 
-def _write_records(folder: Path, job: Job, verified: str, hash_files: bool) -> None:
-    """README.md, and last of all isogrow.json."""
+def _write_records(folder: Path, job: Job, verified: str, known: dict[str, str] | None) -> None:
+    """README.md, and last of all isogrow.json; with the hashes of all files where some are `known`."""
     readme = job.checkpoint.folder / "README.md"
     source = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     used = versions()
     card = model_card(job.checkpoint, job.plan, job.parameters, used, source, verified)
     write_file(folder / "README.md", card.encode())
-    hashes = _hashes(folder) if hash_files else None
+    hashes = None if known is None else _hashes(folder, known)
     write_file(folder / RECORD, dump(record(job.checkpoint, job.plan, used, hashes)))
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file, by its name in the folder."""
+def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """sha256 of every file, by its name in the folder; no file is read whose hash is known."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     found: dict[str, str] = {}
     for path in files:
-        if path.name not in (JOURNAL, RECORD):
+        name = str(path.relative_to(folder))
+        if name in known:
+            found[name] = known[name]
+        elif path.name not in (JOURNAL, RECORD):
             with path.open("rb") as file:
-                name = str(path.relative_to(folder))
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -54,3 +54,14 @@ def tree_sum(x: Tensor, dim: int) -> Tensor:
         head.narrow(dim, 0, rest).add_(x.narrow(dim, half, rest))
         x = head
     return x
+
+
+def tree_total_(x: Tensor) -> float:
+    """`tree_sum` of a flat tensor, which is overwritten: the same bits with half the passes over memory."""
+    sums, count = x.numpy(), len(x)
+    while count > 1:
+        half = (count + 1) // 2
+        low = sums[: count - half]
+        low += sums[half:count]
+        count = half
+    return float(sums[0])

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from isogrow.errors import SizeError
 from isogrow.numbers.arithmetic import rounded, storage_order
-from isogrow.numbers.initializers import INITIALIZERS, PARTS, Floats, made, sample
+from isogrow.numbers.hashing import Floats
+from isogrow.numbers.initializers import INITIALIZERS, PARTS, made, sample
+from isogrow.numbers.normal import Rounding, Words, normal_words, rounding
 from isogrow.plans.boxes import chunks, contiguous, slices
 from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, Piece, Source, pieces, whole
 from isogrow.plans.plan import Plan
@@ -29,6 +32,7 @@ Read = Callable[[Block, Box], Tensor]
 Drawings = Callable[[Draw], Tensor]
 Entries = Callable[[Box], Tensor]
 
+SHORT = (torch.bfloat16, torch.float16)  # dtypes with so few numbers that a table holds what becomes of each
 WORK = 1 << 16  # entries that are computed at a time: their float64 temporaries stay in the cache
 FALLBACK_STD = 0.02
 
@@ -127,7 +131,7 @@ def digest(x: Floats) -> bytes:
 
 
 def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, drawings: Drawings) -> None:
-    """Fill `target` with a piece, in float64 until it is rounded."""
+    """Fill `target` with a piece, in float64 until it is rounded, or by a table of what that gives."""
     value, plain = piece.value, (piece.a, piece.b) == (1.0, 0.0)
     if isinstance(value, Fill):
         target.fill_(value.value)
@@ -137,14 +141,58 @@ def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, 
         if plain and x.dtype == target.dtype:
             target.copy_(x)
             return
+        short = x.dtype in SHORT and target.dtype in SHORT and x.numel() > WORK and x.device.type == "cpu"
+        if short:
+            _place_words_(target, _looked_up(x, _levels(x.dtype, target.dtype, piece.a, piece.b)))
+            return
         entries = _parts_of(x)
     elif isinstance(value, Draw):
+        if value.init.kind == "normal" and target.dtype in SHORT:
+            rule = _rule(*center_and_std(value, stats), piece.a, piece.b, target.dtype)
+            _place_words_(
+                target, lambda part: normal_words(value.key, value.shape, _of(value.box, part), rule)
+            )
+            return
         entries = _drawn(value, stats, drawings)
     else:
         entries = _parts_of(_mean(value, plan, stats).expand(target.shape))
     for part in chunks(whole(tuple(target.shape)), storage_order(target), WORK):
         x = entries(part)
         target[slices(part)].copy_(rounded(x if plain else x * piece.a + piece.b, target.dtype))
+
+
+def _place_words_(target: Tensor, words: Callable[[Box], Words]) -> None:
+    """Fill `target`, of a 16-bit dtype, with the bits of its numbers."""
+    bits = target.view(torch.int16)
+    for part in chunks(whole(tuple(target.shape)), storage_order(target), WORK):
+        bits[slices(part)].copy_(torch.from_numpy(words(part).view(np.int16)))
+
+
+def _looked_up(x: Tensor, levels: Words) -> Callable[[Box], Words]:
+    bits = x.detach().view(torch.int16).numpy().view(np.uint16)
+    return lambda part: np.take(levels, bits[slices(part)], mode="clip")
+
+
+@lru_cache(maxsize=4)
+def _levels(old: torch.dtype, new: torch.dtype, a: float, b: float) -> Words:
+    """What a x + b becomes in a 16-bit dtype, for all that x of a 16-bit dtype can be."""
+    x = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(old).to(torch.float64)
+    return _words(x if (a, b) == (1.0, 0.0) else x * a + b, new)
+
+
+@lru_cache(maxsize=8)
+def _rule(mean: float, std: float, a: float, b: float, dtype: torch.dtype) -> Rounding:
+    """What normal entries with this mean and std become in a 16-bit dtype, times a plus b."""
+
+    def exact(z: Floats) -> Words:
+        x = torch.from_numpy(z).mul(std).add_(mean)
+        return _words(x if (a, b) == (1.0, 0.0) else x * a + b, dtype)
+
+    return rounding(exact)
+
+
+def _words(x: Tensor, dtype: torch.dtype) -> Words:
+    return rounded(x, dtype).view(torch.int16).numpy().view(np.uint16)
 
 
 def _parts_of(x: Tensor) -> Entries:
@@ -158,10 +206,15 @@ def _drawn(draw: Draw, stats: Stats, drawings: Drawings) -> Entries:
     mean, std = center_and_std(draw, stats)
 
     def entries(part: Box) -> Tensor:
-        box = tuple(r[p.start : p.stop] for r, p in zip(draw.box, part, strict=True))
+        box = _of(draw.box, part)
         return torch.from_numpy(sample(draw.init.kind, draw.key, draw.shape, box)).mul_(std).add_(mean)
 
     return entries
+
+
+def _of(box: Box, part: Box) -> Box:
+    """A part that is counted along a box, where it lies."""
+    return tuple(r[p.start : p.stop] for r, p in zip(box, part, strict=True))
 
 
 def _mean(average: Average, plan: Plan, stats: Stats) -> Tensor:

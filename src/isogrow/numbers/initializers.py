@@ -1,31 +1,26 @@
 """Numbers for the free entries, each a function of its key and its logical coordinates alone.
 
-The generator is counter-based: SplitMix64's output function applied to key + coordinate. So a chunk, a
-shard or a single entry is filled without the rest, and neither chunk size, thread count, nor the order
-of tensors changes one bit. Samples have mean 0 and variance 1; the caller scales them.
+The generator is counter-based (`hashing`). So a chunk, a shard or a single entry is filled without the rest,
+and neither chunk size, thread count, nor the order of tensors changes one bit. Samples have mean 0 and
+variance 1; the caller scales them.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from math import prod
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from isogrow.errors import SizeError
+from isogrow.numbers.hashing import Bits, Box, Floats, cut, mixed_, places, seeds
+from isogrow.numbers.normal import normal
 from isogrow.plans.regions import Region, registered
 
-Box = tuple[range, ...]
-Floats = NDArray[np.float64]
-Bits = NDArray[np.uint64]
-
-PARTS = ("normal", "uniform")  # initializers that can make a part of a region; all others make it whole
+# Initializers that can make a part of a region; all others make it whole.
+PARTS = ("normal", "uniform", "box-muller")
 WHOLE_LIMIT = 1 << 24
-RUN = 1 << 13
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def sample(kind: str, key: str, shape: tuple[int, ...], box: Box) -> Floats:
@@ -38,8 +33,9 @@ def sample(kind: str, key: str, shape: tuple[int, ...], box: Box) -> Floats:
     return INITIALIZERS[kind](key, shape, box)
 
 
-def normal(key: str, shape: tuple[int, ...], box: Box) -> Floats:
-    """Standard normal, by Box and Muller's transform of the two halves of 64 random bits."""
+def box_muller(key: str, shape: tuple[int, ...], box: Box) -> Floats:
+    """Standard normal, by Box and Muller's transform of the two halves of 64 random bits: what version 1 of
+    plans calls normal."""
 
     def transformed(bits: Bits) -> Floats:
         radius = ((bits >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32
@@ -132,6 +128,7 @@ def check_whole(kind: str, shape: tuple[int, ...]) -> None:
 
 INITIALIZERS: Mapping[str, Callable[[str, tuple[int, ...], Box], Floats]] = {
     "normal": normal,
+    "box-muller": box_muller,
     "uniform": uniform,
     "orthogonal": orthogonal,
 }
@@ -139,27 +136,8 @@ INITIALIZERS: Mapping[str, Callable[[str, tuple[int, ...], Box], Floats]] = {
 
 def _each(transformed: Callable[[Bits], Floats], key: str, shape: tuple[int, ...], box: Box) -> Floats:
     """The transform of 64 random bits for every entry of the box, in runs that a cache holds."""
-    seed = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=8).digest(), dtype="<u8")[0]
-    places = _places(shape, box)
-    result = np.empty(places.size)
-    for start in range(0, places.size, RUN):
-        run = slice(start, start + RUN)
-        result[run] = transformed(_mixed(places[run], seed))
+    at, (seed,) = places(shape, box), seeds(key, 1)
+    result = np.empty(at.size)
+    for run in cut(at.size):
+        result[run] = transformed(mixed_(at[run], seed))
     return result.reshape([len(r) for r in box])
-
-
-def _places(shape: tuple[int, ...], box: Box) -> Bits:
-    """The coordinate of every entry of the box in the whole region, flat."""
-    place = np.zeros((), dtype=np.uint64)
-    for d, r in enumerate(box):
-        steps = np.arange(r.start, r.stop, dtype=np.uint64) * np.uint64(prod(shape[d + 1 :]))
-        place = place[..., None] + steps
-    return np.ascontiguousarray(place).reshape(-1)
-
-
-def _mixed(place: Bits, seed: np.uint64) -> Bits:
-    """SplitMix64's output function."""
-    z = (place + np.uint64(1)) * GOLDEN + seed
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

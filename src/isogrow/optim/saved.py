@@ -1,17 +1,11 @@
-"""An optimizer's state in a distributed checkpoint: read as far as its law needs, grown as it is written.
-
-torch saves it by names of parameters (`get_optimizer_state_dict`), as keys one below the other, or flattened:
-
-    optim · state · model.norm.weight · exp_avg         optim · param_groups · 0 · lr
-    optim · state.model.norm.weight.exp_avg             optim · param_groups.model.norm.weight.lr
-"""
+"""An optimizer's state in a distributed checkpoint: read as far as its law needs, grown as it is written."""
 
 from __future__ import annotations
 
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,46 +24,14 @@ from isogrow.stores.dtypes import torch_dtype, word_of
 from isogrow.stores.items import Item
 from isogrow.stores.mapping import Mapped
 from isogrow.stores.sources import Checkpoint
+from isogrow.stores.states import GROUPS, STATE, Form, Path, form_of
 from isogrow.stores.store import all_of
-from isogrow.stores.writing import Filler, Source
+from isogrow.stores.writing import Source, regions_of
 
-KEYS = ("optim", "optimizer")  # what a state is called beside a model's
-STATE, GROUPS, PARAMS, NAMES = "state", "param_groups", "params", "param_names"
+PARAMS, NAMES = "params", "param_names"
 LIMIT = 1 << 26  # bytes of a value: the names of a million parameters
 
-Path = tuple[str | int, ...]
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a state is saved: below which keys, and whether flattened."""
-
-    key: Path
-    flat: bool
-
-    def path(self, *keys: str | int) -> Path:
-        """Where what these keys lead to is saved."""
-        return (*self.key, ".".join(map(str, keys))) if self.flat else (*self.key, *keys)
-
-    def keys(self, path: Path) -> Path:
-        """The keys that lead to what is saved there, below `key`: three, of a state that can be grown."""
-        below = path[len(self.key) :]
-        if not self.flat:
-            return below
-        first, _, rest = str(below[0]).partition(".")
-        return (first, *rest.rpartition(".")[::2])
-
-
-def form_of(held: Distributed) -> Form | None:
-    """How the optimizer's state in a checkpoint is saved; None where there is none."""
-    for key in (*((name,) for name in KEYS), ()):
-        below = [path[len(key) :] for path in _paths(held) if path[: len(key)] == key]
-        if any(path[0] in (STATE, GROUPS) and len(path) > 1 for path in below if path):
-            return Form(key, flat=False)
-        if any(str(path[0]).startswith((f"{STATE}.", f"{GROUPS}.")) for path in below if len(path) == 1):
-            return Form(key, flat=True)
-    return None
 
 
 def grown_items(
@@ -95,7 +57,7 @@ def grown_items(
 def other_values(held: Distributed) -> dict[str, Item]:
     """What else is saved beside the model and its optimizer's state and is no tensor: a step, a schedule."""
     form = form_of(held)
-    own = {} if form is None else dict(_entries(held, form))
+    own = {} if form is None else dict(form.entries(held))
     return {
         fqn: Item(each.path, data=_bytes(each))
         for fqn, each in held.saved.items()
@@ -106,23 +68,10 @@ def other_values(held: Distributed) -> dict[str, Item]:
 # ── reading ──
 
 
-def _paths(held: Distributed) -> Iterator[Path]:
-    return (each.path for each in held.saved.values())
-
-
-def _entries(held: Distributed, form: Form) -> Iterator[tuple[str, tuple[Path, Saved]]]:
-    """The state's own entries: name, keys and what is saved."""
-    for fqn, each in held.saved.items():
-        if each.path[: len(form.key)] == form.key and len(each.path) > len(form.key):
-            keys = form.keys(each.path)
-            if keys[0] in (STATE, GROUPS):
-                yield fqn, (keys, each)
-
-
 def _read(held: Distributed, checkpoint: Checkpoint, form: Form) -> State:
     """The state dict by names of parameters: values and numbers are read, and tensors are on meta."""
     state, groups = defaultdict[str, State](dict), defaultdict[str | int, State](dict)
-    for fqn, (keys, each) in _entries(held, form):
+    for fqn, (keys, each) in form.entries(held):
         if len(keys) != 3 or (keys[0] == STATE and str(keys[1]).isdigit()):
             raise StateError(
                 f"{held.folder.name} has {fqn}, and parameters are known there by names alone: save the state"
@@ -187,19 +136,18 @@ class _Later:
     def __init__(self, held: Distributed, checkpoint: Checkpoint, anatomy: Anatomy, form: Form) -> None:
         self.anatomy = anatomy
         kinds = defaultdict[str, dict[str, Saved]](dict)
-        for _, (keys, each) in _entries(held, form):
+        for _, (keys, each) in form.entries(held):
             if keys[0] == STATE:
                 kinds[str(keys[2])][str(keys[1])] = each
         self.stores = {kind: _stored(checkpoint, tensors) for kind, tensors in kinds.items()}
-        self.fillers: dict[tuple[str, int], Filler] = {}
+        self.makers: dict[tuple[str, int], Callable[[str, Stored, Box], Tensor]] = {}
         self.fills: dict[Tensor, Callable[[Box], Tensor]] = {}
 
     def grown(self, name: str, old: Tensor, stored: Stored, plan: Plan) -> Tensor:
         made, typed = _as(old, stored)
-        filler = self.fillers.setdefault(
-            (name, id(plan)), Filler(Source(self.anatomy, plan, self.stores[name]))
-        )
-        self.fills[made] = partial(filler.filled, f"{stored.name} ({name})", typed)
+        if (name, id(plan)) not in self.makers:
+            self.makers[name, id(plan)] = regions_of(Source(self.anatomy, plan, self.stores[name]))
+        self.fills[made] = partial(self.makers[name, id(plan)], f"{stored.name} ({name})", typed)
         return made
 
     def full(self, old: Tensor, stored: Stored, value: float) -> Tensor:

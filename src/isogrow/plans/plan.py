@@ -21,6 +21,7 @@ from isogrow.plans.sizes import Sizes, key, unkey
 
 OLD = "old"
 KINDS = ("normal", "uniform", "copy", "orthogonal")
+REPLAYED = ("box-muller",)  # what older plans are carried out with; nobody asks for it
 LARGEST_STD = 1000.0
 
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from isogrow.errors import SizeError
 from isogrow.layouts.layout import Index
-from isogrow.plans.plan import KINDS, Entry, Free, Init, Plan, Step, rewritten
+from isogrow.plans.plan import KINDS, REPLAYED, Entry, Free, Init, Plan, Step, rewritten
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Fitting(Protocol):
     def fitted(self, model: Any, plan: Plan) -> Initializer: ...
 
 
+BUILT_IN = (*KINDS, *REPLAYED)
 _REGISTERED: dict[str, Initializer | Fitting] = {}
 # What a growth was given, for as long as it lasts and in its own thread: two growths may each have a function
 # of the same name (two lambdas of one module have).
@@ -77,10 +78,14 @@ def register_initializer(name: str, function: Initializer) -> None:
     function of the region alone: the same numbers whenever it is asked. Raises `SizeError` for a name that
     an initializer of isogrow's own has.
     """
-    if name in KINDS or not callable(function):
+    if name in BUILT_IN or not callable(function):
         raise SizeError(
             f"{name!r} can't be registered: "
-            + ("isogrow has an initializer of that name" if name in KINDS else f"{function!r} is no function")
+            + (
+                "isogrow has an initializer of that name"
+                if name in BUILT_IN
+                else f"{function!r} is no function"
+            )
             + "; give register_initializer another name, and a function of a region"
         )
     _REGISTERED[name] = function
@@ -141,14 +146,14 @@ def name_of(init: object) -> str:
         )
     kind = init if hasattr(init, "__qualname__") else type(init)
     name = str(getattr(init, "name", f"{kind.__module__}.{getattr(kind, '__qualname__', kind)}"))
-    if name in KINDS:
+    if name in BUILT_IN:
         raise SizeError(f"init {init!r:.60} has the name {name!r}, which is isogrow's own: give it another")
     return name
 
 
 def check_known(init: Init) -> None:
     """Refuse a name that means nothing here."""
-    if init.kind not in KINDS and init.kind not in _meaning():
+    if init.kind not in BUILT_IN and init.kind not in _meaning():
         registered(init.kind)
 
 
@@ -165,14 +170,14 @@ def own(plan: Plan) -> set[str]:
     """The names in a plan of initializers that are not isogrow's."""
     rewrites = (rewrite for step in plan.steps for rewrite in step.rewrites.values())
     entries = (entry for rewrite in rewrites for entry in rewrite.values())
-    return {entry.init.kind for entry in entries if isinstance(entry, Free)} - set(KINDS)
+    return {entry.init.kind for entry in entries if isinstance(entry, Free)} - set(BUILT_IN)
 
 
 def drawn(plan: Plan) -> Plan:
     """The same plan with random numbers wherever a function of one's own fills."""
 
     def entry(step: Step, slot: str, label: str, entry: Entry) -> Entry:
-        if not isinstance(entry, Free) or entry.init.kind in KINDS:
+        if not isinstance(entry, Free) or entry.init.kind in BUILT_IN:
             return entry
         return replace(entry, init=Init("normal", entry.init.std))
 

@@ -5,8 +5,11 @@
     >>> from_json(to_json(plan)) == plan
     True
 
-Numbers are written so that every bit of a float comes back. `VERSION` grows with the format, and a
-plan of another version is refused, never guessed at.
+Numbers are written so that every bit of a float comes back. `VERSION` grows with the format and with what the
+same words mean. A plan of an older version is read as what it meant then, and grows the bytes that it grew;
+one of a newer version is refused, never guessed at.
+
+Version 2: "normal" draws other numbers. What version 1 calls so is "box-muller".
 """
 
 from __future__ import annotations
@@ -14,16 +17,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from isogrow.errors import IsogrowError
 from isogrow.layouts.layout import Index
 from isogrow.plans.choices import Choices
 from isogrow.plans.expansions import LARGEST
-from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step
+from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step, rewritten
 from isogrow.plans.sizes import Sizes
 
-VERSION = 1
+VERSION = 2
+MEANT: Mapping[int, Mapping[str, str]] = {1: {"normal": "box-muller"}, 2: {}}  # kinds of init, by version
 RECORD = "isogrow.json"  # where a grown checkpoint keeps its plan
 
 Json = dict[str, Any]
@@ -57,11 +62,26 @@ def from_json(data: Any) -> Plan:
     top = _Node(data, "plan")
     top = top.fields().get("plan", top)
     version = top.get("version", int)
-    if version != VERSION:
+    if version not in MEANT:
         raise PlanError(
-            f"plan.version is {version}, and this isogrow reads {VERSION}: make the plan again"
-            " with `isogrow plan`, or use the isogrow that wrote it"
+            f"plan.version is {version}, and this isogrow reads {min(MEANT)} to {VERSION}: make the plan"
+            " again with `isogrow plan`, or use the isogrow that wrote it"
         )
+    return rewritten(_plan(top), _meant(MEANT[version])) if MEANT[version] else _plan(top)
+
+
+def _meant(kinds: Mapping[str, str]) -> Callable[[Step, str, str, Entry], Entry]:
+    """The entry that a plan of an older version means."""
+
+    def entry(_step: Step, _slot: str, _label: str, entry: Entry) -> Entry:
+        if not isinstance(entry, Free):
+            return entry
+        return replace(entry, init=replace(entry.init, kind=kinds.get(entry.init.kind, entry.init.kind)))
+
+    return entry
+
+
+def _plan(top: _Node) -> Plan:
     source = top.at("source")
     sites = source.items("sites", lambda node: tuple(node.list_of(str)))
     return Plan(

@@ -12,7 +12,7 @@ from math import prod
 
 from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import Average, Block, Box, Draw, Source, pieces, whole
-from isogrow.plans.plan import KINDS, Plan
+from isogrow.plans.plan import KINDS, REPLAYED, Plan
 
 # A box (without gaps) of a block of the old model.
 Need = tuple[Block, Box]
@@ -41,7 +41,7 @@ def taken(plan: Plan, blocks: Iterable[Block], known: Collection[Average] = ()) 
             if isinstance(value, Draw):
                 if matches(value):
                     matched.setdefault(value.like)
-                if value.init.kind not in KINDS:
+                if value.init.kind not in (*KINDS, *REPLAYED):
                     drawn.setdefault(value.key, value)
             elif isinstance(value, Average):
                 average(of_all(value, plan))

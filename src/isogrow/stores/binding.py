@@ -16,7 +16,7 @@ from isogrow.numbers.joining import Part, joined
 from isogrow.plans.anatomy import Anatomy, Stored, grown_tensors
 from isogrow.plans.boxes import boxes, slices, within
 from isogrow.plans.parts import view_of
-from isogrow.plans.pieces import Block, Box, origin, whole
+from isogrow.plans.pieces import Block, Box, Source, origin, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.stores.store import Store, all_of
 
@@ -78,6 +78,22 @@ def source_of(anatomy: Anatomy, plan: Plan, stored: Stored) -> str:
     """The old tensor that a grown one is, or extends."""
     index = origin(plan, Block(stored.line.slot.name, stored.index, ())).index
     return anatomy.sources[stored.line, index]
+
+
+def as_it_was(anatomy: Anatomy, plan: Plan, stored: Stored) -> str | None:
+    """The old tensor that a grown one is, byte for byte; None if it is none."""
+    found = set[str]()
+    for part, block in stored.blocks(plan.target):
+        box = whole(block.shape(plan.target))
+        first, *others = pieces(plan, block, box)
+        if others or not isinstance(first.value, Source) or (first.a, first.b) != (1.0, 0.0):
+            return None
+        old, held = anatomy.holders[first.value.block.slot, first.value.block.index]
+        alike = old.line == stored.line and old.header == stored.header and held == part
+        if not alike or first.value.box != box or first.out != box:
+            return None
+        found.add(old.source)
+    return found.pop() if len(found) == 1 else None
 
 
 def check_ties(anatomy: Anatomy, store: Store) -> None:

@@ -7,8 +7,9 @@ one is not taken for a checkpoint by whoever looks at it meanwhile.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from isogrow.errors import CheckpointError
 from isogrow.plans.boxes import counted_from, runs, slices
 from isogrow.plans.pieces import Box
 from isogrow.stores.dtypes import BITS
 from isogrow.stores.shards import Shard
+
+# What file systems say that can't copy to each other.
+UNABLE = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
+STEP = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def written(folder: Path, shard: Shard) -> Generator[File]:
     """A file to write into, which has its name when the block ends without an error: then it is whole, and
     flushed. Whoever writes sees to it that each entry is written."""
     part = folder / f"{shard.file}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         yield File(shard, descriptor)
         write_at(descriptor, memoryview(shard.header), 0)
@@ -60,12 +66,54 @@ def is_written(folder: Path, shard: Shard) -> bool:
     return path.is_file() and path.stat().st_size == shard.size
 
 
+def copied(path: Path, file: int, start: int, to: int, count: int) -> int:
+    """Copy so many bytes of a file, from `start` on, into an open one; they come into this process only where
+    the system can't do it. Raises `CheckpointError` for a file that ends before."""
+    source = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        done = 0
+        while done < count:
+            moved = _moved(source, file, start + done, to + done, count - done)
+            if not moved:
+                raise CheckpointError(f"{path} has become shorter while it was read: is it being changed?")
+            done += moved
+    finally:
+        os.close(source)
+    begin_flush(file, to, count)
+    return count
+
+
+def _moved(source: int, file: int, start: int, to: int, count: int) -> int:
+    try:
+        return os.copy_file_range(source, file, count, start, to)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in UNABLE:
+            raise
+    data = os.pread(source, min(count, STEP), start)
+    write_at(file, memoryview(data), to)
+    return len(data)
+
+
 def write_at(file: int, data: memoryview, start: int) -> None:
-    """Write every byte (one call of the system may write fewer), and let the disk begin at once: a flush then
-    has little left to wait for."""
+    """Write every byte (one call of the system may write fewer)."""
     place, rest = start, data
     while rest:
         count = os.pwrite(file, rest, place)
         place, rest = place + count, rest[count:]
+    begin_flush(file, start, len(data))
+
+
+def read_back(file: int, start: int, count: int, told: Callable[[memoryview], object]) -> None:
+    """Tell what stands in an open file, piece by piece; just written, it is still in memory."""
+    done = 0
+    while done < count:
+        data = os.pread(file, min(STEP, count - done), start + done)
+        assert data, "a file that is being written has become shorter"
+        told(memoryview(data))
+        done += len(data)
+
+
+def begin_flush(file: int, start: int, count: int) -> None:
+    """Let the disk begin with what is written: a flush then has little left to wait for."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file, start, len(data), os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file, start, count, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,5 @@
-"""Would plain `transformers` load this? Its own class is asked, on the meta device, before a byte is written.
+"""Would plain `transformers` load this? Its own class is asked, on the meta device, before a byte is written,
+or beside the writing by a process of its own (`asking`).
 
 The class validates the grown config when it is built, and its state dict says which names and shapes
 `from_pretrained` will look for.
@@ -18,8 +19,7 @@ from isogrow.errors import SizeError
 from isogrow.layouts.lines import name_axes
 from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.quiet import alone
-
-Shapes = Mapping[str, tuple[int, ...]]
+from isogrow.stores.asking import Built, Shapes
 
 
 def check_loadable(
@@ -36,11 +36,20 @@ def check_loadable(
     one by one what the class stacks when it loads them. A model type that transformers does not have is
     not checked. Raises `SizeError`.
     """
-    model: Any = on_meta(config)
+    check_built(built(config), grown, old, others)
+
+
+def check_built(
+    model: Built | None,
+    grown: Mapping[str, Header],
+    old: Mapping[str, Header],
+    others: tuple[Mapping[str, Header], Mapping[str, Header]] = ({}, {}),
+) -> None:
+    """The same, where what the class makes of the config is known."""
     if model is None:
         return
-    name, prefix = type(model).__name__, str(model.base_model_prefix)
-    wanted = {_bare(tensor, prefix): tuple(value.shape) for tensor, value in model.state_dict().items()}
+    name, prefix = model.name, model.prefix
+    wanted = {_bare(tensor, prefix): shape for tensor, shape in model.shapes.items()}
     before, after = (
         _as_loaded(*both, prefix, wanted) for both in zip((old, grown), reversed(others), strict=True)
     )
@@ -116,6 +125,15 @@ def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterat
     for tensor in found:
         if tensor not in wanted and _template(tensor) in templates:
             yield f"the grown model would have {tensor}, and {name} of the grown config has no place for it"
+
+
+def built(config: Mapping[str, Any]) -> Built | None:
+    """What `on_meta` makes of a config, as data; raises as it does."""
+    model: Any = on_meta(config)
+    if model is None:
+        return None
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return Built(type(model).__name__, class_name(config), str(model.base_model_prefix), shapes)
 
 
 def on_meta(config: Mapping[str, Any]) -> nn.Module | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -23,9 +24,9 @@ from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.sources import Checkpoint, load_bin
 from isogrow.stores.store import Part
 
-# How many files stay mapped. Tensors come in the order of the files, more or less; but of a distributed
-# checkpoint each may be in the files of all ranks.
-KEPT = {"safetensors": 2, "bin": 2, "distributed": 64}
+# How many files stay mapped. Tensors come in the order of the files, more or less, and workers are at a few
+# at once; of a distributed checkpoint each may be in the files of all ranks.
+KEPT = {"safetensors": 8, "bin": 4, "distributed": 64}
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_DENYWRITE") else 0)
 
 
@@ -41,6 +42,7 @@ class Mapped:
     checkpoint: Checkpoint
     opened: OrderedDict[Path, Any] = field(default_factory=OrderedDict[Path, Any])
     known: dict[Chunk, Numbers] = field(default_factory=dict[Chunk, Numbers])
+    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
     def headers(self) -> Mapping[str, Header]:
@@ -53,6 +55,10 @@ class Mapped:
             return
         for box, path, numbers in self._places(name, header):
             yield box, _view(self._open(path, _pages), tuple(map(len, box)), header.dtype, numbers)
+
+    def place(self, name: str) -> tuple[Path, int] | None:
+        held = self.checkpoint
+        return (held.files[name], held.starts[name]) if held.format == "safetensors" else None
 
     def _places(self, name: str, header: Header) -> Iterator[tuple[Box, Path, Numbers]]:
         """Each box of a tensor that is stored, its file, and where its numbers lie in it."""
@@ -67,13 +73,14 @@ class Mapped:
 
     def _open(self, path: Path, how: Callable[[Path], Any]) -> Any:
         """A file that stays open until others have been asked for since."""
-        opened = self.opened
-        if path not in opened:
-            opened[path] = how(path)
-            while len(opened) > KEPT[self.checkpoint.format]:
-                opened.popitem(last=False)
-        opened.move_to_end(path)
-        return opened[path]
+        with self.lock:
+            opened = self.opened
+            if path not in opened:
+                opened[path] = how(path)
+                while len(opened) > KEPT[self.checkpoint.format]:
+                    opened.popitem(last=False)
+            opened.move_to_end(path)
+            return opened[path]
 
 
 @contextmanager

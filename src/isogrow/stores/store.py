@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -33,6 +34,14 @@ class Store(Protocol):
     def headers(self) -> Mapping[str, Header]: ...
 
     def parts(self, name: str) -> Iterable[Part]: ...
+
+
+@runtime_checkable
+class Filed(Protocol):
+    """A store that knows in which file, and from which byte on, all entries of a tensor lie in order; None
+    for one that does not lie so."""
+
+    def place(self, name: str) -> tuple[Path, int] | None: ...
 
 
 class Output(Protocol):

@@ -1,39 +1,49 @@
-"""Filling the files of a checkpoint: tensor by tensor, in slabs, from whatever holds the old ones."""
+"""Filling the files of a checkpoint, by workers that need no order: each region's place is known beforehand.
+
+What a tensor needs of the old model as a whole (`statistics`) is made ahead, while the tensors before it are
+filled. A tensor that is an old one, byte for byte, is copied from file to file by the system.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
 from math import prod
 from pathlib import Path
+from threading import get_ident
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from isogrow.numbers.filling import Stats, remembered
+from isogrow.numbers.filling import Drawings, Read, Stats, remembered
+from isogrow.numbers.initializers import PARTS
 from isogrow.numbers.statistics import statistics
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.boxes import chunks
-from isogrow.plans.pieces import Box, whole
+from isogrow.plans.parts import made_of
+from isogrow.plans.pieces import Box, Draw, whole
 from isogrow.plans.plan import Plan
-from isogrow.stores.binding import check_range, fill_region_, reader
+from isogrow.stores.binding import as_it_was, check_range, fill_region_, reader
 from isogrow.stores.carrying import dump
 from isogrow.stores.dtypes import torch_dtype
-from isogrow.stores.files import is_written, written
+from isogrow.stores.files import File, copied, is_written, read_back, written
 from isogrow.stores.items import Item
 from isogrow.stores.shards import Shard, index_json, nbytes
 from isogrow.stores.staging import write_file
-from isogrow.stores.store import Output, Store, all_of
+from isogrow.stores.store import Filed, Store, all_of
+from isogrow.stores.workers import Pool, pool
 
 INDEX = "model.safetensors.index.json"
-CHUNK = 1 << 21  # entries of a slab
+CHUNK = 1 << 20  # entries of a slab
+COPIED = 1 << 24  # bytes that are copied at a time
+AHEAD = 2  # tensors whose statistics are made before their turn
 
 Tick = Callable[[int], None]
-Slab = tuple[str, Box, Tensor]  # a tensor's name, a region of it, and the region's entries
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,23 @@ class Source:
     anatomy: Anatomy
     plan: Plan
     store: Store
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A tensor that is to be written, and all that filling a region of it needs."""
+
+    source: Source
+    name: str
+    stored: Stored
+    read: Read
+    stats: Stats
+    drawings: Drawings
+
+    def fill_(self, entries: torch.Tensor, region: Box) -> None:
+        """Fill a region, none of whose entries a conversion may make infinite."""
+        fill_region_(entries, self.stored, region, self.source.plan, self.read, self.stats, self.drawings)
+        check_range(entries, self.name, partial(all_of, self.source.store, self.stored.source))
 
 
 @contextmanager
@@ -63,84 +90,166 @@ def write_shards(
     source: Source,
     limit: int,
     tick: Tick,
+    hashes: dict[str, str] | None = None,
 ) -> None:
     """Write safetensors files, and their index; those that an earlier run left whole stay. `tick` is told the
-    bytes that are done, `limit` entries are made at a time."""
-    filler, shards = Filler(source), tuple(shards)
-    buffers = [torch.empty(limit * 8, dtype=torch.uint8) for _ in range(2)]
-    for shard in shards:
-        if is_written(folder, shard):
-            tick(sum(map(nbytes, shard.tensors.values())))
-            continue
-        with written(folder, shard) as file:
-            own = {name: tensors[name] for name in shard.tensors}
-            _write(file, _slabs(own, filler, buffers, limit), tick)
+    bytes that are done, `limit` entries are made at a time by each worker. `hashes` gets the sha256 of
+    each file that is written."""
+    shards = tuple(shards)
+    make, buffers = turns_of(source), dict[int, torch.Tensor]()
+    with pool(alone=made_whole(tensors.values(), source.plan)) as workers:
+        for shard in shards:
+            if is_written(folder, shard):
+                tick(sum(map(nbytes, shard.tensors.values())))
+                continue
+            hashed = None if hashes is None else hashlib.sha256(shard.header)
+            with written(folder, shard) as file:
+                own = ((name, tensors[name]) for name in shard.tensors)
+                told = tick if hashed is None else _hashing(tick, hashed.update, file)
+                slab = partial(_slab, buffers, limit)
+                _write(file, ahead(own, make, workers), workers, slab, limit, told)
+            if hashes is not None and hashed is not None:
+                hashes[shard.file] = hashed.hexdigest()
     if len(shards) > 1:
         write_file(folder / INDEX, dump(index_json(shards)))
+
+
+def _hashing(tick: Tick, update: Callable[[memoryview], object], file: File) -> Tick:
+    """Ticks that hash what is done, which is done in the order of the file."""
+    place = len(file.shard.header)
+
+    def told(count: int) -> None:
+        nonlocal place
+        read_back(file.descriptor, place, count, update)
+        place += count
+        tick(count)
+
+    return told
 
 
 def items_of(tensors: Mapping[str, Stored], source: Source, under: tuple[str, ...] = ()) -> dict[str, Item]:
     """A grown model's tensors in a distributed checkpoint, below these keys; each is filled when it is
     written."""
-    filler = Filler(source)
+    filled = regions_of(source)
     return {
-        ".".join((*under, name)): Item((*under, name), each.header, fill=partial(filler.filled, name, each))
+        ".".join((*under, name)): Item((*under, name), each.header, fill=partial(filled, name, each))
         for name, each in tensors.items()
     }
 
 
-class Filler:
-    """Fills regions of one tensor after the other, and keeps what the first pass over a tensor found while it
-    is that tensor's turn; the stds that new entries match stay."""
+def regions_of(source: Source) -> Callable[[str, Stored, Box], torch.Tensor]:
+    """Makes regions of tensors, of their dtypes, one tensor after the other."""
+    make, turns = turns_of(source), dict[str, Turn]()
 
-    def __init__(self, source: Source) -> None:
-        self.source, self.read = source, reader(source.anatomy, source.store)
-        self.stats, self.turn = Stats(), ""
-
-    def filled(self, name: str, stored: Stored, region: Box) -> Tensor:
-        """A region of a tensor, of its dtype."""
+    def filled(name: str, stored: Stored, region: Box) -> torch.Tensor:
         entries = torch.empty([len(r) for r in region], dtype=torch_dtype(stored.header.dtype))
-        self.fill_(entries, name, stored, region)
+        if name not in turns:
+            turns.clear()
+            turns[name] = make(name, stored)
+        turns[name].fill_(entries, region)
         return entries
 
-    def fill_(self, entries: Tensor, name: str, stored: Stored, region: Box) -> None:
-        """Fill a region, none of whose entries a conversion may make infinite."""
-        plan = self.source.plan
-        if name != self.turn:
-            own = (block for _, block in stored.blocks(plan.target))
-            self.stats = statistics(plan, own, self.read, Stats(self.stats.matched))
-            self.drawings, self.turn = remembered(plan, self.read, self.stats), name
-        fill_region_(entries, stored, region, plan, self.read, self.stats, self.drawings)
-        check_range(entries, name, partial(all_of, self.source.store, stored.source))
+    return filled
 
 
-def _slabs(
-    tensors: Mapping[str, Stored], filler: Filler, buffers: list[Tensor], limit: int
-) -> Iterator[Slab]:
-    """A file's tensors in slabs of consecutive entries, in two buffers by turns: each holds until the slab
-    after the next.
-
-    The first pass goes tensor by tensor too, so that what it maps is still there when it is copied.
-    """
-    turns = cycle(buffers)
-    for name, stored in tensors.items():
-        dtype, shape = torch_dtype(stored.header.dtype), stored.header.shape
-        assert dtype is not None, stored
-        for region in chunks(whole(shape), tuple(range(len(shape))), limit):
-            held = next(turns)[: prod(map(len, region)) * dtype.itemsize].view(dtype)
-            entries = held.view([len(r) for r in region])
-            filler.fill_(entries, name, stored, region)
-            yield name, region, entries
+def made_whole(tensors: Iterable[Stored], plan: Plan) -> bool:
+    """Whether regions are made whole, which one thread does, the growth's own: one is held at a time, and a
+    function of the user's is not asked twice at once."""
+    values = (piece.value for stored in tensors for _, piece in made_of(stored, plan))
+    return any(isinstance(value, Draw) and value.init.kind not in PARTS for value in values)
 
 
-def _write(out: Output, slabs: Iterable[Slab], tick: Tick) -> None:
-    """While one slab is written, the next one is filled."""
-    with ThreadPoolExecutor(1) as disk:
-        before: Future[None] | None = None
-        for name, region, entries in slabs:
-            if before is not None:
-                before.result()
-            before = disk.submit(out.write, name, region, entries)
-            tick(entries.nbytes)
-        if before is not None:
-            before.result()
+def turns_of(source: Source) -> Callable[[str, Stored], Turn]:
+    """Makes the turns of tensors; the stds that new entries match are made once for all of them."""
+    read, matched = reader(source.anatomy, source.store), Stats().matched
+
+    def make(name: str, stored: Stored) -> Turn:
+        nonlocal matched
+        own = (block for _, block in stored.blocks(source.plan.target))
+        stats = statistics(source.plan, own, read, Stats(matched))
+        matched = {**matched, **stats.matched}
+        return Turn(source, name, stored, read, stats, remembered(source.plan, read, stats))
+
+    return make
+
+
+def ahead(
+    tensors: Iterator[tuple[str, Stored]], make: Callable[[str, Stored], Turn], workers: Pool
+) -> Generator[Turn]:
+    """The turns of tensors, made by workers before they are asked for."""
+    waiting = deque[Future[Turn]]()
+    try:
+        for name, stored in tensors:
+            waiting.append(workers.submit(partial(make, name, stored)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        settle(waiting)
+
+
+def _write(
+    file: File,
+    turns: Generator[Turn],
+    workers: Pool,
+    slab: Callable[[File, Turn, Box], int],
+    limit: int,
+    tick: Tick,
+) -> None:
+    """Fill a file. Whatever happens, nobody writes to it any more when this ends."""
+    waiting = deque[Future[int]]()
+    try:
+        for turn in turns:
+            for work in _works(file, turn, slab, limit):
+                if len(waiting) > workers.count:
+                    tick(waiting.popleft().result())
+                waiting.append(workers.submit(work))
+        while waiting:
+            tick(waiting.popleft().result())
+    finally:
+        settle(waiting)
+        turns.close()
+
+
+def settle(waiting: Iterable[Future[Any]]) -> None:
+    """Let no work begin any more, and wait for what has begun."""
+    left = tuple(waiting)
+    for each in left:
+        each.cancel()
+    wait(left)
+
+
+def _works(
+    file: File, turn: Turn, slab: Callable[[File, Turn, Box], int], limit: int
+) -> Iterator[Callable[[], int]]:
+    """What is to be done for a tensor, in any order: each part says how many bytes it has written."""
+    source, header = turn.source, turn.stored.header
+    old = as_it_was(source.anatomy, source.plan, turn.stored)
+    place = source.store.place(old) if old is not None and isinstance(source.store, Filed) else None
+    if place is not None:
+        path, start = place
+        to, size = file.shard.starts[turn.name], nbytes(header)
+        for at in range(0, size, COPIED):
+            yield partial(copied, path, file.descriptor, start + at, to + at, min(COPIED, size - at))
+        return
+    for region in chunks(whole(header.shape), tuple(range(len(header.shape))), limit):
+        yield partial(slab, file, turn, region)
+
+
+def _slab(buffers: dict[int, torch.Tensor], limit: int, file: File, turn: Turn, region: Box) -> int:
+    """Fill a region in the worker's own buffer, and write it."""
+    entries = room(buffers, limit, turn.stored, region)
+    turn.fill_(entries, region)
+    file.write(turn.name, region, entries)
+    return entries.nbytes
+
+
+def room(buffers: dict[int, torch.Tensor], limit: int, stored: Stored, region: Box) -> torch.Tensor:
+    """Room for a region of at most `limit` entries, in the buffer of this thread."""
+    dtype = torch_dtype(stored.header.dtype)
+    assert dtype is not None, stored
+    if get_ident() not in buffers:
+        buffers[get_ident()] = torch.empty(limit * 8, dtype=torch.uint8)
+    held = buffers[get_ident()][: prod(map(len, region)) * dtype.itemsize].view(dtype)
+    return held.view([len(r) for r in region])

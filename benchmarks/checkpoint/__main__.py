@@ -1,0 +1,220 @@
+"""Growing a checkpoint on disk, beside copying its output, in paired rounds of one run.
+
+    python -m benchmarks.checkpoint --before OLD/src                2 GB, five rounds
+    python -m benchmarks.checkpoint --gigabytes 0.5 --rounds 1 --folder /some/disk --rows my-rows.jsonl
+    python -m benchmarks.checkpoint --page                          results.md and results.svg from the rows
+
+A random bf16 Llama checkpoint is grown in hidden, ffn and layers, by `--init copy` and by the default random
+fill, and in layers alone. OLD is a checkout of an earlier build. Every time ends when the output is on disk
+(fsync, sync) and starts with the source in the system's cache. "alone" is `grow_checkpoint` in a process that
+has imported all; "whole" is the command with `--no-verify`, start of Python included. Memory is the peak of
+anonymous memory (RssAnon) over what the process had before; each measurement is a line of rows.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.checkpoint import model, page
+from benchmarks.checkpoint.model import DEPTH, SIZES
+
+HERE = Path(__file__).parent
+SOURCE = Path(__file__).parents[2] / "src"
+PAUSE = 0.002  # seconds between two looks at a process's memory
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run works."""
+
+    home: Path
+
+    @property
+    def model(self) -> Path:
+        return self.home / "model"
+
+    @property
+    def out(self) -> Path:
+        return self.home / "out"
+
+    @property
+    def copy(self) -> Path:
+        return self.home / "copy"
+
+
+class Worker:
+    """A process that has imported all, and is asked for one measurement after the other."""
+
+    def __init__(self, source: Path) -> None:
+        command = [sys.executable, str(HERE / "work.py")]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(source)
+        )
+        self.asked("begin")
+
+    def asked(self, *words: str) -> Row:
+        """What it measured, with the peak of its memory meanwhile."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with watched(self.process.pid) as peak:
+            print(json.dumps(words), file=self.process.stdin, flush=True)
+            said = self.process.stdout.readline()
+        if not said:
+            raise SystemExit(f"{words} failed")
+        return {**json.loads(said), "memory": peak()}
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class watched:
+    """The peak of a process's anonymous memory over what it has now, in MB."""
+
+    def __init__(self, pid: int, base: int | None = None) -> None:
+        self.pid, self.stopped = pid, threading.Event()
+        self.base = anonymous(pid) if base is None else base
+        self.most = self.base
+        self.thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Callable[[], float]:
+        self.thread.start()
+        return lambda: (self.most - self.base) / 1e6
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+    def _look(self) -> None:
+        while not self.stopped.wait(PAUSE):
+            self.most = max(self.most, anonymous(self.pid))
+
+
+def anonymous(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def environment(source: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(source), "HF_HUB_OFFLINE": "1"}
+
+
+def run(command: list[str], source: Path = SOURCE) -> Row:
+    """A process: its seconds, those of the processor (its children's too), its peak memory."""
+    before, start = os.times(), time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment(source))
+    with watched(process.pid, 0) as peak:
+        code = process.wait()
+    after = os.times()
+    if code:
+        raise SystemExit(f"{command} failed")
+    busy = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"seconds": time.perf_counter() - start, "busy": busy, "memory": peak()}
+
+
+def copied(place: Place) -> Row:
+    """`cp` of the output, and `sync` of the copy."""
+    files = " ".join(str(place.copy / path.name) for path in place.out.iterdir())
+    found = run(["sh", "-c", f"cp -r --reflink=never {place.out} {place.copy} && sync {files}"])
+    shutil.rmtree(place.copy)
+    return found
+
+
+def whole(place: Place, source: Path, init: str) -> Row:
+    """The command, from the start of Python on."""
+    sizes = [word for name, size in SIZES.items() for word in (f"--{name}", size)]
+    command = [sys.executable, "-m", "isogrow", "grow", str(place.model), str(place.out), *sizes]
+    shutil.rmtree(place.out, ignore_errors=True)
+    return run([*command, "--init", init, "--no-verify"], source)
+
+
+def rounds(place: Place, workers: dict[str, Worker], builds: dict[str, Path]) -> Iterator[Row]:
+    """One round: each contestant once, the copy before and after."""
+
+    def alone(build: str, init: str, sizes: dict[str, str]) -> Row:
+        shutil.rmtree(place.out, ignore_errors=True)
+        return workers[build].asked("grow", str(place.model), str(place.out), init, json.dumps(sizes))
+
+    read(place.model)
+    for build in builds:
+        for init in ("copy", "normal"):
+            yield {"what": "alone", "init": init, "build": build, **alone(build, init, SIZES)}
+    yield {"what": "cp", "output": "wide", **copied(place)}
+    yield {"what": "tofile", "output": "wide", **workers["now"].asked("tofile", str(place.out))}
+    for build, source in builds.items():
+        for init in ("copy", "normal"):
+            yield {"what": "whole", "init": init, "build": build, **whole(place, source, init)}
+    yield {"what": "cp", "output": "wide", **copied(place)}
+    yield {"what": "bytes", "build": "now", **workers["now"].asked("bytes", str(place.model), str(place.out))}
+    if "model" not in workers:
+        workers["model"] = Worker(SOURCE)
+        workers["model"].asked("load", str(place.out))
+    yield {"what": "save_pretrained", **workers["model"].asked("save", str(place.copy))}
+    shutil.rmtree(place.copy)
+    for build in builds:
+        yield {"what": "depth", "build": build, **alone(build, "copy", DEPTH)}
+    yield {"what": "cp", "output": "deep", **copied(place)}
+
+
+def read(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 24):
+                pass
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Append the rows of all rounds to a file."""
+    builds = {"now": SOURCE} | ({"before": given.before.resolve()} if given.before else {})
+    with tempfile.TemporaryDirectory(dir=given.folder, prefix="isogrow-benchmark-") as home:
+        place = Place(Path(home).resolve())
+        model.build(place.model, model.config(given.gigabytes))
+        workers = {name: Worker(source) for name, source in builds.items()}
+        try:
+            for number in range(given.rounds):
+                for row in rounds(place, workers, builds):
+                    found = {
+                        "round": number,
+                        **row,
+                        "load": os.getloadavg()[0],
+                        **page.where(given.gigabytes),
+                    }
+                    with given.rows.open("a") as file:
+                        file.write(json.dumps(found) + "\n")
+        finally:
+            for worker in workers.values():
+                worker.end()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path())
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--rows", type=Path, default=HERE / "rows.jsonl")
+    parser.add_argument("--page", action="store_true")
+    given = parser.parse_args()
+    if not given.page:
+        measure(given)
+    page.write(given.rows, HERE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""results.md and results.svg from the rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+Pick = Callable[[Row], bool]
+
+
+def where(gigabytes: float) -> Row:
+    """When and on what a row was measured."""
+    return {
+        "load": round(os.getloadavg()[0], 1),
+        "day": time.strftime("%Y-%m-%d"),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.release(),
+        "gigabytes": gigabytes,
+    }
+
+
+def is_(what: str, **values: str) -> Pick:
+    return lambda row: row["what"] == what and all(row.get(name) == value for name, value in values.items())
+
+
+CONTESTANTS: tuple[tuple[str, Pick, str], ...] = (
+    ("`cp -r --reflink=never` and `sync`", is_("cp", output="wide"), "wide"),
+    ("numpy `tofile` of as many bytes, and fsync", is_("tofile"), "wide"),
+    ("`save_pretrained` of the grown model in memory", is_("save_pretrained"), "wide"),
+    ("`grow_checkpoint`, copied", is_("alone", init="copy", build="now"), "wide"),
+    ("the build before, copied", is_("alone", init="copy", build="before"), "wide"),
+    ("`grow_checkpoint`, random fill", is_("alone", init="normal", build="now"), "wide"),
+    ("the build before, random fill", is_("alone", init="normal", build="before"), "wide"),
+    ("whole command, copied", is_("whole", init="copy", build="now"), "wide"),
+    ("the build before, whole command, copied", is_("whole", init="copy", build="before"), "wide"),
+    ("whole command, random fill", is_("whole", init="normal", build="now"), "wide"),
+    ("the build before, whole command, random fill", is_("whole", init="normal", build="before"), "wide"),
+    ("`verify --bytes` of the output, without start", is_("bytes"), "wide"),
+    ("`cp` and `sync` of the deeper output", is_("cp", output="deep"), "deep"),
+    ("`grow_checkpoint` in layers alone", is_("depth", build="now"), "deep"),
+    ("the build before, in layers alone", is_("depth", build="before"), "deep"),
+)
+
+
+def by_round(rows: Iterable[Row], pick: Pick, field: str) -> dict[int, float]:
+    """A field of the rows that are picked, by their round: the mean where a round has several."""
+    found: dict[int, list[float]] = {}
+    for row in filter(pick, rows):
+        found.setdefault(row["round"], []).append(row[field])
+    return {number: statistics.mean(values) for number, values in found.items()}
+
+
+def ratios(rows: list[Row], pick: Pick, output: str, field: str = "seconds") -> list[float]:
+    """To the copy of the same round."""
+    own, copies = by_round(rows, pick, field), by_round(rows, is_("cp", output=output), field)
+    return [own[number] / copies[number] for number in own if number in copies]
+
+
+def table(rows: list[Row]) -> list[str]:
+    lines = [
+        "| | seconds | of `cp`'s in its round | (least to most) | processor s | MB over the start |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, pick, output in CONTESTANTS:
+        if not any(map(pick, rows)):
+            continue
+        seconds, busy, memory = (
+            statistics.median(by_round(rows, pick, field).values()) for field in ("seconds", "busy", "memory")
+        )
+        of = ratios(rows, pick, output)
+        spread = f"{min(of):.2f} to {max(of):.2f}"
+        lines.append(
+            f"| {name} | {seconds:.2f} | {statistics.median(of):.2f} | {spread} | {busy:.2f} | {memory:.0f} |"
+        )
+    return lines
+
+
+def write(rows: Path, folder: Path) -> None:
+    """The page and its plot."""
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    last, count = found[-1], len({row["round"] for row in found})
+    loads = [row["load"] for row in found]
+    parts = [
+        "# Growing a checkpoint on disk",
+        "",
+        "Made by `python -m benchmarks.checkpoint` (its docstring says what is measured, and how).",
+        "",
+        f"{last['day']}, {last['cores']} cores, Linux {last['system']}; a random bfloat16 Llama of"
+        f" {last['gigabytes']:g} GB (hidden 2048, ffn 5632) grown by hidden +256, ffn +512, layers +2."
+        f" Medians of {count} rounds. The load was {min(loads):.1f} to {max(loads):.1f}: above the number"
+        " of cores other work ran beside, and only what stands in one round can be compared.",
+        "",
+        *table(found),
+        "",
+        "![seconds by contestant](results.svg)",
+        "",
+        "- A whole command's seconds include the start of Python and its imports, which no size changes; its"
+        " memory is all that its process has, not what it has over its start.",
+        "- `save_pretrained` starts with the grown model in memory.",
+        "",
+    ]
+    (folder / "results.md").write_text("\n".join(parts))
+    draw(found, folder / "results.svg")
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Ratios to the copy, a dot for each round."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    shown = [(name.replace("`", ""), ratios(rows, pick, output)) for name, pick, output in CONTESTANTS]
+    shown = [(name, of) for name, of in shown if of][::-1]
+    with matplotlib.rc_context({"svg.hashsalt": "isogrow"}):  # the same rows make the same file
+        figure = Figure(figsize=(8, 0.36 * len(shown) + 1), layout="constrained")
+        axes = figure.subplots()
+        for at, (_, of) in enumerate(shown):
+            axes.plot(of, [at] * len(of), "o", color="tab:blue", alpha=0.45, markersize=5)
+            axes.plot([statistics.median(of)], [at], "|", color="black", markersize=14)
+        axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
+        axes.set_xlabel("seconds in units of cp's and sync's in the same round (bar: median)")
+        axes.axvline(1.0, color="grey", linewidth=0.8)
+        axes.set_xlim(left=0)
+        figure.savefig(path, metadata={"Date": None})

@@ -1,0 +1,92 @@
+"""`grow_checkpoint`, apart from what grows models in memory: it loads only what it needs, and torch late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from isogrow.errors import OutputError
+from isogrow.growth.opening import Opened, opened
+from isogrow.growth.taken import check_blind, check_taken
+from isogrow.layouts.config import Config
+from isogrow.optim.moments import Policy
+from isogrow.planning.request import Said, requested
+from isogrow.plans.expansions import Expansion
+from isogrow.plans.plan import Plan
+from isogrow.plans.regions import naming
+from isogrow.stores.asking import asking, grown_config
+
+if TYPE_CHECKING:
+    from isogrow.growth.resuming import Groups
+
+
+def grow_checkpoint(
+    src: str | Path | Opened,
+    out: str | Path,
+    *expansions: Expansion,
+    dtype: str | None = None,
+    max_shard_size: int | str = "5GB",
+    overwrite: bool = False,
+    resume: bool = False,
+    hash_files: bool = False,
+    keep_failed: bool = False,
+    revision: str | None = None,
+    config: Config | str | Path | None = None,
+    format: str = "safetensors",
+    optimizer: str = "grow",
+    policy: Policy | None = None,
+    groups: Groups | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    verify: Callable[[Path], str] | None = None,
+    **request: Unpack[Said],
+) -> Plan:
+    """Grow the checkpoint `src` (a folder or a Hub id) into the new folder `out`; the plan is returned.
+
+    The request is as in `grow`; the rest is as in `isogrow.interpreters.checkpoint`. Nothing is held in
+    memory but a part of one tensor. `src` may be a distributed checkpoint of torch (DCP), and `format` write
+    one; `config` is the config of a folder that has none: its values, its file, or a folder that holds it.
+
+    An `optimizer.pt` that Hugging Face's Trainer left there is grown too (and held in memory for that, as
+    Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
+    `policy` and `groups` are as in `grow_optimizer_state`. `optimizer="drop"` writes the model alone.
+
+    Raises what `grow` does, `CheckpointError` for what is no checkpoint, `OutputError` for a place that can't
+    be written, `StateError` for a state that can't be grown; nothing is left behind then.
+    """
+    check_taken("grow_checkpoint", request)
+    _check_folder(out)
+    found, asked = opened(src, revision, config), requested(expansions, request)
+    check_blind(asked.kind)
+    with naming(asked.kind):
+        plan = asked.plan(found.anatomy)
+        config = grown_config(found.checkpoint.config, plan, dtype)
+        with asking(config, beside=verify is None) as question:  # before torch is loaded here
+            from isogrow.growth.resuming import resumable
+            from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
+
+            write_checkpoint(
+                found.checkpoint,
+                found.anatomy,
+                plan,
+                out,
+                dtype=dtype,
+                max_shard_size=max_shard_size,
+                overwrite=overwrite,
+                resume=resume,
+                hash_files=hash_files,
+                keep_failed=keep_failed,
+                progress=progress,
+                verify=verify,
+                optimizer=resumable(found, plan, optimizer, policy, groups, format),
+                format=format,
+                question=question,
+            )
+    return plan
+
+
+def _check_folder(out: object) -> None:
+    if not isinstance(out, str | Path):
+        raise OutputError(
+            f"out is {out!r:.60}: name the folder to write, isogrow.grow_checkpoint(src, out, …)"
+        )

@@ -1,0 +1,122 @@
+"""Asking the model's class beside the writing: a process of its own (`answering`) loads transformers.
+
+The answer is data. Loading the class takes seconds, which a growth need not wait for: it asks first, writes,
+and hears the answer before the output gets its name. Where transformers is loaded already (so it may know
+classes that were registered in this process) it is asked here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import IO, Any, cast
+
+from isogrow.errors import SizeError
+from isogrow.layouts.config import edited
+from isogrow.plans.plan import Plan
+
+Shapes = Mapping[str, tuple[int, ...]]
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the class makes of a config: the class's name, the one that the config names (or ""), the prefix
+    of its base model, and the shapes of its tensors."""
+
+    name: str
+    named: str
+    prefix: str
+    shapes: Shapes
+
+
+@dataclass(frozen=True)
+class Question:
+    """`ready` says whether the answer is there; `answer` waits for it, and raises what `built` does."""
+
+    ready: Callable[[], bool]
+    answer: Callable[[], Built | None]
+
+
+def grown_config(config: Config, plan: Plan, dtype: str | None) -> dict[str, Any]:
+    """The config of the grown model, in the dtype that was asked for."""
+    said = {}
+    if dtype is not None:
+        said = {key: dtype for key in ("dtype", "torch_dtype") if key in config} or {"dtype": dtype}
+    return edited(config, {**plan.config, **said})
+
+
+@contextmanager
+def asking(config: Config, beside: bool) -> Generator[Question]:
+    """What the class makes of a config: asked `beside` if that can save time, otherwise when it is wanted."""
+    if beside and "transformers" not in sys.modules and sys.executable:
+        with _process(config) as question:
+            yield question
+        return
+    yield here(config)
+
+
+def here(config: Config) -> Question:
+    """The question to this process."""
+    from isogrow.stores.loadable import built  # brings torch
+
+    return Question(lambda: True, cache(lambda: built(config)))
+
+
+@contextmanager
+def _process(config: Config) -> Generator[Question]:
+    """The question to a process that is started now, and ended with the block."""
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as said:
+        asked.write(json.dumps(dict(config)).encode())
+        asked.seek(0)
+        run = subprocess.Popen(
+            [sys.executable, "-m", "isogrow.stores.answering", str(said.fileno())],
+            stdin=asked,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[said.fileno()],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        try:
+            yield Question(lambda: run.poll() is not None, cache(lambda: _heard(run.wait(), said, config)))
+        finally:
+            run.kill()
+            run.wait()
+
+
+def _heard(code: int, said: IO[bytes], config: Config) -> Built | None:
+    """The process's answer; if it has none (it was killed, or found no memory), that of this one."""
+    if code:
+        return here(config).answer()
+    said.seek(0)
+    found: dict[str, Any] = json.loads(said.read())
+    if "refused" in found:
+        raise SizeError(found["refused"])
+    _NAMED[_key(config)] = "" if found["built"] is None else found["built"]["named"]
+    if found["built"] is None:
+        return None
+    shapes = {name: tuple(shape) for name, shape in found["built"].pop("shapes").items()}
+    return Built(**found["built"], shapes=cast("Shapes", shapes))
+
+
+_NAMED: dict[str, str] = {}  # by what a config says of its class: what a process has found that to be
+
+
+def class_named(config: Config) -> str:
+    """The class of transformers that a config names, or ""; nothing is loaded if that has been asked."""
+    if _key(config) not in _NAMED:
+        from isogrow.stores.loadable import class_name
+
+        return class_name(config)
+    return _NAMED[_key(config)]
+
+
+def _key(config: Config) -> str:
+    return json.dumps([config.get("model_type"), config.get("architectures")])

@@ -1,0 +1,62 @@
+"""Threads that do pieces of work in any order: numpy, torch and the system run in them side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+MOST = 4  # further ones wait for memory and disk
+
+
+class Pool(Protocol):
+    """`count` pieces of work are done at once; `submit` begins one."""
+
+    @property
+    def count(self) -> int: ...
+
+    def submit(self, work: Callable[[], T]) -> Future[T]: ...
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Workers in threads of their own."""
+
+    count: int
+    executor: ThreadPoolExecutor
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        return self.executor.submit(work)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """No workers: a piece of work is done when it is handed in, by who does that."""
+
+    count: int = 0
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        done = Future[T]()
+        done.set_result(work())
+        return done
+
+
+@contextmanager
+def pool(alone: bool = False) -> Generator[Pool]:
+    """As many workers as this process has cores, or the caller alone; none is left when the block ends."""
+    count = min(MOST, cores())
+    if alone or count < 2:
+        yield Alone()
+        return
+    with ThreadPoolExecutor(count) as executor:
+        yield Threads(count, executor)
+
+
+def cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
