@@ -225,13 +225,13 @@ MARIAN = like(
     defaults=dict(vocab_size=58101),
     refusals={"hidden": SINES},
 )
-M2M_100 = like(
+LEARNED = like(
     BART,
     "m2m_100",
     weights=_rows("pre", first=False, last=True),
     defaults=dict(vocab_size=128112, scale_embedding=True),
     refusals={"hidden": SINES},
 )
-M2M_100 = like(M2M_100, "m2m_100", drop("encoder.positions decoder.positions"))
+M2M_100 = like(LEARNED, "m2m_100", drop("encoder.positions decoder.positions"))
 
 LAYOUTS = (BART, PLBART, MBART, BLENDERBOT, BLENDERBOT_SMALL, PEGASUS, MARIAN, M2M_100)

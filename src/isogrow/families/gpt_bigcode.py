@@ -13,7 +13,7 @@ C = L + "attn.c_attn.weight"
 SHARED = "(q: heads key_dim + k: key_dim + v: value_dim)"
 OWN = "(heads (q: key_dim + k: key_dim + v: value_dim))"
 
-GPT_BIGCODE = like(
+LINEAR = like(
     GPT2,
     "gpt_bigcode",
     drop("cross_norm cross.q cross.* cross.o head score tag span choice"),
@@ -34,6 +34,6 @@ GPT_BIGCODE = like(
     attentions=(Attention(scale="key_dim ** -0.5 if scale_attn_weights else 1"),),
     follows={},
 )
-GPT_BIGCODE = replace(GPT_BIGCODE, weights=(*GPT_BIGCODE.weights, LM, replace(SCORE, bias=None), TAG))
+GPT_BIGCODE = replace(LINEAR, weights=(*LINEAR.weights, LM, replace(SCORE, bias=None), TAG))
 
 LAYOUTS = (GPT_BIGCODE,)

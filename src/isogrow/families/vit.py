@@ -77,17 +77,16 @@ DEIT = like(
     prefixes=("deit.", ""),
 )
 
-NARROWER = {
-    "axes": {axis: said for axis, said in VIT.axes.items() if axis != "pooled"},
-    "fixed": VIT.fixed - {"pooled"},
-}
+AXES = {axis: said for axis, said in VIT.axes.items() if axis != "pooled"}
+FIXED = VIT.fixed - {"pooled"}
 IJEPA = like(
     VIT,
     "ijepa",
     drop("class pooler decoder"),
     lacks="pooler_output_size",
     prefixes=("ijepa.", ""),
-    **NARROWER,
+    axes=AXES,
+    fixed=FIXED,
 )
 
 MSN = like(
@@ -96,7 +95,8 @@ MSN = like(
     drop("pooler decoder"),
     lacks="pooler_output_size",
     defaults=dict(layer_norm_eps=1e-6),
-    **NARROWER,
+    axes=AXES,
+    fixed=FIXED,
 )
 
 REGISTERED = like(
