@@ -46,7 +46,6 @@ def grow_checkpoint(
     The request is as in `grow`; the rest is as in `isogrow.interpreters.checkpoint`. Nothing is held in
     memory but a part of one tensor. `src` may be a distributed checkpoint of torch (DCP), and `format` write
     one; `config` is the config of a folder that has none: its values, its file, or a folder that holds it.
-
     An `optimizer.pt` that Hugging Face's Trainer left there is grown too (and held in memory for that, as
     Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
     `policy` and `groups` are as in `grow_optimizer_state`. `optimizer="drop"` writes the model alone.
@@ -60,9 +59,8 @@ def grow_checkpoint(
     check_blind(asked.kind)
     with naming(asked.kind):
         plan = asked.plan(found.anatomy)
-        config = grown_config(found.checkpoint.config, plan, dtype)
-        with asking(config, beside=verify is None) as question:  # before torch is loaded here
-            from isogrow.growth.resuming import resumable
+        with asking(grown_config(found.checkpoint.config, plan, dtype), beside=verify is None) as question:
+            from isogrow.growth.resuming import resumable  # torch, while the class is asked
             from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 
             write_checkpoint(
