@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from isogrow.drafting.attentions import order
 from isogrow.drafting.norms import Measured, measured
 from isogrow.drafting.tracing import Attended, Call, Trace, mark
 from isogrow.errors import FamilyError
@@ -38,7 +39,6 @@ class Role:
     norm: Measured | None = None
     of: str = ""
     feeds: tuple[str, ...] = ()
-    heads: int = 0
 
     @property
     def transposed(self) -> bool:
@@ -114,7 +114,9 @@ class _Reading:
             raise FamilyError(f"{call.path} reads what {source} gives, and no role is known for such a pair")
         if not reads and call.made.shape[-1] != self.width:
             raise FamilyError(f"{call.path} reads neither the residual nor a norm of it, nor writes to it")
-        self.roles.append(Role(call.path, call.module, "reads" if reads else "writes", self.state, of=source))
+        fed = ("attended",) if kind == "attended" else ()
+        does = "reads" if reads else "writes"
+        self.roles.append(Role(call.path, call.module, does, self.state, of=source, feeds=fed))
         self.known.setdefault(mark(call.made), ("linear" if reads else "writer", call.path))
         if not reads:
             self.terms.append((call.path, call.made))
@@ -180,21 +182,19 @@ def _fed(role: Role, calls: Sequence[Call], attended: Sequence[Attended], roles:
     """The role with the parts of an attention that its output is; at the first token nothing has turned."""
     if role.kind not in ("reads", "inner") or not attended:
         return role
-    made = next(call.made for call in calls if call.path == role.path)[0]
-    return replace(role, feeds=feeds(made, attended[0]))
+    made = next(call.made for call in calls if call.path == role.path)
+    return replace(role, feeds=feeds(by_token(made, attended[0].query.shape[2])[0], attended[0]))
+
+
+def by_token(made: Tensor, tokens: int) -> Tensor:
+    """An output as rows × tokens × …, whether heads come before the tokens or after them."""
+    return made.transpose(1, 2) if made.dim() == 4 and made.shape[1] != tokens else made
 
 
 def feeds(made: Tensor, attended: Attended) -> tuple[str, ...]:
-    """The parts of an attention that are in an output: those whose first token's numbers it holds."""
-    whole = made.flatten().sort().values
+    """The parts of an attention that are in an output (tokens × …): those whose first token's numbers are."""
     parts = (("q", attended.query), ("k", attended.key), ("v", attended.value))
-    return tuple(name for name, part in parts if _holds(whole, part[0, :, 0].flatten()))
-
-
-def _holds(ordered: Tensor, wanted: Tensor) -> bool:
-    at = torch.searchsorted(ordered, wanted).clamp(max=len(ordered) - 1)
-    near = torch.minimum((ordered[at] - wanted).abs(), (ordered[(at - 1).clamp(min=0)] - wanted).abs())
-    return bool((near <= CLOSE * wanted.abs().max()).all())
+    return tuple(name for name, part in parts if order(made[0], part[0, :, 0]) is not None)
 
 
 def _check_whole(layer: nn.Module, roles: Sequence[Role]) -> None:

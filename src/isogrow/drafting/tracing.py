@@ -119,7 +119,7 @@ def _counts(module: nn.Module) -> bool:
 def _hooked(path: str, module: nn.Module, found: Any) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> None:
         given = _first((*args, *kwargs.values()))
-        output = _first(made if isinstance(made, tuple) else (made,))
+        output = _first(tuple(cast(Any, made)) if isinstance(made, tuple | list) else (made,))
         if given is not None and output is not None:
             found(Call(path, module, given.detach().clone(), output.detach().clone()))
 

@@ -13,7 +13,8 @@ from isogrow.layouts.config import Config
 
 # What sizes are called in configs, and how small each is made.
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "hidden": ("hidden_size", "n_embd", "d_model", "emb_dim", "embedding_dim"),
+    "hidden": ("hidden_size", "n_embd", "d_model", "emb_dim", "embedding_dim", "word_embed_proj_dim",
+               "embedding_size"),
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads",
               "decoder_attention_heads", "encoder_attention_heads"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "num_query_groups"),
@@ -38,9 +39,9 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "per_layer_vocab": ("vocab_size_per_layer_input",),
 }  # fmt: skip
 TINY: Mapping[str, int] = {
-    "hidden": 48, "heads": 6, "kv_heads": 2, "head_dim": 10, "ffn": 38, "layers": 4, "vocab": 101,
+    "hidden": 48, "heads": 6, "kv_heads": 2, "head_dim": 12, "ffn": 38, "layers": 4, "vocab": 101,
     "positions": 64, "expert_ffn": 22, "shared_ffn": 26, "dense_ffn": 34, "experts": 5, "shared": 1,
-    "q_rank": 14, "kv_rank": 18, "nope_dim": 12, "rope_dim": 4, "value_dim": 11, "turning": 4,
+    "q_rank": 14, "kv_rank": 18, "nope_dim": 10, "rope_dim": 4, "value_dim": 11, "turning": 4,
     "per_layer": 6, "per_layer_vocab": 101,
 }  # fmt: skip
 
@@ -50,7 +51,9 @@ COUNTS: Mapping[str, int] = {
     "max_window_layers": 2, "num_dense_layers": 1, "sliding_window": 7, "attention_chunk_size": 7,
 }  # fmt: skip
 
-TOKENS = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+# Widths that a config says once more: no model that is drafted has them differ.
+BESIDE = ("word_embed_proj_dim", "embedding_size")
+TOKENS = {"pad_token_id": TINY["vocab"] - 1, "bos_token_id": 1, "eos_token_id": 2}
 
 
 def word_of(key: str) -> str:
@@ -62,7 +65,7 @@ def twin(config: Config, **sizes: int | None) -> dict[str, Any]:
     """The config of a tiny twin; `sizes` by config key are said instead of the tiny ones.
 
     >>> twin({"model_type": "llama", "hidden_size": 4096, "head_dim": 128, "attention_bias": True})
-    {'model_type': 'llama', 'hidden_size': 48, 'head_dim': 10, 'attention_bias': True}
+    {'model_type': 'llama', 'hidden_size': 48, 'head_dim': 12, 'attention_bias': True}
     """
     found = dict(config)
     for key, value in config.items():
@@ -72,7 +75,7 @@ def twin(config: Config, **sizes: int | None) -> dict[str, Any]:
         elif key.endswith("token_id") and isinstance(value, int) and value >= TINY["vocab"]:
             found[key] = TOKENS.get(key, 1)
         elif key.endswith("token_id") and isinstance(value, list):
-            found[key] = None
+            found[key] = TOKENS.get(key, 1)
     found |= {key: value for key, value in sizes.items() if value is not None}
     found |= _listed(config, found)
     return found

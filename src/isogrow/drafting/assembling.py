@@ -1,0 +1,339 @@
+"""A layout from what was measured: rows in the order of the model, axes and keys as formulas, attentions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isogrow.drafting.attentions import Heads, Turning, multiple, turning
+from isogrow.drafting.defaults import alias_of, default_of, listed
+from isogrow.drafting.kinds import default_config
+from isogrow.drafting.fitting import Fit, fit
+from isogrow.drafting.formulas import holds, scales
+from isogrow.drafting.norms import measured
+from isogrow.drafting.outside import Outside, outside
+from isogrow.drafting.roles import Role, by_token
+from isogrow.drafting.samples import Sample, changed, sampled, shapes_under
+from isogrow.drafting.slots import Placed, placed
+from isogrow.drafting.tracing import Attended
+from isogrow.drafting.twins import TINY, lists, word_of
+from isogrow.errors import FamilyError
+from isogrow.layouts.config import Config, get
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
+
+EPSILONS = (3e-4, 5e-4, 7e-4)
+SHARE = ("rope_scaling.partial_rotary_factor", "rope_parameters.partial_rotary_factor", "partial_rotary_factor")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """All that was measured of a type under one config."""
+
+    base: Sample
+    other: Sample | None
+    shapes: tuple[tuple[Config, Mapping[str, tuple[int, ...]]], ...]
+    biases: Mapping[str, str]
+
+    @property
+    def config(self) -> Config:
+        return self.base.config
+
+    @cached_property
+    def placed(self) -> tuple[Placed, ...]:
+        """The slots of the layers, which must all be alike."""
+        layers = [placed(roles) for roles in self.base.roles]
+        kinds = [[(each.role.path, each.slot, each.role.kind) for each in layer] for layer in layers]
+        odd = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), None)
+        if odd is not None:
+            raise FamilyError(f"layer {odd} has other modules, or in another order, than layer 0")
+        return layers[0]
+
+    @cached_property
+    def outside(self) -> Outside:
+        return outside(self.base)
+
+    def attended(self, layer: int = 0) -> Attended | None:
+        return next(iter(self.base.trace.attention(layer)), None)
+
+
+def measure(base: Sample) -> Measures:
+    """Measure a type from one sample of it on: changes of sizes, of ε and of flags."""
+    config = base.config
+    names = [key for key, value in config.items() if isinstance(value, float) and "eps" in key]
+    marks = dict(zip(names, EPSILONS, strict=False))
+    other = _other(config, marks)
+    shapes = [(config, shapes_under(config)), *((each, shapes_under(each)) for _, each in changed(config))]
+    whole = tuple((each, found) for each, found in shapes if found is not None)
+    return Measures(base, other, whole, dict(_biases(config, whole[0][1])))
+
+
+def _other(config: Config, marks: Mapping[str, float]) -> Sample | None:
+    """A second model, with ε marked, and with other sizes and scales where its class allows it."""
+    sizes = dict(item for key, each in changed(config) for item in [(key, each[key])])
+    scale = {
+        key: value * 3 for key, value in config.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and ("scal" in key or "multiplier" in key)
+    }  # fmt: skip
+    wide = {key: value for key, value in sizes.items() if word_of(key) in ("hidden", "head_dim")}
+    for change in ({**sizes, **scale}, {**wide, **scale}, wide, {}):
+        try:
+            return sampled({**config, **change, **marks})
+        except Exception:  # whatever a class raises on sizes that it does not like
+            continue
+    return None
+
+
+def _biases(config: Config, names: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name of a bias, the formula under which it is there), for those that a flag puts in or takes away."""
+    for key, value in config.items():
+        if not isinstance(value, bool) or key.startswith(("output_", "use_cache", "return_")):
+            continue
+        found = shapes_under({**config, key: not value})
+        for name in (found.keys() ^ names.keys()) if found is not None else ():
+            if name.endswith("bias"):
+                there = value if name in names else not value
+                yield name, key if there else f"not {key}"
+
+
+def assembled(family: str, measures: Measures, fused: int = 0) -> Layout:
+    """The layout that says what was measured. Raises `FamilyError` for what no layout can say."""
+    base, config, out = measures.base, measures.config, measures.outside
+    heads = _heads(measures)
+    layer_rows = tuple(_row(measures, each, heads) for each in measures.placed)
+    rows = tuple(_said(measures, row) for row in (*out.before, *layer_rows, *out.after))
+    conv = (each.role.transposed for each in measures.placed)
+    turned = frozenset(row.name for row, stored in zip(layer_rows, conv, strict=True) if stored)
+    found = fit(rows, measures.shapes, heads, out.prefix, fused, turned)
+    rows = found.rows
+    keys = tuple(_keys(measures, found, rows))
+    model_type = str(config["model_type"])
+    return Layout(
+        family=family,
+        model_types=(model_type,),
+        weights=rows,
+        axes=found.axes,
+        keys=keys,
+        prefixes=(out.prefix, "") if out.prefix else ("",),
+        attentions=(_attention(measures, found, heads),),
+        per_layer=tuple(PerLayer(key, listed(config, key)) for key in lists(config)),
+        follows=found.follows,
+        constraints=(*found.constraints, *_divided(config, found)),
+        fixed=frozenset({"vocab", "positions", *out.fixed}),
+        refusals=_unplaced(measures, rows, heads),
+    )
+
+
+def _unplaced(measures: Measures, rows: Sequence[Weight], heads: Heads) -> dict[str, str]:
+    """Heads may not grow where it is not told how a head knows of positions (a bias of its own, say)."""
+    placed = any(row.slot == "positions" for row in rows) or _rope(measures, heads) is not None
+    why = "no table of positions and no rotation was seen, so heads may differ in a bias of their own"
+    return {} if placed else dict.fromkeys(("heads", "kv_heads", "group"), why)
+
+
+def _divided(config: Config, found: Fit) -> Iterator[str]:
+    """Whether the class wants a width that its heads divide, though it does not compute with it."""
+    hidden, heads = found.axes["hidden"], "kv_heads * group" if "kv_heads" in found.axes else "heads"
+    if "//" not in found.axes["key_dim"] and shapes_under({**config, hidden: config[hidden] + 1}) is None:
+        yield f"hidden % ({heads}) == 0"
+
+
+def _said(measures: Measures, row: Weight) -> Weight:
+    """A row outside of the layers with the key that holds its norm's ε."""
+    path = measures.outside.norms.get(row.slot, "")
+    if row.norm is None or not path or measures.other is None:
+        return row
+    call = next(call for call in measures.other.trace.outside() if call.path == path)
+    norm = measured(call.module, call.given.shape[-1])
+    key = _key_of(measures.other.config, norm.eps if norm else 0.0, float(row.norm.eps))
+    return replace(row, norm=replace(row.norm, eps=key))
+
+
+def _heads(measures: Measures) -> Heads:
+    """The sizes of the attention: as seen, or as the keys of a head count say."""
+    seen = measures.attended()
+    if seen is not None:
+        return Heads.of(seen)
+    config = measures.config
+    said = {word_of(key): value for key, value in config.items() if word_of(key)}
+    query = next((p.role for p in measures.placed if p.slot == "attn.q"), None)
+    count = int(said["heads"])
+    if query is not None:
+        dim = query.shape[0] // count
+        key = next(p.role for p in measures.placed if p.slot == "attn.k")
+        return Heads(count, key.shape[0] // dim, dim, dim)
+    out = next(p.role for p in measures.placed if p.slot == "attn.o")
+    dim = out.shape[1] // count
+    fused = next(p.role for p in measures.placed if p.slot == "attn.*")
+    return Heads(count, (fused.shape[0] // dim - count) // 2, dim, dim)
+
+
+def _row(measures: Measures, each: Placed, heads: Heads) -> Weight:
+    """The row of a module; the axes of projections are told by `fit`."""
+    base, role = measures.base, each.role
+    path = f"{base.trace.layers}.{{layers}}.{role.path}".removeprefix(measures.outside.prefix)
+    first = f"{base.trace.layers}.0.{role.path}"
+    if role.norm is not None:
+        return _norm_row(measures, each, path, first, heads)
+    name = "weight"
+    return Weight(f"{path}.{name}", "", each.slot, bias=bias_at(measures.biases, role.module, first))
+
+
+def bias_at(flags: Mapping[str, str], module: nn.Module, path: str, name: str = "bias") -> Bias | None:
+    """The bias of a module, with the flag that it depends on."""
+    own = f"{path}.{name}"
+    if own in flags:
+        return Bias(flags[own])
+    there = any(each == name for each, _ in module.named_parameters(recurse=False))
+    return Bias() if there else None
+
+
+def _norm_row(measures: Measures, each: Placed, path: str, first: str, heads: Heads) -> Weight:
+    role, norm = each.role, each.role.norm
+    assert norm is not None
+    where = "inner" if role.kind == "inner" else role.kind
+    assert where in ("pre", "post", "branch", "inner")
+    said = Norm(norm.kind, where, eps=epsilon(measures, role.path, norm.eps), of=each.over, offset=norm.offset)
+    pattern = "* hidden"
+    if each.over:
+        pattern, over = _inner_axes(each, heads)
+        said = replace(said, over=over)
+    if not norm.gain:
+        return Weight(path, pattern, each.slot, said, stored=False)
+    bias = bias_at(measures.biases, role.module, first, norm.shift or "bias")
+    return Weight(f"{path}.{norm.gain}", pattern, each.slot, said, bias)
+
+
+def _inner_axes(each: Placed, heads: Heads) -> tuple[str, tuple[str, ...]]:
+    """The axes of a norm on queries or keys, and those that it runs over where its gain has more."""
+    assert each.role.norm is not None
+    shape = tuple(each.role.module.get_parameter(each.role.norm.gain).shape) if each.role.norm.gain else ()
+    count = heads.heads if each.over == "attn.q" else heads.kv_heads
+    own = "Q" if each.over == "attn.q" else "K"
+    if shape in ((), (heads.key_dim,)) and shape != (count * heads.key_dim,):
+        return "* key_dim", ()
+    if shape == (count, heads.key_dim):
+        return f"* <{own}> key_dim", ("key_dim",)
+    if shape == (count * heads.key_dim,):
+        return f"* <{own} key_dim>", ()
+    raise FamilyError(f"{each.role.path} has a gain of shape {list(shape)}, which is no head's and not all heads'")
+
+
+def epsilon(measures: Measures, path: str, eps: float) -> str | float:
+    """The key that holds a norm's ε, or the number that its code has."""
+    if measures.other is None:
+        return eps
+    for roles in measures.other.roles:
+        for role in roles:
+            if role.path == path and role.norm is not None:
+                return _key_of(measures.other.config, role.norm.eps, eps)
+    return eps
+
+
+def _key_of(config: Config, seen: float, eps: float) -> str | float:
+    names = [key for key, value in config.items() if value in EPSILONS and math.isclose(seen, value, rel_tol=1e-2)]
+    return names[0] if names else eps
+
+
+def _keys(measures: Measures, found: Fit, rows: Sequence[Weight]) -> Iterator[Key]:
+    """The keys of the config that sizes, ε, scales and conditions are read from."""
+    config = measures.config
+    for key, size in found.keys.items():
+        yield Key(key, size, default_of(config, key), alias=alias_of(config, key))
+    said = [row.norm.eps for row in rows if row.norm is not None and isinstance(row.norm.eps, str)]
+    said += [flag.removeprefix("not ") for flag in measures.biases.values()]
+    said += [*_scaled(measures, found)]
+    for key in dict.fromkeys((*said, "tie_word_embeddings")):
+        if key not in found.keys and (key in config or key == "tie_word_embeddings"):
+            yield Key(key, default=default_of(config, key))
+
+
+def _scaled(measures: Measures, found: Fit) -> Iterator[str]:
+    scale = _scale(measures, found)
+    yield from (key for key in measures.config if key in scale.replace("(", " ").split())
+
+
+def _attention(measures: Measures, found: Fit, heads: Heads) -> Attention:
+    return Attention(scale=_scale(measures, found), rope=_rope(measures, heads))
+
+
+def _scale(measures: Measures, found: Fit) -> str:
+    """The formula of the attention's scale in all samples; the usual one where it was not seen."""
+    seen = [(sample, next(iter(sample.trace.attention(0)), None)) for sample in (measures.base, measures.other) if sample]
+    measured: list[tuple[Mapping[str, Any], float]] = []
+    for sample, attended in seen:
+        if attended is None or attended.scale is None:
+            return "key_dim ** -0.5"
+        ratio = _ratio(sample, measures.placed, attended)
+        measured.append(({**sample.config, "key_dim": attended.query.shape[-1]}, attended.scale * ratio))
+    known = {key: value for key, value in measures.config.items() if isinstance(value, int | float)}
+    return next((each for each in scales(known) if holds(each, measured)), "key_dim ** -0.5")
+
+
+def _ratio(sample: Sample, layer: Sequence[Placed], attended: Attended) -> float:
+    """By what queries were multiplied between their projection and the attention."""
+    query = next((each.role for each in layer if each.slot == "attn.q"), None)
+    made = None if query is None else _made(sample, query.path)
+    if made is None or made[0, 0].numel() != attended.query[0, :, 0].numel():
+        return 1.0
+    normed = any(each.slot == "attn.q_norm" for each in layer)
+    return 1.0 if normed else multiple(made[0, 0].flatten(), attended.query[0, :, 0].flatten()) or 1.0
+
+
+def _made(sample: Sample, path: str, layer: int = 0) -> Tensor | None:
+    end = f".{layer}.{path}"
+    return next((call.made for call in sample.trace.within(layer) if call.path.endswith(end)), None)
+
+
+def _turned(measures: Measures, layer: int) -> Turning | None:
+    """How a layer's queries turn, against the last module that gives them."""
+    attended = measures.attended(layer)
+    if attended is None:
+        return None
+    givers: list[Role] = [role for role in measures.base.roles[layer] if "q" in role.feeds]
+    if not givers:
+        return None
+    made = _made(measures.base, givers[-1].path, layer)
+    assert made is not None
+    return turning(by_token(made, attended.query.shape[2])[0], attended.query[0])
+
+
+def _rope(measures: Measures, heads: Heads) -> Rope | None:
+    """The rotary positions, as far as they were seen; None where nothing turns."""
+    seen = [_turned(measures, layer) for layer in range(len(measures.base.trace.inputs))]
+    turned = [each for each in seen if each is not None]
+    config = measures.config
+    if measures.attended() is None and (get(config, "rope_parameters") or "rotary_dim" in config):
+        turned, seen = [Turning(int(config.get("rotary_dim") or heads.key_dim), "half")], []
+    if not turned:
+        return None
+    first = turned[0]
+    said: dict[str, Any] = {"everywhere": None not in seen}
+    if first.channels < heads.key_dim and config.get("rotary_dim") == first.channels:
+        said["rotated"] = "rotary_dim"
+    elif first.channels < heads.key_dim:
+        said |= {"share": _share(config), "portion": first.channels / heads.key_dim}
+    return _tabled(Rope(first.pairs, **said), config, default_config(str(config["model_type"])))
+
+
+def _share(config: Config) -> tuple[str, ...]:
+    own = [key for key in ("rotary_pct", "rope_pct") if key in config]
+    return (*SHARE[:-1], *(own or SHARE[-1:]))
+
+
+def _tabled(rope: Rope, config: Config, usual: Config) -> Rope:
+    """The rope with the tables that its config has: one, or one for each kind of layer."""
+    tables = get(config, "rope_parameters") or {}
+    if "rope_theta" in tables or not tables:
+        default = get(usual, "rope_parameters.rope_theta") or usual.get("rope_theta") or 10000.0
+        return replace(rope, default=float(default))
+    kinds = [
+        replace(rope, theta=(f"rope_parameters.{kind}.rope_theta", "rope_theta"), scaling=(f"rope_parameters.{kind}",))
+        for kind, table in tables.items() if isinstance(table, Mapping)
+    ]  # fmt: skip
+    return replace(kinds[0], others=tuple(kinds[1:])) if kinds else rope
