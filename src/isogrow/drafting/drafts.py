@@ -9,11 +9,13 @@ from typing import Any, cast
 
 from isogrow.drafting.assembling import Measures, assembled, measure
 from isogrow.drafting.kinds import default_config
-from isogrow.drafting.proof import Proof, proof
+from isogrow.drafting.proof import Proof, proof, proven
 from isogrow.drafting.samples import smallest
-from isogrow.errors import FamilyError, IsogrowError
+from isogrow.errors import FamilyError, IsogrowError, LayoutError
 from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Layout
+from isogrow.layouts.text import read
+from isogrow.stores.sources import read_json
 
 ALTERNATIVES = 2  # ways in which the parts of a fused projection may lie
 
@@ -66,8 +68,6 @@ def source_of(config: str | Path | Config) -> dict[str, Any]:
         return dict(config)
     path = Path(config)
     if path.is_dir() or path.is_file():
-        from isogrow.stores.sources import read_json
-
         file = path / "config.json" if path.is_dir() else path
         return dict(cast("Mapping[str, Any]", read_json(file, "a config.json is what a layout is drafted from")))
     return default_config(str(config))
@@ -89,3 +89,24 @@ def _hypotheses(measures: Measures) -> Iterator[Layout]:
         yield layout
     if not made:
         raise said or FamilyError(f"no layout of {family!r} has the shapes of its tensors")
+
+
+def read_layout(path: str | Path, config: str | Path | Config) -> Layout:
+    """The layout in a file, proven on a tiny twin of this config (or folder): what the proof does not show is
+    refused in it, axis by axis.
+
+    The file is read as data; nothing in it is run. Raises `LayoutError` for a file that holds no layout, for
+    one of another model type, and for one of which nothing is proven.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LayoutError(f"the layout {path} can't be read ({error}): name a file that `draft` wrote") from error
+    layout, source = read(text, str(path)), source_of(config)
+    kind = str(source.get("model_type", ""))
+    if kind not in (layout.model_types or (layout.family,)):
+        raise LayoutError(
+            f"{path} is the layout of {', '.join(layout.model_types or (layout.family,))}, and the model is a"
+            f" {kind!r}: draft one of it (isogrow draft {kind})"
+        )
+    return proven(layout, smallest(source).config)
