@@ -42,6 +42,10 @@ Dtype = Annotated[
     str | None,
     option("--dtype", "float32, float16, bfloat16 or float64. (default: keep)", OUTPUT, "DTYPE"),
 ]
+LayoutFile = Annotated[
+    str | None,
+    option("--layout", "Grow by the layout in this file, which is proven first.", WHERE, "FILE"),
+]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 
 

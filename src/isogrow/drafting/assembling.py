@@ -8,27 +8,30 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from isogrow.drafting.attentions import Heads, Turning, multiple, turning
 from isogrow.drafting.defaults import alias_of, default_of, listed
-from isogrow.drafting.kinds import default_config
 from isogrow.drafting.fitting import Fit, fit
 from isogrow.drafting.formulas import holds, scales
+from isogrow.drafting.kinds import default_config
 from isogrow.drafting.norms import measured
 from isogrow.drafting.outside import Outside, outside
 from isogrow.drafting.roles import Role, by_token
 from isogrow.drafting.samples import Sample, changed, sampled, shapes_under
 from isogrow.drafting.slots import Placed, placed
 from isogrow.drafting.tracing import Attended
-from isogrow.drafting.twins import TINY, lists, word_of
+from isogrow.drafting.twins import lists, word_of
 from isogrow.errors import FamilyError
 from isogrow.layouts.config import Config, get
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
 
 EPSILONS = (3e-4, 5e-4, 7e-4)
-SHARE = ("rope_scaling.partial_rotary_factor", "rope_parameters.partial_rotary_factor", "partial_rotary_factor")
+SHARE = (
+    "rope_scaling.partial_rotary_factor",
+    "rope_parameters.partial_rotary_factor",
+    "partial_rotary_factor",
+)
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,9 @@ def _norm_row(measures: Measures, each: Placed, path: str, first: str, heads: He
     assert norm is not None
     where = "inner" if role.kind == "inner" else role.kind
     assert where in ("pre", "post", "branch", "inner")
-    said = Norm(norm.kind, where, eps=epsilon(measures, role.path, norm.eps), of=each.over, offset=norm.offset)
+    said = Norm(
+        norm.kind, where, eps=epsilon(measures, role.path, norm.eps), of=each.over, offset=norm.offset
+    )
     pattern = "* hidden"
     if each.over:
         pattern, over = _inner_axes(each, heads)
@@ -221,7 +226,9 @@ def _inner_axes(each: Placed, heads: Heads) -> tuple[str, tuple[str, ...]]:
         return f"* <{own}> key_dim", ("key_dim",)
     if shape == (count * heads.key_dim,):
         return f"* <{own} key_dim>", ()
-    raise FamilyError(f"{each.role.path} has a gain of shape {list(shape)}, which is no head's and not all heads'")
+    raise FamilyError(
+        f"{each.role.path} has a gain of shape {list(shape)}, which is no head's and not all heads'"
+    )
 
 
 def epsilon(measures: Measures, path: str, eps: float) -> str | float:
@@ -236,7 +243,9 @@ def epsilon(measures: Measures, path: str, eps: float) -> str | float:
 
 
 def _key_of(config: Config, seen: float, eps: float) -> str | float:
-    names = [key for key, value in config.items() if value in EPSILONS and math.isclose(seen, value, rel_tol=1e-2)]
+    names = [
+        key for key, value in config.items() if value in EPSILONS and math.isclose(seen, value, rel_tol=1e-2)
+    ]
     return names[0] if names else eps
 
 
@@ -264,7 +273,11 @@ def _attention(measures: Measures, found: Fit, heads: Heads) -> Attention:
 
 def _scale(measures: Measures, found: Fit) -> str:
     """The formula of the attention's scale in all samples; the usual one where it was not seen."""
-    seen = [(sample, next(iter(sample.trace.attention(0)), None)) for sample in (measures.base, measures.other) if sample]
+    seen = [
+        (sample, next(iter(sample.trace.attention(0)), None))
+        for sample in (measures.base, measures.other)
+        if sample
+    ]
     measured: list[tuple[Mapping[str, Any], float]] = []
     for sample, attended in seen:
         if attended is None or attended.scale is None:

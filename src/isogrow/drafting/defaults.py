@@ -60,7 +60,11 @@ def _where_null(config: Config, key: str) -> str | None:
 
 def _again(config: Config, key: str, formula: str) -> bool:
     """Whether the formula gives the shapes under other sizes, too."""
-    other = {name: OTHER[word_of(name)] for name in config if word_of(name) in OTHER and config[name] == TINY[word_of(name)]}
+    other = {
+        name: OTHER[word_of(name)]
+        for name in config
+        if word_of(name) in OTHER and config[name] == TINY[word_of(name)]
+    }
     other = {**config, **other}
     value = eval(formula, {"__builtins__": {}}, {n: v for n, v in other.items() if word_of(n)})
     found = shapes_under({**other, key: None})
@@ -77,7 +81,11 @@ def listed(config: Config, key: str) -> str:
     """The formula over `i` of a list's entries, as the class makes it; "" where no short pattern is seen."""
     kind, depth = config_class(str(config["model_type"])), depth_key(config)
     made = _made(kind, {depth: MANY}, key)
-    if not isinstance(made, list) or len(made) != MANY or not all(isinstance(e, str | int | float) for e in made):
+    if (
+        not isinstance(made, list)
+        or len(made) != MANY
+        or not all(isinstance(e, str | int | float) for e in made)
+    ):
         return ""
     for period in range(1, LONGEST + 1):
         if all(made[i] == made[i % period] for i in range(MANY)):

@@ -69,7 +69,9 @@ def source_of(config: str | Path | Config) -> dict[str, Any]:
     path = Path(config)
     if path.is_dir() or path.is_file():
         file = path / "config.json" if path.is_dir() else path
-        return dict(cast("Mapping[str, Any]", read_json(file, "a config.json is what a layout is drafted from")))
+        return dict(
+            cast("Mapping[str, Any]", read_json(file, "a config.json is what a layout is drafted from"))
+        )
     return default_config(str(config))
 
 
@@ -101,7 +103,9 @@ def read_layout(path: str | Path, config: str | Path | Config) -> Layout:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise LayoutError(f"the layout {path} can't be read ({error}): name a file that `draft` wrote") from error
+        raise LayoutError(
+            f"the layout {path} can't be read ({error}): name a file that `draft` wrote"
+        ) from error
     layout, source = read(text, str(path)), source_of(config)
     kind = str(source.get("model_type", ""))
     if kind not in (layout.model_types or (layout.family,)):

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
-from typing import Any
 
 from isogrow.drafting.attentions import Heads
 from isogrow.drafting.formulas import candidates
@@ -190,5 +189,3 @@ def _held(
         if (hit := FOLLOWS.fullmatch(formula)) and hit[2] == axes["hidden"]
     }
     return keys, follows, tuple(constraints)
-
-

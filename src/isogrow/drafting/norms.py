@@ -57,7 +57,9 @@ def _epsilon(made: Tensor, small: Tensor, x: Tensor, gain: Tensor) -> float | No
     square = x.square().mean(-1)
     factor = ((gain * x) * made).sum(-1) / (gain * x).square().sum(-1)
     shrunk = ((gain * x * 1e-3) * small).sum(-1) / (gain * x * 1e-3).square().sum(-1)
-    if bool((factor <= 0).any()) or not torch.allclose(factor[..., None] * gain * x, made, rtol=CLOSE, atol=1e-12):
+    if bool((factor <= 0).any()) or not torch.allclose(
+        factor[..., None] * gain * x, made, rtol=CLOSE, atol=1e-12
+    ):
         return None
     eps = (shrunk.pow(-2) - square * 1e-6).mean()
     rebuilt = gain * x / (square + eps).sqrt()[..., None]

@@ -55,11 +55,15 @@ def outside(sample: Sample) -> Outside:
         elif isinstance(call.module, nn.Linear) and mark(call.given) in reads:
             after.append(_head(call, sample))
         else:
-            raise FamilyError(f"{call.path} is a {type(call.module).__name__} outside of the layers, with no role")
+            raise FamilyError(
+                f"{call.path} is a {type(call.module).__name__} outside of the layers, with no role"
+            )
     times = _times(start, first, [row.slot for row in rows])
     before = [_scaled(row, times) for row in before]
     _check_whole(sample, calls)
-    return Outside(prefix, tuple(before), tuple(after), tuple(r.slot for r in rows if r.slot == "types"), norms)
+    return Outside(
+        prefix, tuple(before), tuple(after), tuple(r.slot for r in rows if r.slot == "types"), norms
+    )
 
 
 def _tables(tables: Sequence[Call], ids: Tensor, prefix: str) -> tuple[list[Weight], list[Tensor]]:
@@ -88,7 +92,10 @@ def _tables(tables: Sequence[Call], ids: Tensor, prefix: str) -> tuple[list[Weig
 
 def _looked_up(call: Call, weight: Tensor) -> Tensor:
     """What a table gives, without a factor: its own rows where it is asked for rows."""
-    if call.given.dtype in (torch.int64, torch.int32) and call.made.shape == (*call.given.shape, weight.shape[-1]):
+    if call.given.dtype in (torch.int64, torch.int32) and call.made.shape == (
+        *call.given.shape,
+        weight.shape[-1],
+    ):
         given = call.given.clamp(0, weight.shape[0] - 1)
         plain = weight.detach()[given]
         ratio = (plain * call.made).sum() / plain.square().sum()
@@ -101,7 +108,9 @@ def _times(start: Tensor, values: Sequence[Tensor], slots: Sequence[str]) -> dic
     """What the model multiplies each embedding by, where that depends on the width."""
     wide = [value.expand(start.shape).flatten() for value in values]
     found = torch.linalg.lstsq(torch.stack(wide, 1), start.flatten()[:, None]).solution
-    if not torch.allclose(torch.stack(wide, 1) @ found, start.flatten()[:, None], rtol=0, atol=1e-8 * float(start.abs().max())):
+    if not torch.allclose(
+        torch.stack(wide, 1) @ found, start.flatten()[:, None], rtol=0, atol=1e-8 * float(start.abs().max())
+    ):
         raise FamilyError("the first layer does not read a sum of the embeddings")
     root = start.shape[-1] ** 0.5
     shares = dict(zip(slots, (float(v) for v in found[:, 0]), strict=True))

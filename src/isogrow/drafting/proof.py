@@ -114,7 +114,9 @@ def proven(layout: Layout, config: Config) -> Layout:
     if seen.failed:
         raise LayoutError(f"the layout {layout.family!r} is not this model's: {seen.failed}")
     if not seen.exact():
-        raise LayoutError(f"the layout {layout.family!r} is not proven: {'; '.join(seen.refusals().values())}")
+        raise LayoutError(
+            f"the layout {layout.family!r} is not proven: {'; '.join(seen.refusals().values())}"
+        )
     return replace(layout, refusals={**layout.refusals, **seen.refusals()})
 
 

@@ -199,7 +199,9 @@ def feeds(made: Tensor, attended: Attended) -> tuple[str, ...]:
 
 def _check_whole(layer: nn.Module, roles: Sequence[Role]) -> None:
     """Every parameter of a layer belongs to a module with a role."""
-    held = {f"{role.path}.{name}" for role in roles for name, _ in role.module.named_parameters(recurse=False)}
+    held = {
+        f"{role.path}.{name}" for role in roles for name, _ in role.module.named_parameters(recurse=False)
+    }
     for name, _ in layer.named_parameters():
         if name not in held:
             owner = layer.get_submodule(name.rpartition(".")[0])

@@ -14,8 +14,8 @@ from isogrow.drafting.roles import Role, layer_roles
 from isogrow.drafting.tracing import Trace, traced
 from isogrow.drafting.twins import BESIDE, TINY, depth_key, twin, word_of
 from isogrow.errors import FamilyError
-from isogrow.quiet import quiet
 from isogrow.layouts.config import Config
+from isogrow.quiet import quiet
 
 # Each size changed alone: still pairwise distinct, still divisible by what it was divisible by.
 OTHER: Mapping[str, int] = {
@@ -76,6 +76,8 @@ def smallest(source: Config) -> Sample:
     for mend in MENDS:
         try:
             return sampled(seen(twin(source, **_mended(source, mend))))
+        except FamilyError:
+            raise
         except Exception as error:  # whatever a class raises on sizes that it does not like
             said = said or error
     assert said is not None

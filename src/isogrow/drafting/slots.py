@@ -52,7 +52,9 @@ def _parts(role: Role, roles: Sequence[Role]) -> tuple[str, ...]:
     """The parts of an attention that a projection gives, by itself or through a norm of it."""
     if role.kind != "reads":
         return role.feeds
-    through = {part for other in roles if other.kind == "inner" and other.of == role.path for part in other.feeds}
+    through = {
+        part for other in roles if other.kind == "inner" and other.of == role.path for part in other.feeds
+    }
     found = tuple(part for part in ("q", "k", "v") if part in role.feeds or part in through)
     if found and len(found) < 3 and role.feeds != found and not through:
         return found
@@ -125,7 +127,9 @@ def _inner(role: Role, parts: Mapping[str, tuple[str, ...]], slots: Mapping[str,
 
 def _read_by(norm: Role, roles: Sequence[Role], slots: Mapping[str, str]) -> str:
     """A norm's slot by the branches that read it: both, in a block in parallel."""
-    readers = {slots[role.path].partition(".")[0] for role in roles if role.of == norm.path and role.path in slots}
+    readers = {
+        slots[role.path].partition(".")[0] for role in roles if role.of == norm.path and role.path in slots
+    }
     if not readers:
         raise FamilyError(f"nothing that is known reads the norm {norm.path}")
     return f"{readers.pop()}_norm" if len(readers) == 1 else "norm"

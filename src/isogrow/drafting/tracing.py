@@ -138,7 +138,9 @@ def _watched(model: nn.Module, found: list[Attended]) -> Generator[None]:
     before = {file: getattr(file, EAGER) for file in files if hasattr(file, EAGER)}
 
     def watching(own: Any) -> Any:
-        def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **said: Any) -> Any:
+        def attend(
+            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **said: Any
+        ) -> Any:
             made = own(module, query, key, value, *rest, **said)
             scale = said.get("scaling", rest[1] if len(rest) > 1 else None)
             seen = (query, key, value, made[0])

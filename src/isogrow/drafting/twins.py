@@ -72,9 +72,13 @@ def twin(config: Config, **sizes: int | None) -> dict[str, Any]:
         tiny = TINY.get(word_of(key)) or COUNTS.get(key)
         if tiny is not None and isinstance(value, int) and not isinstance(value, bool) and value > 0:
             found[key] = tiny
-        elif key.endswith("token_id") and isinstance(value, int) and value >= TINY["vocab"]:
-            found[key] = TOKENS.get(key, 1)
-        elif key.endswith("token_id") and isinstance(value, list):
+        elif (
+            key.endswith("token_id")
+            and isinstance(value, int)
+            and value >= TINY["vocab"]
+            or key.endswith("token_id")
+            and isinstance(value, list)
+        ):
             found[key] = TOKENS.get(key, 1)
     found |= {key: value for key, value in sizes.items() if value is not None}
     found |= _listed(config, found)

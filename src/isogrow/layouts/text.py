@@ -252,7 +252,9 @@ def _default(each: Field[Any]) -> Any:
 
 def _text(value: str, known: Mapping[Any, str]) -> str:
     """A string, with a name for its beginning where there is one."""
-    starts = [start for start in known if isinstance(start, str) and value.startswith(start) and value != start]
+    starts = [
+        start for start in known if isinstance(start, str) and value.startswith(start) and value != start
+    ]
     best = max(starts, key=len, default="")
     quoted = _quoted(value[len(best) :])
     return f"{known[best]} + {quoted}" if best else quoted
