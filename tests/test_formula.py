@@ -58,7 +58,7 @@ def test_names_are_what_it_reads() -> None:
         ("a + + ", "the formula 'a + + ' can't be read: invalid syntax"),
         ("(a + b).c", "the formula '(a + b).c' may not use Attribute"),
         ("a.b", "the formula 'a.b' needs a.b, which is not given: add it to the config"),
-        ("a[0]", "the formula 'a[0]' may not use Subscript"),
+        ("a[0:1]", "the formula 'a[0:1]' may not use Slice"),
         ("open(a)", "the formula 'open(a)' may not use Call"),
         ("(lambda: 1)()", "the formula '(lambda: 1)()' may not use Call"),
         ("[a for a in b]", "the formula '[a for a in b]' may not use ListComp"),

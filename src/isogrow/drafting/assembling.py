@@ -15,6 +15,8 @@ from isogrow.drafting.defaults import alias_of, default_of, listed
 from isogrow.drafting.fitting import Fit, fit
 from isogrow.drafting.formulas import holds, scales
 from isogrow.drafting.kinds import default_config
+from isogrow.drafting.layering import Layered, in_order, kinds_of, layered
+from isogrow.drafting.mixtures import MIXED, bindings, mixture_rows
 from isogrow.drafting.norms import measured
 from isogrow.drafting.outside import Outside, outside
 from isogrow.drafting.roles import Role, by_token
@@ -24,6 +26,7 @@ from isogrow.drafting.tracing import Attended
 from isogrow.drafting.twins import lists, word_of
 from isogrow.errors import FamilyError
 from isogrow.layouts.config import Config, get
+from isogrow.layouts.formula import names
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
 
 EPSILONS = (3e-4, 5e-4, 7e-4)
@@ -48,14 +51,13 @@ class Measures:
         return self.base.config
 
     @cached_property
+    def layers(self) -> tuple[Layered, ...]:
+        """The modules of all layers, each with the condition under which a layer has it."""
+        return tuple(layered(self.config, [placed(roles) for roles in self.base.roles]))
+
+    @cached_property
     def placed(self) -> tuple[Placed, ...]:
-        """The slots of the layers, which must all be alike."""
-        layers = [placed(roles) for roles in self.base.roles]
-        kinds = [[(each.role.path, each.slot, each.role.kind) for each in layer] for layer in layers]
-        odd = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), None)
-        if odd is not None:
-            raise FamilyError(f"layer {odd} has other modules, or in another order, than layer 0")
-        return layers[0]
+        return tuple(each.placed for each in self.layers)
 
     @cached_property
     def outside(self) -> Outside:
@@ -68,8 +70,8 @@ class Measures:
 def measure(base: Sample) -> Measures:
     """Measure a type from one sample of it on: changes of sizes, of ε and of flags."""
     config = base.config
-    names = [key for key, value in config.items() if isinstance(value, float) and "eps" in key]
-    marks = dict(zip(names, EPSILONS, strict=False))
+    small = [key for key, value in config.items() if isinstance(value, float) and "eps" in key]
+    marks = dict(zip(small, EPSILONS, strict=False))
     other = _other(config, marks)
     shapes = [(config, shapes_under(config)), *((each, shapes_under(each)) for _, each in changed(config))]
     whole = tuple((each, found) for each, found in shapes if found is not None)
@@ -92,15 +94,15 @@ def _other(config: Config, marks: Mapping[str, float]) -> Sample | None:
     return None
 
 
-def _biases(config: Config, names: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _biases(config: Config, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(name of a bias, the formula under which it is there), for those that a flag puts in or takes away."""
     for key, value in config.items():
         if not isinstance(value, bool) or key.startswith(("output_", "use_cache", "return_")):
             continue
         found = shapes_under({**config, key: not value})
-        for name in (found.keys() ^ names.keys()) if found is not None else ():
+        for name in (found.keys() ^ known.keys()) if found is not None else ():
             if name.endswith("bias"):
-                there = value if name in names else not value
+                there = value if name in known else not value
                 yield name, key if there else f"not {key}"
 
 
@@ -108,10 +110,10 @@ def assembled(family: str, measures: Measures, fused: int = 0) -> Layout:
     """The layout that says what was measured. Raises `FamilyError` for what no layout can say."""
     base, config, out = measures.base, measures.config, measures.outside
     heads = _heads(measures)
-    layer_rows = tuple(_row(measures, each, heads) for each in measures.placed)
+    made = [(each, _rows(measures, each, heads)) for each in measures.layers]
+    layer_rows = in_order(made)
     rows = tuple(_said(measures, row) for row in (*out.before, *layer_rows, *out.after))
-    conv = (each.role.transposed for each in measures.placed)
-    turned = frozenset(row.name for row, stored in zip(layer_rows, conv, strict=True) if stored)
+    turned = frozenset(row.name for each, own in made if each.placed.role.transposed for row in own)
     found = fit(rows, measures.shapes, heads, out.prefix, fused, turned)
     rows = found.rows
     keys = tuple(_keys(measures, found, rows))
@@ -127,7 +129,9 @@ def assembled(family: str, measures: Measures, fused: int = 0) -> Layout:
         per_layer=tuple(PerLayer(key, listed(config, key)) for key in lists(config)),
         follows=found.follows,
         constraints=(*found.constraints, *_divided(config, found)),
-        fixed=frozenset({"vocab", "positions", *out.fixed}),
+        fixed=frozenset({"vocab", "positions", *out.fixed, *({"experts", "shared"} & found.axes.keys())}),
+        kinds=kinds_of(measures.layers),
+        bindings=tuple(bindings(measures, rows)),
         refusals=_unplaced(measures, rows, heads),
     )
 
@@ -176,15 +180,19 @@ def _heads(measures: Measures) -> Heads:
     return Heads(count, (fused.shape[0] // dim - count) // 2, dim, dim)
 
 
-def _row(measures: Measures, each: Placed, heads: Heads) -> Weight:
-    """The row of a module; the axes of projections are told by `fit`."""
-    base, role = measures.base, each.role
+def _rows(measures: Measures, layered: Layered, heads: Heads) -> tuple[Weight, ...]:
+    """The rows of a module; the axes of an attention's and an MLP's projections are told by `fit`."""
+    base, each = measures.base, layered.placed
+    role = each.role
     path = f"{base.trace.layers}.{{layers}}.{role.path}".removeprefix(measures.outside.prefix)
-    first = f"{base.trace.layers}.0.{role.path}"
+    first = f"{base.trace.layers}.{layered.first}.{role.path}"
     if role.norm is not None:
-        return _norm_row(measures, each, path, first, heads)
-    name = "weight"
-    return Weight(f"{path}.{name}", "", each.slot, bias=bias_at(measures.biases, role.module, first))
+        rows = (_norm_row(measures, each, path, first, heads),)
+    elif each.slot in MIXED:
+        rows = mixture_rows(measures.config, each, path, bias_at(measures.biases, role.module, first))
+    else:
+        rows = (Weight(f"{path}.weight", "", each.slot, bias=bias_at(measures.biases, role.module, first)),)
+    return tuple(replace(row, when=layered.when) for row in rows)
 
 
 def bias_at(flags: Mapping[str, str], module: nn.Module, path: str, name: str = "bias") -> Bias | None:
@@ -243,10 +251,10 @@ def epsilon(measures: Measures, path: str, eps: float) -> str | float:
 
 
 def _key_of(config: Config, seen: float, eps: float) -> str | float:
-    names = [
+    marked = (
         key for key, value in config.items() if value in EPSILONS and math.isclose(seen, value, rel_tol=1e-2)
-    ]
-    return names[0] if names else eps
+    )
+    return next(marked, eps)
 
 
 def _keys(measures: Measures, found: Fit, rows: Sequence[Weight]) -> Iterator[Key]:
@@ -257,6 +265,8 @@ def _keys(measures: Measures, found: Fit, rows: Sequence[Weight]) -> Iterator[Ke
     said = [row.norm.eps for row in rows if row.norm is not None and isinstance(row.norm.eps, str)]
     said += [flag.removeprefix("not ") for flag in measures.biases.values()]
     said += [*_scaled(measures, found)]
+    conditions = (formula for row in rows for formula in (row.when, row.idle) if formula)
+    said += [name for formula in conditions for name in sorted(names(formula)) if name != "layers"]
     for key in dict.fromkeys((*said, "tie_word_embeddings")):
         if key not in found.keys and (key in config or key == "tie_word_embeddings"):
             yield Key(key, default=default_of(config, key))

@@ -65,6 +65,8 @@ def fit(
     rows = tuple(_patterned(row, style, fused, row.name in transposed) for row in rows)
     known = _sized(rows, shapes[0][1], prefix)
     known |= _headed(heads, style)
+    if any("shared " in row.pattern for row in rows):
+        known["shared"] = next(int(v) for k, v in config.items() if word_of(k) == "shared")
     known["layers"] = next(int(v) for k, v in config.items() if word_of(k) == "layers" and isinstance(v, int))
     for axes in _choices(known, config, style):
         if all(_fits(rows, axes, each, found, prefix) for each, found in shapes):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +51,8 @@ class Shown:
             return ""
         asked, error = max(self.errors, key=lambda each: each[1])
         sizes = ", ".join(f"{name}={size}" for name, size in asked.items())
+        if error == float("inf"):
+            return f"a small twin of this model with {sizes} can't be built or run: {self.refused:.200}"
         return f"on a small twin of this model {sizes} was off by {error:.1g} in float64"
 
 
@@ -126,13 +127,19 @@ class _Job:
     anatomy: Anatomy
     given: Mapping[str, Tensor]
     before: Mapping[str, Tensor]
-    plans: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    def error(self, wanted: Mapping[str, Size]) -> float:
-        """How far the grown model is off. Raises what planning raises."""
+    def planned(self, wanted: Mapping[str, Size]) -> Plan:
+        """The plan, with the laws checked. Raises `IsogrowError` where a rule or a law refuses it."""
         made = draft(self.anatomy, expansions(wanted, "even"))
         check(self.anatomy, made)
-        return difference(self.before, outputs(self.large(made), self.given))
+        return made
+
+    def error(self, made: Plan) -> tuple[float, str]:
+        """How far the grown model is off; where its class can't build or run it, infinitely, and why."""
+        try:
+            return difference(self.before, outputs(self.large(made), self.given)), ""
+        except Exception as error:  # whatever a class raises on a config that the layout has grown wrong
+            return float("inf"), " ".join(f"{error}".split())
 
     def large(self, made: Plan) -> nn.Module:
         state = grown_state(self.small.state_dict(), self.anatomy, made)
@@ -150,12 +157,13 @@ def _shown(job: _Job, reach: Reach) -> Shown:
     refused = "; ".join(reach.why)
     for wanted in _asked(reach):
         try:
-            errors.append((wanted, job.error(wanted)))
+            made = job.planned(wanted)
         except IsogrowError as error:
             refused = str(error)
-        except Exception as error:  # the class itself refuses the grown config or can't run under it
-            errors.append((wanted, float("inf")))
-            refused = f"{type(error).__name__}: {error}"
+            continue
+        error, said = job.error(made)
+        errors.append((wanted, error))
+        refused = said or refused
     return Shown(reach.axis, tuple(errors), refused)
 
 
@@ -187,9 +195,10 @@ def _compositions(job: _Job, axes: Sequence[Shown]) -> Iterator[tuple[Mapping[st
     tried = [everything, *(_together(job, chance, exact) for _ in range(COMPOSITIONS))]
     for wanted in tried:
         try:
-            yield wanted, job.error(wanted)
+            made = job.planned(wanted)
         except IsogrowError:
             continue
+        yield wanted, job.error(made)[0]
 
 
 def _together(job: _Job, chance: random.Random, exact: Sequence[Shown]) -> dict[str, Size]:
@@ -199,7 +208,7 @@ def _together(job: _Job, chance: random.Random, exact: Sequence[Shown]) -> dict[
         asked = chance.choice(shown.errors)[0]
         more = {**asked, **wanted}
         try:
-            draft(job.anatomy, expansions(more, "even"))
+            job.planned(more)
         except IsogrowError:
             continue
         wanted = more

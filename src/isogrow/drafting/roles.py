@@ -20,7 +20,7 @@ from isogrow.drafting.norms import Measured, measured
 from isogrow.drafting.tracing import Attended, Call, Trace, mark
 from isogrow.errors import FamilyError
 
-Kind = Literal["reads", "writes", "pre", "post", "branch", "inner"]
+Kind = Literal["reads", "writes", "pre", "post", "branch", "inner", "routes", "experts"]
 CLOSE = 1e-9
 
 
@@ -90,6 +90,12 @@ class _Reading:
 
     def see(self, call: Call) -> None:
         kind, source = self.known.get(mark(call.given), ("", ""))
+        if mixes(call.module):
+            self._mixture(call, source)
+            return
+        if kind in ("stream", "norm") and routes(call.module, self.width):
+            self.roles.append(Role(call.path, call.module, "routes", self.state, of=source))
+            return
         if isinstance(call.module, nn.Linear | Conv1D):
             self._projection(call, kind, source)
             return
@@ -105,6 +111,14 @@ class _Reading:
             self._settle(self.last)
             return
         self._settle(self.last)
+
+    def _mixture(self, call: Call, source: str) -> None:
+        """Stacked experts, which read and write."""
+        if call.made.numel() != self.last.numel():
+            raise FamilyError(f"{call.path} holds stacked experts, and does not write to the residual itself")
+        self.roles.append(Role(call.path, call.module, "experts", self.state, of=source))
+        self.known.setdefault(mark(call.made), ("writer", call.path))
+        self.terms.append((call.path, call.made.reshape(self.last.shape)))
 
     def _projection(self, call: Call, kind: str, source: str) -> None:
         if not kind and call.given.shape[-1] == self.width and self.terms and self._next(call.given):
@@ -146,8 +160,9 @@ class _Reading:
         """Take a state of the residual, and say which norms since the last one stand on the residual."""
         columns = [self.stream, *(made for _, _, made in self.normed), *(term for _, term in self.terms)]
         found = _combined(state, columns)
-        if found is None:
+        if found is None and not (self._weighed() and state.shape == self.stream.shape):
             return False
+        found = found or [1.0] * len(columns[:1]) + [0.0] * (len(columns) - 1)
         for (at, _, _), share in zip(self.normed, found[1 : 1 + len(self.normed)], strict=True):
             if abs(share) > CLOSE:
                 self.roles[at] = replace(self.roles[at], kind="post")
@@ -155,6 +170,29 @@ class _Reading:
         self.state += 1
         self.known[mark(state)] = ("stream", "")
         return True
+
+    def _weighed(self) -> bool:
+        """Whether experts wrote, whose shared one a gate may weigh token by token: no sum then."""
+        paths = {path for path, _ in self.terms}
+        return any(role.kind == "experts" and role.path in paths for role in self.roles)
+
+
+def mixes(module: nn.Module) -> bool:
+    """Whether a module holds stacked experts."""
+    return sum(value.dim() == 3 for value in module.parameters(recurse=False)) == 2
+
+
+def routes(module: nn.Module, width: int) -> bool:
+    """Whether a module is a router: rows for experts that read the residual, and no plain projection."""
+    own = dict(module.named_parameters(recurse=False)).get("weight")
+    plain = type(module) in (nn.Linear, Conv1D)
+    return (
+        own is not None
+        and own.dim() == 2
+        and own.shape[1] == width
+        and not plain
+        and "Router" in type(module).__name__
+    )
 
 
 def _combined(state: Tensor, columns: Sequence[Tensor]) -> list[float] | None:

@@ -17,6 +17,8 @@ NAMES: Mapping[tuple[str, ...], str] = {
     ("q", "k", "v"): r"qkv|qkv_proj|query_key_value|c_attn|Wqkv|in_proj",
     ("k", "v"): r"kv|kv_proj|key_value",
 }
+SHARED = re.compile(r"shared")
+ROUTER = re.compile(r"(^|\.)(router|gate)(\.|$)")
 GATE = re.compile(r"gate|w1$|wi_0$|linear_1$")
 
 
@@ -36,16 +38,49 @@ def placed(roles: Sequence[Role]) -> tuple[Placed, ...]:
     attention = [role for role in roles if role.kind == "reads" and parts[role.path]]
     reads = [role for role in roles if role.kind == "reads" and not parts[role.path]]
     writes = [role for role in roles if role.kind == "writes"]
+    mixture = dict(_mixture(roles, reads, writes))
+    reads = [role for role in reads if role.path not in mixture]
+    writes = [role for role in writes if role.path not in mixture]
     _check_attention([parts[role.path] for role in attention])
     out = _output(writes, attention)
     down = [role for role in writes if role is not out]
+    named = {role.path: _attention_slot(parts[role.path]) for role in attention}
+    named |= {out.path: ("attn.o", ()), **mixture}
+    if mixture and not down and not reads:
+        return tuple(_all(roles, named, parts))
     if len(down) != 1 or not 1 <= len(reads) <= 2:
         names = ", ".join(role.path for role in (*reads, *down))
         raise FamilyError(f"beside its attention a layer has {names or 'nothing'}, which is no single MLP")
-    named = {role.path: _attention_slot(parts[role.path]) for role in attention}
-    named |= {out.path: ("attn.o", ()), down[0].path: ("mlp.down", ())}
+    named |= {down[0].path: ("mlp.down", ())}
     named |= _mlp(reads, down[0])
     return tuple(_all(roles, named, parts))
+
+
+def _mixture(
+    roles: Sequence[Role], reads: Sequence[Role], writes: Sequence[Role]
+) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+    """The slots of a mixture of experts: router, stacked experts, shared experts and their gate."""
+    experts = [role for role in roles if role.kind == "experts"]
+    if not experts:
+        return
+    if len(experts) > 1:
+        raise FamilyError(f"a layer has {len(experts)} modules of stacked experts")
+    yield experts[0].path, ("experts", ())
+    yield from ((role.path, ("router", ())) for role in roles if role.kind == "routes")
+    shared = [role for role in reads if SHARED.search(role.path)]
+    for role in (role for role in reads if role not in shared):
+        if ROUTER.search(role.path) and all(other.kind != "routes" for other in roles):
+            yield role.path, ("router", ())
+    for role in (role for role in shared if role.shape[0] == 1):
+        yield role.path, ("choice", ())
+    wide = [role for role in shared if role.shape[0] != 1]
+    down = [role for role in writes if SHARED.search(role.path)]
+    if len(down) == 1 and wide:
+        yield down[0].path, ("shared.down", ())
+        yield from (
+            (path, (slot.replace("mlp.", "shared."), parts))
+            for path, (slot, parts) in _mlp(wide, down[0]).items()
+        )
 
 
 def _parts(role: Role, roles: Sequence[Role]) -> tuple[str, ...]:
@@ -106,16 +141,21 @@ def _all(
     last = ""
     for role in roles:
         if role.path in named:
-            last = slots[role.path].partition(".")[0] if role.kind == "writes" else last
+            last = _branch(slots[role.path]) if role.kind in ("writes", "experts") else last
             yield Placed(role, *named[role.path])
         elif role.kind == "branch":
-            yield Placed(role, f"{slots[role.of].partition('.')[0]}_after")
+            yield Placed(role, f"{_branch(slots[role.of])}_after")
         elif role.kind == "post":
             yield Placed(role, f"{last}_after" if last else "before")
         elif role.kind == "inner":
             yield _inner(role, parts, slots)
         else:
             yield Placed(role, _read_by(role, roles, slots))
+
+
+def _branch(slot: str) -> str:
+    """The branch that a slot is of: attention, or what stands where an MLP does."""
+    return "attn" if slot.startswith("attn") else "mlp"
 
 
 def _inner(role: Role, parts: Mapping[str, tuple[str, ...]], slots: Mapping[str, str]) -> Placed:

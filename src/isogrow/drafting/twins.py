@@ -40,7 +40,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 TINY: Mapping[str, int] = {
     "hidden": 48, "heads": 6, "kv_heads": 2, "head_dim": 12, "ffn": 38, "layers": 4, "vocab": 101,
-    "positions": 64, "expert_ffn": 22, "shared_ffn": 26, "dense_ffn": 34, "experts": 5, "shared": 1,
+    "positions": 64, "expert_ffn": 22, "shared_ffn": 26, "dense_ffn": 34, "experts": 5, "shared": 2,
     "q_rank": 14, "kv_rank": 18, "nope_dim": 10, "rope_dim": 4, "value_dim": 11, "turning": 4,
     "per_layer": 6, "per_layer_vocab": 101,
 }  # fmt: skip
