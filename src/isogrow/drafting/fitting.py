@@ -18,6 +18,7 @@ from isogrow.layouts.pattern import parse
 
 Shapes = Sequence[tuple[Config, Mapping[str, tuple[int, ...]]]]
 FEW = 5  # candidates for each axis
+DEEPEST = 16  # layers that a twin may have
 FOLLOWS = re.compile(r"(\d+) \* (\w+)")
 
 # How heads lie: whether keys are grouped, shared by all, or each head's own.
@@ -104,19 +105,21 @@ def _sized(rows: Sequence[Weight], shapes: Mapping[str, tuple[int, ...]], prefix
     """The sizes that dims of one axis have."""
     found: dict[str, int] = {}
     for row in rows:
-        shape = shapes.get(_stored(row, prefix))
+        shape = _shape(row, shapes, prefix)
         for dim, length in zip(parse(row.pattern).dims, shape or (), strict=False):
             axis = dim.factors[0]
             if len(dim.factors) == 1 and isinstance(axis, str) and not axis.isdigit():
                 found.setdefault(axis, length)
     for row in (row for row in rows if row.slot in ("mlp.*",)):
-        shape = shapes.get(_stored(row, prefix))
+        shape = _shape(row, shapes, prefix)
         found.setdefault("ffn", (shape or (0,))[0] // 2)
     return found
 
 
-def _stored(row: Weight, prefix: str, layer: int = 0) -> str:
-    return ("" if row.head else prefix) + row.name.replace("{layers}", str(layer))
+def _shape(row: Weight, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> tuple[int, ...] | None:
+    """The shape of a row's tensor in the first layer that has it."""
+    name = ("" if row.head else prefix) + row.name
+    return next((shapes[at] for i in range(DEEPEST) if (at := name.replace("{layers}", str(i))) in shapes), None)
 
 
 def _headed(heads: Heads, style: Mapping[str, str]) -> dict[str, int]:
@@ -160,7 +163,7 @@ def _fits(
     except FormulaError:
         return False
     for row in rows:
-        shape = shapes.get(_stored(row, prefix))
+        shape = _shape(row, shapes, prefix)
         if shape is not None and parse(row.pattern).shape(sizes.__getitem__) != shape:
             return False
     return True
