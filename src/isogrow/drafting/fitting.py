@@ -119,7 +119,9 @@ def _sized(rows: Sequence[Weight], shapes: Mapping[str, tuple[int, ...]], prefix
 def _shape(row: Weight, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> tuple[int, ...] | None:
     """The shape of a row's tensor in the first layer that has it."""
     name = ("" if row.head else prefix) + row.name
-    return next((shapes[at] for i in range(DEEPEST) if (at := name.replace("{layers}", str(i))) in shapes), None)
+    return next(
+        (shapes[at] for i in range(DEEPEST) if (at := name.replace("{layers}", str(i))) in shapes), None
+    )
 
 
 def _headed(heads: Heads, style: Mapping[str, str]) -> dict[str, int]:
@@ -133,7 +135,7 @@ def _choices(known: Mapping[str, int], config: Config, style: Mapping[str, str])
     """Assignments of formulas to axes that have the sizes of the first sample."""
     said: dict[str, list[str]] = {}
     for axis, size in known.items():
-        word = {"key_dim": "head_dim", "value_dim": "head_dim"}.get(axis, axis)
+        word = {"key_dim": "head_dim", "value_dim": "head_dim", "transform": "hidden"}.get(axis, axis)
         if axis == "types":
             said[axis] = [key for key in ("type_vocab_size",) if config.get(key) == size]
         elif axis != "group":
@@ -175,7 +177,7 @@ def _held(
     """The keys that hold sizes, the axes that follow others, and what the config can't hold otherwise."""
     keys: dict[str, str] = {}
     for axis, formula in axes.items():
-        if formula.isidentifier() and axis != "group":
+        if formula.isidentifier() and axis not in ("group", "transform"):
             keys.setdefault(formula, axis if axis not in ("vocab", "positions", "types") else "")
     if style is GROUPED:
         keys[axes["group"].partition(" ")[0]] = "kv_heads * group"
@@ -193,4 +195,5 @@ def _held(
         for axis, formula in axes.items()
         if (hit := FOLLOWS.fullmatch(formula)) and hit[2] == axes["hidden"]
     }
+    follows |= {"transform": "hidden"} if "transform" in axes else {}
     return keys, follows, tuple(constraints)

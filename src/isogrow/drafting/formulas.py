@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from isogrow.drafting.twins import word_of
+from isogrow.drafting.twins import BESIDE, word_of
 from isogrow.errors import FormulaError
 from isogrow.layouts.formula import evaluate
 
@@ -28,7 +28,7 @@ def fitted(samples: Samples, prefer: str = "") -> str | None:
 
 def candidates(config: Mapping[str, Any], value: float, prefer: str = "") -> Iterator[str]:
     """Formulas that have this value under this config, the simplest first."""
-    keys = [key for key, held in config.items() if _whole(held) and word_of(key)]
+    keys = [key for key, held in config.items() if _whole(held) and word_of(key) and key not in BESIDE]
     keys.sort(key=lambda key: word_of(key) != prefer)
     yield from (key for key in keys if config[key] == value)
     for wide in keys:

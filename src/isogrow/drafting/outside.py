@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -43,21 +43,28 @@ def outside(sample: Sample) -> Outside:
     after: list[Weight] = []
     last = trace.outputs[-1]
     reads = {mark(last)}
+    transform = ""
     for call in (call for call in calls if call not in tables):
         norm = measured(call.module, call.given.shape[-1])
+        read = mark(call.given) in reads
         if norm is not None and mark(call.made) == mark(start):
             before.append(_norm("embed_norm", "post", call, norm, prefix))
             norms["embed_norm"], start = call.path, call.given
-        elif norm is not None and mark(call.given) in reads:
+        elif norm is not None and read:
             after.append(_norm("final_norm", "pre", call, norm, prefix))
             norms["final_norm"] = call.path
             reads.add(mark(call.made))
-        elif isinstance(call.module, nn.Linear) and mark(call.given) in reads:
-            after.append(_head(call, sample))
-        else:
-            raise FamilyError(
-                f"{call.path} is a {type(call.module).__name__} outside of the layers, with no role"
-            )
+        elif norm is not None and transform:
+            after.append(_transform_norm(call, norm))
+            norms["transform_norm"] = call.path
+        elif isinstance(call.module, nn.Linear) and (read or transform) and _logits(call, sample):
+            after.extend(_head(call, sample, "" if read else "transform"))
+        elif isinstance(call.module, nn.Linear) and read and not transform:
+            after.append(_transform(call))
+            transform = call.path
+        elif not _only_a_bias(call.module):
+            kind = type(call.module).__name__
+            raise FamilyError(f"{call.path} is a {kind} outside of the layers, with no role")
     times = _times(start, first, [row.slot for row in rows])
     before = [_scaled(row, times) for row in before]
     _check_whole(sample, calls)
@@ -129,16 +136,51 @@ def _norm(slot: str, where: str, call: Call, norm: Measured, prefix: str) -> Wei
     return Weight(f"{path}.{norm.gain}", "* hidden", slot, said, Bias() if norm.shift else None)
 
 
-def _head(call: Call, sample: Sample) -> Weight:
-    """The head's row; it is tied to the embedding where the config says so."""
-    weight = call.module.get_parameter("weight")
-    if weight.shape[0] != sample.config["vocab_size"]:
-        raise FamilyError(f"{call.path} reads the last norm, and gives no logits")
+def _logits(call: Call, sample: Sample) -> bool:
+    return call.module.get_parameter("weight").shape[0] == sample.config["vocab_size"]
+
+
+def _only_a_bias(module: nn.Module) -> bool:
+    """Whether a module holds nothing itself but a bias, which is its decoder's."""
+    return [name for name, _ in module.named_parameters(recurse=False)] == ["bias"]
+
+
+def _transform(call: Call) -> Weight:
+    """A projection between the last layer and the decoder."""
+    made, read = call.module.get_parameter("weight").shape
+    if made != read:
+        raise FamilyError(f"{call.path} reads the last layer, and gives neither logits nor as many channels")
     has = any(name == "bias" for name, _ in call.module.named_parameters(recurse=False))
+    bias = Bias() if has else None
     return Weight(
-        f"{call.path}.weight", "vocab <- hidden", "head", bias=Bias() if has else None,
+        f"{call.path}.weight", "transform <- hidden", "transform", bias=bias, required=False, head=True
+    )
+
+
+def _transform_norm(call: Call, norm: Measured) -> Weight:
+    said = Norm(norm.kind, "inner", eps=norm.eps, of="transform", offset=norm.offset)
+    return Weight(
+        f"{call.path}.{norm.gain}", "* transform", "transform_norm", said, Bias() if norm.shift else None,
+        required=False, head=True,
+    )  # fmt: skip
+
+
+def _head(call: Call, sample: Sample, read: str) -> Iterator[Weight]:
+    """The head's row; it is tied to the embedding where the config says so. A decoder's bias may have a second
+    name, beside the decoder."""
+    names = dict(sample.model.named_parameters(remove_duplicate=False))
+    own = f"{call.path}.bias"
+    owner = call.path.rpartition(".")[0]
+    other = f"{owner}.bias" if owner else ""
+    slot = "decoder" if read else "head"
+    twice = own in names and other in names
+    bias = Bias(tied=f"{slot}.own_bias") if twice else Bias() if own in names else None
+    yield Weight(
+        f"{call.path}.weight", f"vocab <- {read or 'hidden'}", slot, bias=bias,
         required=False, head=True, tied="embed",
     )  # fmt: skip
+    if twice:
+        yield Weight(other, "-> vocab", f"{slot}.own_bias", required=False, head=True)
 
 
 def _check_whole(sample: Sample, calls: Sequence[Call]) -> None:
