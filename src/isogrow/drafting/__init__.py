@@ -1,5 +1,5 @@
-"""Layouts drafted from the models themselves: measured on tiny models, and proven on them before they may grow
-anything.
+"""Layouts drafted from the models themselves: measured on tiny models, and proven on them before they may
+grow anything.
 
     kinds.py       model types and their classes
     twins.py       a config's tiny twin
@@ -12,6 +12,8 @@ anything.
     samples.py     models under changed configs
     formulas.py    the formula that has all measured values
     defaults.py    what a class takes a missing key for
+    layering.py    layers of several kinds
+    mixtures.py    mixtures of experts
     fitting.py     axes and patterns
     assembling.py  the layout
     proof.py       the proof

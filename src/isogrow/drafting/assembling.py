@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,9 +20,9 @@ from isogrow.drafting.layering import Layered, in_order, kinds_of, layered
 from isogrow.drafting.mixtures import MIXED, bindings, mixture_rows
 from isogrow.drafting.norms import measured
 from isogrow.drafting.outside import Outside, outside
-from isogrow.drafting.roles import Role, by_token
+from isogrow.drafting.roles import Role, by_token, sinks_of
 from isogrow.drafting.samples import Sample, changed, sampled, shapes_under
-from isogrow.drafting.slots import Placed, placed
+from isogrow.drafting.slots import SINKS, Placed, placed
 from isogrow.drafting.tracing import Attended
 from isogrow.drafting.twins import lists, word_of
 from isogrow.errors import FamilyError
@@ -29,6 +30,7 @@ from isogrow.layouts.config import Config, get
 from isogrow.layouts.formula import names
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
 
+SCALES = re.compile("scal|multiplier")
 EPSILONS = (3e-4, 5e-4, 7e-4)
 SHARE = (
     "rope_scaling.partial_rotary_factor",
@@ -83,7 +85,7 @@ def _other(config: Config, marks: Mapping[str, float]) -> Sample | None:
     sizes = dict(item for key, each in changed(config) for item in [(key, each[key])])
     scale = {
         key: value * 3 for key, value in config.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and ("scal" in key or "multiplier" in key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and SCALES.search(key)
     }  # fmt: skip
     wide = {key: value for key, value in sizes.items() if word_of(key) in ("hidden", "head_dim")}
     for change in ({**sizes, **scale}, {**wide, **scale}, wide, {}):
@@ -106,15 +108,18 @@ def _biases(config: Config, known: Mapping[str, Any]) -> Iterator[tuple[str, str
                 yield name, key if there else f"not {key}"
 
 
-def assembled(family: str, measures: Measures, fused: int = 0) -> Layout:
-    """The layout that says what was measured. Raises `FamilyError` for what no layout can say."""
-    base, config, out = measures.base, measures.config, measures.outside
+def assembled(family: str, measures: Measures, way: int = 0) -> Layout:
+    """The layout that says what was measured, the parts of fused tensors lying in this `way` (`fit`).
+
+    Raises `FamilyError` for what no layout can say.
+    """
+    config, out = measures.config, measures.outside
     heads = _heads(measures)
     made = [(each, _rows(measures, each, heads)) for each in measures.layers]
     layer_rows = in_order(made)
     rows = tuple(_said(measures, row) for row in (*out.before, *layer_rows, *out.after))
     turned = frozenset(row.name for each, own in made if each.placed.role.transposed for row in own)
-    found = fit(rows, measures.shapes, heads, out.prefix, fused, turned)
+    found = fit(rows, measures.shapes, heads, out.prefix, way, turned)
     rows = found.rows
     keys = tuple(_keys(measures, found, rows))
     model_type = str(config["model_type"])
@@ -188,6 +193,8 @@ def _rows(measures: Measures, layered: Layered, heads: Heads) -> tuple[Weight, .
     first = f"{base.trace.layers}.{layered.first}.{role.path}"
     if role.norm is not None:
         rows = (_norm_row(measures, each, path, first, heads),)
+    elif each.slot == SINKS:
+        rows = (Weight(f"{path}.{sinks_of(role.module)}", "-> <Q>", SINKS),)
     elif each.slot in MIXED:
         rows = mixture_rows(measures.config, each, path, bias_at(measures.biases, role.module, first))
     else:
@@ -278,7 +285,8 @@ def _scaled(measures: Measures, found: Fit) -> Iterator[str]:
 
 
 def _attention(measures: Measures, found: Fit, heads: Heads) -> Attention:
-    return Attention(scale=_scale(measures, found), rope=_rope(measures, heads))
+    sink = next((row.slot for row in found.rows if row.slot == SINKS), "")
+    return Attention(scale=_scale(measures, found), rope=_rope(measures, heads), sink=sink)
 
 
 def _scale(measures: Measures, found: Fit) -> str:
@@ -355,8 +363,6 @@ def _tabled(rope: Rope, config: Config, usual: Config) -> Rope:
     if "rope_theta" in tables or not tables:
         default = get(usual, "rope_parameters.rope_theta") or usual.get("rope_theta") or 10000.0
         return replace(rope, default=float(default))
-    kinds = [
-        replace(rope, theta=(f"rope_parameters.{kind}.rope_theta", "rope_theta"), scaling=(f"rope_parameters.{kind}",))
-        for kind, table in tables.items() if isinstance(table, Mapping)
-    ]  # fmt: skip
+    paths = [f"rope_parameters.{kind}" for kind, table in tables.items() if isinstance(table, Mapping)]
+    kinds = [replace(rope, theta=(f"{path}.rope_theta", "rope_theta"), scaling=(path,)) for path in paths]
     return replace(kinds[0], others=tuple(kinds[1:])) if kinds else rope

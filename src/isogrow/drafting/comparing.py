@@ -13,7 +13,7 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Layout
 from isogrow.plans.anatomy import Anatomy, Stored, match
 
-# Two ways to say one thing: where all heads have keys of their own, and the parts that rules do not tell apart.
+# Two ways to say one thing: all heads have keys of their own, and parts that rules do not tell apart.
 ALIKE: Mapping[str, str] = {"kv_heads group": "heads", "norm": "attn_norm"}
 
 
@@ -65,7 +65,8 @@ def _words(said: tuple[Any, ...] | None) -> str:
 def _attention(old: Anatomy, made: Draft) -> Iterator[str]:
     if not old.layout.attentions:
         return
-    one, other = old.layout.attentions[0], made.layout.attentions[0]
-    pairs = [rope.pairs if (rope := each.rope) is not None else "" for each in (one, other)]
+    ropes = [each.attentions[0].rope for each in (old.layout, made.layout)]
+    pairs = [rope.pairs if rope is not None else "" for rope in ropes]
     if pairs[0] != pairs[1]:
-        yield f"the layout pairs rotating channels {pairs[0] or 'not at all'}, the model {pairs[1] or 'not at all'}"
+        one, other = (each or "not at all" for each in pairs)
+        yield f"the layout pairs rotating channels {one}, the model {other}"

@@ -1,4 +1,4 @@
-"""What a config class takes a key for that a config.json leaves out: a number, or a formula over other keys."""
+"""What a config class takes a key for that a config.json leaves out: a number, or a formula over others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from isogrow.drafting.kinds import config_class, json_of
 from isogrow.drafting.samples import OTHER, shapes_under
 from isogrow.drafting.twins import TINY, depth_key, word_of
 from isogrow.layouts.config import Config
+from isogrow.layouts.formula import evaluate
 from isogrow.quiet import quiet
 
 MANY = 13  # layers, enough to see a pattern's period twice
@@ -52,7 +53,7 @@ def _where_null(config: Config, key: str) -> str | None:
     tried = [f"{one} // {two}" for one in sizes for two in sizes if sizes[one] % sizes[two] == 0]
     tried = [*sizes, *tried, *(f"{n} * {one}" for one in sizes for n in (4, 2, 3))]
     for formula in tried:
-        value = eval(formula, {"__builtins__": {}}, dict(sizes))
+        value = evaluate(formula, sizes)
         if value and shapes_under({**config, key: value}) == found and _again(config, key, formula):
             return formula
     return None
@@ -66,7 +67,7 @@ def _again(config: Config, key: str, formula: str) -> bool:
         if word_of(name) in OTHER and config[name] == TINY[word_of(name)]
     }
     other = {**config, **other}
-    value = eval(formula, {"__builtins__": {}}, {n: v for n, v in other.items() if word_of(n)})
+    value = evaluate(formula, other)
     found = shapes_under({**other, key: None})
     return found is None or found == shapes_under({**other, key: value})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from isogrow.drafting.assembling import Measures, assembled, measure
+from isogrow.drafting.fitting import BY_HEAD, PAIRED
 from isogrow.drafting.kinds import default_config
 from isogrow.drafting.proof import Proof, proof, proven
 from isogrow.drafting.samples import smallest
@@ -16,8 +17,6 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.text import read
 from isogrow.stores.sources import read_json
-
-ALTERNATIVES = 2  # ways in which the parts of a fused projection may lie
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,9 @@ def _hypotheses(measures: Measures) -> Iterator[Layout]:
     family = str(measures.config["model_type"])
     said: IsogrowError | None = None
     made = 0
-    fused = any(len(each.parts) == 3 for each in measures.placed)
-    for way in range(ALTERNATIVES if fused else 1):
+    by_head = [0, BY_HEAD] if any(len(each.parts) == 3 for each in measures.placed) else [0]
+    pairs = any(each.slot == "experts" or "gate" in each.parts for each in measures.placed)
+    for way in [paired | heads for paired in ((0, PAIRED) if pairs else (0,)) for heads in by_head]:
         try:
             layout = assembled(family, measures, way)
         except IsogrowError as error:

@@ -19,6 +19,8 @@ from isogrow.layouts.pattern import parse
 Shapes = Sequence[tuple[Config, Mapping[str, tuple[int, ...]]]]
 FEW = 5  # candidates for each axis
 DEEPEST = 16  # layers that a twin may have
+# How the parts of a fused tensor may lie: queries, keys and values head by head; gate and up channel by channel.
+BY_HEAD, PAIRED = 1, 2
 FOLLOWS = re.compile(r"(\d+) \* (\w+)")
 
 # How heads lie: whether keys are grouped, shared by all, or each head's own.
@@ -57,13 +59,13 @@ def fit(
     shapes: Shapes,
     heads: Heads,
     prefix: str,
-    fused: int = 0,
+    way: int = 0,
     transposed: frozenset[str] = frozenset(),
 ) -> Fit:
     """The rows with their patterns, and the axes. Raises `FamilyError` where no formulas have all shapes."""
     config = shapes[0][0]
     style = _style(heads, config)
-    rows = tuple(_patterned(row, style, fused, row.name in transposed) for row in rows)
+    rows = tuple(_patterned(row, style, way, row.name in transposed) for row in rows)
     known = _sized(rows, shapes[0][1], prefix)
     known |= _headed(heads, style)
     if any("shared " in row.pattern for row in rows):
@@ -83,10 +85,13 @@ def _style(heads: Heads, config: Config) -> Mapping[str, str]:
     return GROUPED if grouping or heads.kv_heads != heads.heads else PLAIN
 
 
-def _patterned(row: Weight, style: Mapping[str, str], fused: int, transposed: bool) -> Weight:
-    """The row with the axes of its heads written out."""
+def _patterned(row: Weight, style: Mapping[str, str], way: int, transposed: bool) -> Weight:
+    """The row with the axes of its heads written out; `way` says how parts of fused tensors lie (BY_HEAD,
+    PAIRED)."""
     choices = PATTERNS.get(row.slot, (row.pattern,))
-    pattern = choices[min(fused, len(choices) - 1)]
+    pattern = choices[min(way & BY_HEAD, len(choices) - 1)]
+    if way & PAIRED:
+        pattern = re.sub(r"\(gate: (\w+) \+ up: \1\)", r"(\1 (gate: 1 + up: 1))", pattern)
     pattern = re.sub(r"<([QK])( key_dim)?>", lambda m: f"({style[m[1]]}{m[2] or ''})", pattern)
     group = "" if style["Q"] == style["K"] else style["Q"].removeprefix(style["K"]).strip()
     if pattern.startswith("(K (") and not style["K"]:

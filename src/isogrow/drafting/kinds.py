@@ -88,8 +88,8 @@ def random_model(config: Config, seed: int = 0, spread: float = SPREAD) -> nn.Mo
     made = on_meta(config)
     if (count := sum(value.numel() for value in made.parameters())) > LARGEST:
         raise FamilyError(
-            f"a {config['model_type']!r} model still has {count:,} parameters when the sizes that are known by"
-            " name are small: its config has other sizes, or other configs in it"
+            f"a {config['model_type']!r} model still has {count:,} parameters when the sizes that are known"
+            " by name are small: its config has other sizes, or other configs in it"
         )
     buffers = ((name, value) for name, value in made.named_buffers() if name in made.state_dict())
     state = {name: value for name, value in (*made.named_parameters(), *buffers)}

@@ -27,7 +27,8 @@ class Measured:
 def measured(norm: nn.Module, width: int, lead: tuple[int, ...] = ()) -> Measured | None:
     """What a norm over the last dim does, or None for what is none.
 
-    Law: norm(x) = (g + offset) · (x - m) / √(mean((x - m)²) + ε) + b, with m = mean(x) ("layer") or 0 ("rms").
+    Law: norm(x) = (g + offset) · (x - m) / √(mean((x - m)²) + ε) + b, with m = mean(x) ("layer") or 0
+    ("rms").
     """
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, *lead, width, generator=generator, dtype=torch.float64)

@@ -166,8 +166,8 @@ def _transform_norm(call: Call, norm: Measured) -> Weight:
 
 
 def _head(call: Call, sample: Sample, read: str) -> Iterator[Weight]:
-    """The head's row; it is tied to the embedding where the config says so. A decoder's bias may have a second
-    name, beside the decoder."""
+    """The head's row; it is tied to the embedding where the config says so. A decoder's bias may have a
+    second name, beside the decoder."""
     names = dict(sample.model.named_parameters(remove_duplicate=False))
     own = f"{call.path}.bias"
     owner = call.path.rpartition(".")[0]

@@ -2,7 +2,7 @@
 
 A module whose input is the residual, or a norm of it, reads; one whose input is what attention made, or a
 product of what others read, writes. A norm stands before a branch, on the residual, on what a branch writes,
-or on what a projection gives. The residual's states tell branches in parallel from branches one after another.
+or on what a projection gives. The residual's states tell branches in parallel from others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from isogrow.drafting.norms import Measured, measured
 from isogrow.drafting.tracing import Attended, Call, Trace, mark
 from isogrow.errors import FamilyError
 
-Kind = Literal["reads", "writes", "pre", "post", "branch", "inner", "routes", "experts"]
+Kind = Literal["reads", "writes", "pre", "post", "branch", "inner", "routes", "experts", "sinks"]
 CLOSE = 1e-9
 
 
@@ -68,7 +68,7 @@ def layer_roles(trace: Trace, layer: int) -> tuple[Role, ...]:
     start = f"{trace.layers}.{layer}."
     calls = [replace(call, path=call.path.removeprefix(start)) for call in trace.within(layer)]
     attended = trace.attention(layer)
-    reading = _Reading(trace.inputs[layer], trace.outputs[layer], attended)
+    reading = _Reading(trace.inputs[layer], trace.outputs[layer], attended, start.count("."))
     for call in calls:
         reading.see(call)
     reading.end()
@@ -79,8 +79,10 @@ def layer_roles(trace: Trace, layer: int) -> tuple[Role, ...]:
 class _Reading:
     """Goes through a layer's calls in their order, and tells each one's role."""
 
-    def __init__(self, start: Tensor, end: Tensor, attended: Sequence[Attended]) -> None:
+    def __init__(self, start: Tensor, end: Tensor, attended: Sequence[Attended], before: int) -> None:
         self.width, self.last = start.shape[-1], end
+        self.attentions = {each.path.split(".", before)[-1] for each in attended}
+        self.sunk = 0
         self.roles: list[Role] = []
         self.known: dict[str, tuple[str, str]] = {mark(start): ("stream", "")}
         self.known |= {mark(each.made): ("attended", each.path) for each in attended}
@@ -90,6 +92,9 @@ class _Reading:
 
     def see(self, call: Call) -> None:
         kind, source = self.known.get(mark(call.given), ("", ""))
+        if sinks_of(call.module) and call.path in self.attentions:
+            self.roles.append(Role(call.path, call.module, "sinks", self.sunk))
+            return
         if mixes(call.module):
             self._mixture(call, source)
             return
@@ -132,6 +137,8 @@ class _Reading:
         does = "reads" if reads else "writes"
         self.roles.append(Role(call.path, call.module, does, self.state, of=source, feeds=fed))
         self.known.setdefault(mark(call.made), ("linear" if reads else "writer", call.path))
+        if kind == "attended":
+            self.sunk = self.state
         if not reads:
             self.terms.append((call.path, call.made))
 
@@ -175,6 +182,12 @@ class _Reading:
         """Whether experts wrote, whose shared one a gate may weigh token by token: no sum then."""
         paths = {path for path, _ in self.terms}
         return any(role.kind == "experts" and role.path in paths for role in self.roles)
+
+
+def sinks_of(module: nn.Module) -> str:
+    """The name of a module's one number for each head, beside its projections; "" if it has none."""
+    own = [(name, value.dim()) for name, value in module.named_parameters(recurse=False)]
+    return own[0][0] if len(own) == 1 and own[0][1] == 1 and "sink" in own[0][0] else ""
 
 
 def mixes(module: nn.Module) -> bool:

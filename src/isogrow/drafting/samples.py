@@ -56,8 +56,8 @@ def sampled(config: Config) -> Sample:
     depth = depth_key(config)
     if not depth or not isinstance(config.get("vocab_size"), int):
         raise FamilyError(
-            f"a {config['model_type']!r} config has no number of layers, or no vocabulary, of its own: it is a"
-            " model of several parts"
+            f"a {config['model_type']!r} config has no number of layers, or no vocabulary, of its own: it is"
+            " a model of several parts"
         )
     trace = traced(random_model(config), int(config[depth]), int(config["vocab_size"]))
     if not trace.layers or len(trace.inputs) != int(config[depth]):

@@ -17,6 +17,7 @@ NAMES: Mapping[tuple[str, ...], str] = {
     ("q", "k", "v"): r"qkv|qkv_proj|query_key_value|c_attn|Wqkv|in_proj",
     ("k", "v"): r"kv|kv_proj|key_value",
 }
+SINKS = "attn.sinks"
 SHARED = re.compile(r"shared")
 ROUTER = re.compile(r"(^|\.)(router|gate)(\.|$)")
 GATE = re.compile(r"gate|w1$|wi_0$|linear_1$")
@@ -119,7 +120,7 @@ def _output(writes: Sequence[Role], attention: Sequence[Role]) -> Role:
 
 
 def _attention_slot(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    return ("attn.*", parts) if len(parts) > 1 else (f"attn.{parts[0]}", ())
+    return ("attn.*", parts) if len(parts) > 1 else (f"attn.{''.join(parts)}", ())
 
 
 def _mlp(reads: Sequence[Role], down: Role) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -143,6 +144,8 @@ def _all(
         if role.path in named:
             last = _branch(slots[role.path]) if role.kind in ("writes", "experts") else last
             yield Placed(role, *named[role.path])
+        elif role.kind == "sinks":
+            yield Placed(role, SINKS)
         elif role.kind == "branch":
             yield Placed(role, f"{_branch(slots[role.of])}_after")
         elif role.kind == "post":

@@ -1,7 +1,7 @@
 """One forward pass, seen: what every module with a role of its own read and wrote, and what attentions got.
 
-Who reads whom is said by the numbers alone: in float64, with random weights, two tensors have the same numbers
-only where one was made of the other by reshaping. No module's code is asked.
+Who reads whom is said by the numbers alone: in float64, with random weights, two tensors have the same
+numbers only where one was made of the other by reshaping. No module's code is asked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Attended:
-    """One attention: queries, keys and values as they meet (rows × heads × tokens × dim), and what it made."""
+    """One attention: queries, keys, values as they meet (rows × heads × tokens × dim), and what it made."""
 
     path: str
     query: Tensor
@@ -83,17 +83,18 @@ def traced(model: nn.Module, depth: int, vocab: int) -> Trace:
     layers = layers_of(model, depth)
     calls: list[Call] = []
     attended: list[Attended] = []
-    passed: dict[str, Call] = {}
+    passed: list[Call] = []
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(float64())
         for path, module in model.named_modules():
             if _counts(module):
                 stack.callback(_hooked(path, module, calls.append).remove)
             elif path.rpartition(".")[0] == layers and layers:
-                stack.callback(_hooked(path, module, lambda call: passed.update({call.path: call})).remove)
+                stack.callback(_hooked(path, module, passed.append).remove)
         stack.enter_context(_watched(model, attended))
         model(input_ids=ids, use_cache=False)
-    order = [passed[f"{layers}.{i}"] for i in range(depth) if f"{layers}.{i}" in passed]
+    ran = {call.path: call for call in passed}
+    order = [ran[f"{layers}.{i}"] for i in range(depth) if f"{layers}.{i}" in ran]
     return Trace(
         model, ids, tuple(calls), tuple(attended), layers,
         tuple(call.given for call in order), tuple(call.made for call in order),
@@ -107,7 +108,11 @@ def layers_of(model: nn.Module, depth: int) -> str:
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == depth
     ]
-    return min(found, key=lambda path: path.count("."), default="")
+    return min(found, key=_depth, default="")
+
+
+def _depth(path: str) -> int:
+    return path.count(".")
 
 
 def _counts(module: nn.Module) -> bool:
@@ -143,9 +148,8 @@ def _watched(model: nn.Module, found: list[Attended]) -> Generator[None]:
         ) -> Any:
             made = own(module, query, key, value, *rest, **said)
             scale = said.get("scaling", rest[1] if len(rest) > 1 else None)
-            seen = (query, key, value, made[0])
-            parts = (tensor.detach().clone() for tensor in seen)
-            found.append(Attended(paths.get(module, ""), *parts, _number(scale), said))
+            q, k, v, out = (tensor.detach().clone() for tensor in (query, key, value, made[0]))
+            found.append(Attended(paths.get(module, ""), q, k, v, out, _number(scale), said))
             return made
 
         return attend

@@ -1,4 +1,4 @@
-"""Tiny twins: a config of the same model type and the same flags, whose sizes are small and pairwise distinct.
+"""Tiny twins: a config of the same model type and the same flags, whose sizes are small and distinct.
 
 A size is known by its key's name; keys that no word here names keep their values. Lists with an entry for
 each layer keep an entry of each kind.

@@ -1,7 +1,7 @@
 """A layout as text: written as family files are written, for a human to read, and read as data.
 
-The text is Python, of which only this is read: names that stand for strings, for what the layout's own classes
-make, and for tuples and mappings of them. Nothing in it is run.
+The text is Python, of which only this is read: names that stand for strings, for what the layout's own
+classes make, and for tuples and mappings of them. Nothing in it is run.
 
     read(written(layout)) == layout
 """
@@ -155,15 +155,14 @@ def _named(layout: Layout) -> Iterator[tuple[Any, str]]:
             owner = owners.pop() if len(owners) == 1 else start
             if owner.startswith(start) and owner != start:
                 yield owner, letter
-    taken: set[str] = set()
+    taken: dict[Norm | Bias, str] = {}
     for row in layout.weights:
         for value, called in ((row.norm, _norm_name(row.norm)), (row.bias, _bias_name(row.bias))):
-            if value is not None and (value, called) not in taken:
-                while called in {name for _, name in taken} and called:
+            if value is not None and value not in taken:
+                while called in taken.values():
                     called += "_TOO"
-                if not any(value == each for each, _ in taken):
-                    taken.add((value, called))  # type: ignore[arg-type]
-                    yield value, called
+                taken[value] = called
+    yield from taken.items()
 
 
 def _norm_name(norm: Norm | None) -> str:
