@@ -19,7 +19,7 @@ from isogrow.layouts.pattern import parse
 Shapes = Sequence[tuple[Config, Mapping[str, tuple[int, ...]]]]
 FEW = 5  # candidates for each axis
 DEEPEST = 16  # layers that a twin may have
-# How the parts of a fused tensor may lie: queries, keys and values head by head; gate and up channel by channel.
+# How parts of fused tensors may lie: queries, keys, values head by head; gate and up channel by channel.
 BY_HEAD, PAIRED = 1, 2
 FOLLOWS = re.compile(r"(\d+) \* (\w+)")
 

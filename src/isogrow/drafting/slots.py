@@ -170,9 +170,7 @@ def _inner(role: Role, parts: Mapping[str, tuple[str, ...]], slots: Mapping[str,
 
 def _read_by(norm: Role, roles: Sequence[Role], slots: Mapping[str, str]) -> str:
     """A norm's slot by the branches that read it: both, in a block in parallel."""
-    readers = {
-        slots[role.path].partition(".")[0] for role in roles if role.of == norm.path and role.path in slots
-    }
+    readers = {_branch(slots[role.path]) for role in roles if role.of == norm.path and role.path in slots}
     if not readers:
         raise FamilyError(f"nothing that is known reads the norm {norm.path}")
     return f"{readers.pop()}_norm" if len(readers) == 1 else "norm"
