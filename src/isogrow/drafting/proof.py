@@ -30,7 +30,7 @@ from isogrow.verification.float64 import build, float64
 from isogrow.verification.runs import full
 
 EXACT = 1e-12
-GROWTHS = 3  # of each axis
+GROWTHS = 2  # of each axis
 COMPOSITIONS = 2
 ROWS, TOKENS = 3, 24
 
