@@ -106,8 +106,8 @@ def test_a_norm_of_the_wrong_kind_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_constant_for_an_epsilon_key_is_seen_in_hidden() -> None:
-    seen = wrong(with_norms(drafted("llama").layout, eps=1e-3))
+def test_an_epsilon_of_another_key_is_seen_in_hidden() -> None:
+    seen = wrong(with_norms(drafted("llama").layout, eps="initializer_range"))
     assert set(seen.refusals()) == {"hidden"}
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from isogrow.drafting.assembling import Measures, assembled, measure
 from isogrow.drafting.fitting import BY_HEAD, PAIRED
-from isogrow.drafting.kinds import default_config
+from isogrow.drafting.kinds import default_config, model_class
 from isogrow.drafting.proof import Proof, proof, proven
 from isogrow.drafting.samples import smallest
 from isogrow.errors import FamilyError, IsogrowError, LayoutError
@@ -47,6 +47,7 @@ def draft(config: str | Path | Config) -> Draft:
     ('num_attention_heads // num_key_value_heads', True)
     """
     source = source_of(config)
+    model_class(str(source.get("model_type", "")))
     base = smallest(source)
     measures = measure(base)
     best: Draft | None = None
