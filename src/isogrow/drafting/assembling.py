@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isogrow.drafting.attentions import Heads, Turning, multiple, turning
 from isogrow.drafting.defaults import alias_of, default_of, listed
-from isogrow.drafting.fitting import Fit, fit
+from isogrow.drafting.fitting import UNSCALED, Fit, fit
 from isogrow.drafting.formulas import holds, scales
 from isogrow.drafting.kinds import default_config
 from isogrow.drafting.layering import Layered, in_order, kinds_of, layered
@@ -130,7 +130,7 @@ def assembled(family: str, measures: Measures, way: int = 0) -> Layout:
         axes=found.axes,
         keys=keys,
         prefixes=(out.prefix, "") if out.prefix else ("",),
-        attentions=(_attention(measures, found, heads),),
+        attentions=(_attention(measures, found, heads, way),),
         per_layer=tuple(PerLayer(key, listed(config, key)) for key in lists(config)),
         follows=found.follows,
         constraints=(*found.constraints, *_divided(config, found)),
@@ -284,9 +284,10 @@ def _scaled(measures: Measures, found: Fit) -> Iterator[str]:
     yield from (key for key in measures.config if key in scale.replace("(", " ").split())
 
 
-def _attention(measures: Measures, found: Fit, heads: Heads) -> Attention:
+def _attention(measures: Measures, found: Fit, heads: Heads, way: int) -> Attention:
     sink = next((row.slot for row in found.rows if row.slot == SINKS), "")
-    return Attention(scale=_scale(measures, found), rope=_rope(measures, heads), sink=sink)
+    scale = "" if way & UNSCALED else _scale(measures, found)
+    return Attention(scale=scale, rope=_rope(measures, heads), sink=sink)
 
 
 def _scale(measures: Measures, found: Fit) -> str:
@@ -329,9 +330,24 @@ def _turned(measures: Measures, layer: int) -> Turning | None:
     givers: list[Role] = [role for role in measures.base.roles[layer] if "q" in role.feeds]
     if not givers:
         return None
+    tokens = attended.query.shape[2]
     made = _made(measures.base, givers[-1].path, layer)
     assert made is not None
-    return turning(by_token(made, attended.query.shape[2])[0], attended.query[0])
+    seen = turning(by_token(made, tokens)[0], attended.query[0])
+    if seen is not None or givers[-1].kind != "inner":
+        return seen
+    return _turned_before(measures, layer, givers[-1], tokens)
+
+
+def _turned_before(measures: Measures, layer: int, norm: Role, tokens: int) -> Turning | None:
+    """How queries turn before their norm, against their projection."""
+    query = next((each.role for each in measures.placed if each.slot == "attn.q"), None)
+    end = f".{layer}.{norm.path}"
+    call = next(call for call in measures.base.trace.within(layer) if call.path.endswith(end))
+    made = None if query is None else _made(measures.base, query.path, layer)
+    if made is None or call.given.dim() != 4:
+        return None
+    return turning(by_token(made, tokens)[0], by_token(call.given, tokens)[0].transpose(0, 1))
 
 
 def _rope(measures: Measures, heads: Heads) -> Rope | None:

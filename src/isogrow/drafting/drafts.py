@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from isogrow.drafting.assembling import Measures, assembled, measure
-from isogrow.drafting.fitting import BY_HEAD, PAIRED
+from isogrow.drafting.fitting import BY_HEAD, PAIRED, UNSCALED
 from isogrow.drafting.kinds import default_config, model_class
 from isogrow.drafting.proof import Proof, proof, proven
 from isogrow.drafting.samples import smallest
@@ -82,7 +82,9 @@ def _hypotheses(measures: Measures) -> Iterator[Layout]:
     made = 0
     by_head = [0, BY_HEAD] if any(len(each.parts) == 3 for each in measures.placed) else [0]
     pairs = any(each.slot == "experts" or "gate" in each.parts for each in measures.placed)
-    for way in [paired | heads for paired in ((0, PAIRED) if pairs else (0,)) for heads in by_head]:
+    scaled = (0, UNSCALED) if measures.attended() is None else (0,)
+    by_pair = (0, PAIRED) if pairs else (0,)
+    for way in [paired | heads | scale for scale in scaled for paired in by_pair for heads in by_head]:
         try:
             layout = assembled(family, measures, way)
         except IsogrowError as error:

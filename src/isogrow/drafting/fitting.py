@@ -20,7 +20,8 @@ Shapes = Sequence[tuple[Config, Mapping[str, tuple[int, ...]]]]
 FEW = 5  # candidates for each axis
 DEEPEST = 16  # layers that a twin may have
 # How parts of fused tensors may lie: queries, keys, values head by head; gate and up channel by channel.
-BY_HEAD, PAIRED = 1, 2
+# And what may be so where an attention was not seen: its logits are not scaled.
+BY_HEAD, PAIRED, UNSCALED = 1, 2, 4
 FOLLOWS = re.compile(r"(\d+) \* (\w+)")
 
 # How heads lie: whether keys are grouped, shared by all, or each head's own.
