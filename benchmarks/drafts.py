@@ -51,8 +51,7 @@ def drafted(model_type: str) -> Row:
             "proven": made.proven,
             "axes": list(made.proof.exact()),
             "refused": refused,
-            "why": made.proof.failed
-            or ("" if made.proven else "; ".join(made.proof.refusals().values()))[:300],
+            "why": made.proof.failed or ("" if made.proven else "; ".join(made.proof.wrong().values()))[:300],
             "together": len(made.proof.compositions),
         }
     return {**row, "seconds": round(time.perf_counter() - start, 1)}

@@ -23,7 +23,7 @@ from isogrow.drafting.drafts import Draft, draft, read_layout
 from isogrow.drafting.formulas import fitted
 from isogrow.drafting.kinds import default_config
 from isogrow.drafting.norms import measured
-from isogrow.drafting.proof import EXACT, Proof, proof, proven
+from isogrow.drafting.proof import EXACT, Proof, Shown, proof, proven
 from isogrow.drafting.twins import TINY, twin
 from isogrow.errors import FamilyError, LayoutError
 from isogrow.layouts.layout import Attention, Layout, Norm, Weight
@@ -101,14 +101,14 @@ def with_norms(layout: Layout, **changes: Any) -> Layout:
 @pytest.mark.slow
 def test_a_norm_of_the_wrong_kind_is_refused() -> None:
     seen = wrong(with_norms(drafted("llama").layout, kind="layer"))
-    assert "hidden" in seen.refusals() and "off by" in seen.refusals()["hidden"]
+    assert "off by" in seen.wrong()["hidden"]
     assert {"ffn", "layers"} <= set(seen.exact())
 
 
 @pytest.mark.slow
 def test_an_epsilon_of_another_key_is_seen_in_hidden() -> None:
     seen = wrong(with_norms(drafted("llama").layout, eps="initializer_range"))
-    assert set(seen.refusals()) == {"hidden"}
+    assert set(seen.wrong()) == {"hidden"}
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_a_scale_misread_is_refused() -> None:
     made = drafted("llama").layout
     rope = made.attentions[0].rope
     seen = wrong(replace(made, attentions=(Attention(scale="1 / key_dim", rope=rope),)))
-    assert set(seen.refusals()) == {"key_dim", "value_dim"}
+    assert set(seen.wrong()) == {"key_dim", "value_dim"}
     refused = proven(
         replace(made, attentions=(Attention(scale="1 / key_dim", rope=rope),)), drafted("llama").config
     )
@@ -133,6 +133,18 @@ def test_heads_in_another_order_are_refused() -> None:
         any(not error < EXACT for _, error in wrong(replace(made, weights=rows)).compositions)
         or wrong(replace(made, weights=rows)).refusals()
     )
+
+
+def test_what_is_not_shown_may_not_grow() -> None:
+    exact, off = Shown("ffn", (({"ffn": 40}, 0.0),)), Shown("hidden", (({"hidden": 50}, 0.3),))
+    unseen, led = Shown("layers", refused="a rule said no"), Shown("shared_ffn", refused="it follows")
+    seen = Proof((exact, off, unseen, led), led=frozenset({"shared_ffn"}))
+    assert not seen.passed and seen.exact() == ("ffn",)
+    assert seen.refusals() == {
+        "layers": "no growth of it could be shown on a small twin: a rule said no",
+        "hidden": "on a small twin of this model hidden=50 was off by 0.3 in float64",
+    }
+    assert Proof((exact, unseen)).passed and not Proof((unseen,)).passed
 
 
 @pytest.mark.slow

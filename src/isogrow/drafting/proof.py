@@ -60,25 +60,37 @@ class Shown:
 
 @dataclass(frozen=True)
 class Proof:
-    """What was seen of a layout on one config."""
+    """What was seen of a layout on one config; `led` are axes that grow with others alone."""
 
     axes: tuple[Shown, ...]
     compositions: tuple[tuple[Mapping[str, Size], float], ...] = ()
     failed: str = ""
+    led: frozenset[str] = frozenset()
 
     @property
     def passed(self) -> bool:
         """Whether something grows, each axis that is planned is exact, and so are the compositions."""
-        return not self.failed and any(shown.exact for shown in self.axes) and not any(self.refusals())
+        return not self.failed and any(shown.exact for shown in self.axes) and not self.wrong()
 
-    def refusals(self) -> dict[str, str]:
-        """Axes that may not grow, and why."""
+    def wrong(self) -> dict[str, str]:
+        """Axes whose growth was not exact, and how far off it was."""
         found = {axis: shown.why() for shown in self.axes for axis in _axes(shown.axis) if shown.why()}
-        wrong = [each for each in self.compositions if not each[1] < EXACT]
-        for asked, error in wrong[:1]:
+        off = [each for each in self.compositions if not each[1] < EXACT]
+        for asked, error in off[:1]:
             said = f"on a small twin of this model {dict(asked)} together were off by {error:.1g} in float64"
             found |= {axis: said for shown in self.axes for axis in _axes(shown.axis) if axis not in found}
         return found
+
+    def refusals(self) -> dict[str, str]:
+        """Axes that may not grow, and why: those that were wrong, and those of which no growth was shown."""
+        shown = {axis for each in self.axes if each.exact for axis in _axes(each.axis)} | self.led
+        unseen = {
+            axis: f"no growth of it could be shown on a small twin: {each.refused}"
+            for each in self.axes
+            for axis in _axes(each.axis)
+            if not each.errors and axis not in shown
+        }
+        return {**unseen, **self.wrong()}
 
     def exact(self) -> tuple[str, ...]:
         """The words of the axes that are proven."""
@@ -100,12 +112,12 @@ def proof(layout: Layout, config: Config, seed: int = 0) -> Proof:
         anatomy = match(layout, config, headers(small), type(small).__name__)
         found = list(reaches(anatomy, _words(anatomy)))
     except IsogrowError as error:
-        return Proof((), failed=str(error))
+        return Proof((), failed=" ".join(str(error).split()))
     given = batch(anatomy)
     before = outputs(small, given)
     job = _Job(small, anatomy, given, before)
     axes = tuple(_shown(job, reach) for reach in found)
-    return Proof(axes, tuple(_compositions(job, axes)))
+    return Proof(axes, tuple(_compositions(job, axes)), led=frozenset(layout.follows))
 
 
 def proven(layout: Layout, config: Config) -> Layout:
