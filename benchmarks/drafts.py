@@ -77,13 +77,14 @@ def page(found: Mapping[str, Row]) -> str:
         f" without a human's edit ({len(plain)} of them on at least ffn and layers); {len(built_in)} of them"
         " are built in. Proven is: each axis that the layout lets grow, and growths of several at once, were"
         " exact in float64 (a relative error below 1e-12) on a small twin of the type's default config. The"
-        " others are refused, each with what stopped it first.\n",
+        " others are refused, each with what stopped it first. A row with ° was made by an earlier revision of the"
+        " drafting (`revision` in drafts.jsonl), which refused more.\n",
         "## Proven\n",
         "| model type | built in | exact axes | refused axes |\n|---|---|---|---|",
     ]
     for name, row in sorted(proven.items()):
         refused = "; ".join(f"{axis}: {_short(why)}" for axis, why in row["refused"].items())
-        said.append(f"| {name} | {'yes' if name in LAYOUTS else ''} | {', '.join(row['axes'])} | {refused} |")
+        said.append(f"| {_named(name, row)} | {_built_in(name)} | {', '.join(row['axes'])} | {refused} |")
     said += [
         "\n## Refused, or proven in part\n",
         "| model type | built in | exact axes | why |\n|---|---|---|---|",
@@ -91,8 +92,16 @@ def page(found: Mapping[str, Row]) -> str:
     for name, row in sorted(found.items()):
         if not row["proven"]:
             axes = ", ".join(row["axes"])
-            said.append(f"| {name} | {'yes' if name in LAYOUTS else ''} | {axes} | {_short(row['why'])} |")
+            said.append(f"| {_named(name, row)} | {_built_in(name)} | {axes} | {_short(row['why'])} |")
     return "\n".join(said) + "\n"
+
+
+def _named(name: str, row: Row) -> str:
+    return f"{name} °" if "revision" in row else name
+
+
+def _built_in(name: str) -> str:
+    return "yes" if name in LAYOUTS else ""
 
 
 def _short(why: str) -> str:
