@@ -77,8 +77,8 @@ def page(found: Mapping[str, Row]) -> str:
         f" without a human's edit ({len(plain)} of them on at least ffn and layers); {len(built_in)} of them"
         " are built in. Proven is: each axis that the layout lets grow, and growths of several at once, were"
         " exact in float64 (a relative error below 1e-12) on a small twin of the type's default config. The"
-        " others are refused, each with what stopped it first. A row with ° was made by an earlier revision of the"
-        " drafting (`revision` in drafts.jsonl), which refused more.\n",
+        " others are refused, each with what stopped it first. A row with ° was made by an earlier revision"
+        " of the drafting (`revision` in drafts.jsonl), which refused more.\n",
         "## Proven\n",
         "| model type | built in | exact axes | refused axes |\n|---|---|---|---|",
     ]
