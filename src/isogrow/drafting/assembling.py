@@ -17,7 +17,7 @@ from isogrow.drafting.fitting import UNSCALED, Fit, fit
 from isogrow.drafting.formulas import holds, scales
 from isogrow.drafting.kinds import default_config
 from isogrow.drafting.layering import Layered, in_order, kinds_of, layered
-from isogrow.drafting.mixtures import MIXED, bindings, mixture_rows
+from isogrow.drafting.mixtures import MIXED, bindings, choices, mixture_rows
 from isogrow.drafting.norms import measured
 from isogrow.drafting.outside import Outside, outside
 from isogrow.drafting.roles import Role, by_token, sinks_of
@@ -197,6 +197,7 @@ def _rows(measures: Measures, layered: Layered, heads: Heads) -> tuple[Weight, .
         rows = (Weight(f"{path}.{sinks_of(role.module)}", "-> <Q>", SINKS),)
     elif each.slot in MIXED:
         rows = mixture_rows(measures.config, each, path, bias_at(measures.biases, role.module, first))
+        rows += tuple(choices(base.model, first, path)) if each.slot == "router" else ()
     else:
         rows = (Weight(f"{path}.weight", "", each.slot, bias=bias_at(measures.biases, role.module, first)),)
     return tuple(replace(row, when=layered.when) for row in rows)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 from transformers.core_model_loading import revert_weight_conversion
 
 from isogrow.drafting.kinds import on_meta
@@ -58,6 +59,17 @@ def _router(each: Placed, path: str, bias: Bias | None, idle: str) -> Iterator[W
             if tuple(value.shape) != (count,):
                 raise FamilyError(f"{path}.{name} of a router has no entry for each expert")
             yield Weight(f"{path}.{name}", "-> experts", "router.choice", idle="True")
+
+
+def choices(model: nn.Module, first: str, path: str) -> Iterator[Weight]:
+    """What a mixture's block has beside its router for each expert, to choose by: it is no parameter."""
+    router = model.get_submodule(first)
+    owner, count = first.rpartition(".")[0], router.get_parameter("weight").shape[0]
+    block = model.get_submodule(owner)
+    for name, value in block.named_buffers(recurse=False):
+        if tuple(value.shape) == (count,) and f"{owner}.{name}" in model.state_dict():
+            at = f"{path.rpartition('.')[0]}.{name}"
+            yield Weight(at, "-> experts", "router.choice", idle="True")
 
 
 def _experts(config: Config, each: Placed, path: str) -> Iterator[Weight]:
