@@ -73,12 +73,13 @@ def page(found: Mapping[str, Row]) -> str:
     said = [
         "# Drafts\n",
         f"Of the {len(causal_types())} causal model types of transformers {transformers.__version__},"
-        f" {len(found)} were tried by `python benchmarks/drafts.py`: {len(proven)} are drafted and proven"
+        f" {len(found)} were tried: {len(proven)} are drafted and proven"
         f" without a human's edit ({len(plain)} of them on at least ffn and layers); {len(built_in)} of them"
         " are built in. Proven is: each axis that the layout lets grow, and growths of several at once, were"
         " exact in float64 (a relative error below 1e-12) on a small twin of the type's default config. The"
-        " others are refused, each with what stopped it first. A row with ° was made by an earlier revision"
-        " of the drafting (`revision` in drafts.jsonl), which refused more.\n",
+        " others are refused, each with what stopped it first. `python benchmarks/drafts.py TYPE …` makes a"
+        f" row; the {sum('revision' in row for row in found.values())} with ° are from an earlier revision of"
+        " the drafting (`revision` in drafts.jsonl), which refused more, and are to be made again.\n",
         "## Proven\n",
         "| model type | built in | exact axes | refused axes |\n|---|---|---|---|",
     ]
