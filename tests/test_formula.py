@@ -58,7 +58,8 @@ def test_names_are_what_it_reads() -> None:
         ("a + + ", "the formula 'a + + ' can't be read: invalid syntax"),
         ("(a + b).c", "the formula '(a + b).c' may not use Attribute"),
         ("a.b", "the formula 'a.b' needs a.b, which is not given: add it to the config"),
-        ("a[0]", "the formula 'a[0]' may not use Subscript"),
+        ("a[0:1]", "the formula 'a[0:1]' may not use Slice"),
+        ("b[a]", "the formula 'b[a]' has no value at {'a': 12, 'b': 5}: 'int' object is not subscriptable"),
         ("open(a)", "the formula 'open(a)' may not use Call"),
         ("(lambda: 1)()", "the formula '(lambda: 1)()' may not use Call"),
         ("[a for a in b]", "the formula '[a for a in b]' may not use ListComp"),
@@ -78,3 +79,10 @@ def test_refusals(formula: str, message: str) -> None:
     with pytest.raises(FormulaError) as refused:
         evaluate(formula, {"a": 12, "b": 5})
     assert str(refused.value) == message
+
+
+def test_an_entry_of_a_list_is_read_where_it_is_there() -> None:
+    kinds = {"layer_types": ["sliding", "full"], "layers": 1}
+    assert evaluate("layer_types[layers] == 'full'", kinds) is True
+    with pytest.raises(FormulaError, match="has no value at .*: list index out of range"):
+        evaluate("layer_types[layers]", {**kinds, "layers": 2})

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("recipes",),
-    ("demo", "train"),
+    ("demo", "drafting", "train"),
     ("gradmax", "verification"),
     ("growth",),
     ("interpreters",),

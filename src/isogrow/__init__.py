@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isogrow.drafting.drafts import draft as draft
+    from isogrow.drafting.drafts import read_layout as read_layout
     from isogrow.errors import IsogrowError as IsogrowError
     from isogrow.gradmax import GradMax as GradMax
     from isogrow.growth.api import Training as Training
@@ -89,6 +91,8 @@ _HOMES = {
     "HiddenExpansion": "plans.expansions",
     "LayerAddition": "plans.expansions",
     "register": "growth.models",
+    "draft": "drafting.drafts",
+    "read_layout": "drafting.drafts",
     "Layout": "layouts.layout",
     "Weight": "layouts.layout",
     "Bias": "layouts.layout",

@@ -1,10 +1,11 @@
-"""The command line: `isogrow inspect | plan | grow | verify | families | demo`.
+"""The command line: `isogrow inspect | plan | grow | verify | draft | families | demo`.
 
     verbs.py      the verbs
     options.py    the options that verbs share, as typer reads them
     asking.py     from options to a plan
     facts.py      what inspect and plan tell, as data
     growing.py    grow and verify
+    drafting.py   draft, and layouts that are given as files
     tables/       what the verbs tell, as tables
     voice.py      the one module that prints
 

@@ -46,6 +46,10 @@ Streamed = Annotated[
     bool,
     option("--streamed", "Prove it layer by layer, in little memory. (default: where memory is short)"),
 ]
+LayoutFile = Annotated[
+    str | None,
+    option("--layout", "Grow by the layout in this file, which is proven first.", WHERE, "FILE"),
+]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 
 

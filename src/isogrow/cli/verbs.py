@@ -16,6 +16,7 @@ from isogrow.cli.options import (
     Configured,
     Dtype,
     Json,
+    LayoutFile,
     Model,
     Overwrite,
     Revision,
@@ -25,6 +26,7 @@ from isogrow.cli.options import (
     requesting,
 )
 from isogrow.cli.voice import FAILED, answer, refusing, remark, say, working
+from isogrow.errors import FamilyError
 
 app = typer.Typer(
     name="isogrow",
@@ -96,6 +98,7 @@ def plan(
     out: Annotated[str | None, option("--out", "Write the plan to this file.", OUTPUT, "PLAN.json")] = None,
     dtype: Dtype = None,
     overwrite: Overwrite = False,
+    layout: LayoutFile = None,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
@@ -106,12 +109,13 @@ def plan(
     """
     with refusing(json):
         from isogrow.cli.asking import planned, written
+        from isogrow.cli.drafting import source
         from isogrow.cli.facts import summary
         from isogrow.cli.growing import foreseen
         from isogrow.cli.tables import plans
-        from isogrow.growth.opening import opened
 
-        found = opened(model, revision, config)
+        with working("opening") as work:
+            found = source(model, revision, config, layout, work.tell)
         made = planned(asked, found.anatomy)
         data = summary(found.checkpoint.name, made, dtype) | foreseen(found, made.plan, dtype)
         then: list[str] = []
@@ -149,6 +153,7 @@ def grow(
         ),
     ] = "safetensors",
     streamed: Streamed = False,
+    layout: LayoutFile = None,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
@@ -160,10 +165,11 @@ def grow(
     with refusing(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
         from isogrow.cli import growing
         from isogrow.cli.asking import planned
+        from isogrow.cli.drafting import source
         from isogrow.cli.tables import checks
-        from isogrow.growth.opening import opened
 
-        found = opened(model, revision, config)
+        with working("opening") as work:
+            found = source(model, revision, config, layout, work.tell)
         made = planned(asked, found.anatomy)
         job = growing.Job(model, Path(out), found, made, dtype)
         options = growing.Options(
@@ -187,6 +193,7 @@ def verify(
     by_bytes: Annotated[
         bool, option("--bytes", "Compare every byte with what the plan makes; no model runs.")
     ] = False,
+    layout: LayoutFile = None,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
@@ -198,9 +205,12 @@ def verify(
     """
     with refusing(json):
         from isogrow.cli import growing
+        from isogrow.cli.drafting import source
         from isogrow.cli.tables import checks
 
         with working("verifying") as work:
+            if layout is not None:
+                source(model, revision, config, layout, work.tell)
             if by_bytes:
                 data = growing.compared(model, grown, plan, revision, config, work.bar)
             else:
@@ -250,6 +260,38 @@ def report(
         with working("drawing"):
             path = page(run, out)
         answer({"page": str(path)}, trainings.reported, json)
+
+
+@app.command(cls=Verb)
+def draft(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL_TYPE|FOLDER", help="A model type, or a model's folder.")
+    ] = None,
+    out: Annotated[str | None, option("--out", "Write the layout to this file.", OUTPUT, "FILE")] = None,
+    overwrite: Overwrite = False,
+    check: Annotated[
+        bool, option("--check", "Draft what is built in (or MODEL_TYPE) again, and say what changed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """A layout from the model itself, proven on a small twin of it.
+
+    It is written as family files are written, to be read; `grow --layout FILE` grows by it after its proof.
+    """
+    with refusing(json):
+        from isogrow.cli.drafting import checked, drafted, known_types
+        from isogrow.cli.tables import drafts
+
+        if model is None and not check:
+            raise FamilyError("no model is named: give a model type, like qwen3, or a folder; or --check")
+        with working("drafting") as work:
+            if check:
+                data = checked(known_types() if model is None else (model,), work.tell)
+            else:
+                data = drafted(str(model), out, overwrite)
+        answer(data, drafts.checked if check else drafts.drafted, json)
+        if data["changed"] if check else not data["proven"]:
+            raise typer.Exit(FAILED)
 
 
 @app.command(cls=Verb)

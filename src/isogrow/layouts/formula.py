@@ -1,9 +1,9 @@
 """Formulas over sizes and config keys: arithmetic as data, so that a family stays a table.
 
 A layout says `"hidden_size // num_attention_heads"` or `"key_dim ** -0.5"` instead of bringing a
-function. Only names (with dots: `attn_config.clip_qkv`), numbers, strings, arithmetic, comparisons,
-`and/or/not`, `x if c else y` and the calls `int`, `round`, `sqrt`, `min`, `max` are read; anything else is
-refused when it is parsed.
+function. Only names (with dots: `attn_config.clip_qkv`), entries of lists (`layer_types[layers]`), numbers,
+strings, arithmetic, comparisons, `and/or/not`, `x if c else y` and the calls `int`, `round`, `sqrt`, `min`,
+`max` are read; anything else is refused when it is parsed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CALLS = {"int": int, "round": round, "sqrt": math.sqrt, "min": min, "max": max}
 
 ALLOWED = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Name, ast.Load,
-    ast.Constant, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+    ast.Subscript, ast.Constant, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def evaluate(formula: str, values: Mapping[str, Any]) -> Any:
     try:
         found = {name: values[name] for name in names(formula)}
         return eval(_code(formula), {"__builtins__": {}, **CALLS}, found)
-    except (TypeError, ZeroDivisionError, ValueError) as error:
+    except (TypeError, ZeroDivisionError, ValueError, LookupError) as error:
         given = {name: values[name] for name in sorted(names(formula))}
         raise FormulaError(f"the formula {formula!r} has no value at {given}: {error}") from error
 

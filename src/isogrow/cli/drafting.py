@@ -1,0 +1,99 @@
+"""What `draft` does, and how `--layout` is taken: a layout grows nothing before its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from isogrow import __version__
+from isogrow.errors import IsogrowError, OutputError
+from isogrow.growth.opening import Opened, opened
+
+Data = dict[str, Any]
+Tell = Callable[[str], None]
+
+
+def drafted(model: str, out: str | None, overwrite: bool) -> Data:
+    """A layout drafted from a model type or a folder, as data; it is written where `out` says."""
+    from transformers import __version__ as library
+
+    from isogrow.drafting.drafts import draft
+    from isogrow.layouts.text import written
+
+    made = draft(model)
+    kind = made.layout.family
+    proven = (
+        "proven on a small twin" if made.proven else "not proven in whole: its refusals say what was seen"
+    )
+    about = f"{kind}, drafted by isogrow {__version__} from transformers {library}; {proven}."
+    text = written(made.layout, about)
+    if out is not None:
+        _write(Path(out), text, overwrite)
+    axes = [
+        {
+            "axis": shown.axis,
+            "exact": shown.exact,
+            "grown": [dict(asked) for asked, _ in shown.errors],
+            "error": max((error for _, error in shown.errors), default=None),
+            "why": shown.why() or ("" if shown.exact else shown.refused),
+        }
+        for shown in made.proof.axes
+    ]
+    together = [{"sizes": dict(asked), "error": error} for asked, error in made.proof.compositions]
+    then = [f"isogrow grow MODEL OUT --layout {quote(out)} --ffn x2"] if out and made.proven else []
+    return {
+        "model_type": kind, "proven": made.proven, "failed": made.proof.failed, "axes": axes,
+        "together": together, "layout": text, "out": out, "next": then,
+    }  # fmt: skip
+
+
+def checked(types: Iterable[str], tell: Tell) -> Data:
+    """What a re-draft of the types that are built in says otherwise than their layouts."""
+    from isogrow.drafting.comparing import differences
+    from isogrow.drafting.drafts import draft
+    from isogrow.families import layout_for
+
+    rows: list[Data] = []
+    for kind in types:
+        tell(f"drafting {kind}")
+        known = layout_for(kind)
+        try:
+            made = draft(kind)
+        except IsogrowError as error:
+            rows.append({"model_type": kind, "drafted": False, "proven": False, "said": [str(error)]})
+            continue
+        said = list(differences(made, known))
+        rows.append({"model_type": kind, "drafted": True, "proven": made.proven, "said": said})
+    return {"types": rows, "changed": [row["model_type"] for row in rows if row["drafted"] and row["said"]]}
+
+
+def known_types() -> tuple[str, ...]:
+    """The types that are built in and have a class for causal language modelling."""
+    from isogrow.drafting.kinds import CAUSAL
+    from isogrow.families import LAYOUTS
+
+    return tuple(sorted(LAYOUTS.keys() & CAUSAL.keys()))
+
+
+def source(model: str, revision: str | None, config: str | None, layout: str | None, tell: Tell) -> Opened:
+    """The model, seen through its family's layout, or through the one in a file after its proof."""
+    if layout is None:
+        return opened(model, revision, config)
+    from isogrow.drafting.drafts import read_layout
+    from isogrow.families import register
+    from isogrow.stores.sources import open_checkpoint
+
+    tell("proving the layout on a small twin")
+    register(read_layout(layout, open_checkpoint(model, revision, config).config))
+    return opened(model, revision, config)
+
+
+def _write(path: Path, text: str, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists: name another file, or give --overwrite to replace it")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} can't be written ({error.strerror}): name another file") from error

@@ -1,0 +1,22 @@
+"""Layouts drafted from the models themselves: measured on tiny models, and proven on them before they may
+grow anything.
+
+    kinds.py       model types and their classes
+    twins.py       a config's tiny twin
+    tracing.py     one forward pass, seen
+    norms.py       a norm, known by calling it
+    attentions.py  an attention as it was seen: heads, what turns
+    roles.py       what each module of a layer does
+    slots.py       which slot that is
+    outside.py     embeddings, the last norm, the head
+    samples.py     models under changed configs
+    formulas.py    the formula that has all measured values
+    defaults.py    what a class takes a missing key for
+    layering.py    layers of several kinds
+    mixtures.py    mixtures of experts
+    fitting.py     axes and patterns
+    assembling.py  the layout
+    proof.py       the proof
+    drafts.py      a draft, and a layout file that is proven
+    comparing.py   a draft against the layout that is built in
+"""
