@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isogrow.errors import IsogrowError as IsogrowError
     from isogrow.gradmax import GradMax as GradMax
+    from isogrow.growth.adapters import grow_adapter as grow_adapter
     from isogrow.growth.api import Training as Training
     from isogrow.growth.api import grow as grow
     from isogrow.growth.api import grow_ as grow_
@@ -64,6 +65,7 @@ _HOMES = {
     "grow_training": "growth.api",
     "Training": "growth.api",
     "grow_checkpoint": "growth.api",
+    "grow_adapter": "growth.adapters",
     "growing": "train.trainer",
     "Growth": "train.schedule",
     "Plateau": "train.schedule",
