@@ -115,8 +115,11 @@ def factored(plan: Plan, layout: Layout, adapters: Iterable[Factors], whole: Ite
 
 
 def _whole(step: Step, slot: Slot, layout: Layout) -> Rewrite:
-    """What a tensor takes that stands in place of the base's own."""
+    """What a tensor takes that stands in place of the base's own: a tied head, that of what it is tied to, since
+    PEFT may save the one tensor under the head's name."""
     found = _said(step, slot, layout)
+    if slot.name not in step.rewrites and found:
+        found = step.rewrites.get(slot.tied, found)
     for entry in found.values():
         _check_weights(entry, slot)
     return found
