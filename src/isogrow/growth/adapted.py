@@ -1,9 +1,8 @@
-"""What an adapter's tensors are, seen through the layout of the base that has grown: the weights that they stand
-beside, or in the place of. No entry is read."""
+"""What an adapter's tensors are, seen through the layout of the base that has grown: the weights that they
+stand beside, or in the place of. No entry is read."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -56,9 +55,9 @@ class Adapted:
     """An adapter bound to its base.
 
     `factors` are its pairs of matrices by the lines that they stand beside, `whole` the base's lines that it
-    holds itself, `stored` all tensors of both, `carried` the names of those that no growth reaches. `modules`
-    has every module that there could be, `adapted` those with matrices, `parameters` the weights with matrices
-    and no module of their own: each grown name with that of its origin.
+    holds itself, `stored` all tensors of both, `carried` the names of those that no growth reaches.
+    `modules` has every module that there could be, `adapted` those with matrices, `parameters` the weights
+    with matrices and no module of their own: each grown name with that of its origin.
     """
 
     factors: tuple[Factors, ...]
@@ -74,8 +73,8 @@ class Adapted:
 def bound(headers: Mapping[str, Header], config: Mapping[str, Any], base: Base) -> Adapted:
     """An adapter's tensors by the base's lines.
 
-    Raises `CheckpointError` for a tensor that no line of the base names, and one whose shape is that of another
-    base.
+    Raises `CheckpointError` for a tensor that no line of the base names, and one whose shape is that of
+    another base.
     """
     bare = {name: renamed(base.layout, name.removeprefix(BEFORE)) for name in headers}
     found = _Binding(base, _table(base, bare.values()), names(config.get("target_parameters")), headers, bare)
@@ -237,8 +236,8 @@ class _Binding:
         if found is None:
             raise CheckpointError(
                 f"{name} has shape {list(self.headers[name].shape)}, which does not fit {wanted} of the model"
-                f" that {self.base.name} was grown from: give --base what was grown from the adapter's own base"
-                " (where that has grown several times, each of these in turn)"
+                f" that {self.base.name} was grown from: give as base (--base) what was grown from the"
+                " adapter's own base; where that has grown several times, each of these in turn"
             )
         return found
 
@@ -261,8 +260,7 @@ class _Binding:
         open_ = [_free(line, self.base.layout, d) for d in range(len(dims))]
         if not all(one or other for one, other in zip(known, open_, strict=True)):
             return False
-        at = next(iter(sizes.all_sites("")), ())
-        wanted = line.parsed.shape(lambda axis: sizes.of(axis, at) if sizes.has(axis) else 1)
+        wanted = line.parsed.shape(lambda axis: sizes.of(axis) if sizes.has(axis) else 1)
         return all(n == m or not k for n, m, k in zip(shape, wanted, known, strict=True))
 
     def _infer(self, line: Line, shape: tuple[int, ...]) -> None:

@@ -42,17 +42,19 @@ README = "README.md"
 
 
 def grow_adapter(adapter: str | Path, out: str | Path, *, base: str | Path, overwrite: bool = False) -> Plan:
-    """Grow the LoRA adapter in the folder `adapter` into the new folder `out`, for the grown model in the folder
-    `base`; the plan by which that grew is returned.
+    """Grow the LoRA adapter in the folder `adapter` into the new folder `out`, for the grown model in the
+    folder `base`; the plan by which that grew is returned.
 
     Law, where `base` was grown from the adapter's own base: grown base + grown adapter computes what base +
-    adapter did. Ranks and scales stay; a new layer has an adapter where the layer that it extends has one, whose
-    B is zero. Tensors that the adapter holds whole (`modules_to_save`, biases) grow as the base's own do, and
-    its config follows where it names layers by their numbers.
+    adapter did. Ranks and scales stay; a new layer has an adapter where the layer that it extends has one,
+    with B zero. Tensors that the adapter holds whole (`modules_to_save`, biases) grow as the base's own do,
+    and its config follows where it names layers by their numbers.
 
-    Raises `CheckpointError` for a folder without an adapter, an adapter that is no LoRA or of another base, and
-    a base that isogrow did not grow; `LawError` for a growth that no adapter can follow; `OutputError` for a
-    place that can't be written.
+    Raises `CheckpointError` for a folder without an adapter, an adapter that is no LoRA or of another base,
+    and a base that isogrow did not grow; `LawError` for a growth that no adapter can follow; `OutputError`
+    for a place that can't be written.
+
+    >>> grow_adapter("adapter/", "adapter-large/", base="large/")  # doctest: +SKIP
     """
     found, grown, out = read_adapter(adapter), _base(base), Path(out)
     check_place(out, found.folder, overwrite, "adapter")

@@ -1,9 +1,9 @@
 """What becomes of a low-rank adapter (LoRA, arXiv 2106.09685) when its base grows.
 
 An adapter adds s B A to a weight W: A reads what W reads, B writes what W writes, and both have the rank r,
-which no growth changes. A growth is an affine map G of each weight, entry by entry, whose linear part is L: kept,
-scaled and copied entries and means are linear, constants and free entries are its offset. The base's growth is
-exact whatever its weights are, so it is for W + s B A, and
+which no growth changes. A growth is an affine map G of each weight, entry by entry, whose linear part is L:
+kept, scaled and copied entries and means are linear, constants and free entries are its offset. The base's
+growth is exact whatever its weights are, so it is for W + s B A, and
 
     G(W + s B A) = G(W) + s L(B A)
 
@@ -12,8 +12,8 @@ G(W) is what the grown base holds. A step acts along one axis, and one of the tw
     L(B A) = L(B) A   where B has the axis,      L(B A) = B L(A)   where A has it
 
 New blocks (of a new layer) add nothing: B is zero, and A is drawn as a new adapter's is, so that B learns.
-The parts of a fused weight (queries, keys, values) share one of the two. A step along an axis of what they share
-must say the same of each part, up to a number for each, which goes to the part's own rows.
+The parts of a fused weight (queries, keys, values) share one of the two. A step along an axis of what they
+share must say the same of each part, up to a number for each, which goes to the part's own rows.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _dims(pattern: Pattern, side: Side) -> tuple[Dim, ...]:
 
 
 def factored(plan: Plan, layout: Layout, adapters: Iterable[Factors], whole: Iterable[Line]) -> Plan:
-    """The base's plan for an adapter's matrices, and for tensors that it holds `whole` in place of the base's.
+    """The base's plan for an adapter's matrices, and for what it holds `whole` in place of the base's own.
 
     Raises `LawError` for what no matrices of the same rank can follow.
     """
@@ -115,8 +115,8 @@ def factored(plan: Plan, layout: Layout, adapters: Iterable[Factors], whole: Ite
 
 
 def _whole(step: Step, slot: Slot, layout: Layout) -> Rewrite:
-    """What a tensor takes that stands in place of the base's own: a tied head, that of what it is tied to, since
-    PEFT may save the one tensor under the head's name."""
+    """What a tensor takes that stands in place of the base's own: a tied head, that of what it is tied to,
+    since PEFT may save the one tensor under the head's name."""
     found = _said(step, slot, layout)
     if slot.name not in step.rewrites and found:
         found = step.rewrites.get(slot.tied, found)
@@ -228,8 +228,8 @@ def _check_weights(entry: Entry, slot: Slot) -> None:
 
 
 def _said(step: Step, slot: Slot, layout: Layout) -> Rewrite:
-    """What a step says of a slot, and of one that has no entries of its own in the base: a tied head, or a
-    head that the base's file lacks. Such a head reads what the base's head reads, and of new channels nothing."""
+    """What a step says of a slot, and of one that has no entries of its own in the base: a tied head, or one
+    that the base's file lacks. Such a head reads what the base's head reads, and of new channels nothing."""
     known = slot.name in step.rewrites
     if known or step.axis not in (*slot.index, *slot.axes):
         return step.rewrites.get(slot.name, {})
@@ -260,7 +260,7 @@ def _read_at(step: Step, slot: Slot, layout: Layout) -> float:
     embedded = [step.rewrites[head.tied] for head in layout.table if head.tied in step.rewrites]
     if any(_scale(rewrite) != 1.0 for rewrite in embedded):
         raise LawError(
-            f"{slot.name} is no part of the base's file, and the growth of {step.axis} scales what it reads by"
-            " how the base's head is stored: load the small base with it, save that, and grow it"
+            f"{slot.name} is no part of the base's file, and whether the growth of {step.axis} scales what it"
+            " reads is not known without: load the small base with it, save that, and grow it"
         )
     return 1.0

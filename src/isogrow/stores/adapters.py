@@ -1,7 +1,7 @@
 """Adapters as PEFT saves them: adapter_config.json, and the matrices beside it.
 
-Only what is known to be exact is read: a kind of adapter, or a key of its config, that is not in these tables is
-refused, never taken for something else.
+Only what is known to be exact is read: a kind of adapter, or a key of its config, that is not in these tables
+is refused, never taken for something else.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ MATRICES: Mapping[str, Literal["A", "B"]] = {
 }
 # What else PEFT keeps for an adapter, by the end of the tensor's name.
 OTHERS: Mapping[str, str] = {
-    r"lora_magnitude_vector(\.weight)?$": "DoRA divides by the norm of base and adapter together, which grows",
+    r"lora_magnitude_vector(\.weight)?$": "DoRA divides by the norm of base and adapter, which grows",
     r"lora_(B|embedding_B)\.bias$": "a bias of the matrix B is no low-rank weight",
     r"trainable_tokens_\w+$": "trainable tokens are rows of the embedding, not of it as a whole",
     r"\blora_": "it is of a variant of LoRA",
 }
 # Keys of a LoRA's config that change no law, or that are looked at where they are used.
-KNOWN = frozenset(
-    """alora_invocation_tokens alpha_pattern auto_mapping base_model_name_or_path bias corda_config eva_config
-    exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern layers_to_transform
-    loftq_config lora_alpha lora_dropout lora_ga_config megatron_core merge_weights modules_to_save peft_type
-    peft_version qalora_group_size r rank_pattern revision runtime_config target_modules target_parameters
-    task_type use_rslora""".split()
-)
+KNOWN = frozenset({
+    "alora_invocation_tokens", "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias",
+    "corda_config", "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode",
+    "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
+    "lora_dropout", "lora_ga_config", "megatron_core", "merge_weights", "modules_to_save", "peft_type",
+    "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
+    "target_modules", "target_parameters", "task_type", "use_rslora",
+})  # fmt: skip
 STARTS = (True, False, "true", "false", "gaussian", "eva", "orthogonal")  # those that leave the base as it is
 
 
@@ -80,7 +81,7 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def matrix_of(name: str) -> tuple[str, Literal["A", "B"]] | None:
-    """(the module's name, which matrix) of a tensor of a LoRA; None for one that stands for the base's own."""
+    """(the module's name, which matrix) of a LoRA's tensor; None for one in the place of the base's own."""
     for end, side in MATRICES.items():
         if name.endswith(f".{end}"):
             return name.removesuffix(f".{end}"), side
@@ -105,7 +106,7 @@ def _check_config(name: str, config: Mapping[str, Any]) -> None:
     kind = config.get("peft_type")
     if kind != "LORA":
         raise CheckpointError(
-            f"{name} is an adapter of kind {kind}, and LoRA (peft_type LORA) alone follows its base's growth: "
+            f"{name} is an adapter of kind {kind}, and LoRA (peft_type LORA) alone grows with its base: "
             + (MERGE if kind not in ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING") else "train it anew")
         )
     for key, value in config.items():
@@ -115,8 +116,8 @@ def _check_config(name: str, config: Mapping[str, Any]) -> None:
     start = config.get("init_lora_weights", True)
     if start not in STARTS:
         raise CheckpointError(
-            f"{name} has init_lora_weights = {start!r}, by which PEFT changes the base's own weights as it loads"
-            " the adapter: save it as a plain LoRA first (save_pretrained(…,"
+            f"{name} has init_lora_weights = {start!r}, by which PEFT changes the base's own weights as it"
+            " loads the adapter: save it as a plain LoRA first (save_pretrained(…,"
             " path_initial_model_for_weight_conversion=…))"
         )
 

@@ -186,9 +186,14 @@ def _check_no_adapter(folder: Path, name: str) -> None:
     """transformers loads an adapter that lies beside a model with it (where peft is installed)."""
     found = next((each for each in ADAPTER if (folder / each).is_file()), None)
     if found is not None:
+        alone = not (folder / CONFIG).is_file()
+        first = (
+            "grow its base" if alone else "move the adapter's files to a folder of their own, grow the model"
+        )
         raise CheckpointError(
-            f"{name} holds an adapter ({found}), which would not grow with the model: load it with peft, call"
-            " merge_and_unload(), save that and grow it; or take the adapter's files out of the folder"
+            f"{name} holds an adapter ({found}), which does not grow as a model does: {first}, and then the"
+            " adapter with it: isogrow grow ADAPTER OUT --base GROWN (isogrow.grow_adapter); or merge the two"
+            " by merge_and_unload(), and grow that"
         )
 
 

@@ -38,7 +38,8 @@ AT_FDCWD = -100
 
 
 def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -> None:
-    """Refuse an output that exists, holds the source (a model, an adapter) or lies in it. Raises `OutputError`."""
+    """Refuse an output that exists, holds the source (of this kind: `MARKED`) or lies in it. Raises
+    `OutputError`."""
     try:
         here, there = out.resolve(), source.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
@@ -60,8 +61,8 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
     marked = MARKED[what]
     if any(out.iterdir()) and not (out / marked).is_file():
         raise OutputError(
-            f"{out} holds other things than {'an' if what[0] in 'aeiou' else 'a'} {what} (no {marked}), so it is not overwritten: name"
-            " another folder"
+            f"{out} holds other things than {'an' if what == 'adapter' else 'a'} {what} (no {marked}), so it"
+            " is not overwritten: name another folder"
         )
 
 

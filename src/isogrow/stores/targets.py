@@ -1,7 +1,7 @@
 """Which modules an adapter's config means, as PEFT reads it, and the config that means the grown ones.
 
-Layers that were added between others change the numbers in names. A config that names modules by what they are
-(`q_proj`) means the new ones too; one that names numbers is written out.
+Layers that were added between others change the numbers in names. A config that names modules by what they
+are (`q_proj`) means the new ones too; one that names numbers is written out.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def followed(config: Config, modules: Origins, adapted: Origins, parameters: Ori
         edits["target_parameters"] = sorted(parameters)
     if _moved(modules, lambda name: _saved(config, name)):
         raise CheckpointError(
-            "modules_to_save names layers by their numbers, which the growth moves: merge the adapter into its"
-            " base (merge_and_unload), and grow that"
+            "modules_to_save names layers by their numbers, which the growth moves: merge the adapter into"
+            " its base (merge_and_unload), and grow that"
         )
     for key, usual in PATTERNS.items():
         both = {**adapted, **parameters}
