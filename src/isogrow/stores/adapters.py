@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from isogrow.errors import CheckpointError
-from isogrow.stores.sources import ADAPTER, load_bin, read_json
+from isogrow.stores.sources import load_bin, read_json
+from isogrow.stores.strangers import ADAPTER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,11 +74,6 @@ def read_adapter(folder: str | Path) -> Adapter:
     for name in tensors:
         _check_name(name)
     return Adapter(found, config, tensors)
-
-
-def is_adapter(folder: str | Path) -> bool:
-    """Whether a folder holds an adapter."""
-    return (Path(folder).expanduser() / SAID).is_file()
 
 
 def matrix_of(name: str) -> tuple[str, Literal["A", "B"]] | None:
