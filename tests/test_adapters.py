@@ -302,12 +302,15 @@ def test_layers_by_number_follow(llama: Path, tmp_path: Path) -> None:
 
 def test_a_config_without_numbers_stays(llama: Path, tmp_path: Path) -> None:
     (llama / "adapter" / "tokenizer.json").write_text("{}")
+    card = "---\nbase_model: {0}\ntags:\n- base_model:adapter:{0}\n---\nAll of it is small.\n"
+    (llama / "adapter" / "README.md").write_text(card.format("small"))
     isogrow.grow_adapter(llama / "adapter", tmp_path / "out", base=llama / "large")
     said, was = (
         json.loads((at / "adapter_config.json").read_text()) for at in (tmp_path / "out", llama / "adapter")
     )
     assert said == was | {"base_model_name_or_path": str(llama / "large")}
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+    assert (tmp_path / "out" / "README.md").read_text() == card.format(llama / "large")
 
 
 # ── what is refused ──

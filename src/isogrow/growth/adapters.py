@@ -9,6 +9,7 @@ The law is that of `isogrow.plans.factors`, under the plan that the grown base's
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,5 +137,6 @@ def _carry(adapter: Adapter, base: Base, folder: Path) -> None:
     card = adapter.folder / README
     if card.is_file():
         text = card.read_text(encoding="utf-8", errors="replace")
-        old = str(adapter.config.get("base_model_name_or_path") or "")
-        write_file(folder / README, (text.replace(old, base.name) if old else text).encode())
+        old = re.escape(str(adapter.config.get("base_model_name_or_path")))
+        named = re.compile(rf"^(base_model: |- base_model:adapter:){old}$", re.MULTILINE)
+        write_file(folder / README, named.sub(lambda found: found[1] + base.name, text).encode())
