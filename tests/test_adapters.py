@@ -382,6 +382,37 @@ def test_parts_that_share_a_matrix_must_agree() -> None:
     }
 
 
+def test_a_mean_that_the_base_weighs() -> None:
+    """LayerScale: the mean is of what reaches the residual, by gains that no adapter holds."""
+    from isogrow.families import layout_for
+    from isogrow.plans.plan import Mean, Place, Plan, Step
+    from isogrow.plans.sizes import Sizes
+
+    layout = layout_for("gpt2")
+    step = Step(
+        "Hidden",
+        "hidden",
+        24,
+        30,
+        (Place(0, 24, 0), Place(24, 6, 0, "new")),
+        {"mlp.down": {"new": Mean("mlp_scale")}},
+    )
+    adapter = factors.Factors(layout.homes["mlp.down"][0], 4, ("a", "b"))
+    with pytest.raises(LawError, match=r"a mean that the base's mlp_scale weighs, which an adapter does not"):
+        factors.factored(Plan("gpt2", Sizes({"hidden": 24}), (step,)), layout, [adapter], [])
+
+
+def test_an_adapter_in_a_pickle(llama: Path, tmp_path: Path) -> None:
+    found = tensors(llama / "adapter")
+    old = changed(llama, tmp_path / "old")
+    (old / "adapter_model.safetensors").unlink()
+    torch.save(found, old / "adapter_model.bin")
+    isogrow.grow_adapter(old, tmp_path / "one", base=llama / "large")
+    isogrow.grow_adapter(llama / "adapter", tmp_path / "two", base=llama / "large")
+    one, two = tensors(tmp_path / "one"), tensors(tmp_path / "two")
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
 # ── the command ──
 
 

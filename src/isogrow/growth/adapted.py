@@ -79,7 +79,7 @@ def bound(headers: Mapping[str, Header], config: Mapping[str, Any], base: Base) 
     bare = {name: renamed(base.layout, name.removeprefix(BEFORE)) for name in headers}
     found = _Binding(base, _table(base, bare.values()), names(config.get("target_parameters")), headers, bare)
     for name in headers:
-        found.add(name)
+        found.add_(name)
     return found.done()
 
 
@@ -143,7 +143,7 @@ class _Binding:
             found.setdefault(_module(name), []).append(name)
         return found
 
-    def add(self, name: str) -> None:
+    def add_(self, name: str) -> None:
         """One tensor of the adapter's file."""
         bare = self.bare[name]
         matrix = matrix_of(bare)
@@ -151,11 +151,11 @@ class _Binding:
             self.carried.append(name)
             self.adapted |= {matrix[0]: matrix[0]} if matrix is not None else {}
         elif matrix is None:
-            self._add_whole(name)
+            self._add_whole_(name)
         else:
             other = self._other(name, matrix[1])
             if matrix[1] == "A":
-                self._add_pair(name, other, matrix[0])
+                self._add_pair_(name, other, matrix[0])
 
     def done(self) -> Adapted:
         """All that was found."""
@@ -179,7 +179,7 @@ class _Binding:
             raise CheckpointError(f"{found} is missing from the adapter, which has {name}: fetch it again")
         return found
 
-    def _add_pair(self, a: str, b: str, path: str) -> None:
+    def _add_pair_(self, a: str, b: str, path: str) -> None:
         first, second = self.headers[a], self.headers[b]
         single = f"{path}.weight" in self.table
         wanted = f"{path}.weight" if single else self._parameter(a, path)
@@ -210,13 +210,13 @@ class _Binding:
             raise CheckpointError(self._strange(name))
         return wrapped[-1 - depth]
 
-    def _add_whole(self, name: str) -> None:
+    def _add_whole_(self, name: str) -> None:
         header, bare = self.headers[name], self.bare[name]
         plain = bare.replace(WRAPPED, "")
         if plain not in self.table:
             raise CheckpointError(self._strange(name))
         weight = self._fitting(name, plain, lambda line: self._shaped(line, header.shape))
-        self._infer(weight.line, header.shape)
+        self._infer_(weight.line, header.shape)
         self.whole[weight.line] = None
         last = weight.template.rpartition(".")[2]
         template = f"{_module(weight.template)}{WRAPPED if bare != plain else ''}.{last}"
@@ -263,7 +263,7 @@ class _Binding:
         wanted = line.parsed.shape(lambda axis: sizes.of(axis) if sizes.has(axis) else 1)
         return all(n == m or not k for n, m, k in zip(shape, wanted, known, strict=True))
 
-    def _infer(self, line: Line, shape: tuple[int, ...]) -> None:
+    def _infer_(self, line: Line, shape: tuple[int, ...]) -> None:
         """The sizes of axes that the base's file does not have: labels, say."""
         for d, (dim, n) in enumerate(zip(line.parsed.dims, shape, strict=True)):
             axis = str(dim.factors[0])
