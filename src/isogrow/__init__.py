@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isogrow.drafting.drafts import read_layout as read_layout
     from isogrow.errors import IsogrowError as IsogrowError
     from isogrow.gradmax import GradMax as GradMax
+    from isogrow.growth.adapters import grow_adapter as grow_adapter
     from isogrow.growth.api import Training as Training
     from isogrow.growth.api import grow as grow
     from isogrow.growth.api import grow_ as grow_
@@ -69,6 +70,7 @@ _HOMES = {
     "growing": "train.trainer",
     "Growth": "train.schedule",
     "Plateau": "train.schedule",
+    "grow_adapter": "growth.adapters",
     "verify": "verification",
     "plan": "growth.api",
     "Plan": "plans.plan",

@@ -9,12 +9,13 @@ from shlex import quote
 from typing import Any
 
 from isogrow.cli.facts import summary
-from isogrow.errors import CheckpointError, StateError
+from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.growth.opening import Opened, opened
 from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.anatomy import grown_tensors
 from isogrow.plans.pieces import origin
 from isogrow.plans.plan import Plan
+from isogrow.plans.sizes import key
 from isogrow.plans.words import flag
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 
@@ -153,6 +154,21 @@ def _too_large(job: Job, data: Data, streamed: bool | None) -> str:
     return streaming_shortage(
         *(largest_layer({each.name: each.header.shape for each in stored}) for stored in tensors)
     )
+
+
+def adapted(adapter: str, out: Path, base: str, overwrite: bool, more: bool) -> Data:
+    """An adapter grown with its base; `more`: options were given that say what the base's plan says."""
+    from isogrow.growth.adapters import grow_adapter
+
+    if more:
+        raise SizeError(
+            "--base takes all of a growth from the grown base's isogrow.json: leave out what says how to"
+            " grow, and every other option but --overwrite and --json"
+        )
+    plan = grow_adapter(adapter, out, base=base, overwrite=overwrite)
+    steps = [{"axis": key(step.axis, step.site), "old": step.old, "new": step.new} for step in plan.steps]
+    load = f'peft.PeftModel.from_pretrained(transformers.AutoModel….from_pretrained("{base}"), "{out}")'
+    return {"adapter": adapter, "base": base, "out": str(out), "steps": steps, "next": [load]}
 
 
 def verified(

@@ -154,14 +154,24 @@ def grow(
     ] = "safetensors",
     streamed: Streamed = False,
     layout: LayoutFile = None,
+    base: Annotated[
+        str | None,
+        option("--base", "MODEL is an adapter (LoRA): grow it for this grown base.", WHERE, "GROWN"),
+    ] = None,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,
 ) -> None:
     """Grow a model into a new folder, and prove it unchanged.
 
-    Of a Trainer's checkpoint the optimizer's state grows too, so that the run goes on from OUT.
+    Of a Trainer's checkpoint the optimizer's state grows too, so that the run goes on from OUT. With --base
+    GROWN an adapter of PEFT's grows into one for the grown model.
     """
+    if base is not None:
+        given = (asked != Asked(), dtype, resume, hash_files, keep_failed, revision, config, streamed, layout)
+        given = (*given, no_verify, optimizer != "grow", format != "safetensors", max_shard_size != "5GB")
+        _grow_adapter(model, out, base, overwrite, any(given), json)
+        return
     with refusing(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
         from isogrow.cli import growing
         from isogrow.cli.asking import planned
@@ -180,6 +190,17 @@ def grow(
         answer(data, checks.grown, json)
         if data["out"] is None:
             _fail(growing.failed(data["verification"]))
+
+
+def _grow_adapter(adapter: str, out: str, base: str, overwrite: bool, more: bool, json: bool) -> None:
+    """An adapter grown with its base; `more`: options were given beside."""
+    with refusing(json):
+        from isogrow.cli import growing
+        from isogrow.cli.tables import checks
+
+        with working("growing"):
+            data = growing.adapted(adapter, Path(out), base, overwrite, more)
+        answer(data, checks.adapted, json)
 
 
 @app.command(cls=Verb)

@@ -36,8 +36,8 @@ def check_given(model: object) -> None:
         where = f", at {adapter}" if adapter else ""
         raise FamilyError(
             f"{type(model).__name__} holds an adapter of PEFT's{where}, which would not grow with it: call"
-            " merge_and_unload() on the PeftModel and grow what that returns, or grow the base model and"
-            " train a new adapter"
+            " merge_and_unload() on the PeftModel and grow what that returns; or save the adapter, grow the"
+            " base's folder, and then the adapter's by isogrow.grow_adapter(adapter, out, base=grown)"
         )
 
 

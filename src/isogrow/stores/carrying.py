@@ -74,7 +74,11 @@ def carried(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
     Raises `CheckpointError` for a link that leads out of the folder (to anything but the Hub cache's
     own blobs): what it points at might not be meant to be passed on.
     """
-    folder = checkpoint.folder
+    return travelling(checkpoint.folder, run)
+
+
+def travelling(folder: Path, run: str = "") -> tuple[str, ...]:
+    """The same of any folder: that of an adapter, say."""
     modules = _modules(folder)
     kept = RUN.get(run, ())
     found = [name for name in _files(folder) if _travels(name, modules) or _any(name, kept)]

@@ -19,6 +19,7 @@ from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import Chunk, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.shards import read_places
+from isogrow.stores.strangers import check_no_adapter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +33,6 @@ WEIGHTS = (
 )
 # The same of `from_pretrained(…, variant="fp16")`.
 VARIANTS = ("model.*.safetensors", "pytorch_model.*.bin")
-
-# What PEFT saves, and transformers loads with the model beside it.
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 RUNS = "checkpoint-"  # before the step in the name of what Trainer leaves in a run's folder
 
@@ -96,7 +94,7 @@ def open_checkpoint(
     _check_named(model)
     folder, name, commit = _located(model, revision)
     _check_no_run(folder)
-    _check_no_adapter(folder, name)
+    check_no_adapter(folder, name)
     distributed = None if _weights(folder) else folder_of(folder)
     said = _configured(folder if distributed is None else _with_config(folder, distributed), config)
     _check_quantized_config(name, said)
@@ -180,16 +178,6 @@ def _variant(folder: Path) -> str:
         f"; {found[0]} is a variant: load it by from_pretrained(…, variant={variant!r}), save that, and grow"
         " that"
     )
-
-
-def _check_no_adapter(folder: Path, name: str) -> None:
-    """transformers loads an adapter that lies beside a model with it (where peft is installed)."""
-    found = next((each for each in ADAPTER if (folder / each).is_file()), None)
-    if found is not None:
-        raise CheckpointError(
-            f"{name} holds an adapter ({found}), which would not grow with the model: load it with peft, call"
-            " merge_and_unload(), save that and grow it; or take the adapter's files out of the folder"
-        )
 
 
 def read_json(path: Path, otherwise: str) -> dict[str, Any]:

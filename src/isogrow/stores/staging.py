@@ -32,12 +32,14 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file system, or a limit of this process, allows no file that large",
 }
+MARKED = {"model": "config.json", "adapter": "adapter_config.json"}  # what an output is known by
 NOREPLACE, EXCHANGE = 1, 2  # renameat2's flags
 AT_FDCWD = -100
 
 
-def check_place(out: Path, source: Path, overwrite: bool) -> None:
-    """Refuse an output that exists, holds the source or lies in it. Raises `OutputError`."""
+def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -> None:
+    """Refuse an output that exists, holds the source (of this kind: `MARKED`) or lies in it. Raises
+    `OutputError`."""
     try:
         here, there = out.resolve(), source.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
@@ -45,21 +47,22 @@ def check_place(out: Path, source: Path, overwrite: bool) -> None:
     if any(parent.exists() and not parent.is_dir() for parent in here.parents):
         raise OutputError(f"{out} would lie in something that is no folder: name another place")
     if here == there:
-        raise OutputError(f"{out} is the model itself, which is never written to: name another folder")
+        raise OutputError(f"{out} is the {what} itself, which is never written to: name another folder")
     if here.is_relative_to(there):
-        raise OutputError(f"{out} lies inside the model {source}: name a folder outside it")
+        raise OutputError(f"{out} lies inside the {what} {source}: name a folder outside it")
     if there.is_relative_to(here):
-        raise OutputError(f"{out} holds the model {source}: name another folder")
+        raise OutputError(f"{out} holds the {what} {source}: name another folder")
     if not os.path.lexists(out):
         return
     if not overwrite:
         raise OutputError(f"{out} exists: name another folder, or give --overwrite to replace it")
     if out.is_symlink() or not out.is_dir():
         raise OutputError(f"{out} is no folder, so it is not overwritten: remove it, or name another")
-    if any(out.iterdir()) and not (out / "config.json").is_file():
+    marked = MARKED[what]
+    if any(out.iterdir()) and not (out / marked).is_file():
         raise OutputError(
-            f"{out} holds other things than a model (no config.json), so it is not overwritten: name"
-            " another folder"
+            f"{out} holds other things than {'an' if what == 'adapter' else 'a'} {what} (no {marked}), so it"
+            " is not overwritten: name another folder"
         )
 
 

@@ -49,6 +49,14 @@ def grown(data: Data) -> RenderableType:
     return page(*parts)
 
 
+def adapted(data: Data) -> RenderableType:
+    """What became of an adapter that grew with its base."""
+    made = table("axis", "from", "to", right=("from", "to"))
+    for step in data["steps"]:
+        made.add_row(step["axis"], f"{step['old']:,}", f"{step['new']:,}")
+    return page(title(data["out"]), Text(f"an adapter for {data['base']}", "dim"), made)
+
+
 def ending(data: Data) -> RenderableType:
     """How the demo ended."""
     from isogrow.verification.report import MARKS
