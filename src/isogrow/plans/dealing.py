@@ -1,0 +1,59 @@
+"""The first pass of a growth over ranks, as units of work: which rank sums what.
+
+What depends on a whole block is made of fixed boxes, in one process as over ranks. A box is dealt to the rank
+that holds most of what it reads, so that little moves, and those who hold as much share the work.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from isogrow.plans.moving import Holdings, Unit
+from isogrow.plans.pieces import Average, Block, Box
+from isogrow.plans.plan import Plan
+from isogrow.plans.taking import Need, averaged, needed_by_mean, summed
+
+Work = TypeVar("Work")
+Task = tuple[Work, Sequence[Need]]
+
+
+def sums_of(like: Block, plan: Plan, limit: int) -> list[Task[Box]]:
+    """The boxes by which an old block is summed, and what each reads."""
+    return [(box, ((like, box),)) for box in summed(like.shape(plan.source), limit)]
+
+
+def parts_of(average: Average, plan: Plan, limit: int) -> list[Task[Box]]:
+    """The boxes by which a mean is made, and what each reads."""
+    return [(part, tuple(needed_by_mean(plan, average, part))) for part in averaged(average, limit)]
+
+
+def by_depth(means: Iterable[Average]) -> Iterator[tuple[Average, ...]]:
+    """Means, those first that others may take: of blocks after fewer steps."""
+    for _, found in groupby(sorted(means, key=_depth), key=_depth):
+        yield tuple(found)
+
+
+def _depth(average: Average) -> int:
+    return average.steps
+
+
+def in_turn(blocks: Iterable[Block]) -> Iterator[int]:
+    """Whose turn it is to sum a part of each block, where several ranks could: the same in each layer."""
+    turns: dict[str, int] = {}
+    for block in blocks:
+        yield turns.setdefault(block.slot, len(turns))
+
+
+def dealt(tasks: Iterable[Task[Work]], held: Holdings, turn: int) -> Iterator[Unit[Work]]:
+    """Tasks that any rank can do, each given to one of those that hold most of what it reads: to the one that
+    was given fewest of them, and `turn` says who is first. What reads nothing the first rank does."""
+    tasks, done = list(tasks), Counter[int]()
+    for work, needs in tasks:
+        able = held.most(needs) or (0,)
+        first = turn * len(tasks) % len(able)
+        rank = min((*able[first:], *able[:first]), key=done.__getitem__)
+        done[rank] += 1
+        yield Unit({rank: work}, {rank: needs})
