@@ -12,6 +12,7 @@ from isogrow.cli.facts import summary
 from isogrow.errors import CheckpointError, StateError
 from isogrow.growth.opening import Opened
 from isogrow.planning.request import Planned, read_plan
+from isogrow.plans.placing import Mesh
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import flag
 from isogrow.stores.sources import Checkpoint, open_checkpoint
@@ -74,6 +75,14 @@ def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
         needs.append(f"--optimizer drop, since {error}")
         run = ""
     return {"needs": needs, "left": list(left(checkpoint, run))}
+
+
+def foretold(source: Opened, planned: Planned, mesh: Mesh, optimizer_state: str) -> Data:
+    """What growing a running job would cost each rank."""
+    from isogrow.growth.forecasting import forecast
+
+    found = forecast(source, dict(mesh.dims), plan=planned, optimizer_state=optimizer_state)
+    return {"optimizer_state": optimizer_state, **found.to_dict()}
 
 
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from isogrow.plans.pieces import Average, Block, Box
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import Need, averaged, needed_by_mean, summed
 
+FEW = 16
 Work = TypeVar("Work")
 Task = tuple[Work, Sequence[Need]]
 
@@ -27,7 +29,10 @@ def sums_of(like: Block, plan: Plan, limit: int) -> list[Task[Box]]:
 
 def parts_of(average: Average, plan: Plan, limit: int) -> list[Task[Box]]:
     """The boxes by which a mean is made, and what each reads."""
-    return [(part, tuple(needed_by_mean(plan, average, part))) for part in averaged(average, limit)]
+    return [
+        (part, tuple(needed_by_mean(plan, average, part)))
+        for part in averaged(average.box, average.dim, limit)
+    ]
 
 
 def by_depth(means: Iterable[Average]) -> Iterator[tuple[Average, ...]]:
@@ -40,11 +45,24 @@ def _depth(average: Average) -> int:
     return average.steps
 
 
-def in_turn(blocks: Iterable[Block]) -> Iterator[int]:
-    """Whose turn it is to sum a part of each block, where several ranks could: the same in each layer."""
-    turns: dict[str, int] = {}
-    for block in blocks:
-        yield turns.setdefault(block.slot, len(turns))
+def sum_turns(likes: Iterable[Block], plan: Plan, limit: int) -> Iterator[int]:
+    """Whose turn it is to sum the first box of each block, where several ranks could."""
+    count = cache(lambda shape: sum(1 for _ in summed(shape, limit)))
+    return _turns((like.slot, count(like.shape(plan.source))) for like in likes)
+
+
+def mean_turns(means: Iterable[Average], limit: int) -> Iterator[int]:
+    """The same for means."""
+    count = cache(lambda box, dim: sum(1 for _ in averaged(box, dim, limit)))
+    return _turns((each.block.slot, count(each.box, each.dim)) for each in means)
+
+
+def _turns(tasks: Iterable[tuple[str, int]]) -> Iterator[int]:
+    """Blocks of few tasks take turns; those of many share them, in each layer alike."""
+    slots: dict[str, int] = {}
+    for i, (slot, count) in enumerate(tasks):
+        own = slots.setdefault(slot, len(slots))
+        yield i if count <= FEW else own
 
 
 def dealt(tasks: Iterable[Task[Work]], held: Holdings, turn: int) -> Iterator[Unit[Work]]:

@@ -15,12 +15,13 @@ from math import prod
 from typing import TypeVar
 
 from isogrow.plans.anatomy import Stored
-from isogrow.plans.dealing import by_depth, dealt, in_turn, parts_of, sums_of
+from isogrow.plans.dealing import by_depth, dealt, mean_turns, parts_of, sum_turns, sums_of
 from isogrow.plans.moving import Holdings, Loads, Lot, Move, Regions, Unit, filled, filling, loads, moves
 from isogrow.plans.pieces import Average, Block, Source, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import taken, weights_of
 
+NUMBER = 8  # bytes of a mean's entry
 Item = TypeVar("Item")
 
 
@@ -52,10 +53,12 @@ class Bounds:
 @dataclass
 class Tally:
     """What it costs, rank by rank: exchanges (the same for all), bytes given and taken, the most that a rank
-    holds for one exchange, and the bytes of old numbers that it reads."""
+    holds for one exchange, and the bytes of old numbers that it reads. `summed` are the bytes of the means
+    that every rank holds while tensors of a kind are filled."""
 
     world: int
     exchanges: int = 0
+    summed: int = 0
     sent: list[int] = field(default_factory=list[int])
     received: list[int] = field(default_factory=list[int])
     most: list[int] = field(default_factory=list[int])
@@ -87,7 +90,7 @@ def foreseen(
     """
     tally, alike = Tally(held.world), _Alike(held, widths, bounds, memory)
     for kind in kinds:
-        for jobs in _streams(kind, alike):
+        for jobs in _streams(kind, alike, tally):
             _carry_out_(jobs, alike, tally)
     return tally
 
@@ -207,14 +210,16 @@ class _Alike:
 # ── the course of a growth ──
 
 
-def _streams(kind: Kind, alike: _Alike) -> Iterator[Iterator[_Job]]:
+def _streams(kind: Kind, alike: _Alike, tally: Tally) -> Iterator[Iterator[_Job]]:
     """What is carried out at a time: sums, means by their depth, and the filling of all tensors."""
-    plan = kind.plan
+    plan, fixed = kind.plan, alike.bounds.fixed
     asked = taken(plan, [block for each in kind.made for _, block in each.stored.blocks(plan.target)])
-    turns = in_turn(asked.matched)
+    found = sum(prod(map(len, mean.box)) // max(1, len(mean.box[mean.dim])) for mean in asked.means)
+    tally.summed = max(tally.summed, found * NUMBER)
+    turns = sum_turns(asked.matched, plan, fixed)
     yield (_sum(like, turn, plan, alike) for like, turn in zip(asked.matched, turns, strict=True))
     for means in by_depth(asked.means):
-        turns = in_turn(average.block for average in means)
+        turns = mean_turns(means, fixed)
         yield (_mean(average, turn, plan, alike) for average, turn in zip(means, turns, strict=True))
     yield (_fill(each, plan, alike) for each in kind.made)
 

@@ -16,7 +16,7 @@ from isogrow.numbers import statistics
 from isogrow.numbers.filling import Read, Stats
 from isogrow.numbers.statistics import asked_of, combined, kept, mean_of, sums, unmade
 from isogrow.plans.boxes import slices
-from isogrow.plans.dealing import by_depth, dealt, in_turn, parts_of, sums_of
+from isogrow.plans.dealing import by_depth, dealt, mean_turns, parts_of, sum_turns, sums_of
 from isogrow.plans.moving import Unit
 from isogrow.plans.pieces import Average, Block, Box
 from isogrow.plans.plan import Plan
@@ -69,7 +69,8 @@ def _matched(likes: Sequence[Block], plan: Plan, old: Exchange) -> dict[Block, t
 
 def _boxes_dealt(likes: Sequence[Block], plan: Plan, old: Exchange) -> Iterator[Unit[tuple[int, Block, Box]]]:
     at = 0
-    for like, turn in zip(likes, in_turn(likes), strict=True):
+    turns = sum_turns(likes, plan, statistics.FIXED)
+    for like, turn in zip(likes, turns, strict=True):
         tasks = list(enumerate(sums_of(like, plan, statistics.FIXED), at))
         yield from dealt((((i, like, box), needs) for i, (box, needs) in tasks), old.held, turn)
         at += len(tasks)
@@ -94,7 +95,8 @@ def _averages(means: Sequence[Average], plan: Plan, old: Exchange, stats: Stats)
 
 
 def _parts_dealt(means: Sequence[Average], plan: Plan, old: Exchange) -> Iterator[Unit[tuple[Average, Box]]]:
-    for average, turn in zip(means, in_turn(average.block for average in means), strict=True):
+    turns = mean_turns(means, statistics.FIXED)
+    for average, turn in zip(means, turns, strict=True):
         tasks = parts_of(average, plan, statistics.FIXED)
         yield from dealt((((average, part), needs) for part, needs in tasks), old.held, turn)
 
