@@ -145,7 +145,7 @@ def test_what_moves_is_what_is_lacking(run: Callable[[int], Reports], count: int
 @spawned
 @pytest.mark.parametrize(("count", "name"), EACH)
 def test_a_job_counts_what_was_told_of_it(run: Callable[[int], Reports], count: int, name: str) -> None:
-    """Bytes read, received, sent and held, and rounds: `isogrow.forecast`, of AdamW on meshes that it knows."""
+    """Bytes read, received, sent and held, and rounds, of AdamW on the meshes that `forecast` knows."""
     case = CASES[count][name]
     for report in (each[name] for each in run(count)):
         assert report["counted"] == report["told"]

@@ -17,7 +17,7 @@ from isogrow.plans.pieces import Average, Block, Box
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import Need, averaged, needed_by_mean, summed
 
-FEW = 16
+FEW = 16  # tasks of a block that so few ranks would always be the same for
 Work = TypeVar("Work")
 Task = tuple[Work, Sequence[Need]]
 
@@ -47,13 +47,21 @@ def _depth(average: Average) -> int:
 
 def sum_turns(likes: Iterable[Block], plan: Plan, limit: int) -> Iterator[int]:
     """Whose turn it is to sum the first box of each block, where several ranks could."""
-    count = cache(lambda shape: sum(1 for _ in summed(shape, limit)))
+
+    @cache
+    def count(shape: tuple[int, ...]) -> int:
+        return sum(1 for _ in summed(shape, limit))
+
     return _turns((like.slot, count(like.shape(plan.source))) for like in likes)
 
 
 def mean_turns(means: Iterable[Average], limit: int) -> Iterator[int]:
     """The same for means."""
-    count = cache(lambda box, dim: sum(1 for _ in averaged(box, dim, limit)))
+
+    @cache
+    def count(box: Box, dim: int) -> int:
+        return sum(1 for _ in averaged(box, dim, limit))
+
     return _turns((each.block.slot, count(each.box, each.dim)) for each in means)
 
 

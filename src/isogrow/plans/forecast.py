@@ -17,7 +17,7 @@ from typing import TypeVar
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.dealing import by_depth, dealt, mean_turns, parts_of, sum_turns, sums_of
 from isogrow.plans.moving import Holdings, Loads, Lot, Move, Regions, Unit, filled, filling, loads, moves
-from isogrow.plans.pieces import Average, Block, Source, pieces, whole
+from isogrow.plans.pieces import Average, Block, Box, Source, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import taken, weights_of
 
@@ -184,13 +184,13 @@ class _Alike:
                 found.append((like, piece.out, piece.value.box))
         return tuple(found), blocks
 
-    def job(self, key: Hashable, blocks: Mapping[Block, Block], units: Iterable[Unit[object]]) -> _Job:
+    def job(self, key: Hashable, blocks: Mapping[Block, Block], units: Iterable[Unit[Box]]) -> _Job:
         """The job of these units, which are asked for only where none with this key was found before."""
         if not self.memory or key not in self._work:
             self._work[key] = self._worked_out(units, {own: like for like, own in blocks.items()})
         return _Job(self._work[key], blocks)
 
-    def _worked_out(self, units: Iterable[Unit[object]], names: Mapping[Block, Block]) -> _Work:
+    def _worked_out(self, units: Iterable[Unit[Box]], names: Mapping[Block, Block]) -> _Work:
         found, reads, seen, count = list[tuple[Loads, tuple[Move, ...]]](), Counter[int](), set[Move](), 0
         for unit in units:
             for rank, needs in unit.needs.items():

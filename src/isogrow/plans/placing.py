@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import Any
 
 from isogrow.errors import SizeError
 from isogrow.layouts.pattern import Dim, Sum
@@ -88,6 +89,7 @@ def read_mesh(said: str | Mapping[str, int] | None, ranks: int | None = None) ->
     """
     if said is None:
         said = {"fsdp": 1 if ranks is None else ranks}
+    given: list[tuple[str, Any]]
     given = list(said.items()) if isinstance(said, Mapping) else [_length(text) for text in said.split(",")]
     names = [name for name, _ in given]
     if names != [name for name in DIMS if name in names]:
