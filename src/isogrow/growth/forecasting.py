@@ -183,10 +183,15 @@ def foretold(
 def _told(mesh: Mesh, tally: Tally, before: Sequence[int], after: Sequence[int]) -> Forecast:
     parts = zip(before, after, tally.most, strict=True)
     return Forecast(
-        str(mesh),
-        tally.exchanges,
-        *map(tuple, (tally.read, tally.received, tally.sent, tally.most, before, after)),
-        tuple(sum(each) + tally.summed for each in parts),
+        mesh=str(mesh),
+        rounds=tally.exchanges,
+        read=tuple(tally.read),
+        received=tuple(tally.received),
+        sent=tuple(tally.sent),
+        most=tuple(tally.most),
+        before=tuple(before),
+        after=tuple(after),
+        peak=tuple(old + new + most + tally.summed for old, new, most in parts),
     )
 
 
