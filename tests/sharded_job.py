@@ -24,19 +24,23 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 
 import isogrow
 from isogrow.growth import api
+from isogrow.growth.forecasting import foretold
 from isogrow.growth.sharding import tensors_of
 from isogrow.interpreters.sharded import exchanging
 from isogrow.numbers import statistics
 from isogrow.numbers.local import box_of, local_of
 from isogrow.optim.moments import carried
 from isogrow.plans.boxes import boxes, slices
+from isogrow.plans.forecast import Bounds
 from isogrow.plans.parts import is_tied
 from isogrow.plans.pieces import Source, pieces
+from isogrow.plans.placing import read_mesh
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import taken
 
 Shard = Callable[[Any], Any]
 Report = dict[str, Any]
+Case = Mapping[str, Any]
 
 
 def world() -> int:
@@ -305,6 +309,7 @@ def grow_case(case: Mapping[str, Any], counts: list[Any]) -> Report:
     for seed in (4, 5) if policy else (4,):
         for each in (grown, one):
             train_(each.model, each.optimizer, seed)
+    report["counted"], report["told"] = counted_and_told(case, counts[0], model, optimizer, grown)
     pairs = zip(grown.model.parameters(), one.model.parameters(), strict=True)
     report["step"] = max(apart(whole(mine), theirs) for mine, theirs in pairs)
     report["kinds"] = sorted({type(each).__name__ for each in each_of(grown.optimizer)})
@@ -314,6 +319,43 @@ def grow_case(case: Mapping[str, Any], counts: list[Any]) -> Report:
         seeded = policy is None or policy.moments == "seeded"
         report |= needed_bytes(counts[0], model, grown.model, (1, 2, 2), seeded)
     return report | {"sent": count.sent, "most": count.most, "times": count.exchanges}
+
+
+MESHES: Mapping[str, Callable[[int], dict[str, int]]] = {
+    "fsdp": lambda count: {"fsdp": count},
+    "hsdp": lambda count: {"replicate": 2, "fsdp": count // 2},
+    "tp": lambda count: {"tp": count},
+    "both": lambda count: {"fsdp": 2, "tp": count // 2},
+}
+POWERS = {"adamw": (1, 2, 2)}  # amsgrad
+
+
+def counted_and_told(case: Case, job: Any, model: Any, optimizer: Any, grown: Any) -> tuple[Report, Report]:
+    """What this rank counted, and what was told of it beforehand (nothing, of cases that can't be told)."""
+    count = job.count
+    counted = {name: getattr(count, name) for name in ("read", "received", "sent", "most")}
+    counted |= {"rounds": count.exchanges, "before": held(model, optimizer, job.sources)}
+    counted["after"] = held(grown.model, grown.optimizer, [stored.name for stored in job.made])
+    kind = case.get("optimizer", "adamw")
+    if case["mesh"] not in MESHES or kind not in POWERS or case.get("frozen"):
+        return {}, {}
+    mesh = read_mesh(MESHES[case["mesh"]](world()))
+    names = [name for name, _ in model.named_parameters()]
+    seeded = case.get("policy", {}).get("moments", "seeded") == "seeded"
+    bounds = Bounds(statistics.FIXED, exchanging.ROUND)
+    told = foretold(job.anatomy, job.plan, mesh, names, POWERS[kind], seeded, bounds)
+    plain = foretold(job.anatomy, job.plan, mesh, names, POWERS[kind], seeded, bounds, memory=False)
+    assert told == plain
+    me = torch.distributed.get_rank()
+    return counted, {name: told.rounds if name == "rounds" else getattr(told, name)[me] for name in counted}
+
+
+def held(model: Any, optimizer: Any, names: Sequence[str]) -> int:
+    """The bytes of this rank's parts, moments too."""
+    tensors, states = tensors_of(model), [s for each in each_of(optimizer) for s in each.state.values()]
+    parts = [tensors[name] for name in names]
+    parts += [x for state in states for x in state.values() if isinstance(x, Tensor) and x.dim()]
+    return sum(local_of(x).numel() * x.element_size() for x in parts)
 
 
 def tied(model: Any) -> bool:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import documents
 import families as F
 import pytest
 import torch
 import transformers
 from command import isogrow as command
 
+import isogrow
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
 from isogrow.planning.planner import plan
@@ -112,6 +115,36 @@ def test_a_published_checkpoint_is_planned_without_its_weights(tmp_path: Path) -
     assert (before["parameters"], after["parameters"]) == counts
     assert (before["bytes"], after["bytes"]) == tuple(2 * count for count in counts)
     assert ran.json["memory"] < 1 << 31  # a chunk of the largest tensor, whatever the model
+
+
+def test_the_document_shows_what_64_ranks_would_cost(tmp_path: Path) -> None:
+    """docs/sharding.md: Llama-3 8B, whose headers are all that is read."""
+    kind, alike, (small, _), _ = SIBLINGS["Llama-3 8B and 70B"]
+    source, tensors = shapes(kind, alike, small)
+    hollow(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text(json.dumps({**source, "architectures": [kind]}))
+    (shown,) = documents.code(documents.read(documents.ROOT / "docs" / "sharding.md"), "text")
+    words = next(line for line in shown.splitlines() if line.startswith("$ ")).split()
+    assert words[:4] == ["$", "isogrow", "plan", "MODEL"]
+    ran = command("plan", tmp_path, *words[4:])
+    assert (ran.code, ran.err) == (0, "")
+    told = ran.out[ran.out.index(" 64 ranks") :].splitlines()
+    assert [line.strip() for line in told if line.strip()] == [
+        line.strip() for line in shown.splitlines()[1:] if line.strip()
+    ]
+
+
+@pytest.mark.slow
+def test_a_thousand_ranks_are_told_in_a_minute() -> None:
+    """DeepSeek-V3 (671 billion parameters) and AdamW's moments, on 1,024 ranks."""
+    cls: Any = transformers.DeepseekV3ForCausalLM
+    with torch.device("meta"):
+        model = cls(cls.config_class()).bfloat16()
+    start = time.process_time()
+    found = isogrow.forecast(model, "fsdp=1024", expert_ffn="x2")
+    assert time.process_time() - start < 60
+    assert found.ranks == 1024 and sum(found.sent) == sum(found.received) > 1 << 30
+    assert sum(found.before) > 3 * 2 * 671e9
 
 
 def hollow(path: Path, tensors: Mapping[str, Header]) -> None:

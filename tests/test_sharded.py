@@ -143,6 +143,18 @@ def test_what_moves_is_what_is_lacking(run: Callable[[int], Reports], count: int
 
 
 @spawned
+@pytest.mark.parametrize(("count", "name"), EACH)
+def test_a_job_counts_what_was_told_of_it(run: Callable[[int], Reports], count: int, name: str) -> None:
+    """Bytes read, received, sent and held, and rounds, of AdamW on the meshes that `forecast` knows."""
+    case = CASES[count][name]
+    for report in (each[name] for each in run(count)):
+        assert report["counted"] == report["told"]
+        assert bool(report["told"]) == (name not in ("columns", "paced", "each", "muon"))
+    if case["mesh"] == "both":
+        assert len({report[name]["counted"]["sent"] for report in run(count)}) > 1
+
+
+@spawned
 def test_an_average_and_a_schedule(run: Callable[[int], Reports]) -> None:
     for report in (each["average"] for each in run(2)):
         assert report == {"wrong": [], "rate": 0.01 / 2}
@@ -220,6 +232,7 @@ def test_one_rank(one_process: None) -> None:
     counts = sharded_job.counted()
     report = sharded_job.grow_case({"family": "gpt2", "mesh": "fsdp", "growth": {"ffn": "x2"}}, counts)
     assert (report["other"], report["states"], report["sent"]) == ([], [], 0)
+    assert report["counted"] == report["told"] and report["told"]["read"] > 0
     assert report["function"] < 1e-12 > report["step"]
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from isogrow.growth.api import pace as pace
     from isogrow.growth.api import plan as plan
     from isogrow.growth.folders import grow_checkpoint as grow_checkpoint
+    from isogrow.growth.forecasting import Forecast as Forecast
+    from isogrow.growth.forecasting import forecast as forecast
     from isogrow.growth.grown import caches as caches
     from isogrow.growth.grown import new_entries as new_entries
     from isogrow.growth.models import plan_of as plan_of
@@ -74,6 +76,8 @@ _HOMES = {
     "verify": "verification",
     "plan": "growth.api",
     "Plan": "plans.plan",
+    "forecast": "growth.forecasting",
+    "Forecast": "growth.forecasting",
     "Request": "planning.request",
     "Policy": "optim.moments",
     "Init": "plans.plan",

@@ -11,9 +11,12 @@ from isogrow.growth.opening import Opened
 from isogrow.planning.planner import check_led
 from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.placing import Mesh, read_mesh
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import to_json
 from isogrow.plans.words import flag
+
+KEPT = ("adamw", "none")  # the optimizers whose state `plan` can count
 
 
 def planned(asked: Asked, anatomy: Anatomy) -> Planned:
@@ -31,6 +34,19 @@ def led(found: Opened, plan: str | None, new: bool = True) -> Plan:
     made = read_plan(plan or found.checkpoint.folder, flag("plan"))
     check_led(found.anatomy, made)
     return made
+
+
+def spread(ranks: int | None, mesh: str | None, optimizer: str | None) -> tuple[Mesh, str] | None:
+    """The mesh that a job would be spread over, and what its optimizer keeps; None where no job is meant.
+    Raises `SizeError` for what can't be read."""
+    kind = "adamw" if optimizer is None else optimizer
+    if kind not in KEPT:
+        raise SizeError(f"--optimizer-state {kind!r} is not known: give {' or '.join(KEPT)}")
+    if ranks is None and mesh is None:
+        if optimizer is not None:
+            raise SizeError("--optimizer-state is that of a sharded job: give --ranks or --mesh too")
+        return None
+    return read_mesh(mesh, ranks), kind
 
 
 def written(made: Plan, path: Path, model: Path, overwrite: bool) -> None:

@@ -14,6 +14,7 @@ from isogrow.growth.opening import Opened, opened
 from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.anatomy import grown_tensors
 from isogrow.plans.pieces import origin
+from isogrow.plans.placing import Mesh
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import key
 from isogrow.plans.words import flag
@@ -79,6 +80,14 @@ def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
         needs.append(f"--optimizer drop, since {error}")
         optimizer = "drop"
     return {"needs": needs, "left": left_behind(checkpoint, optimizer, "safetensors")}
+
+
+def foretold(source: Opened, planned: Planned, mesh: Mesh, optimizer_state: str) -> Data:
+    """What growing a running job would cost each rank."""
+    from isogrow.growth.forecasting import forecast
+
+    found = forecast(source, dict(mesh.dims), plan=planned, optimizer_state=optimizer_state)
+    return {"optimizer_state": optimizer_state, **found.to_dict()}
 
 
 def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isogrow.planning.request import Request
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
+SHARDED = "In a sharded job"
 AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
 
 

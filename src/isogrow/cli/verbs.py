@@ -11,6 +11,7 @@ import typer
 
 from isogrow.cli.options import (
     OUTPUT,
+    SHARDED,
     WHERE,
     Asked,
     Configured,
@@ -97,6 +98,18 @@ def plan(
     asked: Asked,
     out: Annotated[str | None, option("--out", "Write the plan to this file.", OUTPUT, "PLAN.json")] = None,
     dtype: Dtype = None,
+    ranks: Annotated[
+        int | None, option("--ranks", "Tell what growing a job of N ranks would cost each.", SHARDED, "N")
+    ] = None,
+    mesh: Annotated[
+        str | None,
+        option(
+            "--mesh", "How they hold it: fsdp=32,tp=2, and replicate. (default: fsdp=N)", SHARDED, "DIM=N,…"
+        ),
+    ] = None,
+    optimizer_state: Annotated[
+        str | None, option("--optimizer-state", "adamw or none. (default: adamw)", SHARDED, "KIND")
+    ] = None,
     overwrite: Overwrite = False,
     layout: LayoutFile = None,
     revision: Revision = None,
@@ -105,19 +118,24 @@ def plan(
 ) -> None:
     """What growing would do: steps, sizes, bytes, memory.
 
-    No weight is read: config.json and the tensors' names and shapes say all of it.
+    No weight is read: config.json and the tensors' names and shapes say all of it. With --ranks or --mesh it
+    also tells what growing a running, sharded job would cost each rank.
     """
     with refusing(json):
-        from isogrow.cli.asking import planned, written
+        from isogrow.cli.asking import planned, spread, written
         from isogrow.cli.drafting import source
         from isogrow.cli.facts import summary
-        from isogrow.cli.growing import foreseen
+        from isogrow.cli.growing import foreseen, foretold
         from isogrow.cli.tables import plans
 
+        over = spread(ranks, mesh, optimizer_state)
         with working("opening") as work:
             found = source(model, revision, config, layout, work.tell)
         made = planned(asked, found.anatomy)
         data = summary(found.checkpoint.name, made, dtype) | foreseen(found, made.plan, dtype)
+        if over is not None:
+            with working("counting what each rank would read, send and hold"):
+                data |= {"sharded": foretold(found, made, *over)}
         then: list[str] = []
         if out is not None:
             written(made.plan, Path(out), found.checkpoint.folder, overwrite)

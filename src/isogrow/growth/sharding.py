@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isogrow.errors import SizeError, StateError
+from isogrow.errors import StateError
 from isogrow.growth.adopting import carry_checkpointing_
 from isogrow.growth.models import build_of
 from isogrow.interpreters.module import numberless_module
 from isogrow.numbers.local import local_of, parts_of
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.plan import Plan
+from isogrow.plans.spread import check_even
 
 Shard = Callable[[Any], object]
 
@@ -41,7 +42,7 @@ def sharded_anew(model: nn.Module, anatomy: Anatomy, plan: Plan, shard: Shard) -
                 f"after shard= {name} is {list(x.shape)}, and before it was {was}: the function may spread"
                 " parameters over ranks, and change nothing else"
             )
-        _check_cuts(name, x)
+        check_even(name, tuple(x.shape), parts_of(x))
     _make_room_(large, model)
     with torch.no_grad():
         for name, x in large.named_buffers():
@@ -59,18 +60,6 @@ def _by_user(large: nn.Module, shard: Shard) -> nn.Module:
             f"shard= can't shard the grown model: {said}; choose sizes that it can, or change the function"
         ) from error
     return found if isinstance(found, nn.Module) else large
-
-
-def _check_cuts(name: str, x: Tensor) -> None:
-    """Refuse a dim other than the first that its mesh cuts into parts that differ."""
-    for dim, count in parts_of(x).items():
-        size = x.shape[dim]
-        if dim and size % count:
-            below, above = size - size % count, size - size % count + count
-            raise SizeError(
-                f"{name} would be {list(x.shape)}, and its dim {dim} is cut into {count} parts, which have to"
-                f" be alike: choose sizes that make it {below} or {above}"
-            )
 
 
 def _make_room_(large: nn.Module, model: nn.Module) -> None:

@@ -49,7 +49,7 @@ def statistics(plan: Plan, blocks: Iterable[Block], read: Read, given: Stats | N
     for average in asked.means:
         result = unmade(average)
         so_far = replace(stats, means=means)
-        for part in averaged(average, FIXED):
+        for part in averaged(average.box, average.dim, FIXED):
             result[slices(kept(average, part))] = mean_of(average, part, plan, read, so_far)
         means[average] = result
     return replace(stats, means=means)

@@ -11,7 +11,7 @@ from a box of a block to where it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -21,6 +21,9 @@ from isogrow.plans.anatomy import Stored
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Block, Box
 from isogrow.plans.sizes import Sizes
+
+# How a block is seen in the tensor that stores it.
+See = Callable[[Stored, str, Block, Sizes], View]
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,20 @@ def overlap(box: Box, other: Box) -> Box | None:
     >>> overlap((range(1, 9, 3), range(4)), (range(2, 6), range(3, 5)))
     (range(4, 7, 3), range(3, 4))
     """
-    found = tuple(_common(r, o) for r, o in zip(box, other, strict=True))
-    return found if all(found) else None
+    found: list[range] = []
+    for r, o in zip(box, other, strict=True):
+        common = r if r == o else _common(r, o)
+        if not common:
+            return None
+        found.append(common)
+    return tuple(found)
 
 
 def _common(r: range, other: range) -> range:
+    if r.step == 1:
+        start = r.start if r.start > other.start else other.start
+        stop = r.stop if r.stop < other.stop else other.stop
+        return range(start, stop if stop > start else start)
     first = max(0, -(-(other.start - r.start) // r.step))
     return r[first : max(first, -(-(other.stop - r.start) // r.step))]
 
@@ -124,8 +136,8 @@ def runs(shape: tuple[int, ...], region: Box) -> Iterator[tuple[int, Box]]:
 # ── from a region to what it holds ──
 
 
-def boxes(stored: Stored, region: Box, sizes: Sizes) -> Iterator[Held]:
-    """All that a region of a stored tensor holds, each entry once.
+def boxes(stored: Stored, region: Box, sizes: Sizes, see: See = view_of) -> Iterator[Held]:
+    """All that a region of a stored tensor holds, each entry once; `see` is `remembered` for many regions.
 
     `region` has a range, with gaps or without, for each dim of the tensor. Law, where `x` is the tensor and
     `b` one of its blocks: `blocked(x[slices(region)][slices(held.place)], held.view)` equals
@@ -146,8 +158,20 @@ def boxes(stored: Stored, region: Box, sizes: Sizes) -> Iterator[Held]:
     for part, slot in stored.line.parts():
         for at in product(*numbers):
             block = Block(slot.name, (*stored.index, *zip(pattern.index, at, strict=True)), slot.axes)
-            for found in within(view_of(stored, part, block, sizes), region, counts):
+            for found in within(see(stored, part, block, sizes), region, counts):
                 yield Held(block, *found)
+
+
+def remembered() -> See:
+    """`view_of` of one tensor under one model's sizes, which asks once for each block."""
+    seen: dict[Block, View] = {}
+
+    def see(stored: Stored, part: str, block: Block, sizes: Sizes) -> View:
+        if block not in seen:
+            seen[block] = view_of(stored, part, block, sizes)
+        return seen[block]
+
+    return see
 
 
 def within(view: View, region: Box, counts: Sequence[int]) -> Iterator[tuple[Box, Box, View]]:

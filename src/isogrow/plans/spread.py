@@ -9,9 +9,10 @@ its dims is cut into as many parts as the mesh dim is long. How it is cut is `to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from isogrow.errors import SizeError
 from isogrow.plans.pieces import Box, whole
 
 
@@ -54,3 +55,16 @@ def local_box(
         if dim is not None:
             box[dim] = chunk(box[dim], mesh[d], coordinate[d])
     return tuple(box)
+
+
+def check_even(name: str, shape: Sequence[int], parts: Mapping[int, int]) -> None:
+    """Refuse a dim other than the first that is cut into parts which differ (`SizeError`); `parts` says into
+    how many each dim is cut."""
+    for dim, count in parts.items():
+        size = shape[dim]
+        if dim and size % count:
+            below, above = size - size % count, size - size % count + count
+            raise SizeError(
+                f"{name} would be {list(shape)}, and its dim {dim} is cut into {count} parts, which have to"
+                f" be alike: choose sizes that make it {below} or {above}"
+            )

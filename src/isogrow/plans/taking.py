@@ -95,6 +95,7 @@ def summed(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
         yield (range(start, min(start + rows, shape[0])), *whole(shape[1:]))
 
 
-def averaged(average: Average, limit: int) -> Iterator[Box]:
-    """The boxes by which a mean is made: all along its dim, at most `limit` entries (or one run of them)."""
-    yield from chunks(average.box, tuple(d for d in range(len(average.box)) if d != average.dim), limit)
+def averaged(box: Box, dim: int, limit: int) -> Iterator[Box]:
+    """The boxes by which a mean of a box is made: all along its dim, at most `limit` entries (or one run of
+    them)."""
+    yield from chunks(box, tuple(d for d in range(len(box)) if d != dim), limit)

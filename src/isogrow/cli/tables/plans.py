@@ -24,6 +24,15 @@ STYLES = {
     "constant": "magenta",
     "scaled": "blue",
 }
+# What is told of each rank.
+RANKED = {
+    "read": "reads",
+    "received": "receives",
+    "sent": "sends",
+    "before": "holds before",
+    "after": "holds after",
+    "peak": "holds at the peak",
+}
 
 
 def planned(data: Data) -> RenderableType:
@@ -42,7 +51,19 @@ def planned(data: Data) -> RenderableType:
     parts: list[RenderableType] = [steps(data["steps"]), change(data["before"], data["after"])]
     if data["config"]:
         parts.append(_config(data["config"]))
-    return page(title(f"{data['model']}, {data['family']}"), *parts, pairs(facts))
+    after = [_sharded(data["sharded"])] if "sharded" in data else []
+    return page(title(f"{data['model']}, {data['family']}"), *parts, pairs(facts), *after)
+
+
+def _sharded(data: Data) -> RenderableType:
+    """What growing a sharded job costs a rank."""
+    state = {"adamw": "AdamW's moments too", "none": "the model alone"}[data["optimizer_state"]]
+    said = f"{data['ranks']:,} ranks ({data['mesh']}), {data['rounds']:,} rounds of exchange; {state}"
+    made = table("a rank", "min", "median", "max", right=("min", "median", "max"))
+    for name, words in RANKED.items():
+        found = data["balance"][name]
+        made.add_row(words, *(size(found[key]) for key in ("min", "median", "max")))
+    return Group(Text(said), "", made)
 
 
 def caches(found: Data) -> str:

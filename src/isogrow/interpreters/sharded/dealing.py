@@ -3,8 +3,7 @@ put together in their order. So the numbers are those that one process makes, bi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 import torch
@@ -17,10 +16,11 @@ from isogrow.numbers import statistics
 from isogrow.numbers.filling import Read, Stats
 from isogrow.numbers.statistics import asked_of, combined, kept, mean_of, sums, unmade
 from isogrow.plans.boxes import slices
-from isogrow.plans.moving import Unit, dealt
+from isogrow.plans.dealing import by_depth, dealt, mean_turns, parts_of, sum_turns, sums_of
+from isogrow.plans.moving import Unit
 from isogrow.plans.pieces import Average, Block, Box
 from isogrow.plans.plan import Plan
-from isogrow.plans.taking import averaged, needed_by_mean, summed, taken
+from isogrow.plans.taking import summed, taken
 
 
 def shared_statistics(
@@ -36,15 +36,10 @@ def shared_statistics(
     stats = Stats({**stats.matched, **matched}, stats.means, stats.digests)
     with noted(old.fault):
         stats = asked_of(asked.drawn, plan, _nowhere, stats)
-    for _, means in groupby(sorted(asked.means, key=_depth), key=_depth):
-        made = _averages(list(means), plan, old, stats)
+    for means in by_depth(asked.means):
+        made = _averages(means, plan, old, stats)
         stats = Stats(stats.matched, {**stats.means, **made}, stats.digests)
     return stats
-
-
-def _depth(average: Average) -> int:
-    """A mean takes only those of blocks after fewer steps."""
-    return average.steps
 
 
 def _nowhere(block: Block, box: Box) -> Tensor:
@@ -63,7 +58,7 @@ def _matched(likes: Sequence[Block], plan: Plan, old: Exchange) -> dict[Block, t
     def add(work: tuple[int, Block, Box], read: Read) -> None:
         made[work[0]] = torch.tensor(sums(read(*work[1:])), dtype=torch.float64)
 
-    old.carry_out(_boxes_dealt(fixed, old), add)
+    old.carry_out(_boxes_dealt(likes, plan, old), add)
     rows = iter(_put_together(made, old).tolist())
     found: dict[Block, tuple[float, float]] = {}
     with noted(old.fault):
@@ -72,12 +67,13 @@ def _matched(likes: Sequence[Block], plan: Plan, old: Exchange) -> dict[Block, t
     return found
 
 
-def _boxes_dealt(fixed: Mapping[Block, list[Box]], old: Exchange) -> Iterator[Unit[tuple[int, Block, Box]]]:
+def _boxes_dealt(likes: Sequence[Block], plan: Plan, old: Exchange) -> Iterator[Unit[tuple[int, Block, Box]]]:
     at = 0
-    for turn, (like, boxes) in enumerate(fixed.items()):
-        tasks = [((at + i, like, box), ((like, box),)) for i, box in enumerate(boxes)]
-        yield from dealt(tasks, old.held, turn)
-        at += len(boxes)
+    turns = sum_turns(likes, plan, statistics.FIXED)
+    for like, turn in zip(likes, turns, strict=True):
+        tasks = list(enumerate(sums_of(like, plan, statistics.FIXED), at))
+        yield from dealt((((i, like, box), needs) for i, (box, needs) in tasks), old.held, turn)
+        at += len(tasks)
 
 
 def _averages(means: Sequence[Average], plan: Plan, old: Exchange, stats: Stats) -> dict[Average, Tensor]:
@@ -99,10 +95,10 @@ def _averages(means: Sequence[Average], plan: Plan, old: Exchange, stats: Stats)
 
 
 def _parts_dealt(means: Sequence[Average], plan: Plan, old: Exchange) -> Iterator[Unit[tuple[Average, Box]]]:
-    for turn, average in enumerate(means):
-        parts = averaged(average, statistics.FIXED)
-        tasks = [((average, part), tuple(needed_by_mean(plan, average, part))) for part in parts]
-        yield from dealt(tasks, old.held, turn)
+    turns = mean_turns(means, statistics.FIXED)
+    for average, turn in zip(means, turns, strict=True):
+        tasks = parts_of(average, plan, statistics.FIXED)
+        yield from dealt((((average, part), needs) for part, needs in tasks), old.held, turn)
 
 
 def _put_together(made: Tensor, old: Exchange) -> Tensor:

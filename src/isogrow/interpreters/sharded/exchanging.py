@@ -25,12 +25,14 @@ Found = Sequence[tuple[Box, Tensor]]
 
 @dataclass
 class Count:
-    """What a growth cost this rank: exchanges, bytes given and taken, and the most that it held for one."""
+    """What a growth cost this rank: exchanges, bytes given and taken, the most that it held for one, and the
+    bytes of old numbers that it read, its own and those that it was given."""
 
     exchanges: int = 0
     sent: int = 0
     received: int = 0
     most: int = 0
+    read: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,11 @@ class Exchange:
         """Reads boxes that this rank holds or was given."""
 
         def read(block: Block, box: Box) -> Tensor:
-            parts = (part for part in self.held.parts(block) if self.ranks.me in part.ranks)
-            mine = [(part.box, self._seen(part)) for part in parts]
-            found, left = joined(box, [*mine, *taken.get(block, ())])
+            near = self.held.parts(block).near(box)
+            own = ((part.box, self._seen(part)) for part, _ in near if self.ranks.me in part.ranks)
+            found, left = joined(box, [*own, *taken.get(block, ())])
             assert not left, f"{box} lacks {left} entries"
+            self.count.read += found.numel() * found.element_size()
             return found
 
         return read

@@ -50,8 +50,8 @@ def grow_parts_(targets: Sequence[Target], plan: Plan, old: Exchange, given: Sta
 
 def _units(targets: Sequence[Target], plan: Plan, old: Exchange) -> Iterator[Unit[tuple[Target, Box]]]:
     for target in targets:
-        limit = max(1, exchanging.ROUND // target.local.element_size())
-        for unit in filling(target.stored, target.regions, plan, limit):
+        width = target.local.element_size()
+        for unit in filling(target.stored, target.regions, plan, width, exchanging.ROUND):
             work = {rank: (target, part) for rank, part in unit.work.items()}
             yield Unit(work, unit.needs)
 

@@ -1,0 +1,85 @@
+"""The first pass of a growth over ranks, as units of work: which rank sums what.
+
+What depends on a whole block is made of fixed boxes, in one process as over ranks. A box is dealt to the rank
+that holds most of what it reads, so that little moves, and those who hold as much share the work.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import groupby
+from typing import TypeVar
+
+from isogrow.plans.moving import Holdings, Unit
+from isogrow.plans.pieces import Average, Block, Box
+from isogrow.plans.plan import Plan
+from isogrow.plans.taking import Need, averaged, needed_by_mean, summed
+
+FEW = 16  # tasks of a block that so few ranks would always be the same for
+Work = TypeVar("Work")
+Task = tuple[Work, Sequence[Need]]
+
+
+def sums_of(like: Block, plan: Plan, limit: int) -> list[Task[Box]]:
+    """The boxes by which an old block is summed, and what each reads."""
+    return [(box, ((like, box),)) for box in summed(like.shape(plan.source), limit)]
+
+
+def parts_of(average: Average, plan: Plan, limit: int) -> list[Task[Box]]:
+    """The boxes by which a mean is made, and what each reads."""
+    return [
+        (part, tuple(needed_by_mean(plan, average, part)))
+        for part in averaged(average.box, average.dim, limit)
+    ]
+
+
+def by_depth(means: Iterable[Average]) -> Iterator[tuple[Average, ...]]:
+    """Means, those first that others may take: of blocks after fewer steps."""
+    for _, found in groupby(sorted(means, key=_depth), key=_depth):
+        yield tuple(found)
+
+
+def _depth(average: Average) -> int:
+    return average.steps
+
+
+def sum_turns(likes: Iterable[Block], plan: Plan, limit: int) -> Iterator[int]:
+    """Whose turn it is to sum the first box of each block, where several ranks could."""
+
+    @cache
+    def count(shape: tuple[int, ...]) -> int:
+        return sum(1 for _ in summed(shape, limit))
+
+    return _turns((like.slot, count(like.shape(plan.source))) for like in likes)
+
+
+def mean_turns(means: Iterable[Average], limit: int) -> Iterator[int]:
+    """The same for means."""
+
+    @cache
+    def count(box: Box, dim: int) -> int:
+        return sum(1 for _ in averaged(box, dim, limit))
+
+    return _turns((each.block.slot, count(each.box, each.dim)) for each in means)
+
+
+def _turns(tasks: Iterable[tuple[str, int]]) -> Iterator[int]:
+    """Blocks of few tasks take turns; those of many share them, in each layer alike."""
+    slots: dict[str, int] = {}
+    for i, (slot, count) in enumerate(tasks):
+        own = slots.setdefault(slot, len(slots))
+        yield i if count <= FEW else own
+
+
+def dealt(tasks: Iterable[Task[Work]], held: Holdings, turn: int) -> Iterator[Unit[Work]]:
+    """Tasks that any rank can do, each given to one of those that hold most of what it reads: to the one that
+    was given fewest of them, and `turn` says who is first. What reads nothing the first rank does."""
+    tasks, done = list(tasks), Counter[int]()
+    for work, needs in tasks:
+        able = held.most(needs) or (0,)
+        first = turn * len(tasks) % len(able)
+        rank = min((*able[first:], *able[:first]), key=done.__getitem__)
+        done[rank] += 1
+        yield Unit({rank: work}, {rank: needs})
