@@ -32,7 +32,15 @@ class CheckpointError(IsogrowError):
 
 
 class SizeError(IsogrowError):
-    """A requested size can't be had; the message names sizes that can."""
+    """A requested size can't be had; the message names sizes that can.
+
+    `axes` are those of the constraint that the sizes do not meet, where it is one: others beside them do not
+    help.
+    """
+
+    def __init__(self, said: str, axes: frozenset[str] = frozenset()) -> None:
+        super().__init__(said)
+        self.axes = axes
 
 
 class LawError(IsogrowError):

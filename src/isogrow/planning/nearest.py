@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice, product
+from typing import Any
 
 from isogrow.errors import SizeError
 from isogrow.layouts.config import Config
-from isogrow.layouts.formula import evaluate
+from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Layout
 from isogrow.plans.plan import Init
 from isogrow.plans.words import REQUESTS
@@ -25,25 +26,29 @@ def mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
     words.sort(key=lambda word: word not in start.layout.residuals)
     near = {word: list(islice(_near(start, word, values), LOOKED)) for word in words}
 
-    def fits(*options: Option) -> bool:
-        merged = dict(values)
-        for _, sizes in options:
-            merged |= sizes
-        return holds(start.layout, start.config, merged) and all(ruled(start, sizes) for _, sizes in options)
+    facts = start.layout.facts(start.config, values)
 
-    ones = (next((f"{w}={a[0]}" for a in near[w] if fits(a)), "") for w in words)
-    found = [one for one in ones if one] or [
-        pair
-        for other in words[1:]
-        for pair in islice(
-            (
-                f"{words[0]}={a[0]} with {other}={b[0]}"
-                for a, b in product(near[words[0]], near[other])
-                if fits(a, b)
-            ),
-            1,
-        )
-    ]
+    def holding(options: Iterable[Option], beside: Collection[str] = ()) -> Iterator[Option]:
+        """Those by which the constraints are met that no axis `beside` has a part in."""
+        return (option for option in options if met(start.layout, facts.over(option[1]), beside))
+
+    def possible(word: str) -> bool:
+        """Whether the rules grow it to any of these: where they grow it to none, no partner helps."""
+        return any(ruled(start, sizes) for _, sizes in near[word])
+
+    def pairs(word: str, other: str) -> Iterator[str]:
+        axes = {each: {axis for _, sizes in near[each][:1] for axis in sizes} for each in (word, other)}
+        both = (holding(near[word], axes[other]), holding(near[other], axes[word]))
+        for (one, sizes), (two, more) in product(*both):
+            merged = facts.over({**sizes, **more})
+            if met(start.layout, merged) and ruled(start, sizes) and ruled(start, more):
+                yield f"{word}={one} with {other}={two}"
+
+    ones = (next((f"{w}={n}" for n, sizes in holding(near[w]) if ruled(start, sizes)), "") for w in words)
+    found = [one for one in ones if one]
+    if not found and possible(words[0]):
+        others = (other for other in words[1:] if possible(other))
+        found = [pair for other in others for pair in islice(pairs(words[0], other), 1)]
     return f"{' or '.join(found)} would do" if found else "grow all of them together"
 
 
@@ -60,8 +65,13 @@ def _near(start: Subject, word: str, values: Mapping[str, int]) -> Iterator[Opti
 
 def holds(layout: Layout, config: Config, values: Mapping[str, int]) -> bool:
     """Whether the config's constraints are met by these sizes (those on axes that there are)."""
-    facts = layout.facts(config, values)
-    return all(evaluate(c, facts) for c in layout.constraints if layout.say(c, facts))
+    return met(layout, layout.facts(config, values))
+
+
+def met(layout: Layout, facts: Mapping[str, Any], beside: Collection[str] = ()) -> bool:
+    """Whether the constraints are met, but for those in which an axis `beside` has a part."""
+    asked = (c for c in layout.constraints if not names(c) & frozenset(beside) and layout.say(c, facts))
+    return all(evaluate(c, facts) for c in asked)
 
 
 def ruled(start: Subject, sizes: Mapping[str, int]) -> bool:

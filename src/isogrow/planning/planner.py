@@ -353,5 +353,6 @@ def _check_constraints(start: Subject, now: Subject) -> None:
         text, sizes = told(constraint, values)
         raise SizeError(
             f"{layout.family!r} can't hold these sizes: its config needs {text}, and they would be"
-            f" {sizes}; {mend(start, values, names(constraint) & values.keys())}"
+            f" {sizes}; {mend(start, values, names(constraint) & values.keys())}",
+            names(constraint),
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import gcd
 from typing import Literal
 
-from isogrow.errors import IsogrowError
+from isogrow.errors import IsogrowError, SizeError
 from isogrow.layouts.config import edited
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Index, Layout
@@ -17,9 +17,9 @@ from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy, Header, blocks, match, name_of
 from isogrow.plans.expansions import Size, expansions
 from isogrow.plans.sizes import Sizes
+from isogrow.plans.words import REQUESTS
 
 Together = tuple[int, ...]
-Ask = Callable[[Mapping[str, Size]], str]
 
 LOOKED = 3  # sizes in a row that must do before all of them are taken to
 UNSTATED = 2  # channels of an axis that no config states (an image's rows)
@@ -57,7 +57,7 @@ class Reach:
 
 def reaches(anatomy: Anatomy, sizes: Mapping[str, int]) -> Iterator[Reach]:
     """What each of these axes can grow to, alone or with one other of them."""
-    ask = _asking(anatomy)
+    ask = _Asked(anatomy)
     for axis in sizes:
         found = _led(anatomy, axis) or _alone(ask, axis, sizes[axis])
         if found is None and not (axis in ("key_dim", "value_dim") and "head_dim" in sizes):
@@ -102,21 +102,44 @@ def _small(layout: Layout) -> dict[str, int]:
     return layout.written({}, SMALL) | rotary | first
 
 
-def _asking(anatomy: Anatomy) -> Ask:
-    """Asks whether sizes can be had: "" if they can, else why not."""
-    asked: dict[tuple[tuple[str, Size], ...], str] = {}
+@dataclass(frozen=True)
+class _Asked:
+    """Whether sizes can be had: "" if they can, else why not."""
 
-    def ask(sizes: Mapping[str, Size]) -> str:
+    anatomy: Anatomy
+    known: dict[tuple[tuple[str, Size], ...], IsogrowError | None] = field(
+        default_factory=dict[tuple[tuple[str, Size], ...], "IsogrowError | None"]
+    )
+
+    def __call__(self, sizes: Mapping[str, Size]) -> str:
+        error = self._error(sizes)
+        return "" if error is None else str(error)
+
+    def helping(self, sizes: Mapping[str, Size], others: Sequence[str]) -> Sequence[str]:
+        """Which of these axes may help where sizes are refused: where a constraint is not met, those that
+        have a part in it."""
+        error = self._error(sizes)
+        axes = error.axes if isinstance(error, SizeError) else frozenset[str]()
+        words = {word for axis in axes for word in _words(axis, self.anatomy.layout.stacks)}
+        return [other for other in others if not axes or other in words]
+
+    def _error(self, sizes: Mapping[str, Size]) -> IsogrowError | None:
         request = tuple(sizes.items())
-        if request not in asked:
+        if request not in self.known:
             try:
-                plan(anatomy, expansions(sizes))
-                asked[request] = ""
+                plan(self.anatomy, expansions(sizes))
+                self.known[request] = None
             except IsogrowError as error:
-                asked[request] = str(error)
-        return asked[request]
+                self.known[request] = error
+        return self.known[request]
 
-    return ask
+
+def _words(axis: str, stacks: Sequence[str]) -> Iterator[str]:
+    """What a request may call an axis."""
+    stack = next((each for each in stacks if axis.startswith(f"{each}_")), "")
+    for own in (axis, axis.removeprefix(f"{stack}_")):
+        for word in {own, REQUESTS.get(own, own)}:
+            yield from (word, f"{stack}.{word}") if stack else (word,)
 
 
 def _led(anatomy: Anatomy, axis: str) -> Reach | None:
@@ -129,7 +152,7 @@ def _led(anatomy: Anatomy, axis: str) -> Reach | None:
     return Reach(axis, values[axis], "with", partners={leader: pairs}, why=(f"{axis} is {formula}",))
 
 
-def _alone(ask: Ask, axis: str, now: int) -> Reach | None:
+def _alone(ask: _Asked, axis: str, now: int) -> Reach | None:
     """What an axis can grow to if nothing else does: the finest steps that do."""
     step = next((d for d in _divisors(now) if not ask({axis: now + d})), None)
     if step is None:
@@ -146,7 +169,7 @@ def _alone(ask: Ask, axis: str, now: int) -> Reach | None:
     return Reach(axis, now, "some", 0, some[: LOOKED + 1], why=(ask({axis: refused}),))
 
 
-def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
+def _together(ask: _Asked, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     """What an axis can grow to if one other (or, where none will do, two) grow by the same factor."""
     now = sizes[axis]
     apart = {"key_dim", "value_dim"} if "head_dim" in sizes else set[str]()
@@ -156,7 +179,7 @@ def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     rest = [other for other, why in asked.items() if not ruled_out(why)]
     partners: dict[str, tuple[Together, ...]] = {}
     for count in (1, 2):
-        for others in combinations(rest, count):
+        for others in _helping(ask, axis, rest, sizes, count):
             found = _in_step(ask, (axis, *others), sizes)
             if found:
                 partners[" and ".join(others)] = found
@@ -171,6 +194,22 @@ def _together(ask: Ask, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     return Reach(axis, now, "with", step, partners=partners, why=why)
 
 
+def _helping(
+    ask: _Asked, axis: str, rest: Sequence[str], sizes: Mapping[str, int], count: int
+) -> list[tuple[str, ...]]:
+    """One or two of the other axes that may help this one: each has a part in what stands in the way."""
+    own = {axis: 2 * sizes[axis]}
+    firsts = ask.helping(own, rest)
+    if count == 1:
+        return [(first,) for first in firsts]
+    found = {
+        frozenset((first, second))
+        for first in firsts
+        for second in ask.helping({**own, first: 2 * sizes[first]}, rest)
+    }
+    return [pair for pair in combinations(rest, 2) if frozenset(pair) in found]
+
+
 def ruled_out(why: str) -> bool:
     """Whether a refusal is of an axis whatever the size, so that no other one beside it helps.
 
@@ -180,7 +219,7 @@ def ruled_out(why: str) -> bool:
     return "can't grow: " in why or "can't grow in '" in why
 
 
-def _in_step(ask: Ask, axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[Together, ...]:
+def _in_step(ask: _Asked, axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[Together, ...]:
     """The first sizes of these axes together, grown by one factor in the finest steps; () if none do."""
     now = tuple(sizes[axis] for axis in axes)
     if ask({axis: 2 * size for axis, size in zip(axes, now, strict=True)}):
