@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 EVERYTHING = os.environ.get("SWEEP") == "all"
-DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "olmo", "stablelm", "t5")
+DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "olmo", "stablelm", "t5")
 SEED = 20
 SHARE = 16
 MANY = 12

@@ -139,7 +139,7 @@ def test_grow_skips_what_memory_does_not_hold(
     ran = isogrow("grow", llama, tmp_path / "out", "--ffn", "+5", "--json")
     assert ran.code == 0
     assert ran.json["verification"] is None
-    assert "of memory in float64, and 1e-05 GB are free" in ran.json["skipped"]
+    assert "of memory for a layer of each in float64, and 1e-05 GB are free" in ran.json["skipped"]
     assert ran.json["next"][0].startswith("isogrow verify ")
 
 

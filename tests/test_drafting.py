@@ -246,15 +246,19 @@ def test_the_verb_refuses() -> None:
 
 @pytest.mark.slow
 def test_a_drafted_layout_grows_a_checkpoint(tmp_path: Path) -> None:
-    file, small, large = tmp_path / "arcee.py", tmp_path / "small", tmp_path / "large"
-    said = run("draft", "arcee", "--out", file, "--json")
+    file, small, large = tmp_path / "nemotron.py", tmp_path / "small", tmp_path / "large"
+    said = run("draft", "nemotron", "--out", file, "--json")
     assert said.code == 0 and said.json["proven"] and file.is_file()
     assert (
-        run("draft", "arcee", "--out", file).err.count("exists: name another file, or give --overwrite") == 1
+        run("draft", "nemotron", "--out", file).err.count("exists: name another file, or give --overwrite")
+        == 1
     )
-    config = transformers.ArceeConfig.from_dict({**drafted_config("arcee"), "num_hidden_layers": 2})
-    transformers.ArceeForCausalLM(config).save_pretrained(small)
-    assert "model_type 'arcee' is not known" in run("grow", small, large, "--ffn", "x2").err
+    said = {**drafted_config("nemotron"), "num_hidden_layers": 2}
+    config = transformers.NemotronConfig.from_dict(
+        {**said, "num_key_value_heads": said["num_attention_heads"]}
+    )
+    transformers.NemotronForCausalLM(config).save_pretrained(small)
+    assert "model_type 'nemotron' is not known" in run("grow", small, large, "--ffn", "x2").err
     done = run("grow", small, large, "--ffn", "x2", "--layers", "+1", "--layout", file)
     assert done.code == 0, done.err
     grown = transformers.AutoConfig.from_pretrained(large)

@@ -294,7 +294,8 @@ def test_half_precision_is_probed_in_float32() -> None:
     found = [isogrow.grow(m, init=GradMax(batches(), loss), ffn=51) for m in (whole, half)]
     one, two = (m.model.layers[1].mlp.up_proj.weight.detach()[37:].float() for m in found)
     assert found[1].dtype == torch.bfloat16
-    assert torch.nn.functional.cosine_similarity(one, two).abs().min() > 0.95
+    # Where gains are nearly equal, the weights' own rounding decides which rows are chosen.
+    assert torch.nn.functional.cosine_similarity(one, two).abs().median() > 0.999
 
 
 @pytest.mark.parametrize(

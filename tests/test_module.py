@@ -353,12 +353,10 @@ def test_a_class_without_a_config_is_refused() -> None:
 
 
 def test_an_unknown_family_is_refused() -> None:
-    config = transformers.BioGptConfig(
-        vocab_size=11, hidden_size=6, intermediate_size=7, num_hidden_layers=1, num_attention_heads=2
-    )
+    config = transformers.XGLMConfig(vocab_size=11, d_model=6, ffn_dim=7, num_layers=1, attention_heads=2)
     with torch.device("meta"):
-        model = transformers.BioGptForCausalLM(config)
-    with pytest.raises(FamilyError, match="model_type 'biogpt' is not known: .*llama.*write a layout"):
+        model = transformers.XGLMForCausalLM(config)
+    with pytest.raises(FamilyError, match="model_type 'xglm' is not known: .*llama.*write a layout"):
         isogrow.grow(model, ffn=8)
 
 

@@ -149,7 +149,7 @@ def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Non
     lines = [line.split() for line in reversed(ran.out.splitlines()) if line.strip()]
     rows = {first: rest for first, *rest in lines}
     assert rows.keys() >= LAYOUTS.keys()
-    assert rows["qwen3"] == ["any", "any", "steps", "any", "multiples", "any"]
+    assert rows["qwen3"] == ["any", "any", "steps", "any", "n", "times", "any"]
     assert rows["llama"] == ["steps", "any", "some", "some", "steps", "any"]
     assert rows["bert"][-1] == "refused"
     assert ran.out.count("hidden % heads == 0") == 1, "a reason stands once"

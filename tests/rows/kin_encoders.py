@@ -134,7 +134,11 @@ MPNET = replace(
 MPNET = replace(
     MPNET,
     sizes={**MPNET.sizes, "max_position_embeddings": POSITIONS + 2, "pad_token_id": 1},
-    unread={"position_embeddings.weight": [0, 1], "word_embeddings.weight": [0, 1]},
+    unread={
+        **dict.fromkeys(("position_embeddings.weight", "word_embeddings.weight"), [0, 1]),
+        "decoder.weight": [0, 1, PAD],
+        "relative_attention_bias.weight": [*range(10, 17), *range(26, 32)],  # for tokens further apart
+    },
 )
 
 

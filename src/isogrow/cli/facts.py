@@ -30,9 +30,9 @@ Data = dict[str, Any]
 
 SHOWN = ("hidden", "ffn", "heads", "kv_heads", "head_dim", "layers")
 
-# What growing holds beside the libraries, as measured: bytes per entry of a chunk of 2²¹ entries, where
+# What growing holds beside the libraries, as measured: bytes per entry of a chunk of 2²⁰ entries, where
 # new entries are drawn and where they are only copied and scaled, and of a region that is made whole.
-CHUNK = 1 << 21
+CHUNK = 1 << 20
 DRAWN, COPIED, WHOLE = 9 * 8, 3 * 8, 4 * 8
 
 

@@ -51,6 +51,14 @@ LayoutFile = Annotated[
     str | None,
     option("--layout", "Grow by the layout in this file, which is proven first.", WHERE, "FILE"),
 ]
+Format = Annotated[
+    str,
+    option("--format", "safetensors, or distributed (torch's DCP). (default: safetensors)", OUTPUT, "FORMAT"),
+]
+Base = Annotated[
+    str | None,
+    option("--base", "MODEL is an adapter (LoRA): grow it for this grown base.", WHERE, "GROWN"),
+]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 
 

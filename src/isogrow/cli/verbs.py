@@ -14,8 +14,10 @@ from isogrow.cli.options import (
     SHARDED,
     WHERE,
     Asked,
+    Base,
     Configured,
     Dtype,
+    Format,
     Json,
     LayoutFile,
     Model,
@@ -164,18 +166,10 @@ def grow(
         str,
         option("--optimizer", "A Trainer's optimizer.pt: grow, or drop. (default: grow)", OUTPUT, "WHAT"),
     ] = "grow",
-    format: Annotated[
-        str,
-        option(
-            "--format", "safetensors, or distributed (torch's DCP). (default: safetensors)", OUTPUT, "FORMAT"
-        ),
-    ] = "safetensors",
+    format: Format = "safetensors",
     streamed: Streamed = False,
     layout: LayoutFile = None,
-    base: Annotated[
-        str | None,
-        option("--base", "MODEL is an adapter (LoRA): grow it for this grown base.", WHERE, "GROWN"),
-    ] = None,
+    base: Base = None,
     revision: Revision = None,
     config: Configured = None,
     json: Json = False,

@@ -15,7 +15,8 @@ Part = tuple[Box, Tensor]  # a box, with gaps or without, and its entries
 
 
 def joined(box: Box, parts: Iterable[Part], dtype: torch.dtype | None = None) -> tuple[Tensor, int]:
-    """A box (without gaps) from parts that share no entry, and how many of its entries no part holds.
+    """A box (without gaps) from parts, and how many of its entries none of them holds (less those that
+    several hold).
 
     A view of one part that holds all of it, a new tensor (of `dtype`, where there is no part) otherwise.
 

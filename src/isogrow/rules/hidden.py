@@ -78,7 +78,8 @@ def _cost(keys: set[str], old: int, new: int) -> str:
 
 def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, layer: bool) -> Step:
     """A constant ε: the writers make up for the changed mean square."""
-    if any(slot.tied in subject.slots for slot in subject.far_heads):
+    ties = {slot.tied for slot in subject.far_heads} & subject.slots.keys()
+    if any(axis in subject.slots[tied].axes for tied in ties):
         raise subject.cannot_grow(
             axis,
             "what writes the residual would be scaled, the embedding too, and the head that it is reads what"

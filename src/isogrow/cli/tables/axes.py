@@ -15,7 +15,7 @@ from isogrow.cli.tables.blocks import numbers, page, pairs, size, table, title
 Data = Mapping[str, Any]
 
 LEGEND = (
-    "any: any larger size. steps, some: as the config allows. multiples: of what it is."
+    "any: any larger size. steps, some: as the config allows. n times: what it is, a whole number of times."
     " with: not alone, together with that axis."
 )
 
@@ -94,6 +94,8 @@ def families(data: Data) -> RenderableType:
     columns = data["axes"]
     made = table("model type", *columns)
     made.columns[0].no_wrap = True  # a name in two lines can't be searched for
+    for each, name in zip(made.columns[1:], columns, strict=True):
+        each.min_width = each.max_width = max(len(name), len("refused"))
     for family in data["families"]:
         found = (column(family, axis) for axis in columns)
         cells = [Text("\n").join([_cell(one), *([Text(names)] if names else [])]) for one, names in found]
@@ -133,11 +135,11 @@ def _cell(each: Data | None) -> Text:
             return Text("any", "green")
         case "steps":
             whole = each["step"] == each["now"]
-            return Text("multiples" if whole else "steps", "green")
+            return Text("n times" if whole else "steps", "green")
         case "some":
             return Text("some", "yellow")
         case "with":
-            whole = "multiples\n" if each["step"] == each["now"] else ""
+            whole = "n times\n" if each["step"] == each["now"] else ""
             return Text(whole + "with " + "\nor ".join(each["with"]), "yellow")
         case _:
             return Text("refused", "red")
