@@ -25,7 +25,7 @@ from isogrow.optim.state import grow_optimizer_state as grow_state_dict
 from isogrow.planning.planner import check_fits
 from isogrow.plans.plan import Plan
 from isogrow.stores.carrying import Beside, Within
-from isogrow.stores.distributed import folder_of, read_distributed
+from isogrow.stores.distributed import Distributed, read_distributed
 from isogrow.stores.sources import Checkpoint, load_state
 from isogrow.stores.states import APART, taken_along
 
@@ -61,27 +61,31 @@ def resumable(
                 raise StateError("a policy or groups are given, and no optimizer.pt is grown: leave them out")
             return None
         _check_unpaced(policy)
-        if checkpoint.format == "distributed":
-            return _within(opened, found, plan, policy, groups)
+        if checkpoint.held is not None:
+            return _within(opened, checkpoint.held, found, plan, policy, groups)
         path = checkpoint.folder / found
         grouped = groups or STATES[found]
         return Beside(found, path.stat().st_size, _grower(checkpoint, path, plan, policy, grouped))
 
 
-def _within(opened: Opened, found: str, plan: Plan, policy: Policy | None, groups: Groups | None) -> Within:
-    """The state in a distributed checkpoint, or in one beside it; its parameters have names."""
+def _within(
+    opened: Opened,
+    weights: Distributed,
+    found: str,
+    plan: Plan,
+    policy: Policy | None,
+    groups: Groups | None,
+) -> Within:
+    """The state in the weights' distributed checkpoint, or in one beside it; its parameters have names."""
     if groups is not None:
         raise StateError(
             "groups are given, and a distributed checkpoint's state names the parameters of each: leave them"
             " out"
         )
-    checkpoint = opened.checkpoint
-    home = folder_of(checkpoint.folder) or checkpoint.folder
-    apart = found == APART
-    weights = read_distributed(home)
+    checkpoint, apart = opened.checkpoint, found == APART
     held = read_distributed(checkpoint.folder / APART) if apart else weights
     items = {**grown_items(held, checkpoint, opened.anatomy, plan, policy), **other_values(held)}
-    inner = "" if home == checkpoint.folder else home.name
+    inner = "" if weights.folder == checkpoint.folder else weights.folder.name
     return Within(found, items, APART if apart else inner, inner, weights.under)
 
 

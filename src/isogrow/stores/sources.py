@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
-from isogrow.stores.distributed import Chunk, folder_of, read_distributed
+from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.shards import read_places
 from isogrow.stores.strangers import check_no_adapter
@@ -57,7 +57,7 @@ class Checkpoint:
 
     `name` is what a model card may call it: the Hub id, or the folder's name. `files` says which file
     holds a tensor, and `starts` (of `.safetensors` alone) at which byte of it; of a distributed checkpoint
-    `chunks` says where each of its parts is.
+    `chunks` says where each of its parts is, and `held` what else it holds.
     """
 
     folder: Path
@@ -69,6 +69,7 @@ class Checkpoint:
     starts: Mapping[str, int] = field(default_factory=dict[str, int])
     revision: str = ""
     chunks: Mapping[str, tuple[Chunk, ...]] = field(default_factory=dict[str, "tuple[Chunk, ...]"])
+    held: Distributed | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -118,7 +119,7 @@ def _weights(folder: Path) -> str:
 def _of_chunks(folder: Path, weights: Path, name: str, config: Mapping[str, Any]) -> Checkpoint:
     held = read_distributed(weights)
     files = {name: parts[0].path for name, parts in held.chunks.items() if parts}
-    return Checkpoint(folder, name, config, held.headers, files, "distributed", chunks=held.chunks)
+    return Checkpoint(folder, name, config, held.headers, files, "distributed", chunks=held.chunks, held=held)
 
 
 def _with_config(folder: Path, weights: Path) -> Path:

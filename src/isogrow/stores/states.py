@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from isogrow.stores.carrying import RUN, left
-from isogrow.stores.distributed import METADATA, Distributed, Saved, folder_of, read_distributed
+from isogrow.stores.distributed import METADATA, Distributed, Saved
 from isogrow.stores.sources import Checkpoint
 
 KEYS = ("optim", "optimizer")  # what a state is called beside a model's
@@ -64,11 +64,11 @@ def form_of(held: Distributed) -> Form | None:
 def state_in(checkpoint: Checkpoint) -> str:
     """What the optimizer's state in a checkpoint's folder is called; "" if there is none."""
     folder = checkpoint.folder
-    if checkpoint.format != "distributed":
+    if checkpoint.held is None:
         return next((name for name in RUN if (folder / name).is_file()), "")
     if (folder / APART / METADATA).is_file():
         return APART
-    form = form_of(read_distributed(folder_of(folder) or folder))
+    form = form_of(checkpoint.held)
     return "" if form is None else ".".join(map(str, form.key)) or STATE
 
 
