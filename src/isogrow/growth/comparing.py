@@ -7,9 +7,8 @@ What is in memory at once is a few slabs, however large the tensors are.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +29,8 @@ from isogrow.stores.mapping import Mapped, mapped
 from isogrow.stores.shards import nbytes
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.stores.store import Store, read
-from isogrow.stores.workers import pool
-from isogrow.stores.writing import CHUNK, Source, Turn, ahead, made_whole, one_thread, room, settle, turns_of
+from isogrow.stores.workers import pool, results
+from isogrow.stores.writing import CHUNK, Source, Turn, ahead, made_whole, one_thread, room, turns_of
 
 WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -143,18 +142,18 @@ def _compared(
     source: Source, new: Mapped, tensors: dict[str, Stored], limit: int
 ) -> Iterator[tuple[int, Fault | None]]:
     """(bytes, what is wrong with them), part by part, in the order of the tensors."""
-    buffers, waiting = dict[int, Tensor](), deque[Future[tuple[int, Fault | None]]]()
-    with pool(alone=made_whole(tensors.values(), source.plan)) as workers:
-        try:
-            for turn in ahead(iter(tensors.items()), turns_of(source), workers):
-                for region in _regions(turn.stored, limit):
-                    if len(waiting) > workers.count:
-                        yield waiting.popleft().result()
-                    waiting.append(workers.submit(partial(_part, buffers, limit, turn, new, region)))
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            settle(waiting)
+    buffers = dict[int, Tensor]()
+    with (
+        pool(alone=made_whole(tensors.values(), source.plan)) as workers,
+        closing(ahead(tensors.items(), turns_of(source), workers)) as turns,
+    ):
+        works = (
+            partial(_part, buffers, limit, turn, new, region)
+            for turn in turns
+            for region in _regions(turn.stored, limit)
+        )
+        with closing(results(works, workers, workers.count)) as done:
+            yield from done
 
 
 def _regions(stored: Stored, limit: int) -> Iterable[Box]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -55,6 +56,23 @@ def pool(alone: bool = False) -> Generator[Pool]:
         return
     with ThreadPoolExecutor(count) as executor:
         yield Threads(count, executor)
+
+
+def results(works: Iterable[Callable[[], T]], workers: Pool, ahead: int) -> Generator[T]:
+    """What pieces of work give, in their order, while up to `ahead` further ones are done or wait. When it is
+    at its end or closed, whatever happens, none of them goes on."""
+    waiting = deque[Future[T]]()
+    try:
+        for work in works:
+            waiting.append(workers.submit(work))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for each in waiting:
+            each.cancel()
+        wait(waiting)
 
 
 def cores() -> int:

@@ -7,16 +7,13 @@ filled. A tensor that is an old one, byte for byte, is copied from file to file 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
 from threading import get_ident
-from typing import Any
 
 import torch
 
@@ -36,7 +33,7 @@ from isogrow.stores.items import Item
 from isogrow.stores.shards import Shard, index_json, nbytes
 from isogrow.stores.staging import write_file
 from isogrow.stores.store import Filed, Store, all_of
-from isogrow.stores.workers import Pool, pool
+from isogrow.stores.workers import Pool, pool, results
 
 INDEX = "model.safetensors.index.json"
 CHUNK = 1 << 20  # entries of a slab
@@ -174,19 +171,10 @@ def turns_of(source: Source) -> Callable[[str, Stored], Turn]:
 
 
 def ahead(
-    tensors: Iterator[tuple[str, Stored]], make: Callable[[str, Stored], Turn], workers: Pool
+    tensors: Iterable[tuple[str, Stored]], make: Callable[[str, Stored], Turn], workers: Pool
 ) -> Generator[Turn]:
     """The turns of tensors, made by workers before they are asked for."""
-    waiting = deque[Future[Turn]]()
-    try:
-        for name, stored in tensors:
-            waiting.append(workers.submit(partial(make, name, stored)))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        settle(waiting)
+    return results((partial(make, name, stored) for name, stored in tensors), workers, AHEAD)
 
 
 def _write(
@@ -198,26 +186,10 @@ def _write(
     tick: Tick,
 ) -> None:
     """Fill a file. Whatever happens, nobody writes to it any more when this ends."""
-    waiting = deque[Future[int]]()
-    try:
-        for turn in turns:
-            for work in _works(file, turn, slab, limit):
-                if len(waiting) > workers.count:
-                    tick(waiting.popleft().result())
-                waiting.append(workers.submit(work))
-        while waiting:
-            tick(waiting.popleft().result())
-    finally:
-        settle(waiting)
-        turns.close()
-
-
-def settle(waiting: Iterable[Future[Any]]) -> None:
-    """Let no work begin any more, and wait for what has begun."""
-    left = tuple(waiting)
-    for each in left:
-        each.cancel()
-    wait(left)
+    works = (work for turn in turns for work in _works(file, turn, slab, limit))
+    with closing(turns), closing(results(works, workers, workers.count)) as done:
+        for size in done:
+            tick(size)
 
 
 def _works(
