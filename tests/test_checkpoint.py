@@ -25,7 +25,7 @@ from isogrow.interpreters.module import grown_state
 from isogrow.plans.plan import Init
 from isogrow.plans.serial import from_json
 from isogrow.stores.carrying import left
-from isogrow.stores.loadable import check_loadable
+from isogrow.stores.loadable import built, check_loadable
 from isogrow.stores.sources import open_checkpoint
 from isogrow.verification.float64 import build, float64
 
@@ -598,24 +598,24 @@ def test_the_class_is_asked_for_names_and_shapes(change: Any, said: str, tmp_pat
     subject = seen(save(tmp_path / "small"))
     given, headers = config(tmp_path / "small"), subject.checkpoint.headers
     state = torch.get_rng_state()
-    check_loadable(given, headers, headers)
+    check_loadable(built(given), headers, headers)
     assert torch.equal(state, torch.get_rng_state())
     with pytest.raises(SizeError, match=said):
-        check_loadable({**given, **change}, headers, headers)
+        check_loadable(built({**given, **change}), headers, headers)
 
 
 def test_a_class_that_transformers_lacks_is_not_asked(tmp_path: Path) -> None:
     headers = seen(save(tmp_path / "small")).checkpoint.headers
-    check_loadable({"model_type": "my_own"}, headers, headers)
+    check_loadable(built({"model_type": "my_own"}), headers, headers)
 
 
 def test_a_class_of_ones_own_is_asked_as_its_base_model(tmp_path: Path) -> None:
     subject = seen(save(tmp_path / "small"))
     given = {**config(tmp_path / "small"), "architectures": ["MyLlama"]}
-    check_loadable(given, subject.checkpoint.headers, subject.checkpoint.headers)
+    check_loadable(built(given), subject.checkpoint.headers, subject.checkpoint.headers)
     with pytest.raises(SizeError, match="LlamaModel of the grown config"):
         check_loadable(
-            {**given, "num_hidden_layers": 4}, subject.checkpoint.headers, subject.checkpoint.headers
+            built({**given, "num_hidden_layers": 4}), subject.checkpoint.headers, subject.checkpoint.headers
         )
 
 

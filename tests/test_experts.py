@@ -28,7 +28,7 @@ from isogrow.laws import check, lives
 from isogrow.laws.building import network
 from isogrow.laws.twins import groups
 from isogrow.plans.anatomy import Header, match
-from isogrow.stores.loadable import check_loadable, rebound
+from isogrow.stores.loadable import built, check_loadable, rebound
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
 
@@ -145,14 +145,14 @@ def test_the_class_is_asked_about_single_experts(name: str, tmp_path: Path) -> N
     others, known = rebound(grown), rebound(subject.anatomy)
     assert bool(others) != single(name)
     old = subject.checkpoint.headers
-    check_loadable(job.config, job.headers, old, (others, known))
+    check_loadable(built(job.config), job.headers, old, (others, known))
     part = [s for s in job.tensors.values() if s.line.slot.name != "experts.down" or s.index[0][1] < 2]
     less = rebound(replace(grown, stored=tuple(part)))
     with pytest.raises(SizeError, match="experts.down_proj, and the grown model would lack it"):
-        check_loadable(job.config, {s.name: s.header for s in part}, old, (less, known))
+        check_loadable(built(job.config), {s.name: s.header for s in part}, old, (less, known))
     with pytest.raises(SizeError, match="experts.* would be"):
         wrong = config(tmp_path / "small") | {key: job.config[key] + 1 for key in plan.config}
-        check_loadable(wrong, job.headers, old, (others, known))
+        check_loadable(built(wrong), job.headers, old, (others, known))
 
 
 @pytest.mark.parametrize("name", sparse.REAL)

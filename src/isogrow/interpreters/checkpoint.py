@@ -38,7 +38,7 @@ from isogrow.stores.card import model_card, record
 from isogrow.stores.carrying import Beside, Within, carried, contents, dump
 from isogrow.stores.dtypes import GROWN, WORDS
 from isogrow.stores.items import Item
-from isogrow.stores.loadable import check_built, rebound
+from isogrow.stores.loadable import check_loadable, rebound
 from isogrow.stores.mapping import mapped
 from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
 from isogrow.stores.sources import Checkpoint
@@ -209,7 +209,7 @@ class _Heard:
     def at_last(self) -> None:
         if not self.done:
             self.done = True
-            check_built(self.question.answer(), self.job.named, self.job.old, self.job.others)
+            check_loadable(self.question.answer(), self.job.named, self.job.old, self.job.others)
 
 
 def laid_out(

@@ -30,7 +30,8 @@ STEP = 1 << 20
 
 @dataclass(frozen=True)
 class File:
-    """One safetensors file that is being written: an `Output` of the tensors that its shard holds."""
+    """One safetensors file that is being written: any region of the tensors that its shard holds, in any
+    order, each entry once."""
 
     shard: Shard
     descriptor: int

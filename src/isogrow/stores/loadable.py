@@ -23,12 +23,12 @@ from isogrow.stores.asking import Built, Shapes
 
 
 def check_loadable(
-    config: Mapping[str, Any],
+    model: Built | None,
     grown: Mapping[str, Header],
     old: Mapping[str, Header],
     others: tuple[Mapping[str, Header], Mapping[str, Header]] = ({}, {}),
 ) -> None:
-    """Refuse a grown config that its class refuses, and tensors that it would not load.
+    """Refuse tensors that the class which was `built` from the grown config would not load.
 
     `grown` are the planned tensors, `old` those of the source: a tensor that the source lacked (a
     pooler, a head that is tied) the grown model may lack too, and one that its class never used may
@@ -36,16 +36,6 @@ def check_loadable(
     one by one what the class stacks when it loads them. A model type that transformers does not have is
     not checked. Raises `SizeError`.
     """
-    check_built(built(config), grown, old, others)
-
-
-def check_built(
-    model: Built | None,
-    grown: Mapping[str, Header],
-    old: Mapping[str, Header],
-    others: tuple[Mapping[str, Header], Mapping[str, Header]] = ({}, {}),
-) -> None:
-    """The same, where what the class makes of the config is known."""
     if model is None:
         return
     name, prefix = model.name, model.prefix

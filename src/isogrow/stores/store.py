@@ -1,4 +1,4 @@
-"""What growing asks of whatever holds a model's tensors: two questions, and one more of what it writes to.
+"""What growing asks of whatever holds a model's tensors: two questions.
 
 A store answers with what is here of a tensor, as views: one part that is all of it (a mapped file, a state
 dict), many (the chunks of a distributed checkpoint), or less than all (a rank's shard). So that no store has
@@ -42,12 +42,6 @@ class Filed(Protocol):
     for one that does not lie so."""
 
     def place(self, name: str) -> tuple[Path, int] | None: ...
-
-
-class Output(Protocol):
-    """Where the tensors of a grown model go: any region of any of them, in any order, each entry once."""
-
-    def write(self, name: str, region: Box, entries: Tensor) -> None: ...
 
 
 @dataclass(frozen=True)
