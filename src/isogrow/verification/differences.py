@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -180,13 +180,10 @@ def _recorded(model: nn.Module, batch: Batch, names: Iterable[str]) -> dict[str,
     seen: dict[str, Tensor] = {}
     wanted = list(names)
     assert set(wanted) <= modules.keys(), f"no such modules: {set(wanted) - modules.keys()}"
-    handles = [modules[name].register_forward_hook(_keeper(seen, name)) for name in wanted]
-    try:
-        with still(model):
-            called(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, still(model):
+        for name in wanted:
+            hooks.enter_context(modules[name].register_forward_hook(_keeper(seen, name)))
+        called(model, batch)
     assert set(wanted) == seen.keys(), f"modules that never ran: {set(wanted) - seen.keys()}"
     return seen
 

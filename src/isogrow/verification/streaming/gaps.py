@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -81,12 +81,10 @@ class Gaps:
 def watched(model: nn.Module, told: Mapping[str, str], gaps: Gaps) -> Generator[None]:
     """Tell `gaps` of each module that a run leaves, by the name that `told` has for the module's."""
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_hook(_teller(layer, gaps)) for name, layer in told.items()]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in told.items():
+            hooks.enter_context(modules[name].register_forward_hook(_teller(layer, gaps)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _teller(layer: str, gaps: Gaps) -> Callable[[nn.Module, Any, Any], None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -49,14 +49,11 @@ class Calls:
 def overheard(model: nn.Module, layers: tuple[str, ...], calls: Calls) -> Generator[None]:
     """Keep what layers of a model are given by the run that `calls` names."""
     modules = dict(model.named_modules())
-    handles = [
-        modules[name].register_forward_pre_hook(_keeper(name, calls), with_kwargs=True) for name in layers
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name in layers:
+            keeper = _keeper(name, calls)
+            hooks.enter_context(modules[name].register_forward_pre_hook(keeper, with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _keeper(layer: str, calls: Calls) -> Callable[[nn.Module, Any, Any], None]:
