@@ -8,8 +8,9 @@ from shlex import quote
 from typing import Any
 
 from isogrow import __version__
-from isogrow.errors import IsogrowError, OutputError
-from isogrow.growth.opening import Opened, opened
+from isogrow.cli.asking import write_text
+from isogrow.errors import IsogrowError
+from isogrow.growth.opening import Opened, opened, seen
 
 Data = dict[str, Any]
 Tell = Callable[[str], None]
@@ -30,7 +31,7 @@ def drafted(model: str, out: str | None, overwrite: bool) -> Data:
     about = f"{kind}, drafted by isogrow {__version__} from transformers {library}; {proven}."
     text = written(made.layout, about)
     if out is not None:
-        _write(Path(out), text, overwrite)
+        write_text(text, Path(out), overwrite)
     axes = [
         {
             "axis": shown.axis,
@@ -86,14 +87,6 @@ def source(model: str, revision: str | None, config: str | None, layout: str | N
     from isogrow.stores.sources import open_checkpoint
 
     tell("proving the layout on a small twin")
-    register(read_layout(layout, open_checkpoint(model, revision, config).config))
-    return opened(model, revision, config)
-
-
-def _write(path: Path, text: str, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists: name another file, or give --overwrite to replace it")
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} can't be written ({error.strerror}): name another file") from error
+    checkpoint = open_checkpoint(model, revision, config)
+    register(read_layout(layout, checkpoint.config))
+    return seen(checkpoint)

@@ -31,7 +31,11 @@ def opened(
     """
     if isinstance(model, Opened):
         return model
-    checkpoint = open_checkpoint(model, revision, config)
+    return seen(open_checkpoint(model, revision, config))
+
+
+def seen(checkpoint: Checkpoint) -> Opened:
+    """An open checkpoint through the layout of its model type. Raises as `opened` does."""
     if checkpoint.config.get("model_type") is None:
         raise CheckpointError(
             f"config.json of {checkpoint.name} states no model_type: it is no Hugging Face model's"
