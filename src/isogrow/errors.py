@@ -35,12 +35,12 @@ class SizeError(IsogrowError):
     """A requested size can't be had; the message names sizes that can.
 
     `axes` are those of the constraint that the sizes do not meet, where it is one: others beside them do not
-    help.
+    help. `whatever` is true where the axis can't grow whatever the size, so that no other one helps.
     """
 
-    def __init__(self, said: str, axes: frozenset[str] = frozenset()) -> None:
+    def __init__(self, said: str, axes: frozenset[str] = frozenset(), whatever: bool = False) -> None:
         super().__init__(said)
-        self.axes = axes
+        self.axes, self.whatever = axes, whatever
 
 
 class LawError(IsogrowError):

@@ -173,10 +173,10 @@ def _step(now: Subject, growth: AxisGrowth, init: Init) -> Step | None:
     new = target(growth.size, old, key(now.word(growth.axis), growth.site))
     if new == old:
         return None
-    if growth.axis in now.layout.refusals:
-        raise SizeError(
-            f"{now.word(growth.axis)} can't grow in {now.layout.family!r}: {now.layout.refusals[growth.axis]}"
-        )
+    refused = now.layout.refusals.get(growth.axis)
+    if refused is not None:
+        word = now.word(growth.axis)
+        raise SizeError(f"{word} can't grow in {now.layout.family!r}: {refused}", whatever=True)
     if growth.axis.rpartition("_")[2] == "layers":
         step = add(now, growth.axis, places(growth.at, old, new - old), init)
     else:

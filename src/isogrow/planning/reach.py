@@ -115,6 +115,11 @@ class _Asked:
         error = self._error(sizes)
         return "" if error is None else str(error)
 
+    def ruled_out(self, sizes: Mapping[str, Size]) -> bool:
+        """Whether these are refused because an axis can't grow at all: then no other one beside it helps."""
+        error = self._error(sizes)
+        return isinstance(error, SizeError) and error.whatever
+
     def helping(self, sizes: Mapping[str, Size], others: Sequence[str]) -> Sequence[str]:
         """Which of these axes may help where sizes are refused: where a constraint is not met, those that
         have a part in it."""
@@ -173,10 +178,10 @@ def _together(ask: _Asked, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     """What an axis can grow to if one other (or, where none will do, two) grow by the same factor."""
     now = sizes[axis]
     apart = {"key_dim", "value_dim"} if "head_dim" in sizes else set[str]()
-    if ruled_out(ask({axis: 2 * now})):
+    if ask.ruled_out({axis: 2 * now}):
         return None
-    asked = {other: ask({other: 2 * n}) for other, n in sizes.items() if other != axis and other not in apart}
-    rest = [other for other, why in asked.items() if not ruled_out(why)]
+    others = {other: n for other, n in sizes.items() if other != axis and other not in apart}
+    rest = [other for other, n in others.items() if not ask.ruled_out({other: 2 * n})]
     partners: dict[str, tuple[Together, ...]] = {}
     for count in (1, 2):
         for others in _helping(ask, axis, rest, sizes, count):
@@ -208,15 +213,6 @@ def _helping(
         for second in ask.helping({**own, first: 2 * sizes[first]}, rest)
     }
     return [pair for pair in combinations(rest, 2) if frozenset(pair) in found]
-
-
-def ruled_out(why: str) -> bool:
-    """Whether a refusal is of an axis whatever the size, so that no other one beside it helps.
-
-    >>> ruled_out("hidden can't grow: a LayerNorm stands before a tied head"), ruled_out("ffn=3 is odd")
-    (True, False)
-    """
-    return "can't grow: " in why or "can't grow in '" in why
 
 
 def _in_step(ask: _Asked, axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[Together, ...]:

@@ -52,9 +52,10 @@ def placed(subject: Subject, axis: str, ropes: tuple[Rope, ...], old: int, new: 
         return append(old, new), _shared(subject, ropes, turning, new)
     _check_kinds(word, kinds, POWERED)
     if any(parts):
-        raise SizeError(
-            f"{word} can't grow: all channels of a head rotate in some layers, and a part of them in others,"
-            f" and no one placement suits both; {INSTEAD}"
+        raise subject.cannot_grow(
+            axis,
+            "all channels of a head rotate in some layers, and a part of them in others, and no one placement"
+            f" suits both; {INSTEAD}",
         )
     if new % 2:
         raise SizeError(f"{word}={new} is odd, and rotary positions pair its channels: give {new + 1}")

@@ -60,7 +60,7 @@ class Subject:
 
     def cannot_grow(self, axis: str, why: str) -> SizeError:
         """The refusal of an axis, whatever the size."""
-        return SizeError(f"{self.word(axis)} can't grow: {why}")
+        return SizeError(f"{self.word(axis)} can't grow: {why}", whatever=True)
 
     def uses(self, axis: str) -> Iterator[Use]:
         """Every slot that has `axis` as a dense axis."""
