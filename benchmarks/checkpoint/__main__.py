@@ -1,14 +1,17 @@
 """Growing a checkpoint on disk, beside copying its output, in paired rounds of one run.
 
     python -m benchmarks.checkpoint --before OLD/src                2 GB, five rounds
+    python -m benchmarks.checkpoint --mergekit VENV/bin/mergekit-yaml     with mergekit's passthrough beside
     python -m benchmarks.checkpoint --gigabytes 0.5 --rounds 1 --folder /some/disk --rows my-rows.jsonl
     python -m benchmarks.checkpoint --page                          results.md and results.svg from the rows
 
 A random bf16 Llama checkpoint is grown in hidden, ffn and layers, by `--init copy` and by the default random
 fill, and in layers alone. OLD is a checkout of an earlier build. Every time ends when the output is on disk
-(fsync, sync) and starts with the source in the system's cache. "alone" is `grow_checkpoint` in a process that
-has imported all; "whole" is the command with `--no-verify`, start of Python included. Memory is the peak of
-anonymous memory (RssAnon) over what the process had before; each measurement is a line of rows.jsonl.
+(fsync, sync) and starts with the source in the system's cache, but for "cold", where the system was told to
+forget it. mergekit makes the deeper output by passthrough, in an environment of its own. "alone" is
+`grow_checkpoint` in a process that has imported all; "whole" is the command with `--no-verify` and its start.
+Memory is the peak of anonymous memory (RssAnon) over what the process had before; each measurement is a line
+of rows.jsonl.
 """
 
 from __future__ import annotations
@@ -111,6 +114,13 @@ def anonymous(pid: int) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
+def forget(folder: Path) -> None:
+    """Tell the system that what it holds of these files is not needed."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def environment(source: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(source), "HF_HUB_OFFLINE": "1"}
 
@@ -144,7 +154,18 @@ def whole(place: Place, source: Path, init: str) -> Row:
     return run([*command, "--init", init, "--no-verify"], source)
 
 
-def rounds(place: Place, workers: dict[str, Worker], builds: dict[str, Path]) -> Iterator[Row]:
+def merged(place: Place, program: Path) -> Row:
+    """What mergekit makes of passthrough: the output of layers alone, its new layers writing zeros."""
+    said = place.home / "merge.yaml"
+    said.write_text(json.dumps(model.passthrough(place.model)))
+    made = run([str(program), str(said), str(place.copy), "--no-copy-tokenizer"])
+    kept = run(["sync", *(str(path) for path in place.copy.iterdir())])
+    return made | {key: made[key] + kept[key] for key in ("seconds", "busy")}
+
+
+def rounds(
+    place: Place, workers: dict[str, Worker], builds: dict[str, Path], mergekit: Path | None
+) -> Iterator[Row]:
     """One round: each contestant once, the copy before and after."""
 
     def alone(build: str, init: str, sizes: dict[str, str]) -> Row:
@@ -156,6 +177,11 @@ def rounds(place: Place, workers: dict[str, Worker], builds: dict[str, Path]) ->
         for init in ("copy", "normal"):
             yield {"what": "alone", "init": init, "build": build, **alone(build, init, SIZES)}
     yield {"what": "cp", "output": "wide", **copied(place)}
+    for init in ("copy", "normal"):
+        forget(place.model)
+        yield {"what": "cold", "init": init, "build": "now", **alone("now", init, SIZES)}
+    forget(place.out)
+    yield {"what": "cp", "output": "cold", **copied(place)}
     yield {"what": "tofile", "output": "wide", **workers["now"].asked("tofile", str(place.out))}
     for build, source in builds.items():
         for init in ("copy", "normal"):
@@ -170,6 +196,9 @@ def rounds(place: Place, workers: dict[str, Worker], builds: dict[str, Path]) ->
     for build in builds:
         yield {"what": "depth", "build": build, **alone(build, "copy", DEPTH)}
     yield {"what": "cp", "output": "deep", **copied(place)}
+    if mergekit is not None:
+        yield {"what": "mergekit", **merged(place, mergekit)}
+        shutil.rmtree(place.copy)
 
 
 def read(folder: Path) -> None:
@@ -188,7 +217,7 @@ def measure(given: argparse.Namespace) -> None:
         workers = {name: Worker(source) for name, source in builds.items()}
         try:
             for number in range(given.rounds):
-                for row in rounds(place, workers, builds):
+                for row in rounds(place, workers, builds, given.mergekit):
                     found = {
                         "round": number,
                         **row,
@@ -208,6 +237,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--before", type=Path)
+    parser.add_argument("--mergekit", type=Path)
     parser.add_argument("--rows", type=Path, default=HERE / "rows.jsonl")
     parser.add_argument("--page", action="store_true")
     given = parser.parse_args()

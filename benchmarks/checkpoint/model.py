@@ -33,6 +33,16 @@ def config(gigabytes: float) -> dict[str, Any]:
     }
 
 
+def passthrough(folder: Path) -> dict[str, Any]:
+    """What tells mergekit to put two more layers at the end that add nothing."""
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    silent = [{"filter": name, "value": 0.0} for name in ("o_proj", "down_proj")]
+    all_of = {"sources": [{"model": str(folder), "layer_range": [0, layers]}]}
+    new = {"model": str(folder), "layer_range": [layers - 1, layers]}
+    more = {"sources": [new | {"parameters": {"scale": [*silent, {"value": 1.0}]}}]}
+    return {"merge_method": "passthrough", "dtype": "bfloat16", "slices": [all_of, more, more]}
+
+
 def build(folder: Path, values: Mapping[str, Any]) -> None:
     """Write the checkpoint without ever holding it."""
     import torch

@@ -42,10 +42,14 @@ CONTESTANTS: tuple[tuple[str, Pick, str], ...] = (
     ("the build before, whole command, copied", is_("whole", init="copy", build="before"), "wide"),
     ("whole command, random fill", is_("whole", init="normal", build="now"), "wide"),
     ("the build before, whole command, random fill", is_("whole", init="normal", build="before"), "wide"),
+    ("`cp` and `sync`, nothing of the source in the cache", is_("cp", output="cold"), "cold"),
+    ("`grow_checkpoint`, copied, from a cold cache", is_("cold", init="copy"), "cold"),
+    ("`grow_checkpoint`, random fill, from a cold cache", is_("cold", init="normal"), "cold"),
     ("`verify --bytes` of the output, without start", is_("bytes"), "wide"),
     ("`cp` and `sync` of the deeper output", is_("cp", output="deep"), "deep"),
     ("`grow_checkpoint` in layers alone", is_("depth", build="now"), "deep"),
     ("the build before, in layers alone", is_("depth", build="before"), "deep"),
+    ("mergekit 0.1.5's passthrough to the same layers, with start and imports", is_("mergekit"), "deep"),
 )
 
 

@@ -33,7 +33,9 @@ Drawings = Callable[[Draw], Tensor]
 Entries = Callable[[Box], Tensor]
 
 SHORT = (torch.bfloat16, torch.float16)  # dtypes with so few numbers that a table holds what becomes of each
-WORK = 1 << 16  # entries that are computed at a time: their float64 temporaries stay in the cache
+# Entries that are computed at a time: few enough for the cache that cores share, and enough that threads seldom
+# wait for the interpreter's lock between two passes.
+WORK = 1 << 18
 FALLBACK_STD = 0.02
 
 

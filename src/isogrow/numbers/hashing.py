@@ -16,7 +16,7 @@ Box = tuple[range, ...]
 Floats = NDArray[np.float64]
 Bits = NDArray[np.uint64]
 
-RUN = 1 << 13
+RUN = 1 << 14
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # shift, then multiply by; the last round multiplies by nothing
 ROUNDS = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
