@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from math import prod
@@ -549,9 +548,8 @@ def ended() -> None:
 # ── how it is started ──
 
 
-def joined(out: Path) -> None:
+def joined(out: Path, rank: int, count: int) -> None:
     torch.set_num_threads(1)
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     meeting = f"file://{out}/meet"
     torch.distributed.init_process_group(
         "gloo", init_method=meeting, rank=rank, world_size=count, timeout=timedelta(seconds=300)
@@ -569,9 +567,11 @@ def run(out: Path) -> dict[str, Any]:
     return found
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    joined(folder)
-    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(run(folder)))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+def main(folder: Path, rank: int, count: int) -> None:
+    """One rank, in a process of its own, whose errors are left beside what it reports."""
+    with (folder / f"{rank}.log").open("w") as log:
+        os.dup2(log.fileno(), 2)
+        joined(folder, rank, count)
+        (folder / f"{rank}.json").write_text(json.dumps(run(folder)))
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Sharded models that grow without being gathered: processes spawned once for each number of ranks.
+"""Sharded models that grow without being gathered: processes started once for each number of ranks.
 
 Each rank compares its parts, bit by bit, with what one process makes of the same numbers. Sums of entries
 span many fixed boxes (`FIXED`), and tensors many rounds (`ROUND`): both are small in the job.
@@ -7,7 +7,6 @@ span many fixed boxes (`FIXED`), and tensors many rounds (`ROUND`): both are sma
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,11 +15,13 @@ from typing import Any
 
 import documents
 import pytest
+import sharded_job
+from forking import PROCESSES
+from sweeping import swept
 
 import isogrow
 from isogrow.errors import StateError
 
-HERE = Path(__file__).parent
 Reports = list[dict[str, Any]]  # what each rank reports, by case
 Case = Mapping[str, Any]
 spawned = pytest.mark.slow  # processes that each import everything
@@ -67,30 +68,37 @@ ALSO: Mapping[int, tuple[str, ...]] = {2: ("average", "refusals"), 3: (), 4: ()}
 EACH = [(count, name) for count, cases in CASES.items() for name in cases]
 
 
-def started(folder: Path, count: int, asked: object) -> list[subprocess.Popen[str]]:
+# What every run grows, in part because tests of its own ask for it; `make sweep` grows them all.
+KEPT = {(2, "gpt2"), (2, "each"), (2, "no statistics"), (3, "mixtral"), (4, "both")}
+
+
+def started(folder: Path, count: int, asked: object) -> list[Any]:
     (folder / "asked.json").write_text(json.dumps(asked))
-    return [
-        subprocess.Popen(
-            [sys.executable, HERE / "sharded_job.py", folder],
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+    jobs = [PROCESSES.Process(target=sharded_job.main, args=(folder, rank, count)) for rank in range(count)]
+    for job in jobs:
+        job.start()
+    return jobs
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Reports]:
-    """What all of so many ranks report, who are started once."""
-    done: dict[int, tuple[list[int], list[str], Path]] = {}
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Reports]:
+    """What all of so many ranks report, who are started once, of the cases that this run's tests ask for."""
+    done: dict[int, tuple[list[int | None], list[str], Path]] = {}
+    asked = {
+        (item.callspec.params["count"], item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == test_a_case.__name__
+    }
 
     def run(count: int) -> Reports:
         if count not in done:
             folder = tmp_path_factory.mktemp(f"ranks{count}")
-            jobs = started(folder, count, {"cases": CASES[count], "also": ALSO[count]})
-            errors = [job.communicate(timeout=900)[1] for job in jobs]
-            done[count] = ([job.returncode for job in jobs], errors, folder)
+            cases = {name: case for name, case in CASES[count].items() if (count, name) in asked | KEPT}
+            jobs = started(folder, count, {"cases": cases, "also": ALSO[count]})
+            for job in jobs:
+                job.join(900)
+            errors = [(folder / f"{rank}.log").read_text() for rank in range(count)]
+            done[count] = ([job.exitcode for job in jobs], errors, folder)
         codes, errors, folder = done[count]
         assert codes == [0] * count, errors
         return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(count)]
@@ -102,24 +110,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Reports]:
 
 
 @spawned
-@pytest.mark.parametrize(("count", "name"), EACH)
-def test_parts_are_those_of_one_process(run: Callable[[int], Reports], count: int, name: str) -> None:
-    """Weights, buffers, moments and what wants gradients: on every rank, bit by bit."""
-    for report in (each[name] for each in run(count)):
+@pytest.mark.parametrize(("count", "name"), swept(EACH, lambda *case: case in KEPT))
+def test_a_case(run: Callable[[int], Reports], count: int, name: str) -> None:
+    """Weights, buffers, moments and what wants gradients: on every rank, bit by bit those of one process. It
+    computes the same, trains on, and counts what `forecast` told: bytes read, received, sent and held, and
+    rounds, of AdamW on the meshes that `forecast` knows.
+
+    The norms of these models compute in float32. Muon's step is its own: it makes matrices orthogonal in
+    bfloat16, part by part, so that it differs from one process's without any growth.
+    """
+    reports = [each[name] for each in run(count)]
+    for report in reports:
         assert report["other"] == []
         assert report["states"] == []
         assert report["tied"] == report["tied alone"]
-
-
-@spawned
-@pytest.mark.parametrize(("count", "name"), EACH)
-def test_it_computes_the_same_and_trains_on(run: Callable[[int], Reports], count: int, name: str) -> None:
-    """The norms of these models compute in float32. Muon's step is its own: it makes matrices orthogonal in
-    bfloat16, part by part, so that it differs from one process's without any growth."""
-    for report in (each[name] for each in run(count)):
         assert report["function"] < 1e-5
-        if name != "muon":
-            assert report["step"] < 1e-12
+        assert name == "muon" or report["step"] < 1e-12
+        assert report["counted"] == report["told"]
+        assert bool(report["told"]) == (name not in ("columns", "paced", "each", "muon"))
+    if CASES[count][name]["mesh"] == "both":
+        assert len({report["counted"]["sent"] for report in reports}) > 1
 
 
 @spawned
@@ -140,18 +150,6 @@ def test_what_moves_is_what_is_lacking(run: Callable[[int], Reports], count: int
         assert sent <= 1.01 * lacking
     assert max(report["most"] for report in reports) <= 3 * (1 << 14)
     assert min(report["times"] for report in reports) == max(report["times"] for report in reports) > 5
-
-
-@spawned
-@pytest.mark.parametrize(("count", "name"), EACH)
-def test_a_job_counts_what_was_told_of_it(run: Callable[[int], Reports], count: int, name: str) -> None:
-    """Bytes read, received, sent and held, and rounds, of AdamW on the meshes that `forecast` knows."""
-    case = CASES[count][name]
-    for report in (each[name] for each in run(count)):
-        assert report["counted"] == report["told"]
-        assert bool(report["told"]) == (name not in ("columns", "paced", "each", "muon"))
-    if case["mesh"] == "both":
-        assert len({report[name]["counted"]["sent"] for report in run(count)}) > 1
 
 
 @spawned
@@ -217,18 +215,17 @@ def test_a_refusal_takes_nothing(run: Callable[[int], Reports]) -> None:
 @spawned
 def test_no_rank_waits_for_one_that_has_ended(tmp_path: Path) -> None:
     first, second = started(tmp_path, 2, "ended")
-    assert second.wait(timeout=120) == 9
-    said = first.communicate(timeout=120)[1]
-    assert first.returncode not in (0, None)
-    assert "Error" in said and not (tmp_path / "0.json").exists()
+    second.join(120)
+    assert second.exitcode == 9
+    first.join(120)
+    assert first.exitcode not in (0, None)
+    assert "Error" in (tmp_path / "0.log").read_text() and not (tmp_path / "0.json").exists()
 
 
 # ── one process ──
 
 
 def test_one_rank(one_process: None) -> None:
-    import sharded_job
-
     counts = sharded_job.counted()
     report = sharded_job.grow_case({"family": "gpt2", "mesh": "fsdp", "growth": {"ffn": "x2"}}, counts)
     assert (report["other"], report["states"], report["sent"]) == ([], [], 0)
