@@ -4,7 +4,7 @@ A test that asks each family the same about an interpreter is marked `sweep` whe
 DIVERSE (tests/diverse.py says why these). Of each such test one case in SHARE is run, chosen by SEED; with
 SWEEP=all in the environment they all are. `sweep("examples")` marks a test all of whose cases run, each on a
 part of its examples: of a property one in SHARE. Of a slow test of more than MANY cases that is not marked
-one case in SLOW_SHARE is run.
+one case in SLOW_SHARE is run. `sweep("whole")` marks what only the whole sweep runs.
 
 Families that are another one's kin (KIN of tests/rows) are swept by `turns` in tests that every other family
 is in, too; what every run asks of them is one composition.
@@ -23,8 +23,8 @@ import pytest
 EVERYTHING = os.environ.get("SWEEP") == "all"
 DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "olmo", "stablelm", "t5")
 SEED = 20
-SHARE = 16
-MANY = 12
+SHARE = 32
+MANY = 5
 SLOW_SHARE = 4
 
 
@@ -68,7 +68,8 @@ def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
         item for item in items if item.get_closest_marker("slow") and not item.get_closest_marker("sweep")
     ]
     counts = Counter(map(_test, slow))
-    return [*gone, *_rest([item for item in slow if counts[_test(item)] > MANY], SLOW_SHARE)]
+    whole = [item for item in items if _says(item, "whole")]
+    return [*gone, *whole, *_rest([item for item in slow if counts[_test(item)] > MANY], SLOW_SHARE)]
 
 
 def _rest(items: Sequence[pytest.Item], share: int) -> list[pytest.Item]:
@@ -85,8 +86,12 @@ def _is(item: pytest.Item, mark: str) -> bool:
 
 
 def _in_part(item: pytest.Item) -> bool:
+    return _is(item, "sweep") and not _says(item, "examples") and not _says(item, "whole")
+
+
+def _says(item: pytest.Item, word: str) -> bool:
     mark = item.get_closest_marker("sweep")
-    return mark is not None and "examples" not in mark.args
+    return mark is not None and word in mark.args
 
 
 def _test(item: pytest.Item) -> str:

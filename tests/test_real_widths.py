@@ -135,6 +135,7 @@ def test_the_document_shows_what_64_ranks_would_cost(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("whole")
 def test_a_thousand_ranks_are_told_in_a_minute() -> None:
     """DeepSeek-V3 (671 billion parameters) and AdamW's moments, on 1,024 ranks."""
     cls: Any = transformers.DeepseekV3ForCausalLM

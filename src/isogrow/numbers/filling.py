@@ -33,8 +33,8 @@ Drawings = Callable[[Draw], Tensor]
 Entries = Callable[[Box], Tensor]
 
 SHORT = (torch.bfloat16, torch.float16)  # dtypes with so few numbers that a table holds what becomes of each
-# Entries that are computed at a time: few enough for the cache that cores share, and enough that threads seldom
-# wait for the interpreter's lock between two passes.
+# Entries that are computed at a time: few enough for the cache that cores share, and enough that threads
+# seldom wait for the interpreter's lock between two passes.
 WORK = 1 << 18
 FALLBACK_STD = 0.02
 
