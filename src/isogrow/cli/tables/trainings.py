@@ -23,6 +23,8 @@ def outlook(data: Data) -> RenderableType:
         counts = (f"{row[key]:,}" for key in ("parameters", "steps", "tokens"))
         cost = (f"{row['flops']:.2e}", _time(row["seconds"]))
         stages.add_row(str(row["number"]), ", ".join(changed), *counts, *cost)
+        if row["release"] is not None:
+            stages.add_row("", "released: its decay", *_release(row["release"]))
     facts = [
         ("run", data["run"]),
         ("time", f"about {_time(data['seconds'])} on this machine ({data['device']})"),
@@ -31,10 +33,17 @@ def outlook(data: Data) -> RenderableType:
     return page(title("the recipe can be carried out"), stages, pairs(facts))
 
 
+def _release(row: Data) -> tuple[str, ...]:
+    return "", f"{row['steps']:,}", f"{row['tokens']:,}", f"{row['flops']:.2e}", _time(row["seconds"])
+
+
 def trained(data: Data) -> RenderableType:
     """What `train` tells at its end."""
     facts = [("model", data["model"]), ("steps", f"{data['step']:,}"), ("loss", _loss(data["loss"]))]
     facts += [("held-out loss", _loss(data["held_out"]))] if data["held_out"] is not None else []
+    for each in data["released"]:
+        held_out = "" if each["held_out"] is None else f", held-out loss {_loss(each['held_out'])}"
+        facts.append((f"stage {each['stage']}", f"{each['model']} (step {each['step']:,}{held_out})"))
     return page(title("trained"), pairs([*facts, ("took", _time(data["seconds"]))]))
 
 
