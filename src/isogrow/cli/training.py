@@ -11,6 +11,7 @@ from typing import Any
 
 from isogrow.gradmax import NAME
 from isogrow.quiet import quiet
+from isogrow.recipes.advice import advice
 from isogrow.recipes.folder import Outcome
 from isogrow.recipes.recipe import Recipe, read
 from isogrow.recipes.running import checked, device, run, timed
@@ -35,6 +36,7 @@ def outlook(path: Path, tell: Tell) -> Data:
     rate = first.flops / first.steps / seconds  # operations a second
     rows = [_row(stage, rate) for stage in stages]
     total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in rows)
+    told = advice(stages, learned=bool(recipe.model.source))
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
     return {
         "run": str(base / recipe.run),
@@ -42,6 +44,7 @@ def outlook(path: Path, tell: Tell) -> Data:
         "seconds": total,
         "device": where,
         "not_counted": left_out,
+        "advice": dataclasses.asdict(told),
     }
 
 

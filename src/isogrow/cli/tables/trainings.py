@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import RenderableType
@@ -30,7 +30,37 @@ def outlook(data: Data) -> RenderableType:
         ("time", f"about {_time(data['seconds'])} on this machine ({data['device']})"),
     ]
     facts += [("not counted", what) for what in data["not_counted"]]
-    return page(title("the recipe can be carried out"), stages, pairs(facts))
+    return page(title("the recipe can be carried out"), stages, pairs(facts), pairs(_advice(data["advice"])))
+
+
+def _advice(advice: Data) -> Iterable[tuple[str, str]]:
+    """Whether to grow, and when, by a law of other data; where it can't say, tokens per parameter alone."""
+    per = ", ".join(map(_few, advice["tokens_per_parameter"]))
+    yield "tokens per parameter", f"{per} (at the end of each stage)"
+    if advice["ceiling"] is None:
+        return
+    share = _few(100 * advice["ceiling"])
+    yield "growing", f"saves at most {share} % of a scratch run's operations to the same loss"
+    yield (
+        "when",
+        f"the last growth comes at {_few(advice['moment'])} tokens per parameter of the smaller model, and"
+        f" would save most at {_few(advice['best'])}",
+    )
+    if advice["alone"] is not None:
+        yield (
+            "instead",
+            f"the smaller model alone (that of stage {advice['alone']}) would be better at this budget",
+        )
+    yield "by", advice["fit"]
+
+
+def _few(value: float) -> str:
+    """Two digits that count.
+
+    >>> _few(0.0314), _few(2.049), _few(1834.0)
+    ('0.031', '2.0', '1,834')
+    """
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _release(row: Data) -> tuple[str, ...]:
