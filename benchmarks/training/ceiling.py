@@ -71,14 +71,14 @@ def points(rows: Sequence[Row], decay: float) -> Iterator[Point]:
             yield Point(size, steps * ROWS * LENGTH, loss, row["key"])
 
 
-def fitted(found: Sequence[Point], draws: int = DRAWS) -> Fit | None:
+def fitted(found: Sequence[Point], draws: int | None = None) -> Fit | None:
     """The law of these points, and those of runs drawn again; None where there are too few of them."""
     if len(found) < LEAST or len({point.size for point in found}) < SIZES_NEEDED:
         return None
     runs = sorted({(point.size, point.run) for point in found})
     drawn = np.random.default_rng(SEED)
     weights = [np.ones(len(found))]
-    for _ in range(draws):
+    for _ in range(DRAWS if draws is None else draws):
         counts = dict.fromkeys(runs, 0)
         for size in sorted({size for size, _ in runs}):
             own = [run for run in runs if run[0] == size]

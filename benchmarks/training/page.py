@@ -216,11 +216,12 @@ NOTES: Mapping[str, str] = {
     " L(N, D) = E + A / N^alpha + B / D^beta, N parameters beside embeddings after D bytes, fitted by least"
     " squares to all runs that never grew, at every budget to which they were decayed; intervals from runs"
     " drawn again. Five numbers are more than these runs tell (the exponents trade against each other, up to"
-    " the edges of what was tried), the ceilings are told better. They are shares of the budget. A contestant's ceiling is that of the moment"
-    " at which it grows, from a model that the law sees by its parameters alone. Its offset is"
-    " C_scratch(l) - the budget at the loss that it has when the budget is spent, paired by seed, by the law:"
-    " so that who did not reach scratch's loss has one, too. Carry is the offset as a share of the ceiling"
-    " (in the table above: the operations saved), and its interval that of the offset alone.",
+    " the edges of what was tried), the ceilings are told better. They are shares of the budget. A"
+    " contestant's ceiling is that of the moment at which it grows, from a model that the law sees by its"
+    " parameters alone. Its offset is C_scratch(l) - the budget at the loss that it has when the budget is"
+    " spent, paired by seed, by the law: so that who did not reach scratch's loss has one, too. Carry is the"
+    " offset as a share of the ceiling (in the table above: the operations saved), and its interval that of"
+    " the offset alone.",
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it: mean"
     " over seeds, with 95 % intervals.",
     "Every run": "Held-out loss after the decay, by share of the budget.",

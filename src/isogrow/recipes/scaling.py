@@ -35,13 +35,16 @@ class Law:
 
     def loss(self, parameters: float, tokens: float) -> float:
         """Of a model that was trained to the end of its decay; without tokens it is infinite."""
-        floor = self.e + self.a / parameters**self.alpha
-        return floor + self.b / tokens**self.beta if tokens > 0 else math.inf
+        return self._floor(parameters) + self.b / tokens**self.beta if tokens > 0 else math.inf
 
     def tokens(self, parameters: float, loss: float) -> float:
         """How many a model needs to have a loss; infinite for one that it can't have."""
-        above = loss - self.e - self.a / parameters**self.alpha
+        above = loss - self._floor(parameters)
         return (self.b / above) ** (1 / self.beta) if above > 0 else math.inf
+
+    def _floor(self, parameters: float) -> float:
+        """What no number of tokens gets below."""
+        return self.e + self.a / parameters**self.alpha
 
 
 # Chinchilla's third approach as refit by Besiroglu et al., arXiv 2404.10102: natural text, its own tokens.
