@@ -17,7 +17,8 @@ from benchmarks.training.models import SIZES, step_flops
 
 GROWN = Chain("grown", ("small", "middle", "large"), "grow", decay=0.2)
 DEEPER = ("flat", "shallow", "large")
-COURSE = Course((GROWN,), Tuned(0.003, 0.05, 0.4), 0.3, (1,), tuple(0.1 * i for i in range(1, 15)))
+EACH = 0.1  # bytes for each parameter
+COURSE = Course((GROWN,), Tuned(0.003, 0.05, 0.4), EACH, (1,), (0.4, 0.7, 1.0, 1.5, 2.0))
 
 
 @pytest.fixture(autouse=True)
@@ -52,27 +53,27 @@ def test_a_family_is_counted_whole() -> None:
     (chain,) = rounds[1]
     row = rows[chain.key]
     scratch = [rows[job.key] for job in rounds[0]]
-    assert [each["operations"] for each in scratch] == [budget_of(each["sizes"][0], 0.3) for each in scratch]
+    assert [each["operations"] for each in scratch] == [budget_of(each["sizes"][0], EACH) for each in scratch]
     assert row["separate"] == sum(each["operations"] for each in scratch)
     assert chain.targets == tuple(each["losses"][0] for each in scratch)
     assert row["found"] and all(a <= b for a, b in zip(row["losses"], chain.targets, strict=True))
-    own = [share * budget_of(size, 0.3) for share, size in zip(row["shares"], GROWN.sizes, strict=True)]
+    own = [share * budget_of(size, EACH) for share, size in zip(row["shares"], GROWN.sizes, strict=True)]
     steps = sum(map(step_flops, GROWN.sizes))  # a step that would exceed a mark is not made
     assert sum(own) - steps <= row["operations"] - row["decays"] <= sum(own)
-    decays = sum(0.2 * budget_of(size, 0.3) for size in GROWN.sizes)
+    decays = sum(0.2 * budget_of(size, EACH) for size in GROWN.sizes)
     assert decays - steps <= row["decays"] <= decays
     assert f"| {100 * (1 - row['operations'] / row['separate']):+.1f} ± inf |" in table(rows)
-    assert made(chain) == {**row, "sizes": GROWN.sizes}  # the same run
 
 
 @pytest.mark.slow
 def test_a_size_that_does_not_get_there_is_said() -> None:
-    job = Job(GROWN, COURSE.tuned, 0.3, (0.1, 0.2), 1, (0.1, 0.1, 0.1))
+    job = Job(GROWN, COURSE.tuned, EACH, (0.3, 0.5), 1, (0.1, 0.1, 0.1))
     row = made(job)
-    assert not row["found"] and len(row["losses"]) == 1 and row["shares"] == [0.2]
-    assert "| a size did not get there | 0.20 |" in table({job.key: row})
+    assert not row["found"] and len(row["losses"]) == 1 and row["shares"] == [0.5]
+    assert "| a size did not get there | 0.50 |" in table({job.key: row})
     easy = made(dataclasses.replace(job, targets=(9.0, 9.0, 9.0)))
-    assert easy["found"] and easy["shares"] == [0.1, 0.1, 0.1]
+    assert made(dataclasses.replace(job, targets=(9.0, 9.0, 9.0))) == easy  # the same run
+    assert easy["found"] and easy["shares"] == [0.3, 0.3, 0.3]
 
 
 @pytest.mark.slow
@@ -80,7 +81,7 @@ def test_a_size_that_does_not_get_there_is_said() -> None:
 def test_chains_in_depth(method: str) -> None:
     options = {"carry": True} if method == "stack" else {}
     chain = Chain(method, DEEPER, method, options, rate=0.7)
-    row = made(Job(chain, COURSE.tuned, 0.3, (0.5, 1.0), 1, (9.0, 9.0, 9.0)))
+    row = made(Job(chain, COURSE.tuned, EACH, (0.5,), 1, (9.0, 9.0, 9.0)))
     assert row["found"] and len(row["losses"]) == 3
 
 
@@ -98,7 +99,7 @@ def test_what_is_to_be_run_follows_from_the_rows() -> None:
 
 
 def test_a_name_is_no_part_of_a_row_and_a_target_is() -> None:
-    job = Job(GROWN, COURSE.tuned, 0.3, (0.5,), 1, (1.0,))
+    job = Job(GROWN, COURSE.tuned, EACH, (0.5,), 1, (1.0,))
     renamed = dataclasses.replace(job, chain=dataclasses.replace(GROWN, name="another"))
     assert renamed.key == job.key
     for other in (dict(targets=(1.1,)), dict(seed=2), dict(marks=(0.6,)), dict(per_parameter=0.4)):

@@ -3,7 +3,7 @@
     python -m benchmarks.training small     some minutes: few contestants, two seeds, a short budget
     python -m benchmarks.training full      all of it: some hours of two cores; go on with it at any time
     python -m benchmarks.training long      three times the budget, one seed, few contestants: half an hour
-    python -m benchmarks.training family    three sizes that are all wanted, in one run or three: hours, as full
+    python -m benchmarks.training family    three sizes that are all wanted, in one run or each: hours, too
     python -m benchmarks.training page      the page and the plot again, from the rows that are there
 
 A byte-level Llama of 442k parameters beside embeddings learns Python's standard library, from scratch or

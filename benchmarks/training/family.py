@@ -1,4 +1,4 @@
-"""A family of sizes that are all wanted: one run that releases each and grows, or a run from scratch for each.
+"""A family of sizes that are all wanted: one run that releases each and grows, or each from scratch.
 
 Counted are all operations, decays included, until every size has the loss that its own scratch run ends with.
 A chain trains a size until a decay from there would have that loss, counts this decay, and grows from before
@@ -113,7 +113,7 @@ def _job(course: Course, chain: Chain, seed: int) -> Job:
 
 
 def made(job: Job) -> dict[str, Any]:
-    """The row of a job: operations in all, and of each size its share of its own budget, its loss, its end."""
+    """The row of a job: operations in all, and of each size its loss and its share of its own budget."""
     found = scratch(job) if not job.targets else chained(job)
     own = dict(key=job.key, stage=STAGE, name=job.chain.name, sizes=job.chain.sizes, seed=job.seed)
     separate = sum(budget_of(size, job.per_parameter) for size in job.chain.sizes)
@@ -139,7 +139,8 @@ def chained(job: Job) -> dict[str, Any]:
     """A chain, until each size has its loss; it ends where one does not have it at the last mark."""
     run = _run(job, 0)
     decays, shares, losses, found = 0, list[float](), list[float](), True
-    for size, target, following in zip(job.chain.sizes, job.targets, [*job.chain.sizes[1:], ""], strict=True):
+    after = [*job.chain.sizes[1:], ""]
+    for size, target, following in zip(job.chain.sizes, job.targets, after, strict=True):
         budget, start = budget_of(size, job.per_parameter), run.spent
         kept = _marked(run, [start + mark * budget for mark in job.marks])
         at, loss, cost = _first(run, kept, job.chain.decay * budget, target)
