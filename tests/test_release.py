@@ -138,6 +138,20 @@ def test_a_release_is_a_whole_checkpoint_with_its_card(run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_release_where_nothing_grows_is_a_start_for_another_recipe(tmp_path: Path) -> None:
+    first = trained(tmp_path, stages=[{"steps": 4, "release": {"decay": 1}}, {"steps": 4}])
+    assert [record["step"] for record in log(branch(first, 1)) if "loss" in record] == [1, 2, 3, 5]
+    name = "model.safetensors"
+    assert hashes(branch(first, 1))[name] != hashes(first)[name]
+    changes = {"run": "second", "model": {"from": "run/released/stage-1/model"}}
+    path = written(tmp_path, **changes, stages=[{"steps": 4}, {"ffn": 36, "steps": 4}])
+    assert isogrow("train", path, "--dry-run", "--json").json["advice"]["ceiling"] is None
+    assert isogrow("train", path).code == 0
+    card = (tmp_path / "second" / "model" / "README.md").read_text()
+    assert "It began as the checkpoint `run/released/stage-1/model`." in card
+
+
+@pytest.mark.slow
 def test_what_is_told_of_releases(run: Path) -> None:
     done = isogrow("train", run.parent / "recipe.yaml", "--json")
     first, second = done.json["released"]
