@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 from benchmarks.training import __main__ as command
-from benchmarks.training import models, runs, stages
+from benchmarks.training import ceiling, models, runs, stages
 from benchmarks.training.contestants import (
     ALONE,
     BASE,
@@ -30,6 +30,7 @@ from benchmarks.training.contestants import (
     Tuned,
     once,
 )
+from benchmarks.training.headroom import section
 from benchmarks.training.methods import METHODS
 from benchmarks.training.models import (
     SIZES,
@@ -40,7 +41,17 @@ from benchmarks.training.models import (
     optimizer_of,
     step_flops,
 )
-from benchmarks.training.page import growths, screened, single, table, tuned, where, write_page
+from benchmarks.training.page import (
+    finals,
+    growths,
+    law_of,
+    screened,
+    single,
+    table,
+    tuned,
+    where,
+    write_page,
+)
 from benchmarks.training.rivals import doubled
 from benchmarks.training.saved import Reached, interval, reached
 from benchmarks.training.stages import Course, Job, Rows, pending, settled
@@ -274,7 +285,8 @@ def row_of(job: Job, loss: float) -> dict[str, Any]:
     grown = bool(job.contestant.growths)
     marks = {"0": 2.0, "1": 2.02, "10": 2.01, "100": 1.9, "300": 1.8}
     return dict(
-        key=job.key, stage=job.stage, name=job.contestant.name, tuned=dataclasses.asdict(job.tuned),
+        key=job.key, stage=job.stage, name=job.contestant.name,
+        contestant=dataclasses.asdict(job.contestant), tuned=dataclasses.asdict(job.tuned),
         seed=job.seed, budget=job.steps, date="2026-11-24", versions={"torch": "2"},
         losses={str(s): loss - math.log(s * job.steps / 4000) / 10 for s in shares},
         seconds={str(s): 100 * s for s in shares}, growths=[dict(before=2.0, marks=marks)] if grown else [],
@@ -399,17 +411,23 @@ def test_an_interval_is_students() -> None:
     assert interval([1.0]).half == math.inf
 
 
-def test_the_page_says_what_the_rows_say(tmp_path: Path) -> None:
+def test_the_page_says_what_the_rows_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     rows, _ = made_up(stages.FULL)
     other = next(row for row in rows.values() if row["stage"] == "final")
     older = {**other, "key": "older", "tuned": {**other["tuned"], "decay": 0.2}}
     assert settled(stages.FULL, {**rows, "older": older}) == rows  # what tuning left behind does not count
     longer, _ = made_up(stages.LONG)
+    monkeypatch.setattr(ceiling, "DRAWS", 3)
     write_page(stages.FULL, rows, longer, tmp_path)
     said = (tmp_path / "results.md").read_text()
-    for part in (tuned(rows), screened(rows), table(rows), growths(rows), single(rows), single(longer)):
+    law = law_of(rows, longer)
+    assert law is not None
+    steps = stages.FULL.steps
+    for part in (tuned(rows), screened(rows, law), table(rows, law, steps), growths(rows), single(rows)):
         assert part in said
+    assert single(longer) in said and section(law, steps, finals(rows)) in said
+    assert said.count("| middle alone") == 5 + len(stages.FULL.seeds)  # in every table but that of tuning
     assert "scratch's rate 0.003, std 0.1, decay over 0.4 of a budget" in said
     picture = (tmp_path / "results.svg").read_text()
     assert picture.count("<svg") == 1

@@ -3,6 +3,7 @@
     python -m benchmarks.training small     some minutes: few contestants, two seeds, a short budget
     python -m benchmarks.training full      all of it: some hours of two cores; go on with it at any time
     python -m benchmarks.training long      three times the budget, one seed, few contestants: half an hour
+    python -m benchmarks.training family    three sizes that are all wanted, in one run or each: hours, too
     python -m benchmarks.training page      the page and the plot again, from the rows that are there
 
 A byte-level Llama of 442k parameters beside embeddings learns Python's standard library, from scratch or
@@ -17,10 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+from benchmarks.training import family
 from benchmarks.training.page import table, write_page
 from benchmarks.training.stages import COURSES, Rows, pending, settled
 from benchmarks.training.working import made, settle
@@ -33,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=(*COURSES, "page"))
+    parser.add_argument("what", choices=(*COURSES, "family", "page"))
     parser.add_argument("--rows", type=Path, help="finished runs (default: rows-WHAT.jsonl beside this file)")
     parser.add_argument(
         "--cache", type=Path, help="trunks that contestants share (default: a temporary folder)"
@@ -41,6 +46,10 @@ def main() -> None:
     asked = parser.parse_args()
     course = "full" if asked.what == "page" else asked.what
     path = asked.rows or HERE / f"rows-{course}.jsonl"
+    if asked.what == "family":
+        run_all(path, partial(family.pending, family.FULL), family.made)
+        print(family.table(read(path)))
+        return
     if asked.what != "page":
         with tempfile.TemporaryDirectory() as own:
             run(course, path, asked.cache or Path(own))
@@ -52,12 +61,19 @@ def main() -> None:
 
 
 def run(course: str, path: Path, cache: Path) -> None:
-    """Make the rows that are missing."""
+    """Make the rows of a course that are missing."""
+    run_all(path, partial(pending, COURSES[course]), partial(made, cache=cache))
+
+
+def run_all(
+    path: Path, lacking: Callable[[Rows], Sequence[Any]], work: Callable[[Any], dict[str, Any]]
+) -> None:
+    """Make the rows that are lacking by what is there, until none is: a line for each, as it is done."""
     _trim_(path)
     with ProcessPoolExecutor(WORKERS, get_context("spawn"), initializer=settle) as pool:
         try:
-            while jobs := pending(COURSES[course], read(path)):
-                for done in as_completed([pool.submit(made, job, cache) for job in jobs]):
+            while jobs := lacking(read(path)):
+                for done in as_completed([pool.submit(work, job) for job in jobs]):
                     row = done.result()
                     with path.open("a") as file:
                         file.write(json.dumps(row) + "\n")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.ceiling import Fit, fitted, points, seen
+from benchmarks.training.headroom import carry, ceiling_of, section
 from benchmarks.training.models import SIZES, step_flops
 from benchmarks.training.runs import MARKS
 from benchmarks.training.saved import Interval, Reached, interval, reached
@@ -14,6 +16,7 @@ from benchmarks.training.stages import Course, Rows, final_loss
 from benchmarks.training.text import LENGTH, ROWS
 
 Row = Mapping[str, Any]
+MIDDLE = "middle alone"  # in every table that says what growing comes to
 AFTER = ("0", *map(str, MARKS))
 
 
@@ -40,14 +43,14 @@ def where(rows: Rows) -> dict[str, dict[int, Reached]]:
     }
 
 
-def table(rows: Rows) -> str:
-    """The final table: what each contestant saved."""
+def table(rows: Rows, fit: Fit | None = None, steps: int = 0) -> str:
+    """The final table: what each contestant saved; with a law, of what it could have saved."""
     found = finals(rows)
     scratch = found.get("scratch", {})
     lines = [
         "| contestant | seeds | loss at equal operations | against scratch | operations saved, % | seeds that"
-        " reached it | core time saved, % |",
-        "|---|---|---|---|---|---|---|",
+        f" reached it | core time saved, % |{' ceiling, % | carry |' if fit else ''}",
+        "|---" * (9 if fit else 7) + "|",
     ]
     for name, places in where(rows).items():
         own = found[name]
@@ -65,8 +68,19 @@ def table(rows: Rows) -> str:
                 _said(interval(time), 1) if hit == len(places) else "",
             ]
         )
+        cells += _of(fit, own, steps, list(places.values())) if fit else []
         lines.append(f"| {name} | {len(own)} | {statistics.mean(losses):.4f} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _of(fit: Fit, own: Mapping[int, Row], steps: int, places: Sequence[Reached]) -> list[str]:
+    """The ceiling at a contestant's growth, and its carry where every seed tells what was saved."""
+    top = ceiling_of(fit.law, own, steps)
+    if top is None:
+        return ["", ""]
+    found = interval([100 * (1 - place.share) for place in places])
+    told = all(place.found for place in places)
+    return [f"{top:.0f}", carry(found.mean, found.half, top) if told else ""]
 
 
 def _saved(places: Sequence[Reached]) -> str:
@@ -94,6 +108,7 @@ def growths(rows: Rows) -> str:
     for name, own in finals(rows).items():
         last = [row["growths"][-1] for row in own.values() if row["growths"]]
         if not last:
+            lines += [f"| {name} |{' – |' * (len(AFTER) + 1)}"] if name == MIDDLE else []
             continue
         cells = [
             _said(interval([g["marks"][m] - g["before"] for g in last if m in g["marks"]]), 4) for m in AFTER
@@ -116,8 +131,8 @@ def tuned(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def screened(rows: Rows) -> str:
-    """Losses of screening, rung by rung; who got furthest first."""
+def screened(rows: Rows, fit: Fit | None = None) -> str:
+    """Losses of screening, rung by rung; who got furthest first. The middle model alone, by the law."""
     found: dict[str, dict[tuple[int, int], float]] = {}
     for row in rows.values():
         if row["stage"] == "screen":
@@ -134,6 +149,12 @@ def screened(rows: Rows) -> str:
     for name in sorted(found, key=last):
         own = [f"{found[name][rung]:.4f}" if rung in found[name] else "" for rung in rungs]
         lines.append(f"| {name} | {' | '.join(own)} | {last(name)[-1]:.4f} |")
+    if fit:
+        middle = seen("middle")
+        own = [
+            fit.law.loss(middle.parameters, steps * step_flops("large") / middle.cost) for steps, _ in rungs
+        ]
+        lines.append(f"| {MIDDLE}, by the law | {' | '.join(f'{x:.4f}' for x in own)} | {own[-1]:.4f} |")
     return "\n".join(lines)
 
 
@@ -151,12 +172,22 @@ def single(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def law_of(rows: Rows, longer: Rows) -> Fit | None:
+    """The law of the runs that never grew, of both courses."""
+    finished = [row for row in rows.values() if row["stage"] == "final"]
+    if not finished:
+        return None
+    return fitted([*points([*rows.values(), *longer.values()], finished[0]["tuned"]["decay"])])
+
+
 def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
     """results.md and results.svg in `folder`; `longer` are rows of the longer course."""
+    fit = law_of(rows, longer)
     sections = {
         "Scratch, tuned": tuned(rows),
-        "Screening": screened(rows),
-        "What is saved": table(rows),
+        "Screening": screened(rows, fit),
+        "What is saved": table(rows, fit, course.steps),
+        **({"Ceiling and carry": section(fit, course.steps, finals(rows))} if fit else {}),
         "After the growth": growths(rows),
         "Every run": single(rows),
     }
@@ -174,11 +205,23 @@ NOTES: Mapping[str, str] = {
     " used by every contestant.",
     "Screening": "Held-out loss at the end of each budget, on the seeds of screening. The best went on to the"
     " next, and those that stages.py names to the last; some got further than they would now, when there were"
-    " fewer contestants.",
+    " fewer contestants. Models that never grow are not screened: the law of the section on ceilings tells"
+    " what the middle one would have, decayed as in the last rung.",
     "What is saved": "Paired by seed, with 95 % intervals (Student). Operations saved: how much of the"
     " budget is left when the contestant, decayed there, has scratch's final loss; said where every seed"
     " reached it within the budgets that were tried. Core time is that of the runs' own processes, on a"
     " machine that did other work too.",
+    "Ceiling and carry": "If a growth carried the small model's loss over whole, it would save"
+    " C_large(l) - C_small(l), where C is what a loss l costs: the offset. By the law"
+    " L(N, D) = E + A / N^alpha + B / D^beta, N parameters beside embeddings after D bytes, fitted by least"
+    " squares to all runs that never grew, at every budget to which they were decayed; intervals from runs"
+    " drawn again. Five numbers are more than these runs tell (the exponents trade against each other, up to"
+    " the edges of what was tried), the ceilings are told better. They are shares of the budget. A"
+    " contestant's ceiling is that of the moment at which it grows, from a model that the law sees by its"
+    " parameters alone. Its offset is C_scratch(l) - the budget at the loss that it has when the budget is"
+    " spent, paired by seed, by the law: so that who did not reach scratch's loss has one, too. Carry is the"
+    " offset as a share of the ceiling (in the table above: the operations saved), and its interval that of"
+    " the offset alone.",
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it: mean"
     " over seeds, with 95 % intervals.",
     "Every run": "Held-out loss after the decay, by share of the budget.",

@@ -11,8 +11,12 @@ from typing import Any
 
 from isogrow.gradmax import NAME
 from isogrow.quiet import quiet
+from isogrow.recipes.advice import advice
+from isogrow.recipes.folder import Outcome
 from isogrow.recipes.recipe import Recipe, read
 from isogrow.recipes.running import checked, device, run, timed
+from isogrow.recipes.starting import Outlook
+from isogrow.train.kept import stage_of
 
 Data = dict[str, Any]
 Tell = Callable[[str], None]
@@ -30,8 +34,9 @@ def outlook(path: Path, tell: Tell) -> Data:
         first = stages[0]
         seconds = timed(recipe, base, TRIED)
     rate = first.flops / first.steps / seconds  # operations a second
-    rows = [{**dataclasses.asdict(stage), "seconds": stage.flops / rate} for stage in stages]
-    total = sum(stage.flops for stage in stages) / rate
+    rows = [_row(stage, rate) for stage in stages]
+    total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in rows)
+    told = advice(stages, learned=bool(recipe.model.source))
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
     return {
         "run": str(base / recipe.run),
@@ -39,7 +44,16 @@ def outlook(path: Path, tell: Tell) -> Data:
         "seconds": total,
         "device": where,
         "not_counted": left_out,
+        "advice": dataclasses.asdict(told),
     }
+
+
+def _row(stage: Outlook, rate: float) -> Data:
+    """A stage and its release, with the seconds that they take at so many operations a second."""
+    row: Data = {**dataclasses.asdict(stage), "seconds": stage.flops / rate}
+    if stage.release is not None:
+        row["release"]["seconds"] = stage.release.flops / rate
+    return row
 
 
 def trained(path: Path, tell: Tell, steps: Steps) -> Data:
@@ -53,17 +67,32 @@ def trained(path: Path, tell: Tell, steps: Steps) -> Data:
         "step": outcome.step,
         "loss": outcome.loss,
         "held_out": outcome.held_out,
-        "checks": [_finite(outcome.loss)],
+        "released": [_released(each) for each in outcome.released],
+        "checks": [_finite("loss", outcome.loss), *(_finite("released", o.loss) for o in outcome.released)],
         "seconds": time.monotonic() - start,
         "next": [f"isogrow report {outcome.model.parent}"],
     }
 
 
-def _finite(loss: float | None) -> Data:
+def _released(outcome: Outcome) -> Data:
+    return {
+        "stage": stage_of(outcome.model.parent),
+        "model": str(outcome.model),
+        "step": outcome.step,
+        "loss": outcome.loss,
+        "held_out": outcome.held_out,
+    }
+
+
+def _finite(name: str, loss: float | None) -> Data:
     """Whether a run has come to something, as a check."""
     fine = loss is None or math.isfinite(loss)
     mend = "the run has diverged, so its model is of no use: try a lower rate, a longer warmup or a clip"
-    return {"name": "loss", "passed": fine, "detail": "" if fine else f"it is {loss}; {mend}"}
+    return {
+        "name": name,
+        "passed": fine,
+        "detail": "" if fine else f"{'its loss' if name != 'loss' else 'it'} is {loss}; {mend}",
+    }
 
 
 def _told(recipe: Recipe, steps: Steps) -> Callable[[int, int, float | None], None]:

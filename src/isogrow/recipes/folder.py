@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from transformers import Trainer
 from isogrow.errors import RecipeError
 from isogrow.recipes.recipe import Recipe, parse
 from isogrow.train.kept import (
+    CARD,
     CHECKPOINT,
     FINAL,
     LOG,
     OUTCOME,
     RECIPE,
+    RELEASED,
     STAGES,
     checkpoints,
     history,
+    releases,
     said,
     write,
 )
@@ -30,12 +34,16 @@ from isogrow.train.schedule import History
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a finished run's model is, at which step it ended, and its last losses."""
+    """Where a finished run's model is, at which step it ended, and its last losses.
+
+    `released` are the outcomes of its releases, by stage.
+    """
 
     model: Path
     step: int
     loss: float | None
     held_out: float | None
+    released: tuple[Outcome, ...] = ()
 
 
 def last_complete(folder: Path) -> Path | None:
@@ -53,8 +61,8 @@ def last_complete(folder: Path) -> Path | None:
 def claim(folder: Path, recipe: Recipe) -> None:
     """Note the recipe in the run's folder, or see that it is the one of the run there.
 
-    A run that has no checkpoint yet has nothing to lose, and the folder is claimed anew for another recipe.
-    Raises `RecipeError` for a folder of another run, or of no run, that one would overwrite.
+    A run that has no checkpoint and no release yet has nothing to lose, and the folder is claimed anew for
+    another recipe. Raises `RecipeError` for a folder of another run, or of no run, that one would overwrite.
     """
     path, ours = folder / RECIPE, _plain(recipe)
     if not path.exists():
@@ -64,7 +72,7 @@ def claim(folder: Path, recipe: Recipe) -> None:
         return
     before = _plain(_noted(path))
     changed = [key for key in ours if ours[key] != before[key]]
-    if changed and (checkpoints(folder) or (folder / OUTCOME).exists()):
+    if changed and (checkpoints(folder) or releases(folder) or (folder / OUTCOME).exists()):
         raise RecipeError(
             f"{folder} holds a run of another recipe (its {', '.join(changed)} differ): name another"
             " folder in run, or go back to that recipe"
@@ -91,7 +99,7 @@ def _noted(path: Path) -> Recipe:
 
 def _check_free(folder: Path) -> None:
     """Refuse a folder that is no run's, and in which one would remove or overwrite something."""
-    held = [folder / name for name in (STAGES, LOG, OUTCOME, FINAL) if (folder / name).exists()]
+    held = [folder / name for name in (STAGES, LOG, OUTCOME, FINAL, RELEASED) if (folder / name).exists()]
     held += sorted(folder.glob(f"{CHECKPOINT}*"))
     if held:
         raise RecipeError(
@@ -100,15 +108,16 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def finished(folder: Path, trainer: Trainer) -> Outcome:
-    """Save the final model under its name, whole, and note how the run ended."""
+def finished(folder: Path, trainer: Trainer, card: Callable[[History], str]) -> Outcome:
+    """Save the final model and its card under its name, whole, and note how the run ended."""
     unfinished = folder / f"{FINAL}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     trainer.save_model(str(unfinished))
-    shutil.rmtree(folder / FINAL, ignore_errors=True)
-    unfinished.rename(folder / FINAL)
     # Trainer's last record sums up this process, not the run.
     records: History = [record for record in trainer.state.log_history if "train_loss" not in record]
+    (unfinished / CARD).write_text(card(records), encoding="utf-8")
+    shutil.rmtree(folder / FINAL, ignore_errors=True)
+    unfinished.rename(folder / FINAL)
     losses = [float(record["loss"]) for record in records if "loss" in record]
     held_out = [float(record["eval_loss"]) for record in records if "eval_loss" in record]
     ended = {"step": trainer.state.global_step, "loss": losses[-1:], "held_out": held_out[-1:]}
@@ -120,4 +129,5 @@ def finished(folder: Path, trainer: Trainer) -> Outcome:
 def told(folder: Path) -> Outcome:
     found = said(folder / OUTCOME, "step", "loss", "held_out")
     loss, held_out = (next(iter(found[key]), None) for key in ("loss", "held_out"))
-    return Outcome(folder / FINAL, found["step"], loss, held_out)
+    released = tuple(told(path) for path in releases(folder) if (path / OUTCOME).exists())
+    return Outcome(folder / FINAL, found["step"], loss, held_out, released)

@@ -11,7 +11,7 @@
       length: 256
     training: {rate: 0.002, warmup: 100, decay: 300}
     stages:
-      - {steps: 500}
+      - {steps: 500, release: {decay: 0.2}}
       - {hidden: x2, ffn: x2, heads: 8, steps: 1000}
       - {layers: +4, tokens: 8M}
 
@@ -24,15 +24,12 @@ import dataclasses
 import difflib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -48,7 +45,9 @@ from isogrow.optim.moments import Policy
 from isogrow.plans.expansions import Size, expansions
 from isogrow.plans.plan import Init
 from isogrow.plans.words import WORDS
+from isogrow.recipes.fields import STRICT, Count, Files, Rate, Share
 from isogrow.recipes.loading import loaded
+from isogrow.recipes.release import Release, fault
 from isogrow.train.schedule import LOSSES
 
 STARTING = (
@@ -61,14 +60,6 @@ STARTING = (
     "old_rate",
     "rates_for",
 )  # of a stage that grows
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
-
-
-STRICT = ConfigDict(extra="forbid")
-Files = Annotated[tuple[str, ...], BeforeValidator(lambda value: _listed(value))]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: _count(value))]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -138,7 +129,7 @@ class Stage:
     updates of new entries go from `ramp_from` times (nothing, if it is not said) to once their size.
     `new_rate` and `old_rate` are factors on the rates of new and of old entries, for `rates_for` steps after
     the growth (the whole stage, if it is not said): with `old_rate: 0` only new entries are trained.
-    `rate` is a factor on the training's rate for this stage.
+    `rate` is a factor on the training's rate for this stage. `release`: its model is finished beside the run.
     """
 
     sizes: dict[str, Size] = field(default_factory=dict[str, Size])
@@ -154,6 +145,7 @@ class Stage:
     old_rate: NonNegativeFloat = 1.0
     rates_for: Count = 0
     rate: Rate = 1.0
+    release: Release | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -196,6 +188,11 @@ class Recipe:
             return stage.slope.at_most
         return stage.steps or -(-stage.tokens // self.tokens_per_step)
 
+    def shortest(self, stage: Stage) -> int:
+        """How many steps a stage lasts at least."""
+        slope = stage.slope
+        return self.longest(stage) if slope is None else max(slope.at_least, slope.window)
+
     def policy(self, stage: Stage) -> Policy:
         """What new entries of a stage get, and how fast all entries move in it."""
         own = (stage.new_rate, stage.old_rate) != (1.0, 1.0)
@@ -226,28 +223,24 @@ def parse(said: Any, where: str = "the recipe") -> Recipe:
     return recipe
 
 
-SECTIONS = {"model": Start, "data": Data, "training": Training, "slope": Slope}  # by their keys
+# By their keys.
+SECTIONS = {"model": Start, "data": Data, "training": Training, "slope": Slope, "release": Release}
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # what pydantic calls a key that means nothing
 
 
 # ── reading ──
 
 
-def _count(value: Any) -> Any:
-    """A whole number may be written as 8M."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB])", value) if isinstance(value, str) else None
-    return float(found[1]) * UNITS[found[2]] if found is not None else value
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
 def _refusal(error: ValidationError, where: str) -> RecipeError:
-    """The first fault as one sentence, with the key that may have been meant."""
-    fault = error.errors()[0]
+    """The first fault as one sentence, with the key that may have been meant.
+
+    A key that means nothing comes before one that is missing, which it may have been meant for.
+    """
+    faults = error.errors()
+    fault = next((each for each in faults if each["type"] in UNKNOWN), faults[0])
     *path, last = (f"{part + 1}" if isinstance(part, int) else str(part) for part in fault["loc"])
     at = ", ".join((where, *path))
-    if fault["type"] != "unexpected_keyword_argument" and fault["type"] != "extra_forbidden":
+    if fault["type"] not in UNKNOWN:
         message = fault["msg"].removeprefix("Value error, ")
         return RecipeError(f"{at}, {last} is {fault['input']!r}: {message[:1].lower()}{message[1:]}")
     section = SECTIONS.get(path[-1], Recipe) if path else Recipe
@@ -320,6 +313,7 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
             " them there"
         )
     _check_start(recipe, stage, f"{where}, stage {number}")
+    _check_release(recipe, stage, number, where)
     slope = stage.slope
     if slope is None:
         return
@@ -337,6 +331,14 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
             f"{where}, stage {number}: a slope needs window and at_least up to at_most, and they are"
             f" {slope.window}, {slope.at_least} and {slope.at_most}"
         )
+
+
+def _check_release(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
+    if stage.release is None:
+        return
+    wrong = fault(stage.release, number, len(recipe.stages), recipe.shortest(stage))
+    if wrong is not None:
+        raise RecipeError(f"{where}, stage {number} {wrong}")
 
 
 def _check_rates_end(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
@@ -368,8 +370,7 @@ def _check_rate(recipe: Recipe, where: str) -> None:
     """Growth belongs to the stable part: after the warmup, before the decay."""
     first, last = recipe.stages[0], recipe.stages[-1]
     if len(recipe.stages) > 1:
-        slope = first.slope
-        shortest = recipe.longest(first) if slope is None else max(slope.at_least, slope.window)
+        shortest = recipe.shortest(first)
         if shortest < recipe.training.warmup:
             raise RecipeError(
                 f"{where}: stage 2 may start at step {shortest}, within the warmup of"

@@ -15,16 +15,23 @@ import accelerate as accelerate  # pyright: ignore[reportMissingTypeStubs]  (Tra
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
+from isogrow.interpreters.checkpoint import versions
 from isogrow.plans.plan import Init
 from isogrow.recipes.callbacks import Costs, Ending, Told, ended
+from isogrow.recipes.card import card
 from isogrow.recipes.corpus import files, sequences, settle, vocabulary
 from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
 from isogrow.recipes.norms import BlockNorms
 from isogrow.recipes.recipe import Recipe
+from isogrow.recipes.releasing import apart, due, ended_at, lasted, save
 from isogrow.recipes.starting import Outlook, outlook, started
 from isogrow.train.kept import CORPUS, OUTCOME, STAGES, STATE, TOKENS, write
 from isogrow.train.schedule import Growth, Plateau
 from isogrow.train.trainer import growing
+
+Tell = Callable[[str], None]
+Steps = Callable[[int, int, float | None], None]
+Start = Callable[[Path], None]
 
 
 def checked(recipe: Recipe, base: Path) -> tuple[Outlook, ...]:
@@ -57,18 +64,20 @@ def timed(recipe: Recipe, base: Path, steps: int) -> float:
     return training.accumulate * min(taken)
 
 
-def run(
-    recipe: Recipe,
-    base: Path,
-    tell: Callable[[str], None],
-    steps: Callable[[int, int, float | None], None],
-) -> Outcome:
+def run(recipe: Recipe, base: Path, tell: Tell, steps: Steps) -> Outcome:
     """Train a recipe to its end; a run that was killed goes on from its last complete checkpoint.
 
     `base` is what the recipe's paths are relative to. `tell` is told what is done, `steps` after each step
     its number, how many growths there have been and the last loss. Raises `RecipeError` where the run's
     folder holds another recipe's run, or the files that it began to learn from are others now.
     """
+    return _run(recipe, base, base / recipe.run, tell, steps)
+
+
+def _run(
+    recipe: Recipe, base: Path, home: Path, tell: Tell, steps: Steps, start: Start | None = None
+) -> Outcome:
+    """A run, or one of the run in `home`'s releases, which begins with the checkpoint that `start` makes."""
     folder = base / recipe.run
     stages = checked(recipe, base)
     claim(folder, recipe)
@@ -76,30 +85,49 @@ def run(
         return told(folder)
     write(folder / STAGES, [dataclasses.asdict(stage) for stage in stages])
     checkpoint = last_complete(folder)
-    trainer = prepared(recipe, base, folder, stages, steps)
+    if checkpoint is None and start is not None:
+        start(folder)
+        checkpoint = last_complete(folder)
+    trainer = prepared(recipe, base, home, stages, tell, steps)
     corpora: dict[str, Any] = {"train": trainer.train_dataset, "held_out": trainer.eval_dataset}
     corpora = {where: found for where, found in corpora.items() if found is not None}
-    settle(corpora, folder / CORPUS, going_on=checkpoint is not None)
+    settle(corpora, home / CORPUS, going_on=checkpoint is not None)
     tell(f"going on from {checkpoint.name}" if checkpoint else f"starting in {folder}")
     if checkpoint is None or not ended(recipe, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between its last checkpoint and its end
         trainer._load_from_checkpoint(str(checkpoint))  # pyright: ignore[reportPrivateUsage]
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
-    return finished(folder, trainer)
+    made = partial(card, recipe, stages, ended=trainer.state.global_step, versions=versions())
+    return finished(folder, trainer, made)
+
+
+def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell) -> None:
+    """Finish the model of the stage that ends now, beside the run. What is finished already stays."""
+    branch = ended_at(recipe, number, lasted(trunk))
+    first, last = trunk.state.global_step, trunk.state.global_step + branch.training.decay
+
+    def steps(step: int, growths: int, loss: float | None) -> None:
+        tell(f"releasing stage {number}: {step - first} of {last - first} steps")
+
+    def quiet(what: str) -> None:
+        """The trunk's own word is that it releases."""
+
+    with apart(trunk):
+        _run(branch, base, base / recipe.run, quiet, steps, partial(save, trunk))
 
 
 def prepared(
-    recipe: Recipe,
-    base: Path,
-    folder: Path,
-    stages: tuple[Outlook, ...],
-    steps: Callable[[int, int, float | None], None],
+    recipe: Recipe, base: Path, home: Path, stages: tuple[Outlook, ...], tell: Tell, steps: Steps
 ) -> Trainer:
-    """The trainer of a recipe at its first stage, with its growths."""
+    """The trainer of a recipe at its first stage, with its growths and releases.
+
+    Tokens are kept in `home`, the folder of the run.
+    """
+    folder = base / recipe.run
     words = vocabulary(recipe.data, base)
     model = started(recipe, base, words.size)
-    read = partial(sequences, recipe.data, base=base, cache=folder / TOKENS)
+    read = partial(sequences, recipe.data, base=base, cache=home / TOKENS)
     train = read(recipe.data.train, "train")
     held_out = read(recipe.data.held_out, "held_out") if recipe.data.held_out else None
     trainer = Trainer(
@@ -122,7 +150,12 @@ def prepared(
         _set_rate_(trainer, ending)
         costs.note_(trainer.state)
 
-    return growing(trainer, growths(recipe), after)
+    def before(model: Any) -> None:
+        number = due(recipe, trainer)
+        if number is not None:
+            _release(recipe, number, base, trainer, tell)
+
+    return growing(trainer, growths(recipe), after, before)
 
 
 def _set_rate_(trainer: Trainer, ending: Ending) -> None:

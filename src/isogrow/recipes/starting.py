@@ -33,6 +33,15 @@ NAMED = ("bos_token_id", "eos_token_id", "pad_token_id")  # a class's own may no
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A stage's release before it is run: what its decay costs at most, beside what the stage does."""
+
+    steps: int
+    tokens: int
+    flops: int
+
+
+@dataclass(frozen=True)
 class Outlook:
     """One stage before it is run: at most so many steps of so many tokens; operations are of training."""
 
@@ -42,6 +51,7 @@ class Outlook:
     steps: int
     tokens: int
     flops: int
+    release: Branch | None = None
 
 
 def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
@@ -84,10 +94,13 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
             _check_sizes(recipe.model, anatomy)
             _check_length(recipe, anatomy)
         steps = recipe.longest(stage)
-        tokens = steps * recipe.tokens_per_step
-        flops = tokens * training_flops(anatomy, recipe.data.length)
+        each, cost = recipe.tokens_per_step, training_flops(anatomy, recipe.data.length)
         sizes = named(anatomy.sizes, anatomy.layout.stacks)
-        found.append(Outlook(number, sizes, parameters, steps, tokens, flops))
+        release = None
+        if stage.release is not None:
+            decay = stage.release.steps(steps)
+            release = Branch(decay, decay * each, decay * each * cost)
+        found.append(Outlook(number, sizes, parameters, steps, steps * each, steps * each * cost, release))
     return tuple(found)
 
 

@@ -14,15 +14,31 @@ from isogrow.errors import RecipeError
 RECIPE, STAGES, CORPUS, LOG, OUTCOME = (
     f"{name}.json" for name in ("recipe", "stages", "corpus", "log", "outcome")
 )
-FINAL, TOKENS = "model", "tokens"
-STATE = "trainer_state.json"
-CHECKPOINT = "checkpoint-"
+FINAL, TOKENS, RELEASED = "model", "tokens", "released"
+STATE, CARD = "trainer_state.json", "README.md"
+CHECKPOINT, STAGE = "checkpoint-", "stage-"
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The run's checkpoints, the oldest first. One that no step names (a copy, say) is none of them."""
     found = {path.name.removeprefix(CHECKPOINT): path for path in folder.glob(f"{CHECKPOINT}*")}
     return [found[step] for step in sorted(filter(str.isdecimal, found), key=int) if found[step].is_dir()]
+
+
+def released_name(stage: int) -> str:
+    """The folder of a stage's release, in that of all releases."""
+    return f"{STAGE}{stage}"
+
+
+def stage_of(folder: Path) -> int:
+    """The stage whose release a folder is."""
+    return int(folder.name.removeprefix(STAGE))
+
+
+def releases(folder: Path) -> list[Path]:
+    """The folders of the run's releases, finished or not, by stage. What no stage names is none of them."""
+    found = (folder / RELEASED).glob(f"{STAGE}*")
+    return sorted((path for path in found if path.name.removeprefix(STAGE).isdecimal()), key=stage_of)
 
 
 def history(checkpoint: Path) -> list[dict[str, Any]] | None:

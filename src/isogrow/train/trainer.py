@@ -38,9 +38,14 @@ from isogrow.train.schedule import Growth, check, due, grown
 
 
 def growing(
-    trainer: Trainer, growths: Sequence[Growth], after: Callable[[nn.Module], None] | None = None
+    trainer: Trainer,
+    growths: Sequence[Growth],
+    after: Callable[[nn.Module], None] | None = None,
+    before: Callable[[nn.Module], None] | None = None,
 ) -> Trainer:
-    """The same trainer, which grows its model on schedule; `after` is called with the model at each growth.
+    """The same trainer, which grows its model on schedule.
+
+    `before` and `after` are called with the model just before and after each growth.
 
     A growth forgets the best checkpoint before it, which is of other sizes: `load_best_model_at_end` loads
     the best since the last growth.
@@ -49,7 +54,7 @@ def growing(
     begins, `SizeError` for growths out of order or a plateau that can't be seen, and `StateError` for a
     trainer whose model another run has grown.
     """
-    grower = _Growing(trainer, tuple(growths), after)
+    grower = _Growing(trainer, tuple(growths), after, before)
     trainer.add_callback(grower)
     load = trainer._load_from_checkpoint  # pyright: ignore[reportPrivateUsage]  (no event comes before it)
 
@@ -65,9 +70,14 @@ class _Growing(TrainerCallback):
     """Trainer's own interface to what happens in a run. `done`: growths that the trainer's model has had."""
 
     def __init__(
-        self, trainer: Trainer, growths: tuple[Growth, ...], after: Callable[[nn.Module], None] | None
+        self,
+        trainer: Trainer,
+        growths: tuple[Growth, ...],
+        after: Callable[[nn.Module], None] | None,
+        before: Callable[[nn.Module], None] | None,
     ) -> None:
-        self.trainer, self.growths, self.after, self.done = trainer, growths, after, 0
+        self.trainer, self.growths, self.done = trainer, growths, 0
+        self.after, self.before = after, before
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -81,6 +91,8 @@ class _Growing(TrainerCallback):
         growth = due(self.growths, state.log_history, state.global_step)
         while growth is not None:
             model: Any = given["model"]
+            if self.before is not None:
+                self.before(model)
             record: dict[str, Any] = {"stage": self.done + 2}
             if growth.sizes:
                 number = 1 + sum("growth" in before for before in state.log_history)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import RenderableType
@@ -23,18 +23,57 @@ def outlook(data: Data) -> RenderableType:
         counts = (f"{row[key]:,}" for key in ("parameters", "steps", "tokens"))
         cost = (f"{row['flops']:.2e}", _time(row["seconds"]))
         stages.add_row(str(row["number"]), ", ".join(changed), *counts, *cost)
+        if row["release"] is not None:
+            stages.add_row("", "released: its decay", *_release(row["release"]))
     facts = [
         ("run", data["run"]),
         ("time", f"about {_time(data['seconds'])} on this machine ({data['device']})"),
     ]
     facts += [("not counted", what) for what in data["not_counted"]]
-    return page(title("the recipe can be carried out"), stages, pairs(facts))
+    return page(title("the recipe can be carried out"), stages, pairs(facts), pairs(_advice(data["advice"])))
+
+
+def _advice(advice: Data) -> Iterable[tuple[str, str]]:
+    """Whether to grow, and when, by a law of other data; where it can't say, tokens per parameter alone."""
+    per = ", ".join(map(_few, advice["tokens_per_parameter"]))
+    yield "tokens per parameter", f"{per} (at the end of each stage)"
+    if advice["ceiling"] is None:
+        return
+    share = _few(100 * advice["ceiling"])
+    yield "growing", f"saves at most {share} % of a scratch run's operations to the same loss"
+    yield (
+        "when",
+        f"the last growth comes at {_few(advice['moment'])} tokens per parameter of the smaller model, and"
+        f" would save most at {_few(advice['best'])}",
+    )
+    if advice["alone"] is not None:
+        yield (
+            "instead",
+            f"the smaller model alone (that of stage {advice['alone']}) would be better at this budget",
+        )
+    yield "by", advice["fit"]
+
+
+def _few(value: float) -> str:
+    """Two digits that count.
+
+    >>> _few(0.0314), _few(2.049), _few(1834.0)
+    ('0.031', '2.0', '1,834')
+    """
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _release(row: Data) -> tuple[str, ...]:
+    return "", f"{row['steps']:,}", f"{row['tokens']:,}", f"{row['flops']:.2e}", _time(row["seconds"])
 
 
 def trained(data: Data) -> RenderableType:
     """What `train` tells at its end."""
     facts = [("model", data["model"]), ("steps", f"{data['step']:,}"), ("loss", _loss(data["loss"]))]
     facts += [("held-out loss", _loss(data["held_out"]))] if data["held_out"] is not None else []
+    for each in data["released"]:
+        held_out = "" if each["held_out"] is None else f", held-out loss {_loss(each['held_out'])}"
+        facts.append((f"stage {each['stage']}", f"{each['model']} (step {each['step']:,}{held_out})"))
     return page(title("trained"), pairs([*facts, ("took", _time(data["seconds"]))]))
 
 

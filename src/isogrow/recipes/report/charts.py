@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -63,6 +64,7 @@ def _svg(run: Run, chart: Chart) -> str:
         x, y = run.series(key, chart.x)
         if x:
             axes.plot(x, y, color=colour, linewidth=1.4, label=label)
+        _releases(axes, run, chart, key, colour)
     _growths(axes, run.grown_at(chart.x))
     if chart.log and any(value > 0 for key, _, _ in chart.curves for value in run.series(key, chart.x)[1]):
         axes.set_yscale("log")
@@ -73,6 +75,15 @@ def _svg(run: Run, chart: Chart) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(text.getvalue(), chart.title)
+
+
+def _releases(axes: Axes, run: Run, chart: Chart, key: str, colour: str) -> None:
+    """The decays of released models, dotted, from where they left the run."""
+    for branch in run.releases:
+        own = [record for record in branch.records if record.get("step", 0) > branch.last_step - branch.decay]
+        x, y = dataclasses.replace(branch, records=tuple(own)).series(key, chart.x)
+        if x:
+            axes.plot(x, y, color=colour, linewidth=1.2, linestyle=":", marker=".", markersize=3)
 
 
 def _growths(axes: Axes, places: Sequence[float]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from isogrow.errors import RecipeError
-from isogrow.train.kept import LOG, RECIPE, STAGES, checkpoints, damaged, history, said
+from isogrow.train.kept import LOG, RECIPE, STAGES, checkpoints, damaged, history, releases, said
 
 Record = Mapping[str, Any]
 
@@ -24,6 +24,17 @@ class Run:
     recipe: Mapping[str, Any]
     stages: tuple[Mapping[str, Any], ...]
     finished: bool
+    releases: tuple[Run, ...] = ()
+
+    @property
+    def decay(self) -> int:
+        """How many steps the run's decay has, by its recipe."""
+        training: Mapping[str, Any] = self.recipe.get("training") or {}
+        return int(training.get("decay") or 0)
+
+    @property
+    def last_step(self) -> int:
+        return max((int(record["step"]) for record in self.records if "step" in record), default=0)
 
     @property
     def growths(self) -> tuple[Record, ...]:
@@ -51,7 +62,8 @@ def opened(folder: str | Path) -> Run:
     recipe, ended = said(folder / RECIPE), (folder / LOG).is_file()
     records = _listed(folder / LOG) if ended else _last(folder)
     stages = _listed(folder / STAGES) if (folder / STAGES).is_file() else ()
-    return Run(folder.name, records, recipe, stages, ended)
+    branches = tuple(opened(path) for path in releases(folder) if (path / LOG).is_file())
+    return Run(folder.name, records, recipe, stages, ended, branches)
 
 
 def _last(folder: Path) -> tuple[Record, ...]:

@@ -35,7 +35,7 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
 def page(run: Run) -> str:
     """A run's page as HTML."""
     title = f"{run.name}: {'a finished run' if run.finished else 'a run under way'}"
-    parts = [f"<h1>{escape(title)}</h1>", _summary(run), *_stages(run), *_growths(run)]
+    parts = [f"<h1>{escape(title)}</h1>", _summary(run), *_stages(run), *_growths(run), *_releases(run)]
     for chart, svg in drawn(run):
         parts.append(f"<h2>{escape(chart.title)}</h2><figure>{svg}</figure>")
     body = "\n".join(parts)
@@ -90,6 +90,34 @@ def _growths(run: Run) -> Iterable[str]:
     yield "<h2>Growths</h2>"
     yield "<p>The difference is that of the model's own outputs just before and after, in its own dtype.</p>"
     yield _table(["growth", "after step", "parameters before", "after", "largest relative difference"], rows)
+
+
+def _releases(run: Run) -> Iterable[str]:
+    if not run.releases:
+        return
+    yield "<h2>Released models</h2>"
+    yield (
+        "<p>Each left the run at the end of a stage and was decayed to its end, while the run went on from"
+        " before the decay. Tokens and operations are those of the decay, beside the run's own.</p>"
+    )
+    head = ("model", "after step", "steps of decay", "tokens", "operations", "training loss", "held-out loss")
+    yield _table(head, [_released(branch) for branch in run.releases])
+
+
+def _released(branch: Run) -> list[str]:
+    stage, decay = branch.stages[-1] if branch.stages else {}, branch.decay
+    share = decay / stage["steps"] if stage.get("steps") else None
+    costs = {key: share * stage[key] for key in ("tokens", "flops") if share is not None and key in stage}
+    losses = {key: values[-1] for key in ("loss", "eval_loss") if (values := branch.series(key)[1])}
+    return [
+        branch.name.replace("-", " "),
+        f"{branch.last_step - decay:,}",
+        f"{decay:,}",
+        _cell(costs, "tokens", ",.0f"),
+        _cell(costs, "flops", ".3g"),
+        _cell(losses, "loss", ".4f"),
+        _cell(losses, "eval_loss", ".4f"),
+    ]
 
 
 def _cell(record: Record, key: str, form: str = ",") -> str:

@@ -1,0 +1,219 @@
+"""A family of sizes that are all wanted: one run that releases each and grows, or each from scratch.
+
+Counted are all operations, decays included, until every size has the loss that its own scratch run ends with.
+A chain trains a size until a decay from there would have that loss, counts this decay, and grows from before
+it. Where that is, is found by bisection on marks of the trunk; what the search costs is not counted, as it is
+not where a budget is looked for elsewhere in this benchmark.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.training.ceiling import seen
+from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
+from benchmarks.training.models import held_loss, new_model, optimizer_of, step_flops
+from benchmarks.training.runs import Run, _advance_, _grow_, _restore_, _state, stable_rate
+from benchmarks.training.saved import interval
+from benchmarks.training.text import FINAL_ROWS, LENGTH, ROWS
+
+Row = Mapping[str, Any]
+STAGE = "family"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Sizes that grow one into the next by a method of `methods.METHODS`; without one each is from scratch.
+
+    After each growth the rate is multiplied by `rate`. `decay` is a share of the size's own scratch budget.
+    """
+
+    name: str
+    sizes: tuple[str, ...]
+    method: str = ""
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    rate: float = 1.0
+    decay: float = 0.2
+
+
+@dataclass(frozen=True)
+class Course:
+    """Each size learns `per_parameter` bytes for each parameter; chains are decayed at one of the `marks`,
+    shares of the size's scratch budget."""
+
+    chains: tuple[Chain, ...]
+    tuned: Tuned
+    per_parameter: float
+    seeds: tuple[int, ...]
+    marks: tuple[float, ...]
+
+
+GROWN, DEEPER = ("small", "middle", "large"), ("flat", "shallow", "large")
+FULL = Course(
+    chains=(
+        Chain("grown", GROWN, "grow"),
+        Chain("grown, 0.7 x the rate after each", GROWN, "grow", rate=0.7),
+        Chain("grown in depth", DEEPER, "grow"),
+        Chain("stacked, moments carried", DEEPER, "stack", {"carry": True}),
+    ),
+    tuned=Tuned(0.002, 0.05, 0.4),
+    per_parameter=14.0,
+    seeds=(1, 2, 3, 4, 5),
+    marks=tuple(round(0.05 * i, 2) for i in range(1, 29)),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A chain, or a size from scratch, on a seed; a chain has a loss to reach for each of its sizes."""
+
+    chain: Chain
+    tuned: Tuned
+    per_parameter: float
+    marks: tuple[float, ...]
+    seed: int
+    targets: tuple[float, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What names its row: all that its numbers depend on, but for names."""
+        chain = dataclasses.replace(self.chain, name="")
+        own = (chain, self.tuned, self.per_parameter, self.seed)
+        return digest(STAGE, *own, self.marks, self.targets) if self.targets else digest(STAGE, *own)
+
+
+def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
+    """What is to be run next: sizes from scratch, then the chains that are to reach their losses."""
+    scratch = {
+        (size, seed): _job(course, Chain(f"{size} from scratch", (size,), decay=course.tuned.decay), seed)
+        for chain in course.chains
+        for size in chain.sizes
+        for seed in course.seeds
+    }
+    lacking = [job for job in scratch.values() if job.key not in rows]
+    if lacking:
+        return lacking
+    jobs = [
+        dataclasses.replace(
+            _job(course, chain, seed),
+            targets=tuple(rows[scratch[size, seed].key]["losses"][0] for size in chain.sizes),
+        )
+        for chain in course.chains
+        for seed in course.seeds
+    ]
+    return [job for job in jobs if job.key not in rows]
+
+
+def _job(course: Course, chain: Chain, seed: int) -> Job:
+    return Job(chain, course.tuned, course.per_parameter, course.marks, seed)
+
+
+def made(job: Job) -> dict[str, Any]:
+    """The row of a job: operations in all, and of each size its loss and its share of its own budget."""
+    found = scratch(job) if not job.targets else chained(job)
+    own = dict(key=job.key, stage=STAGE, name=job.chain.name, sizes=job.chain.sizes, seed=job.seed)
+    separate = sum(budget_of(size, job.per_parameter) for size in job.chain.sizes)
+    return {**own, "tuned": dataclasses.asdict(job.tuned), "separate": separate, **found}
+
+
+def budget_of(size: str, per_parameter: float) -> int:
+    """Operations of a size's own scratch run, in whole steps."""
+    return round(per_parameter * seen(size).parameters / (ROWS * LENGTH)) * step_flops(size)
+
+
+def scratch(job: Job) -> dict[str, Any]:
+    """A size from scratch, decayed to the end of its budget."""
+    (size,) = job.chain.sizes
+    budget = budget_of(size, job.per_parameter)
+    run = _run(job, budget)
+    _advance_(run, (1 - job.tuned.decay) * budget)
+    loss = decayed(run, budget - run.spent)
+    return dict(losses=[loss], operations=run.spent, found=True)
+
+
+def chained(job: Job) -> dict[str, Any]:
+    """A chain, until each size has its loss; it ends where one does not have it at the last mark."""
+    run = _run(job, 0)
+    decays, shares, losses, found = 0, list[float](), list[float](), True
+    after = [*job.chain.sizes[1:], ""]
+    for size, target, following in zip(job.chain.sizes, job.targets, after, strict=True):
+        budget, start = budget_of(size, job.per_parameter), run.spent
+        kept = _marked(run, [start + mark * budget for mark in job.marks])
+        at, loss, cost = _first(run, kept, job.chain.decay * budget, target)
+        found = found and loss <= target
+        shares, losses, decays = [*shares, job.marks[at]], [*losses, loss], decays + cost
+        if not found:
+            break
+        _restore_(run, kept[at])
+        if following:
+            _grow_(run, Growth(0.0, following, job.chain.method, job.chain.options, job.chain.rate))
+    return dict(
+        losses=losses, shares=shares, operations=kept[at][1].spent + decays, decays=decays, found=found
+    )
+
+
+def _run(job: Job, budget: int) -> Run:
+    first = job.chain.sizes[0]
+    growths = tuple(Growth(0.0, size, rate=job.chain.rate) for size in job.chain.sizes[1:])
+    contestant = Contestant(job.chain.name, STAGE, first, growths)
+    model = new_model(first, job.tuned.std, job.seed)
+    return Run(contestant, job.tuned, job.seed, budget, model, optimizer_of(model), first)
+
+
+def _marked(run: Run, places: Sequence[float]) -> list[Any]:
+    """The trunk's state at each of these numbers of operations."""
+    kept: list[Any] = []
+    for place in places:
+        _advance_(run, place)
+        kept.append((_state(run), dataclasses.replace(run, growths=list(run.growths))))
+    return kept
+
+
+def _first(run: Run, kept: Sequence[Any], decay: float, target: float) -> tuple[int, float, int]:
+    """The first mark from which a decay has the loss, that loss and the decay's operations; else the last."""
+    low, high, tried = 0, len(kept) - 1, dict[int, tuple[float, int]]()
+
+    def at(mark: int) -> float:
+        _restore_(run, kept[mark])
+        start = run.spent
+        tried[mark] = decayed(run, decay), run.spent - start
+        return tried[mark][0]
+
+    if at(high) <= target:
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if at(middle) <= target else (middle + 1, high)
+    return high, *tried[high]
+
+
+def decayed(run: Run, operations: float) -> float:
+    """The loss after the rate has fallen to nothing over so many operations."""
+    start, end = run.spent, run.spent + operations
+    _advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
+    return held_loss(run.model, FINAL_ROWS)
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """Operations that a chain saved against a scratch run for each of its sizes, over seeds."""
+    lines = [
+        "| family | sizes | seeds | operations saved in all, % | shares of their own budgets |",
+        "|---|---|---|---|---|",
+    ]
+    chains: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows.values():
+        if row["stage"] == STAGE and len(row["sizes"]) > 1:
+            chains.setdefault((row["name"], *row["sizes"]), []).append(row)
+    for (name, *sizes), own in chains.items():
+        saved = interval([100 * (1 - row["operations"] / row["separate"]) for row in own])
+        all_of = all(row["found"] for row in own)
+        said = f"{saved.mean:+.1f} ± {saved.half:.1f}" if all_of else "a size did not get there"
+        means = [
+            f"{statistics.mean(row['shares'][i] for row in own if len(row['shares']) > i):.2f}"
+            for i in range(max(len(row["shares"]) for row in own))
+        ]
+        lines.append(f"| {name} | {', '.join(sizes)} | {len(own)} | {said} | {', '.join(means)} |")
+    return "\n".join(lines)

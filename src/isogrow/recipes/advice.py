@@ -1,0 +1,65 @@
+"""What a published law says of a recipe before it is run: is growing worth it here, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from isogrow.recipes.scaling import CHINCHILLA, Law, Size, carried, ceiling, spent
+from isogrow.recipes.starting import Outlook
+
+FIT = (
+    "Chinchilla's law as refit in arXiv 2404.10102, of natural text, its own tokens and models of 70 million"
+    " to 16 billion parameters: of other data than yours, so a hint and no forecast"
+)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Of a recipe, by a law that was fitted to other data.
+
+    tokens_per_parameter: of each stage, at its end, with all tokens until then.
+    ceiling: the share of a scratch run's operations, to the loss that the last model then has, that the
+        recipe saves if every growth carries the loss over whole. None where nothing grows, or where the first
+        model has learned before, the law can't know how much.
+    moment, best: tokens of each stage's own parameters at which the last growth comes, and at which it
+        would save most.
+    alone: the stage whose model, never grown, would have the lower loss for all of the operations.
+    """
+
+    tokens_per_parameter: tuple[float, ...]
+    ceiling: float | None = None
+    moment: float | None = None
+    best: float | None = None
+    alone: int | None = None
+    fit: str = FIT
+
+
+def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> Advice:
+    """What the law says of stages; `learned` is whether the first model comes from a checkpoint."""
+    seen = [sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
+    per = tuple(tokens / stage.parameters for tokens, stage in zip(seen, stages, strict=True))
+    sizes = [Size(stage.parameters, stage.flops / stage.tokens) for stage in stages]
+    growing = [i for i in range(1, len(stages)) if stages[i].parameters != stages[i - 1].parameters]
+    if learned or not growing:
+        return Advice(per)
+    last, large = growing[-1], sizes[-1]
+    spans = [(size, float(stage.flops)) for size, stage in zip(sizes, stages, strict=True)]
+    total, loss = sum(operations for _, operations in spans), carried(law, spans)
+    scratch = spent(law, large, loss)
+    best = ceiling(law, sizes[last - 1], large, scratch)
+    alone = [law.loss(size.parameters, total / size.cost) for size in sizes[:last]]
+    lowest = min(alone)
+    return Advice(
+        per,
+        max(0.0, 1 - total / scratch),
+        _moment(law, spans[:last]),
+        best.tokens / stages[last - 1].parameters,
+        1 + alone.index(lowest) if lowest < loss else None,
+    )
+
+
+def _moment(law: Law, spans: Sequence[tuple[Size, float]]) -> float:
+    """Tokens per parameter that the last of these models would have needed alone for the loss it has."""
+    size = spans[-1][0]
+    return law.tokens(size.parameters, carried(law, spans)) / size.parameters

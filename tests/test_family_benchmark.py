@@ -1,0 +1,116 @@
+"""The benchmark of a family of sizes: what is counted, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.training import ceiling, family, models, runs
+from benchmarks.training.contestants import Tuned
+from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, table
+from benchmarks.training.models import SIZES, step_flops
+
+GROWN = Chain("grown", ("small", "middle", "large"), "grow", decay=0.2)
+DEEPER = ("flat", "shallow", "large")
+EACH = 0.1  # bytes for each parameter
+COURSE = Course((GROWN,), Tuned(0.003, 0.05, 0.4), EACH, (1,), (0.4, 0.7, 1.0, 1.5, 2.0))
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Models of half of every width, budgets of some dozen steps, losses of few rows."""
+    monkeypatch.setattr(models, "HEAD_DIM", models.HEAD_DIM // 2)
+    monkeypatch.setattr(family, "FINAL_ROWS", 8)
+    monkeypatch.setattr(runs, "HELD_ROWS", 8)
+    monkeypatch.setattr(runs, "WARMUP", 5)
+    for name, given in SIZES.items():
+        monkeypatch.setitem(SIZES, name, {**given, **{key: given[key] // 2 for key in ("hidden", "ffn")}})
+    for kept in (step_flops, ceiling.seen):
+        kept.cache_clear()
+    yield
+    for kept in (step_flops, ceiling.seen):
+        kept.cache_clear()
+
+
+def finished(course: Course, rows: dict[str, Any]) -> list[list[Job]]:
+    rounds: list[list[Job]] = []
+    while jobs := pending(course, rows):
+        rounds.append(jobs)
+        rows |= {job.key: json.loads(json.dumps(made(job))) for job in jobs}
+    return rounds
+
+
+@pytest.mark.slow
+def test_a_family_is_counted_whole() -> None:
+    rows: dict[str, Any] = {}
+    rounds = finished(COURSE, rows)
+    assert [len(jobs) for jobs in rounds] == [3, 1]
+    (chain,) = rounds[1]
+    row = rows[chain.key]
+    scratch = [rows[job.key] for job in rounds[0]]
+    assert [each["operations"] for each in scratch] == [budget_of(each["sizes"][0], EACH) for each in scratch]
+    assert row["separate"] == sum(each["operations"] for each in scratch)
+    assert chain.targets == tuple(each["losses"][0] for each in scratch)
+    assert row["found"] and all(a <= b for a, b in zip(row["losses"], chain.targets, strict=True))
+    own = [share * budget_of(size, EACH) for share, size in zip(row["shares"], GROWN.sizes, strict=True)]
+    steps = sum(map(step_flops, GROWN.sizes))  # a step that would exceed a mark is not made
+    assert sum(own) - steps <= row["operations"] - row["decays"] <= sum(own)
+    decays = sum(0.2 * budget_of(size, EACH) for size in GROWN.sizes)
+    assert decays - steps <= row["decays"] <= decays
+    assert f"| {100 * (1 - row['operations'] / row['separate']):+.1f} ± inf |" in table(rows)
+
+
+@pytest.mark.slow
+def test_a_size_that_does_not_get_there_is_said() -> None:
+    job = Job(GROWN, COURSE.tuned, EACH, (0.3, 0.5), 1, (0.1, 0.1, 0.1))
+    row = made(job)
+    assert not row["found"] and len(row["losses"]) == 1 and row["shares"] == [0.5]
+    assert "| a size did not get there | 0.50 |" in table({job.key: row})
+    easy = made(dataclasses.replace(job, targets=(9.0, 9.0, 9.0)))
+    assert made(dataclasses.replace(job, targets=(9.0, 9.0, 9.0))) == easy  # the same run
+    assert easy["found"] and easy["shares"] == [0.3, 0.3, 0.3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grow", "stack"])
+def test_chains_in_depth(method: str) -> None:
+    options = {"carry": True} if method == "stack" else {}
+    chain = Chain(method, DEEPER, method, options, rate=0.7)
+    row = made(Job(chain, COURSE.tuned, EACH, (0.5,), 1, (9.0, 9.0, 9.0)))
+    assert row["found"] and len(row["losses"]) == 3
+
+
+def test_what_is_to_be_run_follows_from_the_rows() -> None:
+    course = dataclasses.replace(family.FULL, seeds=(1, 2))
+    scratch = pending(course, {})
+    assert len(scratch) == 5 * 2 and {len(job.chain.sizes) for job in scratch} == {1}  # large is of both
+    rows = {job.key: {"losses": [1.5 + 0.1 * job.seed]} for job in scratch}
+    chains = pending(course, rows)
+    assert len(chains) == len(course.chains) * 2
+    assert {job.targets for job in chains} == {(1.6, 1.6, 1.6), (1.7, 1.7, 1.7)}
+    assert pending(course, rows | {job.key: {} for job in chains}) == []
+    left = pending(course, rows | {job.key: {} for job in chains[1:]})
+    assert left == chains[:1]
+
+
+def test_a_name_is_no_part_of_a_row_and_a_target_is() -> None:
+    job = Job(GROWN, COURSE.tuned, EACH, (0.5,), 1, (1.0,))
+    renamed = dataclasses.replace(job, chain=dataclasses.replace(GROWN, name="another"))
+    assert renamed.key == job.key
+    for other in (dict(targets=(1.1,)), dict(seed=2), dict(marks=(0.6,)), dict(per_parameter=0.4)):
+        assert dataclasses.replace(job, **other).key != job.key
+
+
+def test_the_command_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from benchmarks.training import __main__ as command
+
+    asked: list[Path] = []
+    monkeypatch.setattr(command, "run_all", lambda path, *_: asked.append(path))
+    monkeypatch.setattr("sys.argv", ["training", "family", "--rows", str(tmp_path / "rows.jsonl")])
+    command.main()
+    assert asked == [tmp_path / "rows.jsonl"] and "operations saved in all" in capsys.readouterr().out

@@ -1,0 +1,263 @@
+"""A stage's model, released: decayed beside a run that goes on as if nothing had been, killed anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+import yaml
+from command import isogrow
+from forking import PROCESSES
+from sweeping import EVERYTHING
+
+import isogrow as package
+from isogrow.cli import app
+from isogrow.errors import RecipeError
+from isogrow.recipes import running
+from isogrow.recipes.folder import claim
+from isogrow.recipes.recipe import parse
+from isogrow.recipes.release import Release
+from isogrow.recipes.report import report
+
+SIZES = {"hidden": 16, "ffn": 28, "heads": 2, "layers": 1}
+RECIPE: dict[str, Any] = {
+    "run": "run",
+    "model": {"family": "gpt2", "sizes": SIZES, "std": 0.1},  # which drops channels at random
+    "data": {"train": "*.txt", "held_out": "held.text", "length": 16},
+    "training": {
+        "rate": 3e-3, "warmup": 2, "decay": 4, "batch": 2, "accumulate": 3, "log_every": 1, "save_every": 2,
+    },
+    "stages": [
+        {"steps": 5, "release": {"decay": 3}},
+        {
+            "ffn": 36, "slope": {"below": 9.0, "window": 3, "at_most": 5}, "rate": 0.5,
+            "release": {"decay": 0.6},
+        },
+        {"layers": "+1", "steps": 6},
+    ],
+}  # fmt: skip
+PLAIN = [{k: v for k, v in stage.items() if k != "release"} for stage in RECIPE["stages"]]
+KEPT = ("model.safetensors", "config.json", "README.md")
+KILLS = 20 if EVERYTHING else 3
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "a.txt").write_text("bacabadabacaba " * 24)  # 22 sequences: epochs of 4 steps
+    (folder / "held.text").write_text(Path(package.__file__).read_text(encoding="utf-8")[:64])
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **changes}, sort_keys=False))
+    return path
+
+
+def trained(folder: Path, **changes: Any) -> Path:
+    done = isogrow("train", written(folder, **changes), "--json")
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    """A run's records, without what tells of time."""
+    said = json.loads((run / "log.json").read_text())
+    return [{k: v for k, v in r.items() if "runtime" not in k and "per_second" not in k} for r in said]
+
+
+def hashes(run: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((run / "model" / name).read_bytes()).hexdigest() for name in KEPT}
+
+
+def branch(run: Path, stage: int) -> Path:
+    return run / "released" / f"stage-{stage}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("released"))
+
+
+# ── what it is ──
+
+
+@pytest.mark.slow
+def test_the_run_goes_on_as_if_nothing_had_been_released(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = trained(tmp_path / "plain", stages=PLAIN)
+    assert log(plain) == log(run)
+    name = "model.safetensors"  # the card holds the recipe
+    assert hashes(plain)[name] == hashes(run)[name]
+    assert not (plain / "released").exists()
+    monkeypatch.setattr(running, "apart", lambda _: nullcontext())
+    disturbed = trained(tmp_path / "disturbed")
+    assert log(disturbed) != log(run) and hashes(disturbed)[name] != hashes(run)[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "stages", "decay"),
+    [(1, [{"steps": 5 + 3}], 3), (2, [PLAIN[0], {"ffn": 36, "rate": 0.5, "steps": 4 + 2}], 2)],
+)
+def test_a_release_is_the_recipe_that_ends_with_its_stage(
+    run: Path, tmp_path: Path, stage: int, stages: list[dict[str, Any]], decay: int
+) -> None:
+    alone = trained(tmp_path, stages=stages, training={**RECIPE["training"], "decay": decay})
+    released = branch(run, stage)
+    name = "model.safetensors"
+    assert hashes(released)[name] == hashes(alone)[name] != hashes(run)[name]
+    left = json.loads((released / "outcome.json").read_text())["step"] - decay
+    found, wanted = (
+        [r for r in log(each) if "loss" in r and r["step"] != left]  # which the run logs, after it has grown
+        for each in (released, alone)
+    )
+    assert found == wanted
+    rates = [record["learning_rate"] for record in log(released) if "learning_rate" in record]
+    assert rates[-decay:] == [pytest.approx(rates[-decay] * (decay - i) / decay) for i in range(decay)]
+
+
+@pytest.mark.slow
+def test_a_release_is_a_whole_checkpoint_with_its_card(run: Path) -> None:
+    for stage, ffn, ended in ((1, 28, 8), (2, 36, 11)):
+        model = transformers.AutoModelForCausalLM.from_pretrained(branch(run, stage) / "model")
+        assert model.config.n_inner == ffn
+        card = (branch(run, stage) / "model" / "README.md").read_text()
+        assert f"# run, stage {stage}, released" in card and f"trained over {ended} steps" in card
+        assert f"| {stage} | " in card and f"| {stage + 1} | " not in card
+        assert str(run.parent) not in card
+    assert "After step 5 it grew from" in card and "beside a run that went on" in card
+    own = (run / "model" / "README.md").read_text()
+    assert own.count("it grew from") == 2 and "# run\n" in own and "beside a run" not in own
+
+
+@pytest.mark.slow
+def test_a_release_where_nothing_grows_is_a_start_for_another_recipe(tmp_path: Path) -> None:
+    first = trained(tmp_path, stages=[{"steps": 4, "release": {"decay": 1}}, {"steps": 4}])
+    assert [record["step"] for record in log(branch(first, 1)) if "loss" in record] == [1, 2, 3, 5]
+    name = "model.safetensors"
+    assert hashes(branch(first, 1))[name] != hashes(first)[name]
+    changes = {"run": "second", "model": {"from": "run/released/stage-1/model"}}
+    path = written(tmp_path, **changes, stages=[{"steps": 4}, {"ffn": 36, "steps": 4}])
+    assert isogrow("train", path, "--dry-run", "--json").json["advice"]["ceiling"] is None
+    assert isogrow("train", path).code == 0
+    card = (tmp_path / "second" / "model" / "README.md").read_text()
+    assert "It began as the checkpoint `run/released/stage-1/model`." in card
+
+
+@pytest.mark.slow
+def test_what_is_told_of_releases(run: Path) -> None:
+    done = isogrow("train", run.parent / "recipe.yaml", "--json")
+    first, second = done.json["released"]
+    assert (first["stage"], first["step"], first["model"]) == (1, 8, str(branch(run, 1) / "model"))
+    assert (second["stage"], second["step"]) == (2, 11) and second["held_out"] > 0
+    assert [check["name"] for check in done.json["checks"]] == ["loss", "released", "released"]
+    told = " ".join(isogrow("train", run.parent / "recipe.yaml", columns=200).out.split())
+    assert f"stage 2 {branch(run, 2) / 'model'} (step 11, held-out loss" in told
+    page = report(run).read_text(encoding="utf-8")
+    assert "<h2>Released models</h2>" in page
+    assert "<td>stage 1</td><td>5</td><td>3</td><td>288</td>" in page
+    assert "<td>stage 2</td><td>9</td><td>2</td><td>192</td>" in page
+    assert page.count("stroke-dasharray: 1.2,1.98") > report(branch(run, 1)).read_text().count("1.2,1.98")
+
+
+@pytest.mark.slow
+def test_the_dry_run_has_the_cost_of_releases(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    said = isogrow("train", path, "--dry-run", "--json").json
+    first, second, third = said["stages"]
+    assert first["release"]["steps"] == 3 and first["release"]["tokens"] == 3 * 96
+    assert first["release"]["flops"] * first["steps"] == first["flops"] * 3
+    assert second["release"]["steps"] == 3 and third["release"] is None  # 0.6 of 5 at most
+    assert first["release"]["seconds"] > 0
+    total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in said["stages"])
+    assert said["seconds"] == pytest.approx(total)
+    assert isogrow("train", path, "--dry-run").out.count("released: its decay") == 2
+
+
+# ── wherever it is killed ──
+
+
+@pytest.mark.slow
+@pytest.mark.sweep("examples")
+def test_killed_at_random_points_releases_end_alike(run: Path, tmp_path: Path) -> None:
+    path, folder = written(tmp_path), tmp_path / "run"
+    chance, killed, branches, ended = random.Random(0), 0, 0, 0
+    while killed < KILLS or not ended:
+        started = time.time()
+        running = PROCESSES.Process(target=app, args=(["train", str(path), "--json"],))
+        running.start()
+        noted = folder / "stages.json"
+        while running.is_alive() and not (noted.exists() and noted.stat().st_mtime >= started):
+            time.sleep(0.005)
+        if killed % 2:  # once the branch is under way, else anywhere
+            own = branch(folder, 1 + killed // 2 % 2) / "stages.json"
+            while running.is_alive() and not own.exists():
+                time.sleep(0.005)
+        deadline = time.monotonic() + chance.uniform(0.0, 0.4)
+        while running.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if running.is_alive() and killed < KILLS:
+            killed += 1
+            running.kill()
+        running.join()
+        assert running.exitcode in (0, -signal.SIGKILL)
+        own = list(folder.glob("released/*/"))
+        branches += any(not (each / "outcome.json").exists() for each in own)
+        if (folder / "outcome.json").exists():
+            ended += 1
+            for each in ("", "released/stage-1", "released/stage-2"):
+                assert log(folder / each) == log(run / each)
+                assert hashes(folder / each) == hashes(run / each)
+            shutil.rmtree(folder)
+    assert branches, "no branch was killed while it was at work"
+
+
+def test_a_run_with_a_release_holds_to_its_recipe(tmp_path: Path) -> None:
+    claim(tmp_path, parse(RECIPE))
+    claim(tmp_path, parse({**RECIPE, "stages": PLAIN}))
+    branch(tmp_path, 1).mkdir(parents=True)
+    claim(tmp_path, parse({**RECIPE, "stages": PLAIN}))
+    with pytest.raises(RecipeError, match="holds a run of another recipe .its stages differ"):
+        claim(tmp_path, parse(RECIPE))
+    (tmp_path / "recipe.json").unlink()
+    with pytest.raises(RecipeError, match="holds released but no recipe.json"):
+        claim(tmp_path, parse(RECIPE))
+
+
+# ── how long, and what can't be ──
+
+
+@pytest.mark.parametrize(
+    ("decay", "lasted", "steps"),
+    [(0.2, 500, 100), (0.2, 2, 1), (1.0, 9, 1), (30, 31, 30), ("1K", 2000, 1000)],
+)
+def test_how_long_a_release_decays(decay: Any, lasted: int, steps: int) -> None:
+    assert Release(decay).steps(lasted) == steps
+
+
+@pytest.mark.parametrize(
+    ("stage", "said", "message"),
+    [
+        (0, {"decay": 6}, "stage 1 may end after 5 steps, and its release decays over 6: give a decay"),
+        (1, {"decay": 4}, "stage 2 may end after 3 steps, and its release decays over 4"),
+        (0, {"decay": 1.5}, "stage 1 release, decay is 1.5: give a share of the stage's steps, below 1"),
+        (0, {"decay": 0}, "release, decay is 0: input should be greater than 0"),
+        (0, {"decay": "long"}, "release, decay is 'long': input should be a valid number"),
+        (0, {"deacy": 3}, "release has 'deacy', which means nothing here: did you mean decay"),
+        (0, {}, "release, decay is"),
+        (2, {"decay": 0.2}, "stage 3 is the last, whose model decays by training, decay and is"),
+    ],
+)  # fmt: skip
+def test_a_release_that_can_not_be_is_refused(stage: int, said: dict[str, Any], message: str) -> None:
+    stages = [dict(each) for each in RECIPE["stages"]]
+    stages[stage]["release"] = said
+    with pytest.raises(RecipeError, match=message) as refused:
+        parse({**RECIPE, "stages": stages})
+    assert "\n" not in str(refused.value)
