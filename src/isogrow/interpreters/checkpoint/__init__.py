@@ -38,9 +38,10 @@ from isogrow.stores.staging import (
     staged,
     write_file,
 )
+from isogrow.stores.stopping import stopping, unmark
 from isogrow.stores.store import Store
 from isogrow.stores.writers import ONE, Writers, check_alike
-from isogrow.stores.writing import CHUNK, Source, hashed_file, items_of, one_thread, write_shards
+from isogrow.stores.writing import CHUNK, Source, Tick, hashed_file, items_of, one_thread, write_shards
 
 ROOM = 1 << 24  # bytes for what is made beside the weights
 
@@ -99,12 +100,15 @@ def grow_checkpoint(
             check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
             check_ties(anatomy, store)
         place = staged(out, job.digest, overwrite, resume) if first else nullcontext(partial_of(out))
-        with place as folder, writers.region():
+        with place as folder, writers.region(), stopping(folder, writers) as look:
             hashes: dict[str, str] | None = {} if hash_files else None
+            if first:
+                unmark(folder)
             if first and resume and told is not None:
                 told(_left(folder, job))
             writers.meet(None)  # the folder is there
-            _write_weights(folder, job, store, chunk, progress, heard if first else None, hashes, writers)
+            tick = _ticking(job, writers.world, look, progress if first else None, heard if first else None)
+            _write_weights(folder, job, store, chunk, tick, hashes, writers)
             if first:
                 _complete(folder, job, out, heard, verify, hashes, keep_failed)
 
@@ -175,17 +179,10 @@ class _Heard:
 # ── writing ──
 
 
-def _write_weights(
-    folder: Path,
-    job: Job,
-    store: Store,
-    limit: int,
-    progress: Progress | None,
-    heard: _Heard | None,
-    hashes: dict[str, str] | None,
-    writers: Writers,
-) -> None:
-    """This process's share of the weights; `heard` and `progress` are the first one's."""
+def _ticking(
+    job: Job, world: int, look: Callable[[], None], progress: Progress | None, heard: _Heard | None
+) -> Tick:
+    """What is called whenever some bytes are written; `progress` and `heard` are the first rank's."""
     total, done = job.weight_bytes, 0
     if isinstance(job.optimizer, Within):
         total += job.optimizer_bytes
@@ -193,11 +190,25 @@ def _write_weights(
     def tick(count: int) -> None:
         nonlocal done
         done += count
+        look()
         if heard is not None:
             heard.if_ready()
-            if progress is not None:
-                progress(min(done * writers.world, total), total)
+        if progress is not None:
+            progress(min(done * world, total), total)
 
+    return tick
+
+
+def _write_weights(
+    folder: Path,
+    job: Job,
+    store: Store,
+    limit: int,
+    tick: Tick,
+    hashes: dict[str, str] | None,
+    writers: Writers,
+) -> None:
+    """This process's share of the weights."""
     source = Source(job.anatomy, job.plan, store)
     with one_thread():
         if job.format == "distributed":
@@ -206,9 +217,7 @@ def _write_weights(
             write_shards(folder, job.shards, job.tensors, source, limit, tick, hashes, writers)
 
 
-def _write_distributed(
-    folder: Path, job: Job, source: Source, tick: Callable[[int], None], writers: Writers
-) -> None:
+def _write_distributed(folder: Path, job: Job, source: Source, tick: Tick, writers: Writers) -> None:
     """The weights, and the optimizer's state where that is saved alike: with them, or in its own folder."""
     from isogrow.stores.distributed_output import clear, write_distributed  # torch.distributed loads with it
 
