@@ -6,16 +6,19 @@ import errno
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from time import sleep
 from typing import Any
 from unittest import mock
 
 import torch
 
 import isogrow
+from isogrow.cli import main
 from isogrow.stores import distributed_output, files, stopping, writing
 
 Case = Mapping[str, Any]
@@ -43,21 +46,23 @@ def grown(case: Case, rank: int) -> dict[str, Any]:
     """What a growth says on this rank, and which bytes of files it has written."""
     written: list[int] = []
     told: list[str] = []
-    options = {name: value for name, value in case["options"].items() if name != "seed"}
-    seed = case["options"].get("seed", 0) + (rank if case.get("fault") == "seeds" else 0)
+    fault = case.get("faults", {}).get(str(rank))
     with ExitStack() as stack:
-        stack.enter_context(small_parts(written))
-        if case.get("rank", rank) == rank and case.get("fault") in FAULTS:
-            stack.enter_context(FAULTS[case["fault"]]())
+        stack.enter_context(small_parts(written, case.get("limit", 100)))
+        if fault is not None:
+            stack.enter_context(FAULTS[fault]())
+        found: dict[str, Any] = {}
         try:
-            isogrow.grow_checkpoint(case["src"], case["out"], told=told.append, seed=seed, **options)
+            isogrow.grow_checkpoint(
+                case["src"], case["out"], told=told.append, seed=int(fault == "seed"), **case["options"]
+            )
         except Exception as error:
-            return {"refused": [type(error).__name__, str(error)], "told": told}
-    return {"bytes": sum(written), "told": told}
+            found["refused"] = [type(error).__name__, str(error)]
+    return {**found, "bytes": sum(written), "times": len(written), "told": told}
 
 
 @contextmanager
-def small_parts(written: list[int]) -> Generator[None]:
+def small_parts(written: list[int], limit: int) -> Generator[None]:
     """Many slabs and chunks a tensor; what this rank writes of tensors is noted."""
     write_at, chunks, ask = files.write_at, writing.chunks, distributed_output.PART
 
@@ -65,9 +70,9 @@ def small_parts(written: list[int]) -> Generator[None]:
         written.append(len(data))
         write_at(file, data, start)
 
-    cut: Callable[..., Any] = lambda box, order, limit: chunks(box, order, min(limit, 100))  # noqa: E731
+    cut: Callable[..., Any] = lambda box, order, most: chunks(box, order, min(most, limit))  # noqa: E731
     with mock.patch.multiple(files, write_at=noted), mock.patch.multiple(writing, chunks=cut):
-        distributed_output.PART = 100
+        distributed_output.PART = limit
         try:
             yield
         finally:
@@ -140,20 +145,45 @@ def broken() -> Generator[None]:
 
 
 @contextmanager
-def slow() -> Generator[None]:
-    """Each slab takes long, and looks after others each time; how many were written is in `SLABS`."""
+def slow(pause: float = 0.0) -> Generator[None]:
+    """Each slab takes long, and after each it looks whether others have failed."""
     write = os.pwrite
 
     def pwrite(*given: Any) -> int:
-        SLABS.append(1)
-        import time
-
-        time.sleep(0.02)
+        sleep(0.01)
         return write(*given)
 
-    with mock.patch("os.pwrite", pwrite), mock.patch.object(stopping, "PAUSE", 0.0):
+    with mock.patch("os.pwrite", pwrite), mock.patch.object(stopping, "PAUSE", pause):
         yield
 
 
-SLABS: list[int] = []
-FAULTS = {"full": full, "killed": killed, "unshared": unshared, "broken": broken, "slow": slow}
+@contextmanager
+def deaf() -> Generator[None]:
+    """Each slab takes long, and it looks after nobody."""
+    with slow(pause=1e9):
+        yield
+
+
+FAULTS = {
+    "full": full,
+    "killed": killed,
+    "unshared": unshared,
+    "broken": broken,
+    "slow": slow,
+    "deaf": deaf,
+    "seed": nullcontext,  # another one than the other ranks have
+}
+
+
+# ── the shell ──
+
+
+def shell(folder: Path, rank: int, where: Mapping[str, str], words: list[str]) -> None:
+    """The command line, as one of the ranks that torchrun starts; what it prints is in files."""
+    os.environ |= {**where, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    for number, name in ((1, "out"), (2, "err")):
+        file = os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+    sys.argv = ["isogrow", *words]
+    main()

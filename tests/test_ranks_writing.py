@@ -4,10 +4,12 @@ and ranks that are killed. Processes are started once for each number of ranks."
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +29,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import isogrow
 from isogrow.errors import OutputError, SizeError
+from isogrow.growth import meeting
 from isogrow.growth.meeting import Meeting, packed, unpacked
 from isogrow.stores.shares import Share, dealt
 from isogrow.stores.sources import open_checkpoint
@@ -67,6 +70,10 @@ def test_who_may_own_parts_of_some_bytes(sizes: list[int], world: int, data: st.
 # ── meetings: threads for ranks ──
 
 
+class Killed(BaseException):
+    """A rank that is no more."""
+
+
 class Threads:
     """Ranks that are threads: `gathered` gives each what all say."""
 
@@ -103,6 +110,8 @@ def met(world: int, work: Callable[[Meeting], None]) -> list[str]:
             ends[me] = "well"
         except Exception as error:
             ends[me] = f"{type(error).__name__}: {error}"
+        except Killed:
+            ranks.barrier.abort()  # as connections that are closed
 
     threads = [threading.Thread(target=one, args=(me,), daemon=True) for me in range(world)]
     for each in threads:
@@ -153,12 +162,10 @@ def test_the_first_rank_may_say_it_better() -> None:
 
 
 def test_one_that_is_gone_is_waited_for_by_none() -> None:
-    class Killed(BaseException):
-        pass
 
     def work(meeting: Meeting) -> None:
         if meeting.me == 1:
-            raise SystemExit  # a thread that is no more
+            raise Killed
         meeting.meet(None)
 
     ends = met(3, work)
@@ -178,20 +185,25 @@ def test_an_error_that_can_t_be_sent_is_told() -> None:
 # ── processes ──
 
 
-def ranks(folder: Path, world: int, cases: Mapping[str, Any], limit: float = 200) -> list[int | None]:
+def ranks(folder: Path, world: int, cases: Mapping[str, Any]) -> list[int | None]:
     """How so many ranks end that carry out cases."""
     folder.mkdir()
     (folder / "asked.json").write_text(json.dumps(cases))
-    jobs = [PROCESSES.Process(target=ranks_job.run, args=(folder, rank, world)) for rank in range(world)]
+    return ended(ranks_job.run, [(folder, rank, world) for rank in range(world)])
+
+
+def ended(job: Callable[..., None], given: list[tuple[Any, ...]], limit: float = 200) -> list[int | None]:
+    """How processes end."""
+    jobs = [PROCESSES.Process(target=job, args=each) for each in given]
     for each in jobs:
         each.start()
     end = time.monotonic() + limit
     for each in jobs:
         each.join(max(0.0, end - time.monotonic()))
-    ended = [each.exitcode for each in jobs]
+    codes = [each.exitcode for each in jobs]
     for each in jobs:
         each.kill()
-    return ended
+    return codes
 
 
 def reports(folder: Path, world: int) -> Reports:
@@ -248,12 +260,15 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "to a run": ("llama", {**LLAMA, **DISTRIBUTED}),
     "run to run": ("run", {**LLAMA, **DISTRIBUTED}),
 }
+HERE = "can't be written: the disk is full"
 REFUSED: Mapping[str, tuple[dict[str, Any], str, str]] = {
     "numbers": ({"src": "spoiled"}, "CheckpointError", "attn.q, layers 2 holds numbers that are not finite"),
-    "full": ({"fault": "full", "rank": 1}, "OutputError", "can't be written: the disk is full"),
-    "full first": ({"fault": "full", "rank": 0}, "OutputError", "can't be written: the disk is full"),
-    "seeds": ({"fault": "seeds"}, "StateError", "rank 1 would write other bytes than rank 0"),
-    "broken": ({"fault": "broken", "rank": 1}, "StateError", "rank 1 failed: Odd: no such luck"),
+    "full": ({"faults": {1: "full"}}, "OutputError", HERE),
+    "full first": ({"faults": {0: "full"}}, "OutputError", HERE),
+    "full, and the first slow": ({"faults": {0: "slow", 1: "full"}}, "OutputError", HERE),
+    "full, and the first deaf": ({"faults": {0: "deaf", 1: "full"}}, "OutputError", HERE),
+    "seeds": ({"faults": {1: "seed"}}, "StateError", "rank 1 would write other bytes than rank 0"),
+    "broken": ({"faults": {1: "broken"}}, "StateError", "rank 1 failed: Odd: no such luck"),
     "there": ({"out": "one llama"}, "OutputError", "exists: name another folder"),
 }
 
@@ -268,7 +283,8 @@ def asked(home: Path, world: int) -> dict[str, Any]:
         places = {key: str(home / said[key]) for key in ("src", "out")}
         cases[name] = {**said, **places, "options": dict(LLAMA)}
     lost = {"src": str(home / "llama"), "out": str(home / f"{world} unshared"), "options": dict(LLAMA)}
-    cases["unshared"] = {**lost, "fault": "unshared", "rank": world - 1}
+    cases["unshared"] = {**lost, "faults": {world - 1: "unshared"}}
+    cases["mixtral"]["limit"] = 1000
     return cases
 
 
@@ -344,9 +360,6 @@ def test_a_part_that_nobody_writes_is_seen(run: Callable[[int], Reports], home: 
 def test_what_one_refuses_all_do(run: Callable[[int], Reports], home: Path, name: str, world: int) -> None:
     _, kind, words = REFUSED[name]
     said = [each[name].get("refused", ["nothing", ""]) for each in run(world)]
-    if name == "broken":  # it has its own error, which no other rank knows
-        assert said[1] == ["Odd", "no such luck"]
-        del said[1]
     assert said == [said[0]] * len(said)
     assert said[0][0] == kind and words in said[0][1]
     out = home / f"{world} refused"
@@ -357,8 +370,8 @@ def test_what_one_refuses_all_do(run: Callable[[int], Reports], home: Path, name
 def test_a_killed_rank_ends_the_others_and_any_number_goes_on(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "large"
     case = {"src": str(home / "llama"), "out": str(out), "options": {**LLAMA, "hash_files": True}}
-    killed = {"killed": {**case, "fault": "killed", "rank": 1}}
-    assert ranks(tmp_path / "killed", 2, killed, 60)[1] == -9
+    killed = {"killed": {**case, "faults": {1: "killed"}}}
+    assert ranks(tmp_path / "killed", 2, killed)[1] == -9
     said = json.loads((tmp_path / "killed" / "0.json").read_text())["killed"]["refused"]
     assert said[0] == "RankLost" and "run again, with --resume" in said[1]
     assert not out.exists()
@@ -370,3 +383,81 @@ def test_a_killed_rank_ends_the_others_and_any_number_goes_on(home: Path, tmp_pa
     files = len(list((home / "one llama").glob("*.safetensors")))
     assert told == [[f"{len(whole)} of {files} files of weights are whole"], [], []]
     assert digests(out) == digests(home / "one llama")
+
+
+@started
+@pytest.mark.parametrize("world", [2, 3])
+def test_who_is_at_work_hears_of_a_failure(run: Callable[[int], Reports], world: int) -> None:
+    """And who does not look does all of its share first: the proof that it can fail."""
+    heard, deaf = (run(world)[0][f"full, and the first {how}"]["times"] for how in ("slow", "deaf"))
+    assert heard < deaf / 2
+
+
+# ── the shell ──
+
+
+def shell(folder: Path, *words: str) -> tuple[list[int | None], list[str], list[str]]:
+    """How two ranks of a command end, and what each prints."""
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
+    codes = ended(ranks_job.shell, [(folder, rank, where, list(words)) for rank in range(2)])
+    out, err = ([(folder / f"{name}{rank}").read_text() for rank in range(2)] for name in ("out", "err"))
+    return codes, out, err
+
+
+@started
+def test_a_command_of_two_ranks_speaks_once(home: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "large")
+    words = ("grow", str(home / "llama"), out, "--ffn", "57", "--json")
+    codes, said, beside = shell(tmp_path / "a", *words)
+    assert codes == [0, 0], beside
+    found = json.loads(said[0])
+    assert found["out"] == out and found["verification"]["passed"]
+    assert said[1] == "" and beside == ["", ""]
+    codes, said, beside = shell(tmp_path / "b", *words)
+    assert codes == [2, 2]
+    assert beside == [f"refused: {out} exists: name another folder, or give --overwrite to replace it\n", ""]
+    assert "exists" in json.loads(said[0])["refused"]["why"] and said[1] == ""
+
+
+@started
+def test_a_proof_that_fails_fails_all(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of which float16 makes another is not written, and both ranks end with 1."""
+    out = tmp_path / "large"
+    codes, said, beside = shell(
+        tmp_path / "a", "grow", str(home / "spoiled"), str(out), "--ffn", "57", "--init-std", "0.02", "--json"
+    )
+    assert codes == [1, 1], beside
+    assert json.loads(said[0])["out"] is None and beside[0].startswith("failed: ")
+    assert said[1] == "" and not out.exists()
+
+
+# ── alone ──
+
+
+def started_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(meeting.SET, ("0", "2", "127.0.0.1", "0"), strict=True):
+        monkeypatch.setenv(name, value)
+
+
+def test_a_process_alone_gathers_nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one of several that says so."""
+    monkeypatch.setattr(meeting, "_ranks", None)  # what loads all that ranks need
+    isogrow.grow_checkpoint(home / "llama", tmp_path / "a", **LLAMA)
+    started_by_torchrun(monkeypatch)
+    isogrow.grow_checkpoint(home / "llama", tmp_path / "b", **LLAMA, alone=True)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") == weights(home / "one llama")
+    with pytest.raises(TypeError):  # the proof that it would
+        isogrow.grow_checkpoint(home / "llama", tmp_path / "c", **LLAMA)
+
+
+def test_ranks_that_do_not_come_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of two of which one asks: it does not wait for ever."""
+    started_by_torchrun(monkeypatch)
+    monkeypatch.setattr(meeting, "LATE", timedelta(seconds=1))
+    with pytest.raises(RankLost, match=r"not all of them have come .* give alone=True"):
+        isogrow.grow_checkpoint(tmp_path / "none", tmp_path / "out", ffn=57)
+    assert not torch.distributed.is_initialized()

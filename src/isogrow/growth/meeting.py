@@ -163,7 +163,9 @@ class Meeting:
             found = self._round(level, mine, None)
         rank, first = next(((r, each.error) for r, each in enumerate(found) if each.error), (-1, None))
         if first is not None:
-            raise error if error is not None and rank == self.me else unpacked(first)
+            if error is not None and rank == self.me:
+                raise error
+            raise unpacked(first) from error
         if any(each.level < level for each in found):
             raise self._gone()
 
