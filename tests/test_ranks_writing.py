@@ -28,7 +28,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import isogrow
-from isogrow.errors import OutputError, SizeError
+from isogrow.errors import OutputError, RankLost, SizeError
 from isogrow.growth import meeting
 from isogrow.growth.meeting import Meeting, packed, unpacked
 from isogrow.stores.shares import Share, dealt
@@ -425,7 +425,7 @@ def test_a_command_of_two_ranks_speaks_once(home: Path, tmp_path: Path) -> None:
 
 @started
 def test_a_proof_that_fails_fails_all(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model of which float16 makes another is not written, and both ranks end with 1."""
+    """A model that holds NaN can't be proven: it is not written, and both ranks end with 1."""
     out = tmp_path / "large"
     codes, said, beside = shell(
         tmp_path / "a", "grow", str(home / "spoiled"), str(out), "--ffn", "57", "--init-std", "0.02", "--json"
