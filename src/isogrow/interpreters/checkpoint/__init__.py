@@ -87,10 +87,8 @@ def grow_checkpoint(
     refuses, `CheckpointError` for a source that can't be grown; then nothing is left behind.
     """
     out, first = Path(out), writers.me == 0
-    if first:
-        check_place(out, checkpoint.folder, overwrite)
-        if keep_failed:
-            check_place(failed_of(out), checkpoint.folder, overwrite=False)
+    for place, over in ((out, overwrite), (failed_of(out), False))[: 1 + keep_failed] if first else ():
+        check_place(place, checkpoint.folder, over)
     job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
     check_alike(writers, job.digest if writers.world > 1 else "")
     heard = _Heard(job, question or here(job.config))
@@ -103,14 +101,18 @@ def grow_checkpoint(
         with place as folder, writers.region(), stopping(folder, writers) as look:
             hashes: dict[str, str] | None = {} if hash_files else None
             if first:
-                unmark(folder)
-            if first and resume and told is not None:
-                told(_left(folder, job))
+                _begin(folder, job, told if resume else None)
             writers.meet(None)  # the folder is there
             tick = _ticking(job, writers.world, look, progress if first else None, heard if first else None)
             _write_weights(folder, job, store, chunk, tick, hashes, writers)
             if first:
                 _complete(folder, job, out, heard, verify, hashes, keep_failed)
+
+
+def _begin(folder: Path, job: Job, told: Callable[[str], None] | None) -> None:
+    unmark(folder)
+    if told is not None:
+        told(_left(folder, job))
 
 
 def _complete(
