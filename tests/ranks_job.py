@@ -115,6 +115,22 @@ def killed() -> Generator[None]:
 
 
 @contextmanager
+def killed_at_a_chunk() -> Generator[None]:
+    """The process ends when the fifth chunk of a distributed checkpoint is asked for."""
+    count, items = 0, writing.fill_region_
+
+    def fill(*given: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        items(*given)
+
+    with mock.patch.object(writing, "fill_region_", fill):
+        yield
+
+
+@contextmanager
 def unshared() -> Generator[None]:
     """The last part of each tensor that is this rank's is nobody's."""
     own = writing._own  # pyright: ignore[reportPrivateUsage]
@@ -167,6 +183,7 @@ def deaf() -> Generator[None]:
 FAULTS = {
     "full": full,
     "killed": killed,
+    "killed at a chunk": killed_at_a_chunk,
     "unshared": unshared,
     "broken": broken,
     "slow": slow,

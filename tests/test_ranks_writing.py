@@ -386,6 +386,22 @@ def test_a_killed_rank_ends_the_others_and_any_number_goes_on(home: Path, tmp_pa
 
 
 @started
+def test_a_distributed_checkpoint_of_a_killed_job_is_begun_anew(home: Path, tmp_path: Path) -> None:
+    """Nothing of more ranks stays beside what fewer write."""
+    out, options = tmp_path / "large", {**LLAMA, **DISTRIBUTED}
+    case = {"src": str(home / "llama"), "out": str(out), "options": options}
+    cases = {"killed": {**case, "faults": {1: "killed at a chunk"}}}
+    assert ranks(tmp_path / "killed", 2, cases)[1] == -9
+    assert not out.exists() and (partial_of(out) / "__1_0.distcp").exists()
+    told: list[str] = []
+    isogrow.grow_checkpoint(home / "llama", out, **options, resume=True, told=told.append)
+    assert told == ["begun anew: a distributed checkpoint is written as a whole"]
+    assert [path.name for path in out.glob("*.distcp")] == ["__0_0.distcp"]
+    alone = saved(home / "one to a run")
+    assert all(torch.equal(tensor, saved(out)[key]) for key, tensor in alone.items())
+
+
+@started
 @pytest.mark.parametrize("world", [2, 3])
 def test_who_is_at_work_hears_of_a_failure(run: Callable[[int], Reports], world: int) -> None:
     """And who does not look does all of its share first: the proof that it can fail."""

@@ -143,7 +143,9 @@ def _left(folder: Path, job: Job) -> str:
         return "begun anew: a distributed checkpoint is written as a whole"
     found = sum(is_written(folder, shard) for shard in job.shards)
     return (
-        f"{found} of {len(job.shards)} files of weights are whole" if found else "begun anew: none is whole"
+        f"{found} of {len(job.shards)} files of weights are whole"
+        if found
+        else "begun anew: no file is whole"
     )
 
 
