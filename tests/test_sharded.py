@@ -49,6 +49,8 @@ CASES: Mapping[int, Mapping[str, Case]] = {
         },
         "each": {**SMALL, "optimizer": "each"},
         "muon": {**SMALL, "optimizer": "muon"},
+        "offloaded": {**SMALL, "mesh": "offloaded"},
+        "mixed": {**SMALL, "mesh": "mixed"},
     },
     3: {
         "tied llama": {"family": "llama", "mesh": "fsdp", "changes": TIED},
@@ -115,11 +117,14 @@ def test_parts_are_those_of_one_process(run: Callable[[int], Reports], count: in
 @pytest.mark.parametrize(("count", "name"), EACH)
 def test_it_computes_the_same_and_trains_on(run: Callable[[int], Reports], count: int, name: str) -> None:
     """The norms of these models compute in float32. Muon's step is its own: it makes matrices orthogonal in
-    bfloat16, part by part, so that it differs from one process's without any growth."""
+    bfloat16, part by part, so that it differs from one process's without any growth. A mixed policy has
+    gradients made in float32, and one process makes them in float64."""
     for report in (each[name] for each in run(count)):
         assert report["function"] < 1e-5
         if name != "muon":
-            assert report["step"] < 1e-12
+            assert report["step"] < (1e-4 if name == "mixed" else 1e-12)
+        word = "torch.float32" if name == "mixed" else "torch.float64"
+        assert report["computed in"] == [word, word]
 
 
 @spawned
