@@ -112,7 +112,8 @@ def page(rows: Iterable[Row]) -> str:
     lines = [
         "# A folder grown by several ranks",
         "",
-        f"A Llama of {SIZES['hidden_size']} hidden channels and {SIZES['num_hidden_layers']} layers in bfloat16"
+        f"A Llama of {SIZES['hidden_size']} hidden channels and {SIZES['num_hidden_layers']} layers in"
+        " bfloat16"
         f" grows to {kept[0]['bytes'] / 1e6:,.0f} MB on one machine of {kept[0]['cores']} cores, all ranks at"
         " once; time from the call to the return of the slowest rank (imports are done), median of rounds:"
         f" {rounds}. Other work ran on the machine in the rows that are kept, so seconds are an order alone."
