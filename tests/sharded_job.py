@@ -16,7 +16,7 @@ import transformers
 from rows import FAMILIES
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor import Shard as Place
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -57,11 +57,11 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
             return
 
 
-def fsdp(mesh: DeviceMesh) -> Shard:
+def fsdp(mesh: DeviceMesh, **policies: Any) -> Shard:
     def shard(model: nn.Module) -> nn.Module:
         for block in blocks(model):
-            fully_shard(block, mesh=mesh)
-        return fully_shard(model, mesh=mesh)
+            fully_shard(block, mesh=mesh, **policies)
+        return fully_shard(model, mesh=mesh, **policies)
 
     return shard
 
@@ -92,9 +92,18 @@ def tensor_parallel(mesh: DeviceMesh) -> Shard:
     return shard
 
 
+# What fully_shard is given beside. Without an accelerator nothing can be pinned.
+POLICIES: Mapping[str, Mapping[str, Any]] = {
+    "offloaded": {"offload_policy": CPUOffloadPolicy(pin_memory=False)},
+    "mixed": {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.float32, reduce_dtype=torch.float64)},
+}
+
+
 def shard_as(kind: str) -> Shard:
     if kind == "fsdp":
         return fsdp(init_device_mesh("cpu", (world(),)))
+    if kind in POLICIES:
+        return fsdp(init_device_mesh("cpu", (world(),)), **POLICIES[kind])
     if kind == "hsdp":
         return fsdp(init_device_mesh("cpu", (2, world() // 2), mesh_dim_names=("copies", "shards")))
     if kind == "columns":
@@ -304,7 +313,9 @@ def grow_case(case: Mapping[str, Any], counts: list[Any]) -> Report:
     report: Report = {"other": other_tensors(grown.model, one.model)}
     report["states"] = other_states(grown.model, grown.optimizer, one.model, one.optimizer)
     with torch.no_grad():
-        report["function"] = apart(whole(grown.model(input_ids=ids(model, 3)).logits), whole(before))
+        after = grown.model(input_ids=ids(model, 3)).logits
+        report["function"] = apart(whole(after), whole(before))
+        report["computed in"] = [str(x.dtype) for x in (before, after)]
     for seed in (4, 5) if policy else (4,):
         for each in (grown, one):
             train_(each.model, each.optimizer, seed)
@@ -321,7 +332,7 @@ def grow_case(case: Mapping[str, Any], counts: list[Any]) -> Report:
 
 
 MESHES: Mapping[str, Callable[[int], dict[str, int]]] = {
-    "fsdp": lambda count: {"fsdp": count},
+    **dict.fromkeys(("fsdp", *POLICIES), lambda count: {"fsdp": count}),
     "hsdp": lambda count: {"replicate": 2, "fsdp": count // 2},
     "tp": lambda count: {"tp": count},
     "both": lambda count: {"fsdp": 2, "tp": count // 2},

@@ -293,9 +293,17 @@ def test_after_a_kill_a_new_run_starts_anew(killed: Path, tmp_path: Path) -> Non
 def test_a_killed_run_is_resumed(killed: Path, tmp_path: Path) -> None:
     kept = {p.name: p.stat().st_ino for p in partial_of(killed).glob("*.safetensors")}
     progress: list[int] = []
+    told: list[str] = []
     seen(tmp_path / "small").grow(
-        killed, SMALL, max_shard_size="30KB", resume=True, progress=lambda done, _: progress.append(done)
+        killed,
+        SMALL,
+        max_shard_size="30KB",
+        resume=True,
+        progress=lambda done, _: progress.append(done),
+        told=told.append,
     )
+    (said,) = told
+    assert said.startswith(f"{len(kept)} of ") and said.endswith(" files of weights are whole")
     assert digests(killed) == whole(tmp_path)
     assert {name: (killed / name).stat().st_ino for name in kept} == kept
     assert progress[0] > 20_000  # the first whole shard at once
@@ -325,7 +333,9 @@ def test_a_changed_source_is_not_resumed(killed: Path, tmp_path: Path) -> None:
 
 
 def test_resuming_nothing_is_a_new_run(small: Path, tmp_path: Path) -> None:
-    loaded(seen(small).grow(tmp_path / "large", SMALL, resume=True), LLAMA)
+    told: list[str] = []
+    loaded(seen(small).grow(tmp_path / "large", SMALL, resume=True, told=told.append), LLAMA)
+    assert told == ["begun anew: no file is whole"]
 
 
 def test_an_interruption_can_be_resumed_and_an_error_leaves_nothing(small: Path, tmp_path: Path) -> None:

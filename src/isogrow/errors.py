@@ -55,5 +55,9 @@ class OutputError(IsogrowError):
     """The output can't be written where it was asked for."""
 
 
+class RankLost(StateError):
+    """Another rank of the job has ended, or does not come, so what ranks do together can't be done."""
+
+
 class RecipeError(IsogrowError):
     """A training recipe can't be read, or can't be carried out."""

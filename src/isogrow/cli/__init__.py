@@ -16,11 +16,13 @@ before a verb needs it.
 from __future__ import annotations
 
 from isogrow.cli.verbs import app
+from isogrow.cli.voice import one_voice
 
 
 def main() -> None:
-    """Run the command line on the process's arguments, and exit."""
-    app(prog_name="isogrow")
+    """Run the command line on the process's arguments, and exit. Of a job's ranks the first one speaks."""
+    with one_voice():
+        app(prog_name="isogrow")
 
 
 __all__ = ["app", "main"]

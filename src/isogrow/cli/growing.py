@@ -22,6 +22,7 @@ from isogrow.stores.sources import Checkpoint, open_checkpoint
 
 Data = dict[str, Any]
 Progress = Callable[[int, int], None]
+Told = Callable[[str], None]
 Tell = Callable[[str], None]
 
 # How a run goes on from what was written, by the optimizer's state that it left.
@@ -90,9 +91,11 @@ def foretold(source: Opened, planned: Planned, mesh: Mesh, optimizer_state: str)
     return {"optimizer_state": optimizer_state, **found.to_dict()}
 
 
-def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell) -> Data:
+def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell, told: Told) -> Data:
     """Grow, and verify before the output appears: an output that fails does not. What memory does not hold is
-    compared layer by layer, unless not even a layer fits."""
+    compared layer by layer, unless not even a layer fits. `told` hears what of a killed run is gone on with.
+
+    Of a job's ranks the first verifies, and has the report."""
     from isogrow.growth.folders import grow_checkpoint
     from isogrow.stores.staging import failed_of
     from isogrow.stores.states import left_behind
@@ -126,6 +129,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
             format=options.format,
             progress=progress,
             verify=None if unverified else check,
+            told=told,
         )
     except NotProven:
         done = False
@@ -212,9 +216,9 @@ def compared(
     return {"passed": found.passed, "checks": [check], "figures": {"bytes": found.size}}
 
 
-def failed(report: Data) -> list[Data]:
-    """The checks that failed."""
-    return [check for check in report["checks"] if check["passed"] is False]
+def failed(report: Data | None) -> list[Data]:
+    """The checks that failed; none where they were made by another rank."""
+    return [] if report is None else [check for check in report["checks"] if check["passed"] is False]
 
 
 def _report(

@@ -28,7 +28,7 @@ from isogrow.cli.options import (
     option,
     requesting,
 )
-from isogrow.cli.voice import FAILED, answer, refusing, remark, say, working
+from isogrow.cli.voice import FAILED, among, answer, refusing, remark, say, working
 from isogrow.errors import FamilyError
 
 app = typer.Typer(
@@ -177,28 +177,32 @@ def grow(
     """Grow a model into a new folder, and prove it unchanged.
 
     Of a Trainer's checkpoint the optimizer's state grows too, so that the run goes on from OUT. With --base
-    GROWN an adapter of PEFT's grows into one for the grown model.
+    GROWN an adapter of PEFT's grows into one for the grown model. Under torchrun
+    (torchrun --nproc-per-node N -m isogrow grow …) every rank writes its share.
     """
     if base is not None:
         given = (asked != Asked(), dtype, resume, hash_files, keep_failed, revision, config, streamed, layout)
         given = (*given, no_verify, optimizer != "grow", format != "safetensors", max_shard_size != "5GB")
         _grow_adapter(model, out, base, overwrite, any(given), json)
         return
-    with refusing(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
+    with among(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
         from isogrow.cli import growing
         from isogrow.cli.asking import planned
         from isogrow.cli.drafting import source
         from isogrow.cli.tables import checks
+        from isogrow.growth.meeting import together
 
-        with working("opening") as work:
-            found = source(model, revision, config, layout, work.tell)
-        made = planned(asked, found.anatomy)
-        job = growing.Job(model, Path(out), found, made, dtype)
         options = growing.Options(
             max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed, format, streamed or None
         )
-        with working("growing") as work:
-            data = growing.grown(job, options, not no_verify, work.bar, work.tell)
+        with together():
+            with working("opening") as work:
+                found = source(model, revision, config, layout, work.tell)
+            made = planned(asked, found.anatomy)
+            job = growing.Job(model, Path(out), found, made, dtype)
+            told = partial(remark, "resumed")
+            with working("growing") as work:
+                data = growing.grown(job, options, not no_verify, work.bar, work.tell, told)
         answer(data, checks.grown, json)
         if data["out"] is None:
             _fail(growing.failed(data["verification"]))

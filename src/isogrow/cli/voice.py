@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -72,6 +73,29 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
     except OSError as error:
         about = f"{error.filename}: " if error.filename else ""
         _refuse("OSError", f"{about}{error.strerror or error}", as_json)
+
+
+@contextmanager
+def among(as_json: bool, stopped: str = "") -> Generator[None]:
+    """The same of what all ranks of a job do: none of them ends before the first has said it."""
+    from isogrow.growth.meeting import gathered
+
+    with refusing(as_json), gathered():
+        try:
+            with refusing(as_json, stopped):
+                yield
+        finally:
+            sys.stdout.flush()  # whoever started the ranks may end all when the first of them ends
+
+
+@contextmanager
+def one_voice() -> Generator[None]:
+    """Of several ranks of a job only the first says anything; a fault of ours is shown by all."""
+    if os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def _refuse(kind: str, why: str, as_json: bool) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from isogrow.errors import OutputError
+from isogrow.growth.meeting import together
 from isogrow.growth.opening import Opened, opened
 from isogrow.growth.taken import check_blind, check_taken
 from isogrow.layouts.config import Config
@@ -15,7 +17,9 @@ from isogrow.planning.request import Said, requested
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import naming
-from isogrow.stores.asking import asking, grown_config
+from isogrow.stores.asking import Question, asking, grown_config
+from isogrow.stores.carrying import Beside, Within
+from isogrow.stores.writers import Writers
 
 if TYPE_CHECKING:
     from isogrow.growth.resuming import Groups
@@ -39,6 +43,8 @@ def grow_checkpoint(
     groups: Groups | None = None,
     progress: Callable[[int, int], None] | None = None,
     verify: Callable[[Path], str] | None = None,
+    told: Callable[[str], None] | None = None,
+    alone: bool = False,
     **request: Unpack[Said],
 ) -> Plan:
     """Grow the checkpoint `src` (a folder or a Hub id) into the new folder `out`; the plan is returned.
@@ -50,37 +56,76 @@ def grow_checkpoint(
     Trainer does), and the rest of the run's state travels, so `train(resume_from_checkpoint=out)` goes on;
     `policy` and `groups` are as in `grow_optimizer_state`. `optimizer="drop"` writes the model alone.
 
+    In a process group of torch.distributed, or under torchrun, every rank makes the same call and writes its
+    share of the same bytes (docs/sharding.md); one that grows without the others gives `alone=True`.
+
     Raises what `grow` does, `CheckpointError` for what is no checkpoint, `OutputError` for a place that can't
-    be written, `StateError` for a state that can't be grown; nothing is left behind then.
+    be written, `StateError` for a state that can't be grown; nothing is left behind then. Raises `RankLost`
+    where another rank has ended.
     """
     check_taken("grow_checkpoint", request)
     _check_folder(out)
-    found, asked = opened(src, revision, config), requested(expansions, request)
-    check_blind(asked.kind)
-    with naming(asked.kind):
-        plan = asked.plan(found.anatomy)
-        with asking(grown_config(found.checkpoint.config, plan, dtype), beside=verify is None) as question:
-            from isogrow.growth.resuming import resumable  # torch, while the class is asked
-            from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
+    way = _Way(dtype, max_shard_size, overwrite, resume, hash_files, keep_failed, format)
+    calls = _Calls(progress, verify, told)
+    with together(alone) as writers:
+        found, asked, first = opened(src, revision, config), requested(expansions, request), writers.me == 0
+        check_blind(asked.kind)
+        with naming(asked.kind):
+            plan = asked.plan(found.anatomy)
+            wanted = grown_config(found.checkpoint.config, plan, dtype)
+            with asking(wanted, beside=verify is None and first) as question:
+                from isogrow.growth.resuming import resumable  # torch, while the class is asked
 
-            write_checkpoint(
-                found.checkpoint,
-                found.anatomy,
-                plan,
-                out,
-                dtype=dtype,
-                max_shard_size=max_shard_size,
-                overwrite=overwrite,
-                resume=resume,
-                hash_files=hash_files,
-                keep_failed=keep_failed,
-                progress=progress,
-                verify=verify,
-                optimizer=resumable(found, plan, optimizer, policy, groups, format),
-                format=format,
-                question=question,
-            )
+                state = resumable(found, plan, optimizer, policy, groups, format, here=first)
+                _write(found, plan, Path(out), way, calls, state, question, writers)
     return plan
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How an output is written."""
+
+    dtype: str | None
+    max_shard_size: int | str
+    overwrite: bool
+    resume: bool
+    hash_files: bool
+    keep_failed: bool
+    format: str
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """What is called on the way."""
+
+    progress: Callable[[int, int], None] | None
+    verify: Callable[[Path], str] | None
+    told: Callable[[str], None] | None
+
+
+def _write(
+    found: Opened,
+    plan: Plan,
+    out: Path,
+    way: _Way,
+    calls: _Calls,
+    state: Beside | Within | None,
+    question: Question,
+    writers: Writers,
+) -> None:
+    from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
+
+    said: dict[str, Any] = {**vars(way), **vars(calls)}
+    write_checkpoint(
+        found.checkpoint,
+        found.anatomy,
+        plan,
+        out,
+        **said,
+        optimizer=state,
+        question=question,
+        writers=writers,
+    )
 
 
 def _check_folder(out: object) -> None:

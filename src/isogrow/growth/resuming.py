@@ -45,8 +45,10 @@ def resumable(
     policy: Policy | None,
     groups: Groups | None,
     format: str = "safetensors",
+    here: bool = True,
 ) -> Beside | Within | None:
     """How the optimizer's state beside a checkpoint is grown, with all checked that can be; None: it is not.
+    A file of its own is read only where it is to be written (`here`).
 
     Raises `StateError` for a state that can't be, and for a policy or groups where there is none.
     """
@@ -65,7 +67,8 @@ def resumable(
             return _within(opened, checkpoint.held, found, plan, policy, groups)
         path = checkpoint.folder / found
         grouped = groups or STATES[found]
-        return Beside(found, path.stat().st_size, _grower(checkpoint, path, plan, policy, grouped))
+        write = _grower(checkpoint, path, plan, policy, grouped) if here else _elsewhere
+        return Beside(found, path.stat().st_size, write)
 
 
 def _within(
@@ -110,6 +113,10 @@ def _grower(
         _save(grow_optimizer_state(state, small, large, plan, policy, groups), target)
 
     return write
+
+
+def _elsewhere(target: Path) -> None:
+    raise AssertionError(f"{target} is written by the first rank")
 
 
 def _check_unpaced(policy: Policy | None) -> None:

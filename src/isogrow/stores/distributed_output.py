@@ -2,14 +2,16 @@
 of ranks.
 
 The writer asks for one chunk after the other, so no tensor is made before its turn, and none as a whole that
-is larger than a chunk.
+is larger than a chunk. Several ranks write at once, each a file of its own with its stretch of the chunks
+(`shares`). Each knows what all of them write, so they only tell the first what became of it, which writes the
+metadata.
 """
 
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -32,33 +34,70 @@ from torch.distributed.checkpoint.planner import (
     WriteItem,
     WriteItemType,
 )
-from torch.distributed.checkpoint.state_dict_saver import save
 
+from isogrow.plans.anatomy import Header
 from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import whole
 from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.items import Item
+from isogrow.stores.shards import nbytes
+from isogrow.stores.shares import dealt, shared
+from isogrow.stores.writers import ONE, Writers
 from isogrow.stores.writing import Tick
 
 PART = 1 << 23  # entries of a chunk
 
 
-def write_distributed(folder: Path, items: Mapping[str, Item], tick: Tick, limit: int | None = None) -> None:
+def write_distributed(
+    folder: Path,
+    items: Mapping[str, Item],
+    tick: Tick,
+    limit: int | None = None,
+    writers: Writers = ONE,
+) -> None:
     """Write a distributed checkpoint into a folder that is there, in chunks of at most `limit` entries.
 
-    Of each tensor each region is asked for once, tensor by tensor. `tick` is told the bytes that are done.
+    Of each tensor each region is asked for once, tensor by tensor. `tick` is told the bytes that are done
+    here.
     """
-    planner = _Planner(items, tuple(_asked(items, limit or PART)), tick)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        save({}, storage_writer=FileSystemWriter(folder), planner=planner, no_dist=True)
+    share, _ = shared(writers.world, {"": sum(size for size, _ in _asked(items, limit or PART))})
+    plans = [list[WriteItem]() for _ in range(writers.world)]
+    for rank, asked in dealt(share, _asked(items, limit or PART)):
+        plans[rank].append(asked)
+    planner, writer = _Planner(items, tick), FileSystemWriter(folder)
+    writer.set_up_storage_writer(writers.me == 0)
+    ready, metadata = planner.create_global_plan([SavePlan(own) for own in plans])
+    own = writer.prepare_global_plan(ready)[writers.me]
+    with _unhidden():
+        done = writer.write_data(own, planner).wait() if own.items else []
+    found = writers.meet(done)
+    if writers.me == 0:
+        with _unhidden():
+            writer.finish(metadata, found)
 
 
-def _asked(items: Mapping[str, Item], limit: int) -> Iterator[WriteItem]:
-    """What is to be written: each chunk of each tensor, and each value."""
+def clear(folder: Path) -> None:
+    """Remove what a run on other ranks left in a folder that is to be written."""
+    for path in (*folder.glob("*.distcp"), *folder.glob(".metadata*")):
+        path.unlink()
+
+
+@contextmanager
+def _unhidden() -> Generator[None]:
+    """What the system refuses (a full disk) is an `OSError`, which torch hides."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
+
+
+def _asked(items: Mapping[str, Item], limit: int) -> Iterator[tuple[int, WriteItem]]:
+    """What is to be written, and of how many bytes it is: each chunk of each tensor, and each value."""
     for name, item in items.items():
         if item.header is None:
-            yield WriteItem(MetadataIndex(name), WriteItemType.BYTE_IO)
+            yield len(item.data), WriteItem(MetadataIndex(name), WriteItemType.BYTE_IO)
             continue
         dtype = torch_dtype(item.header.dtype)
         assert dtype is not None, name
@@ -68,20 +107,21 @@ def _asked(items: Mapping[str, Item], limit: int) -> Iterator[WriteItem]:
             offsets = torch.Size(r.start for r in part)
             chunk = ChunkStorageMetadata(offsets, torch.Size(map(len, part)))
             about = TensorWriteData(chunk, TensorProperties(dtype), torch.Size(item.header.shape))
-            yield WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=about)
+            size = nbytes(Header(tuple(map(len, part)), item.header.dtype))
+            yield size, WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=about)
 
 
 class _Planner(SavePlanner):
     """What torch's writer asks: which chunks there are, and the numbers of each in its turn."""
 
-    def __init__(self, items: Mapping[str, Item], asked: tuple[WriteItem, ...], tick: Tick) -> None:
-        self.items, self.asked, self.tick = items, asked, tick
+    def __init__(self, items: Mapping[str, Item], tick: Tick) -> None:
+        self.items, self.tick = items, tick
 
     def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
         pass
 
     def create_local_plan(self) -> SavePlan:
-        return SavePlan(list(self.asked))
+        raise NotImplementedError("the plans of all ranks are made at once")
 
     def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
         plans, metadata = create_default_global_save_plan(all_plans)

@@ -50,15 +50,52 @@ class File:
 def written(folder: Path, shard: Shard) -> Generator[File]:
     """A file to write into, which has its name when the block ends without an error: then it is whole, and
     flushed. Whoever writes sees to it that each entry is written."""
-    part = folder / f"{shard.file}.part"
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+    with _opened(folder, shard, os.O_CREAT | os.O_TRUNC) as file:
+        yield file
+        _end(file)
+    _part(folder, shard).rename(folder / shard.file)
+
+
+def begin(folder: Path, shard: Shard) -> None:
+    """Make a file that several processes write parts of (`part_written`), of its whole length; `finish` gives
+    it its name."""
+    with _opened(folder, shard, os.O_CREAT | os.O_TRUNC) as file:
+        os.ftruncate(file.descriptor, shard.size)
+
+
+@contextmanager
+def part_written(folder: Path, shard: Shard) -> Generator[File]:
+    """A file that has been begun, to write a part of it into, which is flushed when the block ends."""
+    with _opened(folder, shard) as file:
+        yield file
+        os.fsync(file.descriptor)
+
+
+def finish(folder: Path, shard: Shard) -> None:
+    """End a file all of whose entries are written and flushed."""
+    with _opened(folder, shard) as file:
+        _end(file)
+    _part(folder, shard).rename(folder / shard.file)
+
+
+def _part(folder: Path, shard: Shard) -> Path:
+    return folder / f"{shard.file}.part"
+
+
+@contextmanager
+def _opened(folder: Path, shard: Shard, flags: int = 0) -> Generator[File]:
+    flags |= os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(_part(folder, shard), flags, 0o666)
     try:
         yield File(shard, descriptor)
-        write_at(descriptor, memoryview(shard.header), 0)
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    part.rename(folder / shard.file)
+
+
+def _end(file: File) -> None:
+    """The header, which makes a file of the format of what is written."""
+    write_at(file.descriptor, memoryview(file.shard.header), 0)
+    os.fsync(file.descriptor)
 
 
 def is_written(folder: Path, shard: Shard) -> bool:

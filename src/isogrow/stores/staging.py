@@ -24,7 +24,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isogrow.errors import OutputError
+from isogrow.errors import OutputError, RankLost
 
 JOURNAL = ".isogrow-journal"
 FULL = {
@@ -111,8 +111,8 @@ def partial_of(out: Path) -> Path:
 def staged(out: Path, digest: str, overwrite: bool = False, resume: bool = False) -> Generator[Path]:
     """A folder to write into; it becomes `out` when the block ends without an error.
 
-    An error clears it away (but not with `resume`, and not an interruption by the user, which can be
-    resumed). Raises `OutputError` where it can't be written.
+    An error clears it away (but not with `resume`, and not an interruption by the user or the end of another
+    rank, which can be resumed). Raises `OutputError` where it can't be written.
     """
     out = out.absolute()
     partial = partial_of(out)
@@ -125,6 +125,8 @@ def staged(out: Path, digest: str, overwrite: bool = False, resume: bool = False
             with _refusing(out):
                 yield partial
                 _publish(partial, out, overwrite)
+        except RankLost:  # it may have been killed, and others may still write here
+            raise
         except Exception:
             if not resume:
                 shutil.rmtree(partial, ignore_errors=True)

@@ -48,9 +48,10 @@ class Alone:
 
 
 @contextmanager
-def pool(alone: bool = False) -> Generator[Pool]:
-    """As many workers as this process has cores, or the caller alone; none is left when the block ends."""
-    count = min(MOST, cores())
+def pool(alone: bool = False, beside: int = 1) -> Generator[Pool]:
+    """As many workers as this process has cores, where as many processes share them; or the caller alone.
+    None is left when the block ends."""
+    count = min(MOST, cores() // beside)
     if alone or count < 2:
         yield Alone()
         return

@@ -25,10 +25,11 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ranks:
-    """All processes of the default group."""
+    """All processes of the default group, which talk in it or in a `group` of all of them."""
 
     me: int
     world: int
+    group: distributed.ProcessGroup | None = None
 
     @classmethod
     def all(cls) -> Ranks:
@@ -43,7 +44,7 @@ class Ranks:
     def gathered(self, said: Said) -> list[Said]:
         """What every rank says, in their order."""
         found: list[Any] = [None] * self.world
-        distributed.all_gather_object(found, said)
+        distributed.all_gather_object(found, said, group=self.group)
         return cast("list[Said]", found)
 
     @contextmanager
