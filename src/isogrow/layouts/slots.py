@@ -60,7 +60,8 @@ class Slot:
     sigmoid. `gates` names the slot whose output a gain without a norm multiplies before it joins the residual
     (LayerScale). `idle` is a formula that says when the outputs do not depend on its values smoothly, or only
     with inputs that a model need not get (a mask's token), so that no gradient reaches them.
-    `stream` names the residual `Stream` that it reads or writes, where a model has several (an encoder's and
+    `centred`: new entries lie around the old ones' mean, as a gain's do, and not around zero: numbers with a
+    scale of their own, of how fast a state decays. `stream` names the residual `Stream` that it reads or writes, where a model has several (an encoder's and
     a decoder's); an embedding may write several. A slot that names none is of the layout's first.
     """
 
@@ -82,6 +83,7 @@ class Slot:
     scales: str = ""
     gates: str = ""
     idle: str = ""
+    centred: bool = False
     stream: str = ""
 
     def __hash__(self) -> int:

@@ -95,7 +95,7 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
     if writes and gated:
         # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.
         return free(Init("normal", init.std) if init.kind == "copy" else init)
-    return constant(0.0) if writes else free(init)
+    return constant(0.0) if writes else free(init, center=own.centred)
 
 
 def _check_kinds(
