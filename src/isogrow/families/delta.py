@@ -107,8 +107,13 @@ QWEN3_NEXT = like(
     after(
         "attn.o",
         *_state(
-            _read("in_proj_qkvz.weight", WHOLE, "state.*", clamp=BENT),
-            _read("in_proj_ba.weight", "(state_heads (beta: state_group + rate: state_group))", "state.*"),
+            _read("in_proj_qkvz.weight", WHOLE, "state.*", clamp=BENT, scales=MIXES),
+            _read(
+                "in_proj_ba.weight",
+                "(state_heads (beta: state_group + rate: state_group))",
+                "state.*",
+                scales=MIXES,
+            ),
         ),
     ),
     axes={**QWEN2_MOE.axes, **SIZES},
@@ -131,7 +136,7 @@ QWEN3_NEXT = like(
 )
 
 APART = (
-    _read("in_proj_qkv.weight", QKV, "state.*", clamp=BENT),
+    _read("in_proj_qkv.weight", QKV, "state.*", clamp=BENT, scales=MIXES),
     _read("in_proj_z.weight", f"({HELD})", "state.z"),
     _read("in_proj_b.weight", f"({EACH})", "state.beta", scales=MIXES),
     _read("in_proj_a.weight", f"({EACH})", "state.rate", scales=MIXES),
