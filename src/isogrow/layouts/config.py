@@ -43,6 +43,25 @@ def edited(config: Config, edits: Config) -> dict[str, Any]:
     return result
 
 
+TAGGED = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
+
+
+def untagged(value: Any) -> Any:
+    """The same data with the numbers that JSON has no word for, which transformers 5 writes as an object and
+    reads from a file, but not from a dict.
+
+    >>> untagged({"limit": [0.0, {"__float__": "Infinity"}]})
+    {'limit': [0.0, inf]}
+    """
+    if isinstance(value, Mapping):
+        items = cast(Mapping[str, Any], value)
+        tag = items.get("__float__")
+        if len(items) == 1 and isinstance(tag, str):
+            return TAGGED.get(tag, value)
+        return {key: untagged(held) for key, held in items.items()}
+    return [untagged(held) for held in cast(list[Any], value)] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class Each:
     """A list that the class computes entry by entry where the config leaves it out: `formula` is over other

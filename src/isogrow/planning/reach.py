@@ -70,7 +70,8 @@ def reaches(anatomy: Anatomy, sizes: Mapping[str, int]) -> Iterator[Reach]:
 def specimen(layout: Layout) -> Anatomy:
     """A model of this family that exists as names and shapes alone, as small as its config allows."""
     small = _small(layout)
-    config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, small | _mixed(layout, small))
+    mixed = _mixed(layout) if small else {}
+    config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, small | mixed)
     sizes = Sizes(layout.read(config), layout.sites)
     tensors: dict[str, Header] = {}
     made: set[tuple[str, Index]] = set()  # of several bindings the first will do
@@ -89,13 +90,13 @@ def specimen(layout: Layout) -> Anatomy:
     return match(layout, config, tensors)
 
 
-def _mixed(layout: Layout, small: Mapping[str, int]) -> dict[str, list[str]]:
-    """The config lists that say which layers are of which kind, with one layer of each that a row asks for."""
+def _mixed(layout: Layout) -> dict[str, list[str]]:
+    """The config lists that say which layers are of which kind, one of each that a row asks for."""
     found: dict[str, list[str]] = {}
     for listed in layout.per_layer:
         asked = rf"{re.escape(listed.key)}\[{listed.axis}\] == '(\w+)'"
         kinds = dict.fromkeys(kind for slot in layout.table for kind in re.findall(asked, slot.when))
-        if kinds and small:
+        if kinds:
             found[listed.key] = list(islice(cycle(kinds), SMALL[listed.axis]))
     return found
 
