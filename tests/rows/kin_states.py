@@ -12,6 +12,7 @@ from family import (
     GATED_GROWTHS,
     LAYERS,
     NORMED,
+    PAD,
     POSITIONS,
     VOCAB,
     Family,
@@ -150,9 +151,11 @@ def granite_options(draw: st.DrawFn) -> Json:
         num_local_experts=st.sampled_from([0, 2]),
         num_experts_per_tok=st.sampled_from([1, 2]),
         position_embedding_type=st.sampled_from([None, "rope"]),
+        num_hidden_layers=st.sampled_from([2, 3]),
         **CONVOLVED,
     )(draw)
-    return kinds(draw, found, ("linear_attention", "full_attention"))
+    found = kinds(draw, found, ("linear_attention", "full_attention"))
+    return {**found, "layer_types": ["linear_attention", *found["layer_types"][1:]]}
 
 
 GRANITE = gated(
@@ -179,7 +182,8 @@ BAMBA = gated(
     transformers.BambaConfig,
     more_options(
         hidden_size=st.just(30),
-        attn_layer_indices=st.sampled_from([[0], [0, 1]]),
+        num_hidden_layers=st.sampled_from([2, 3]),
+        attn_layer_indices=st.sampled_from([[1], [1, 2]]),
         attention_bias=BOOLS,
         mlp_bias=BOOLS,
         **CONVOLVED,
@@ -238,6 +242,7 @@ PURE = Family(
         tie_word_embeddings=draw(BOOLS),
     ),
     lambda draw, _: [HiddenExpansion(n) for n in draw(st.sampled_from([[], ["x2"], ["x2", "x2"]]))],
+    unread={"embeddings.weight": [PAD]},
     alone="layers",
 )
 SPREAD = st.lists(st.sampled_from(["linear_attention", "mlp", "moe"]), max_size=3)
@@ -265,6 +270,7 @@ NEMOTRON = Family(
         chunk_size=8,
         use_bias=True,
         mlp_bias=True,
+        mlp_hidden_act="gelu",
         layer_norm_epsilon=1e-2,
         max_position_embeddings=POSITIONS,
     ),
@@ -285,5 +291,23 @@ NEMOTRON = Family(
     ),
     gated_growths,
     absent=frozenset({"hybrid_override_pattern"}),
+    unread={"embeddings.weight": [PAD]},
 )
 ROWS = (*ROWS, PURE, NEMOTRON)
+
+LFM2 = gated(
+    "lfm2",
+    transformers.Lfm2Config,
+    lambda draw: kinds(
+        draw,
+        {**more_options(norm_eps=EPS, conv_bias=BOOLS)(draw), "rms_norm_eps": 1e-6},
+        ("conv", "full_attention"),
+    ),
+    NORMED,
+    absent=("head_dim", "full_attn_idxs"),
+    layer_types=["conv", "full_attention", "conv"],
+    norm_eps=1e-2,
+    conv_bias=True,
+    block_auto_adjust_ff_dim=False,
+)
+ROWS = (*ROWS, LFM2)

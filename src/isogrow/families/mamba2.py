@@ -114,8 +114,12 @@ GRANITEMOEHYBRID = like(
         "shared_ffn": "shared_intermediate_size",
     },
     defaults=dict(position_embedding_type="''", attention_bias=False),
-    more=(*EXPANDED, Key("shared_intermediate_size", "shared_ffn", 1024)),
-    lacks="shared_intermediate_size",
+    more=(
+        *EXPANDED,
+        Key("shared_intermediate_size", "shared_ffn", 1024),
+        Key("num_local_experts", "experts", 8, when="num_local_experts"),
+    ),
+    lacks="shared_intermediate_size num_local_experts",
     attentions=(
         Attention(scale="attention_multiplier", rope=Rope(when="position_embedding_type == 'rope'")),
     ),
@@ -255,6 +259,7 @@ NEMOTRON_H = like(
     MAMBA2,
     "nemotron_h",
     swap("state_norm", Weight(N, "* hidden", "mixer_norm", NORMED)),
+    alter("head", tied=""),  # its class ties nothing, whatever the config says
     swap(
         " ".join(dict.fromkeys(row.slot for rows in PURE for row in rows)),
         *MIXER[0],

@@ -74,6 +74,9 @@ class Each:
     formula: str
     view: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a list that the config leaves out has no length")
+
     def __getitem__(self, i: int) -> Any:
         return evaluate(self.formula, ChainMap({"i": i}, cast(Any, self.view)))
 
