@@ -182,6 +182,7 @@ BAMBA = gated(
     transformers.BambaConfig,
     more_options(
         hidden_size=st.just(30),
+        rope_parameters=st.just({"rope_type": "default", "rope_theta": 300.0}),
         num_hidden_layers=st.sampled_from([2, 3]),
         attn_layer_indices=st.sampled_from([[1], [1, 2]]),
         attention_bias=BOOLS,
@@ -290,7 +291,6 @@ NEMOTRON = Family(
         tie_word_embeddings=draw(BOOLS),
     ),
     gated_growths,
-    absent=frozenset({"hybrid_override_pattern"}),
     unread={"embeddings.weight": [PAD]},
 )
 ROWS = (*ROWS, PURE, NEMOTRON)
@@ -304,7 +304,7 @@ LFM2 = gated(
         ("conv", "full_attention"),
     ),
     NORMED,
-    absent=("head_dim", "full_attn_idxs"),
+    absent=("head_dim",),
     layer_types=["conv", "full_attention", "conv"],
     norm_eps=1e-2,
     conv_bias=True,

@@ -9,9 +9,8 @@ All of it acts channel by channel, so a new channel is as free as one of an MLP,
 from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like, swap
-from isogrow.families.experts import readers, stacked, writer
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L
-from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Norm, PerLayer, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Norm, PerLayer, Rope, Weight
 
 PRE = Norm("rms", "pre", eps="norm_eps")
 C, F = L + "conv.", L + "feed_forward."
@@ -23,10 +22,7 @@ WIDTH = (
     "block_multiple_of * ((int((block_ffn_dim_multiplier or 1) * int(2 * intermediate_size / 3))"
     " + block_multiple_of - 1) // block_multiple_of) if block_auto_adjust_ff_dim else intermediate_size"
 )
-SAYS = (
-    f"intermediate_size if ({WIDTH}) == ffn"
-    " else (3 * ffn + 1) // 2 if block_auto_adjust_ff_dim else ffn"
-)
+SAYS = f"intermediate_size if ({WIDTH}) == ffn else (3 * ffn + 1) // 2 if block_auto_adjust_ff_dim else ffn"
 
 
 def _dense(when: str = "") -> tuple[Weight, ...]:
@@ -87,7 +83,7 @@ LFM2 = like(
         Key("intermediate_size", SAYS, 12288, alias="block_ff_dim"),
         Key("tie_word_embeddings", default=True, alias="tie_embedding"),
         Key("conv_L_cache", "taps", 3),
-        Key("full_attn_idxs", default=[]),
+        Key("full_attn_idxs", default=[*range(32)]),
     ),
     lacks="intermediate_size tie_word_embeddings rms_norm_eps",
     attentions=(Attention(rope=Rope(default=1e6)),),
@@ -95,7 +91,7 @@ LFM2 = like(
     per_layer=(
         PerLayer(
             "layer_types",
-            "'full_attention' if not full_attn_idxs or i in full_attn_idxs else 'conv'",
+            "'full_attention' if i in full_attn_idxs else 'conv'",
         ),
     ),
     follows={"conv": "hidden"},

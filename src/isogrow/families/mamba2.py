@@ -245,7 +245,7 @@ MAMBA2 = Layout(
 )
 
 # One mixer a layer; the list of its kinds, or a word with one letter for each.
-KIND = "(hybrid_override_pattern or layers_block_type)[layers]"
+KIND = "layers_block_type[layers]"
 IS = {
     kind: f"{KIND} == '{kind}' or {KIND} == '{letter}'"
     for kind, letter in (("linear_attention", "M"), ("full_attention", "*"), ("mlp", "-"), ("moe", "E"))
@@ -296,7 +296,7 @@ NEMOTRON_H = like(
         "group": "num_attention_heads // num_key_value_heads",
         "key_dim": "head_dim",
         "value_dim": "head_dim",
-        "layers": "len(hybrid_override_pattern or layers_block_type)",
+        "layers": "len(layers_block_type)",
         "state_heads": "n_groups",
         "state_group": "mamba_num_heads // n_groups",
         "state_value_dim": "mamba_head_dim",
@@ -318,8 +318,11 @@ NEMOTRON_H = like(
         Key("mamba_head_dim", "state_value_dim", 64),
         Key("ssm_state_size", "state_key_dim", 128),
         Key("conv_kernel", "taps", 4),
-        Key("hybrid_override_pattern", default="''"),
-        Key("layers_block_type", default=["linear_attention", "moe", "full_attention", "mlp"]),
+        Key(
+            "layers_block_type",
+            default=["linear_attention", "moe", "full_attention", "mlp"],
+            alias="hybrid_override_pattern",
+        ),
         Key("use_bias", default=False),
         Key("use_conv_bias", default=True),
         Key("mlp_bias", default=False),

@@ -110,11 +110,7 @@ WRAPPERS = {
         *(
             Wrapper(
                 kind,
-                (
-                    Weight(
-                        "visual.merger.linear_fc2.weight", "hidden <- features", "projector", bias=Bias()
-                    ),
-                ),
+                (Weight("visual.merger.linear_fc2.weight", "hidden <- features", "projector", bias=Bias()),),
                 tuple(f"visual.{part}" for part in ("patch_embed.", "pos_embed.", "blocks.", *MERGER)),
                 text=f"{kind}_text",
                 keys=(Key("vision_config.out_hidden_size", "hidden", 3584),),
