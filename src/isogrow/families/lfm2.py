@@ -1,5 +1,5 @@
-"""LFM2: short convolutions in some layers, attention in the others; as many channels of a convolution as hidden
-has, so that they grow with it.
+"""LFM2: short convolutions in some layers, attention in the others; a convolution has as many channels as
+hidden, so that they grow with it.
 
     y = out(C * conv(B * x)),   B, C, x = in(norm(h))
 
@@ -61,8 +61,8 @@ LFM2 = like(
             when=CONV,
             bias=SAID,
         ),
-        Weight(C + "conv.weight", "-> conv 1 taps", "conv.taps", when=CONV, scales="conv.out"),
-        Weight(C + "conv.bias", "-> conv", "conv.shift", when=f"{CONV} and conv_bias", scales="conv.out"),
+        Weight(C + "conv.weight", "-> conv 1 taps", "conv.taps", when=CONV),
+        Weight(C + "conv.bias", "-> conv", "conv.shift", when=f"{CONV} and conv_bias"),
         Weight(C + "out_proj.weight", "hidden <- conv", "conv.out", when=CONV, bias=SAID),
     ),
     swap("mlp_norm", Weight(L + "ffn_norm.weight", "* hidden", "mlp_norm", PRE)),
@@ -95,5 +95,6 @@ LFM2 = like(
         ),
     ),
     follows={"conv": "hidden"},
+    fixed=LLAMA.fixed | {"taps"},
 )
 LAYOUTS = (LFM2,)
