@@ -10,6 +10,7 @@ hidden would scale the ε that the norm of y shares, it scales what writes the r
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from isogrow.families.edits import Edit, Rows, after, alter, drop, like, swap
 from isogrow.families.gemma import PRE
@@ -34,13 +35,13 @@ MIXES = "state.o"
 SAID = Bias("attention_bias")
 
 
-def _read(name: str, pattern: str, slot: str, **said: str) -> Weight:
+def _read(name: str, pattern: str, slot: str, **said: Any) -> Weight:
     return Weight(D + name, f"{pattern} <- hidden", slot, when=LINEAR, **said)
 
 
 def _state(*rows: Weight) -> Rows:
     """What a layer with a state has: what reads the residual, the numbers of each head, and what writes."""
-    numbers = {"when": LINEAR, "scales": MIXES}
+    numbers: dict[str, Any] = {"when": LINEAR, "scales": MIXES}
     return (
         *rows,
         Weight(D + "conv1d.weight", f"-> {QKV} 1 taps", "state.*_conv", **numbers),

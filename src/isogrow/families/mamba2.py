@@ -10,6 +10,8 @@ the heads of one group.
 
 from __future__ import annotations
 
+from typing import Any
+
 from isogrow.families.delta import FURTHER
 from isogrow.families.edits import Rows, after, alter, before, like, swap
 from isogrow.families.experts import router
@@ -44,7 +46,7 @@ def mamba2(
     where there are such."""
     both = " and ".join(f"({each})" for each in (when, conv_bias) if each)
     gained = " and ".join(f"({each})" for each in (when, norm) if each)
-    said = {"when": when, "scales": "state.o"}
+    said: dict[str, Any] = {"when": when, "scales": "state.o"}
     reads = (
         Weight(
             stem + "in_proj.weight",

@@ -95,7 +95,7 @@ def _mixed(layout: Layout) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for listed in layout.per_layer:
         asked = rf"{re.escape(listed.key)}\[{listed.axis}\] == '(\w+)'"
-        kinds = dict.fromkeys(kind for slot in layout.table for kind in re.findall(asked, slot.when))
+        kinds = dict.fromkeys(kind for slot in layout.table for kind in re.findall(asked, slot.when)[:1])
         if kinds:
             found[listed.key] = list(islice(cycle(kinds), SMALL[listed.axis]))
     return found
