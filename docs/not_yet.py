@@ -29,11 +29,10 @@ KINDS = {
 
 # One reason, and the types (of transformers 5.23) that it holds back.
 REASONS: Mapping[str, str] = {
-    "its layers hold a recurrence with a state (Mamba, gated delta nets, RWKV, xLSTM)": (
-        "bamba falcon_h1 falcon_mamba granitemoehybrid jamba mamba mamba2 nemotron_h olmo_hybrid qwen3_5"
-        " qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next recurrent_gemma rwkv xlstm zamba zamba2"
+    "its layers hold a recurrence with a state that no table says yet (Mamba-1, RWKV, xLSTM)": (
+        "falcon_mamba jamba mamba olmo_hybrid recurrent_gemma rwkv xlstm zamba zamba2"
     ),
-    "its layers hold short convolutions or linear attention": "kimi_linear lfm2 lfm2_moe minimax",
+    "its layers hold linear attention that no table says yet": "kimi_linear lfm2_moe minimax",
     "a config list of names says which layers are dense and which are mixtures": (
         "exaone_moe hy_v3 laguna mellum"
     ),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from isogrow.families import layout_for
 from isogrow.interpreters.module import grown_state, headers
-from isogrow.layouts.config import edited
+from isogrow.layouts.config import edited, untagged
 from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy, match
 from isogrow.plans.expansions import (
@@ -111,7 +111,7 @@ def class_of(kind: str) -> type[nn.Module]:
 
 def config_of(family: Family, source: Json) -> transformers.PreTrainedConfig:
     """The config class's own reading of a config.json; it validates what it reads."""
-    return family.config.from_dict(copy.deepcopy(source))
+    return family.config.from_dict(copy.deepcopy(untagged(source)))
 
 
 def model(family: Family, kind: str, source: Json, seed: int = 0, spread: float = 0.3) -> nn.Module:

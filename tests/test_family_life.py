@@ -300,7 +300,8 @@ def test_new_layers_part(name: str) -> None:
     assert layers
     for n, third in layers.items():
         assert not torch.equal(third, one.after[n.replace(".3.", ".4.")])
-        assert not torch.equal(third, one.after[n.replace(".3.", ".2.")])
+        before = one.after.get(n.replace(".3.", ".2."))  # which may be of another kind
+        assert before is None or not torch.equal(third, before)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ ONE = (Weight(P + "linear_2.weight", "hidden <- projector", "projector.down", bi
 GATED = ("vision_tower.", P + "layernorm.", P + "linear_1.")
 TOWER = ("vision_tower.",)
 MERGED = ("vision_tower.", P + "norm.", P + "patch_merger.")
+MERGER = ("merger.norm.", "merger.linear_fc1.")
 NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
 
 WRAPPERS = {
@@ -105,6 +106,17 @@ WRAPPERS = {
             (*TOWER, P + "mm_soft_emb_norm."),
             tie=True,
             text="gemma3_text",
+        ),
+        *(
+            Wrapper(
+                kind,
+                (Weight("visual.merger.linear_fc2.weight", "hidden <- features", "projector", bias=Bias()),),
+                tuple(f"visual.{part}" for part in ("patch_embed.", "pos_embed.", "blocks.", *MERGER)),
+                text=f"{kind}_text",
+                keys=(Key("vision_config.out_hidden_size", "hidden", 3584),),
+                parts=("visual",),
+            )
+            for kind in ("qwen3_5", "qwen3_5_moe")
         ),
         Wrapper(
             "paligemma",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from isogrow.errors import CheckpointError, StateError
-from isogrow.layouts.config import Config, edited
+from isogrow.layouts.config import Config, edited, untagged
 from isogrow.numbers.filling import Stats
 from isogrow.numbers.statistics import statistics
 from isogrow.plans.anatomy import Anatomy, Header, Stored
@@ -178,7 +178,7 @@ def _empty(model: nn.Module, config: Config) -> nn.Module:
 def _config(model: nn.Module, config: Config) -> Any:
     """The grown config as the model's own class has it."""
     old: Any = model
-    made = type(old.config).from_dict(dict(config))
+    made = type(old.config).from_dict(untagged(config))
     for own, given in _configs(made, old.config):
         own._attn_implementation = given._attn_implementation
         own._experts_implementation = given._experts_implementation

@@ -326,7 +326,8 @@ class _Builder:
         """Whether a projection's output is (a factor of) what is consumed."""
         contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key, a.sink, a.bias)}
         combos = self.stems[key]
-        axes = {axis for combo in combos for axis, _ in combo if not axis.isdigit()}
+        own = {axis for combo in combos for axis, _ in combo if not axis.isdigit()}
+        axes = own - (self.layout.fixed - set(consumed))  # a convolution's taps are summed over
         return key[0] not in contracted and bool(axes) and axes <= set(consumed)
 
     def _factors(
@@ -338,7 +339,7 @@ class _Builder:
     ) -> Iterator[Node]:
         for key in feeding:
             for own, node in self.stems[key].items():
-                if all(combo[axis] == p for axis, p in own if not axis.isdigit()):
+                if all(combo.get(axis, p) == p for axis, p in own if not axis.isdigit()):
                     yield node
         for attention in patterns:
             yield self._pattern(attention, combo, index)

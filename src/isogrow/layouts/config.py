@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from isogrow.layouts.formula import evaluate
 
@@ -41,10 +43,48 @@ def edited(config: Config, edits: Config) -> dict[str, Any]:
     return result
 
 
+TAGGED = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
+
+
+def untagged(value: Any) -> Any:
+    """The same data with the numbers that JSON has no word for, which transformers 5 writes as an object and
+    reads from a file, but not from a dict.
+
+    >>> untagged({"limit": [0.0, {"__float__": "Infinity"}]})
+    {'limit': [0.0, inf]}
+    """
+    if isinstance(value, Mapping):
+        items = cast(Mapping[str, Any], value)
+        tag = items.get("__float__")
+        if len(items) == 1 and isinstance(tag, str):
+            return TAGGED.get(tag, value)
+        return {key: untagged(held) for key, held in items.items()}
+    return [untagged(held) for held in cast(list[Any], value)] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Each:
+    """A list that the class computes entry by entry where the config leaves it out: `formula` is over other
+    keys and `i`. It has no length, since a formula asks for the entry of one layer alone.
+
+    >>> Defaults({"every": 2}, {"kinds": Each("'far' if i % every else 'near'")})["kinds"][3]
+    'far'
+    """
+
+    formula: str
+    view: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a list that the config leaves out has no length")
+
+    def __getitem__(self, i: int) -> Any:
+        return evaluate(self.formula, ChainMap({"i": i}, cast(Any, self.view)))
+
+
 class Defaults(Mapping[str, Any]):
     """A config seen through its class's defaults: a key that is missing or null has its default's value.
 
-    A default that is a string is a formula over other keys.
+    A default that is a string is a formula over other keys, one that is `Each` a list of such.
     """
 
     def __init__(self, config: Config, defaults: Mapping[str, Any]) -> None:
@@ -57,6 +97,8 @@ class Defaults(Mapping[str, Any]):
         if key not in self.defaults:
             raise KeyError(key)
         default = self.defaults[key]
+        if isinstance(default, Each):
+            return Each(default.formula, self)
         return evaluate(default, self) if isinstance(default, str) else default
 
     def over(self, values: Mapping[str, Any]) -> Defaults:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from isogrow.errors import LayoutError
-from isogrow.layouts.config import Config, Defaults, get
+from isogrow.layouts.config import Config, Defaults, Each, get
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.lines import Bias as Bias
 from isogrow.layouts.lines import Binding as Binding
@@ -320,11 +320,16 @@ class Layout:
 
     def defaults(self, config: Config) -> Defaults:
         """`config` with the class's defaults for what it leaves out."""
-        meant = {key.name: key.meant(config) for key in self.keys}
+        meant = self._listed | {key.name: key.meant(config) for key in self.keys}
         said = {key.name: get(config, key.alias) for key in self.keys if key.alias}
         given = {name: value for name, value in said.items() if value is not None}
         known = {name: value for name, value in meant.items() if value is not None}
         return Defaults({**config, **given}, known)
+
+    @cached_property
+    def _listed(self) -> dict[str, Any]:
+        """The lists by layer that the class computes where a config leaves them out."""
+        return {each.key: Each(each.default) for each in self.per_layer if each.default and not each.runs}
 
     def facts(self, config: Config, sizes: Mapping[str, Any]) -> Defaults:
         """What formulas may ask: sizes, config keys with their defaults, and the kind of the first rotary

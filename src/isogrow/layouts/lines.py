@@ -60,6 +60,7 @@ class Weight:
     scales: str = ""
     gates: str = ""
     idle: str = ""
+    centred: bool = False
     stream: str = ""
     shared: bool = False
 

@@ -55,11 +55,14 @@ class Slot:
     `head`: no part of the base model. `stored` is False for a norm that the code applies without a tensor,
     before a branch or on the residual: `when` may then ask only the config.
     `times` is what the model multiplies its output by, a formula over sizes. `clamp` is true, a formula over
-    config keys, where the code clamps its output (with its bias) before that is used. `scales` names the slot
-    whose output this one's multiplies, through a function that is never zero: a router's softmax, a gate's
-    sigmoid. `gates` names the slot whose output a gain without a norm multiplies before it joins the residual
-    (LayerScale). `idle` is a formula that says when the outputs do not depend on its values smoothly, or only
-    with inputs that a model need not get (a mask's token), so that no gradient reaches them.
+    config keys, where the code clamps its output (with its bias) before that is used, or bends it so that no
+    scale passes. `scales` names the slot whose output this one's multiplies, through a function that is never
+    zero: a router's softmax, a gate's sigmoid, all of a recurrence but its values. `gates` names the slot
+    whose output a gain without a norm multiplies before it joins the residual (LayerScale).
+    `idle` is a formula that says when the outputs do not depend on its values smoothly, or only with inputs
+    that a model need not get (a mask's token), so that no gradient reaches them.
+    `centred`: new entries lie around the old ones' mean, as a gain's do, and not around zero: numbers with a
+    scale of their own, of how fast a state decays.
     `stream` names the residual `Stream` that it reads or writes, where a model has several (an encoder's and
     a decoder's); an embedding may write several. A slot that names none is of the layout's first.
     """
@@ -82,6 +85,7 @@ class Slot:
     scales: str = ""
     gates: str = ""
     idle: str = ""
+    centred: bool = False
     stream: str = ""
 
     def __hash__(self) -> int:

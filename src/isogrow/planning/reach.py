@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, cycle, islice
 from math import gcd
 from typing import Literal
 
@@ -28,11 +29,12 @@ SEARCHED = 16  # sizes looked at where some do and some do not
 # Small sizes that most families can hold; a family that can't is asked at its own defaults.
 SMALL = {
     "hidden": 48, "pooled": 48, "transform": 48, "ffn": 96, "heads": 6, "kv_heads": 2, "group": 3,
-    "key_dim": 8, "value_dim": 8, "layers": 3, "encoder_layers": 3, "decoder_layers": 3,
+    "key_dim": 8, "value_dim": 8, "layers": 4, "encoder_layers": 3, "decoder_layers": 3,
     **dict.fromkeys(("encoder_ffn", "decoder_ffn"), 96),
     **dict.fromkeys(("encoder_heads", "decoder_heads"), 6),
     **dict.fromkeys(("encoder_key_dim", "decoder_key_dim", "encoder_value_dim", "decoder_value_dim"), 8),
     "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
+    "state_heads": 2, "state_group": 3, "state_key_dim": 4, "state_value_dim": 8, "taps": 4,
 }  # fmt: skip
 
 
@@ -67,7 +69,9 @@ def reaches(anatomy: Anatomy, sizes: Mapping[str, int]) -> Iterator[Reach]:
 
 def specimen(layout: Layout) -> Anatomy:
     """A model of this family that exists as names and shapes alone, as small as its config allows."""
-    config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, _small(layout))
+    small = _small(layout)
+    mixed = _mixed(layout) if small else {}
+    config = edited({"model_type": (layout.model_types or (layout.family,))[0]}, small | mixed)
     sizes = Sizes(layout.read(config), layout.sites)
     tensors: dict[str, Header] = {}
     made: set[tuple[str, Index]] = set()  # of several bindings the first will do
@@ -84,6 +88,17 @@ def specimen(layout: Layout) -> Anatomy:
                 shape = line.parsed.shape(lambda a, at=index: sizes.of(a, at) if sizes.has(a) else UNSTATED)
                 tensors[name_of(line, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)
+
+
+def _mixed(layout: Layout) -> dict[str, list[str]]:
+    """The config lists that say which layers are of which kind, one of each that a row asks for."""
+    found: dict[str, list[str]] = {}
+    for listed in layout.per_layer:
+        asked = rf"{re.escape(listed.key)}\[{listed.axis}\] == '(\w+)'"
+        kinds = dict.fromkeys(kind for slot in layout.table for kind in re.findall(asked, slot.when)[:1])
+        if kinds:
+            found[listed.key] = list(islice(cycle(kinds), SMALL[listed.axis]))
+    return found
 
 
 def _small(layout: Layout) -> dict[str, int]:

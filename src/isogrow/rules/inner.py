@@ -50,7 +50,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
         use.name: only(_entries(use, output, subject.drawn(init, use.name, axis)), places) for use in uses
     }
     for slot in subject.numbered(axis):
-        center = subject.slots[slot].gain
+        center = subject.slots[slot].gain or subject.slots[slot].centred
         rewrites[slot] = only(free(subject.drawn(init, slot, axis), center=center), places)
     return Step(expansion_name(axis), axis, old, new, places, rewrites, site)
 
@@ -58,7 +58,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
 def _entries(use: Use, output: bool, init: Init) -> Rewrite:
     if use.role == "consumer":
         return constant(0.0)
-    return free(Init("copy", init.std) if output else init, center=use.role == "gain")
+    return free(Init("copy", init.std) if output else init, center=use.role == "gain" or use.slot.centred)
 
 
 def _copied(

@@ -95,7 +95,7 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
     if writes and gated:
         # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.
         return free(Init("normal", init.std) if init.kind == "copy" else init)
-    return constant(0.0) if writes else free(init)
+    return constant(0.0) if writes else free(init, center=own.centred)
 
 
 def _check_kinds(
@@ -154,8 +154,13 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
             taken = [evaluate(chosen[listed.key], {"i": i}) for i in range(len(after))]
             after = [mine if fresh else own for own, mine, fresh in zip(after, taken, new, strict=True)]
         if now is not None or after != _computed(subject, listed, len(after)):
-            edits[listed.key] = [[after, 1]] if listed.runs else after
+            edits[listed.key] = _written(listed, after, now)
     return edits
+
+
+def _written(listed: PerLayer, entries: list[Any], now: Any) -> Any:
+    """The list as the config has it: one run, a word with a letter for each layer, or entries."""
+    return [[entries, 1]] if listed.runs else "".join(entries) if isinstance(now, str) else entries
 
 
 def _entered(listed: PerLayer, value: Any) -> list[Any]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from isogrow.errors import SizeError
+from isogrow.layouts.config import untagged
 from isogrow.layouts.lines import name_axes
 from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.quiet import alone
@@ -137,7 +138,7 @@ def on_meta(config: Mapping[str, Any]) -> nn.Module | None:
     if config.get("model_type") not in mapping:
         return None
     try:
-        made = mapping[config["model_type"]].from_dict(copy.deepcopy(dict(config)))
+        made = mapping[config["model_type"]].from_dict(copy.deepcopy(untagged(config)))
         with alone(), torch.random.fork_rng(devices=[]), torch.device("meta"):
             return _class(config)(made)
     except Exception as error:  # each class validates in its own way, with its own kind of error

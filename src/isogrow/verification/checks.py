@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from isogrow.laws import horizon
-from isogrow.layouts.config import edited
+from isogrow.layouts.config import edited, untagged
 from isogrow.layouts.layout import Index
 from isogrow.quiet import quiet
 from isogrow.verification.differences import (
@@ -68,7 +68,7 @@ def config(pair: Pair) -> Check:
 def _read(pair: Pair, source: Mapping[str, Any]) -> Mapping[str, Any]:
     """A config with all that its class fills in."""
     kind: Any = type(cast(Any, pair.large).config)
-    return kind.from_dict(dict(source)).to_dict()
+    return kind.from_dict(untagged(source)).to_dict()
 
 
 def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Difference]:

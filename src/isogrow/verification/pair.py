@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from isogrow.errors import CheckpointError, LawError
 from isogrow.growth.models import anatomy_of, plan_of
 from isogrow.laws.history import Classes, is_old
+from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Index, Line
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.request import Planned, Saved, read_plan
@@ -250,7 +251,7 @@ def _model(file: Checkpoint) -> nn.Module:
     if file.configured and file.format != "distributed":
         return loaded(file.folder, dtype)
     made: Any = transformers.CONFIG_MAPPING[str(file.config["model_type"])]
-    config = made.from_dict(dict(file.config))
+    config = made.from_dict(untagged(file.config))
     with mapped(file) as store:
         state = {name: all_of(store, name) for name in file.headers}
         return _whole(file.name, config, dtype, {"config": config, "state_dict": state}, None)
@@ -260,7 +261,7 @@ def numberless_model(file: Checkpoint) -> nn.Module:
     """A checkpoint's model in its own class, with parameters on the meta device and no more than its config
     read."""
     mapping: Any = transformers.CONFIG_MAPPING
-    config = mapping[str(file.config["model_type"])].from_dict(dict(file.config))
+    config = mapping[str(file.config["model_type"])].from_dict(untagged(file.config))
     name = class_name(file.config)
     make: Any = getattr(transformers, name)._from_config if name else transformers.AutoModel.from_config
     with cast(Any, torch.random).fork_rng(devices=[]), quiet(), numberless():
