@@ -54,8 +54,10 @@ def plan(
     """The plan that grows this model by these expansions, in their order.
 
     Both laws are checked on it. Without `advise` a refusal does not look for sizes that would do: who only
-    asks whether a size can be had is answered sooner. Raises `SizeError` for a size that the family or its config can't
-    hold, `LawError` for a dead part (unless allowed).
+    asks whether a size can be had is answered sooner.
+
+    Raises `SizeError` for a size that the family or its config can't hold, `LawError` for a dead part (unless
+    allowed).
     """
     made = draft(anatomy, wanted, init, seed, choices, advise)
     check(anatomy, made, allow_dead)
