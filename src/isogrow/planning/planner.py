@@ -49,13 +49,17 @@ def plan(
     seed: int = 0,
     allow_dead: bool = False,
     choices: Choices | None = None,
+    advise: bool = True,
 ) -> Plan:
     """The plan that grows this model by these expansions, in their order.
 
-    Both laws are checked on it. Raises `SizeError` for a size that the family or its config can't
-    hold, `LawError` for a dead part (unless allowed).
+    Both laws are checked on it. Without `advise` a refusal does not look for sizes that would do: who only
+    asks whether a size can be had is answered sooner.
+
+    Raises `SizeError` for a size that the family or its config can't hold, `LawError` for a dead part (unless
+    allowed).
     """
-    made = draft(anatomy, wanted, init, seed, choices)
+    made = draft(anatomy, wanted, init, seed, choices, advise)
     check(anatomy, made, allow_dead)
     return made
 
@@ -66,6 +70,7 @@ def draft(
     init: Init | None = None,
     seed: int = 0,
     choices: Choices | None = None,
+    advise: bool = True,
 ) -> Plan:
     """The same plan before the laws are checked on it. Raises `SizeError`."""
     if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -81,7 +86,7 @@ def draft(
             if step is not None:
                 steps.append(step)
                 now = _after(now, step)
-    _check_constraints(dataclasses.replace(subject(anatomy), words=now.words), now)
+    _check_constraints(dataclasses.replace(subject(anatomy), words=now.words), now, advise)
     config = config_edits(anatomy, steps, now.sizes)
     return Plan(anatomy.layout.family, anatomy.sizes, tuple(steps), config, seed)
 
@@ -336,7 +341,7 @@ def _check_read_back(layout: Layout, config: Config, sizes: Sizes) -> None:
         )
 
 
-def _check_constraints(start: Subject, now: Subject) -> None:
+def _check_constraints(start: Subject, now: Subject, advise: bool) -> None:
     """Ask of the final sizes alone whether the config can hold them."""
     layout, values = now.layout, now.sizes.values
     for axis, formula in layout.follows.items():
@@ -351,8 +356,9 @@ def _check_constraints(start: Subject, now: Subject) -> None:
         if not layout.say(constraint, facts) or evaluate(constraint, facts):
             continue
         text, sizes = told(constraint, values)
+        advice = f"; {mend(start, values, names(constraint) & values.keys())}" if advise else ""
         raise SizeError(
             f"{layout.family!r} can't hold these sizes: its config needs {text}, and they would be"
-            f" {sizes}; {mend(start, values, names(constraint) & values.keys())}",
+            f" {sizes}{advice}",
             names(constraint),
         )

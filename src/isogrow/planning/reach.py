@@ -64,7 +64,7 @@ def reaches(anatomy: Anatomy, sizes: Mapping[str, int]) -> Iterator[Reach]:
         found = _led(anatomy, axis) or _alone(ask, axis, sizes[axis])
         if found is None and not (axis in ("key_dim", "value_dim") and "head_dim" in sizes):
             found = _together(ask, axis, sizes)
-        yield found or Reach(axis, sizes[axis], "no", why=(ask({axis: sizes[axis] + 1}),))
+        yield found or Reach(axis, sizes[axis], "no", why=(ask.why({axis: sizes[axis] + 1}),))
 
 
 def specimen(layout: Layout) -> Anatomy:
@@ -119,16 +119,25 @@ def _small(layout: Layout) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Whether sizes can be had: "" if they can, else why not."""
+    """Whether sizes can be had."""
 
     anatomy: Anatomy
     known: dict[tuple[tuple[str, Size], ...], IsogrowError | None] = field(
         default_factory=dict[tuple[tuple[str, Size], ...], "IsogrowError | None"]
     )
 
-    def __call__(self, sizes: Mapping[str, Size]) -> str:
-        error = self._error(sizes)
-        return "" if error is None else str(error)
+    def __call__(self, sizes: Mapping[str, Size]) -> bool:
+        return self._error(sizes) is None
+
+    def why(self, sizes: Mapping[str, Size]) -> str:
+        """Why they can't, with sizes that would do; "" if they can."""
+        if self(sizes):
+            return ""
+        try:
+            plan(self.anatomy, expansions(sizes))
+        except IsogrowError as error:
+            return str(error)
+        raise AssertionError(f"{sizes} are refused without advice alone")
 
     def ruled_out(self, sizes: Mapping[str, Size]) -> bool:
         """Whether these are refused because an axis can't grow at all: then no other one beside it helps."""
@@ -147,7 +156,7 @@ class _Asked:
         request = tuple(sizes.items())
         if request not in self.known:
             try:
-                plan(self.anatomy, expansions(sizes))
+                plan(self.anatomy, expansions(sizes), advise=False)
                 self.known[request] = None
             except IsogrowError as error:
                 self.known[request] = error
@@ -174,19 +183,19 @@ def _led(anatomy: Anatomy, axis: str) -> Reach | None:
 
 def _alone(ask: _Asked, axis: str, now: int) -> Reach | None:
     """What an axis can grow to if nothing else does: the finest steps that do."""
-    step = next((d for d in _divisors(now) if not ask({axis: now + d})), None)
+    step = next((d for d in _divisors(now) if ask({axis: now + d})), None)
     if step is None:
         return None
     sizes = tuple(now + step * k for k in range(1, LOOKED + 1))
-    even = all(not ask({axis: size}) for size in sizes)
+    even = all(ask({axis: size}) for size in sizes)
     if even and step == 1:
         return Reach(axis, now, "any", step, sizes)
     if even:
-        return Reach(axis, now, "steps", step, sizes, why=(ask({axis: now + 1}),))
+        return Reach(axis, now, "steps", step, sizes, why=(ask.why({axis: now + 1}),))
     looked = (now + step * k for k in range(1, SEARCHED + 1))
-    some = tuple(size for size in looked if not ask({axis: size}))
-    refused = next(size for size in (now + 1, *sizes) if ask({axis: size}))
-    return Reach(axis, now, "some", 0, some[: LOOKED + 1], why=(ask({axis: refused}),))
+    some = tuple(size for size in looked if ask({axis: size}))
+    refused = next(size for size in (now + 1, *sizes) if not ask({axis: size}))
+    return Reach(axis, now, "some", 0, some[: LOOKED + 1], why=(ask.why({axis: refused}),))
 
 
 def _together(ask: _Asked, axis: str, sizes: Mapping[str, int]) -> Reach | None:
@@ -210,7 +219,7 @@ def _together(ask: _Asked, axis: str, sizes: Mapping[str, int]) -> Reach | None:
     step = min(pairs[0][0] for pairs in partners.values()) - now
     # A whole multiple alone says why a partner is needed; where the partner leaves only multiples, one
     # more says why.
-    why = (ask({axis: 2 * now}), *([ask({axis: now + 1})] if step == now else []))
+    why = (ask.why({axis: 2 * now}), *([ask.why({axis: now + 1})] if step == now else []))
     return Reach(axis, now, "with", step, partners=partners, why=why)
 
 
@@ -233,12 +242,12 @@ def _helping(
 def _in_step(ask: _Asked, axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[Together, ...]:
     """The first sizes of these axes together, grown by one factor in the finest steps; () if none do."""
     now = tuple(sizes[axis] for axis in axes)
-    if ask({axis: 2 * size for axis, size in zip(axes, now, strict=True)}):
+    if not ask({axis: 2 * size for axis, size in zip(axes, now, strict=True)}):
         return ()
     common = gcd(*now)
     for d in _divisors(common):
         found = tuple(tuple(n + n // common * d * k for n in now) for k in range(1, LOOKED + 1))
-        if all(not ask(dict(zip(axes, each, strict=True))) for each in found):
+        if all(ask(dict(zip(axes, each, strict=True))) for each in found):
             return found
     return ()
 
