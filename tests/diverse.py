@@ -18,6 +18,7 @@ from sweeping import EVERYTHING
 
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
+from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.pattern import Sum
 from isogrow.planning.planner import plan
@@ -37,7 +38,7 @@ def on_meta(name: str) -> Anatomy:
     family = FAMILIES[name]
     source, kind = family.json(), getattr(transformers, family.classes[0])
     with torch.device("meta"):
-        tensors = headers(kind(family.config.from_dict(dict(source))))
+        tensors = headers(kind(family.config.from_dict(untagged(source))))
     return match(layout_for(name), source, tensors)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tracemalloc
@@ -72,9 +73,9 @@ def spoiled(draw: st.DrawFn, data: Any) -> Any:
         elif how == "rename" and isinstance(inside, dict):
             inside[draw(st.text(max_size=4))] = inside.pop(key)
         elif how == "add" and isinstance(inside, list):
-            inside.insert(key, draw(ODD))
+            inside.insert(key, copy.deepcopy(draw(ODD)))  # hypothesis gives the same list again
         else:
-            inside[key] = draw(ODD)
+            inside[key] = copy.deepcopy(draw(ODD))
     return made
 
 

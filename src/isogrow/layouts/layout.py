@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import Any, Literal
 
-from isogrow.errors import LayoutError
+from isogrow.errors import FormulaError, LayoutError
 from isogrow.layouts.config import Config, Defaults, Each, get
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.lines import Bias as Bias
@@ -150,6 +151,12 @@ class Rename:
     def undone(self, name: str) -> str:
         """The old name for a name of today."""
         return _replaced(name, self.new, self.old, self.where)
+
+
+def _whole(size: Any, formula: str) -> int:
+    if isinstance(size, int | float) and isfinite(size):
+        return int(size)
+    raise FormulaError(f"the config says {formula} is {size!r}, and a size is a whole number: correct it")
 
 
 def _replaced(name: str, old: str, new: str, where: str) -> str:
@@ -351,4 +358,4 @@ class Layout:
         """The size of every axis that this config states."""
         view = self.defaults(config)
         sizes = {axis: evaluate(formula, view) for axis, formula in self.axes.items()}
-        return {axis: int(size) for axis, size in sizes.items() if size is not None}
+        return {axis: _whole(size, self.axes[axis]) for axis, size in sizes.items() if size is not None}
