@@ -332,6 +332,7 @@ def test_everything_becomes_json(value: Any) -> None:
     json.dumps(plain(value), allow_nan=False)
 
 
+@pytest.mark.slow  # asks of all families
 @pytest.mark.parametrize("verb", ["inspect", "families"])
 def test_no_torch_where_no_weight_is_read(verb: str, llama: Path, families_asked: Asked) -> None:
     if verb == "families":
@@ -352,6 +353,7 @@ def test_help_loads_no_rich() -> None:
     assert loaded.isdisjoint({"rich.console", "isogrow.planning.planner", "isogrow.families"})
 
 
+@pytest.mark.slow
 def test_a_terminal_without_arrows(llama: Path) -> None:
     plain_terminal = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     ran = python(*("-m", "isogrow", "plan", llama, "--ffn", "x2"), environment=plain_terminal, text=False)

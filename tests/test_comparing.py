@@ -40,6 +40,7 @@ def flipped(grown: Path, folder: Path, name: str, byte: int, bit: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, 1000, 1 << 21])
 def test_what_was_grown_is_the_same(small: Path, grown: Path, chunk: int) -> None:
     found = compare_bytes(small, grown, chunk=chunk)
@@ -47,6 +48,7 @@ def test_what_was_grown_is_the_same(small: Path, grown: Path, chunk: int) -> Non
     assert found.tensors == len(open_checkpoint(grown).headers)
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_is_found_in_any_tensor(small: Path, grown: Path, tmp_path: Path) -> None:
     for number, (name, header) in enumerate(open_checkpoint(grown).headers.items()):
         size = 4 if header.dtype == "F32" else 2

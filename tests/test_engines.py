@@ -77,6 +77,7 @@ def test_what_was_measured_is_announced_and_nothing_else(engine: str) -> None:
     assert (missed, false, unmended) == ([], [], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", sorted({cell.engine for cell in WRONG}))
 def test_for_an_engine_each_is_right_or_refused_with_sizes_that_do(engine: str) -> None:
     """The sizes that a refusal names are asked for in turn."""
@@ -173,6 +174,7 @@ def test_a_check_can_fail(row: Row, family: str, fault: str) -> None:
 # ── what is said ──
 
 
+@pytest.mark.slow
 def test_the_sentences() -> None:
     """A sentence of each kind, as plan and the card say it."""
     kinds: dict[type, str] = {}

@@ -60,6 +60,7 @@ def told(family: str, mesh: str, **options: Any) -> Forecast:
 # ── what is told ──
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "mesh"),
     [

@@ -141,6 +141,7 @@ def test_a_tied_head_is_counted_once(llama: Path, tmp_path: Path) -> None:
     assert data["tensors"] == len(tensors)
 
 
+@pytest.mark.slow
 def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isogrow.cli.facts.known", lambda: families_asked.json)
     ran = isogrow("families")
@@ -155,6 +156,7 @@ def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Non
     assert ran.out.count("hidden % heads == 0") == 1, "a reason stands once"
 
 
+@pytest.mark.slow
 def test_families_json(families_asked: Asked) -> None:
     assert families_asked.code == 0
     data = families_asked.json

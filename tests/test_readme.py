@@ -67,6 +67,7 @@ def test_the_make_targets_are_there() -> None:
         assert make == "make" and any(line.startswith(f"{target}:") for line in makefile), target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("true", [True, False])
 def test_the_table_of_families_is_up_to_date(
     true: bool, families_asked: Asked, monkeypatch: pytest.MonkeyPatch

@@ -64,6 +64,7 @@ def tiles(box: Box, sides: tuple[int, ...]) -> list[Box]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(data=st.data())
 def test_a_box_of_a_block_is_read_from_any_chunks(pattern: str, data: st.DataObject) -> None:
@@ -80,6 +81,7 @@ def test_a_box_of_a_block_is_read_from_any_chunks(pattern: str, data: st.DataObj
         assert torch.equal(ours(block, box), whole_block[slices(box)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_growing_from_chunks_gives_the_same_bytes(name: str) -> None:
     subject = F.subject(F.FAMILIES[name])

@@ -411,6 +411,7 @@ def test_an_interval_is_students() -> None:
     assert interval([1.0]).half == math.inf
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_rows_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     rows, _ = made_up(stages.FULL)

@@ -137,6 +137,7 @@ def grown(small: nn.Module, **request: Any) -> nn.Module:
         return isogrow.grow(small, **request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tie", [False, True])
 @pytest.mark.parametrize(("kind", "text"), PAIRS)
 def test_text_and_images_are_read_as_before(kind: str, text: str, tie: bool) -> None:
@@ -167,6 +168,7 @@ def test_an_epsilon_that_the_projector_reads_too_is_kept() -> None:
     assert error(small, edited_too, batch) > BROKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "text"), [("llava", "llama"), ("gemma3", "gemma3_text"), ("paligemma", "gemma2")]
 )
@@ -236,6 +238,7 @@ def test_a_distributed_checkpoint_has_the_class_s_own_names(
     assert text <= own.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_the_folder_is_proven_with_images(folders: tuple[Path, Path]) -> None:
     report = verify(*folders)
     assert report.passed, str(report)
@@ -244,6 +247,7 @@ def test_the_folder_is_proven_with_images(folders: tuple[Path, Path]) -> None:
     assert found["liveness"].passed
 
 
+@pytest.mark.slow
 def test_the_folder_loads_and_is_grown_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
     small, large = folders
     kind = json.loads((large / "config.json").read_text())["model_type"]
