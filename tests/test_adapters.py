@@ -214,6 +214,7 @@ def change(case: Case, folder: Path) -> float:
 # ── the law ──
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_base_and_adapter_compute_what_they_did(name: str, tmp_path: Path) -> None:
     assert change(CASES[name], tmp_path) < EXACT

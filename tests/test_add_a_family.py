@@ -132,6 +132,7 @@ def model(tied: bool) -> Subject:
 # A constant ε
 
 
+@pytest.mark.slow
 @tied_or_not
 def test_a_constant_epsilon(registered: dict[str, Any], tied: bool) -> None:
     found = constant(registered["NEMOTRON"], tied)

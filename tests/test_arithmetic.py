@@ -56,6 +56,7 @@ def is_rounded_once(numbers: list[float], dtype: torch.dtype) -> bool:
     return torch.equal(bits(rounded(x, dtype)), bits(expected))
 
 
+@pytest.mark.slow
 @every_half
 @settings(max_examples=20)
 @given(data=st.data())

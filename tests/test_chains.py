@@ -220,6 +220,7 @@ def test_plans_that_do_not_meet_are_refused() -> None:
         made.then(made)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(chains)
 def test_what_is_old_comes_back(chain: list[Link]) -> None:

@@ -106,6 +106,7 @@ def test_a_nudged_weight_is_seen(tmp_path: Path) -> None:
     assert difference("LlamaForCausalLM", small, large) > EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "transformer."])
 def test_with_and_without_the_base_models_prefix(prefix: str, tmp_path: Path) -> None:
     small = save(tmp_path / "small", "GPT2LMHeadModel", torch.float64)
@@ -134,6 +135,7 @@ def test_old_names_and_derived_buffers(tmp_path: Path) -> None:
     assert difference("BertModel", small, large) < EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPT2LMHeadModel", "BertForMaskedLM"])
 def test_the_same_bytes_as_a_model_grown_in_memory(name: str, tmp_path: Path) -> None:
     subject = seen(save(tmp_path / "small", name, torch.bfloat16))

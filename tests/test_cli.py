@@ -114,6 +114,7 @@ def test_grow_proves_what_it_wrote(llama: Path, tmp_path: Path) -> None:
     assert "passed" in (out / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_grow_json(llama: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ran = isogrow("grow", llama, out, "--ffn", "+5", "--json")
@@ -252,6 +253,7 @@ def test_verify_fails_in_json(llama: Path, nudged: Path) -> None:
     assert "failed: " in ran.err
 
 
+@pytest.mark.slow
 def test_verify_needs_a_plan(llama: Path, wide: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(wide, bare)

@@ -60,6 +60,7 @@ def test_one_flipped_bit_is_found_in_any_tensor(small: Path, grown: Path, tmp_pa
         shutil.rmtree(broken)
 
 
+@pytest.mark.slow
 def test_the_first_of_many_is_named(small: Path, grown: Path, tmp_path: Path) -> None:
     broken = flipped(grown, tmp_path / "one", "model.layers.0.mlp.up_proj.weight", 8, 3)
     broken = flipped(broken, tmp_path / "two", "model.norm.weight", 4, 0)

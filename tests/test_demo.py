@@ -108,6 +108,7 @@ def test_without_a_network(small_demo: tuple[demo.DemoResult, list[str]]) -> Non
     assert len(curve) == 1 + 8 // demo.EVERY
 
 
+@pytest.mark.slow
 def test_the_picture_shows_what_was_new(small_demo: tuple[demo.DemoResult, list[str]]) -> None:
     (model,) = small_demo[0].models
     assert model.picture is not None and Path(model.picture).read_bytes().startswith(b"\x89PNG")

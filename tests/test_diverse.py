@@ -24,6 +24,7 @@ def test_they_have_every_kind_that_any_family_has() -> None:
     assert lacking(DIVERSE) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIVERSE)
 def test_none_of_them_can_be_spared(name: str) -> None:
     """So the check above can fail, too."""

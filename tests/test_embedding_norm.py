@@ -64,6 +64,7 @@ def test_whole_copies_are_exact(tied: bool, times: int) -> None:
     assert {*step.rewrites["embed"].values(), *step.rewrites["mlp_norm"].values()} == {Old()}
 
 
+@pytest.mark.slow
 @tied_or_not
 def test_the_residual_may_be_the_norms_output(tied: bool) -> None:
     """Each norm of a layer then writes it, as in a post-norm model: no new layer is the identity."""
@@ -138,6 +139,7 @@ def test_ffn_is_hidden_times_four() -> None:
 # Names without a prefix do not tell whether a head is tied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", ["new keys", "old keys"])
 def test_a_bare_checkpoint_is_grown_for_both_classes(keys: str, tmp_path: Path) -> None:
     """As BLOOM is published: names of the base model, loaded by the language model's class."""

@@ -309,6 +309,7 @@ def test_defaults_are_the_shapes(name: str) -> None:
     assert key.name in wrong_defaults(other, made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "nulls"),
     [

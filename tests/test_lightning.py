@@ -100,6 +100,7 @@ def test_trainers_options(kind: Any, options: dict[str, Any], tmp_path: Path) ->
     assert fitted(kind, tmp_path, **options).growths == len(GROWTHS)
 
 
+@pytest.mark.slow
 def test_without_growing_first_nothing_is_loaded(
     kind: Any, whole: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -305,6 +305,7 @@ def added_are_zero(plan: Plan, block: Block, x: Any) -> Any:
     return np.zeros_like(x) if new else x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Adafactor", "transformers' Adafactor"])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_factored_moments(name: str, kind: str) -> None:

@@ -459,6 +459,7 @@ def started_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 def test_a_process_alone_gathers_nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one of several that says so."""
     monkeypatch.setattr(meeting, "_ranks", None)  # what loads all that ranks need

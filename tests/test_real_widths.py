@@ -117,6 +117,7 @@ def test_a_published_checkpoint_is_planned_without_its_weights(tmp_path: Path) -
     assert ran.json["memory"] < 1 << 31  # a chunk of the largest tensor, whatever the model
 
 
+@pytest.mark.slow
 def test_the_document_shows_what_64_ranks_would_cost(tmp_path: Path) -> None:
     """docs/sharding.md: Llama-3 8B, whose headers are all that is read."""
     kind, alike, (small, _), _ = SIBLINGS["Llama-3 8B and 70B"]

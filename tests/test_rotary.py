@@ -372,6 +372,7 @@ def test_thetas_of_both_kinds_wherever_they_stand(said: str) -> None:
     assert subject.error(subject.plan({"head_dim": 30, "hidden": 42})) < F.EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["start", "even", "end"])
 def test_layers_keep_their_table(at: str) -> None:
     subject = scaled(GEMMA, "linear")

@@ -125,6 +125,7 @@ class Wrapped(nn.Module):
         return self.model(**given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiny.DECODERS)
 def test_decoded_fails_without_the_cache(name: str) -> None:
     model = Wrapped(exact(name), "past_key_values")
@@ -132,6 +133,7 @@ def test_decoded_fails_without_the_cache(name: str) -> None:
         assert worst(full(model, BATCH), decoded(model, BATCH)) > 1e-2
 
 
+@pytest.mark.slow
 def test_decoded_takes_a_padded_batch() -> None:
     mask = torch.ones_like(BATCH["input_ids"])
     mask[1, :6] = 0

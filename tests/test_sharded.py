@@ -230,6 +230,7 @@ def test_no_rank_waits_for_one_that_has_ended(tmp_path: Path) -> None:
 # ── one process ──
 
 
+@pytest.mark.slow
 def test_one_rank(one_process: None) -> None:
     counts = sharded_job.counted()
     report = sharded_job.grow_case({"family": "gpt2", "mesh": "fsdp", "growth": {"ffn": "x2"}}, counts)

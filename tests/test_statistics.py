@@ -118,6 +118,7 @@ def test_nothing_is_read_for_a_std_that_is_given() -> None:
         statistics(growth("llama")[1], rest, refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", (*WITH_MEANS, "t5"))
 def test_what_is_given_is_not_made_anew(name: str) -> None:
     _, plan, read, blocks = growth(name)

@@ -144,6 +144,7 @@ def test_what_a_report_leaves_out_it_says() -> None:
 # ── it fails when it must ──
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_nudged_weight_is_found_and_its_layer_and_block_named(layer: int, tmp_path: Path) -> None:
     small, large = grown(llama(), tmp_path, ffn="+6", hidden=28)
@@ -179,6 +180,7 @@ def test_an_expert_that_no_token_reaches_is_compared_by_its_weights(tmp_path: Pa
     assert names[-1] in failed.detail and " of experts 1: 1 entries" in failed.detail
 
 
+@pytest.mark.slow
 def test_a_row_that_no_small_batch_looks_up_is_compared_by_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +240,7 @@ def twin_in_one_layer(large: Any) -> None:
         projection.weight[36] = projection.weight[35]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "failing", "words"),
     [
@@ -256,6 +259,7 @@ def test_one_spoilt_unit_is_found(spoil: Callable[[Any], None], failing: str, wo
     assert named(report)[failing].detail.endswith("; each layer alone")
 
 
+@pytest.mark.slow
 def test_channels_of_the_residual_are_said_to_be_unchecked() -> None:
     small = llama()
     report = streamed(small, isogrow.grow(small, hidden=28, ffn="+6"))
@@ -306,6 +310,7 @@ def test_two_layers_of_70_billion_fit_where_the_models_do_not(monkeypatch: pytes
     assert "a layer of each in float64" in streaming_shortage(layers[0], 2 * layers[1])
 
 
+@pytest.mark.slow
 def test_grow_proves_what_memory_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpt2().save_pretrained(tmp_path / "small")
     monkeypatch.setattr("isogrow.verification.memory.COPIES", 10**9)
@@ -318,6 +323,7 @@ def test_grow_proves_what_memory_does_not_hold(tmp_path: Path, monkeypatch: pyte
     assert "nothing was compared" in ran.json["skipped"]
 
 
+@pytest.mark.slow
 def test_the_verbs_can_be_told_to(tmp_path: Path) -> None:
     llama().save_pretrained(tmp_path / "small")
     ran = command("grow", tmp_path / "small", tmp_path / "large", "--ffn", "+6", "--streamed")

@@ -138,6 +138,7 @@ def test_resuming_changes_no_loss(whole: tuple[Own, Path], at: int, tmp_path: Pa
     assert all(torch.equal(value, weights(made)[name]) for name, value in weights(resumed).items())
 
 
+@pytest.mark.slow
 def test_resuming_without_catching_up_fails(whole: tuple[Own, Path], tmp_path: Path) -> None:
     """So the test above says something."""
     _, folder = whole

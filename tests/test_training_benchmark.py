@@ -129,6 +129,7 @@ def test_exact_methods_keep_the_function(
     assert held_loss(large, 8) == pytest.approx(held_loss(model, 8), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"noise": True}, {"split": True}])
 def test_doubling_is_exact_in_float64(options: Mapping[str, Any]) -> None:
     model = new_model("narrow", TUNED.std, 0)

@@ -122,6 +122,7 @@ def test_a_gradient_scaler_needs_nothing() -> None:
 # Running averages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["model", "state dict", "AveragedModel"])
 def test_an_average_grows_with_its_model(kind: str) -> None:
     """Old entries are the average's own; new ones are the model's, bit by bit."""

@@ -111,6 +111,7 @@ def test_another_dtype_is_held_against_its_own_rounding() -> None:
     assert report.passed, report.failed
 
 
+@pytest.mark.slow
 def test_a_report_reads_as_the_verb_s_table() -> None:
     report = isogrow.verify(llama(), isogrow.grow(llama(), ffn="+7"), liveness=False)
     shown = [" ".join(line.split()) for line in str(report).splitlines()]
@@ -125,6 +126,7 @@ def test_a_report_reads_as_the_verb_s_table() -> None:
     assert "✗  float64    0.5  1e-12  logits" in str(failed)
 
 
+@pytest.mark.slow
 def test_every_check_is_reported_as_data() -> None:
     small = gpt2()
     report = isogrow.verify(small, isogrow.grow(small, ffn="+7"))
@@ -146,6 +148,7 @@ def test_every_check_is_reported_as_data() -> None:
     assert found["figures"]["new_channels"]["new"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_nudged_weight_fails_and_the_layer_is_named(layer: int) -> None:
     small = llama()
@@ -173,6 +176,7 @@ def test_a_nudged_weight_of_a_new_layer_is_found_there() -> None:
             switch[5, 7] = 0
 
 
+@pytest.mark.slow
 def test_a_nudged_row_of_an_embedding_is_found_whichever_it_is() -> None:
     """The last position is in no small batch, and a small batch does not hold every token."""
     small = bert()
@@ -240,6 +244,7 @@ def test_free_entries_may_be_the_users_own() -> None:
     assert named(report)["weights"].detail.endswith("1 with free entries of their own")
 
 
+@pytest.mark.slow
 def test_exact_but_dead_fails() -> None:
     """New query and key channels both zero: nothing changes, and nothing ever will."""
     small = llama()
@@ -256,6 +261,7 @@ def test_exact_but_dead_fails() -> None:
     assert named(report)["distinct"].detail == "copies for ever: key_dim of layers 0 and 2 more"
 
 
+@pytest.mark.slow
 def test_copies_that_stay_copies_fail() -> None:
     small = gpt2()
     large = isogrow.grow(small, ffn="+6")
@@ -363,6 +369,7 @@ def test_memory_is_asked_of_the_system() -> None:
     assert parameters(model) == sum(x.numel() for x in model.parameters())
 
 
+@pytest.mark.slow
 def test_neither_model_nor_random_state_is_touched() -> None:
     small = gpt2()
     large = isogrow.grow(small, ffn="+6")
@@ -508,6 +515,7 @@ def test_attention_that_insists_on_float32() -> None:
     assert report.passed, report.failed
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_not_the_full_pass() -> None:
     """Long rows switch LongRoPE to other factors, so that the model's own cache is not its full pass."""
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 10}
