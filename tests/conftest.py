@@ -30,7 +30,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rest = [] if sweeping.EVERYTHING else sweeping.left_out(items)
     if rest:
         config.hook.pytest_deselected(items=rest)
-        items[:] = [item for item in items if item not in set(rest)]
+        gone = set(rest)
+        items[:] = [item for item in items if item not in gone]
 
 
 def pytest_collection_finish() -> None:

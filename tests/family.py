@@ -259,6 +259,7 @@ GATED_GROWTHS: Requests = {
     "head_dim, a multiple": {"head_dim": 30},
     "layers": {"layers": 5},
 }
+CLASSES = frozenset(dir(transformers))  # asking for one by name loads its module
 GATED_TOGETHER: Mapping[str, Size] = dict(hidden=75, ffn="x3", heads=15, kv_heads=3, head_dim=20, layers="+2")
 
 
@@ -276,7 +277,7 @@ def gated(
     """A row for Llama or one of its like; classes `without` can't grow in all that is asked for together."""
     prefix = config.__name__.removesuffix("Config").removesuffix("Text")
     classes = [prefix + head for head in (*HEADS, "ForQuestionAnswering")]
-    classes = tuple(kind for kind in classes if hasattr(transformers, kind) and kind not in without)
+    classes = tuple(kind for kind in classes if kind in CLASSES and kind not in without)
     grown = {**GATED_GROWTHS, **(growths or {})}
     wanted = {axis: request for axis, request in grown.items() if request}
     return Family(
