@@ -18,8 +18,9 @@ import pytest
 from checkpoints import SMALL, digests, loaded, names, save, seen, weights
 from forking import PROCESSES
 
+import isogrow
 import isogrow.stores.staging
-from isogrow.errors import OutputError
+from isogrow.errors import CheckpointError, OutputError
 from isogrow.stores.staging import JOURNAL, check_place, lock_of, partial_of, staged
 
 LLAMA = "LlamaForCausalLM"
@@ -330,6 +331,29 @@ def test_a_changed_source_is_not_resumed(killed: Path, tmp_path: Path) -> None:
     os.utime(tmp_path / "small" / "model.safetensors", ns=(1, 1))
     with pytest.raises(OutputError, match="was left by another growth"):
         seen(tmp_path / "small").grow(killed, SMALL, resume=True, max_shard_size="30KB")
+
+
+@pytest.mark.parametrize("how", ["touched", "replaced", "gone"])
+def test_a_source_that_changes_meanwhile_is_seen(small: Path, tmp_path: Path, how: str) -> None:
+    shutil.copytree(small, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+
+    def change(done: int, total: int) -> None:
+        if done < total:
+            return
+        if how == "touched":
+            os.utime(weights, ns=(1, 1))
+        elif how == "replaced":
+            shutil.copyfile(weights, tmp_path / "other")
+            os.replace(tmp_path / "other", weights)
+        else:
+            weights.unlink()
+
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors was changed while it was read, so the output"
+    ):
+        isogrow.grow_checkpoint(tmp_path / "model", tmp_path / "large", ffn="x2", progress=change)
+    assert not (tmp_path / "large").exists()
 
 
 def test_resuming_nothing_is_a_new_run(small: Path, tmp_path: Path) -> None:

@@ -77,6 +77,12 @@ class Checkpoint:
         parts = (chunk.path for chunks in self.chunks.values() for chunk in chunks)
         return tuple(sorted({*self.files.values(), *parts}))
 
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """The size and the time of change of every such file as it is now; of one that is gone nothing."""
+        return {
+            path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths if path.exists()
+        }
+
     @property
     def configured(self) -> bool:
         """Whether its config lies with it."""

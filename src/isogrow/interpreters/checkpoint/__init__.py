@@ -14,7 +14,14 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from isogrow.interpreters.checkpoint.laying_out import FLOATS, Job, hidden, laid_out, versions
+from isogrow.interpreters.checkpoint.laying_out import (
+    FLOATS,
+    Job,
+    check_unchanged,
+    hidden,
+    laid_out,
+    versions,
+)
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import RECORD
@@ -126,6 +133,7 @@ def _complete(
 ) -> None:
     """Write what stands beside the weights, and prove the whole."""
     _write_rest(folder, job)
+    check_unchanged(job)
     heard.at_last()
     try:
         said = verify(folder) if verify is not None else ""

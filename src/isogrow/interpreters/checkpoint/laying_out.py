@@ -42,6 +42,7 @@ class Job:
     have for them, which are of the kind that the source's have."""
 
     checkpoint: Checkpoint
+    stamps: Mapping[str, tuple[int, int]]  # of the source's files when this was laid out
     anatomy: Anatomy
     plan: Plan
     config: Mapping[str, Any]
@@ -86,8 +87,7 @@ class Job:
     @property
     def digest(self) -> str:
         """What two runs share iff they write the same bytes."""
-        files = self.checkpoint.paths
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        stats = [(name, *stamp) for name, stamp in self.stamps.items()]
         split = [(shard.file, shard.header.hex()) for shard in self.shards]
         beside = [*self.carried, *([] if self.optimizer is None else [self.optimizer.name])]
         said = [digest(self.plan), dict(self.config), stats, split, self.format, beside, versions()]
@@ -125,9 +125,36 @@ def laid_out(
     for name in files:
         contents(checkpoint, name, hidden(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
+    stamps = checkpoint.stamps()
+    gone = [path for path in checkpoint.paths if path.name not in stamps]
+    if gone:
+        raise CheckpointError(f"{gone[0]} is gone since the model was opened: bring it back")
     return Job(
-        checkpoint, anatomy, plan, config, tensors, split, format, files, optimizer, named, old, others
+        checkpoint,
+        stamps,
+        anatomy,
+        plan,
+        config,
+        tensors,
+        split,
+        format,
+        files,
+        optimizer,
+        named,
+        old,
+        others,
     )
+
+
+def check_unchanged(job: Job) -> None:
+    """Refuse what was made of files that others changed meanwhile."""
+    now = job.checkpoint.stamps()
+    changed = sorted(name for name, stamp in job.stamps.items() if now.get(name) != stamp)
+    if changed:
+        raise CheckpointError(
+            f"{job.checkpoint.folder / changed[0]} was changed while it was read, so the output may mix"
+            " old and new numbers: grow again when nothing writes there"
+        )
 
 
 def versions() -> dict[str, str]:
