@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.models import held_loss, new_model, optimizer_of, step_flops
-from benchmarks.training.runs import Run, _advance_, _grow_, _restore_, _state, stable_rate
+from benchmarks.training.runs import Run, advance_, grow_run_, restore_, stable_rate, state_of
 from benchmarks.training.saved import interval
 from benchmarks.training.text import FINAL_ROWS, LENGTH, ROWS
 
@@ -130,7 +130,7 @@ def scratch(job: Job) -> dict[str, Any]:
     (size,) = job.chain.sizes
     budget = budget_of(size, job.per_parameter)
     run = _run(job, budget)
-    _advance_(run, (1 - job.tuned.decay) * budget)
+    advance_(run, (1 - job.tuned.decay) * budget)
     loss = decayed(run, budget - run.spent)
     return dict(losses=[loss], operations=run.spent, found=True)
 
@@ -148,9 +148,9 @@ def chained(job: Job) -> dict[str, Any]:
         shares, losses, decays = [*shares, job.marks[at]], [*losses, loss], decays + cost
         if not found:
             break
-        _restore_(run, kept[at])
+        restore_(run, kept[at])
         if following:
-            _grow_(run, Growth(0.0, following, job.chain.method, job.chain.options, job.chain.rate))
+            grow_run_(run, Growth(0.0, following, job.chain.method, job.chain.options, job.chain.rate))
     return dict(
         losses=losses, shares=shares, operations=kept[at][1].spent + decays, decays=decays, found=found
     )
@@ -168,8 +168,8 @@ def _marked(run: Run, places: Sequence[float]) -> list[Any]:
     """The trunk's state at each of these numbers of operations."""
     kept: list[Any] = []
     for place in places:
-        _advance_(run, place)
-        kept.append((_state(run), dataclasses.replace(run, growths=list(run.growths))))
+        advance_(run, place)
+        kept.append((state_of(run), dataclasses.replace(run, growths=list(run.growths))))
     return kept
 
 
@@ -178,7 +178,7 @@ def _first(run: Run, kept: Sequence[Any], decay: float, target: float) -> tuple[
     low, high, tried = 0, len(kept) - 1, dict[int, tuple[float, int]]()
 
     def at(mark: int) -> float:
-        _restore_(run, kept[mark])
+        restore_(run, kept[mark])
         start = run.spent
         tried[mark] = decayed(run, decay), run.spent - start
         return tried[mark][0]
@@ -193,7 +193,7 @@ def _first(run: Run, kept: Sequence[Any], decay: float, target: float) -> tuple[
 def decayed(run: Run, operations: float) -> float:
     """The loss after the rate has fallen to nothing over so many operations."""
     start, end = run.spent, run.spent + operations
-    _advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
+    advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
     return held_loss(run.model, FINAL_ROWS)
 
 

@@ -71,11 +71,11 @@ def measure(
 
     def decayed(share: float) -> float:
         if share not in kept:
-            _restore_(run, kept[max(kept)])
+            restore_(run, kept[max(kept)])
             _trunk_(run, share, kept)
-        _restore_(run, kept[share])
+        restore_(run, kept[share])
         start, end = run.spent, share * run.budget
-        _advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
+        advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
         loss = held_loss(run.model, FINAL_ROWS)
         losses[share] = loss if math.isfinite(loss) else math.inf  # a run that broke is the worst of all
         seconds[share] = round(run.seconds, 2)
@@ -120,11 +120,11 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
         run.model.load_state_dict(saved["model"])
         run.optimizer.load_state_dict(saved["optimizer"])
         run.step, run.spent, run.seconds = best, best * step_flops(start), saved["seconds"]
-    _advance_(run, wanted * step_flops(start))
+    advance_(run, wanted * step_flops(start))
     if wanted > best:
         cache.mkdir(parents=True, exist_ok=True)
         part = cache / f"{key}-{wanted}.{os.getpid()}"
-        torch.save({**_state(run), "seconds": run.seconds}, part)
+        torch.save({**state_of(run), "seconds": run.seconds}, part)
         part.rename(cache / f"{key}-{wanted}.pt")
     return run
 
@@ -136,10 +136,10 @@ def _trunk_(run: Run, share: float, kept: Any) -> None:
     for growth in run.contestant.growths[len(run.growths) :]:
         if growth.at * run.budget > end:
             break
-        _advance_(run, growth.at * run.budget)
-        _grow_(run, growth)
-    _advance_(run, end)
-    kept[share] = (_state(run), dataclasses.replace(run, growths=list(run.growths)))
+        advance_(run, growth.at * run.budget)
+        grow_run_(run, growth)
+    advance_(run, end)
+    kept[share] = (state_of(run), dataclasses.replace(run, growths=list(run.growths)))
 
 
 def stable_rate(run: Run) -> float:
@@ -151,7 +151,7 @@ def stable_rate(run: Run) -> float:
     return run.tuned.rate * growth.rate * (min(1.0, since / growth.rewarm) if growth.rewarm else 1.0)
 
 
-def _grow_(run: Run, growth: Growth) -> None:
+def grow_run_(run: Run, growth: Growth) -> None:
     before, start = held_loss(run.model, HELD_ROWS), time.process_time()
     run.model, run.optimizer, *looks = METHODS[growth.method](
         run.model, run.optimizer, growth.size, run.seed, run.step, growth.options
@@ -164,7 +164,7 @@ def _grow_(run: Run, growth: Growth) -> None:
     )
 
 
-def _advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate) -> None:
+def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate) -> None:
     """Train until so many operations are spent; a step that would exceed them is not made."""
     cost = step_flops(run.size)
     while run.spent + cost <= until * CLOSE:
@@ -182,11 +182,11 @@ def _advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate
             run.growths[-1]["marks"][str(since)] = held_loss(run.model, HELD_ROWS)
 
 
-def _state(run: Run) -> dict[str, Any]:
+def state_of(run: Run) -> dict[str, Any]:
     return copy.deepcopy(dict(model=run.model.state_dict(), optimizer=run.optimizer.state_dict()))
 
 
-def _restore_(run: Run, kept: tuple[dict[str, Any], Run]) -> None:
+def restore_(run: Run, kept: tuple[dict[str, Any], Run]) -> None:
     """Back to a point of the trunk; the model stays the object that it is."""
     state, then = kept
     run.model.load_state_dict(state["model"])
