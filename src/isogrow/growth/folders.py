@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -17,9 +16,7 @@ from isogrow.planning.request import Said, requested
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import naming
-from isogrow.stores.asking import Question, asking, grown_config
-from isogrow.stores.carrying import Beside, Within
-from isogrow.stores.writers import Writers
+from isogrow.stores.asking import asking, grown_config
 
 if TYPE_CHECKING:
     from isogrow.growth.resuming import Groups
@@ -65,8 +62,9 @@ def grow_checkpoint(
     """
     check_taken("grow_checkpoint", request)
     _check_folder(out)
-    way = _Way(dtype, max_shard_size, overwrite, resume, hash_files, keep_failed, format)
-    calls = _Calls(progress, verify, told)
+    how: dict[str, Any] = dict(dtype=dtype, max_shard_size=max_shard_size, format=format, overwrite=overwrite)
+    how |= dict(resume=resume, hash_files=hash_files, keep_failed=keep_failed)
+    how |= dict(progress=progress, verify=verify, told=told)
     with together(alone) as writers:
         found, asked, first = opened(src, revision, config), requested(expansions, request), writers.me == 0
         check_blind(asked.kind)
@@ -75,57 +73,12 @@ def grow_checkpoint(
             wanted = grown_config(found.checkpoint.config, plan, dtype)
             with asking(wanted, beside=verify is None and first) as question:
                 from isogrow.growth.resuming import resumable  # torch, while the class is asked
+                from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 
-                state = resumable(found, plan, optimizer, policy, groups, format, here=first)
-                _write(found, plan, Path(out), way, calls, state, question, writers)
+                how["optimizer"] = resumable(found, plan, optimizer, policy, groups, format, here=first)
+                source = (found.checkpoint, found.anatomy, plan, out)
+                write_checkpoint(*source, question=question, writers=writers, **how)
     return plan
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How an output is written."""
-
-    dtype: str | None
-    max_shard_size: int | str
-    overwrite: bool
-    resume: bool
-    hash_files: bool
-    keep_failed: bool
-    format: str
-
-
-@dataclass(frozen=True)
-class _Calls:
-    """What is called on the way."""
-
-    progress: Callable[[int, int], None] | None
-    verify: Callable[[Path], str] | None
-    told: Callable[[str], None] | None
-
-
-def _write(
-    found: Opened,
-    plan: Plan,
-    out: Path,
-    way: _Way,
-    calls: _Calls,
-    state: Beside | Within | None,
-    question: Question,
-    writers: Writers,
-) -> None:
-    from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
-
-    said: dict[str, Any] = {**vars(way), **vars(calls)}
-    write_checkpoint(
-        found.checkpoint,
-        found.anatomy,
-        plan,
-        out,
-        **said,
-        optimizer=state,
-        question=question,
-        writers=writers,
-    )
 
 
 def _check_folder(out: object) -> None:

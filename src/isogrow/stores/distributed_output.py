@@ -35,13 +35,12 @@ from torch.distributed.checkpoint.planner import (
     WriteItemType,
 )
 
-from isogrow.plans.anatomy import Header
 from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import whole
 from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.items import Item
-from isogrow.stores.shards import nbytes
-from isogrow.stores.shares import dealt, shared
+from isogrow.stores.shards import region_bytes
+from isogrow.stores.shares import Share, dealt
 from isogrow.stores.writers import ONE, Writers
 from isogrow.stores.writing import Tick
 
@@ -60,10 +59,10 @@ def write_distributed(
     Of each tensor each region is asked for once, tensor by tensor. `tick` is told the bytes that are done
     here.
     """
-    share, _ = shared(writers.world, {"": sum(size for size, _ in _asked(items, limit or PART))})
+    asked = list(_asked(items, limit or PART))
     plans = [list[WriteItem]() for _ in range(writers.world)]
-    for rank, asked in dealt(share, _asked(items, limit or PART)):
-        plans[rank].append(asked)
+    for rank, each in dealt(Share(writers.world, sum(size for size, _ in asked)), asked):
+        plans[rank].append(each)
     planner, writer = _Planner(items, tick), FileSystemWriter(folder)
     writer.set_up_storage_writer(writers.me == 0)
     ready, metadata = planner.create_global_plan([SavePlan(own) for own in plans])
@@ -107,8 +106,10 @@ def _asked(items: Mapping[str, Item], limit: int) -> Iterator[tuple[int, WriteIt
             offsets = torch.Size(r.start for r in part)
             chunk = ChunkStorageMetadata(offsets, torch.Size(map(len, part)))
             about = TensorWriteData(chunk, TensorProperties(dtype), torch.Size(item.header.shape))
-            size = nbytes(Header(tuple(map(len, part)), item.header.dtype))
-            yield size, WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=about)
+            yield (
+                region_bytes(part, item.header.dtype),
+                WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=about),
+            )
 
 
 class _Planner(SavePlanner):

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from isogrow.errors import CheckpointError, OutputError
 from isogrow.plans.anatomy import Header
+from isogrow.plans.pieces import Box
 from isogrow.stores.dtypes import BITS
 
 HEADER_LIMIT = 100_000_000  # the format's own
@@ -67,6 +68,15 @@ def nbytes(header: Header) -> int:
     30
     """
     return prod(header.shape) * BITS[header.dtype] // 8
+
+
+def region_bytes(region: Box, dtype: str) -> int:
+    """The bytes of a region of a tensor.
+
+    >>> region_bytes((range(2, 5), range(5)), "BF16")
+    30
+    """
+    return nbytes(Header(tuple(map(len, region)), dtype))
 
 
 # ── reading ──

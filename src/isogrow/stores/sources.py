@@ -79,9 +79,8 @@ class Checkpoint:
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """The size and the time of change of every such file as it is now; of one that is gone nothing."""
-        return {
-            path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths if path.exists()
-        }
+        found = {path.name: path.stat() for path in self.paths if path.exists()}
+        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
     @property
     def configured(self) -> bool:

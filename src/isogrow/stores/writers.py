@@ -6,6 +6,7 @@ meeting, and then all fail: so whatever goes wrong on any rank, none waits for e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -54,10 +55,18 @@ class One:
 ONE = One()
 
 
+def odd_one(found: Sequence[object]) -> int | None:
+    """The first rank that says something else than rank 0, of what all say in their order.
+
+    >>> odd_one(["a", "a", "b"]), odd_one(["a"])
+    (2, None)
+    """
+    return next((rank for rank, each in enumerate(found) if each != found[0]), None)
+
+
 def check_alike(writers: Writers, mine: str) -> None:
     """Refuse on every rank a growth that is not the same on all of them. Raises `StateError`."""
-    found = writers.meet(mine)
-    other = next((rank for rank, each in enumerate(found) if each != found[0]), None)
+    other = odd_one(writers.meet(mine))
     if other is not None:
         raise StateError(
             f"rank {other} would write other bytes than rank 0: give all ranks the same model, request and"

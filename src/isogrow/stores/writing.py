@@ -41,7 +41,7 @@ from isogrow.stores.files import (
     written,
 )
 from isogrow.stores.items import Item
-from isogrow.stores.shards import Shard, index_json, nbytes
+from isogrow.stores.shards import Shard, index_json, nbytes, region_bytes
 from isogrow.stores.shares import Share, dealt, shared
 from isogrow.stores.staging import write_file
 from isogrow.stores.store import Filed, Store, all_of
@@ -208,7 +208,7 @@ def _parts(header: Header, limit: int, copied: bool) -> Iterator[Part]:
         yield from (Part(at, min(COPIED, size - at), None) for at in range(0, size, COPIED))
         return
     for region in chunks(whole(header.shape), tuple(range(len(header.shape))), limit):
-        part = Part(at, nbytes(Header(tuple(map(len, region)), header.dtype)), region)
+        part = Part(at, region_bytes(region, header.dtype), region)
         yield part
         at += part.size
 

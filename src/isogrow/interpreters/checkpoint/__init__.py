@@ -94,17 +94,18 @@ def grow_checkpoint(
     refuses, `CheckpointError` for a source that can't be grown; then nothing is left behind.
     """
     out, first = Path(out), writers.me == 0
-    for place, over in ((out, overwrite), (failed_of(out), False))[: 1 + keep_failed] if first else ():
-        check_place(place, checkpoint.folder, over)
+    if first:
+        _check_places(out, checkpoint.folder, overwrite, keep_failed)
     job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
-    check_alike(writers, job.digest if writers.world > 1 else "")
+    digest = job.digest
+    check_alike(writers, digest)
     heard = _Heard(job, question or here(job.config))
     with mapped(checkpoint) as store:
         if first:
             heard.if_ready()
             check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
             check_ties(anatomy, store)
-        place = staged(out, job.digest, overwrite, resume) if first else nullcontext(partial_of(out))
+        place = staged(out, digest, overwrite, resume) if first else nullcontext(partial_of(out))
         with place as folder, writers.region(), stopping(folder, writers) as look:
             hashes: dict[str, str] | None = {} if hash_files else None
             if first:
@@ -114,6 +115,12 @@ def grow_checkpoint(
             _write_weights(folder, job, store, chunk, tick, hashes, writers)
             if first:
                 _complete(folder, job, out, heard, verify, hashes, keep_failed)
+
+
+def _check_places(out: Path, source: Path, overwrite: bool, keep_failed: bool) -> None:
+    check_place(out, source, overwrite)
+    if keep_failed:
+        check_place(failed_of(out), source, overwrite=False)
 
 
 def _begin(folder: Path, job: Job, told: Callable[[str], None] | None) -> None:

@@ -12,6 +12,7 @@ from torch import distributed
 
 from isogrow import errors
 from isogrow.errors import IsogrowError, StateError
+from isogrow.stores.writers import odd_one
 
 Said = TypeVar("Said")
 
@@ -67,8 +68,7 @@ class Ranks:
 
     def check_alike(self, what: str, mine: str) -> None:
         """Raise `StateError` on every rank where one says something else than the first."""
-        found = self.gathered(mine)
-        other = next((rank for rank, each in enumerate(found) if each != found[0]), None)
+        other = odd_one(self.gathered(mine))
         if other is not None:
             raise StateError(
                 f"rank {other} was given another {what} than rank 0, and all ranks have to grow the same:"
