@@ -13,6 +13,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported, here and in processes of the tests
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+gc.disable()  # until all is imported: what is made on the way stays
+
 import pytest  # noqa: E402
 import sweeping  # noqa: E402
 from families_verb import Asked, asked_once  # noqa: E402
@@ -38,6 +40,8 @@ def pytest_collection_finish() -> None:
     """What was imported stays: no collection of garbage and no search among objects walks it again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, *gc.get_threshold()[1:])  # a class that a test loads brings thousands of objects
+    gc.enable()
 
 
 def pytest_report_header() -> str:

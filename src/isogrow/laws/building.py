@@ -53,6 +53,11 @@ class _Builder:
         self.heads: list[Node] = []
         self.walk = Walk(anatomy, plan)
         self.slots = self.walk.slots
+        self.gated = {slot.gates for slot in self.slots}
+        self.branches = any(slot.norm and slot.norm.where == "branch" for slot in self.slots)
+        self.scaling: dict[str, set[str]] = {}
+        for slot in self.slots:
+            self.scaling.setdefault(slot.scales, set()).add(slot.name)
 
     def build(self) -> Network:
         for slot, index in self.walk.order():
@@ -72,8 +77,7 @@ class _Builder:
         return [tuple(combo) for combo in product(*lists)]
 
     def _classes(self, axis: str, index: Index) -> dict[int, bool]:
-        site = self.sizes.site(axis, index) if not axis.isdigit() else ()
-        key = (axis, site)
+        key = (axis, index if axis in self.sizes.sites else ())
         if key not in self.cache:
             self.cache[key] = self.classes.of(axis, index)
         return self.cache[key]
@@ -246,10 +250,7 @@ class _Builder:
 
     def _gated(self, slot: Slot, index: Index) -> bool:
         """Whether a norm or gain stands on what this slot writes."""
-        gained = any(each.gates == slot.stem for each in self.slots)
-        return gained or (
-            bool(index) and any(each.norm and each.norm.where == "branch" for each in self.slots)
-        )
+        return slot.stem in self.gated or (bool(index) and self.branches)
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
         return self.layout.on_residual(axes)
@@ -307,7 +308,9 @@ class _Builder:
     def _scaled(self, slot: Slot, inputs: dict[Combo, Node], index: Index) -> dict[Combo, Node]:
         """What a slot reads, times what scales its output (a router's weight, a gate): that is never zero,
         but depends on all that it is computed from."""
-        scaling = {each.name for each in self.slots if each.scales == slot.stem}
+        scaling = self.scaling.get(slot.stem, frozenset[str]())
+        if not scaling:
+            return inputs
         keys = [key for key in self.stems if key[0] in scaling and key[1] == index[: len(key[1])]]
         self.read.update(keys)
         found: dict[Combo, Node] = {}

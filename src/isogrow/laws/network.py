@@ -102,6 +102,7 @@ class Network:
         for node in reversed(self.nodes):
             if not node.sensitive:
                 continue
-            for i, parent in enumerate(node.parents):
-                others = node.parents[:i] + node.parents[i + 1 :] if node.kind == "product" else []
-                parent.sensitive |= all(other.value for other in others)
+            zeros = [parent for parent in node.parents if not parent.value] if node.kind == "product" else []
+            # Through a product a factor is seen if no other one is zero.
+            for parent in node.parents if not zeros else zeros if len(zeros) == 1 else ():
+                parent.sensitive = True

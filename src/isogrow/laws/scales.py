@@ -54,9 +54,9 @@ def _check_attention(
     large: tuple[Config, Sizes],
     undone: set[str],
 ) -> None:
+    sides = [_side(anatomy, slot) for slot in (attention.query, attention.key)]
     for index, before, label in _old_blocks(anatomy, step, attention, large[1]):
         was, now = _scale(anatomy, attention, small, before), _scale(anatomy, attention, large, index)
-        sides = (_side(anatomy, attention, slot) for slot in (attention.query, attention.key))
         factor = prod(_factor(step, slots, label, undone) for slots in sides) if step.at(index) else 1.0
         if not isclose(now * factor, was, rel_tol=TOLERANCE):
             raise LawError(
@@ -89,7 +89,7 @@ def _scale(anatomy: Anatomy, attention: Attention, at: tuple[Config, Sizes], ind
     return float(evaluate(attention.scale, view))
 
 
-def _side(anatomy: Anatomy, attention: Attention, stem: str) -> list[str]:
+def _side(anatomy: Anatomy, stem: str) -> list[str]:
     """The slots whose factor reaches the logits: a projection and its bias, or its norm's gain and shift."""
     slots = anatomy.slots.items()
     normed = [name for name, slot in slots if slot.norm is not None and slot.norm.of == stem]

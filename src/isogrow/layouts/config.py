@@ -19,6 +19,8 @@ def get(config: Config, path: str) -> Any:
     >>> get({"rope_parameters": {"rope_theta": 1e4}}, "rope_parameters.rope_theta")
     10000.0
     """
+    if "." not in path:
+        return config.get(path)
     value: Any = config
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -42,13 +42,14 @@ def evaluate(formula: str, values: Mapping[str, Any]) -> Any:
     >>> evaluate("hidden // heads", {"hidden": 768, "heads": 12})
     64
     """
-    missing = sorted(name for name in names(formula) if name not in values)
-    if missing:
-        raise FormulaError(
-            f"the formula {formula!r} needs {', '.join(missing)}, which is not given: add it to the config"
-        )
     try:
         found = {name: values[name] for name in names(formula)}
+    except KeyError as error:
+        missing = sorted(name for name in names(formula) if name not in values)
+        raise FormulaError(
+            f"the formula {formula!r} needs {', '.join(missing)}, which is not given: add it to the config"
+        ) from error
+    try:
         return eval(_code(formula), {"__builtins__": {}, **CALLS}, found)
     except (TypeError, ZeroDivisionError, ValueError, LookupError) as error:
         given = {name: values[name] for name in sorted(names(formula))}

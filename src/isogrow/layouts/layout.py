@@ -230,8 +230,11 @@ class Layout:
 
     def streams_of(self, slot: Slot) -> tuple[Stream, ...]:
         """The residual streams that a slot is of."""
-        named = {stream.name: stream for stream in self.streams}
-        return tuple(named[name] for name in slot.stream.split()) or self.streams[:1]
+        return tuple(self._named[name] for name in slot.stream.split()) or self.streams[:1]
+
+    @cached_property
+    def _named(self) -> dict[str, Stream]:
+        return {stream.name: stream for stream in self.streams}
 
     def stream(self, slot: Slot) -> str:
         """The name of the (first) stream that a slot is of."""
@@ -327,11 +330,26 @@ class Layout:
 
     def defaults(self, config: Config) -> Defaults:
         """`config` with the class's defaults for what it leaves out."""
-        meant = self._listed | {key.name: key.meant(config) for key in self.keys}
-        said = {key.name: get(config, key.alias) for key in self.keys if key.alias}
+        said = {key.name: get(config, key.alias) for key in self._aliased}
         given = {name: value for name, value in said.items() if value is not None}
+        meant = {key.name: key.meant(config) for key in self._nullable}
         known = {name: value for name, value in meant.items() if value is not None}
-        return Defaults({**config, **given}, known)
+        return Defaults({**config, **given}, {**self._meant, **known})
+
+    @cached_property
+    def _aliased(self) -> tuple[Key, ...]:
+        return tuple(key for key in self.keys if key.alias)
+
+    @cached_property
+    def _nullable(self) -> tuple[Key, ...]:
+        """The keys whose default depends on what a config says."""
+        return tuple(key for key in {key.name: key for key in self.keys}.values() if key.null is not None)
+
+    @cached_property
+    def _meant(self) -> dict[str, Any]:
+        """The defaults that are the same whatever a config says."""
+        meant = self._listed | {key.name: key.default for key in self.keys}
+        return {name: value for name, value in meant.items() if value is not None}
 
     @cached_property
     def _listed(self) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Slot:
         """Whether any growth may change it: an axis has a name, or there are several of it."""
         return bool(self.index) or not all(map(str.isdigit, self.axes))
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """The slot whose output this one is added to, where it is a bias; else itself."""
         return self.name.removesuffix(BIAS)
