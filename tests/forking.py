@@ -9,6 +9,7 @@ from typing import Any
 PROCESSES = get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     [
+        "uncollected",  # first
         "isogrow.cli.training",
         "transformers.models.llama.modeling_llama",
         "transformers.trainer",

@@ -24,8 +24,8 @@ EVERYTHING = os.environ.get("SWEEP") == "all"
 DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "olmo", "stablelm", "t5")
 SEED = 20
 SHARE = 32
-MANY = 5
-SLOW_SHARE = 4
+MANY = 3
+SLOW_SHARE = 2
 
 
 def swept(cases: Iterable[Any], kept: Callable[..., bool] = lambda name, *_: name in DIVERSE) -> list[Any]:

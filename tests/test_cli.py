@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
+import io
 import json
 import os
 import pty
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import transformers
 from command import GROWTH, checkpoints, config, grown, isogrow, write
 from families_verb import Asked, modules, python
+from forking import PROCESSES
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from isogrow import __version__
+from isogrow.cli import app
 from isogrow.cli.voice import plain
 
 
@@ -355,12 +358,11 @@ def test_help_loads_no_rich() -> None:
     assert loaded.isdisjoint({"rich.console", "isogrow.planning.planner", "isogrow.families"})
 
 
-@pytest.mark.slow
 def test_a_terminal_without_arrows(llama: Path) -> None:
-    plain_terminal = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    ran = python(*("-m", "isogrow", "plan", llama, "--ffn", "x2"), environment=plain_terminal, text=False)
-    assert ran.returncode == 0
-    assert b"MlpExpansion  ffn 44 ? 88" in ran.stdout
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with contextlib.redirect_stdout(terminal):
+        app(["plan", str(llama), "--ffn", "x2"], standalone_mode=False)
+    assert b"MlpExpansion  ffn 44 ? 88" in cast(io.BytesIO, terminal.buffer).getvalue()
 
 
 def all_of(terminal: int) -> bytes:
@@ -373,24 +375,25 @@ def all_of(terminal: int) -> bytes:
             return found
 
 
-@pytest.mark.slow
+def on_terminal(asked: list[str], terminal: str, said: Path) -> None:
+    """The command of a process whose errors go to a terminal and whose output goes into a file."""
+    os.environ |= {"TERM": "xterm", "COLUMNS": "80"}
+    with said.open("w") as sys.stdout, open(terminal, "w", encoding="utf-8") as sys.stderr:
+        app(asked, standalone_mode=False)
+
+
 def test_a_bar_is_shown_on_a_terminal_alone(llama: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
-    try:
-        ran = python(
-            *("-m", "isogrow", "grow", llama, tmp_path / "out", "--ffn", "x2", "--no-verify", "--json"),
-            capture_output=False,
-            stdout=subprocess.PIPE,
-            stderr=follower,
-            environment={"TERM": "xterm", "COLUMNS": "80"},
-        )
-    finally:
-        os.close(follower)
+    asked = ["grow", str(llama), str(tmp_path / "out"), "--ffn", "x2", "--no-verify", "--json"]
+    running = PROCESSES.Process(target=on_terminal, args=(asked, os.ttyname(follower), tmp_path / "said"))
+    running.start()
+    running.join()
+    os.close(follower)
     shown = all_of(leader).decode()
     os.close(leader)
-    assert ran.returncode == 0
+    assert running.exitcode == 0, shown
     assert "growing" in shown
-    assert json.loads(ran.stdout)["out"] == str(tmp_path / "out")
+    assert json.loads((tmp_path / "said").read_text())["out"] == str(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
