@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -83,50 +84,45 @@ def small_parts(written: list[int], limit: int) -> Generator[None]:
 
 
 @contextmanager
+def after_five(owner: Any, name: str, then: Callable[[], None]) -> Generator[None]:
+    """Something happens when a function is called a sixth time."""
+    calls, function = count(1), getattr(owner, name)
+
+    def counted(*given: Any) -> Any:
+        if next(calls) > 5:
+            then()
+        return function(*given)
+
+    with mock.patch.object(owner, name, counted):
+        yield
+
+
+def end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
 def full() -> Generator[None]:
     """The disk is full when the fifth slab is written."""
-    count, write = 0, os.pwrite
 
-    def pwrite(*given: Any) -> int:
-        nonlocal count
-        count += 1
-        if count > 5:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(*given)
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with mock.patch("os.pwrite", pwrite):
+    with after_five(os, "pwrite", refuse):
         yield
 
 
 @contextmanager
 def killed() -> Generator[None]:
     """The process ends when the fifth slab is written."""
-    count, write = 0, os.pwrite
-
-    def pwrite(*given: Any) -> int:
-        nonlocal count
-        count += 1
-        if count > 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return write(*given)
-
-    with mock.patch("os.pwrite", pwrite):
+    with after_five(os, "pwrite", end):
         yield
 
 
 @contextmanager
 def killed_at_a_chunk() -> Generator[None]:
     """The process ends when the fifth chunk of a distributed checkpoint is asked for."""
-    count, items = 0, writing.fill_region_
-
-    def fill(*given: Any) -> None:
-        nonlocal count
-        count += 1
-        if count > 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        items(*given)
-
-    with mock.patch.object(writing, "fill_region_", fill):
+    with after_five(writing, "fill_region_", end):
         yield
 
 

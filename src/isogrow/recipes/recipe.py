@@ -237,12 +237,12 @@ def _refusal(error: ValidationError, where: str) -> RecipeError:
     A key that means nothing comes before one that is missing, which it may have been meant for.
     """
     faults = error.errors()
-    fault = next((each for each in faults if each["type"] in UNKNOWN), faults[0])
-    *path, last = (f"{part + 1}" if isinstance(part, int) else str(part) for part in fault["loc"])
+    first = next((each for each in faults if each["type"] in UNKNOWN), faults[0])
+    *path, last = (f"{part + 1}" if isinstance(part, int) else str(part) for part in first["loc"])
     at = ", ".join((where, *path))
-    if fault["type"] not in UNKNOWN:
-        message = fault["msg"].removeprefix("Value error, ")
-        return RecipeError(f"{at}, {last} is {fault['input']!r}: {message[:1].lower()}{message[1:]}")
+    if first["type"] not in UNKNOWN:
+        message = first["msg"].removeprefix("Value error, ")
+        return RecipeError(f"{at}, {last} is {first['input']!r}: {message[:1].lower()}{message[1:]}")
     section = SECTIONS.get(path[-1], Recipe) if path else Recipe
     return RecipeError(f"{at} has {last!r}, which means nothing here: {_meant(last, _keys(section))}")
 
