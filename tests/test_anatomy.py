@@ -259,6 +259,7 @@ def test_a_grown_tensor_is_there_iff_the_one_it_extends_is() -> None:
             "rms_norm_eps is -1, and 'llama' needs a number that is not negative: correct it",
         ),
         ({"rope_parameters": 3}, "rope_parameters is 3, which is no table of values: correct it"),
+        ({"architectures": True}, "architectures is True, and it lists classes: correct it"),
         ({"rope_theta": "x"}, "rope_theta is 'x', and rotary positions need a number above 0: correct it"),
     ],
 )

@@ -402,6 +402,13 @@ def test_a_plan_fits_the_model_that_it_was_made_for() -> None:
     assert misfit(anatomy("bert"), made).startswith("the plan is for 'gpt2' with ")
 
 
+def test_a_plan_grows_axes_that_there_are() -> None:
+    found = anatomy("gpt2")
+    made = plan(found, [HiddenExpansion(56), HeadAddition(7)])
+    other = replace(made, steps=(replace(made.steps[0], axis="width"), *made.steps[1:]))
+    assert misfit(found, other) == "the plan grows 'width', which this model lacks: make a plan for it"
+
+
 def test_a_plan_s_config_is_what_its_steps_make() -> None:
     found = anatomy("gpt2")
     made = plan(found, [HiddenExpansion(56), HeadAddition(7)])

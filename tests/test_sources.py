@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import huggingface_hub
@@ -421,6 +422,36 @@ def test_sizes_in_bytes(size: int | str, count: int) -> None:
 def test_what_is_no_size_in_bytes_is_refused(size: int | str) -> None:
     with pytest.raises(OutputError, match="is no number of bytes: give one like 5GB"):
         parse_bytes(size)
+
+
+def work_to_open(folder: Path, tensors: int, files: int) -> int:
+    """How many functions are called and lines are run to open a checkpoint of so many tensors and files."""
+    folder.mkdir()
+    held = {f"t{i}": Header((), "F32") for i in range(tensors)}
+    where = {name: f"{i % files}.safetensors" for i, name in enumerate(held)}
+    for file in set(where.values()):
+        own = {name: header for name, header in held.items() if where[name] == file}
+        (folder / file).write_bytes(header_bytes(own) + bytes(4 * len(own)))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    steps = 0
+
+    def counted(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal steps
+        steps += 1
+        return counted
+
+    sys.settrace(counted)
+    try:
+        assert len(open_checkpoint(folder).headers) == tensors
+    finally:
+        sys.settrace(None)
+    return steps
+
+
+def test_opening_costs_what_tensors_and_files_do_and_not_their_product(tmp_path: Path) -> None:
+    few, many = (work_to_open(tmp_path / f"{files}", 400, files) for files in (2, 80))
+    assert many < 2 * few
 
 
 def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:

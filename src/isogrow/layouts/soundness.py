@@ -1,4 +1,4 @@
-"""Whether a config can be computed with: sizes are whole, ε is a number, rotary tables are whole."""
+"""Whether a config can be computed with: whole sizes, ε a number, rotary tables whole, classes in a list."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
                 f"{where} says {name} is {value!r}, and {layout.family!r} needs {wanted}: correct it"
                 + (NONE if size and value == 0 else "")
             )
+    named = config.get("architectures")
+    if not (named is None or isinstance(named, str | list)):
+        raise CheckpointError(f"{where} says architectures is {named!r}, and it lists classes: correct it")
     for rope in {rope for attention in layout.attentions for rope in attention.ropes}:
         _check_rope(rope, config, where)
 

@@ -144,6 +144,8 @@ def _check_rules(anatomy: Anatomy, plan: Plan) -> None:
     """Each step must place channels and edit the config as the rules do on this model."""
     now = subject(anatomy)
     for step in plan.steps:
+        if not now.sizes.has(step.axis):
+            raise SizeError(f"the plan grows {step.axis!r}, which this model lacks: make a plan for it")
         before = [place.start - new for new, place in enumerate(p for p in step.places if not p.old)]
         now = dataclasses.replace(now, choices=step.choices)
         made = _step(now, AxisGrowth(step.axis, step.site, step.new, tuple(before)), Init())

@@ -292,18 +292,18 @@ def _shards(folder: Path, weights: str) -> dict[Path, set[str] | None]:
     listed = index.get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise CheckpointError(f"{weights} has no weight_map: fetch it again")
-    found: dict[Path, set[str] | None] = {}
+    paths: dict[str, Path] = {}
+    found: dict[Path, set[str]] = {}
     for name, file in cast("dict[str, Any]", listed).items():
-        path = folder / _inside(weights, file)
-        names = found.setdefault(path, set())
-        assert names is not None
-        names.add(name)
+        if not isinstance(file, str) or file not in paths:
+            paths[file] = folder / _inside(weights, file)
+        found.setdefault(paths[file], set()).add(name)
     for path in found:
         if not path.is_file():
             raise CheckpointError(
                 f"{path.name} is missing from {folder}, and {weights} names it: fetch the model again"
             )
-    return found
+    return dict(found)
 
 
 def _inside(index: str, file: Any) -> str:
@@ -331,11 +331,12 @@ def _read(
     files: dict[str, Path] = {}
     starts: dict[str, int] = {}
     for path, expected in shards.items():
+        held: set[str] = set()
         for tensor, header, start in _tensors(path, kind):
             headers[tensor], files[tensor] = header, path
+            held.add(tensor)
             if kind == "safetensors":
                 starts[tensor] = start
-        held = {tensor for tensor, file in files.items() if file == path}
         _check_index(path, held, held if expected is None else expected)
     return Checkpoint(folder, name, config, headers, files, kind, starts, commit)
 
