@@ -85,9 +85,8 @@ def line_of(
 def _index(line: Line, numbers: tuple[str, ...], stated: Mapping[str, int]) -> Index:
     """The index that the numbers in a name mean."""
     index: list[tuple[str, int]] = []
-    for axes, number in zip(PLACEHOLDER.findall(line.name), map(int, numbers), strict=True):
+    for (first, *rest), number in zip(line.numbers, map(int, numbers), strict=True):
         found: list[tuple[str, int]] = []
-        first, *rest = axes.split()
         for axis in reversed(rest):
             number, at = divmod(number, stated[axis])
             found.append((axis, at))

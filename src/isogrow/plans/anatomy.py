@@ -381,12 +381,14 @@ def grown_tensors(anatomy: Anatomy, sizes: Sizes, origin: Callable[[Block], Bloc
     `origin(block)` gives the old model's block that a grown block is or extends.
     """
     old = {(tensor.line, tensor.index): tensor for tensor in anatomy.stored}
+    origins: dict[Index, Index] = {}  # the same for all that have this index
     found: list[Stored] = []
     for line in dict.fromkeys(tensor.line for tensor in anatomy.stored):
         shape = _shapes(line, sizes)
         for index in sizes.indices(name_axes(line.name)):
-            before = origin(Block(line.slot.name, index, ()))
-            tensor = old.get((line, before.index))
+            if index not in origins:
+                origins[index] = origin(Block(line.slot.name, index, ())).index
+            tensor = old.get((line, origins[index]))
             if tensor is not None:
                 header = Header(shape(index), tensor.header.dtype)
                 name = name_of(line, anatomy.prefix, index, sizes)

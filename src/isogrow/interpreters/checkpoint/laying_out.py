@@ -16,12 +16,12 @@ from isogrow.errors import CheckpointError, OutputError, SizeError
 from isogrow.layouts.config import edited
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import as_kept
-from isogrow.numbers.initializers import check_whole
+from isogrow.numbers.initializers import PARTS, check_whole
 from isogrow.planning.planner import check_fits
 from isogrow.plans.anatomy import Anatomy, Header, Stored
 from isogrow.plans.parts import made_of
 from isogrow.plans.pieces import Draw
-from isogrow.plans.plan import Plan
+from isogrow.plans.plan import Free, Plan
 from isogrow.plans.serial import digest
 from isogrow.stores.asking import grown_config
 from isogrow.stores.binding import outputs
@@ -215,6 +215,9 @@ def _ordered(tensors: Iterable[Stored]) -> list[Stored]:
 
 def _check_regions(plan: Plan, tensors: Iterable[Stored]) -> None:
     """Refuse a region that is too large for an initializer that must make it whole."""
+    entries = (entry for step in plan.steps for made in step.rewrites.values() for entry in made.values())
+    if not any(isinstance(entry, Free) and entry.init.kind not in PARTS for entry in entries):
+        return  # without a look at each tensor: there may be tens of thousands
     for stored in tensors:
         for _, piece in made_of(stored, plan):
             if isinstance(piece.value, Draw):
