@@ -30,13 +30,14 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_process_says_what_this_one_says(config: dict[str, Any]) -> None:
-    with asking._process(config) as question:
+    with asking._process() as ask:
+        question = ask(config)
         beside = question.answer()
         assert question.ready()
     assert beside == asking.here(config).answer()
     assert beside is not None and beside.named == "LlamaForCausalLM"
-    with asking._process({"model_type": "my_own"}) as question:
-        assert question.answer() is None
+    with asking._process() as ask:
+        assert ask({"model_type": "my_own"}).answer() is None
 
 
 @pytest.mark.slow
@@ -44,15 +45,15 @@ def test_a_process_refuses_as_this_one_does(config: dict[str, Any]) -> None:
     wrong = {**config, "num_attention_heads": 7}
     with pytest.raises(SizeError) as here:
         asking.here(wrong).answer()
-    with asking._process(wrong) as question, pytest.raises(SizeError) as beside:
-        question.answer()
+    with asking._process() as ask, pytest.raises(SizeError) as beside:
+        ask(wrong).answer()
     assert str(beside.value) == str(here.value)
 
 
 def test_a_process_that_dies_is_done_without(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with asking._process(config) as question:
-        found = question.answer()
+    with asking._process() as ask:
+        found = ask(config).answer()
     assert found == asking.here(config).answer()
 
 
@@ -63,7 +64,8 @@ def test_no_process_outlives_the_question(
     sleeper.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     sleeper.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(sleeper))
-    with asking._process(config) as question:
+    with asking._process() as ask:
+        question = ask(config)
         assert not question.ready()
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
             time.sleep(0.01)

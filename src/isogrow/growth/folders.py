@@ -65,19 +65,18 @@ def grow_checkpoint(
     how: dict[str, Any] = dict(dtype=dtype, max_shard_size=max_shard_size, format=format, overwrite=overwrite)
     how |= dict(resume=resume, hash_files=hash_files, keep_failed=keep_failed)
     how |= dict(progress=progress, verify=verify, told=told)
-    with together(alone) as writers:
+    with together(alone) as writers, asking(beside=verify is None and writers.me == 0) as ask:
         found, asked, first = opened(src, revision, config), requested(expansions, request), writers.me == 0
         check_blind(asked.kind)
         with naming(asked.kind):
             plan = asked.plan(found.anatomy)
-            wanted = grown_config(found.checkpoint.config, plan, dtype)
-            with asking(wanted, beside=verify is None and first) as question:
-                from isogrow.growth.resuming import resumable  # torch, while the class is asked
-                from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
+            question = ask(grown_config(found.checkpoint.config, plan, dtype))
+            from isogrow.growth.resuming import resumable  # torch, while the class is asked
+            from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 
-                how["optimizer"] = resumable(found, plan, optimizer, policy, groups, format, here=first)
-                source = (found.checkpoint, found.anatomy, plan, out)
-                write_checkpoint(*source, question=question, writers=writers, **how)
+            how["optimizer"] = resumable(found, plan, optimizer, policy, groups, format, here=first)
+            source = (found.checkpoint, found.anatomy, plan, out)
+            write_checkpoint(*source, question=question, writers=writers, **how)
     return plan
 
 

@@ -1,5 +1,5 @@
-"""The process that `asking` starts: it reads a config, and writes what its class makes of it into a file that
-it was handed open.
+"""The process that `asking` starts: it loads what every class needs, waits until its standard input ends,
+reads a config from a file that it was handed open, and writes what its class makes of it into another.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Mapping  # noqa: E402
 from dataclasses import asdict  # noqa: E402
+from importlib import import_module  # noqa: E402
 from typing import Any  # noqa: E402
 
 from isogrow.errors import SizeError  # noqa: E402
@@ -28,13 +29,17 @@ def answer(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"built": None if found is None else asdict(found)}
 
 
-def main(descriptor: int) -> None:
+def main(asked: int, said: int) -> None:
     """Read, answer, and leave without what an interpreter clears up."""
-    said = json.dumps(answer(json.loads(sys.stdin.read()))).encode()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(said)
+    sys.stdin.read()
+    with os.fdopen(asked, "rb") as file:
+        file.seek(0)
+        found = answer(json.load(file))
+    with os.fdopen(said, "wb") as file:
+        file.write(json.dumps(found).encode())
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    import_module("transformers.modeling_utils")
+    main(*map(int, sys.argv[1:]))

@@ -1,8 +1,9 @@
 """Asking the model's class beside the writing: a process of its own (`answering`) loads transformers.
 
-The answer is data. Loading the class takes seconds, which a growth need not wait for: it asks first, writes,
-and hears the answer before the output gets its name. Where transformers is loaded already (so it may know
-classes that were registered in this process) it is asked here.
+The answer is data. Loading the class takes seconds, which a growth need not wait for: the process starts
+before the model is opened, is asked when the grown config is known, and is heard before the output gets its
+name. Where transformers is loaded already (so it may know classes that were registered in this process) it is
+asked here.
 """
 
 from __future__ import annotations
@@ -54,13 +55,14 @@ def grown_config(config: Config, plan: Plan, dtype: str | None) -> dict[str, Any
 
 
 @contextmanager
-def asking(config: Config, beside: bool) -> Generator[Question]:
-    """What the class makes of a config: asked `beside` if that can save time, otherwise when it is wanted."""
+def asking(beside: bool) -> Generator[Callable[[Config], Question]]:
+    """What asks once what the class makes of a config: `beside` if that can save time, otherwise when the
+    answer is wanted."""
     if beside and "transformers" not in sys.modules and sys.executable:
-        with _process(config) as question:
-            yield question
+        with _process() as ask:
+            yield ask
         return
-    yield here(config)
+    yield here
 
 
 def here(config: Config) -> Question:
@@ -71,22 +73,31 @@ def here(config: Config) -> Question:
 
 
 @contextmanager
-def _process(config: Config) -> Generator[Question]:
-    """The question to a process that is started now, and ended with the block."""
+def _process() -> Generator[Callable[[Config], Question]]:
+    """What asks a process that is started now, and ended with the block."""
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as said:
-        asked.write(json.dumps(dict(config)).encode())
-        asked.seek(0)
         run = subprocess.Popen(
-            [sys.executable, "-m", "isogrow.stores.answering", str(said.fileno())],
-            stdin=asked,
+            [sys.executable, "-m", "isogrow.stores.answering", str(asked.fileno()), str(said.fileno())],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=[said.fileno()],
+            pass_fds=[asked.fileno(), said.fileno()],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
+
+        assert run.stdin is not None
+        waits_for = run.stdin
+
+        def ask(config: Config) -> Question:
+            asked.write(json.dumps(dict(config)).encode())
+            asked.flush()
+            waits_for.close()  # when it has loaded what every class needs
+            return Question(lambda: run.poll() is not None, cache(lambda: _heard(run.wait(), said, config)))
+
         try:
-            yield Question(lambda: run.poll() is not None, cache(lambda: _heard(run.wait(), said, config)))
+            yield ask
         finally:
+            waits_for.close()
             run.kill()
             run.wait()
 
