@@ -4,9 +4,7 @@ and ranks that are killed. Processes are started once for each number of ranks."
 from __future__ import annotations
 
 import json
-import socket
 import threading
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -20,12 +18,13 @@ import ranks_job
 import torch
 import torch.distributed.checkpoint as dcp
 from checkpoints import digests, save, weights
-from forking import PROCESSES
+from forking import ended
 from hypothesis import given
 from hypothesis import strategies as st
 from rows import FAMILIES
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
+from torchrun import torchrun
 
 import isogrow
 from isogrow.errors import OutputError, RankLost, SizeError
@@ -190,20 +189,6 @@ def ranks(folder: Path, world: int, cases: Mapping[str, Any]) -> list[int | None
     folder.mkdir()
     (folder / "asked.json").write_text(json.dumps(cases))
     return ended(ranks_job.run, [(folder, rank, world) for rank in range(world)])
-
-
-def ended(job: Callable[..., None], given: list[tuple[Any, ...]], limit: float = 200) -> list[int | None]:
-    """How processes end."""
-    jobs = [PROCESSES.Process(target=job, args=each) for each in given]
-    for each in jobs:
-        each.start()
-    end = time.monotonic() + limit
-    for each in jobs:
-        each.join(max(0.0, end - time.monotonic()))
-    codes = [each.exitcode for each in jobs]
-    for each in jobs:
-        each.kill()
-    return codes
 
 
 def reports(folder: Path, world: int) -> Reports:
@@ -412,28 +397,16 @@ def test_who_is_at_work_hears_of_a_failure(run: Callable[[int], Reports], world:
 # ── the shell ──
 
 
-def shell(folder: Path, *words: str) -> tuple[list[int | None], list[str], list[str]]:
-    """How two ranks of a command end, and what each prints."""
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
-    codes = ended(ranks_job.shell, [(folder, rank, where, list(words)) for rank in range(2)])
-    out, err = ([(folder / f"{name}{rank}").read_text() for rank in range(2)] for name in ("out", "err"))
-    return codes, out, err
-
-
 @started
 def test_a_command_of_two_ranks_speaks_once(home: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "large")
     words = ("grow", str(home / "llama"), out, "--ffn", "57", "--json")
-    codes, said, beside = shell(tmp_path / "a", *words)
+    codes, said, beside = torchrun(tmp_path / "a", 2, *words)
     assert codes == [0, 0], beside
     found = json.loads(said[0])
     assert found["out"] == out and found["verification"]["passed"]
     assert said[1] == "" and beside == ["", ""]
-    codes, said, beside = shell(tmp_path / "b", *words)
+    codes, said, beside = torchrun(tmp_path / "b", 2, *words)
     assert codes == [2, 2]
     assert beside == [f"refused: {out} exists: name another folder, or give --overwrite to replace it\n", ""]
     assert "exists" in json.loads(said[0])["refused"]["why"] and said[1] == ""
@@ -443,9 +416,8 @@ def test_a_command_of_two_ranks_speaks_once(home: Path, tmp_path: Path) -> None:
 def test_a_proof_that_fails_fails_all(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that holds NaN can't be proven: it is not written, and both ranks end with 1."""
     out = tmp_path / "large"
-    codes, said, beside = shell(
-        tmp_path / "a", "grow", str(home / "spoiled"), str(out), "--ffn", "57", "--init-std", "0.02", "--json"
-    )
+    words = ("grow", home / "spoiled", out, "--ffn", "57", "--init-std", "0.02", "--json")
+    codes, said, beside = torchrun(tmp_path / "a", 2, *words)
     assert codes == [1, 1], beside
     assert json.loads(said[0])["out"] is None and beside[0].startswith("failed: ")
     assert said[1] == "" and not out.exists()

@@ -265,9 +265,11 @@ def train(
 ) -> None:
     """Train in stages, growing between them.
 
-    A killed run goes on where it stopped. Paths in the recipe are relative to its own folder.
+    A killed run goes on where it stopped. Paths in the recipe are relative to its own folder. Under torchrun
+    (torchrun --nproc-per-node N -m isogrow train …) every rank learns its share of each batch, and a run goes
+    on with any number of ranks.
     """
-    with refusing(json, "the same command goes on from the last checkpoint"):
+    with among(json, "the same command goes on from the last checkpoint", training=True):
         from isogrow.cli import growing, training
         from isogrow.cli.tables import trainings
 

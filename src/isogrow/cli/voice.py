@@ -76,11 +76,11 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
 
 
 @contextmanager
-def among(as_json: bool, stopped: str = "") -> Generator[None]:
+def among(as_json: bool, stopped: str = "", training: bool = False) -> Generator[None]:
     """The same of what all ranks of a job do: none of them ends before the first has said it."""
-    from isogrow.growth.meeting import gathered
+    from isogrow.growth.meeting import GROWING, TRAINING, gathered
 
-    with refusing(as_json), gathered():
+    with refusing(as_json), gathered(purpose=TRAINING if training else GROWING):
         try:
             with refusing(as_json, stopped):
                 yield
