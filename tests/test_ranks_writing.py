@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import command
 import families as F
 import pytest
 import ranks_job
@@ -27,6 +28,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 from torchrun import torchrun
 
 import isogrow
+from isogrow.cli import app
 from isogrow.errors import OutputError, RankLost, SizeError
 from isogrow.growth import meeting
 from isogrow.growth.meeting import Meeting, packed, unpacked
@@ -450,3 +452,48 @@ def test_ranks_that_do_not_come_are_told_of(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RankLost, match=r"not all of them have come .* give alone=True"):
         isogrow.grow_checkpoint(tmp_path / "none", tmp_path / "out", ffn=57)
     assert not torch.distributed.is_initialized()
+
+
+# ── what one process does ──
+
+# The verbs that ranks do not do together, with what each has to be given.
+ALONE: Mapping[str, tuple[str, ...]] = {
+    "inspect": ("none",),
+    "plan": ("none", "--ffn", "x2"),
+    "verify": ("none", "none"),
+    "report": ("none",),
+    "draft": ("none",),
+    "families": (),
+    "demo": (),
+    "train": ("none", "--dry-run"),
+}
+
+
+def test_every_verb_is_done_together_or_by_one() -> None:
+    assert {*ALONE, "grow"} == {str(each.name or each.callback.__name__) for each in app.registered_commands}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("verb", ALONE)
+def test_other_ranks_leave_to_the_first_what_one_does(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not so much as look: what they are given is not there. The first looks, and says so."""
+    started_by_torchrun(monkeypatch)
+    monkeypatch.setenv("RANK", "1")
+    done = command.isogrow(verb, *ALONE[verb])
+    assert (done.code, done.out, done.err) == (0, "", "")
+    if ALONE[verb]:
+        monkeypatch.setenv("RANK", "0")
+        done = command.isogrow(verb, *ALONE[verb])
+        assert done.code == 2 and done.err.startswith("refused: ")
+
+
+@started
+def test_two_ranks_write_one_plan(home: Path, tmp_path: Path) -> None:
+    """Each for itself, one would find the other's there; and a proof needs no group."""
+    words = ("plan", home / "llama", "--ffn", "57", "--out", tmp_path / "plan.json", "--json")
+    codes, said, beside = torchrun(tmp_path / "a", 2, *words)
+    assert codes == [0, 0] and beside == ["", ""]
+    assert json.loads(said[0])["out"] == str(tmp_path / "plan.json") and said[1] == ""
+    assert (tmp_path / "plan.json").exists()
+    codes, said, beside = torchrun(tmp_path / "b", 2, "verify", home / "llama", home / "one llama", "--json")
+    assert codes == [0, 0] and beside == ["", ""]
+    assert json.loads(said[0])["passed"] and said[1] == ""
