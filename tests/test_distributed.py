@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 import isogrow
 from isogrow.errors import CheckpointError, OutputError, StateError
+from isogrow.growth.comparing import compare_bytes
 from isogrow.stores import distributed, distributed_output
 from isogrow.stores.distributed import read_distributed
 from isogrow.stores.mapping import mapped
@@ -267,6 +268,31 @@ def test_the_optimizer_s_state_grows_with_it(
         assert all(torch.equal(anew.state[p][key], value) for key, value in theirs.items())
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert ("random_states_0.pkl" in files) is (form == "accelerate")
+
+
+@pytest.mark.parametrize(
+    ("name", "second"), [("gpt2", "lm_head.weight"), ("t5", "decoder.embed_tokens.weight")]
+)
+def test_what_is_tied_has_every_name_of_its_class(name: str, second: str, tmp_path: Path) -> None:
+    """safetensors keep one name; `dcp.load` into a state dict asks for all of them."""
+    model, source = live(name)
+    assert second in model.state_dict()
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "small")
+    wanted = FAMILIES[name].together
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", format="distributed", **wanted)
+    expected = isogrow.grow(model, **wanted)
+    fresh = emptied(isogrow.grow(model, **wanted))
+    state = fresh.state_dict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load(state, checkpoint_id=tmp_path / "large", no_dist=True)
+    for key, tensor in expected.state_dict().items():
+        assert torch.equal(fresh.state_dict()[key], tensor), key
+    assert compare_bytes(tmp_path / "small", tmp_path / "large").passed
+    again = open_checkpoint(tmp_path / "large")
+    assert second in again.headers and second not in open_checkpoint(tmp_path / "small").headers
 
 
 def emptied(model: nn.Module) -> nn.Module:
