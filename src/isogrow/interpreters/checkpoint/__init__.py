@@ -88,7 +88,7 @@ def grow_checkpoint(
     `optimizer` writes the grown state of the run's optimizer; with it the rest of the run's state travels.
     `chunk` entries are computed at a time; it changes no byte. `question` asks the model's class what it
     makes of the grown config: the answer is heard when it comes, and before the output gets its name. `told`
-    hears, with `resume`, what is gone on with. Of several `writers` each writes its share, the first the rest.
+    hears, with `resume`, what is gone on with. Of `writers` each writes its share, and the first the rest.
 
     Raises `OutputError` for a place that can't be written, `SizeError` for sizes that the model's class
     refuses, `CheckpointError` for a source that can't be grown; then nothing is left behind.
