@@ -168,8 +168,6 @@ def test_an_average_and_a_schedule(run: Callable[[int], Reports]) -> None:
 REFUSALS: Mapping[str, str] = {
     "no function": "StateError: LlamaForCausalLM is spread over ranks: give shard=, the function that shards",
     "not callable": "StateError: shard='fsdp' is no function",
-    "in place": "its parts can't take other sizes where they are: call isogrow.grow_training(model,",
-    "in place with it": "StateError: grow_ takes no shard: the parts of a sharded model can't take other",
     "another request": "StateError: rank 1 was given another request than rank 0",
     "another seed": "StateError: rank 1 was given another request than rank 0",
     "uneven columns": "StateError: shard= can't shard the grown model: FSDP does not support uneven sharding",
