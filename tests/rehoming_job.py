@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import accelerate.state as state
 import sharded_job as job
+import tiny
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from sharded_job import EVEN, apart, ids, joined, made, shard_as, tied, train_, whole
 from torch import nn
+from transformers import Trainer, TrainingArguments
 
 import isogrow
 
@@ -105,6 +111,109 @@ def refused() -> dict[str, str]:
     return found
 
 
+# ── under Accelerate ──
+
+
+def accelerated() -> None:
+    """Accelerate takes FSDP on accelerators alone; from here on it takes it on CPUs as well."""
+    true = state.AcceleratorState.__init__
+
+    def told(self: Any, *given: Any, **said: Any) -> None:
+        true(self, *given, **said)
+        if said.get("fsdp_plugin") is not None:
+            self.fsdp_plugin, self.distributed_type = said["fsdp_plugin"], DistributedType.FSDP
+            state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    state.AcceleratorState.__init__ = told
+
+
+def prepared() -> Report:
+    """A loop of one's own: a model and an optimizer that are prepared, and grow between steps."""
+    refused = ""
+    try:
+        isogrow.sharded_by(Accelerator(cpu=True))
+    except ValueError as error:
+        refused = str(error)
+    state.AcceleratorState._reset_state(True)
+    accelerated()
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=True
+    )
+    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
+    model, single = (made("llama", **EVEN) for _ in range(2))
+    optimizer = job.OPTIMIZERS["adamw"](list(model.parameters()))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    alone = job.OPTIMIZERS["adamw"](list(single.parameters()))
+    for growth in (None, *GROWTHS):
+        if growth is not None:
+            shard = isogrow.sharded_by(accelerator)
+            isogrow.grow_(model, optimizer=optimizer, shard=shard, **growth)
+            isogrow.grow_(single, optimizer=alone, **growth)
+        for seed in (1, 2):
+            train_(model, optimizer, seed)
+            train_(single, alone, seed)
+    pairs = list(zip(model.parameters(), single.parameters(), strict=True))
+    return {
+        "refused": refused,
+        "apart": max(apart(whole(mine), theirs) for mine, theirs in pairs),
+        "units": sum("FSDP" in type(part).__name__ for part in model.modules()),
+        "layers": model.config.num_hidden_layers,
+        "loads": plugin.cpu_ram_efficient_loading,
+    }
+
+
+def trainer(folder: Path, batch: int, **sharded: Any) -> Trainer:
+    """Eight steps with two growths, in batches of six together."""
+    data = [torch.randint(0, 32, (7,), generator=torch.Generator().manual_seed(i)) for i in range(60)]
+    options = TrainingArguments(
+        str(folder), max_steps=8, per_device_train_batch_size=batch, save_steps=2, save_strategy="steps",
+        logging_steps=1, learning_rate=1e-3, report_to=[], use_cpu=True, disable_tqdm=True, **sharded,
+    )  # fmt: skip
+    growths = [isogrow.Growth({"ffn": "x2", "layers": "+1"}, at=3), isogrow.Growth({"hidden": "x2"}, at=6)]
+    model = tiny.model("LlamaForCausalLM")
+    return isogrow.growing(
+        Trainer(model, options, train_dataset=[{"input_ids": x, "labels": x} for x in data]), growths
+    )
+
+
+def fsdp(form: str) -> dict[str, Any]:
+    return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": form}}
+
+
+def told(one: Trainer) -> Report:
+    records = one.state.log_history
+    return {
+        "losses": [record["loss"] for record in records if "loss" in record],
+        "differences": [record["growth_difference"] for record in records if "growth" in record],
+        "kind": type(one.model).__name__,
+        "sizes": [one.model.config.hidden_size, one.model.config.num_hidden_layers],  # type: ignore[union-attr]
+    }
+
+
+def trained(folder: Path, form: str) -> Report:
+    one = trainer(folder, 6 // job.world(), **fsdp(form))
+    one.train()
+    return told(one)
+
+
+def resumed(folder: Path, form: str) -> Report:
+    """From within the first growth's stage, saved by another number of ranks."""
+    one = trainer(folder, 6 // job.world(), **fsdp(form))
+    one.train(resume_from_checkpoint=str(folder / "checkpoint-4"))
+    return told(one)
+
+
+def others(folder: Path, rank: int, count: int) -> None:
+    """The same run, gone on with by so many ranks."""
+    started(folder / f"ranks{count}", rank, count)
+    accelerated()
+    found = {form: resumed(folder / form, form) for form in FORMS}
+    (folder / f"ranks{count}" / f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+FORMS = ("SHARDED_STATE_DICT", "FULL_STATE_DICT")
 CASES = {
     "fsdp": lambda: in_place("fsdp"),
     "tied": lambda: in_place("fsdp", tie_word_embeddings=True),
@@ -115,9 +224,18 @@ CASES = {
 }
 
 
-def main(folder: Path, rank: int, count: int) -> None:
+def started(folder: Path, rank: int, count: int) -> None:
+    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": "0", "LOCAL_WORLD_SIZE": str(count)}
+    os.environ |= {**where, "RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
     joined(folder, rank, count)
+
+
+def main(folder: Path, rank: int, count: int) -> None:
+    started(folder, rank, count)
     found = {name: case() for name, case in CASES.items()}
+    found["prepared"] = prepared()
+    state.AcceleratorState._reset_state()
+    found |= {form: trained(folder / form, form) for form in FORMS}
     (folder / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

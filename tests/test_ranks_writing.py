@@ -4,7 +4,10 @@ and ranks that are killed. Processes are started once for each number of ranks."
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -18,6 +21,7 @@ import pytest
 import ranks_job
 import torch
 import torch.distributed.checkpoint as dcp
+import transformers
 from checkpoints import digests, save, weights
 from forking import ended
 from hypothesis import given
@@ -25,7 +29,7 @@ from hypothesis import strategies as st
 from rows import FAMILIES
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
-from torchrun import torchrun
+from torchrun import ranks_of, torchrun, truly
 
 import isogrow
 from isogrow.cli import app
@@ -423,6 +427,26 @@ def test_a_proof_that_fails_fails_all(home: Path, tmp_path: Path, monkeypatch: p
     assert codes == [1, 1], beside
     assert json.loads(said[0])["out"] is None and beside[0].startswith("failed: ")
     assert said[1] == "" and not out.exists()
+
+
+@started
+def test_torchrun_ends_all_when_one_is_killed(tmp_path: Path) -> None:
+    """In the middle of many files; there is no OUT, and one process goes on, to the same bytes."""
+    sizes = dict(vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=6)
+    config = transformers.LlamaConfig(**sizes, num_attention_heads=8)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "small")
+    out = tmp_path / "large"
+    words = ("grow", tmp_path / "small", out, "--ffn", "x2", "--layers", "+2", "--max-shard-size", "10MB")
+    job = truly(2, *words, "--no-verify")
+    while job.poll() is None and not list(partial_of(out).glob("*.safetensors")):
+        time.sleep(0.001)
+    os.kill(ranks_of(job)[1], signal.SIGKILL)
+    said, _ = job.communicate(timeout=100)
+    assert job.returncode == 1 and "SIGKILL" in said, said
+    assert not out.exists() and partial_of(out).exists()
+    assert command.isogrow(*words, "--no-verify", "--resume").code == 0
+    assert command.isogrow(*words[:2], tmp_path / "one", *words[3:], "--no-verify").code == 0
+    assert digests(out) == digests(tmp_path / "one")
 
 
 # ── alone ──

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import rehoming_job
 from forking import side_by_side
+from torch import nn
+
+from isogrow.errors import StateError
+from isogrow.train import sharding
+from isogrow.train.sharding import shard_of
 
 spawned = pytest.mark.slow  # two processes
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("rehoming")
-    side_by_side(rehoming_job.main, [(folder, rank, 2) for rank in (0, 1)], limit=300)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rehoming")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> list[dict[str, Any]]:
+    side_by_side(rehoming_job.main, [(folder, rank, 2) for rank in (0, 1)], limit=600)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -53,3 +64,53 @@ def test_what_cant_is_refused_on_all_ranks(two: list[dict[str, Any]], case: str,
     said = [report["refused"][case] for report in two]
     assert all(message in each for each in said)
     assert [report["refused"]["as it was"] for report in two] == ["22", "22"]
+
+
+# ── under Accelerate, which is told that CPUs may ──
+
+
+@spawned
+def test_what_accelerate_prepared_grows_where_it_stands(two: list[dict[str, Any]]) -> None:
+    """It is sharded again as it was, layer by layer, and trains as one process does."""
+    for report in (each["prepared"] for each in two):
+        assert "FSDP of version 2 was expected" in report["refused"]
+        assert report["apart"] < 1e-12
+        assert report["units"] == report["layers"] + 4  # embedding, norm and head together, the root
+        assert report["loads"] is True
+
+
+@spawned
+def test_trainer_grows_under_fsdp2(two: list[dict[str, Any]], folder: Path) -> None:
+    """Losses are those of one process up to the order of sums; and a run goes on with more ranks."""
+    one = rehoming_job.trainer(folder / "one", 6)
+    one.train()
+    wanted = rehoming_job.told(one)
+    (folder / "ranks3").mkdir()
+    side_by_side(rehoming_job.others, [(folder, rank, 3) for rank in range(3)], limit=600)
+    three = json.loads((folder / "ranks3" / "0.json").read_text())
+    for form in rehoming_job.FORMS:
+        for found in (two[0][form], two[1][form], three[form]):
+            assert found["kind"] == "FSDPLlamaForCausalLM" and found["sizes"] == wanted["sizes"]
+            assert found["losses"] == pytest.approx(wanted["losses"], rel=1e-5)
+            assert max(found["differences"]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"is_deepspeed_enabled": True}, "by DeepSpeed, in which it can't grow: train by FSDP2"),
+        ({"is_distributed_loading_by_transformers": True}, "by transformers' own distributed_config, in"),
+        ({"is_fsdp_enabled": True, "accelerator": SimpleNamespace(is_fsdp2=False)}, "by FSDP of version 1"),
+    ],
+)
+def test_another_sharding_is_refused_by_name(said: dict[str, Any], message: str) -> None:
+    whole = {"accelerator": None, "model": nn.Linear(2, 3)}
+    with pytest.raises(StateError, match=message):
+        shard_of(cast("Any", SimpleNamespace(**whole | said)))
+    assert shard_of(cast("Any", SimpleNamespace(**whole))) is None
+
+
+def test_a_model_that_came_sharded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharding, "spread_out", lambda model: True)
+    with pytest.raises(StateError, match="was sharded before the trainer got it, and how is not known"):
+        shard_of(cast("Any", SimpleNamespace(accelerator=None, model=nn.Linear(2, 3))))

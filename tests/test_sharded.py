@@ -249,7 +249,7 @@ def test_without_a_process_group() -> None:
 
 @spawned
 def test_the_job_of_the_document_runs(tmp_path: Path) -> None:
-    (block,) = documents.code(documents.read(documents.ROOT / "docs" / "sharding.md"), "python")
+    block, *_ = documents.code(documents.read(documents.ROOT / "docs" / "sharding.md"), "python")
     (tmp_path / "job.py").write_text(block)
     asked = [
         "-m",

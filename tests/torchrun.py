@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from time import sleep
 import torch
 from forking import ended
 
+import isogrow
 from isogrow.cli import main
 
 
@@ -50,3 +52,25 @@ def _killed(at: Path) -> None:
     while not at.exists():
         sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def truly(world: int, *words: object) -> subprocess.Popen[str]:
+    """The command under torchrun itself, which starts the ranks and watches over them."""
+    each = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    source = str(Path(isogrow.__file__).parents[1])
+    env = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [*each, "-m", "isogrow", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,
+    )  # fmt: skip
+
+
+def ranks_of(job: subprocess.Popen[str]) -> dict[int, int]:
+    """The processes that it has started, by rank."""
+    found: dict[int, int] = {}
+    for pid in Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split():
+        said = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        rank = next((int(each[5:]) for each in said if each.startswith(b"RANK=")), None)
+        if rank is not None:
+            found[rank] = int(pid)
+    return found

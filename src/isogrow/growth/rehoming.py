@@ -11,9 +11,7 @@ import weakref
 from typing import Any
 
 from torch import nn
-from torch.distributed import (
-    _composable_state,  # pyright: ignore[reportPrivateUsage]
-)
+from torch.distributed import _composable_state
 
 from isogrow.errors import StateError
 from isogrow.growth.adopting import adopt_
