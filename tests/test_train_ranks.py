@@ -7,7 +7,8 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from torchrun import torchrun
 from isogrow.errors import RecipeError
 from isogrow.recipes.corpus import Sequences
 from isogrow.recipes.recipe import parse
-from isogrow.recipes.sharing import Filled, InOrder, InStep, check_shared, share_of
+from isogrow.recipes.sharing import Filled, InOrder, InStep, check_held, check_shared, share_of
 
 spawned = pytest.mark.slow  # processes that train
 
@@ -196,6 +197,13 @@ def test_what_ranks_cant_share_is_refused(changes: dict[str, Any], world: int, m
     with pytest.raises(RecipeError, match=message):
         check_shared(made, world)
     check_shared(made, 1)
+
+
+@pytest.mark.parametrize(("name", "what"), [("fsdp", "FSDP"), ("deepspeed", "DeepSpeed")])
+def test_what_a_launcher_spreads_is_refused(name: str, what: str) -> None:
+    with pytest.raises(RecipeError, match=f"the environment asks for {what} .*: start it by torchrun"):
+        check_held(cast("Any", SimpleNamespace(**{f"is_{name}_enabled": True})))
+    check_held(cast("Any", SimpleNamespace()))
 
 
 @spawned

@@ -25,7 +25,7 @@ from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
 from isogrow.recipes.norms import BlockNorms
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.releasing import apart, due, ended_at, lasted, save
-from isogrow.recipes.sharing import check_shared, shared
+from isogrow.recipes.sharing import check_held, check_shared, shared
 from isogrow.recipes.starting import Outlook, outlook, started
 from isogrow.stores.writers import ONE, Writers, first_alone
 from isogrow.train.kept import CORPUS, OUTCOME, STAGES, STATE, TOKENS, write
@@ -160,6 +160,7 @@ def prepared(
     Tokens are kept in `home`, the folder of the run.
     """
     trainer = _trainer(recipe, base, home, ranks.world)
+    check_held(trainer)
     ending = Ending(recipe)
     trainer.create_optimizer()
     optimizer: Any = trainer.optimizer

@@ -21,6 +21,11 @@ from isogrow.gradmax import NAME
 from isogrow.recipes.corpus import Sequences
 from isogrow.recipes.recipe import Recipe
 
+# How Accelerate's launcher may spread a model, and where Trainer says so.
+SPREAD = {
+    "is_fsdp_enabled": "FSDP (ACCELERATE_USE_FSDP)",
+    "is_deepspeed_enabled": "DeepSpeed (ACCELERATE_USE_DEEPSPEED)",
+}
 UNCOUNTED = -100  # the label of a token that is not to be told
 
 
@@ -40,6 +45,17 @@ def check_shared(recipe: Recipe, world: int) -> None:
         raise RecipeError(
             f"stage {looks}: init {NAME} looks at batches, which {world} ranks would each do for themselves:"
             " choose another init, or train it in one process"
+        )
+
+
+def check_held(trainer: Trainer) -> None:
+    """Refuse a trainer that the environment has told to spread its model over ranks. Raises `RecipeError`."""
+    asked = next((what for name, what in SPREAD.items() if getattr(trainer, name, False)), None)
+    if asked is not None:
+        raise RecipeError(
+            f"the environment asks for {asked}, and a recipe's run holds the whole model on every"
+            " rank: start it by torchrun, without that; what is sharded grows by isogrow.growing in a Trainer"
+            " of one's own"
         )
 
 

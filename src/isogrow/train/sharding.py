@@ -68,7 +68,7 @@ def sharded_by(accelerator: Any) -> Shard:
 
 def _sharded(accelerator: Any, large: Any) -> object:
     from accelerate.utils.fsdp_utils import (  # pyright: ignore[reportMissingTypeStubs]
-        fsdp2_prepare_model,  # pyright: ignore[reportUnknownVariableType]
+        fsdp2_prepare_model,
     )
 
     plugin: Any = accelerator.state.fsdp_plugin
