@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
@@ -19,7 +18,6 @@ from unittest import mock
 import torch
 
 import isogrow
-from isogrow.cli import main
 from isogrow.stores import distributed_output, files, stopping, writing
 
 Case = Mapping[str, Any]
@@ -186,17 +184,3 @@ FAULTS = {
     "deaf": deaf,
     "seed": nullcontext,  # another one than the other ranks have
 }
-
-
-# ── the shell ──
-
-
-def shell(folder: Path, rank: int, where: Mapping[str, str], words: list[str]) -> None:
-    """The command line, as one of the ranks that torchrun starts; what it prints is in files."""
-    os.environ |= {**where, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    torch.set_num_threads(1)
-    for number, name in ((1, "out"), (2, "err")):
-        file = os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, number)
-    sys.argv = ["isogrow", *words]
-    main()

@@ -464,8 +464,6 @@ def refusals() -> Report:
         "no function": lambda: grow(ffn="x2", shard=None),
         "no function on one": lambda: grow(ffn="x2", shard=None if rank else shard),
         "not callable": lambda: grow(ffn="x2", shard="fsdp"),
-        "in place": lambda: isogrow.grow_(model, optimizer=optimizer, ffn="x2"),
-        "in place with it": lambda: isogrow.grow_(model, optimizer=optimizer, ffn="x2", shard=shard),
         "one refuses": lambda: grow(ffn=1 if rank else "x2"),
         "another request": lambda: grow(ffn="x3" if rank else "x2"),
         "another seed": lambda: grow(ffn="x2", seed=rank),

@@ -7,6 +7,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 import isogrow
 from isogrow.errors import CheckpointError, OutputError, StateError
+from isogrow.growth.comparing import compare_bytes
+from isogrow.plans.anatomy import Header
 from isogrow.stores import distributed, distributed_output
 from isogrow.stores.distributed import read_distributed
+from isogrow.stores.items import Item
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
 from isogrow.stores.states import form_of
@@ -269,11 +273,57 @@ def test_the_optimizer_s_state_grows_with_it(
     assert ("random_states_0.pkl" in files) is (form == "accelerate")
 
 
+@pytest.mark.parametrize(
+    ("name", "second"), [("gpt2", "lm_head.weight"), ("t5", "decoder.embed_tokens.weight")]
+)
+def test_what_is_tied_has_every_name_of_its_class(name: str, second: str, tmp_path: Path) -> None:
+    """safetensors keep one name; `dcp.load` into a state dict asks for all of them."""
+    model, source = live(name)
+    assert second in model.state_dict()
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "small")
+    wanted = FAMILIES[name].together
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", format="distributed", **wanted)
+    expected = isogrow.grow(model, **wanted)
+    fresh = emptied(isogrow.grow(model, **wanted))
+    state = fresh.state_dict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load(state, checkpoint_id=tmp_path / "large", no_dist=True)
+    for key, tensor in expected.state_dict().items():
+        assert torch.equal(fresh.state_dict()[key], tensor), key
+    assert compare_bytes(tmp_path / "small", tmp_path / "large").passed
+    again = open_checkpoint(tmp_path / "large")
+    assert second in again.headers and second not in open_checkpoint(tmp_path / "small").headers
+
+
 def emptied(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for p in model.parameters():
             p.zero_()
     return model
+
+
+def test_what_is_written_is_given_up(tmp_path: Path) -> None:
+    """Whoever writes a model holds a chunk of it; torch's writer would keep all of them."""
+    made: list[Tensor] = []
+
+    def fill(number: int, region: Any) -> Tensor:
+        made.append(torch.full([len(r) for r in region], float(number)))
+        return made[-1]
+
+    items = {
+        name: Item((name,), Header((4, 5), "F32"), fill=partial(fill, number))
+        for number, name in enumerate("abc")
+    }
+    distributed_output.write_distributed(tmp_path, items, lambda count: None, limit=10)
+    assert [x.untyped_storage().size() for x in made] == [0, 0, 0, 0, 0, 40]
+    state = {name: torch.empty(4, 5) for name in items}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load(state, checkpoint_id=tmp_path, no_dist=True)
+    assert [x.unique().tolist() for x in state.values()] == [[0.0], [1.0], [2.0]]
 
 
 def test_a_state_by_numbers_is_refused_unless_it_is_dropped(tmp_path: Path) -> None:

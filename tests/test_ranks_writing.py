@@ -4,7 +4,8 @@ and ranks that are killed. Processes are started once for each number of ranks."
 from __future__ import annotations
 
 import json
-import socket
+import os
+import signal
 import threading
 import time
 import warnings
@@ -14,20 +15,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import command
 import families as F
 import pytest
 import ranks_job
 import torch
 import torch.distributed.checkpoint as dcp
+import transformers
 from checkpoints import digests, save, weights
-from forking import PROCESSES
+from forking import ended
 from hypothesis import given
 from hypothesis import strategies as st
 from rows import FAMILIES
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
+from torchrun import ranks_of, torchrun, truly
 
 import isogrow
+from isogrow.cli import app
 from isogrow.errors import OutputError, RankLost, SizeError
 from isogrow.growth import meeting
 from isogrow.growth.meeting import Meeting, packed, unpacked
@@ -190,20 +195,6 @@ def ranks(folder: Path, world: int, cases: Mapping[str, Any]) -> list[int | None
     folder.mkdir()
     (folder / "asked.json").write_text(json.dumps(cases))
     return ended(ranks_job.run, [(folder, rank, world) for rank in range(world)])
-
-
-def ended(job: Callable[..., None], given: list[tuple[Any, ...]], limit: float = 200) -> list[int | None]:
-    """How processes end."""
-    jobs = [PROCESSES.Process(target=job, args=each) for each in given]
-    for each in jobs:
-        each.start()
-    end = time.monotonic() + limit
-    for each in jobs:
-        each.join(max(0.0, end - time.monotonic()))
-    codes = [each.exitcode for each in jobs]
-    for each in jobs:
-        each.kill()
-    return codes
 
 
 def reports(folder: Path, world: int) -> Reports:
@@ -412,28 +403,16 @@ def test_who_is_at_work_hears_of_a_failure(run: Callable[[int], Reports], world:
 # ── the shell ──
 
 
-def shell(folder: Path, *words: str) -> tuple[list[int | None], list[str], list[str]]:
-    """How two ranks of a command end, and what each prints."""
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
-    codes = ended(ranks_job.shell, [(folder, rank, where, list(words)) for rank in range(2)])
-    out, err = ([(folder / f"{name}{rank}").read_text() for rank in range(2)] for name in ("out", "err"))
-    return codes, out, err
-
-
 @started
 def test_a_command_of_two_ranks_speaks_once(home: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "large")
     words = ("grow", str(home / "llama"), out, "--ffn", "57", "--json")
-    codes, said, beside = shell(tmp_path / "a", *words)
+    codes, said, beside = torchrun(tmp_path / "a", 2, *words)
     assert codes == [0, 0], beside
     found = json.loads(said[0])
     assert found["out"] == out and found["verification"]["passed"]
     assert said[1] == "" and beside == ["", ""]
-    codes, said, beside = shell(tmp_path / "b", *words)
+    codes, said, beside = torchrun(tmp_path / "b", 2, *words)
     assert codes == [2, 2]
     assert beside == [f"refused: {out} exists: name another folder, or give --overwrite to replace it\n", ""]
     assert "exists" in json.loads(said[0])["refused"]["why"] and said[1] == ""
@@ -443,12 +422,31 @@ def test_a_command_of_two_ranks_speaks_once(home: Path, tmp_path: Path) -> None:
 def test_a_proof_that_fails_fails_all(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that holds NaN can't be proven: it is not written, and both ranks end with 1."""
     out = tmp_path / "large"
-    codes, said, beside = shell(
-        tmp_path / "a", "grow", str(home / "spoiled"), str(out), "--ffn", "57", "--init-std", "0.02", "--json"
-    )
+    words = ("grow", home / "spoiled", out, "--ffn", "57", "--init-std", "0.02", "--json")
+    codes, said, beside = torchrun(tmp_path / "a", 2, *words)
     assert codes == [1, 1], beside
     assert json.loads(said[0])["out"] is None and beside[0].startswith("failed: ")
     assert said[1] == "" and not out.exists()
+
+
+@started
+def test_torchrun_ends_all_when_one_is_killed(tmp_path: Path) -> None:
+    """In the middle of many files; there is no OUT, and one process goes on, to the same bytes."""
+    sizes = dict(vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=6)
+    config = transformers.LlamaConfig(**sizes, num_attention_heads=8)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "small")
+    out = tmp_path / "large"
+    words = ("grow", tmp_path / "small", out, "--ffn", "x2", "--layers", "+2", "--max-shard-size", "10MB")
+    job = truly(2, *words, "--no-verify")
+    while job.poll() is None and not list(partial_of(out).glob("*.safetensors")):
+        time.sleep(0.001)
+    os.kill(ranks_of(job)[1], signal.SIGKILL)
+    said, _ = job.communicate(timeout=100)
+    assert job.returncode == 1 and "SIGKILL" in said, said
+    assert not out.exists() and partial_of(out).exists()
+    assert command.isogrow(*words, "--no-verify", "--resume").code == 0
+    assert command.isogrow(*words[:2], tmp_path / "one", *words[3:], "--no-verify").code == 0
+    assert digests(out) == digests(tmp_path / "one")
 
 
 # ── alone ──
@@ -478,3 +476,48 @@ def test_ranks_that_do_not_come_are_told_of(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RankLost, match=r"not all of them have come .* give alone=True"):
         isogrow.grow_checkpoint(tmp_path / "none", tmp_path / "out", ffn=57)
     assert not torch.distributed.is_initialized()
+
+
+# ── what one process does ──
+
+# The verbs that ranks do not do together, with what each has to be given.
+ALONE: Mapping[str, tuple[str, ...]] = {
+    "inspect": ("none",),
+    "plan": ("none", "--ffn", "x2"),
+    "verify": ("none", "none"),
+    "report": ("none",),
+    "draft": ("none",),
+    "families": (),
+    "demo": (),
+    "train": ("none", "--dry-run"),
+}
+
+
+def test_every_verb_is_done_together_or_by_one() -> None:
+    assert {*ALONE, "grow"} == {str(each.name or each.callback.__name__) for each in app.registered_commands}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("verb", ALONE)
+def test_other_ranks_leave_to_the_first_what_one_does(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not so much as look: what they are given is not there. The first looks, and says so."""
+    started_by_torchrun(monkeypatch)
+    monkeypatch.setenv("RANK", "1")
+    done = command.isogrow(verb, *ALONE[verb])
+    assert (done.code, done.out, done.err) == (0, "", "")
+    if ALONE[verb]:
+        monkeypatch.setenv("RANK", "0")
+        done = command.isogrow(verb, *ALONE[verb])
+        assert done.code == 2 and done.err.startswith("refused: ")
+
+
+@started
+def test_two_ranks_write_one_plan(home: Path, tmp_path: Path) -> None:
+    """Each for itself, one would find the other's there; and a proof needs no group."""
+    words = ("plan", home / "llama", "--ffn", "57", "--out", tmp_path / "plan.json", "--json")
+    codes, said, beside = torchrun(tmp_path / "a", 2, *words)
+    assert codes == [0, 0] and beside == ["", ""]
+    assert json.loads(said[0])["out"] == str(tmp_path / "plan.json") and said[1] == ""
+    assert (tmp_path / "plan.json").exists()
+    codes, said, beside = torchrun(tmp_path / "b", 2, "verify", home / "llama", home / "one llama", "--json")
+    assert codes == [0, 0] and beside == ["", ""]
+    assert json.loads(said[0])["passed"] and said[1] == ""

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from isogrow.plans.regions import register_initializer as register_initializer
     from isogrow.train.schedule import Growth as Growth
     from isogrow.train.schedule import Plateau as Plateau
+    from isogrow.train.sharding import sharded_by as sharded_by
     from isogrow.train.trainer import growing as growing
     from isogrow.verification import verify as verify
 
@@ -72,6 +73,7 @@ _HOMES = {
     "growing": "train.trainer",
     "Growth": "train.schedule",
     "Plateau": "train.schedule",
+    "sharded_by": "train.sharding",
     "grow_adapter": "growth.adapters",
     "verify": "verification",
     "plan": "growth.api",

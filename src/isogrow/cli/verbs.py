@@ -28,7 +28,7 @@ from isogrow.cli.options import (
     option,
     requesting,
 )
-from isogrow.cli.voice import FAILED, among, answer, refusing, remark, say, working
+from isogrow.cli.voice import FAILED, alone, among, answer, remark, say, working
 from isogrow.errors import FamilyError
 
 app = typer.Typer(
@@ -77,7 +77,7 @@ def inspect(
     Where it can't grow, or not to any size, the reason stands beside it. With --new it says instead what of a
     grown model is new, tensor by tensor, and whether old caches of keys and values are still valid.
     """
-    with refusing(json):
+    with alone(json):
         from isogrow.cli.asking import led
         from isogrow.cli.facts import inspected, news
         from isogrow.cli.tables.axes import inspection
@@ -123,7 +123,7 @@ def plan(
     No weight is read: config.json and the tensors' names and shapes say all of it. With --ranks or --mesh it
     also tells what growing a running, sharded job would cost each rank.
     """
-    with refusing(json):
+    with alone(json):
         from isogrow.cli.asking import planned, spread, written
         from isogrow.cli.drafting import source
         from isogrow.cli.facts import summary
@@ -210,7 +210,7 @@ def grow(
 
 def _grow_adapter(adapter: str, out: str, base: str, overwrite: bool, more: bool, json: bool) -> None:
     """An adapter grown with its base; `more`: options were given beside."""
-    with refusing(json):
+    with alone(json):
         from isogrow.cli import growing
         from isogrow.cli.tables import checks
 
@@ -240,7 +240,7 @@ def verify(
     With --bytes: that every byte of it is what its plan makes of MODEL. That needs little memory, and runs as
     fast as the disk.
     """
-    with refusing(json):
+    with alone(json):
         from isogrow.cli import growing
         from isogrow.cli.drafting import source
         from isogrow.cli.tables import checks
@@ -265,9 +265,12 @@ def train(
 ) -> None:
     """Train in stages, growing between them.
 
-    A killed run goes on where it stopped. Paths in the recipe are relative to its own folder.
+    A killed run goes on where it stopped. Paths in the recipe are relative to its own folder. Under torchrun
+    (torchrun --nproc-per-node N -m isogrow train …) every rank learns its share of each batch, and a run goes
+    on with any number of ranks.
     """
-    with refusing(json, "the same command goes on from the last checkpoint"):
+    on = "the same command goes on from the last checkpoint"
+    with alone(json) if dry_run else among(json, on, training=True):
         from isogrow.cli import growing, training
         from isogrow.cli.tables import trainings
 
@@ -290,7 +293,7 @@ def report(
     json: Json = False,
 ) -> None:
     """A run's curves, stages and growths as one HTML page."""
-    with refusing(json):
+    with alone(json):
         from isogrow.cli.tables import trainings
         from isogrow.recipes.report import report as page
 
@@ -315,7 +318,7 @@ def draft(
 
     It is written as family files are written, to be read; `grow --layout FILE` grows by it after its proof.
     """
-    with refusing(json):
+    with alone(json):
         from isogrow.cli.drafting import checked, drafted, known_types
         from isogrow.cli.tables import drafts
 
@@ -334,7 +337,7 @@ def draft(
 @app.command(cls=Verb)
 def families(json: Json = False) -> None:
     """The model types that can be grown, and along which axes."""
-    with refusing(json):
+    with alone(json):
         from isogrow.cli.facts import known
         from isogrow.cli.tables import axes
 
@@ -353,7 +356,7 @@ def demo(
 
     It takes a few minutes on two cores.
     """
-    with refusing(json):
+    with alone(json):
         from isogrow.cli.tables import checks
         from isogrow.demo import run
 

@@ -76,11 +76,27 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
 
 
 @contextmanager
-def among(as_json: bool, stopped: str = "") -> Generator[None]:
-    """The same of what all ranks of a job do: none of them ends before the first has said it."""
-    from isogrow.growth.meeting import gathered
+def alone(as_json: bool, stopped: str = "") -> Generator[None]:
+    """The same of what one process does: of several ranks of a job the first does it, as if there were no
+    others, and they end at once, with 0."""
+    if not _first():
+        raise typer.Exit(OK)
+    from isogrow.growth.meeting import SET
 
-    with refusing(as_json), gathered():
+    job = {name: os.environ.pop(name) for name in (*SET, "LOCAL_RANK") if name in os.environ}
+    try:
+        with refusing(as_json, stopped):
+            yield
+    finally:
+        os.environ |= job
+
+
+@contextmanager
+def among(as_json: bool, stopped: str = "", training: bool = False) -> Generator[None]:
+    """The same of what all ranks of a job do: none of them ends before the first has said it."""
+    from isogrow.growth.meeting import GROWING, TRAINING, gathered
+
+    with refusing(as_json), gathered(purpose=TRAINING if training else GROWING):
         try:
             with refusing(as_json, stopped):
                 yield
@@ -91,11 +107,15 @@ def among(as_json: bool, stopped: str = "") -> Generator[None]:
 @contextmanager
 def one_voice() -> Generator[None]:
     """Of several ranks of a job only the first says anything; a fault of ours is shown by all."""
-    if os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
+    if _first():
         yield
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
+
+
+def _first() -> bool:
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 def _refuse(kind: str, why: str, as_json: bool) -> None:

@@ -23,8 +23,9 @@ from isogrow.growth.adopting import adopt_, adopt_optimizer_, carry_checkpointin
 from isogrow.growth.models import anatomy_of, build_of, remember
 from isogrow.growth.opening import Opened, opened
 from isogrow.growth.owners import check_free, check_given
+from isogrow.growth.rehoming import check_rehomed, rehome_
 from isogrow.growth.replicas import renew_
-from isogrow.growth.shardable import check_sharded, check_whole, spread_out
+from isogrow.growth.shardable import check_sharded, spread_out
 from isogrow.growth.sharded import Job, grow_together
 from isogrow.growth.sharding import Shard
 from isogrow.growth.taken import check_taken
@@ -181,6 +182,7 @@ def grow_(
     *expansions: Expansion,
     optimizer: Optimizer | Sequence[Optimizer] | None = None,
     policy: Policy | None = None,
+    shard: Shard | None = None,
     **request: Unpack[Said],
 ) -> Plan:
     """Grow a model, and the optimizers that train it, where they stand; the plan is returned.
@@ -191,7 +193,7 @@ def grow_(
     object, so there is but one thing that can be meant. A DistributedDataParallel around the model goes on
     with the grown parameters: then every process has to grow, by the same request. Gradients are not
     carried, and what has been accumulated is lost: grow between a step and the next backward pass. A growth
-    by nothing leaves all as it is.
+    by nothing leaves all as it is. Of a model that is spread over ranks `shard` is as in `grow_training`.
 
     Raises `CheckpointError` where a part of the model holds hooks, which would be lost, and `StateError` for
     optimizers that can't grow, or that leave out parameters which want gradients; model and optimizers are
@@ -208,10 +210,11 @@ def grow_(
     """
     check_taken("grow_", request)
     check_given(model)
-    check_whole(model)
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
-    anatomy, policy = anatomy_of(model), policy or Policy()
-    asked = requested(expansions, request)
+    asked, policy = requested(expansions, request), policy or Policy()
+    if shard is not None or spread_out(model):
+        return _grow_parts_(model, trained, asked, policy, shard)
+    anatomy = anatomy_of(model)
     check_parts(model)
     replicas = check_free(model)
     with naming(asked.kind):
@@ -226,6 +229,32 @@ def grow_(
     for each in replicas:
         renew_(each)
     remember(model, anatomy, plan)
+    for each, made in zip(trained, grown, strict=True):
+        adopt_optimizer_(each, made)
+    _pace_all(model, trained, plan, policy)
+    return plan
+
+
+def _grow_parts_(
+    model: nn.Module, trained: tuple[Optimizer, ...], asked: Request, policy: Policy, shard: Shard | None
+) -> Plan:
+    """The same of a model that is spread over ranks: what is sharded anew moves into it."""
+    ranks = Ranks.all()
+    with ranks.together():
+        check_sharded(model, shard, asked.kind)
+        check_rehomed(model)
+        check_parts(model)
+        check_free(model)
+        ready = _ready(model, asked, trained or None, None, policy)
+    assert shard is not None
+    plan = ready.plan
+    if not plan.steps:
+        return plan
+    with naming(asked.kind):
+        job = Job(ranks, ready.anatomy, plan, shard)
+        large, grown, _ = grow_together(job, model, trained, None, policy, release=True)
+    rehome_(model, large)
+    remember(model, ready.anatomy, plan)
     for each, made in zip(trained, grown, strict=True):
         adopt_optimizer_(each, made)
     _pace_all(model, trained, plan, policy)

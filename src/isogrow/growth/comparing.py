@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from isogrow.growth.opening import Opened, opened
-from isogrow.interpreters.checkpoint import FLOATS, laid_out
+from isogrow.interpreters.checkpoint import FLOATS, laid_out, named_in_full
 from isogrow.planning.request import Saved, read_plan
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import Box, whole
-from isogrow.stores.asking import grown_config
+from isogrow.stores.asking import grown_config, here
 from isogrow.stores.mapping import Mapped, mapped
 from isogrow.stores.shards import nbytes
 from isogrow.stores.sources import Checkpoint, open_checkpoint
@@ -101,6 +101,7 @@ def compare_bytes(
     found = grown.headers
     format = "distributed" if grown.format == "distributed" else "safetensors"
     job = laid_out(source.checkpoint, source.anatomy, made, None, "5GB", None, format)
+    job = named_in_full(job, here(job.config))
     wanted = {name: _as_found(stored, grown, name) for name, stored in job.tensors.items()}
     held = {name: stored for name, stored in wanted.items() if found.get(name) == stored.header}
     total, faults = sum(nbytes(stored.header) for stored in held.values()), list[Fault]()

@@ -1,4 +1,5 @@
-"""Ranks of a job that write one checkpoint together: found where there are some, and told when one fails.
+"""Ranks of a job that do one thing together, write a checkpoint or train: found where there are some, and
+told when one fails.
 
 They meet by torch.distributed, in a group of their own that waits long: one rank may be at work, or prove the
 output, for hours. That a rank has ended is known at once all the same, since its connections are closed then.
@@ -30,6 +31,29 @@ LATE = timedelta(minutes=5)  # until all have come
 WAIT = timedelta(days=7)  # until the last has done its share
 INSIDE = 1 << 30  # the level of who has ended no region
 
+
+@dataclass(frozen=True)
+class Purpose:
+    """What ranks meet for: in words, what is to be done where not all come and where one is lost, and whether
+    they make steps in the default group."""
+
+    what: str
+    absent: str
+    lost: str
+    steps: bool = False
+
+
+GROWING = Purpose(
+    "grow the checkpoint",
+    "call it on every rank, or give alone=True on one",
+    "the checkpoint was written: run again, with --resume (resume=True) to go on where it stopped",
+)
+TRAINING = Purpose(
+    "train",
+    "call it on every rank",
+    "the run had come to its end: run again, which goes on from the last checkpoint",
+    steps=True,
+)
 _CURRENT: ContextVar[Meeting | None] = ContextVar("_CURRENT", default=None)
 
 
@@ -46,7 +70,7 @@ def several() -> bool:
 
 
 @contextmanager
-def gathered(alone: bool = False) -> Generator[None]:
+def gathered(alone: bool = False, purpose: Purpose = GROWING) -> Generator[None]:
     """All ranks of the job, if it has several (or `alone`: this one does not ask); none leaves before all do.
 
     Raises `RankLost` where not all come.
@@ -54,8 +78,8 @@ def gathered(alone: bool = False) -> Generator[None]:
     if alone or _CURRENT.get() is not None or not several():
         yield
         return
-    with _ranks() as ranks:
-        meeting = Meeting(ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world)))
+    with _ranks(purpose) as ranks:
+        meeting = Meeting(ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world)), purpose)
         token = _CURRENT.set(meeting)
         try:
             yield
@@ -69,9 +93,9 @@ def gathered(alone: bool = False) -> Generator[None]:
 
 
 @contextmanager
-def together(alone: bool = False) -> Generator[Writers]:
+def together(alone: bool = False, purpose: Purpose = GROWING) -> Generator[Writers]:
     """What ranks do together: it ends on all of them well, or on all with the same error."""
-    with gathered(alone):
+    with gathered(alone, purpose):
         meeting = None if alone else _CURRENT.get()
         if meeting is None:
             yield ONE
@@ -81,7 +105,7 @@ def together(alone: bool = False) -> Generator[Writers]:
 
 
 @contextmanager
-def _ranks() -> Generator[Ranks]:
+def _ranks(purpose: Purpose) -> Generator[Ranks]:
     """All ranks, in a group of this job's default group, which is made if there is none."""
     from torch import distributed
 
@@ -90,19 +114,32 @@ def _ranks() -> Generator[Ranks]:
     own = not distributed.is_initialized()
     try:
         if own:
-            distributed.init_process_group("gloo", timeout=LATE)
+            _start(purpose)
         early: Any = distributed.new_group(backend="gloo", timeout=LATE)  # all are here when it is made
         group: Any = distributed.new_group(backend="gloo", timeout=WAIT)
     except RuntimeError as error:
         raise RankLost(
-            f"this process is one of several of a job, and not all of them have come to grow the checkpoint"
-            f" ({str(error).splitlines()[0]:.120}): call it on every rank, or give alone=True on one"
+            f"this process is one of several of a job, and not all of them have come to {purpose.what}"
+            f" ({str(error).splitlines()[0]:.120}): {purpose.absent}"
         ) from error
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), group)
     finally:
         for each in [None] if own else [group, early]:
             distributed.destroy_process_group(each)
+
+
+def _start(purpose: Purpose) -> None:
+    """Make the default group: for numbers of the CPU's memory alone, or for those of steps."""
+    import torch
+    from torch import distributed
+
+    where = torch.accelerator.current_accelerator(check_available=True) if purpose.steps else None
+    if where is None:
+        distributed.init_process_group("gloo", timeout=None if purpose.steps else LATE)
+        return
+    sent = distributed.get_default_backend_for_device(where)
+    distributed.init_process_group(f"cpu:gloo,{where.type}:{sent}")
 
 
 @dataclass
@@ -112,6 +149,7 @@ class Meeting:
 
     ranks: Ranks
     beside: int
+    purpose: Purpose = GROWING
     level: int = 0
     lost: bool = False
 
@@ -177,10 +215,7 @@ class Meeting:
 
     def _gone(self) -> RankLost:
         self.lost = True
-        return RankLost(
-            "another rank of the job has ended before the checkpoint was written: run again, with --resume"
-            " (resume=True) to go on where it stopped"
-        )
+        return RankLost(f"another rank of the job has ended before {self.purpose.lost}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from isogrow.growth.replicas import check_renewed
 # Wrappers that hold on to the parameters which a growth in place gives up, and what they would do.
 HOLDERS: Mapping[str, str] = {
     "FullyShardedDataParallel": "would go on gathering the shards of the old parameters",
+    "FSDPModule": "would go on gathering the shards of the old parameters",
     "DeepSpeedEngine": "would go on updating the old parameters",
 }
 

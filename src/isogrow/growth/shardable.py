@@ -27,16 +27,6 @@ def spread_out(model: nn.Module) -> bool:
     return any(is_sharded(x) for x in model.parameters()) or any(_fully_sharded(model))
 
 
-def check_whole(model: nn.Module) -> None:
-    """Refuse to grow a sharded model where it stands (`StateError`)."""
-    if spread_out(model):
-        raise StateError(
-            f"{own_class(model).__name__} is spread over ranks, and its parts can't take other sizes where"
-            " they are: call isogrow.grow_training(model, optimizer=…, shard=…) with the function that shards"
-            " the model, and go on with the model and the optimizer that it returns"
-        )
-
-
 def check_sharded(model: nn.Module, shard: object, init: object) -> None:
     """Refuse what can't be had of a sharded model (`StateError`, `SizeError`); parameters that a forward pass
     has gathered become parts again."""
@@ -62,10 +52,12 @@ def check_sharded(model: nn.Module, shard: object, init: object) -> None:
         cast("Any", part).reshard()
 
 
+def is_fully_sharded(part: nn.Module) -> bool:
+    return any(kind.__name__ == "FSDPModule" for kind in type(part).__mro__)
+
+
 def _fully_sharded(model: nn.Module) -> Iterator[nn.Module]:
-    for part in model.modules():
-        if any(kind.__name__ == "FSDPModule" for kind in type(part).__mro__):
-            yield part
+    return (part for part in model.modules() if is_fully_sharded(part))
 
 
 def check_states(optimizers: Sequence[Optimizer], model: nn.Module) -> None:

@@ -22,8 +22,6 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         " average that it returns, which fits the model that grow_ makes",
         "scheduler": "the optimizer stays the object that the scheduler holds, so it goes on; leave it out",
         "release": "the old state is always given up as it grows; leave it out",
-        "shard": "the parts of a sharded model can't take other sizes; call isogrow.grow_training(model,"
-        " optimizer=…, shard=…), and go on with the model and the optimizer that it returns",
     },
     "grow_checkpoint": {
         "ema": "grow the average as a checkpoint of its own, with the same request and seed",

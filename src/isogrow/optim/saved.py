@@ -188,4 +188,4 @@ def _item(path: Path, value: Any, later: _Later) -> tuple[str, Item]:
 
 
 def _region(x: Tensor, region: Box) -> Tensor:
-    return x[slices(region)]
+    return x[slices(region)].clone()

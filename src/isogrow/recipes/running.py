@@ -15,16 +15,19 @@ import accelerate as accelerate  # pyright: ignore[reportMissingTypeStubs]  (Tra
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
+from isogrow.growth.meeting import TRAINING, together
 from isogrow.interpreters.checkpoint import versions
 from isogrow.plans.plan import Init
 from isogrow.recipes.callbacks import Costs, Ending, Told, ended
 from isogrow.recipes.card import card
-from isogrow.recipes.corpus import files, sequences, settle, vocabulary
+from isogrow.recipes.corpus import Sequences, files, sequences, settle, vocabulary
 from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
 from isogrow.recipes.norms import BlockNorms
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.releasing import apart, due, ended_at, lasted, save
+from isogrow.recipes.sharing import check_held, check_shared, shared
 from isogrow.recipes.starting import Outlook, outlook, started
+from isogrow.stores.writers import ONE, Writers, first_alone
 from isogrow.train.kept import CORPUS, OUTCOME, STAGES, STATE, TOKENS, write
 from isogrow.train.schedule import Growth, Plateau
 from isogrow.train.trainer import growing
@@ -67,31 +70,37 @@ def timed(recipe: Recipe, base: Path, steps: int) -> float:
 def run(recipe: Recipe, base: Path, tell: Tell, steps: Steps) -> Outcome:
     """Train a recipe to its end; a run that was killed goes on from its last complete checkpoint.
 
-    `base` is what the recipe's paths are relative to. `tell` is told what is done, `steps` after each step
-    its number, how many growths there have been and the last loss. Raises `RecipeError` where the run's
-    folder holds another recipe's run, or the files that it began to learn from are others now.
+    Called on every rank of a job, all of them train it, each with its share of every batch
+    (`isogrow.recipes.sharing`). `base` is what the recipe's paths are relative to. `tell` is told what is
+    done, `steps` after each step its number, how many growths there have been and the last loss. Raises
+    `RecipeError` where the run's folder holds another recipe's run, or the files that it began to learn from
+    are others now.
     """
-    return _run(recipe, base, base / recipe.run, tell, steps)
+    with together(purpose=TRAINING) as ranks:
+        return _run(recipe, base, base / recipe.run, tell, steps, ranks)
 
 
 def _run(
-    recipe: Recipe, base: Path, home: Path, tell: Tell, steps: Steps, start: Start | None = None
+    recipe: Recipe,
+    base: Path,
+    home: Path,
+    tell: Tell,
+    steps: Steps,
+    ranks: Writers,
+    start: Start | None = None,
 ) -> Outcome:
     """A run, or one of the run in `home`'s releases, which begins with the checkpoint that `start` makes."""
     folder = base / recipe.run
     stages = checked(recipe, base)
-    claim(folder, recipe)
-    if (folder / OUTCOME).exists():
+    check_shared(recipe, ranks.world)
+    ended_before, checkpoint = first_alone(ranks, partial(_entered, folder, recipe, stages))
+    if ended_before:
         return told(folder)
-    write(folder / STAGES, [dataclasses.asdict(stage) for stage in stages])
-    checkpoint = last_complete(folder)
     if checkpoint is None and start is not None:
         start(folder)
-        checkpoint = last_complete(folder)
-    trainer = prepared(recipe, base, home, stages, tell, steps)
-    corpora: dict[str, Any] = {"train": trainer.train_dataset, "held_out": trainer.eval_dataset}
-    corpora = {where: found for where, found in corpora.items() if found is not None}
-    settle(corpora, home / CORPUS, going_on=checkpoint is not None)
+        checkpoint = first_alone(ranks, partial(last_complete, folder))
+    first_alone(ranks, partial(_settle, recipe, base, home, checkpoint is not None))
+    trainer = prepared(recipe, base, home, stages, tell, steps, ranks)
     tell(f"going on from {checkpoint.name}" if checkpoint else f"starting in {folder}")
     if checkpoint is None or not ended(recipe, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -99,10 +108,30 @@ def _run(
         trainer._load_from_checkpoint(str(checkpoint))  # pyright: ignore[reportPrivateUsage]
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     made = partial(card, recipe, stages, ended=trainer.state.global_step, versions=versions())
-    return finished(folder, trainer, made)
+    return first_alone(ranks, partial(finished, folder, trainer, made))
 
 
-def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell) -> None:
+def _entered(folder: Path, recipe: Recipe, stages: tuple[Outlook, ...]) -> tuple[bool, Path | None]:
+    """The run's folder is this recipe's from here on: whether the run has ended, else its last checkpoint."""
+    claim(folder, recipe)
+    if (folder / OUTCOME).exists():
+        return True, None
+    write(folder / STAGES, [dataclasses.asdict(stage) for stage in stages])
+    return False, last_complete(folder)
+
+
+def _corpora(recipe: Recipe, base: Path, home: Path) -> dict[str, Sequences]:
+    """What the recipe learns from and is measured on; tokens are kept in `home`, the folder of the run."""
+    read, data = partial(sequences, recipe.data, base=base, cache=home / TOKENS), recipe.data
+    found = {"train": read(data.train, "train")}
+    return {**found, "held_out": read(data.held_out, "held_out")} if data.held_out else found
+
+
+def _settle(recipe: Recipe, base: Path, home: Path, going_on: bool) -> None:
+    settle(_corpora(recipe, base, home), home / CORPUS, going_on)
+
+
+def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell, ranks: Writers) -> None:
     """Finish the model of the stage that ends now, beside the run. What is finished already stays."""
     branch = ended_at(recipe, number, lasted(trunk))
     first, last = trunk.state.global_step, trunk.state.global_step + branch.training.decay
@@ -114,29 +143,24 @@ def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell
         """The trunk's own word is that it releases."""
 
     with apart(trunk):
-        _run(branch, base, base / recipe.run, quiet, steps, partial(save, trunk))
+        _run(branch, base, base / recipe.run, quiet, steps, ranks, partial(save, trunk))
 
 
 def prepared(
-    recipe: Recipe, base: Path, home: Path, stages: tuple[Outlook, ...], tell: Tell, steps: Steps
+    recipe: Recipe,
+    base: Path,
+    home: Path,
+    stages: tuple[Outlook, ...],
+    tell: Tell,
+    steps: Steps,
+    ranks: Writers = ONE,
 ) -> Trainer:
     """The trainer of a recipe at its first stage, with its growths and releases.
 
     Tokens are kept in `home`, the folder of the run.
     """
-    folder = base / recipe.run
-    words = vocabulary(recipe.data, base)
-    model = started(recipe, base, words.size)
-    read = partial(sequences, recipe.data, base=base, cache=home / TOKENS)
-    train = read(recipe.data.train, "train")
-    held_out = read(recipe.data.held_out, "held_out") if recipe.data.held_out else None
-    trainer = Trainer(
-        model,
-        arguments(recipe, folder, held_out is not None),
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=words.tokenizer,
-    )
+    trainer = _trainer(recipe, base, home, ranks.world)
+    check_held(trainer)
     ending = Ending(recipe)
     trainer.create_optimizer()
     optimizer: Any = trainer.optimizer
@@ -153,9 +177,23 @@ def prepared(
     def before(model: Any) -> None:
         number = due(recipe, trainer)
         if number is not None:
-            _release(recipe, number, base, trainer, tell)
+            _release(recipe, number, base, trainer, tell, ranks)
 
     return growing(trainer, growths(recipe), after, before)
+
+
+def _trainer(recipe: Recipe, base: Path, home: Path, world: int) -> Trainer:
+    """The trainer of the first stage's model, on the recipe's data."""
+    words = vocabulary(recipe.data, base)
+    model = started(recipe, base, words.size)
+    corpora = _corpora(recipe, base, home)
+    train, held_out = corpora["train"], corpora.get("held_out")
+    options = arguments(recipe, base / recipe.run, held_out is not None)
+    if world == 1:
+        return Trainer(
+            model, options, train_dataset=train, eval_dataset=held_out, processing_class=words.tokenizer
+        )
+    return shared(recipe, model, options, train, held_out, words.tokenizer, world)
 
 
 def _set_rate_(trainer: Trainer, ending: Ending) -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, Any, cast
 
@@ -30,12 +30,13 @@ Config = Mapping[str, Any]
 @dataclass(frozen=True)
 class Built:
     """What the class makes of a config: the class's name, the one that the config names (or ""), the prefix
-    of its base model, and the shapes of its tensors."""
+    of its base model, the shapes of its tensors, and of which of them a name is only the second one."""
 
     name: str
     named: str
     prefix: str
     shapes: Shapes
+    twins: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def write_distributed(
     plans = [list[WriteItem]() for _ in range(writers.world)]
     for rank, each in dealt(Share(writers.world, sum(size for size, _ in asked)), asked):
         plans[rank].append(each)
-    planner, writer = _Planner(items, tick), FileSystemWriter(folder)
+    planner, writer = _Planner(items, tick), FileSystemWriter(folder, per_thread_copy_ahead=0)  # one by one
     writer.set_up_storage_writer(writers.me == 0)
     ready, metadata = planner.create_global_plan([SavePlan(own) for own in plans])
     own = writer.prepare_global_plan(ready)[writers.me]
@@ -113,10 +113,14 @@ def _asked(items: Mapping[str, Item], limit: int) -> Iterator[tuple[int, WriteIt
 
 
 class _Planner(SavePlanner):
-    """What torch's writer asks: which chunks there are, and the numbers of each in its turn."""
+    """What torch's writer asks: which chunks there are, and the numbers of each in its turn.
+
+    The writer keeps what it has written until its file is closed (findings/writer_keeps_what_it_wrote.sh), so
+    the memory of a chunk is taken from it when it asks for the next one.
+    """
 
     def __init__(self, items: Mapping[str, Item], tick: Tick) -> None:
-        self.items, self.tick = items, tick
+        self.items, self.tick, self.last = items, tick, torch.empty(0)
 
     def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
         pass
@@ -138,6 +142,7 @@ class _Planner(SavePlanner):
             return io.BytesIO(item.data)
         assert item.fill is not None, write_item
         sides = zip(about.chunk.offsets, about.chunk.sizes, strict=True)
-        made = item.fill(tuple(range(o, o + n) for o, n in sides))
-        self.tick(made.nbytes)
-        return made
+        self.last.untyped_storage().resize_(0)
+        self.last = item.fill(tuple(range(o, o + n) for o, n in sides))
+        self.tick(self.last.nbytes)
+        return self.last

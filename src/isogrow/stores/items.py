@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """What is written under one name: a tensor, whose regions `fill` gives on the CPU, of its dtype; or
-    (`header` is None) a value, as torch saved it. `path` are the keys that lead to it in a state dict."""
+    """What is written under one name: a tensor, whose regions `fill` gives on the CPU, of its dtype, each in
+    memory of its own, which is given up when it is written; or (`header` is None) a value, as torch saved it.
+    `path` are the keys that lead to it in a state dict."""
 
     path: tuple[str | int, ...]
     header: Header | None = None

@@ -123,8 +123,12 @@ def built(config: Mapping[str, Any]) -> Built | None:
     model: Any = on_meta(config)
     if model is None:
         return None
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    return Built(type(model).__name__, class_name(config), str(model.base_model_prefix), shapes)
+    state: dict[str, Any] = model.state_dict(keep_vars=True)
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    first: dict[int, str] = {}
+    homes = {name: first.setdefault(id(value), name) for name, value in state.items()}
+    twins = {name: home for name, home in homes.items() if name != home}
+    return Built(type(model).__name__, class_name(config), str(model.base_model_prefix), shapes, twins)
 
 
 def on_meta(config: Mapping[str, Any]) -> nn.Module | None:

@@ -6,10 +6,10 @@ meeting, and then all fail: so whatever goes wrong on any rank, none waits for e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from isogrow.errors import StateError
 
@@ -53,6 +53,15 @@ class One:
 
 
 ONE = One()
+
+
+def first_alone(writers: Writers, make: Callable[[], T]) -> T:
+    """What the first of them makes, on all; the others wait for it.
+
+    >>> first_alone(ONE, lambda: 7)
+    7
+    """
+    return cast("T", writers.meet(make() if writers.me == 0 else None)[0])
 
 
 def odd_one(found: Sequence[object]) -> int | None:

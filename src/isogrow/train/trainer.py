@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from transformers import (
 from isogrow.errors import CheckpointError, StateError
 from isogrow.gradmax import Fitted
 from isogrow.growth.api import grow_
+from isogrow.growth.shardable import spread_out
 from isogrow.plans.expansions import expansions
 from isogrow.train.kept import STATE
 from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth, check, due, grown
+from isogrow.train.sharding import shard_of
 
 
 def growing(
@@ -82,6 +85,8 @@ class _Growing(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
+        if self.growths:
+            shard_of(self.trainer)
         check(self.growths, state.logging_steps if args.logging_strategy == IntervalStrategy.STEPS else None)
         self._check_done(grown(state.log_history), "this run")
 
@@ -109,11 +114,11 @@ class _Growing(TrainerCallback):
 
     def _grow_(self, model: nn.Module, growth: Growth) -> dict[str, Any]:
         """Grow, and say what was grown."""
-        before, count = _answers(model), sum(p.numel() for p in model.parameters())
+        before, count = _answers(model), _count(model)
         passes = _grow_(self.trainer, model, growth)
         return {
             "growth_parameters_before": count,
-            "growth_parameters": sum(p.numel() for p in model.parameters()),
+            "growth_parameters": _count(model),
             "growth_difference": _difference(before, _answers(model)),
             "growth_passes": passes,
         }
@@ -135,17 +140,7 @@ class _Growing(TrainerCallback):
             if growth.sizes:
                 _grow_(self.trainer, model, growth, resumed=True)
             self.done += 1
-        said = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        now = json.loads(model.config.to_json_string(use_diff=False))
-        other = [
-            key for key, value in said.items() if isinstance(value, int) and now.get(key, value) != value
-        ]
-        if other:
-            raise CheckpointError(
-                f"{checkpoint.name} has {other[0]} = {said[other[0]]}, and the schedule's first {behind}"
-                f" growths lead to {now[other[0]]}: start from the model, and give the schedule, that it was"
-                " made with"
-            )
+        _check_led(checkpoint, model, behind, history)
 
     def _check_done(self, behind: int, where: str) -> None:
         if self.done != behind:
@@ -153,6 +148,29 @@ class _Growing(TrainerCallback):
                 f"this trainer's model has had {self.done} growths, and {where} has {behind} behind it: make"
                 " a new trainer from the model that the run starts with"
             )
+
+
+def _check_led(checkpoint: Path, model: Any, behind: int, history: Any) -> None:
+    """Refuse a model that is not the checkpoint's: by its config, or, of one in shards that has none, by the
+    parameters that the last growth led to."""
+    config = checkpoint / "config.json"
+    if config.is_file():
+        said = json.loads(config.read_text(encoding="utf-8"))
+        now = json.loads(model.config.to_json_string(use_diff=False))
+    else:
+        counts = [record["growth_parameters"] for record in history if "growth_parameters" in record]
+        said, now = {"parameters": counts[-1]} if counts else {}, {"parameters": _count(model)}
+    other = [key for key, value in said.items() if isinstance(value, int) and now.get(key, value) != value]
+    if other:
+        raise CheckpointError(
+            f"{checkpoint.name} has {other[0]} = {said[other[0]]}, and the schedule's first {behind}"
+            f" growths lead to {now[other[0]]}: start from the model, and give the schedule, that it was"
+            " made with"
+        )
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = False) -> int:
@@ -170,6 +188,7 @@ def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = F
         init="normal" if resumed else init_of(trainer, growth.init.kind, growth.seed, found.append),
         init_std=growth.init.std,
         seed=growth.seed,
+        shard=shard_of(trainer),
     )
     return sum(each.passes for each in found)
 
@@ -193,7 +212,9 @@ def _answers(model: nn.Module) -> Tensor | None:
     model.eval()
     try:
         with torch.no_grad():
-            found: Any = type(model).forward(model, **batch)  # without autocast, which rounds
+            # Without autocast, which rounds; but what gathers a sharded model's parts are hooks.
+            run = model if spread_out(model) else partial(type(model).forward, model)
+            found: Any = run(**batch)
     finally:
         model.train(training)
     return (found.logits if hasattr(found, "logits") else found[0]).float()

@@ -20,6 +20,7 @@ from isogrow.interpreters.checkpoint.laying_out import (
     check_unchanged,
     hidden,
     laid_out,
+    named_in_full,
     versions,
 )
 from isogrow.plans.anatomy import Anatomy
@@ -87,8 +88,7 @@ def grow_checkpoint(
     `optimizer` writes the grown state of the run's optimizer; with it the rest of the run's state travels.
     `chunk` entries are computed at a time; it changes no byte. `question` asks the model's class what it
     makes of the grown config: the answer is heard when it comes, and before the output gets its name. `told`
-    hears, with `resume`, what is gone on with. Where `writers` are several ranks each writes its share of the
-    weights, and the first all else.
+    hears, with `resume`, what is gone on with. Of `writers` each writes its share, and the first the rest.
 
     Raises `OutputError` for a place that can't be written, `SizeError` for sizes that the model's class
     refuses, `CheckpointError` for a source that can't be grown; then nothing is left behind.
@@ -97,9 +97,10 @@ def grow_checkpoint(
     if first:
         _check_places(out, checkpoint.folder, overwrite, keep_failed)
     job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
-    digest = job.digest
+    digest, question = job.digest, question or here(job.config)
     check_alike(writers, digest)
-    heard = _Heard(job, question or here(job.config))
+    job = named_in_full(job, question)
+    heard = _Heard(job, question)
     with mapped(checkpoint) as store:
         if first:
             heard.if_ready()
@@ -293,4 +294,4 @@ def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-__all__ = ["CHUNK", "FLOATS", "grow_checkpoint", "laid_out", "prepared"]
+__all__ = ["CHUNK", "FLOATS", "grow_checkpoint", "laid_out", "named_in_full", "prepared"]

@@ -23,7 +23,7 @@ from isogrow.plans.parts import made_of
 from isogrow.plans.pieces import Draw
 from isogrow.plans.plan import Free, Plan
 from isogrow.plans.serial import digest
-from isogrow.stores.asking import grown_config
+from isogrow.stores.asking import Question, grown_config
 from isogrow.stores.binding import outputs
 from isogrow.stores.carrying import Beside, Within, carried, contents
 from isogrow.stores.dtypes import GROWN, WORDS
@@ -144,6 +144,21 @@ def laid_out(
         old,
         others,
     )
+
+
+def named_in_full(job: Job, question: Question) -> Job:
+    """The same, a distributed checkpoint with each name that its class has for a tensor: it is loaded into a
+    state dict, and `dcp.load` asks for every name of that (a tied head's, too)."""
+    if job.format != "distributed":
+        return job
+    model = question.answer()
+    twins = {} if model is None else model.twins
+    more = {
+        name: dataclasses.replace(job.tensors[home], name=name)
+        for name, home in twins.items()
+        if home in job.tensors and name not in job.tensors
+    }
+    return dataclasses.replace(job, tensors={**job.tensors, **more})
 
 
 def check_unchanged(job: Job) -> None:
