@@ -1,5 +1,5 @@
-"""What disks and file systems do wrong: reads that fail or end early, writes that are short, places that
-can't be written, links. It is said in a sentence, the source stays as it was, and nothing half-finished is left."""
+"""What disks and file systems do wrong: reads that fail or end early, short writes, places that can't be
+written, links. It is said in a sentence, the source stays as it was, and nothing half-finished is left."""
 
 from __future__ import annotations
 
