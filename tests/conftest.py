@@ -46,7 +46,8 @@ def pytest_collection_finish() -> None:
 
 def pytest_report_header() -> str:
     part = "all" if sweeping.EVERYTHING else f"one in {sweeping.SHARE}, seed {sweeping.SEED}"
-    return f"sweep: {part}"
+    cases = sweeping.KINDS * sweeping.FUZZED
+    return f"sweep: {part}; {cases:,} fuzzed cases, {sweeping.KILLS} killed growths"
 
 
 @pytest.fixture(scope="session")

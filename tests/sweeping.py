@@ -21,6 +21,9 @@ from typing import Any
 import pytest
 
 EVERYTHING = os.environ.get("SWEEP") == "all"
+KINDS = 6  # of files that are fuzzed (tests/test_fuzz.py)
+FUZZED = 3000 if EVERYTHING else 100  # cases of each kind
+KILLS = 120 if EVERYTHING else 8  # growths that are killed (tests/test_kills.py)
 DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "olmo", "stablelm", "t5")
 SEED = 20
 SHARE = 32

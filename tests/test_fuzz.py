@@ -23,12 +23,11 @@ from isogrow.errors import IsogrowError
 from isogrow.plans.serial import to_json
 from isogrow.recipes.recipe import parse
 
-CASES = 100  # of each kind in every run; thirty times as many in a sweep
 ROOM = 64 << 20  # bytes that reading a file of a few kB may take
 
 pytestmark = [pytest.mark.slow, pytest.mark.sweep("examples")]
 many = settings(
-    max_examples=30 * CASES if sweeping.EVERYTHING else CASES,
+    max_examples=sweeping.FUZZED,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -228,3 +227,8 @@ def test_what_is_no_sentence_of_ours_is_a_fault() -> None:
         within(much)
     with pytest.raises(AssertionError):
         grown_from(lambda folder: (folder.parent / "beside").write_text("") and None)
+
+
+def test_as_many_kinds_are_fuzzed_as_a_run_says() -> None:
+    fuzzed = [each for each in globals().values() if getattr(each, "is_hypothesis_test", False)]
+    assert len(fuzzed) == sweeping.KINDS

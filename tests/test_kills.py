@@ -17,7 +17,7 @@ from forking import PROCESSES
 from isogrow.errors import OutputError
 from isogrow.stores.staging import lock_of, partial_of
 
-KILLS = 120 if sweeping.EVERYTHING else 8
+KILLS = sweeping.KILLS
 OPTIONS = {"max_shard_size": "30KB", "hash_files": True}
 
 pytestmark = [pytest.mark.slow, pytest.mark.sweep("examples")]

@@ -24,10 +24,11 @@ from transformers.core_model_loading import revert_weight_conversion
 import isogrow
 from isogrow.errors import CheckpointError
 from isogrow.plans.pieces import Box
+from isogrow.stores.store import StateDict
 from isogrow.verification.memory import largest_layer, shapes_of, shortage, streaming_shortage
 from isogrow.verification.report import Report
 from isogrow.verification.runs import full
-from isogrow.verification.streaming import lending
+from isogrow.verification.streaming import ahead, lending
 from isogrow.verification.streaming.convoy import Run, abreast
 from isogrow.verification.streaming.lending import lent
 
@@ -437,6 +438,23 @@ def test_a_run_that_fails_ends_all() -> None:
     with pytest.raises(KeyError, match="b"):
         abreast({name: work for name in "abc"}, {"numbers": lambda name, region: torch.ones(2)})
     assert sorted(ended) == ["a", "b", "c"] and threading.active_count() == before
+
+
+# ── reading ahead ──
+
+
+def test_what_comes_next_is_begun_once_until_it_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(ahead, "begin_read", lambda store, name: begun.append(name))
+    monkeypatch.setattr(ahead, "AHEAD", 2)
+    store = ahead.Ahead(StateDict({name: torch.ones(n + 1) for n, name in enumerate("abcde")}))
+    for name in "aabb":
+        ((_, entries),) = store.parts(name)
+        assert len(entries) == 1 + "abcde".index(name)
+    assert begun == ["b", "c", "d"]
+    for name in "cdea":
+        list(store.parts(name))
+    assert begun == ["b", "c", "d", "e", "b", "c"]  # from the beginning again
 
 
 # ── memory ──

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from isogrow.growth.opening import Opened, opened
 from isogrow.interpreters.checkpoint import FLOATS, laid_out, named_in_full
+from isogrow.numbers.arithmetic import words
 from isogrow.planning.request import Saved, read_plan
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.boxes import chunks
@@ -31,8 +32,6 @@ from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.stores.store import Store, read
 from isogrow.stores.workers import pool, results
 from isogrow.stores.writing import CHUNK, Source, Turn, ahead, made_whole, one_thread, room, turns_of
-
-WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def _part(
     entries = room(buffers, limit, turn.stored, region)
     turn.fill_(entries, region)
     there = read(new, turn.name, region)
-    one, two = (x.reshape(-1).contiguous().view(WORDS[x.element_size()]) for x in (entries, there))
+    one, two = words(entries), words(there)
     if torch.equal(one, two):
         return entries.nbytes, None
     wrong = torch.ne(one, two)

@@ -27,6 +27,18 @@ def get(config: Config, path: str) -> Any:
     return value
 
 
+def class_names(config: Config) -> tuple[str, ...]:
+    """The classes that a config's `architectures` names; none where it is no list of names.
+
+    >>> class_names({"architectures": ["LlamaModel"]}), class_names({"architectures": True})
+    (('LlamaModel',), ())
+    """
+    named = config.get("architectures")
+    if isinstance(named, str):
+        return (named,)
+    return tuple(map(str, cast("list[Any]", named))) if isinstance(named, list | tuple) else ()
+
+
 def edited(config: Config, edits: Config) -> dict[str, Any]:
     """A copy of `config` with the values at dotted paths replaced; the order of keys is kept.
 

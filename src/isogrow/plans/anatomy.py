@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from isogrow.errors import CheckpointError
-from isogrow.layouts.config import Config
+from isogrow.layouts.config import Config, class_names
 from isogrow.layouts.formula import evaluate
 from isogrow.layouts.layout import Index, Layout, Line, Slot, Weight
 from isogrow.layouts.lines import name_axes
@@ -245,8 +245,8 @@ def _is_derived(layout: Layout, name: str) -> bool:
 
 def _headed(config: Config, kind: str) -> bool | None:
     """Whether a class has a head: the ones without are called a Model, and no HeadModel. None: not named."""
-    named = kind or next(iter(config.get("architectures") or ()), "")
-    return not re.search("(?<!Head)(?<!Heads)Model$", str(named)) if named else None
+    named = kind or next(iter(class_names(config)), "")
+    return not re.search("(?<!Head)(?<!Heads)Model$", named) if named else None
 
 
 def name_of(line: Line, prefix: str, index: Index, sizes: Sizes) -> str:

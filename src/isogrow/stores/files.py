@@ -23,8 +23,8 @@ from isogrow.plans.pieces import Box
 from isogrow.stores.dtypes import BITS
 from isogrow.stores.shards import Shard
 
-# What file systems say that can't copy to each other.
-UNABLE = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
+# What file systems say that can't copy to each other; and where either fails: two steps tell which.
+UNABLE = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EIO)
 STEP = 1 << 20
 
 
@@ -106,12 +106,12 @@ def is_written(folder: Path, shard: Shard) -> bool:
 
 def copied(path: Path, file: int, start: int, to: int, count: int) -> int:
     """Copy so many bytes of a file, from `start` on, into an open one; they come into this process only where
-    the system can't do it. Raises `CheckpointError` for a file that ends before."""
+    the system can't do it. Raises `CheckpointError` for a file that ends before, or can't be read."""
     source = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         done = 0
         while done < count:
-            moved = _moved(source, file, start + done, to + done, count - done)
+            moved = _moved(path, source, file, start + done, to + done, count - done)
             if not moved:
                 raise CheckpointError(f"{path} has become shorter while it was read: is it being changed?")
             done += moved
@@ -121,13 +121,19 @@ def copied(path: Path, file: int, start: int, to: int, count: int) -> int:
     return count
 
 
-def _moved(source: int, file: int, start: int, to: int, count: int) -> int:
+def _moved(path: Path, source: int, file: int, start: int, to: int, count: int) -> int:
     try:
         return os.copy_file_range(source, file, count, start, to)
     except (AttributeError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in UNABLE:
             raise
-    data = os.pread(source, min(count, STEP), start)
+    try:
+        data = os.pread(source, min(count, STEP), start)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} can't be read at byte {start:,} ({error.strerror}): copy it from elsewhere, or fetch it"
+            " again"
+        ) from error
     write_at(file, memoryview(data), to)
     return len(data)
 

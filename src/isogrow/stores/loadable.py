@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from isogrow.errors import SizeError
-from isogrow.layouts.config import untagged
+from isogrow.layouts.config import class_names, untagged
 from isogrow.layouts.lines import name_axes
 from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.quiet import alone
@@ -165,11 +165,10 @@ def class_name(config: Mapping[str, Any]) -> str:
     """The first class of transformers that `architectures` names; "" if there is none."""
     import transformers
 
-    named: Any = config.get("architectures") or ()
-    for name in (named,) if isinstance(named, str) else named:
-        found = getattr(transformers, str(name), None)
+    for name in class_names(config):
+        found = getattr(transformers, name, None)
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
-            return str(name)
+            return name
     return ""
 
 

@@ -54,7 +54,9 @@ class Mapped:
             yield whole(header.shape), self._open(held.files[name], load_bin)[name]
             return
         for box, path, numbers in self._places(name, header):
-            yield box, _view(self._open(path, _pages), tuple(map(len, box)), header.dtype, numbers)
+            pages = self._open(path, _pages)
+            _check_length(path, pages)
+            yield box, _view(pages, tuple(map(len, box)), header.dtype, numbers)
 
     def place(self, name: str) -> tuple[Path, int] | None:
         held = self.checkpoint
@@ -91,6 +93,20 @@ def mapped(checkpoint: Checkpoint) -> Generator[Mapped]:
         yield store
     finally:
         store.opened.clear()
+
+
+def _check_length(path: Path, pages: mmap.mmap) -> None:
+    """Refuse a file that has become shorter: the system ends a process that looks at pages behind its end.
+    Asked for each region, so what is cut off while one is read is all that is not seen."""
+    try:
+        now = path.stat().st_size
+    except FileNotFoundError:  # its pages stay, and that it is gone is seen before the output gets its name
+        return
+    if now < len(pages):
+        raise CheckpointError(
+            f"{path} has become shorter while it was read ({now:,} bytes of {len(pages):,}): is it being"
+            " changed?"
+        )
 
 
 def _view(pages: mmap.mmap, shape: tuple[int, ...], word: str, at: Numbers) -> Tensor:

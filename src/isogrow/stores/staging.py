@@ -44,6 +44,7 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
         here, there = out.resolve(), source.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
         raise OutputError(f"{out} can't be followed to a place: name another folder") from error
+    _check_name(out)
     if any(parent.exists() and not parent.is_dir() for parent in here.parents):
         raise OutputError(f"{out} would lie in something that is no folder: name another place")
     if here == there:
@@ -64,6 +65,17 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
             f"{out} holds other things than {'an' if what == 'adapter' else 'a'} {what} (no {marked}), so it"
             " is not overwritten: name another folder"
         )
+
+
+def _check_name(out: Path) -> None:
+    """Refuse a name for which the file system has no room, with what the hidden folder's adds to it."""
+    try:
+        os.lstat(partial_of(out.absolute()))
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(
+                f"{out} has too long a name for its file system: name another folder"
+            ) from error
 
 
 def check_space(out: Path, needed: int) -> None:
@@ -119,8 +131,14 @@ def staged(out: Path, digest: str, overwrite: bool = False, resume: bool = False
     with _refusing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with _locked(out):
-        with _refusing(out):
-            _begin(out, partial, digest, resume)
+        begun = os.path.lexists(partial)
+        try:
+            with _refusing(out):
+                _begin(out, partial, digest, resume)
+        except OutputError:
+            if not begun:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
         try:
             with _refusing(out):
                 yield partial

@@ -7,6 +7,7 @@ to know how blocks lie in tensors, and none cuts or joins anything itself, `read
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from isogrow.numbers.joining import Part, joined
 from isogrow.plans.anatomy import Header
 from isogrow.plans.pieces import Box, whole
 from isogrow.stores.dtypes import torch_dtype, word_of
+from isogrow.stores.shards import nbytes
 
 
 class Store(Protocol):
@@ -88,3 +90,15 @@ def read(store: Store, name: str, region: Box) -> Tensor:
 def all_of(store: Store, name: str) -> Tensor:
     """All of a tensor."""
     return read(store, name, whole(store.headers[name].shape))
+
+
+def begin_read(store: Store, name: str) -> None:
+    """Have the system read a tensor of a file into its cache, if it does that; nobody waits for it."""
+    place = store.place(name) if isinstance(store, Filed) else None
+    if place is None or not hasattr(os, "posix_fadvise"):
+        return
+    file = os.open(place[0], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.posix_fadvise(file, place[1], nbytes(store.headers[name]), os.POSIX_FADV_WILLNEED)
+    finally:
+        os.close(file)

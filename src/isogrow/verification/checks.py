@@ -277,6 +277,7 @@ def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str]
         if step == by:
             units = counted(pair, each.seen, silent, unrouted)
         values = each.values
+        del each  # which entries had gradient is as large as a weight, and the next step needs the room
     return units, twins(pair, values)
 
 

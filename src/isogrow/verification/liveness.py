@@ -98,15 +98,16 @@ def training(
     student = (rebuilt(model) if copied else model).requires_grad_()
     given = [widened(batch) for batch in batches]
     named = dict(student.named_parameters(remove_duplicate=False))
-    seen = {name: torch.zeros_like(value, dtype=torch.bool) for name, value in named.items()}
+    seen = dict[str, Tensor]()
     for step in range(1, steps + 1):
         with float64(), torch.enable_grad():
             value = _backward(student, given, loss)
         largest = _largest(student, step)
-        now = {name: _moved(each, floor * largest) for name, each in named.items()}
-        seen = {name: seen[name] | now[name] for name in named}
-        _descend_(student, lr / largest)
+        moved = _descend_(student, lr / largest, floor * largest)
+        now = {name: moved[id(each)] for name, each in named.items()}
+        seen = {name: seen[name] | now[name] for name in named} if seen else now
         yield Pass(value, seen, now, {name: each.detach() for name, each in named.items()})
+        del moved, now  # the next step's gradients take their place
 
 
 def distinct(values: Tensor, dim: int, tolerance: float = 1e-12) -> Tensor:
@@ -125,7 +126,7 @@ def distinct(values: Tensor, dim: int, tolerance: float = 1e-12) -> Tensor:
     limit = tolerance * rows.abs().max().item()
     answer = torch.ones(len(rows), dtype=torch.bool, device=values.device)
     for run in _alike(rows, limit):
-        while len(run):
+        while len(run) > 1:
             close = (rows[run] - rows[run[0]]).abs().amax(-1) <= limit
             answer[run[close]] = close.sum().item() == 1
             run = run[~close]
@@ -165,9 +166,9 @@ def _backward(student: nn.Module, batches: Sequence[Batch], loss: Loss) -> float
 
 def _largest(student: nn.Module, step: int) -> float:
     """max|g| over all parameters."""
-    tops = [each.grad.abs().max() for each in student.parameters() if each.grad is not None]
+    ends = [end for each in student.parameters() if each.grad is not None for end in each.grad.aminmax()]
     # torch's max, unlike Python's, lets no NaN slip.
-    largest = torch.stack(tops).max().item() if tops else 0.0
+    largest = torch.stack(ends).abs().max().item() if ends else 0.0
     if not 0 < largest < math.inf:
         raise IsogrowError(
             f"at training step {step} the largest gradient is {largest}, so liveness can't be "
@@ -176,17 +177,19 @@ def _largest(student: nn.Module, step: int) -> float:
     return largest
 
 
-def _moved(parameter: Tensor, limit: float) -> Tensor:
-    if parameter.grad is None:
-        return torch.zeros_like(parameter, dtype=torch.bool)
-    return parameter.grad.abs() > limit
-
-
-def _descend_(student: nn.Module, rate: float) -> None:
+def _descend_(student: nn.Module, rate: float, limit: float) -> dict[int, Tensor]:
+    """Follow the gradients, which are let go of one by one: which entries had more than `limit`, by the
+    parameter's id. Nothing as large as a gradient is made beside them."""
+    moved: dict[int, Tensor] = {}
     with torch.no_grad():
         for each in student.parameters():
-            if each.grad is not None:
-                each -= rate * each.grad
+            gradient, each.grad = each.grad, None
+            if gradient is None:
+                moved[id(each)] = torch.zeros_like(each, dtype=torch.bool)
+                continue
+            moved[id(each)] = (gradient > limit).logical_or_(gradient < -limit) if limit else gradient != 0
+            each -= gradient.mul_(rate)
+    return moved
 
 
 def _alike(rows: Tensor, limit: float) -> Iterable[Tensor]:

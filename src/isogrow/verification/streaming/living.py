@@ -99,9 +99,7 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
         part = replace(pair, after=replace(pair.after, stored=tuple(own)))
         if not any(part.new_positions(*at) for at in _axes(part, own)):
             continue
-        alone = Alone(_numbered(model.get_submodule(layer), layer, large), call)
-        steps = training(alone, [{}], steps=by + checks.APART, copied=False)
-        found, alike = checks.lived(part, by, (_renamed(step, layer) for step in steps))
+        found, alike = _trained(part, layer, call, large, model, by)
         units.append(found)
         twins += alike
     together = _together(units)
@@ -112,6 +110,15 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
     words = "each layer alone" + (f"; new {residual} channels run through all, unchecked" if grown else "")
     live, apart = (replace(check, detail=f"{check.detail}; {words}") for check in (live, apart))
     return live, apart, together
+
+
+def _trained(
+    part: Pair, layer: str, call: Call, large: Kept, model: nn.Module, by: int
+) -> tuple[Units, list[str]]:
+    """What a few steps make of one layer, of which nothing stays."""
+    alone = Alone(_numbered(model.get_submodule(layer), layer, large), call)
+    steps = training(alone, [{}], steps=by + checks.APART, copied=False)
+    return checks.lived(part, by, (_renamed(step, layer) for step in steps))
 
 
 def _axes(pair: Pair, tensors: list[Stored]) -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from isogrow.stores.sources import Checkpoint
 from isogrow.stores.store import StateDict, Store
 from isogrow.verification.inputs import pretrained
 from isogrow.verification.pair import Pair, pair
+from isogrow.verification.streaming.ahead import Ahead
 from isogrow.verification.streaming.lending import lacking
 from isogrow.verification.streaming.stored import kept_whole
 from isogrow.verification.streaming.weights import Kept, Made, kept
@@ -63,7 +64,7 @@ def _held(model: Checkpoint | nn.Module, seen: Anatomy, stack: ExitStack) -> tup
     if isinstance(model, nn.Module):
         return seen, seen, StateDict(model.state_dict())
     held = match(layout_of(model.config), model.config, model.headers)
-    return held, seen, stack.enter_context(mapped(model))
+    return held, seen, Ahead(stack.enter_context(mapped(model)))
 
 
 def _check_whole(model: nn.Module, weights: Kept) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 import torch
-from torch import Tensor
 
 from isogrow.numbers.arithmetic import blocked
 from isogrow.plans.anatomy import Stored
@@ -16,12 +17,14 @@ from isogrow.plans.pieces import Block, Box, whole
 from isogrow.plans.plan import Plan
 from isogrow.stores.binding import outputs
 from isogrow.stores.store import read
+from isogrow.stores.workers import Pool, pool, results
+from isogrow.stores.writing import one_thread
 from isogrow.verification.differences import gap
 from isogrow.verification.report import Check
 from isogrow.verification.stored import same
 from isogrow.verification.streaming.weights import Kept, Made
 
-ENTRIES = 1 << 22  # that are compared at a time
+ENTRIES = 1 << 21  # that a worker compares at a time
 
 
 @dataclass
@@ -44,7 +47,8 @@ def weights(made: Made) -> Check:
     """Every entry of every tensor that the large model stores, whether its class reads it or not, is the
     exact one rounded once, bit by bit; free ones may be anything."""
     own = outputs(made.large.held, Plan(made.plan.family, made.plan.target))
-    wrong = [found for stored in own for found in _wrong(made, stored)]
+    with pool() as workers, one_thread():
+        wrong = [found for stored in own for found in _wrong(made, stored, workers)]
     lost = sorted(_blocks(outputs(made.small.held, made.plan), made) - made.large.held.holders.keys())
     if lost:
         slot, index = lost[0]
@@ -58,20 +62,27 @@ def _blocks(tensors: tuple[Stored, ...], made: Made) -> set[tuple[str, tuple[tup
     return {(b.slot, b.index) for tensor in tensors for _, b in tensor.blocks(made.plan.target)}
 
 
-def _wrong(made: Made, stored: Stored) -> Iterator[Wrong]:
+def _wrong(made: Made, stored: Stored, workers: Pool) -> Iterator[Wrong]:
     """What is wrong with a tensor, if anything is."""
-    shape, large = stored.header.shape, made.large
+    made.statistics(stored)  # not by each worker
+    regions = list(chunks(whole(stored.header.shape), tuple(range(len(stored.header.shape))), ENTRIES))
     found: Wrong | None = None
-    for region in chunks(whole(shape), tuple(range(len(shape))), ENTRIES):
-        there = read(large.store, stored.source, region)
-        if not same(made.of(stored, region, there.dtype), there):
-            found = _told(made, stored, region, there, found)
+    works = (partial(_right, made, stored, region) for region in regions)
+    with closing(results(works, workers, workers.count)) as right:
+        for region in (region for region, alike in zip(regions, right, strict=True) if not alike):
+            found = _told(made, stored, region, found)
     if found is not None:
         yield found
 
 
-def _told(made: Made, stored: Stored, region: Box, there: Tensor, so_far: Wrong | None) -> Wrong:
+def _right(made: Made, stored: Stored, region: Box) -> bool:
+    there = read(made.large.store, stored.source, region)
+    return same(made.of(stored, region, there.dtype), there)
+
+
+def _told(made: Made, stored: Stored, region: Box, so_far: Wrong | None) -> Wrong:
     """The same, and what a region adds to it: entries of the first block that differs."""
+    there = read(made.large.store, stored.source, region)
     exact = made.of(stored, region, torch.float64)
     right = made.of(stored, region, there.dtype)
     for held in boxes(stored, region, made.plan.target):

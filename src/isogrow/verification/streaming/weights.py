@@ -106,7 +106,7 @@ class Made:
     def of(self, stored: Stored, region: Box, dtype: torch.dtype) -> Tensor:
         """The same of any tensor that has blocks of the large model."""
         out = torch.empty([len(r) for r in region], dtype=dtype)
-        fill_region_(out, stored, region, self.bare, self.small.read, self._statistics(stored))
+        fill_region_(out, stored, region, self.bare, self.small.read, self.statistics(stored))
         for held in boxes(stored, region, self.plan.target):
             self._take_drawn_(blocked(out[slices(held.place)], held.view), held)
         return out
@@ -119,7 +119,8 @@ class Made:
                     at = slices(piece.out)
                     out[slices(place)][at] = self.large.read(held.block, part)[at].to(out.dtype)
 
-    def _statistics(self, stored: Stored) -> Stats:
+    def statistics(self, stored: Stored) -> Stats:
+        """What filling a tensor takes of old blocks as a whole; made when it is first asked for."""
         if not self.averages:
             return Stats()
         if stored.name not in self.stats:
