@@ -33,9 +33,7 @@ REASONS: Mapping[str, str] = {
         "falcon_mamba jamba mamba olmo_hybrid recurrent_gemma rwkv xlstm zamba zamba2"
     ),
     "its layers hold linear attention that no table says yet": "kimi_linear lfm2_moe minimax",
-    "a config list of names says which layers are dense and which are mixtures": (
-        "exaone_moe hy_v3 laguna mellum"
-    ),
+    "a config list says how many heads each layer has": "laguna",
     "it normalises queries and keys without a gain, over a head dim that could then not grow": "nanochat",
     "a norm runs over what attention gives, mixed from all values, and over the product of gate and up": (
         "bitnet"

@@ -205,7 +205,7 @@ WRITERS: Sequence[Callable[[transformers.PreTrainedConfig], Json]] = (modern, le
 def configs(draw: st.DrawFn, family: Family) -> Json:
     """A config.json of this family, with any of its options."""
     made = family.config(**{**family.sizes, **family.options(draw)})
-    return draw(st.sampled_from(WRITERS))(made)
+    return draw(st.sampled_from(WRITERS if family.dated else (modern,)))(made)
 
 
 # Growths to draw from

@@ -245,11 +245,22 @@ class _Builder:
         return old and (reaches or self._old(index, ()))
 
     def _gated(self, slot: Slot, index: Index) -> bool:
-        """Whether a norm or gain stands on what this slot writes."""
-        gained = any(each.gates == slot.stem for each in self.slots)
-        return gained or (
-            bool(index) and any(each.norm and each.norm.where == "branch" for each in self.slots)
+        """Whether a norm or gain stands on what this slot writes: the next one in its layer, if that is a
+        branch's."""
+        if any(each.gates == slot.stem for each in self.slots):
+            return True
+        behind = self.slots[self.slots.index(slot) + 1 :] if index else []
+        norms = (
+            each.norm
+            for each in behind
+            if each.norm is not None
+            and each.norm.where != "inner"
+            and self.layout.on_residual(each.normed)
+            and self.layout.stream(each) == self.layout.stream(slot)
+            and each.index[:1] == slot.index[:1]
+            and self.walk.there(each, index[: len(each.index)])
         )
+        return next((norm.where == "branch" for norm in norms), False)
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
         return self.layout.on_residual(axes)
