@@ -25,7 +25,7 @@ from isogrow.plans.expansions import expansion_name
 from isogrow.plans.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
 from isogrow.rules.kinds import changed, kinds
-from isogrow.rules.places import NEW, append, constant, free, only
+from isogrow.rules.places import MORE, NEW, append, constant, free, only
 from isogrow.rules.readouts import readouts
 from isogrow.rules.subject import Subject, check_unclamped
 
@@ -89,6 +89,8 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
         if own.norm.where == "branch":
             return constant(-own.norm.offset if own.gain else 0.0)
         return free(init, center=own.gain)
+    if own.constant:
+        return {NEW: Old(), MORE: Old()}
     if own.gates:
         return constant(0.0)
     if gated:
