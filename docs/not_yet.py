@@ -33,8 +33,6 @@ REASONS: Mapping[str, str] = {
         "falcon_mamba jamba mamba olmo_hybrid recurrent_gemma rwkv xlstm zamba zamba2"
     ),
     "its layers hold linear attention that no table says yet": "kimi_linear lfm2_moe minimax",
-    "a config list says how many heads each layer has": "laguna",
-    "it normalises queries and keys without a gain, over a head dim that could then not grow": "nanochat",
     "a norm runs over what attention gives, mixed from all values, and over the product of gate and up": (
         "bitnet"
     ),
@@ -42,14 +40,6 @@ REASONS: Mapping[str, str] = {
         "diffllama"
     ),
     "the residual itself is multiplied by a gain, and attention by a gate that chooses positions": "doge",
-    "each layer has a rotary θ of its own in a list, and a power of θ would have to follow in each": (
-        "granite_swa granitemoe_swa"
-    ),
-    "its router draws experts at random and has a gradient of its own, so that liveness can't be predicted": (
-        "phimoe"
-    ),
-    "an activation has trained numbers of its own, which no slot names": "apertus",
-    "queries are scaled by their position through a logarithm that reads the rotary table": "ministral3",
     "its last layer alone has a bias behind attention, and a new last layer would take it": (
         "gpt_neox_japanese"
     ),

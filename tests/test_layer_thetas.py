@@ -1,5 +1,5 @@
-"""What a config says of each layer beside its kind: a θ of its own; and what scales with the number of layers,
-or is a number of the code that files hold."""
+"""What a config says of each layer beside its kind: a θ of its own; and what scales with the number of
+layers, or is a number of the code that files hold."""
 
 from __future__ import annotations
 

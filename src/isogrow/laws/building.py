@@ -57,7 +57,7 @@ class _Builder:
     def build(self) -> Network:
         for slot, index in self.walk.order():
             self._act(slot, index)
-        unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
+        unread = [n for key, d in self.stems.items() if self._ends(*key) for n in d.values()]
         self.net.outputs = self.heads + unread
         for stream in () if self.heads else self.streams.values():
             self.net.outputs += stream.read.values()
@@ -66,6 +66,12 @@ class _Builder:
             if stream.normed is None:
                 self.net.bare.append(output(stream.axis))
         return self.net
+
+    def _ends(self, stem: str, index: Index) -> bool:
+        """Whether what a projection gives is an output: nothing reads it, and it does not only choose."""
+        slot = self.layout.slots[stem]
+        chooses = bool(slot.idle) and self.layout.holds(slot.idle, self.anatomy.config)
+        return (stem, index) not in self.read and not chooses
 
     def _combos(self, axes: tuple[str, ...], index: Index) -> list[Combo]:
         lists = [[(axis, p) for p in self._classes(axis, index)] for axis in axes]
