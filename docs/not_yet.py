@@ -45,9 +45,6 @@ REASONS: Mapping[str, str] = {
     ),
     "queries, values and keys lie in four groups of heads, so that heads grow by fours alone": "codegen",
     "its positions are sines computed from the width, which no file holds": "ctrl xglm",
-    "its first layer has no norm before attention, and a new first layer would have one": (
-        "modernbert modernbert-decoder"
-    ),
     "a head has one number for each layer and head (contacts), in one vector": "esm",
     "one layer's weights are shared by all layers": "albert",
     "attention is disentangled: content and relative positions are contracted apart": "deberta deberta-v2",

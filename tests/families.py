@@ -219,7 +219,7 @@ def growths(draw: st.DrawFn, anatomy: Anatomy) -> tuple[Expansion, ...]:
     for axis in (axis for axis in INNER if anatomy.sizes.has(axis)):
         found += [MlpExpansion(n, axis=axis) for n in draw(st.sampled_from(family.widths))]
     if "layers" in family.growths:
-        places = st.sampled_from(["start", "end", "even"])
+        places = st.sampled_from(family.places)
         layers = draw(st.sampled_from([[], ["+1"], ["+2", "+1"]]))
         found += [LayerAddition(size, draw(places)) for size in layers]
     return tuple(draw(st.permutations(found)))

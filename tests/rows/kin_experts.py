@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import AttentionExpansion, HeadAddition, HeadsExpansion, HiddenExpansion
-
 from rows.kin_listed import KINDS, LISTED, always, listed
 from rows.kin_llama import whole_heads
 from rows.kin_sparse import EACH
@@ -188,7 +187,6 @@ ROWS = (
             no_rope_layer_interval=2,
             attention_chunk_size=5,
             floor_scale=4,
-            said={"moe_layers": list(range(48))},
         ),
         draws=whole_heads,
     ),

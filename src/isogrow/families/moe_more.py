@@ -124,7 +124,7 @@ DBRX = Layout(
     fixed=LLAMA.fixed | {"experts"},
 )
 
-MIXED = "layers in moe_layers"
+MIXED, STEP = "layers in moe_layers", "interleave_moe_layer_step"
 X = L + "feed_forward."
 PARTS = ("gate", "up", "down")
 LLAMA4 = like(
@@ -157,21 +157,25 @@ LLAMA4 = like(
         "expert_ffn": "intermediate_size",
         "experts": "num_local_experts",
     },
-    lacks="intermediate_size",
-    defaults=dict(
-        vocab_size=202048,
-        hidden_size=5120,
-        num_hidden_layers=48,
-        num_attention_heads=40,
-        num_key_value_heads=8,
-        head_dim=128,
-        rms_norm_eps=1e-5,
-        attention_bias=False,
-        use_qk_norm=True,
-        no_rope_layer_interval=4,
-    ),
-    more=(
-        Key("intermediate_size", "expert_ffn", 8192),
+    keys=(
+        *with_defaults(
+            tuple(
+                Key(key.name, "expert_ffn") if key.name == "intermediate_size" else key for key in LLAMA.keys
+            ),
+            intermediate_size=8192,
+            vocab_size=202048,
+            hidden_size=5120,
+            num_hidden_layers=48,
+            num_attention_heads=40,
+            num_key_value_heads=8,
+            head_dim=128,
+            rms_norm_eps=1e-5,
+            attention_bias=False,
+            use_qk_norm=True,
+            interleave_moe_layer_step=1,
+            moe_layers=f"list(range({STEP} - 1, num_hidden_layers, {STEP}))",
+            no_rope_layer_interval=4,
+        ),
         Key("intermediate_size_mlp", "ffn", 16384),
         Key("num_local_experts", "experts", 16),
     ),
