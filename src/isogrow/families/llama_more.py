@@ -150,7 +150,7 @@ MINICPM3 = like(
         Attention(scale=SCALE),
         Attention("attn.q_rope", "attn.k_rope", axis="rope_dim", scale=SCALE, rope=Rope()),
     ),
-    constraints=("hidden % heads == 0",),
+    constraints=("hidden // heads * heads == hidden",),
 )
 
 LAYOUTS = (MINISTRAL3, APERTUS, NANOCHAT, MINICPM3)

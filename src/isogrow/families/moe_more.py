@@ -294,7 +294,7 @@ DEEPSEEK_V2 = like(
         mlp_bias=False,
     ),
     # The class turns pairs as complex numbers, which must stand at even places.
-    constraints=("hidden % heads == 0", "key_dim % 2 == 0", "kv_rank % 2 == 0"),
+    constraints=("hidden // heads * heads == hidden", "key_dim % 2 == 0", "kv_rank % 2 == 0"),
 )
 
 CHOOSES = A + "indexer."
@@ -313,7 +313,7 @@ DEEPSEEK_V32 = like(
     after("attn.kv_norm", *INDEXER),
     axes={**DEEPSEEK_V3.axes, "index_heads": "index_n_heads", "index_dim": "index_head_dim"},
     lacks="rope_interleave",
-    more=(Key("index_n_heads", "index_heads", 64), Key("index_head_dim", "index_dim", 128)),
+    more=(Key("index_n_heads", default=64), Key("index_head_dim", default=128)),
     kinds=(),
     per_layer=(kinds("i < first_k_dense_replace"), PerLayer("layer_types", "'indexed_attention'")),
     fixed=DEEPSEEK_V3.fixed | {"index_heads", "index_dim"},

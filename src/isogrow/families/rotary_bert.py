@@ -91,21 +91,21 @@ NOMIC = like(
 )
 
 G = "encoder.layer.{layers}."
-FIRST, AFTER, LAST = norms("embeddings.LayerNorm", G + "attn_ln", G + "mlp_ln")
-GTE = like(
+FIRST_GTE, AFTER_GTE, LAST_GTE = norms("embeddings.LayerNorm", G + "attn_ln", G + "mlp_ln")
+UNBOUND = like(
     BASE,
     "gte",
     alter("types", when="type_vocab_size"),
     swap(
         "attn.q attn.k attn.v attn.o attn_norm",
         *attention(G + "attention.", "qkv_proj", "o_proj", BIAS),
-        AFTER,
+        AFTER_GTE,
     ),
     swap(
         "mlp.up mlp.down mlp_norm",
         Weight(G + "mlp.up_gate_proj.weight", "(up: ffn + gate: ffn) <- hidden", "mlp.*"),
         Weight(G + "mlp.down_proj.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
-        LAST,
+        LAST_GTE,
     ),
     swap(
         "transform transform_norm decoder decoder.own_bias",
@@ -118,7 +118,7 @@ GTE = like(
     attentions=(Attention(rope=Rope(default=160000.0)),),
 )
 GTE = like(
-    GTE,
+    UNBOUND,
     "gte",
     bindings=(
         Binding(
@@ -138,17 +138,21 @@ GTE = like(
 )
 
 J = "encoder.layers.{layers}."
-FIRST, AFTER, LAST = norms("emb_ln", J + "norm1", J + "norm2")
+FIRST_JINA, AFTER_JINA, LAST_JINA = norms("emb_ln", J + "norm1", J + "norm2")
 JINA = like(
     BASE,
     "jina_embeddings_v3",
-    swap("embed_norm", FIRST),
-    swap("attn.q attn.k attn.v attn.o attn_norm", *attention(J + "mixer.", "Wqkv", "out_proj", BIAS), AFTER),
+    swap("embed_norm", FIRST_JINA),
+    swap(
+        "attn.q attn.k attn.v attn.o attn_norm",
+        *attention(J + "mixer.", "Wqkv", "out_proj", BIAS),
+        AFTER_JINA,
+    ),
     swap(
         "mlp.up mlp.down mlp_norm",
         Weight(J + "mlp.fc1.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
         Weight(J + "mlp.fc2.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
-        LAST,
+        LAST_JINA,
     ),
     swap("transform transform_norm decoder decoder.own_bias", *LM),
     defaults=dict(
