@@ -52,6 +52,18 @@ REASONS: Mapping[str, str] = {
         "fnet funnel nystromformer reformer yoso mra"
     ),
     "convolutions take part in attention": "convbert",
+    "its MLP is 4 times the residual, and its tied head reads what a LayerNorm wrote": "openai-gpt",
+    "attention's queries and outputs are drawn from experts, all of which share the keys": "jetmoe",
+    "a layer may read the tokens that the one before it chose, and a new one between them chooses others": (
+        "glm_moe_dsa"
+    ),
+    "layers with a window have twice the key heads of the others": "mimo_v2_flash",
+    "each layer has an adapter for each language, which the config lists by name": "xmod",
+    "its projections are convolutions in groups of channels, which whole copies would part": "squeezebert",
+    "its files hold a rounded twin of each weight": "ibert",
+    "which layers are sparse is computed from the number of layers": "switch_transformers",
+    "its encoder has a second residual, of global tokens, and positions from the width": "pegasus_x",
+    "its config class is GPT-2's, and its files say gpt2": "gpt-sw3",
     "it is built in docs/add-a-family.md, which shows how": "nemotron",
 }
 
