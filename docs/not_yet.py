@@ -33,10 +33,6 @@ REASONS: Mapping[str, str] = {
         "falcon_mamba jamba mamba olmo_hybrid recurrent_gemma rwkv xlstm zamba zamba2"
     ),
     "its layers hold linear attention that no table says yet": "kimi_linear lfm2_moe minimax",
-    "a config list of names says which layers are dense and which are mixtures": (
-        "exaone_moe hy_v3 laguna mellum"
-    ),
-    "it normalises queries and keys without a gain, over a head dim that could then not grow": "nanochat",
     "a norm runs over what attention gives, mixed from all values, and over the product of gate and up": (
         "bitnet"
     ),
@@ -44,22 +40,11 @@ REASONS: Mapping[str, str] = {
         "diffllama"
     ),
     "the residual itself is multiplied by a gain, and attention by a gate that chooses positions": "doge",
-    "each layer has a rotary θ of its own in a list, and a power of θ would have to follow in each": (
-        "granite_swa granitemoe_swa"
-    ),
-    "its router draws experts at random and has a gradient of its own, so that liveness can't be predicted": (
-        "phimoe"
-    ),
-    "an activation has trained numbers of its own, which no slot names": "apertus",
-    "queries are scaled by their position through a logarithm that reads the rotary table": "ministral3",
     "its last layer alone has a bias behind attention, and a new last layer would take it": (
         "gpt_neox_japanese"
     ),
     "queries, values and keys lie in four groups of heads, so that heads grow by fours alone": "codegen",
     "its positions are sines computed from the width, which no file holds": "ctrl xglm",
-    "its first layer has no norm before attention, and a new first layer would have one": (
-        "modernbert modernbert-decoder"
-    ),
     "a head has one number for each layer and head (contacts), in one vector": "esm",
     "one layer's weights are shared by all layers": "albert",
     "attention is disentangled: content and relative positions are contracted apart": "deberta deberta-v2",
@@ -67,6 +52,18 @@ REASONS: Mapping[str, str] = {
         "fnet funnel nystromformer reformer yoso mra"
     ),
     "convolutions take part in attention": "convbert",
+    "its MLP is 4 times the residual, and its tied head reads what a LayerNorm wrote": "openai-gpt",
+    "attention's queries and outputs are drawn from experts, all of which share the keys": "jetmoe",
+    "a layer may read the tokens that the one before it chose, and a new one between them chooses others": (
+        "glm_moe_dsa"
+    ),
+    "layers with a window have twice the key heads of the others": "mimo_v2_flash",
+    "each layer has an adapter for each language, which the config lists by name": "xmod",
+    "its projections are convolutions in groups of channels, which whole copies would part": "squeezebert",
+    "its files hold a rounded twin of each weight": "ibert",
+    "which layers are sparse is computed from the number of layers": "switch_transformers",
+    "its encoder has a second residual, of global tokens, and positions from the width": "pegasus_x",
+    "its config class is GPT-2's, and its files say gpt2": "gpt-sw3",
     "it is built in docs/add-a-family.md, which shows how": "nemotron",
 }
 

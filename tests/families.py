@@ -205,7 +205,7 @@ WRITERS: Sequence[Callable[[transformers.PreTrainedConfig], Json]] = (modern, le
 def configs(draw: st.DrawFn, family: Family) -> Json:
     """A config.json of this family, with any of its options."""
     made = family.config(**{**family.sizes, **family.options(draw)})
-    return draw(st.sampled_from(WRITERS))(made)
+    return draw(st.sampled_from(WRITERS if family.dated else (modern,)))(made)
 
 
 # Growths to draw from
@@ -219,7 +219,7 @@ def growths(draw: st.DrawFn, anatomy: Anatomy) -> tuple[Expansion, ...]:
     for axis in (axis for axis in INNER if anatomy.sizes.has(axis)):
         found += [MlpExpansion(n, axis=axis) for n in draw(st.sampled_from(family.widths))]
     if "layers" in family.growths:
-        places = st.sampled_from(["start", "end", "even"])
+        places = st.sampled_from(family.places)
         layers = draw(st.sampled_from([[], ["+1"], ["+2", "+1"]]))
         found += [LayerAddition(size, draw(places)) for size in layers]
     return tuple(draw(st.permutations(found)))

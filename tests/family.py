@@ -39,6 +39,7 @@ class Family:
     has no default for: keys of the model's own code, and nulls that the code fills in. `inputs` makes a batch
     for one of its classes, where that is not token ids alone; `widths` are the requests for ffn to draw from.
     `unread` are rows of tables, by the end of their names, that no batch reads.
+    `places` are those where layers can be added. `dated` is false where its class reads no old config.json.
     `alone` is an axis that grows without another and scales no weight; `copied` is true where hidden grows by
     copies, and growing it twice makes twins. `said` are keys without which the class can't build a model.
     """
@@ -58,6 +59,8 @@ class Family:
     alone: str = "ffn"
     copied: bool = False
     said: Json = field(default_factory=dict[str, Any])
+    dated: bool = True
+    places: tuple[str, ...] = ("start", "end", "even")
 
     def json(self, **changes: Any) -> Json:
         """A config.json of this family."""

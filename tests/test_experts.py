@@ -287,6 +287,8 @@ BREAKS: list[tuple[str, str, tuple[str, ...], Change]] = [
     ("mixtral", "hidden", ("mlp_norm",), unscaled),
     ("qwen2_moe", "shared_ffn", ("shared.down",), switched_on),
     ("gpt_oss", "layers", ("experts.down.bias",), switched_on),
+    ("axk1", "layers", ("attn.o",), switched_on),  # only mixtures are normalised
+    ("axk1", "layers", ("mlp_after",), switched_on),
     ("gpt_oss", "heads", ("attn.o",), switched_on),
     ("gpt_oss", "head_dim", ("attn.k", "attn.k.bias"), unscaled),
     ("deepseek_v3", "expert_ffn", ("shared.down",), switched_on),
@@ -305,8 +307,8 @@ BREAKS: list[tuple[str, str, tuple[str, ...], Change]] = [
 def test_a_broken_plan_is_refused_and_breaks(
     name: str, axis: str, slots: tuple[str, ...], change: Change
 ) -> None:
-    subject = F.subject(FAMILIES[name], spread=0.03)  # so that a constant ε of 1e-6 matters, too
-    plan = changed(subject.plan(FAMILIES[name].growths[axis]), slots, change)
+    subject = F.subject(F.FAMILIES[name], spread=0.03)  # so that a constant ε of 1e-6 matters, too
+    plan = changed(subject.plan(F.FAMILIES[name].growths[axis]), slots, change)
     assert subject.error(plan) > F.BROKEN
     with pytest.raises(LawError):
         check(subject.anatomy, plan)

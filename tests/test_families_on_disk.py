@@ -25,8 +25,8 @@ BUFFERS = {
 }
 
 
-# What loading changes by itself: Marian computes its positions, Hunyuan rounds its routers to float32.
-COMPUTED = ("marian", "hunyuan_v1_moe")
+# What loading changes by itself: Marian computes its positions, Hunyuan and ERNIE round routers to float32.
+COMPUTED = ("marian", "hunyuan_v1_moe", "ernie4_5_moe")
 
 
 @pytest.mark.parametrize("name", turns(F.FAMILIES))

@@ -171,7 +171,9 @@ def faults(expected: Steps, found: Steps, without: Mapping[str, Sequence[int]], 
     said: list[str] = []
     for name, steps in expected.items():
         seen, new = found.get(name, torch.zeros_like(steps)), steps != OLD  # buffers learn nothing
-        new[[row for end, rows in without.items() if name.endswith(end) for row in rows]] = False
+        apart = (row for end, rows in without.items() if name.endswith(end) for row in rows)
+        if new.ndim:
+            new[[row for row in apart if row < len(new)]] = False
         late = (seen == NEVER) | (seen > steps)
         wrong = new & torch.where(steps == NEVER, seen != NEVER, late | (strict & (seen != steps)))
         if wrong.any():

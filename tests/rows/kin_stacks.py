@@ -164,6 +164,7 @@ ROWS = (
     t5("mt5", transformers.MT5Config),
     t5("umt5", transformers.UMT5Config, unread={EVERY: [4]}),
     narrow(bart("bart", transformers.BartConfig)),  # a LayerNorm before a tied head
+    narrow(bart("mvp", transformers.MvpConfig)),
     narrow(bart("plbart", transformers.PLBartConfig)),
     plain(pre(bart("mbart", transformers.MBartConfig))),
     replace(pre(bart("blenderbot", transformers.BlenderbotConfig, unread=unread(0))), copied=False),

@@ -177,6 +177,13 @@ PLBART = like(
     ),
 )
 
+MVP = like(
+    BART,
+    "mvp",
+    defaults=dict(vocab_size=50267, use_prompt=False),
+    constraints=(*BART.constraints, "not use_prompt"),
+)
+
 MBART = like(BART, "mbart", weights=_rows("pre", first=True, last=True))
 
 OWN = {**BART.axes, "rows": "max_position_embeddings"}
@@ -234,4 +241,4 @@ LEARNED = like(
 )
 M2M_100 = like(LEARNED, "m2m_100", drop("encoder.positions decoder.positions"))
 
-LAYOUTS = (BART, PLBART, MBART, BLENDERBOT, BLENDERBOT_SMALL, PEGASUS, MARIAN, M2M_100)
+LAYOUTS = (BART, MVP, PLBART, MBART, BLENDERBOT, BLENDERBOT_SMALL, PEGASUS, MARIAN, M2M_100)

@@ -62,7 +62,7 @@ class _Builder:
     def build(self) -> Network:
         for slot, index in self.walk.order():
             self._act(slot, index)
-        unread = [n for key, d in self.stems.items() if key not in self.read for n in d.values()]
+        unread = [n for key, d in self.stems.items() if self._ends(*key) for n in d.values()]
         self.net.outputs = self.heads + unread
         for stream in () if self.heads else self.streams.values():
             self.net.outputs += stream.read.values()
@@ -71,6 +71,12 @@ class _Builder:
             if stream.normed is None:
                 self.net.bare.append(output(stream.axis))
         return self.net
+
+    def _ends(self, stem: str, index: Index) -> bool:
+        """Whether what a projection gives is an output: nothing reads it, and it does not only choose."""
+        slot = self.layout.slots[stem]
+        chooses = bool(slot.idle) and self.layout.holds(slot.idle, self.anatomy.config)
+        return (stem, index) not in self.read and not chooses
 
     def _combos(self, axes: tuple[str, ...], index: Index) -> list[Combo]:
         lists = [[(axis, p) for p in self._classes(axis, index)] for axis in axes]
@@ -249,8 +255,23 @@ class _Builder:
         return old and (reaches or self._old(index, ()))
 
     def _gated(self, slot: Slot, index: Index) -> bool:
-        """Whether a norm or gain stands on what this slot writes."""
-        return slot.stem in self.gated or (bool(index) and self.branches)
+        """Whether a norm or gain stands on what this slot writes: the next one in its layer, if that is a
+        branch's."""
+        if slot.stem in self.gated:
+            return True
+        if not (index and self.branches):
+            return False
+        norms = (
+            each.norm
+            for each in self.slots[self.slots.index(slot) + 1 :]
+            if each.norm is not None
+            and each.norm.where != "inner"
+            and self.layout.on_residual(each.normed)
+            and self.layout.stream(each) == self.layout.stream(slot)
+            and each.index[:1] == slot.index[:1]
+            and self.walk.there(each, index[: len(each.index)])
+        )
+        return next((norm.where == "branch" for norm in norms), False)
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
         return self.layout.on_residual(axes)

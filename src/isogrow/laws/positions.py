@@ -121,10 +121,15 @@ def _check_turns(
 def _check_thetas(
     step: Step, rope: Rope, pairs: dict[int, int], parts: tuple[int, int], configs: tuple[Config, Config]
 ) -> None:
-    """A θ that stands beside the one that is read, for other readers, lets pairs turn as before, too."""
-    for path in rope.theta:
-        was, now = (get(config, path) for config in configs)
-        if was is None or now is None:
+    """A θ that stands beside the one that is read, for other readers, lets pairs turn as before, too; so does
+    that of each layer."""
+    before, after = (rope.by_layer(config) for config in configs)
+    layers = zip(before, after, strict=True) if len(before) == len(after) else ()
+    known = [tuple(get(config, path) for config in configs) for path in rope.theta]
+    for was, now in (*known, *layers):
+        if not was or not now:
+            if was != now and was is not None and now is not None:
+                raise LawError(f"{step.expansion} makes the θ of a layer {now}, and it was {was}")
             continue
         for old, new in pairs.items():
             turned, turns = log(was) * old / parts[0], log(now) * new / parts[1]

@@ -41,7 +41,7 @@ class Walk:
             for index in self.representatives((outer,), ()) if outer else iter([()]):
                 for slot in run:
                     for full in self.representatives(slot.index[1:], index):
-                        if self._there(slot, full):
+                        if self.there(slot, full):
                             yield slot, full
 
     def representatives(self, axes: tuple[str, ...], index: Index) -> Iterator[Index]:
@@ -69,7 +69,7 @@ class Walk:
         made = {axis for each in self.anatomy.slots.values() for axis in each.produced}
         return wanted <= made if wanted else not heads and self.anatomy.tied_head
 
-    def _there(self, slot: Slot, index: Index) -> bool:
+    def there(self, slot: Slot, index: Index) -> bool:
         """Whether a slot acts at an index: it has a block where what the index extends is, shares one, or
         needs none."""
         before = origin(self.plan, Block(slot.name, index, ())).index

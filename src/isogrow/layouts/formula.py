@@ -3,7 +3,7 @@
 A layout says `"hidden_size // num_attention_heads"` or `"key_dim ** -0.5"` instead of bringing a
 function. Only names (with dots: `attn_config.clip_qkv`), entries of lists (`layer_types[layers]`), numbers,
 strings, arithmetic, comparisons, `and/or/not`, `x if c else y` and the calls `int`, `len`, `round`,
-`sqrt`, `min`, `max` are read; anything else is refused when it is parsed.
+`sqrt`, `min`, `max`, `list`, `range` are read; anything else is refused when it is parsed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from typing import Any
 
 from isogrow.errors import FormulaError
 
-CALLS = {"int": int, "len": len, "round": round, "sqrt": math.sqrt, "min": min, "max": max}
+CALLS = {
+    **{"int": int, "len": len, "round": round, "sqrt": math.sqrt, "min": min, "max": max},
+    **{"list": list, "range": range},
+}
 
 ALLOWED = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Name, ast.Load,

@@ -61,6 +61,7 @@ class Weight:
     gates: str = ""
     idle: str = ""
     centred: bool = False
+    constant: bool = False
     stream: str = ""
     shared: bool = False
 

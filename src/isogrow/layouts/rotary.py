@@ -33,6 +33,7 @@ class Rope:
     if none does), or as many as the formula `rotated` says. `everywhere` is False where some layers have no
     positions; `others` are the tables of other kinds of layers. `when` is a formula over config keys: nothing
     rotates where it is false. `filled` is the table that the class fills in where the config has none.
+    `listed` is the path of a list with the θ of each layer, 0 where a layer turns nothing.
     """
 
     pairs: Literal["half", "adjacent"] = "half"
@@ -48,6 +49,7 @@ class Rope:
     others: tuple[Rope, ...] = ()
     when: str = ""
     filled: tuple[tuple[str, Any], ...] = ()
+    listed: str = ""
 
     def read(self, config: Config) -> tuple[str, ...]:
         """The config paths of the tables that the model reads, the one that wins first."""
@@ -74,6 +76,10 @@ class Rope:
         """The θ that the model reads: that of its table, or the common one, or the default."""
         kept = (self.value(config, "rope_theta"), get(config, self.theta[-1]), self.default)
         return float(next(theta for theta in kept if theta is not None))
+
+    def by_layer(self, config: Config) -> list[float]:
+        """The θ of each layer, where a list says it."""
+        return [float(theta) for theta in (get(config, self.listed) if self.listed else None) or ()]
 
     def missing(self, config: Config) -> str:
         """The first key that a table of its kind must have, and has not as numbers above 0; "" if none."""

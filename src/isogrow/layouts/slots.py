@@ -63,6 +63,7 @@ class Slot:
     that a model need not get (a mask's token), so that no gradient reaches them.
     `centred`: new entries lie around the old ones' mean, as a gain's do, and not around zero: numbers with a
     scale of their own, of how fast a state decays.
+    `constant`: numbers of the code that files hold, which nothing trains: a new block has the old one's.
     `stream` names the residual `Stream` that it reads or writes, where a model has several (an encoder's and
     a decoder's); an embedding may write several. A slot that names none is of the layout's first.
     """
@@ -86,6 +87,7 @@ class Slot:
     gates: str = ""
     idle: str = ""
     centred: bool = False
+    constant: bool = False
     stream: str = ""
 
     def __hash__(self) -> int:

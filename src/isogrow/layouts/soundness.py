@@ -17,7 +17,8 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
         value = get(config, name)
         if value is None or isinstance(value, bool):
             continue
-        size = bool(key.size) and layout.holds(key.when, config)
+        # A scale that follows a size (its default says so) is no size.
+        size = bool(key.size) and type(key.default) is not float and layout.holds(key.when, config)
         sound = (
             isinstance(value, int) and value > 0 if size else isinstance(value, int | float) and value >= 0
         )

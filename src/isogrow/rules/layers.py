@@ -25,7 +25,7 @@ from isogrow.plans.expansions import expansion_name
 from isogrow.plans.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
 from isogrow.rules.kinds import changed, kinds
-from isogrow.rules.places import NEW, append, constant, free, only
+from isogrow.rules.places import MORE, NEW, append, constant, free, only
 from isogrow.rules.readouts import readouts
 from isogrow.rules.subject import Subject, check_unclamped
 
@@ -84,15 +84,16 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
     own = subject.slots[slot]
     residual = subject.residual(own)
     writes = residual in own.produced
-    gated = any(norm.where == "branch" for norm in subject.norms(residual))
-    gated = gated or bool(subject.gate(slot))
+    gated = own.norm is None and writes and (subject.closed(own) or bool(subject.gate(slot)))
     if own.norm is not None:
         if own.norm.where == "branch":
             return constant(-own.norm.offset if own.gain else 0.0)
         return free(init, center=own.gain)
+    if own.constant:
+        return {NEW: Old(), MORE: Old()}
     if own.gates:
         return constant(0.0)
-    if writes and gated:
+    if gated:
         # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.
         return free(Init("normal", init.std) if init.kind == "copy" else init)
     return constant(0.0) if writes else free(init, center=own.centred)

@@ -15,6 +15,8 @@ that of the pair before it.
 Where only the first r channels rotate, the rest grows: the rotating ones and their frequencies, functions of
 r, stay. A config that holds r / k gets r / k̂.
 
+Where a list says the θ of each layer, each takes the same power; a layer whose θ is 0 turns nothing.
+
 Where kinds of layers have tables of their own, one placement must suit all of them; each gets its own edits.
 """
 
@@ -164,14 +166,17 @@ def _powered(subject: Subject, axis: str, rope: Rope, old: int, new: int) -> dic
     kept = {path: get(subject.config, path) for path in rope.theta}
     thetas = {path: float(theta) for path, theta in kept.items() if theta is not None}
     thetas.setdefault(rope.theta[-1], rope.base(subject.config))
+    layers = rope.by_layer(subject.config)
     if rope.kind(subject.config) == "yarn":
-        _check_ramp(subject, axis, rope, old)
-    return {path: theta ** (new / old) for path, theta in thetas.items()}
+        for theta in {rope.base(subject.config), *filter(None, layers)}:
+            _check_ramp(subject, axis, rope, old, theta)
+    listed = {rope.listed: [theta and theta ** (new / old) for theta in layers]} if layers else {}
+    return {path: theta ** (new / old) for path, theta in thetas.items()} | listed
 
 
-def _check_ramp(subject: Subject, axis: str, rope: Rope, old: int) -> None:
+def _check_ramp(subject: Subject, axis: str, rope: Rope, old: int, theta: float) -> None:
     """YaRN's ramp between pairs k log(L / 2πβ) / 2 log θ, which θ̂ keeps, ends no later than at k - 1."""
-    config, theta = subject.config, rope.base(subject.config)
+    config = subject.config
     given = (
         get(config, "original_max_position_embeddings"),
         rope.value(config, "original_max_position_embeddings"),

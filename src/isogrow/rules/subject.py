@@ -199,6 +199,23 @@ class Subject:
         stem = self.slots[slot].stem
         return next((name for name, gate in self.slots.items() if gate.gates == stem), "")
 
+    def closed(self, slot: Slot) -> bool:
+        """Whether a norm of its branch stands on what this slot writes: the next norm of the residual in the
+        layers that have it is one."""
+        own = next(each for each in self.layout.table if each.name == slot.stem and each.when in slot.when)
+        found = {self._closed(own, table) for table in self._kinds() if own in table}
+        assert len(found) <= 1, f"{slot.name} is normalised in some of its layers only"
+        return found == {True}
+
+    def _closed(self, slot: Slot, table: tuple[Slot, ...]) -> bool:
+        norms = (
+            each.norm
+            for each in table[table.index(slot) + 1 :]
+            if each.norm is not None and each.norm.where != "inner" and self.layout.on_residual(each.normed)
+            if self.layout.stream(each) == self.layout.stream(slot) and each.index[:1] == slot.index[:1]
+        )
+        return next((norm.where == "branch" for norm in norms), False)
+
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""
         return tuple(name for name, slot in self.slots.items() if slot.stem == stem)
