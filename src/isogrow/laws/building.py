@@ -55,9 +55,7 @@ class _Builder:
         self.slots = self.walk.slots
         self.gated = {slot.gates for slot in self.slots}
         self.branches = any(slot.norm and slot.norm.where == "branch" for slot in self.slots)
-        self.scaling: dict[str, set[str]] = {}
-        for slot in self.slots:
-            self.scaling.setdefault(slot.scales, set()).add(slot.name)
+        self.scaled = {slot.scales for slot in self.slots}
 
     def build(self) -> Network:
         for slot, index in self.walk.order():
@@ -329,9 +327,9 @@ class _Builder:
     def _scaled(self, slot: Slot, inputs: dict[Combo, Node], index: Index) -> dict[Combo, Node]:
         """What a slot reads, times what scales its output (a router's weight, a gate): that is never zero,
         but depends on all that it is computed from."""
-        scaling = self.scaling.get(slot.stem, frozenset[str]())
-        if not scaling:
+        if slot.stem not in self.scaled:
             return inputs
+        scaling = {each.name for each in self.slots if each.scales == slot.stem}
         keys = [key for key in self.stems if key[0] in scaling and key[1] == index[: len(key[1])]]
         self.read.update(keys)
         found: dict[Combo, Node] = {}
