@@ -4,7 +4,8 @@ A test that asks each family the same about an interpreter is marked `sweep` whe
 DIVERSE (tests/diverse.py says why these). Of each such test one case in SHARE is run, chosen by SEED; with
 SWEEP=all in the environment they all are. `sweep("examples")` marks a test all of whose cases run, each on a
 part of its examples: of a property one in SHARE. Of a slow test of more than MANY cases that is not marked
-one case in SLOW_SHARE is run. `sweep("whole")` marks what only the whole sweep runs.
+one case in SLOW_SHARE is run, but of one that is marked `sweep("each")` all. `sweep("whole")` marks what only
+the whole sweep runs.
 
 Families that are another one's kin (KIN of tests/rows) are swept by `turns` in tests that every other family
 is in, too; what every run asks of them is one composition.
@@ -89,7 +90,7 @@ def _is(item: pytest.Item, mark: str) -> bool:
 
 
 def _in_part(item: pytest.Item) -> bool:
-    return _is(item, "sweep") and not _says(item, "examples") and not _says(item, "whole")
+    return _is(item, "sweep") and not any(_says(item, word) for word in ("examples", "each", "whole"))
 
 
 def _says(item: pytest.Item, word: str) -> bool:

@@ -142,6 +142,7 @@ every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check._
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("each")
 @every_check
 @pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda path: path.name)
 def test_documents(check: Check, path: Path) -> None:

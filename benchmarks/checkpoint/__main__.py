@@ -9,7 +9,8 @@ A random bf16 Llama checkpoint is grown in hidden, ffn and layers, by `--init co
 fill, and in layers alone. OLD is a checkout of an earlier build. Every time ends when the output is on disk
 (fsync, sync) and starts with the source in the system's cache, but for "cold", where the system was told to
 forget it. mergekit makes the deeper output by passthrough, in an environment of its own. "alone" is
-`grow_checkpoint` in a process that has imported all; "whole" is the command with `--no-verify` and its start.
+`grow_checkpoint` in a process that has imported all; "whole" is the command with `--no-verify` and its start,
+and "class" a process that loads the model's class as the command's own does, which it can't end before.
 Memory is the peak of anonymous memory (RssAnon) over what the process had before; each measurement is a line
 of rows.jsonl.
 """
@@ -35,6 +36,7 @@ from benchmarks.checkpoint.model import DEPTH, SIZES
 
 HERE = Path(__file__).parent
 SOURCE = Path(__file__).parents[2] / "src"
+CLASS = "import gc; gc.disable(); from transformers import LlamaForCausalLM"
 PAUSE = 0.002  # seconds between two looks at a process's memory
 
 Row = dict[str, Any]
@@ -183,6 +185,7 @@ def rounds(
     forget(place.out)
     yield {"what": "cp", "output": "cold", **copied(place)}
     yield {"what": "tofile", "output": "wide", **workers["now"].asked("tofile", str(place.out))}
+    yield {"what": "class", "build": "now", **run([sys.executable, "-c", CLASS])}
     for build, source in builds.items():
         for init in ("copy", "normal"):
             yield {"what": "whole", "init": init, "build": build, **whole(place, source, init)}

@@ -38,6 +38,7 @@ CONTESTANTS: tuple[tuple[str, Pick, str], ...] = (
     ("the build before, copied", is_("alone", init="copy", build="before"), "wide"),
     ("`grow_checkpoint`, random fill", is_("alone", init="normal", build="now"), "wide"),
     ("the build before, random fill", is_("alone", init="normal", build="before"), "wide"),
+    ("a process that loads the model's class, and nothing else", is_("class"), "wide"),
     ("whole command, copied", is_("whole", init="copy", build="now"), "wide"),
     ("the build before, whole command, copied", is_("whole", init="copy", build="before"), "wide"),
     ("whole command, random fill", is_("whole", init="normal", build="now"), "wide"),
