@@ -10,9 +10,10 @@ the heads of one group.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from isogrow.families.delta import FURTHER
+from isogrow.families.delta import BENT, FURTHER
 from isogrow.families.edits import Rows, after, alter, before, like, swap
 from isogrow.families.experts import router
 from isogrow.families.heads import LM
@@ -35,7 +36,6 @@ from isogrow.layouts.layout import (
 
 HEADS = "state_heads state_group"
 HELD = f"{HEADS} state_value_dim"
-BENT = "True"  # by the activation behind the convolution
 PARTS = f"x: {HELD} + write: state_heads state_key_dim + read: state_heads state_key_dim"
 
 
@@ -101,7 +101,10 @@ WIDTHS = (
 EXPANDED = (Key("mamba_expand", f"{INNER} // hidden", 2), *WIDTHS)
 WHOLE = f"{INNER} % hidden == 0"
 
-GRANITE_STATES = mamba2(L + "mamba.", LINEAR, "rms_norm_eps", "mamba_conv_bias", "mamba_proj_bias")
+in_layer = partial(
+    mamba2, L + "mamba.", eps="rms_norm_eps", conv_bias="mamba_conv_bias", bias="mamba_proj_bias"
+)
+GRANITE_STATES = in_layer(LINEAR)
 GRANITEMOEHYBRID = like(
     GRANITEMOESHARED,
     "granitemoehybrid",
@@ -131,9 +134,7 @@ GRANITEMOEHYBRID = like(
 
 # Its layers of attention are numbered in a list.
 BAMBA_FULL = "attn_layer_indices and layers in attn_layer_indices"
-BAMBA_STATES = mamba2(
-    L + "mamba.", f"not ({BAMBA_FULL})", "rms_norm_eps", "mamba_conv_bias", "mamba_proj_bias"
-)
+BAMBA_STATES = in_layer(f"not ({BAMBA_FULL})")
 F = L + "feed_forward."
 SAID = Bias("mlp_bias")
 FEED = (
@@ -144,6 +145,15 @@ FEED = (
 )
 LAST = Weight("final_layernorm.weight", "* hidden", "final_norm", PRE)
 
+# The defaults of Bamba's and Falcon-H1's configs.
+BESIDE = dict[str, Any](
+    vocab_size=128000,
+    intermediate_size=14336,
+    num_key_value_heads=8,
+    rms_norm_eps=1e-5,
+    attention_bias=False,
+    mlp_bias=False,
+)
 BAMBA = like(
     LLAMA,
     "bamba",
@@ -152,14 +162,7 @@ BAMBA = like(
     swap(f"mlp_norm {MLP}", *FEED),
     swap("final_norm", LAST),
     axes={**LLAMA.axes, **SIZES},
-    defaults=dict(
-        vocab_size=128000,
-        intermediate_size=14336,
-        num_key_value_heads=8,
-        rms_norm_eps=1e-5,
-        attention_bias=False,
-        mlp_bias=False,
-    ),
+    defaults=BESIDE,
     more=(*EXPANDED, Key("attn_layer_indices", default=[])),
     attentions=(Attention(rope=Rope(share=SHARE, portion=0.5)),),
     constraints=(*EQUAL, WHOLE),
@@ -168,15 +171,7 @@ BAMBA = like(
     refusals={"key_dim": "its class has a half of each head rotate, whatever the config says"},
 )
 
-H1_STATES = mamba2(
-    L + "mamba.",
-    "",
-    "rms_norm_eps",
-    "mamba_conv_bias",
-    "mamba_proj_bias",
-    "projectors_bias",
-    "mamba_rms_norm",
-)
+H1_STATES = in_layer("", out_bias="projectors_bias", norm="mamba_rms_norm")
 FALCON_H1 = like(
     LLAMA,
     "falcon_h1",
@@ -187,17 +182,7 @@ FALCON_H1 = like(
     swap(f"mlp_norm {MLP}", *FEED),
     swap("final_norm", LAST),
     axes={**LLAMA.axes, **SIZES, "state_value_dim": "mamba_d_ssm // mamba_n_heads"},
-    defaults=dict(
-        vocab_size=128000,
-        intermediate_size=14336,
-        num_key_value_heads=8,
-        rms_norm_eps=1e-5,
-        attention_bias=False,
-        mlp_bias=False,
-        projectors_bias=False,
-        mamba_rms_norm=False,
-        mamba_expand=2,
-    ),
+    defaults=BESIDE | dict(projectors_bias=False, mamba_rms_norm=False, mamba_expand=2),
     more=(Key("mamba_d_ssm", INNER, 1024, null="mamba_expand * hidden_size"), *WIDTHS),
     constraints=EQUAL,
 )
