@@ -12,6 +12,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from isogrow.errors import IsogrowError
 from isogrow.verification.float64 import float64, rebuilt
@@ -120,9 +121,36 @@ class Wrapped(nn.Module):
         super().__init__()
         self.model, self.lost, self.config = model, lost, model.config
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, **given: Any) -> Any:
-        given = given | {"input_ids": input_ids, "position_ids": position_ids, self.lost: None}
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        **given: Any,
+    ) -> Any:
+        given |= {"input_ids": input_ids, "position_ids": position_ids, "past_key_values": past_key_values}
+        given |= {self.lost: None}
         return self.model(**given)
+
+
+class Renamed(nn.Module):
+    """A model that calls its cache as transformers does since 5.24, and returns it as that."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def forward(self, input_ids: Tensor, cache: Any = None, **given: Any) -> Any:
+        made = self.model(input_ids, past_key_values=cache, **given)
+        return ModelOutput(logits=made.logits, cache=made.past_key_values)
+
+
+def test_a_cache_by_its_newer_name_is_used() -> None:
+    name = next(name for name in tiny.DECODERS if name.startswith("Llama"))
+    model = Renamed(exact(name))
+    assert decodes(model)
+    with float64():
+        assert 0 < worst(full(model, BATCH), decoded(model, BATCH)) < 1e-13
 
 
 @pytest.mark.slow

@@ -9,11 +9,13 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from isogrow.verification.runs import cache_of
 
 Batch = Any
 HELD = 3  # batches that are not trained on
@@ -118,12 +120,12 @@ def _documented() -> Iterator[tuple[str, str]]:
 def _drawn(model: Any, rows: int, length: int, generator: torch.Generator) -> Tensor:
     """Sample rows of tokens, with the model's own cache."""
     ids = torch.full((rows, 1), int(model.config.bos_token_id or 0))
-    cache: Any = None
+    name, cache = cache_of(model) or "", cast(Any, None)
     token = ids
     with torch.no_grad():
         for _ in range(length - 1):
-            result = model(input_ids=token, past_key_values=cache, use_cache=True)
-            cache = result.past_key_values
+            result = model(input_ids=token, **{name: cache}, use_cache=True)
+            cache = getattr(result, name)
             chances = (result.logits[:, -1] / 0.7).softmax(-1)
             token = torch.multinomial(chances, 1, generator=generator)
             ids = torch.cat([ids, token], dim=1)

@@ -187,7 +187,7 @@ def decode(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
     batch = probe(pair)
     with float64():
         if not pretrained(pair) or not decodes(large):
-            return Check("kv cache", None, detail="no decoder of transformers")
+            return Check("kv cache", None, detail="its class gives no key-value cache")
         old, own, new = full(small, batch), decoded(small, batch), decoded(large, batch)
     old = _shared(old, new)
     if combined(differences(old, own).values()).relative <= EXACT:

@@ -64,12 +64,21 @@ def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -
 
 def decodes(model: nn.Module) -> bool:
     """Whether the model can run token by token: a decoder with a key-value cache."""
-    if not _takes(model, "past_key_values"):
+    if cache_of(model) is None:
         return False
     token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
     given = {name: token for name in ("input_ids", *((DECODER,) if two_stacks(model) else ()))}
     with still(model):
-        return _cache(model(**given, use_cache=True)) is not None
+        return _cache(model, model(**given, use_cache=True)) is not None
+
+
+def cache_of(model: nn.Module) -> str | None:
+    """What a model calls its key-value cache, given and returned; None: it takes none.
+
+    It is `past_key_values` up to transformers 5.23 and `cache` since 5.24, which has the former no longer
+    among a forward's parameters and an output's keys.
+    """
+    return next((name for name in ("cache", "past_key_values") if _takes(model, name)), None)
 
 
 def two_stacks(model: nn.Module) -> bool:
@@ -85,11 +94,12 @@ def decoded(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> O
     all of its ids at each step, are the last step's. Raises for a model that is no decoder.
     """
     steps: list[Outputs] = []
-    cache: Any = None
+    name, cache = cache_of(model), cast(Any, None)
     with still(model):
         for end in range(1, batch[DECODER if DECODER in batch else "input_ids"].shape[1] + 1):
-            result = model(**_token(narrowed(model, batch), end), past_key_values=cache, use_cache=True)
-            cache = _cache(result)
+            held = {} if name is None else {name: cache}
+            result = model(**_token(narrowed(model, batch), end), **held, use_cache=True)
+            cache = _cache(model, result)
             if cache is None:
                 raise IsogrowError(
                     f"{type(model).__name__} returns no key-value cache, so it can't be run token "
@@ -251,8 +261,8 @@ def _takes(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(model.forward).parameters
 
 
-def _cache(result: Any) -> Any:
-    return getattr(result, "past_key_values", None)
+def _cache(model: nn.Module, result: Any) -> Any:
+    return getattr(result, cache_of(model) or "", None)
 
 
 def _token(batch: Batch, end: int) -> dict[str, Tensor]:
