@@ -375,6 +375,22 @@ def all_of(terminal: int) -> bytes:
             return found
 
 
+def unread(asked: list[str]) -> None:
+    """A command whose answer goes into a pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as sys.stdout:
+        app(asked)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=" ".join)
+def test_an_answer_that_nobody_reads_is_no_failure(llama: Path, more: list[str]) -> None:
+    running = PROCESSES.Process(target=unread, args=(["plan", str(llama), "--ffn", "x2", *more],))
+    running.start()
+    running.join()
+    assert running.exitcode == 0
+
+
 def on_terminal(asked: list[str], terminal: str, said: Path) -> None:
     """The command of a process whose errors go to a terminal and whose output goes into a file."""
     os.environ |= {"TERM": "xterm", "COLUMNS": "80"}

@@ -57,6 +57,13 @@ def test_an_output_that_is_a_dangling_link(small: Path, tmp_path: Path) -> None:
     refused(small, tmp_path / "large", "large is no folder", overwrite=True)
 
 
+@pytest.mark.parametrize("nameless", ["/", "", "."])
+def test_an_output_without_a_name(small: Path, nameless: str) -> None:
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is no name that a folder can get: name the folder to write"):
+            check_place(Path(nameless), small, overwrite)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_output_inside_the_model(small: Path, tmp_path: Path, overwrite: bool) -> None:
     refused(small, small / "large", "large lies inside the model", overwrite=overwrite)

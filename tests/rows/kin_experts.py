@@ -240,6 +240,7 @@ ROWS = (
         together={**DEEPSEEK_V3.together, "hidden": 80, "kv_rank": 36},
         options=second,
         draws=even,
+        widths=((), ("+10",), ("+2", "+90")),
         absent=frozenset({"num_experts_per_tok"}),
         said={"num_experts_per_tok": 2},
     ),

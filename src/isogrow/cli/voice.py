@@ -27,17 +27,29 @@ EXTRAS = {"plots": ("matplotlib",), "train": ("accelerate", "datasets", "pydanti
 
 def answer(data: Data, view: Callable[[Data], RenderableType], as_json: bool) -> None:
     """What a verb found: as one JSON object, or as tables for people, with what to run `next`."""
-    if as_json:
-        sys.stdout.write(json.dumps(plain(data), indent=2, allow_nan=False) + "\n")
-        return
-    _print(_console(sys.stdout), view(data))
-    _suggest(data.get("next", ()))
+    with _while_read():
+        if as_json:
+            sys.stdout.write(json.dumps(plain(data), indent=2, allow_nan=False) + "\n")
+            return
+        _print(_console(sys.stdout), view(data))
+        _suggest(data.get("next", ()))
+
+
+@contextmanager
+def _while_read() -> Generator[None]:
+    """Print as long as somebody reads it: what was done stays done, and the exit code says what it was."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str, aside: bool = False) -> None:
     """A line on the way; `aside` of stdout, where the answer is JSON."""
     console = _console(sys.stderr if aside else sys.stdout)
-    console.print(text, soft_wrap=not console.is_terminal)
+    with _while_read():
+        console.print(text, soft_wrap=not console.is_terminal)
 
 
 def remark(word: str, text: str, style: str = "bold") -> None:

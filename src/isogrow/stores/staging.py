@@ -44,6 +44,8 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
         here, there = out.resolve(), source.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
         raise OutputError(f"{out} can't be followed to a place: name another folder") from error
+    if not out.name:
+        raise OutputError(f"{out} is no name that a folder can get: name the folder to write")
     _check_name(out)
     if any(parent.exists() and not parent.is_dir() for parent in here.parents):
         raise OutputError(f"{out} would lie in something that is no folder: name another place")
