@@ -4,9 +4,9 @@ then mixtures of experts with shared ones; no positions in layers without a wind
 from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like, swap
-from isogrow.families.experts import readers, stacked, writer
+from isogrow.families.experts import readers, shared_readers, shared_writer, stacked, writer
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L, M
-from isogrow.families.qwen3 import K_NORM, Q_NORM
+from isogrow.families.qwen3 import head_norms
 from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Norm, PerLayer, Rope, Weight
 
 PRE = Norm("rms", "pre", eps="rms_norm_eps")
@@ -22,8 +22,7 @@ AFMOE = like(
     alter(ATTENTION, bias=Bias("attention_bias")),
     after(
         "attn.v",
-        Weight(A + "q_norm.weight", "* key_dim", "attn.q_norm", Q_NORM),
-        Weight(A + "k_norm.weight", "* key_dim", "attn.k_norm", K_NORM),
+        *head_norms(),
         Weight(A + "gate_proj.weight", "(kv_heads group value_dim) <- hidden", "attn.gate"),
     ),
     swap(
@@ -44,10 +43,9 @@ AFMOE = like(
         ),
         Weight(M + "expert_bias", "-> experts", "router.choice", when=SPARSE, idle="True"),
         *readers(M, "expert_ffn", SPARSE),
-        Weight(SHARED + "gate_proj.weight", "(shared expert_ffn) <- hidden", "shared.gate", when=SPARSE),
-        Weight(SHARED + "up_proj.weight", "(shared expert_ffn) <- hidden", "shared.up", when=SPARSE),
+        *shared_readers(SHARED, "(shared expert_ffn)", SPARSE),
         writer(M, "expert_ffn", SPARSE),
-        Weight(SHARED + "down_proj.weight", "hidden <- (shared expert_ffn)", "shared.down", when=SPARSE),
+        shared_writer(SHARED, "(shared expert_ffn)", SPARSE),
         Weight(L + "post_mlp_layernorm.weight", "* hidden", "mlp_after", BRANCH),
     ),
     axes={

@@ -4,7 +4,7 @@ shared ones. `key_dim` is the part of a head's queries and keys that does not ro
 from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like, swap, with_defaults
-from isogrow.families.experts import readers, router, stacked, writer
+from isogrow.families.experts import readers, router, shared_readers, shared_writer, stacked, writer
 from isogrow.families.llama import ATTENTION, LLAMA, MLP, A, M
 from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Norm, Rope, Weight
 
@@ -40,10 +40,9 @@ DEEPSEEK_V3 = like(
         router(M, SPARSE, ONE),
         Weight(M + "gate.e_score_correction_bias", "-> experts", "router.choice", when=SPARSE, idle="True"),
         *readers(M, "expert_ffn", SPARSE),
-        Weight(SHARED + "gate_proj.weight", "(shared expert_ffn) <- hidden", "shared.gate", when=SPARSE),
-        Weight(SHARED + "up_proj.weight", "(shared expert_ffn) <- hidden", "shared.up", when=SPARSE),
+        *shared_readers(SHARED, "(shared expert_ffn)", SPARSE),
         writer(M, "expert_ffn", SPARSE),
-        Weight(SHARED + "down_proj.weight", "hidden <- (shared expert_ffn)", "shared.down", when=SPARSE),
+        shared_writer(SHARED, "(shared expert_ffn)", SPARSE),
     ),
     axes={
         "vocab": "vocab_size",

@@ -14,6 +14,7 @@ from typing import Any
 
 from isogrow.families.edits import Edit, Rows, after, alter, drop, like, swap
 from isogrow.families.gemma import PRE
+from isogrow.families.heads import FURTHER
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L
 from isogrow.families.phi3 import SHARE
 from isogrow.families.qwen3 import K_NORM, Q_NORM
@@ -94,12 +95,6 @@ def _gated() -> tuple[Edit, ...]:
 
 
 ROPE = Rope(share=SHARE, portion=0.25)
-FURTHER = {
-    r"^mtp\.": (
-        "belongs to a module that predicts further tokens, which is no part of the model that is grown:"
-        " remove its tensors"
-    )
-}
 
 QWEN3_NEXT = like(
     QWEN2_MOE,
@@ -133,7 +128,7 @@ QWEN3_NEXT = like(
     lacks="qkv_bias use_sliding_window max_window_layers",
     attentions=(Attention(rope=ROPE),),
     per_layer=(INTERVAL,),
-    foreign=FURTHER,
+    foreign={r"^mtp\.": FURTHER},
 )
 
 APART = (
@@ -162,7 +157,7 @@ QWEN3_5 = like(
     attentions=(Attention(rope=ROPE),),
     constraints=EQUAL,
     per_layer=(INTERVAL,),
-    foreign=FURTHER,
+    foreign={r"^mtp\.": FURTHER},
 )
 
 SPARSE = "experts.gate experts.up experts.down shared.gate shared.up shared.down choice router"

@@ -5,7 +5,7 @@ What reads the residual stands before what writes it.
 
 from __future__ import annotations
 
-from isogrow.layouts.layout import Binding, Weight
+from isogrow.layouts.layout import Bias, Binding, Weight
 
 NAMES = ("gate_proj", "up_proj", "down_proj")
 
@@ -32,6 +32,19 @@ def writer(stem: str, ffn: str, when: str = "", names: tuple[str, str, str] = NA
     return Weight(
         f"{stem}experts.{{experts}}.{names[2]}.weight", f"hidden <- {ffn}", "experts.down", when=when
     )
+
+
+def shared_readers(stem: str, size: str, when: str = "", bias: Bias | None = None) -> tuple[Weight, Weight]:
+    """Gate and up of the shared experts, which are one MLP."""
+    return (
+        Weight(stem + "gate_proj.weight", f"{size} <- hidden", "shared.gate", when=when, bias=bias),
+        Weight(stem + "up_proj.weight", f"{size} <- hidden", "shared.up", when=when, bias=bias),
+    )
+
+
+def shared_writer(stem: str, size: str, when: str = "", bias: Bias | None = None) -> Weight:
+    """Down of them."""
+    return Weight(stem + "down_proj.weight", f"hidden <- {size}", "shared.down", when=when, bias=bias)
 
 
 def stacked(stem: str, ffn: str, **others: str) -> Binding:

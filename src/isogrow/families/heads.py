@@ -14,6 +14,12 @@ def head(name: str, pattern: str, slot: str, **said: Any) -> Weight:
     return Weight(name, pattern, slot, required=False, head=True, **said)
 
 
+# What is said of tensors that stand beside them.
+FURTHER = (
+    "belongs to a module that predicts further tokens, which is no part of the model that is grown:"
+    " remove its tensors"
+)
+
 LM = head("lm_head.weight", "vocab <- hidden", "head", tied="embed")
 SCORE = head("score.weight", "labels <- hidden", "score", bias=BIAS)
 TAG = head("classifier.weight", "labels <- hidden", "tag", bias=BIAS)

@@ -8,16 +8,17 @@ from typing import Any
 
 from isogrow.families.cohere import PRE
 from isogrow.families.cohere2 import COHERE2
-from isogrow.families.deepseek import DEEPSEEK_V3, ONE
+from isogrow.families.deepseek import DEEPSEEK_V3, ONE, SHARED
 from isogrow.families.deepseek import DENSE as FIRST
 from isogrow.families.deepseek import SPARSE as LATER
 from isogrow.families.edits import Edit, Rows, after, alter, before, like, swap
-from isogrow.families.experts import readers, router, stacked, writer
-from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L, M
+from isogrow.families.experts import readers, router, shared_readers, shared_writer, stacked, writer
+from isogrow.families.heads import FURTHER
+from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, L, M
 from isogrow.families.llama import PRE as RMS
 from isogrow.families.llama_kin import ERNIE4_5
 from isogrow.families.olmo3 import EXAONE4
-from isogrow.families.qwen3 import K_NORM, Q_NORM
+from isogrow.families.qwen3 import head_norms
 from isogrow.families.qwen_moe import DENSE as SOME
 from isogrow.families.qwen_moe import QWEN3_MOE
 from isogrow.families.qwen_moe import SPARSE as OTHERS
@@ -25,12 +26,8 @@ from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Norm, PerLayer, 
 
 DENSE, SPARSE = "mlp_layer_types[layers] == 'dense'", "mlp_layer_types[layers] == 'sparse'"
 ALONE = "num_experts_per_tok == 1"  # its weight is then the scale, whatever the router says
-SHARED = M + "shared_experts."
+WIDE = "(shared expert_ffn)"
 BRANCH = Norm("rms", "branch", eps="rms_norm_eps")
-FURTHER = (
-    "belongs to a module that predicts further tokens, which is no part of the model that is grown:"
-    " remove its tensors"
-)
 
 
 def listed(dense: str = FIRST, sparse: str = LATER) -> Edit:
@@ -45,17 +42,6 @@ def listed(dense: str = FIRST, sparse: str = LATER) -> Edit:
 
 def kinds(formula: str) -> PerLayer:
     return PerLayer("mlp_layer_types", f"'dense' if {formula} else 'sparse'")
-
-
-def shared(
-    size: str, when: str = SPARSE, stem: str = SHARED, bias: Bias | None = None
-) -> tuple[Weight, Weight, Weight]:
-    """Gate, up and down of the shared experts, which are one MLP."""
-    return (
-        Weight(stem + "gate_proj.weight", f"{size} <- hidden", "shared.gate", when=when, bias=bias),
-        Weight(stem + "up_proj.weight", f"{size} <- hidden", "shared.up", when=when, bias=bias),
-        Weight(stem + "down_proj.weight", f"hidden <- {size}", "shared.down", when=when, bias=bias),
-    )
 
 
 GLM4_MOE_LITE = like(
@@ -105,10 +91,6 @@ AXK1 = like(
 
 MIX = {**LLAMA.axes, "expert_ffn": "moe_intermediate_size", "experts": "num_experts"}
 SIZES = (Key("moe_intermediate_size", "expert_ffn", 1536), Key("num_experts", "experts", 192))
-NORMED = (
-    Weight(A + "q_norm.weight", "* key_dim", "attn.q_norm", Q_NORM),
-    Weight(A + "k_norm.weight", "* key_dim", "attn.k_norm", K_NORM),
-)
 PARTS = ("gate", "up", "down")
 AS_ONE = {f"shared.{part}": f"shared_experts.{part}_proj.weight" for part in PARTS}
 
@@ -116,16 +98,17 @@ HY_V3 = like(
     LLAMA,
     "hy_v3",
     alter(ATTENTION, bias=Bias("attention_bias")),
-    after("attn.k", *NORMED),
+    after("attn.k", *head_norms()),
     alter(MLP, when=DENSE, bias=Bias("mlp_bias")),
     after(
         "mlp.down",
         router(M + "router.", SPARSE, ALONE),
         Weight(M + "expert_bias", "-> experts", "router.choice", when=SPARSE, idle="True"),
         *readers(M, "expert_ffn", SPARSE),
-        *shared("(shared expert_ffn)", stem=M + "shared_mlp.", bias=Bias("mlp_bias")),
+        *shared_readers(M + "shared_mlp.", WIDE, SPARSE, Bias("mlp_bias")),
+        writer(M, "expert_ffn", SPARSE),
+        shared_writer(M + "shared_mlp.", WIDE, SPARSE, Bias("mlp_bias")),
     ),
-    after("shared.up", writer(M, "expert_ffn", SPARSE)),
     axes={**MIX, "shared": "num_shared_experts"},
     defaults=dict(
         vocab_size=120832,
@@ -160,8 +143,8 @@ EXAONE_MOE = like(
         "router.choice",
         Weight(M + "e_score_correction_bias", "-> experts", "router.choice", when=SPARSE, idle="True"),
     ),
-    swap("shared.gate shared.up", *shared("(shared expert_ffn)")[:2]),
-    swap("shared.down", shared("(shared expert_ffn)")[2]),
+    swap("shared.gate shared.up", *shared_readers(SHARED, WIDE, SPARSE)),
+    swap("shared.down", shared_writer(SHARED, WIDE, SPARSE)),
     lacks="attention_bias mlp_bias",
     defaults=dict(
         vocab_size=102400,
@@ -236,12 +219,12 @@ COHERE2_MOE = like(
         "attn.o",
         router(M, SPARSE, CHOSEN),
         *readers(M, "expert_ffn", SPARSE),
-        *shared("(shared expert_ffn)", f"{SPARSE} and num_shared_experts")[:2],
+        *shared_readers(SHARED, WIDE, f"{SPARSE} and num_shared_experts"),
     ),
     after(
         "mlp.down",
         writer(M, "expert_ffn", SPARSE),
-        shared("(shared expert_ffn)", f"{SPARSE} and num_shared_experts")[2],
+        shared_writer(SHARED, WIDE, f"{SPARSE} and num_shared_experts"),
     ),
     axes={
         **LLAMA.axes,
@@ -305,9 +288,10 @@ ERNIE4_5_MOE = like(
             idle="True",
         ),
         *readers(M, "expert_ffn", MIXTURE),
-        *shared("(shared expert_ffn)", SHARES, bias=Bias("use_bias")),
+        *shared_readers(SHARED, WIDE, SHARES, Bias("use_bias")),
+        writer(M, "expert_ffn", MIXTURE),
+        shared_writer(SHARED, WIDE, SHARES, Bias("use_bias")),
     ),
-    after("shared.up", writer(M, "expert_ffn", MIXTURE)),
     axes={
         **LLAMA.axes,
         "expert_ffn": "moe_intermediate_size",

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from isogrow.families.deepseek import SCALE
 from isogrow.families.edits import after, alter, drop, like, swap
-from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MISTRAL, MLP, A, L, M
-from isogrow.families.qwen3 import K_NORM, Q_NORM
+from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MISTRAL, MLP, L, M
+from isogrow.families.qwen3 import head_norms
 from isogrow.families.youtu import YOUTU
 from isogrow.layouts.layout import Attention, Bias, Key, Norm, Rope, Weight
 
@@ -54,11 +54,7 @@ APERTUS = like(
     swap("attn_norm", Weight(L + "attention_layernorm.weight", "* hidden", "attn_norm", PRE)),
     swap("mlp_norm", Weight(L + "feedforward_layernorm.weight", "* hidden", "mlp_norm", PRE)),
     alter("attn.q attn.k attn.v attn.o", bias=SAID),
-    after(
-        "attn.k",
-        Weight(A + "q_norm.weight", "* key_dim", "attn.q_norm", Q_NORM),
-        Weight(A + "k_norm.weight", "* key_dim", "attn.k_norm", K_NORM),
-    ),
+    after("attn.k", *head_norms()),
     drop("mlp.gate"),
     alter("mlp.up mlp.down", bias=None),
     after(

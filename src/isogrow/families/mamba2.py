@@ -13,10 +13,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from isogrow.families.delta import BENT, FURTHER
+from isogrow.families.delta import BENT
 from isogrow.families.edits import Rows, after, alter, before, like, swap
 from isogrow.families.experts import router
-from isogrow.families.heads import LM
+from isogrow.families.heads import FURTHER, LM
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, PRE, L
 from isogrow.families.moe_kin import GRANITEMOESHARED
 from isogrow.families.phi3 import SHARE
@@ -336,7 +336,7 @@ NEMOTRON_H = like(
     foreign={
         r"fc[12]_latent_proj": "is a projection to the width that experts have of their own"
         " (moe_latent_size), which no rule grows around yet: grow a model without it",
-        r"^mtp\.": FURTHER[r"^mtp\."],
+        r"^mtp\.": FURTHER,
     },
 )
 LAYOUTS = (GRANITEMOEHYBRID, BAMBA, FALCON_H1, MAMBA2, NEMOTRON_H)

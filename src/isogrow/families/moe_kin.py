@@ -3,9 +3,9 @@ experts, FlexOLMo and MiniMax M2 without; and Granite's, whose files have them s
 
 from __future__ import annotations
 
-from isogrow.families.deepseek import DENSE, ONE, SPARSE
+from isogrow.families.deepseek import DENSE, ONE, SHARED, SPARSE
 from isogrow.families.edits import after, alter, drop, like, swap, with_defaults
-from isogrow.families.experts import readers, router, stacked, writer
+from isogrow.families.experts import readers, router, shared_readers, shared_writer, stacked, writer
 from isogrow.families.granite import GRANITE
 from isogrow.families.hunyuan import HUNYUAN
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L, M
@@ -13,10 +13,9 @@ from isogrow.families.mixtral import FILES, NAMES
 from isogrow.families.mixtral import ONE as ALONE
 from isogrow.families.olmo2 import OLMO2
 from isogrow.families.phi3 import SHARE
-from isogrow.families.qwen3 import K_NORM, Q_NORM
+from isogrow.families.qwen3 import K_NORM, Q_NORM, head_norms
 from isogrow.layouts.layout import Attention, Bias, Binding, Key, Kinds, PerLayer, Rope, Weight
 
-SHARED = M + "shared_experts."
 SAID = Bias("attention_bias")
 
 
@@ -26,17 +25,9 @@ def _mixture(when: str) -> tuple[Weight, ...]:
         router(M, when, ONE),
         Weight(M + "gate.e_score_correction_bias", "-> experts", "router.choice", when=when, idle="True"),
         *readers(M, "expert_ffn", when),
-        Weight(SHARED + "gate_proj.weight", "(shared expert_ffn) <- hidden", "shared.gate", when=when),
-        Weight(SHARED + "up_proj.weight", "(shared expert_ffn) <- hidden", "shared.up", when=when),
+        *shared_readers(SHARED, "(shared expert_ffn)", when),
         writer(M, "expert_ffn", when),
-        Weight(SHARED + "down_proj.weight", "hidden <- (shared expert_ffn)", "shared.down", when=when),
-    )
-
-
-def _norms(when: str = "") -> tuple[Weight, ...]:
-    return (
-        Weight(A + "q_norm.weight", "* key_dim", "attn.q_norm", Q_NORM, when=when),
-        Weight(A + "k_norm.weight", "* key_dim", "attn.k_norm", K_NORM, when=when),
+        shared_writer(SHARED, "(shared expert_ffn)", when),
     )
 
 
@@ -70,7 +61,7 @@ GLM4_MOE = like(
     "glm4_moe",
     alter("attn.q attn.k attn.v", bias=SAID),
     alter("attn.o", bias=None),
-    after("attn.k", *_norms("use_qk_norm")),
+    after("attn.k", *head_norms("use_qk_norm")),
     alter(MLP, when=DENSE, bias=None),
     after("mlp.down", *_mixture(SPARSE)),
     axes=AXES,
@@ -88,7 +79,7 @@ DOTS1 = like(
     GLM4_MOE,
     "dots1",
     alter("attn.o", bias=SAID),
-    swap("attn.q_norm attn.k_norm", *_norms()),
+    swap("attn.q_norm attn.k_norm", *head_norms()),
     keys=with_defaults(
         KEYS,
         vocab_size=152064,
@@ -188,10 +179,9 @@ HUNYUAN_MOE = like(
             M + "gate.wg.weight", "experts <- hidden", "router", scales="experts.down", idle="moe_topk == 1"
         ),
         *readers(M, "ffn"),
-        Weight(M + "shared_mlp.gate_proj.weight", "ffn <- hidden", "shared.gate"),
-        Weight(M + "shared_mlp.up_proj.weight", "ffn <- hidden", "shared.up"),
+        *shared_readers(M + "shared_mlp.", "ffn"),
         writer(M, "ffn"),
-        Weight(M + "shared_mlp.down_proj.weight", "hidden <- ffn", "shared.down"),
+        shared_writer(M + "shared_mlp.", "ffn"),
     ),
     axes={**LLAMA.axes, "experts": "num_experts"},
     more=(Key("num_experts", "experts", 1), Key("moe_topk", default=1)),

@@ -4,11 +4,11 @@ whose attention reads the tokens that an indexer chooses."""
 from __future__ import annotations
 
 from isogrow.families.afmoe import AFMOE
-from isogrow.families.deepseek import DEEPSEEK_V3
+from isogrow.families.deepseek import DEEPSEEK_V3, SHARED
 from isogrow.families.edits import after, alter, drop, like, swap, with_defaults
-from isogrow.families.experts import readers, router, stacked, writer
+from isogrow.families.experts import readers, router, shared_readers, shared_writer, stacked, writer
 from isogrow.families.heads import LM
-from isogrow.families.listed import ALONE, DENSE, SPARSE, kinds, listed, rope, shared
+from isogrow.families.listed import ALONE, AS_ONE, DENSE, SPARSE, kinds, listed, rope
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L, M
 from isogrow.families.llama_more import NO_GAIN
 from isogrow.families.mixtral import MIXTRAL
@@ -17,9 +17,6 @@ from isogrow.layouts.layout import Attention, Bias, Binding, Key, Kinds, Layout,
 SAID = Bias("attention_bias")
 BOTH = "{experts} hidden -> (gate: ffn + up: ffn)"  # stored in × out
 
-ROUTER = Weight(
-    M + "router.weight", "experts <- hidden", "router", scales="experts.down", idle="moe_topk == 1"
-)
 ARIA = like(
     LLAMA,
     "aria_text",
@@ -30,9 +27,10 @@ ARIA = like(
             M + "router.weight", "experts <- hidden", "router", scales="experts.down", idle="moe_topk == 1"
         ),
         Weight(M + "experts.fc1.weight", BOTH, "experts.*"),
-        *shared("(shared ffn)", "", bias=Bias("mlp_bias")),
+        *shared_readers(SHARED, "(shared ffn)", bias=Bias("mlp_bias")),
+        Weight(M + "experts.fc2.weight", "{experts} ffn -> hidden", "experts.down"),
+        shared_writer(SHARED, "(shared ffn)", bias=Bias("mlp_bias")),
     ),
-    after("shared.up", Weight(M + "experts.fc2.weight", "{experts} ffn -> hidden", "experts.down")),
     drop("score span"),
     axes={**LLAMA.axes, "experts": "moe_num_experts", "shared": "moe_num_shared_experts"},
     defaults=dict(intermediate_size=4096, attention_bias=False, mlp_bias=False, moe_topk=2),
@@ -126,7 +124,6 @@ DBRX = Layout(
 
 MIXED, STEP = "layers in moe_layers", "interleave_moe_layer_step"
 X = L + "feed_forward."
-PARTS = ("gate", "up", "down")
 LLAMA4 = like(
     LLAMA,
     "llama4_text",
@@ -144,11 +141,9 @@ LLAMA4 = like(
             "experts.*",
             when=MIXED,
         ),
-        *shared("expert_ffn", MIXED, X + "shared_expert."),
-    ),
-    after(
-        "shared.up",
+        *shared_readers(X + "shared_expert.", "expert_ffn", MIXED),
         Weight(X + "experts.down_proj", "{experts} expert_ffn -> hidden", "experts.down", when=MIXED),
+        shared_writer(X + "shared_expert.", "expert_ffn", MIXED),
     ),
     drop("score span"),
     axes={
@@ -218,9 +213,9 @@ LAGUNA = like(
             M + "experts.e_score_correction_bias", "-> experts", "router.choice", when=SPARSE, idle="True"
         ),
         *readers(M, "expert_ffn", SPARSE),
-        *shared("shared_ffn", stem=M + "shared_expert.")[:2],
+        *shared_readers(M + "shared_expert.", "shared_ffn", SPARSE),
         writer(M, "expert_ffn", SPARSE),
-        shared("shared_ffn", stem=M + "shared_expert.")[2],
+        shared_writer(M + "shared_expert.", "shared_ffn", SPARSE),
     ),
     drop("score span"),
     axes={
@@ -267,7 +262,7 @@ LAGUNA = like(
             M,
             "expert_ffn",
             **{"router.choice": "gate.e_score_correction_bias"},
-            **{f"shared.{part}": f"shared_experts.{part}_proj.weight" for part in PARTS},
+            **AS_ONE,
         ),
     ),
 )

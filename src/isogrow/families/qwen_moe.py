@@ -4,7 +4,7 @@ expert with a gate, Qwen3's norms on queries and keys."""
 from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like, with_defaults
-from isogrow.families.experts import readers, router, stacked, writer
+from isogrow.families.experts import readers, router, shared_readers, shared_writer, stacked, writer
 from isogrow.families.llama import EQUAL, LLAMA, MLP, M
 from isogrow.families.qwen3 import QWEN3
 from isogrow.layouts.layout import Bias, Key, Kinds, PerLayer, Weight
@@ -49,11 +49,10 @@ QWEN2_MOE = like(
         "mlp.down",
         router(M, SPARSE, ONE),
         *readers(M, "expert_ffn", SPARSE),
-        Weight(SHARED + "gate_proj.weight", "shared_ffn <- hidden", "shared.gate", when=SPARSE),
-        Weight(SHARED + "up_proj.weight", "shared_ffn <- hidden", "shared.up", when=SPARSE),
+        *shared_readers(SHARED, "shared_ffn", SPARSE),
         Weight(M + "shared_expert_gate.weight", "1 <- hidden", "choice", when=SPARSE, scales="shared.down"),
         writer(M, "expert_ffn", SPARSE),
-        Weight(SHARED + "down_proj.weight", "hidden <- shared_ffn", "shared.down", when=SPARSE),
+        shared_writer(SHARED, "shared_ffn", SPARSE),
     ),
     axes={
         **LLAMA.axes,
