@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from isogrow import __version__
 from isogrow.cli import app
-from isogrow.cli.voice import plain
+from isogrow.cli.voice import answer, plain, say
 
 
 @pytest.fixture(scope="module")
@@ -383,12 +383,27 @@ def unread(asked: list[str]) -> None:
         app(asked)
 
 
-@pytest.mark.parametrize("more", [[], ["--json"]], ids=" ".join)
-def test_an_answer_that_nobody_reads_is_no_failure(llama: Path, more: list[str]) -> None:
-    running = PROCESSES.Process(target=unread, args=(["plan", str(llama), "--ffn", "x2", *more],))
+@pytest.mark.parametrize("more", [["plan"], ["plan", "--json"], ["grow", "--no-verify"]], ids=" ".join)
+def test_an_answer_that_nobody_reads_is_no_failure(llama: Path, more: list[str], tmp_path: Path) -> None:
+    """Nor what it suggests to do next."""
+    verb, *options = more
+    where = [str(tmp_path / "out")] if verb == "grow" else []
+    asked = [verb, str(llama), *where, "--ffn", "x2", *options]
+    running = PROCESSES.Process(target=unread, args=(asked,))
     running.start()
     running.join()
     assert running.exitcode == 0
+
+
+def test_words_that_nobody_reads_take_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as aside, (tmp_path / "said").open("w") as said:
+        monkeypatch.setattr(sys, "stderr", aside)
+        monkeypatch.setattr(sys, "stdout", said)
+        say("on the way", aside=True)
+        answer({"found": 1}, lambda data: str(data), as_json=True)
+    assert json.loads((tmp_path / "said").read_text()) == {"found": 1}
 
 
 def on_terminal(asked: list[str], terminal: str, said: Path) -> None:

@@ -27,7 +27,7 @@ EXTRAS = {"plots": ("matplotlib",), "train": ("accelerate", "datasets", "pydanti
 
 def answer(data: Data, view: Callable[[Data], RenderableType], as_json: bool) -> None:
     """What a verb found: as one JSON object, or as tables for people, with what to run `next`."""
-    with _while_read():
+    with _while_read(sys.stdout):
         if as_json:
             sys.stdout.write(json.dumps(plain(data), indent=2, allow_nan=False) + "\n")
             return
@@ -36,19 +36,20 @@ def answer(data: Data, view: Callable[[Data], RenderableType], as_json: bool) ->
 
 
 @contextmanager
-def _while_read() -> Generator[None]:
+def _while_read(stream: TextIO) -> Generator[None]:
     """Print as long as somebody reads it: what was done stays done, and the exit code says what it was."""
     try:
         yield
-        sys.stdout.flush()
+        stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(text: str, aside: bool = False) -> None:
     """A line on the way; `aside` of stdout, where the answer is JSON."""
-    console = _console(sys.stderr if aside else sys.stdout)
-    with _while_read():
+    stream = sys.stderr if aside else sys.stdout
+    console = _console(stream)
+    with _while_read(stream):
         console.print(text, soft_wrap=not console.is_terminal)
 
 
@@ -88,7 +89,7 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
 
 
 @contextmanager
-def alone(as_json: bool, stopped: str = "") -> Generator[None]:
+def alone(as_json: bool) -> Generator[None]:
     """The same of what one process does: of several ranks of a job the first does it, as if there were no
     others, and they end at once, with 0."""
     if not _first():
@@ -97,7 +98,7 @@ def alone(as_json: bool, stopped: str = "") -> Generator[None]:
 
     job = {name: os.environ.pop(name) for name in (*SET, "LOCAL_RANK") if name in os.environ}
     try:
-        with refusing(as_json, stopped):
+        with refusing(as_json):
             yield
     finally:
         os.environ |= job
@@ -199,7 +200,14 @@ def _console(stream: TextIO) -> Console:
 
     if hasattr(stream, "reconfigure"):
         cast("Any", stream).reconfigure(errors="replace")  # a terminal may lack an arrow
-    return Console(file=stream, highlight=False, markup=False, emoji=False)
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    console.on_broken_pipe = _again
+    return console
+
+
+def _again() -> None:
+    """What rich is to do with a pipe that nobody reads, where it would end the process: see `_while_read`."""
+    raise
 
 
 def _print(console: Console, shown: RenderableType) -> None:

@@ -120,7 +120,8 @@ def _documented() -> Iterator[tuple[str, str]]:
 def _drawn(model: Any, rows: int, length: int, generator: torch.Generator) -> Tensor:
     """Sample rows of tokens, with the model's own cache."""
     ids = torch.full((rows, 1), int(model.config.bos_token_id or 0))
-    name, cache = cache_of(model) or "", cast(Any, None)
+    name, cache = cache_of(model), cast(Any, None)
+    assert name is not None, "the demo's own model decodes"
     token = ids
     with torch.no_grad():
         for _ in range(length - 1):

@@ -69,6 +69,18 @@ def tree_total_(x: Tensor) -> float:
     return float(sums[0])
 
 
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal bit by bit, NaN and all.
+
+    >>> same(torch.tensor(float("nan")), torch.tensor(float("nan"))), same(torch.zeros(1), -torch.zeros(1))
+    (True, False)
+    """
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    there = a.data_ptr() and a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
+    return bool(there) or torch.equal(words(a), words(b))
+
+
 def words(x: Tensor) -> Tensor:
     """The bits of a tensor's numbers as integers, in one row, so that NaN is itself, and no zero another.
 

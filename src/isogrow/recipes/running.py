@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.releasing import apart, due, ended_at, lasted, save
 from isogrow.recipes.sharing import check_held, check_shared, shared
 from isogrow.recipes.starting import Outlook, outlook, started
-from isogrow.stores.writers import ONE, Writers, first_alone
+from isogrow.stores.writers import Writers, first_alone
 from isogrow.train.kept import CORPUS, OUTCOME, STAGES, STATE, TOKENS, write
 from isogrow.train.schedule import Growth, Plateau
 from isogrow.train.trainer import growing
@@ -99,8 +99,8 @@ def _run(
     if checkpoint is None and start is not None:
         start(folder)
         checkpoint = first_alone(ranks, partial(last_complete, folder))
-    first_alone(ranks, partial(_settle, recipe, base, home, checkpoint is not None))
-    trainer = prepared(recipe, base, home, stages, tell, steps, ranks)
+    corpora = _settled(recipe, base, home, checkpoint is not None, ranks)
+    trainer = prepared(recipe, base, corpora, stages, tell, steps, ranks)
     tell(f"going on from {checkpoint.name}" if checkpoint else f"starting in {folder}")
     if checkpoint is None or not ended(recipe, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -127,8 +127,14 @@ def _corpora(recipe: Recipe, base: Path, home: Path) -> dict[str, Sequences]:
     return {**found, "held_out": read(data.held_out, "held_out")} if data.held_out else found
 
 
-def _settle(recipe: Recipe, base: Path, home: Path, going_on: bool) -> None:
-    settle(_corpora(recipe, base, home), home / CORPUS, going_on)
+def _settled(recipe: Recipe, base: Path, home: Path, going_on: bool, ranks: Writers) -> dict[str, Sequences]:
+    """The same, noted by the first rank, which makes the tokens that the others then find."""
+    read = partial(_corpora, recipe, base, home)
+    found = read() if ranks.me == 0 else {}
+    if found:
+        settle(found, home / CORPUS, going_on)
+    ranks.meet(None)
+    return found or read()
 
 
 def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell, ranks: Writers) -> None:
@@ -149,17 +155,14 @@ def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell
 def prepared(
     recipe: Recipe,
     base: Path,
-    home: Path,
+    corpora: Mapping[str, Sequences],
     stages: tuple[Outlook, ...],
     tell: Tell,
     steps: Steps,
-    ranks: Writers = ONE,
+    ranks: Writers,
 ) -> Trainer:
-    """The trainer of a recipe at its first stage, with its growths and releases.
-
-    Tokens are kept in `home`, the folder of the run.
-    """
-    trainer = _trainer(recipe, base, home, ranks.world)
+    """The trainer of a recipe at its first stage, with its growths and releases."""
+    trainer = _trainer(recipe, base, corpora, ranks.world)
     check_held(trainer)
     ending = Ending(recipe)
     trainer.create_optimizer()
@@ -182,11 +185,10 @@ def prepared(
     return growing(trainer, growths(recipe), after, before)
 
 
-def _trainer(recipe: Recipe, base: Path, home: Path, world: int) -> Trainer:
+def _trainer(recipe: Recipe, base: Path, corpora: Mapping[str, Sequences], world: int) -> Trainer:
     """The trainer of the first stage's model, on the recipe's data."""
     words = vocabulary(recipe.data, base)
     model = started(recipe, base, words.size)
-    corpora = _corpora(recipe, base, home)
     train, held_out = corpora["train"], corpora.get("held_out")
     options = arguments(recipe, base / recipe.run, held_out is not None)
     if world == 1:

@@ -5,23 +5,21 @@ reads a config from a file that it was handed open, and writes what its class ma
 from __future__ import annotations
 
 import gc
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any
 
-gc.disable()  # before the imports, a quarter of whose time it takes: this process ends before it has garbage
-
-import json  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Mapping  # noqa: E402
-from dataclasses import asdict  # noqa: E402
-from importlib import import_module  # noqa: E402
-from typing import Any  # noqa: E402
-
-from isogrow.errors import SizeError  # noqa: E402
-from isogrow.stores.loadable import built  # noqa: E402
+from isogrow.errors import SizeError
 
 
 def answer(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the class makes of a config, or why it refuses it."""
+    from isogrow.stores.loadable import built  # brings torch
+
     try:
         found = built(config)
     except SizeError as error:
@@ -41,5 +39,6 @@ def main(asked: int, said: int) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a quarter of the time of the imports that follow: this process ends before it has garbage
     import_module("transformers.modeling_utils")
     main(*map(int, sys.argv[1:]))

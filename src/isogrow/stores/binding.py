@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isogrow.errors import CheckpointError
 from isogrow.layouts.pattern import View
-from isogrow.numbers.arithmetic import blocked
+from isogrow.numbers.arithmetic import blocked, same
 from isogrow.numbers.filling import Drawings, Read, Stats, fill_
 from isogrow.numbers.joining import Part, joined
 from isogrow.plans.anatomy import Anatomy, Stored, grown_tensors
@@ -102,7 +102,7 @@ def check_ties(anatomy: Anatomy, store: Store) -> None:
     stored_at = {(slot.name, stored.index): stored for stored in anatomy.stored for slot in stored.line.slots}
     for stored in (tensor for tensor in anatomy.stored if anatomy.shares(tensor.line.slot)):
         twin = stored_at.get((stored.line.slot.tied, stored.index))
-        if twin is not None and not _same(all_of(store, stored.source), all_of(store, twin.source)):
+        if twin is not None and not same(all_of(store, stored.source), all_of(store, twin.source)):
             raise CheckpointError(
                 f"{stored.name} and {twin.name} differ, but "
                 + (
@@ -126,15 +126,6 @@ def check_range(out: Tensor, name: str, old: Callable[[], Tensor]) -> None:
             f"{name} would hold numbers beyond float16's 65504: give --dtype bfloat16 (dtype='bfloat16'), or"
             " grow without what scales it"
         )
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same bytes."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
-        return True
-    return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
 def fill_region_(

@@ -10,6 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -79,8 +80,12 @@ class Checkpoint:
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """The size and the time of change of every such file as it is now; of one that is gone nothing."""
-        found = {path.name: path.stat() for path in self.paths if path.exists()}
-        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+        found: dict[str, tuple[int, int]] = {}
+        for path in self.paths:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                stat = path.stat()
+                found[path.name] = stat.st_size, stat.st_mtime_ns
+        return found
 
     @property
     def configured(self) -> bool:
@@ -284,7 +289,7 @@ def _fetched(model: str, revision: str | None) -> Path:
 # ── which files hold what ──
 
 
-def _shards(folder: Path, weights: str) -> dict[Path, set[str] | None]:
+def _shards(folder: Path, weights: str) -> Mapping[Path, set[str] | None]:
     """Each weight file, and the tensors that the index expects in it (None: there is no index)."""
     if not weights.endswith(".index.json"):
         return {folder / weights: None}
@@ -303,7 +308,7 @@ def _shards(folder: Path, weights: str) -> dict[Path, set[str] | None]:
             raise CheckpointError(
                 f"{path.name} is missing from {folder}, and {weights} names it: fetch the model again"
             )
-    return dict(found)
+    return found
 
 
 def _inside(index: str, file: Any) -> str:

@@ -5,7 +5,6 @@ What of a trainer's sharding can't grow is refused, in words, before its first s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,8 +12,7 @@ from transformers import Trainer
 
 from isogrow.errors import StateError
 from isogrow.growth.shardable import spread_out
-
-Shard = Callable[[Any], object]
+from isogrow.growth.sharding import Shard
 
 # How a trainer may have its model spread over ranks other than by FSDP2, and where it says so.
 OTHERS = {

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from isogrow.laws import horizon
 from isogrow.layouts.config import edited, untagged
 from isogrow.layouts.layout import Index
+from isogrow.numbers.arithmetic import same
 from isogrow.quiet import quiet
 from isogrow.verification.differences import (
     Difference,
@@ -39,7 +40,7 @@ from isogrow.verification.runs import (
     generated,
     padded,
 )
-from isogrow.verification.stored import as_stored, same
+from isogrow.verification.stored import as_stored
 from isogrow.verification.units import Unit, Units, counted, resting, silent_in, twins
 
 EXACT = 1e-12  # float64 relative error: the proof of a rule

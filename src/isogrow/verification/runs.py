@@ -64,12 +64,13 @@ def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -
 
 def decodes(model: nn.Module) -> bool:
     """Whether the model can run token by token: a decoder with a key-value cache."""
-    if cache_of(model) is None:
+    name = cache_of(model)
+    if name is None:
         return False
     token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
     given = {name: token for name in ("input_ids", *((DECODER,) if two_stacks(model) else ()))}
     with still(model):
-        return _cache(model, model(**given, use_cache=True)) is not None
+        return getattr(model(**given, use_cache=True), name, None) is not None
 
 
 def cache_of(model: nn.Module) -> str | None:
@@ -99,7 +100,7 @@ def decoded(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> O
         for end in range(1, batch[DECODER if DECODER in batch else "input_ids"].shape[1] + 1):
             held = {} if name is None else {name: cache}
             result = model(**_token(narrowed(model, batch), end), **held, use_cache=True)
-            cache = _cache(model, result)
+            cache = getattr(result, name or "", None)
             if cache is None:
                 raise IsogrowError(
                     f"{type(model).__name__} returns no key-value cache, so it can't be run token "
@@ -259,10 +260,6 @@ def _picked(outputs: Outputs, channels: Tensor | None) -> Outputs:
 
 def _takes(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(model.forward).parameters
-
-
-def _cache(model: nn.Module, result: Any) -> Any:
-    return getattr(result, cache_of(model) or "", None)
 
 
 def _token(batch: Batch, end: int) -> dict[str, Tensor]:

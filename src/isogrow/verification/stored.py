@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isogrow.growth.models import build_of
 from isogrow.interpreters.module import grow_module, grown_state
-from isogrow.numbers.arithmetic import blocked, rounded, words
+from isogrow.numbers.arithmetic import blocked, rounded, same
 from isogrow.numbers.filling import Read
 from isogrow.numbers.statistics import statistics
 from isogrow.plans.anatomy import Stored, match
@@ -129,10 +129,3 @@ def _drawn(pair: Pair, stored: Stored) -> Tensor:
         for piece in pieces(pair.plan, block, whole(tuple(target.shape))):
             target[slices(piece.out)] = isinstance(piece.value, Draw)
     return mask
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal bit by bit, NaN and all."""
-    if (a.shape, a.dtype) != (b.shape, b.dtype):
-        return False
-    return torch.equal(words(a), words(b))

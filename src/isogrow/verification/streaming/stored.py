@@ -10,7 +10,7 @@ from math import inf
 
 import torch
 
-from isogrow.numbers.arithmetic import blocked
+from isogrow.numbers.arithmetic import blocked, same
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.boxes import boxes, chunks, slices
 from isogrow.plans.pieces import Block, Box, whole
@@ -21,7 +21,6 @@ from isogrow.stores.workers import Pool, pool, results
 from isogrow.stores.writing import one_thread
 from isogrow.verification.differences import gap
 from isogrow.verification.report import Check
-from isogrow.verification.stored import same
 from isogrow.verification.streaming.weights import Kept, Made
 
 ENTRIES = 1 << 21  # that a worker compares at a time
