@@ -15,15 +15,13 @@ import ctypes
 import gc
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from ranked import reported, watched
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "jobs.jsonl", HERE / "jobs.md"
@@ -31,31 +29,8 @@ WORLDS, ROUNDS = (1, 2, 4), 1
 SIZES = dict(hidden_size=512, intermediate_size=1376, num_hidden_layers=6, num_attention_heads=8)
 GROWTH = dict(ffn="x2", heads="x2", layers="+2")
 BATCH, LENGTH, SLACK = 4, 256, 64e6
+PAUSE = 0.002  # seconds between two looks at a rank's memory
 Row = Mapping[str, Any]
-
-
-def own_memory() -> int:
-    """The bytes that this process has of its own."""
-    said = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in said.splitlines() if line.startswith("RssAnon")).split()[1])
-
-
-def watched(work: Callable[[], Any]) -> tuple[Any, float, int]:
-    """What some work gives, its seconds, and the most memory above what was there before."""
-    before, most, done = own_memory(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            most[0] = max(most[0], own_memory())
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    start = time.perf_counter()
-    found = work()
-    seconds = time.perf_counter() - start
-    done.set()
-    watching.join()
-    return found, seconds, most[0] - before
 
 
 def rank() -> None:
@@ -84,13 +59,14 @@ def rank() -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    taken = [watched(lambda: step(model, optimizer))[1] for _ in range(2)]
+    taken = [watched(lambda: step(model, optimizer), PAUSE)[1] for _ in range(2)]
     model.reshard()
     isogrow.plan(model, **GROWTH)  # type: ignore[arg-type]  # what is imported is there
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     grown, seconds, memory = watched(
-        lambda: isogrow.grow_training(model, optimizer=optimizer, shard=shard, **GROWTH)  # type: ignore[arg-type]
+        lambda: isogrow.grow_training(model, optimizer=optimizer, shard=shard, **GROWTH),  # type: ignore[arg-type]
+        PAUSE,
     )
     parts = [p.to_local().nbytes for p in grown.model.parameters()]
     said = {"step": min(taken), "growth": seconds, "memory": memory}
@@ -102,20 +78,7 @@ def rank() -> None:
 
 def measured(world: int) -> Row:
     """So many ranks, once: the slowest one's times, and the memory of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--rank"],
-            env={**os.environ, **where, "RANK": str(number), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(world)
-    ]
-    found = [json.loads(job.communicate()[0].splitlines()[-1]) for job in jobs]
+    found = reported(__file__, world)
     slowest = {name: max(each[name] for each in found) for name in ("step", "growth")}
     own = {name: [each[name] for each in found] for name in ("memory", "new", "largest")}
     return {"ranks": world, **slowest, **own, "cores": len(os.sched_getaffinity(0))}

@@ -11,29 +11,23 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from ranked import reported, watched
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "sharded.jsonl", HERE / "sharded.md"
 WORLDS, ROUNDS = (1, 2, 4), 1
 SIZES = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=12, num_attention_heads=16)
 GROWTH = dict(hidden=1280, heads=20, kv_heads=20, ffn="x2", layers="+2")
+PAUSE = 0.005  # seconds between two looks at a rank's memory
 Row = Mapping[str, Any]
-
-
-def own_memory() -> int:
-    """The bytes that this process has of its own."""
-    said = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in said.splitlines() if line.startswith("RssAnon")).split()[1])
 
 
 def rank(src: str, out: str, format: str) -> None:
@@ -43,38 +37,16 @@ def rank(src: str, out: str, format: str) -> None:
     import isogrow.interpreters.checkpoint
     import isogrow.stores.distributed_output  # noqa: F401
 
-    before, most, done = own_memory(), [0], threading.Event()
+    def grow() -> None:
+        isogrow.grow_checkpoint(src, out, format=format, max_shard_size="200MB", **GROWTH)  # type: ignore[arg-type]
 
-    def watch() -> None:
-        while not done.wait(0.005):
-            most[0] = max(most[0], own_memory())
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    start = time.perf_counter()
-    isogrow.grow_checkpoint(src, out, format=format, max_shard_size="200MB", **GROWTH)  # type: ignore[arg-type]
-    seconds = time.perf_counter() - start
-    done.set()
-    watching.join()
-    print(json.dumps({"seconds": seconds, "memory": most[0] - before}))
+    _, seconds, memory = watched(grow, PAUSE)
+    print(json.dumps({"seconds": seconds, "memory": memory}))
 
 
 def measured(src: Path, out: Path, world: int, format: str) -> Row:
     """So many ranks, once: the slowest one's time, and the memory of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--rank", src, out, format],
-            env={**os.environ, **where, "RANK": str(number), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(world)
-    ]
-    found = [json.loads(job.communicate()[0]) for job in jobs]
+    found = reported(__file__, world, src, out, format)
     return {
         "ranks": world,
         "format": format,

@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from time import sleep
@@ -16,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from joining import joined
 
 import isogrow
 from isogrow.stores import distributed_output, files, stopping, writing
@@ -25,14 +25,7 @@ Case = Mapping[str, Any]
 
 def run(folder: Path, rank: int, world: int) -> None:
     """All cases of asked.json, one after the other; what each gave is in RANK.json."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(minutes=2),
-    )
+    joined(folder, rank, world, 120)
     found: dict[str, Any] = {}
     for name, case in json.loads((folder / "asked.json").read_text()).items():
         found[name] = grown(case, rank)

@@ -13,7 +13,8 @@ import tiny
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-from sharded_job import EVEN, apart, ids, joined, made, shard_as, tied, train_, whole
+from joining import joined
+from sharded_job import EVEN, apart, ids, made, shard_as, tied, train_, whole
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
@@ -227,7 +228,7 @@ CASES = {
 def started(folder: Path, rank: int, count: int) -> None:
     where = {"MASTER_ADDR": "localhost", "MASTER_PORT": "0", "LOCAL_WORLD_SIZE": str(count)}
     os.environ |= {**where, "RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
-    joined(folder, rank, count)
+    joined(folder, rank, count, 300)
 
 
 def main(folder: Path, rank: int, count: int) -> None:

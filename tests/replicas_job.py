@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import tiny
 import torch
+from joining import joined
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
@@ -115,9 +115,7 @@ def main(out: Path, rank: int) -> None:
     """The job of one of two processes."""
     where = {"MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), **where}
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{out}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=120)
-    )
+    joined(out, rank, 2, 120)
     reports: dict[str, Any] = {case: replicas(case) for case in CASES}
     reports["left alone"] = left_alone()
     reports["trainer"] = in_trainer(out)

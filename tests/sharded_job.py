@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import tiny
 import torch
 import transformers
+from joining import joined
 from rows import FAMILIES
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -557,14 +557,6 @@ def ended() -> None:
 # ── how it is started ──
 
 
-def joined(out: Path, rank: int, count: int) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{out}/meet"
-    torch.distributed.init_process_group(
-        "gloo", init_method=meeting, rank=rank, world_size=count, timeout=timedelta(seconds=300)
-    )
-
-
 def run(out: Path) -> dict[str, Any]:
     asked = json.loads((out / "asked.json").read_text())
     if asked == "ended":
@@ -580,7 +572,7 @@ def main(folder: Path, rank: int, count: int) -> None:
     """One rank, in a process of its own, whose errors are left beside what it reports."""
     with (folder / f"{rank}.log").open("w") as log:
         os.dup2(log.fileno(), 2)
-        joined(folder, rank, count)
+        joined(folder, rank, count, 300)
         (folder / f"{rank}.json").write_text(json.dumps(run(folder)))
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()

@@ -25,7 +25,7 @@ COURSE = Course((GROWN,), Tuned(0.003, 0.05, 0.4), EACH, (1,), (0.4, 0.7, 1.0, 1
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Models of half of every width, budgets of some dozen steps, losses of few rows."""
     monkeypatch.setattr(models, "HEAD_DIM", models.HEAD_DIM // 2)
-    monkeypatch.setattr(family, "FINAL_ROWS", 8)
+    monkeypatch.setattr(runs, "FINAL_ROWS", 8)
     monkeypatch.setattr(runs, "HELD_ROWS", 8)
     monkeypatch.setattr(runs, "WARMUP", 5)
     for name, given in SIZES.items():

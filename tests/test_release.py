@@ -6,9 +6,9 @@ import hashlib
 import json
 import random
 import shutil
-import signal
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ import pytest
 import transformers
 import yaml
 from command import isogrow
-from forking import PROCESSES
+from killing import killed, under_way
 from sweeping import EVERYTHING
 
 import isogrow as package
-from isogrow.cli import app
 from isogrow.errors import RecipeError
 from isogrow.recipes import running
 from isogrow.recipes.folder import claim
@@ -188,26 +187,10 @@ def test_the_dry_run_has_the_cost_of_releases(tmp_path: Path) -> None:
 @pytest.mark.sweep("examples")
 def test_killed_at_random_points_releases_end_alike(run: Path, tmp_path: Path) -> None:
     path, folder = written(tmp_path), tmp_path / "run"
-    chance, killed, branches, ended = random.Random(0), 0, 0, 0
-    while killed < KILLS or not ended:
-        started = time.time()
-        running = PROCESSES.Process(target=app, args=(["train", str(path), "--json"],))
-        running.start()
-        noted = folder / "stages.json"
-        while running.is_alive() and not (noted.exists() and noted.stat().st_mtime >= started):
-            time.sleep(0.005)
-        if killed % 2:  # once the branch is under way, else anywhere
-            own = branch(folder, 1 + killed // 2 % 2) / "stages.json"
-            while running.is_alive() and not own.exists():
-                time.sleep(0.005)
-        deadline = time.monotonic() + chance.uniform(0.0, 0.4)
-        while running.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        if running.is_alive() and killed < KILLS:
-            killed += 1
-            running.kill()
-        running.join()
-        assert running.exitcode in (0, -signal.SIGKILL)
+    chance, kills, branches, ended = random.Random(0), 0, 0, 0
+    while kills < KILLS or not ended:
+        at_work = partial(_at_work, folder, kills, time.time())
+        kills += killed(["train", str(path), "--json"], at_work, chance.uniform(0.0, 0.4), kills < KILLS)
         own = list(folder.glob("released/*/"))
         branches += any(not (each / "outcome.json").exists() for each in own)
         if (folder / "outcome.json").exists():
@@ -217,6 +200,12 @@ def test_killed_at_random_points_releases_end_alike(run: Path, tmp_path: Path) -
                 assert hashes(folder / each) == hashes(run / each)
             shutil.rmtree(folder)
     assert branches, "no branch was killed while it was at work"
+
+
+def _at_work(folder: Path, kills: int, since: float) -> bool:
+    """Every other time the branch is to be under way, else the run alone."""
+    branched = not kills % 2 or (branch(folder, 1 + kills // 2 % 2) / "stages.json").exists()
+    return branched and under_way(folder, since)
 
 
 def test_a_run_with_a_release_holds_to_its_recipe(tmp_path: Path) -> None:

@@ -7,19 +7,17 @@ span many fixed boxes (`FIXED`), and tensors many rounds (`ROUND`): both are sma
 from __future__ import annotations
 
 import json
-import os
 import runpy
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import documents
 import pytest
 import sharded_job
-import torch
 from forking import PROCESSES, side_by_side
 from sweeping import swept
+from torchrun import be_rank, meeting
 
 import isogrow
 from isogrow.errors import StateError
@@ -253,13 +251,11 @@ def test_without_a_process_group() -> None:
 def test_the_job_of_the_document_runs(tmp_path: Path) -> None:
     block, *_ = documents.code(documents.read(documents.ROOT / "docs" / "sharding.md"), "python")
     (tmp_path / "job.py").write_text(block)
-    side_by_side(as_torchrun_does, [(tmp_path / "job.py", rank, 2) for rank in range(2)])
+    where = meeting(2)
+    side_by_side(script, [(tmp_path / "job.py", rank, where) for rank in range(2)])
 
 
-def as_torchrun_does(job: Path, rank: int, count: int) -> None:
-    """Run a script with what torchrun sets for one of its ranks on one machine; they meet through a file."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
-    meet = partial(torch.distributed.init_process_group, init_method=f"file://{job.parent}/meet")
-    torch.distributed.init_process_group = partial(meet, rank=rank, world_size=count)
-    torch.set_num_threads(1)
+def script(job: Path, rank: int, where: Mapping[str, str]) -> None:
+    """Run a script as one of the ranks that torchrun starts."""
+    be_rank(rank, where)
     runpy.run_path(str(job), run_name="__main__")

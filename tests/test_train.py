@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,11 +17,10 @@ import torch
 import transformers
 import yaml
 from command import isogrow
-from forking import PROCESSES
+from killing import killed, under_way
 from sweeping import EVERYTHING
 
 import isogrow as package
-from isogrow.cli import app
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.recipes import running
 from isogrow.recipes.callbacks import Costs
@@ -405,28 +404,11 @@ def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
 def test_killed_at_random_points_it_ends_alike(finished: Path, tmp_path: Path) -> None:
     """`kill -9` again and again, wherever the run is: the losses are those of a run that nothing stopped."""
     path, folder = written(tmp_path), tmp_path / "run"
-    chance, killed, ended = random.Random(0), 0, 0
-    while killed < KILLS or not ended:
-        started = time.time()
-        running = PROCESSES.Process(target=app, args=(["train", str(path), "--json"],))
-        running.start()
-        while running.is_alive() and not _under_way(folder, started):
-            time.sleep(0.005)
-        deadline = time.monotonic() + chance.uniform(0.0, 1.5)
-        while running.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        if running.is_alive() and killed < KILLS:
-            killed += 1
-            running.kill()
-        running.join()
-        assert running.exitcode in (0, -signal.SIGKILL)
+    chance, kills, ended = random.Random(0), 0, 0
+    while kills < KILLS or not ended:
+        at_work = partial(under_way, folder, time.time())
+        kills += killed(["train", str(path), "--json"], at_work, chance.uniform(0.0, 1.5), kills < KILLS)
         if (folder / "outcome.json").exists():
             ended += 1
             assert log(tmp_path) == log(finished)
             shutil.rmtree(folder)
-
-
-def _under_way(folder: Path, since: float) -> bool:
-    """Whether a process has come as far as its run: it notes the stages anew each time."""
-    noted = folder / "stages.json"
-    return noted.exists() and noted.stat().st_mtime >= since

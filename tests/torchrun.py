@@ -25,10 +25,7 @@ def torchrun(
     """How the ranks of a command end, and what each prints to stdout and to stderr. `kill`: a rank that is
     killed as soon as a file or a folder is there."""
     folder.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    where = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_PORT": port}
+    where = meeting(world)
     said = [str(word) for word in words]
     lost = [None if kill is None or kill[0] != rank else kill[1] for rank in range(world)]
     codes = ended(_rank, [(folder, rank, where, said, lost[rank]) for rank in range(world)])
@@ -36,11 +33,25 @@ def torchrun(
     return codes, out, err
 
 
+def meeting(world: int) -> dict[str, str]:
+    """What torchrun sets for so many ranks on one machine, alike for all of them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {**where, "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+
+
+def be_rank(rank: int, where: Mapping[str, str]) -> None:
+    """Make this process one of the ranks that torchrun starts."""
+    os.environ |= {**where, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+
+
 def _rank(folder: Path, rank: int, where: Mapping[str, str], words: list[str], lost: Path | None) -> None:
     if lost is not None:
         Thread(target=_killed, args=(lost,), daemon=True).start()
-    os.environ |= {**where, "MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    torch.set_num_threads(1)
+    be_rank(rank, where)
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)

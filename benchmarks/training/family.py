@@ -16,10 +16,10 @@ from typing import Any
 
 from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
-from benchmarks.training.models import held_loss, new_model, optimizer_of, step_flops
-from benchmarks.training.runs import Run, advance_, grow_run_, restore_, stable_rate, state_of
+from benchmarks.training.models import new_model, optimizer_of, step_flops
+from benchmarks.training.runs import Run, advance_, decayed, grow_run_, restore_, state_of
 from benchmarks.training.saved import interval
-from benchmarks.training.text import FINAL_ROWS, LENGTH, ROWS
+from benchmarks.training.text import LENGTH, ROWS
 
 Row = Mapping[str, Any]
 STAGE = "family"
@@ -131,7 +131,7 @@ def scratch(job: Job) -> dict[str, Any]:
     budget = budget_of(size, job.per_parameter)
     run = _run(job, budget)
     advance_(run, (1 - job.tuned.decay) * budget)
-    loss = decayed(run, budget - run.spent)
+    loss = decayed(run, budget)
     return dict(losses=[loss], operations=run.spent, found=True)
 
 
@@ -180,7 +180,7 @@ def _first(run: Run, kept: Sequence[Any], decay: float, target: float) -> tuple[
     def at(mark: int) -> float:
         restore_(run, kept[mark])
         start = run.spent
-        tried[mark] = decayed(run, decay), run.spent - start
+        tried[mark] = decayed(run, start + decay), run.spent - start
         return tried[mark][0]
 
     if at(high) <= target:
@@ -188,13 +188,6 @@ def _first(run: Run, kept: Sequence[Any], decay: float, target: float) -> tuple[
             middle = (low + high) // 2
             low, high = (low, middle) if at(middle) <= target else (middle + 1, high)
     return high, *tried[high]
-
-
-def decayed(run: Run, operations: float) -> float:
-    """The loss after the rate has fallen to nothing over so many operations."""
-    start, end = run.spent, run.spent + operations
-    advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
-    return held_loss(run.model, FINAL_ROWS)
 
 
 def table(rows: Mapping[str, Row]) -> str:

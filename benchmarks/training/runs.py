@@ -69,14 +69,12 @@ def measure(
     losses: dict[float, float] = {}
     seconds: dict[float, float] = {}
 
-    def decayed(share: float) -> float:
+    def ended(share: float) -> float:
         if share not in kept:
             restore_(run, kept[max(kept)])
             _trunk_(run, share, kept)
         restore_(run, kept[share])
-        start, end = run.spent, share * run.budget
-        advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
-        loss = held_loss(run.model, FINAL_ROWS)
+        loss = decayed(run, share * run.budget)
         losses[share] = loss if math.isfinite(loss) else math.inf  # a run that broke is the worst of all
         seconds[share] = round(run.seconds, 2)
         return losses[share]
@@ -88,14 +86,14 @@ def measure(
     assert shares, f"{contestant.name} grows in the decay"
     for share in sorted({*(shares if to_reach is not None else shares[-1:]), *earlier}):
         _trunk_(run, share, kept)
-    better, made = decayed(1.0) < (to_reach or 0.0), run.step
+    better, made = ended(1.0) < (to_reach or 0.0), run.step
     if to_reach is not None:
         near = losses[1.0] - to_reach < REACHABLE
         for share in reversed(shares[:-1]) if better else BEYOND if near else ():
-            if (decayed(share) < to_reach) is not better:
+            if (ended(share) < to_reach) is not better:
                 break
     for share in earlier:
-        decayed(share)
+        ended(share)
     return dict(
         losses={str(share): losses[share] for share in sorted(losses)},
         seconds={str(share): seconds[share] for share in sorted(losses)},
@@ -140,6 +138,13 @@ def _trunk_(run: Run, share: float, kept: Any) -> None:
         grow_run_(run, growth)
     advance_(run, end)
     kept[share] = (state_of(run), dataclasses.replace(run, growths=list(run.growths)))
+
+
+def decayed(run: Run, end: float) -> float:
+    """The loss after the rate has fallen to nothing, where so many operations are spent."""
+    start = run.spent
+    advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
+    return held_loss(run.model, FINAL_ROWS)
 
 
 def stable_rate(run: Run) -> float:
