@@ -87,32 +87,50 @@ def table(rows: list[Row]) -> list[str]:
     return lines
 
 
-def write(rows: Path, folder: Path) -> None:
-    """The page and its plot."""
-    found = [json.loads(line) for line in rows.read_text().splitlines()]
-    last, count = found[-1], len({row["round"] for row in found})
-    loads = [row["load"] for row in found]
-    parts = [
-        "# Growing a checkpoint on disk",
+def runs(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of each run, the last one first: machines differ, so no median is over two of them."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["day"], row["system"]), []).append(row)
+    return list(found.values())[::-1]
+
+
+def section(rows: list[Row]) -> list[str]:
+    """One run: where it was, and its table."""
+    last, count = rows[-1], len({row["round"] for row in rows})
+    loads = [row["load"] for row in rows]
+    return [
+        f"## {last['day']}",
         "",
-        "Made by `python -m benchmarks.checkpoint` (its docstring says what is measured, and how).",
-        "",
-        f"{last['day']}, {last['cores']} cores, Linux {last['system']}; a random bfloat16 Llama of"
+        f"{last['cores']} cores, Linux {last['system']}; a random bfloat16 Llama of"
         f" {last['gigabytes']:g} GB (hidden 2048, ffn 5632) grown by hidden +256, ffn +512, layers +2."
         f" Medians of {count} rounds. The load was {min(loads):.1f} to {max(loads):.1f}: above the number"
         " of cores other work ran beside, and only what stands in one round can be compared.",
         "",
-        *table(found),
+        *table(rows),
         "",
-        "![seconds by contestant](results.svg)",
+    ]
+
+
+def write(rows: Path, folder: Path) -> None:
+    """The page, and a plot of the last run."""
+    found = runs(json.loads(line) for line in rows.read_text().splitlines())
+    parts = [
+        "# Growing a checkpoint on disk",
         "",
+        "Made by `python -m benchmarks.checkpoint` (its docstring says what is measured, and how). Each run"
+        " is of a build of its day, on a machine of its own: how costly `cp` is differs between them.",
+        "",
+        "![seconds by contestant, the last run](results.svg)",
+        "",
+        *(line for run in found for line in section(run)),
         "- A whole command's seconds include the start of Python and its imports, which no size changes; its"
         " memory is all that its process has, not what it has over its start.",
         "- `save_pretrained` starts with the grown model in memory.",
         "",
     ]
     (folder / "results.md").write_text("\n".join(parts))
-    draw(found, folder / "results.svg")
+    draw(found[0], folder / "results.svg")
 
 
 def draw(rows: list[Row], path: Path) -> None:
