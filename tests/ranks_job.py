@@ -37,7 +37,7 @@ def run(folder: Path, rank: int, world: int) -> None:
 def grown(case: Case, rank: int) -> dict[str, Any]:
     """What a growth says on this rank, and which bytes of files it has written."""
     written: list[int] = []
-    told: list[str] = []
+    told: list[tuple[str, ...]] = []
     fault = case.get("faults", {}).get(str(rank))
     with ExitStack() as stack:
         stack.enter_context(small_parts(written, case.get("limit", 100)))
@@ -46,7 +46,11 @@ def grown(case: Case, rank: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         try:
             isogrow.grow_checkpoint(
-                case["src"], case["out"], told=told.append, seed=int(fault == "seed"), **case["options"]
+                case["src"],
+                case["out"],
+                told=lambda *said: told.append(said),
+                seed=int(fault == "seed"),
+                **case["options"],
             )
         except Exception as error:
             found["refused"] = [type(error).__name__, str(error)]

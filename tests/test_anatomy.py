@@ -250,6 +250,10 @@ def test_a_grown_tensor_is_there_iff_the_one_it_extends_is() -> None:
     ("changes", "said"),
     [
         ({"hidden_size": [24]}, "hidden_size is [24], and 'llama' needs a whole number above 0: correct it"),
+        (
+            {"num_key_value_heads": True},
+            "num_key_value_heads is True, and 'llama' needs a whole number above 0",
+        ),
         ({"num_key_value_heads": 0}, "num_key_value_heads is 0, and 'llama' needs a whole number above 0"),
         (
             {"rms_norm_eps": "x"},

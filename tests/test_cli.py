@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import doctest
 import importlib
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from isogrow import __version__
+from isogrow.__main__ import main
 from isogrow.cli import app
 from isogrow.cli.voice import answer, plain, say
 
@@ -97,6 +99,19 @@ def test_a_usage_error_exits_with_2(arguments: list[str], said: str) -> None:
     ran = isogrow(*arguments)
     assert ran.code == 2
     assert said in ran.err + ran.out
+
+
+def test_stopped_before_it_has_begun_it_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing(name: str, *rest: Any) -> Any:
+        if name == "isogrow.cli":
+            raise KeyboardInterrupt
+        return found(name, *rest)
+
+    found = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", importing)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
 
 
 # ── grow ──

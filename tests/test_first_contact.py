@@ -225,7 +225,11 @@ def test_a_request_that_can_not_be_had(
         (("grow", "--ffn", "x2"), "Missing argument"),
         (("grow", "SMALL", "--ffn", "x2"), "Missing argument"),
         (("grow", "SMALL", "OUT"), "no size is given, so there is nothing to grow: give one, like --ffn x2"),
-        (("grow", "SMALL", "OUT", "--intermediate-size", "88"), "No such option"),
+        (
+            ("grow", "SMALL", "OUT", "--intermediate-size", "88"),
+            "No such option: --intermediate-size (sizes are --hidden, --ffn, ",
+        ),
+        (("verify", "SMALL", "SMALL", "--nothing"), "No such option: --nothing"),
         (("verify", "SMALL", "SMALL"), "isogrow.json is missing, so no plan is known"),
         (("plan", "SMALL/config.json", "--ffn", "x2"), "is no folder: give a model's folder"),
     ],

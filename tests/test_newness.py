@@ -115,6 +115,9 @@ def test_a_folder_says_the_same_without_weights(tmp_path: Path) -> None:
     shown = isogrow("inspect", out, "--new")
     assert shown.code == 0 and max(map(len, shown.out.splitlines())) <= 80
     assert f"{in_memory.count:,} of {ran.json['parameters']:,}" in shown.out
+    lines = shown.out.splitlines()  # no name is cut
+    for name in in_memory.added:
+        assert any(line.startswith(f" {name}  ") for line in lines)
 
 
 def _header(data: bytes) -> bytes:

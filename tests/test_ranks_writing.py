@@ -372,7 +372,7 @@ def test_a_killed_rank_ends_the_others_and_any_number_goes_on(home: Path, tmp_pa
     assert ranks(tmp_path / "resumed", 3, resumed) == [0, 0, 0]
     told = [each["on"]["told"] for each in reports(tmp_path / "resumed", 3)]
     files = len(list((home / "one llama").glob("*.safetensors")))
-    assert told == [[f"{len(whole)} of {files} files of weights are whole"], [], []]
+    assert told == [[["resumed", f"{len(whole)} of {files} files of weights are whole"]], [], []]
     assert digests(out) == digests(home / "one llama")
 
 
@@ -384,9 +384,9 @@ def test_a_distributed_checkpoint_of_a_killed_job_is_begun_anew(home: Path, tmp_
     cases = {"killed": {**case, "faults": {1: "killed at a chunk"}}}
     assert ranks(tmp_path / "killed", 2, cases)[1] == -9
     assert not out.exists() and (partial_of(out) / "__1_0.distcp").exists()
-    told: list[str] = []
-    isogrow.grow_checkpoint(home / "llama", out, **options, resume=True, told=told.append)
-    assert told == ["begun anew: a distributed checkpoint is written as a whole"]
+    told: list[tuple[str, str]] = []
+    isogrow.grow_checkpoint(home / "llama", out, **options, resume=True, told=lambda *said: told.append(said))
+    assert told == [("resumed", "begun anew: a distributed checkpoint is written as a whole")]
     assert [path.name for path in out.glob("*.distcp")] == ["__0_0.distcp"]
     alone = saved(home / "one to a run")
     assert all(torch.equal(tensor, saved(out)[key]) for key, tensor in alone.items())

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from isogrow.cli import app
 
 README = documents.read(documents.ROOT / "README.md")
-EXAMPLE, TRAINING, TRAINER = documents.code(README, "python")
+TINY, EXAMPLE, TRAINING, TRAINER = documents.code(README, "python")
 SET_UP, ON_DISK = documents.code(README, "sh")
 
 
@@ -25,15 +25,15 @@ def commands(block: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in block.splitlines() if line]
 
 
-def test_the_example_has_eight_lines() -> None:
-    assert len([line for line in EXAMPLE.splitlines() if line]) == 8
+def test_the_examples_are_short() -> None:
+    assert [len([line for line in code.splitlines() if line]) for code in (TINY, EXAMPLE)] == [4, 3]
 
 
 @pytest.mark.slow
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    exec(compile(EXAMPLE, "README.md", "exec"), found)
+    exec(compile(TINY + EXAMPLE, "README.md", "exec"), found)
     for line in commands(ON_DISK):
         assert line[0] == "isogrow"
         result = CliRunner().invoke(app, line[1:])
@@ -47,7 +47,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_training_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    exec(compile(EXAMPLE + TRAINING + TRAINER, "README.md", "exec"), found)
+    exec(compile(TINY + EXAMPLE + TRAINING + TRAINER, "README.md", "exec"), found)
     (group,) = found["optimizer"].param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in found["small"].parameters()}
     assert found["schedule"].optimizer is found["optimizer"]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from isogrow.errors import CheckpointError, OutputError
 from isogrow.plans.anatomy import Header
+from isogrow.stores.hub import UNFETCHED
 from isogrow.stores.mapping import mapped
 from isogrow.stores.shards import BITS, header_bytes, index_json, nbytes, parse_bytes, read_places, shards
 from isogrow.stores.sources import open_checkpoint
@@ -153,8 +154,28 @@ def test_a_hub_id_is_fetched(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_hub_id_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="'no-one/nothing' is no folder, and as a Hub id at revision"):
+    with pytest.raises(
+        CheckpointError, match="'no-one/nothing' is no folder here, and as a Hub id at revision"
+    ):
         open_checkpoint("no-one/nothing", revision="main")
+
+
+@pytest.mark.parametrize("error", ["LocalEntryNotFoundError", "OfflineModeIsEnabled"])
+def test_what_the_hub_has_not_is_said_in_our_words(
+    error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*_: Any, **__: Any) -> str:
+        raise getattr(huggingface_hub.errors, error)("Cannot find an appropriate cached snapshot folder")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(CheckpointError, match="no copy of it here") as refused:
+        open_checkpoint("nothere")
+    assert "'nothere' is no folder here" in str(refused.value) and "snapshot" not in str(refused.value)
+
+
+def test_the_hub_has_the_errors_that_are_explained() -> None:
+    assert all(hasattr(huggingface_hub.errors, name) for name in UNFETCHED)
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "a/b/c", "~/nothing", "..", "a b"])

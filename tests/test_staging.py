@@ -53,8 +53,8 @@ def test_an_output_that_exists(small: Path, tmp_path: Path) -> None:
 
 def test_an_output_that_is_a_dangling_link(small: Path, tmp_path: Path) -> None:
     (tmp_path / "large").symlink_to(tmp_path / "nothing")
-    refused(small, tmp_path / "large", "large exists")
-    refused(small, tmp_path / "large", "large is no folder", overwrite=True)
+    for overwrite in (False, True):  # --overwrite is not offered where it would not do
+        refused(small, tmp_path / "large", "large is no folder, so it is not ov", overwrite=overwrite)
 
 
 @pytest.mark.parametrize("nameless", ["/", "", "."])
@@ -293,7 +293,13 @@ def whole(tmp_path: Path) -> dict[str, str]:
 
 def test_after_a_kill_a_new_run_starts_anew(killed: Path, tmp_path: Path) -> None:
     (partial_of(killed) / "stray").mkdir()
-    seen(tmp_path / "small").grow(killed, SMALL, max_shard_size="30KB")
+    told: list[tuple[str, str]] = []
+    small = seen(tmp_path / "small")
+    small.grow(killed, SMALL, max_shard_size="30KB", told=lambda *said: told.append(said))
+    ((word, said),) = told
+    assert word == "started over" and said.endswith(
+        " MB that a stopped run of this growth left are gone; --resume (resume=True) goes on with them"
+    )
     assert digests(killed) == whole(tmp_path)
     assert not partial_of(killed).exists() and not lock_of(killed).exists()
 
@@ -301,16 +307,17 @@ def test_after_a_kill_a_new_run_starts_anew(killed: Path, tmp_path: Path) -> Non
 def test_a_killed_run_is_resumed(killed: Path, tmp_path: Path) -> None:
     kept = {p.name: p.stat().st_ino for p in partial_of(killed).glob("*.safetensors")}
     progress: list[int] = []
-    told: list[str] = []
+    told: list[tuple[str, str]] = []
     seen(tmp_path / "small").grow(
         killed,
         SMALL,
         max_shard_size="30KB",
         resume=True,
         progress=lambda done, _: progress.append(done),
-        told=told.append,
+        told=lambda *said: told.append(said),
     )
-    (said,) = told
+    ((word, said),) = told
+    assert word == "resumed"
     assert said.startswith(f"{len(kept)} of ") and said.endswith(" files of weights are whole")
     assert digests(killed) == whole(tmp_path)
     assert {name: (killed / name).stat().st_ino for name in kept} == kept
@@ -322,6 +329,12 @@ def test_a_shard_of_a_killed_run_that_was_cut_is_made_again(killed: Path, tmp_pa
     os.truncate(shard, shard.stat().st_size - 1)
     seen(tmp_path / "small").grow(killed, SMALL, max_shard_size="30KB", resume=True)
     assert digests(killed) == whole(tmp_path)
+
+
+def test_what_another_growth_left_goes_without_a_word(killed: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    seen(tmp_path / "small").grow(killed, {"ffn": 59}, told=lambda *said: told.append(said))
+    assert told == []
 
 
 @pytest.mark.parametrize("options", [{"max_shard_size": "20KB"}, {"dtype": "bfloat16"}])
@@ -364,9 +377,11 @@ def test_a_source_that_changes_meanwhile_is_seen(small: Path, tmp_path: Path, ho
 
 
 def test_resuming_nothing_is_a_new_run(small: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    loaded(seen(small).grow(tmp_path / "large", SMALL, resume=True, told=told.append), LLAMA)
-    assert told == ["begun anew: no file is whole"]
+    told: list[tuple[str, str]] = []
+    loaded(
+        seen(small).grow(tmp_path / "large", SMALL, resume=True, told=lambda *said: told.append(said)), LLAMA
+    )
+    assert told == [("resumed", "begun anew: no file is whole")]
 
 
 def test_an_interruption_can_be_resumed_and_an_error_leaves_nothing(small: Path, tmp_path: Path) -> None:

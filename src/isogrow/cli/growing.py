@@ -23,6 +23,7 @@ from isogrow.stores.sources import Checkpoint, open_checkpoint
 Data = dict[str, Any]
 Progress = Callable[[int, int], None]
 Tell = Callable[[str], None]
+Told = Callable[[str, str], None]
 
 # How a run goes on from what was written, by the optimizer's state that it left.
 RESUMED = {
@@ -90,9 +91,10 @@ def foretold(source: Opened, planned: Planned, mesh: Mesh, optimizer_state: str)
     return {"optimizer_state": optimizer_state, **found.to_dict()}
 
 
-def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell, told: Tell) -> Data:
+def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell, told: Told) -> Data:
     """Grow, and verify before the output appears: an output that fails does not. What memory does not hold is
-    compared layer by layer, unless not even a layer fits. `told` hears what of a killed run is gone on with.
+    compared layer by layer, unless not even a layer fits. `told` hears what becomes of what a killed run
+    left.
 
     Of a job's ranks the first verifies, and has the report."""
     from isogrow.growth.folders import grow_checkpoint

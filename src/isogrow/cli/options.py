@@ -199,6 +199,17 @@ class Verb(TyperCommand):
     """A command whose help lists its options by panel, as plain text: rich would take as long to import
     as all else together."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The same; where a verb has sizes, what is said of an unknown option names them."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            sizes = [p.opts[0] for p in self.get_params(ctx) if getattr(p, "rich_help_panel", "") == SIZES]
+            if sizes and hasattr(error, "possibilities"):
+                unknown: Any = error
+                unknown.message += f" (sizes are {', '.join(sizes)})"
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for parameter in self.get_params(ctx):

@@ -200,9 +200,8 @@ def grow(
                 found = source(model, revision, config, layout, work.tell)
             made = planned(asked, found.anatomy)
             job = growing.Job(model, Path(out), found, made, dtype)
-            told = partial(remark, "resumed")
             with working("growing") as work:
-                data = growing.grown(job, options, not no_verify, work.bar, work.tell, told)
+                data = growing.grown(job, options, not no_verify, work.bar, work.tell, remark)
         answer(data, checks.grown, json)
         if data["out"] is None:
             _fail(growing.failed(data["verification"]))

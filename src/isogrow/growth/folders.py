@@ -40,7 +40,7 @@ def grow_checkpoint(
     groups: Groups | None = None,
     progress: Callable[[int, int], None] | None = None,
     verify: Callable[[Path], str] | None = None,
-    told: Callable[[str], None] | None = None,
+    told: Callable[[str, str], None] | None = None,
     alone: bool = False,
     **request: Unpack[Said],
 ) -> Plan:

@@ -15,13 +15,13 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
     """The keys that are computed with must hold what can be computed with. Raises `CheckpointError`."""
     for key, name in [(known, name) for known in layout.keys for name in (known.name, known.alias) if name]:
         value = get(config, name)
-        if value is None or isinstance(value, bool):
-            continue
         # A scale that follows a size (its default says so) is no size.
         size = bool(key.size) and type(key.default) is not float and layout.holds(key.when, config)
-        sound = (
-            isinstance(value, int) and value > 0 if size else isinstance(value, int | float) and value >= 0
-        )
+        flag = isinstance(value, bool)
+        if value is None or (flag and not size):
+            continue
+        kind = int if size else int | float
+        sound = isinstance(value, kind) and not flag and (value > 0 if size else value >= 0)
         if (size or type(key.default) is float) and not sound:
             wanted = "a whole number above 0" if size else "a number that is not negative"
             raise CheckpointError(

@@ -151,8 +151,11 @@ def target(size: Size, now: int, axis: str) -> int:
         shown = text if len(text) < 24 else f"{text[:20]}…"
         raise SizeError(f"{axis}={shown!r} is larger than any model's: give {LARGEST:,} or less")
     if wanted != int(wanted):
-        # A bare 2.5 is no size that anybody has: a factor was meant.
-        meant = str(ceil(wanted)) if found[1] else f"'x{value:g}' for {value:g} times {now}"
+        meant = str(ceil(wanted))
+        if not found[1] and wanted < now:  # a bare 2.5 is no size that anybody has: a factor was meant
+            times = now * value
+            meant = f"'x{value:g}'" if times == int(times) else str(ceil(times))
+            meant += f" for {value:g} times {now}"
         raise SizeError(
             f"{axis}={size!r} is {wanted:g} from {now}, which is not a whole number: give {meant}"
         )

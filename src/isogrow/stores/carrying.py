@@ -18,8 +18,9 @@ from typing import Any, cast
 
 from isogrow.errors import CheckpointError
 from isogrow.layouts.config import edited
+from isogrow.stores.hub import OTHER_FRAMEWORKS
 from isogrow.stores.items import Item
-from isogrow.stores.sources import OTHER_FRAMEWORKS, Checkpoint, read_json
+from isogrow.stores.sources import Checkpoint, read_json
 
 LEFT = (
     *OTHER_FRAMEWORKS,

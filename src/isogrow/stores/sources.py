@@ -19,19 +19,13 @@ from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
+from isogrow.stores.hub import WEIGHTS, fetched
 from isogrow.stores.shards import read_places
 from isogrow.stores.strangers import check_no_adapter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# In the order in which transformers looks for them.
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 # The same of `from_pretrained(…, variant="fp16")`.
 VARIANTS = ("model.*.safetensors", "pytorch_model.*.bin")
 
@@ -45,10 +39,6 @@ QUANTIZED_NAMES = re.compile(
     r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|SCB|\w+_proj_(blocks|scales)"
     r"|weight\.(absmax|quant_map|nested_absmax|quant_state\.\w+))$"
 )
-OTHER_FRAMEWORKS = (
-    "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "*.gguf", "*.tflite", "*.pt", "*.pth",
-    "*.ckpt", "*.mlmodel", "onnx/*", "openvino/*", "coreml/*", "original/*", "consolidated*",
-)  # fmt: skip
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -254,36 +244,8 @@ def _located(model: str | Path, revision: str | None) -> tuple[Path, str, str]:
             f"{text} is no folder: give a model's folder (with config.json) or a Hub id like"
             " 'openai-community/gpt2'"
         )
-    fetched = _fetched(text, revision)
-    return fetched, text, fetched.name
-
-
-def _fetched(model: str, revision: str | None) -> Path:
-    """The snapshot of a Hub id: its `.safetensors`, else its `.bin`."""
-    import huggingface_hub
-
-    def fetch(ignore: tuple[str, ...], allow: tuple[str, ...] | None = None) -> Path:
-        return Path(
-            huggingface_hub.snapshot_download(
-                model,
-                revision=revision,
-                allow_patterns=list(allow) if allow else None,
-                ignore_patterns=list(ignore),
-            )
-        )
-
-    try:
-        folder = fetch((*OTHER_FRAMEWORKS, "*.bin", "*.bin.index.json"))
-        if not any((folder / weights).exists() for weights in WEIGHTS[:2]):
-            folder = fetch((), ("pytorch_model*.bin", "pytorch_model.bin.index.json"))
-    except Exception as error:  # the hub's own kinds, and whatever its network layer raises
-        at = f" at revision {revision!r}" if revision else ""
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(
-            f"{model!r} is no folder, and as a Hub id{at} it can't be had ({type(error).__name__}:"
-            f" {reason}): check the name, or fetch it where there is a network and give its folder"
-        ) from error
-    return folder
+    found = fetched(text, revision)
+    return found, text, found.name
 
 
 # ── which files hold what ──

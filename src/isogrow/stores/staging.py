@@ -20,7 +20,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +33,13 @@ FULL = {
     errno.EFBIG: "the file system, or a limit of this process, allows no file that large",
 }
 MARKED = {"model": "config.json", "adapter": "adapter_config.json"}  # what an output is known by
+DROPPED = (
+    "the {:,.1f} MB that a stopped run of this growth left are gone; --resume (resume=True) goes on with them"
+)
 NOREPLACE, EXCHANGE = 1, 2  # renameat2's flags
 AT_FDCWD = -100
+
+Told = Callable[[str, str], None]
 
 
 def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -> None:
@@ -57,8 +62,6 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
         raise OutputError(f"{out} holds the {what} {source}: name another folder")
     if not os.path.lexists(out):
         return
-    if not overwrite:
-        raise OutputError(f"{out} exists: name another folder, or give --overwrite to replace it")
     if out.is_symlink() or not out.is_dir():
         raise OutputError(f"{out} is no folder, so it is not overwritten: remove it, or name another")
     marked = MARKED[what]
@@ -67,6 +70,8 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
             f"{out} holds other things than {'an' if what == 'adapter' else 'a'} {what} (no {marked}), so it"
             " is not overwritten: name another folder"
         )
+    if not overwrite:
+        raise OutputError(f"{out} exists: name another folder, or give --overwrite to replace it")
 
 
 def _check_name(out: Path) -> None:
@@ -122,8 +127,11 @@ def partial_of(out: Path) -> Path:
 
 
 @contextmanager
-def staged(out: Path, digest: str, overwrite: bool = False, resume: bool = False) -> Generator[Path]:
-    """A folder to write into; it becomes `out` when the block ends without an error.
+def staged(
+    out: Path, digest: str, overwrite: bool = False, resume: bool = False, told: Told | None = None
+) -> Generator[Path]:
+    """A folder to write into; it becomes `out` when the block ends without an error. `told` hears where a
+    stopped run of the same growth is dropped.
 
     An error clears it away (but not with `resume`, and not an interruption by the user or the end of another
     rank, which can be resumed). Raises `OutputError` where it can't be written.
@@ -136,7 +144,7 @@ def staged(out: Path, digest: str, overwrite: bool = False, resume: bool = False
         begun = os.path.lexists(partial)
         try:
             with _refusing(out):
-                _begin(out, partial, digest, resume)
+                _begin(out, partial, digest, resume, told)
         except OutputError:
             if not begun:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -224,7 +232,7 @@ def _made_here(partial: Path) -> bool:
     return any((partial / name).is_file() for name in (JOURNAL, "isogrow.json"))
 
 
-def _begin(out: Path, partial: Path, digest: str, resume: bool) -> None:
+def _begin(out: Path, partial: Path, digest: str, resume: bool, told: Told | None) -> None:
     """The partial folder: new, or cleared, or with `resume` as a killed run of the same growth left it."""
     if os.path.lexists(partial):
         _check_ours(partial)
@@ -236,6 +244,8 @@ def _begin(out: Path, partial: Path, digest: str, resume: bool) -> None:
             " be resumed: run again without --resume to start over"
         )
     if not resume:
+        if told is not None and kept and _digest(partial / JOURNAL) == digest:
+            told("started over", DROPPED.format(_left(partial) / 1e6))
         for path in kept:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     # Last: until all is cleared, what lies here belongs to the growth that the old journal names.
@@ -245,7 +255,7 @@ def _begin(out: Path, partial: Path, digest: str, resume: bool) -> None:
 def _digest(journal: Path) -> str | None:
     try:
         return json.loads(journal.read_bytes())["digest"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

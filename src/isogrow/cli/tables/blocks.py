@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+WIDEST = 52  # of 80 columns
+
 
 def table(*headings: str, ratios: tuple[int, ...] = (), right: tuple[str, ...] = ()) -> Table:
     """A table with these headings; columns with a ratio share the whole width."""
@@ -32,6 +34,11 @@ def table(*headings: str, ratios: tuple[int, ...] = (), right: tuple[str, ...] =
             no_wrap=heading in right,
         )
     return made
+
+
+def whole(made: Table, names: Iterable[str]) -> None:
+    """Keep names in the first column in one line each, where they leave room for the rest."""
+    made.columns[0].min_width = min(WIDEST, max(map(len, names), default=0))
 
 
 def pairs(facts: Iterable[tuple[str, str]]) -> RenderableType:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isogrow.cli.tables.blocks import page, pairs, size, table, title
+from isogrow.cli.tables.blocks import page, pairs, size, table, title, whole
 from isogrow.layouts.slots import BIAS, bias_of
 
 Data = Mapping[str, Any]
@@ -79,8 +79,9 @@ def newness(data: Data) -> RenderableType:
         ("grown tensors", str(len(data["grown"]))),
         ("old caches valid", caches(data["caches"])),
     ]
-    made = table("tensor", "shape", "new entries", ratios=(3, 0, 3))
-    for name, (shape, boxes) in _alike(data).items():
+    made, alike = table("tensor", "shape", "new entries", ratios=(0, 0, 1)), _alike(data)
+    whole(made, alike)
+    for name, (shape, boxes) in alike.items():
         made.add_row(name, " × ".join(map(str, shape)), boxes)
     return page(title(f"{data['model']}, {data['family']}"), pairs(facts), made)
 
@@ -171,6 +172,7 @@ def change(before: Data, after: Data) -> RenderableType:
 
 def _config(edits: Mapping[str, Any]) -> RenderableType:
     made = table("config.json", "before", "after")
+    whole(made, edits)
     for path, (old, new) in edits.items():
         made.add_row(path, Text(_value(old), "dim"), _value(new))
     return made

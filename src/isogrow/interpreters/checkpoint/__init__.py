@@ -74,7 +74,7 @@ def grow_checkpoint(
     format: str = "safetensors",
     chunk: int = CHUNK,
     question: Question | None = None,
-    told: Callable[[str], None] | None = None,
+    told: Callable[[str, str], None] | None = None,
     writers: Writers = ONE,
 ) -> None:
     """Write the grown checkpoint into the folder `out`, completely or not at all.
@@ -83,12 +83,12 @@ def grow_checkpoint(
     that no rule scales are bit-equal. `progress` is called with the bytes of weights done and in all.
     `verify` is called with the finished folder before it gets its name: what it returns goes into the
     model card, and if it raises there is no output (with `keep_failed` it stays beside, as `OUT.failed`).
-    `resume` goes on with what a killed run left.
+    `resume` goes on with what a killed run left; `told` hears what becomes of that.
     `format` is "safetensors", or "distributed" for a checkpoint of torch.distributed.checkpoint.
     `optimizer` writes the grown state of the run's optimizer; with it the rest of the run's state travels.
     `chunk` entries are computed at a time; it changes no byte. `question` asks the model's class what it
-    makes of the grown config: the answer is heard when it comes, and before the output gets its name. `told`
-    hears, with `resume`, what is gone on with. Of `writers` each writes its share, and the first the rest.
+    makes of the grown config: the answer is heard when it comes, and before the output gets its name. Of
+    `writers` each writes its share, and the first the rest.
 
     Raises `OutputError` for a place that can't be written, `SizeError` for sizes that the model's class
     refuses, `CheckpointError` for a source that can't be grown; then nothing is left behind.
@@ -106,7 +106,7 @@ def grow_checkpoint(
             heard.if_ready()
             check_space(out, job.weight_bytes + job.carried_bytes + job.optimizer_bytes + ROOM)
             check_ties(anatomy, store)
-        place = staged(out, digest, overwrite, resume) if first else nullcontext(partial_of(out))
+        place = staged(out, digest, overwrite, resume, told) if first else nullcontext(partial_of(out))
         with place as folder, writers.region(), stopping(folder, writers) as look:
             hashes: dict[str, str] | None = {} if hash_files else None
             if first:
@@ -124,10 +124,10 @@ def _check_places(out: Path, source: Path, overwrite: bool, keep_failed: bool) -
         check_place(failed_of(out), source, overwrite=False)
 
 
-def _begin(folder: Path, job: Job, told: Callable[[str], None] | None) -> None:
+def _begin(folder: Path, job: Job, told: Callable[[str, str], None] | None) -> None:
     unmark(folder)
     if told is not None:
-        told(_left(folder, job))
+        told("resumed", _whole(folder, job))
 
 
 def _complete(
@@ -153,7 +153,7 @@ def _complete(
     _write_records(folder, job, said, hashes)
 
 
-def _left(folder: Path, job: Job) -> str:
+def _whole(folder: Path, job: Job) -> str:
     """What of a killed run's work stays."""
     if job.format == "distributed":
         return "begun anew: a distributed checkpoint is written as a whole"
