@@ -1,7 +1,7 @@
 """Write the table of families into README.md, as `isogrow families` knows it.
 
-    python docs/families_table.py            write it
-    python docs/families_table.py --check    exit with 1 if it is not what stands there
+    python docs/families_table.py                       write it
+    python docs/families_table.py --check [MODEL_TYPE…]    exit with 1 if it is not what stands there
 
 The planner is asked about a small made-up model of each family, so the table can't say what is not so.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from isogrow.cli.facts import column, known
 from isogrow.cli.tables.axes import around
+from isogrow.families import LAYOUTS
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"(<!-- families: [^>]*-->\n).*?(<!-- /families -->)", re.DOTALL)
@@ -36,15 +37,28 @@ def cell(axis: dict[str, Any] | None) -> str:
     return words[axis["grows"]]
 
 
-def table() -> str:
+def lines(data: dict[str, Any]) -> list[str]:
     """The table in Markdown."""
-    data = known()
     rows = [["model type", *data["axes"]], ["---"] * (len(data["axes"]) + 1)]
     for family in data["families"]:
         found = (column(family, axis) for axis in data["axes"])
         cells = (cell(one) + (f" ({names})" if names else "") for one, names in found)
         rows.append([family["model_type"], *cells])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + f"\n{around(data)}\n"
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def table() -> str:
+    """The table, and what is said below it."""
+    data = known()
+    return "\n".join([*lines(data), "", around(data), ""])
+
+
+def stands(text: str, types: list[str]) -> bool:
+    """Whether the table has each model type, and these as the planner knows them."""
+    found = BLOCK.search(text)
+    there = found[0].splitlines() if found else []
+    named = [line.split(" | ")[0] for line in there if line.startswith("| ")][2:]
+    return named == [f"| {name}" for name in sorted(LAYOUTS)] and set(lines(known(types))) <= set(there)
 
 
 def written(text: str) -> str:
@@ -55,8 +69,7 @@ def written(text: str) -> str:
 
 
 if __name__ == "__main__":
-    before = README.read_text(encoding="utf-8")
-    after = written(before)
-    if "--check" in sys.argv:
-        sys.exit(after != before)
-    README.write_text(after, encoding="utf-8")
+    before, (*asked,) = README.read_text(encoding="utf-8"), sys.argv[1:]
+    if asked[:1] == ["--check"]:
+        sys.exit(not stands(before, asked[1:]) if asked[1:] else written(before) != before)
+    README.write_text(written(before), encoding="utf-8")

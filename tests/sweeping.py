@@ -29,7 +29,7 @@ DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "ol
 SEED = 20
 SHARE = 32
 MANY = 3
-SLOW_SHARE = 2
+SLOW_SHARE = 3
 
 
 def swept(cases: Iterable[Any], kept: Callable[..., bool] = lambda name, *_: name in DIVERSE) -> list[Any]:

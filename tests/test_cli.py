@@ -314,7 +314,7 @@ def test_demo_tells_how_it_ended(passed: bool, tmp_path: Path, monkeypatch: pyte
 def outputs(
     models: Mapping[str, Path], wide: Path, families_asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    monkeypatch.setattr("isogrow.cli.facts.known", lambda: families_asked.json)
+    monkeypatch.setattr("isogrow.cli.facts.known", lambda types: families_asked.json)
     llama = models["LlamaForCausalLM"]
     return [
         isogrow(*arguments).out

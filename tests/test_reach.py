@@ -143,13 +143,13 @@ def test_a_tied_head_is_counted_once(llama: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isogrow.cli.facts.known", lambda: families_asked.json)
-    ran = isogrow("families")
+    monkeypatch.setattr("isogrow.cli.facts.known", lambda types: families_asked.json)
+    ran = isogrow("families", *families_asked.types)
     assert (ran.code, ran.err) == (0, "")
     # The table comes first; a reason below it may begin a line with a family's name, too.
     lines = [line.split() for line in reversed(ran.out.splitlines()) if line.strip()]
     rows = {first: rest for first, *rest in lines}
-    assert rows.keys() >= LAYOUTS.keys()
+    assert rows.keys() >= set(families_asked.types or LAYOUTS)
     assert rows["qwen3"] == ["any", "any", "steps", "any", "n", "times", "any"]
     assert rows["llama"] == ["steps", "any", "some", "some", "steps", "any"]
     assert rows["bert"][-1] == "refused"
@@ -160,12 +160,18 @@ def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_families_json(families_asked: Asked) -> None:
     assert families_asked.code == 0
     data = families_asked.json
-    assert [each["model_type"] for each in data["families"]] == sorted(LAYOUTS)
+    assert [each["model_type"] for each in data["families"]] == sorted(families_asked.types or LAYOUTS)
     bert = next(each for each in data["families"] if each["model_type"] == "bert")["axes"]
     assert bert["layers"]["grows"] == "no"
     assert "post-norm" in bert["layers"]["why"][0]
     assert "kv_heads" not in bert
     assert set(bert["hidden"]["with"]) == {"heads", "head_dim"}
+
+
+def test_a_model_type_that_can_not_be_grown() -> None:
+    ran = isogrow("families", "llama", "lama")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'lama' is no model type that can be grown: `isogrow families` lists" in " ".join(ran.err.split())
 
 
 # LFM2's class makes ffn a multiple of 256, unless it is told not to; BigBird's heads stay what they are.

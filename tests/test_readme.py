@@ -77,11 +77,22 @@ def test_the_table_of_families_is_up_to_date(
     if not true:
         said["families"][0]["axes"]["ffn"]["grows"] = "no"
     script = documents.ROOT / "docs" / "families_table.py"
-    monkeypatch.setattr("isogrow.cli.facts.known", lambda: said)
-    monkeypatch.setattr(sys, "argv", [str(script), "--check"])
+    monkeypatch.setattr("isogrow.cli.facts.known", lambda types=(): said)
+    monkeypatch.setattr(sys, "argv", [str(script), "--check", *families_asked.types])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     assert bool(ended.value.code) is not true
+
+
+def test_a_model_type_that_the_table_lacks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(documents.ROOT / "docs")
+    import families_table
+
+    monkeypatch.setattr(families_table, "known", lambda types: {"axes": [], "families": []})
+    monkeypatch.setattr(families_table, "lines", lambda data: [])
+    assert families_table.stands(README, ["llama"])
+    monkeypatch.setitem(families_table.LAYOUTS, "nothing", families_table.LAYOUTS["llama"])
+    assert not families_table.stands(README, ["llama"])
 
 
 def test_a_table_that_is_not_up_to_date_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import prod
 from typing import Any
 
 from isogrow.engines import announcements, change, itemsize
-from isogrow.errors import CheckpointError
+from isogrow.errors import CheckpointError, FamilyError
 from isogrow.families import LAYOUTS
 from isogrow.families.wrappers import WRAPPERS
 from isogrow.growth.newness import new_in
@@ -125,10 +125,19 @@ def _caches(anatomy: Anatomy, plan: Plan) -> Data:
     return {"valid": found.valid, "why": list(found.why), "layers": layers}
 
 
-def known() -> Data:
-    """What each model type's axes can grow to, asked of a small made-up model of it."""
+def known(types: Collection[str] = ()) -> Data:
+    """What each model type's axes can grow to (or of these alone), asked of a small made-up model of it.
+
+    Raises `FamilyError` for a type that none is known of.
+    """
+    strange = [name for name in types if name not in LAYOUTS]
+    if strange:
+        raise FamilyError(
+            f"{strange[0]!r} is no model type that can be grown: `isogrow families` lists those that can"
+        )
     found: list[Data] = []
-    for model_type, layout in sorted(LAYOUTS.items()):
+    for model_type in sorted(types or LAYOUTS):
+        layout = LAYOUTS[model_type]
         anatomy = specimen(layout)
         sizes = named(anatomy.sizes, layout.stacks)
         sizes = {axis: n for axis, n in sizes.items() if axis in (*SHOWN, *MLPS)}

@@ -334,13 +334,18 @@ def draft(
 
 
 @app.command(cls=Verb)
-def families(json: Json = False) -> None:
+def families(
+    types: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL_TYPE", help="Of these alone. (default: all)")
+    ] = None,
+    json: Json = False,
+) -> None:
     """The model types that can be grown, and along which axes."""
     with alone(json):
         from isogrow.cli.facts import known
         from isogrow.cli.tables import axes
 
-        answer(known(), axes.families, json)
+        answer(known(types or ()), axes.families, json)
 
 
 @app.command(cls=Verb)

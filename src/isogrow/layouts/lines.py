@@ -130,9 +130,9 @@ class Line:
         return tuple(tuple(found.split()) for found in PLACEHOLDER.findall(self.name))
 
     @cached_property
-    def words(self) -> tuple[str, ...]:
-        """What stands in the name before, between and behind its numbers."""
-        return tuple(PLACEHOLDER.split(self.name)[::2])
+    def template(self) -> str:
+        """The name with {} for each of its numbers."""
+        return PLACEHOLDER.sub("{}", self.name)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from typing import Any
 
 from isogrow.layouts.config import Config
@@ -41,11 +41,13 @@ def lines_of(layout: Layout, prefix: str, names: Mapping[str, Any]) -> Lines:
     for line in layout.lines:
         if line.slot.stored and layout.beside(line.slot, names):
             name = ("" if line.slot.head else prefix) + line.name
-            found.setdefault(_numberless(PLACEHOLDER.sub("0", name)), []).append((_regex(name), line))
+            found.setdefault(numberless(PLACEHOLDER.sub("0", name)), []).append((_regex(name), line))
     return found
 
 
-def _numberless(name: str) -> str:
+@lru_cache(1 << 17)
+def numberless(name: str) -> str:
+    """A name without its numbers: `layers.#.mlp`. It is asked for again and again of the same names."""
     return re.sub(r"\d+", "#", name)
 
 
@@ -73,7 +75,7 @@ def line_of(
     applies: Applies, lines: Lines, name: str, stated: Mapping[str, int]
 ) -> tuple[Line, Index] | None:
     """The first line that names a tensor and applies to it, and the index in the name."""
-    for regex, line in lines.get(_numberless(name), ()):
+    for regex, line in lines.get(numberless(name), ()):
         hit = regex.fullmatch(name)
         if hit is not None:
             index = _index(line, hit.groups(), stated)
@@ -86,6 +88,9 @@ def _index(line: Line, numbers: tuple[str, ...], stated: Mapping[str, int]) -> I
     """The index that the numbers in a name mean."""
     index: list[tuple[str, int]] = []
     for (first, *rest), number in zip(line.numbers, map(int, numbers), strict=True):
+        if not rest:
+            index.append((first, number))
+            continue
         found: list[tuple[str, int]] = []
         for axis in reversed(rest):
             number, at = divmod(number, stated[axis])
@@ -99,7 +104,7 @@ def prefix_of(layout: Layout, applies: Applies, names: Mapping[str, Any], stated
 
     alike: dict[str, list[str]] = {}  # names that differ in numbers alone
     for name in names:
-        alike.setdefault(_numberless(name), []).append(name)
+        alike.setdefault(numberless(name), []).append(name)
 
     def count(prefix: str) -> int:
         lines = lines_of(layout, prefix, names)

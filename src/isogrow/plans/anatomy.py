@@ -67,7 +67,7 @@ class Anatomy:
 
     def shares(self, slot: Slot) -> bool:
         """Whether a slot's entries are those of the one that it is tied to."""
-        return (slot.shared or self.ties(slot)) and slot.tied in self.all_slots
+        return slot.tied in self.all_slots and (slot.shared or self.ties(slot))
 
     @cached_property
     def all_slots(self) -> dict[str, Slot]:
@@ -160,8 +160,9 @@ class Anatomy:
 
 def blocks(line: Line, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]]:
     """(part, block) of every block that one stored tensor holds."""
+    inside = line.parsed.index
     for part, slot in line.parts():
-        for full in sizes.indices(line.parsed.index, index):
+        for full in sizes.indices(inside, index) if inside else (index,):
             yield part, Block(slot.name, full, slot.axes)
 
 
@@ -251,14 +252,15 @@ def _headed(config: Config, kind: str) -> bool | None:
 
 def name_of(line: Line, prefix: str, index: Index, sizes: Sizes) -> str:
     """The name of a line's tensor at an index."""
-    at, first = dict(index), line.words[0]
-    found = [first if line.slot.head else prefix + first]
-    for axes, word in zip(line.numbers, line.words[1:], strict=True):
-        number = at[axes[0]]
-        for axis in axes[1:]:
+    at = dict(index)
+    found: list[int] = []
+    for first, *rest in line.numbers:
+        number = at[first]
+        for axis in rest:
             number = number * sizes.of(axis, index) + at[axis]
-        found += (str(number), word)
-    return "".join(found)
+        found.append(number)
+    name = line.template.format(*found)
+    return name if line.slot.head else prefix + name
 
 
 def _stated(layout: Layout, config: Config, stored: list[Stored]) -> dict[str, int]:
@@ -278,7 +280,9 @@ def _axes(slots: Iterable[Slot]) -> frozenset[str]:
 def _infer(sizes: Sizes, stored: list[Stored]) -> Sizes:
     """Sizes that no config key states (labels, say) are read off the tensors' names and shapes."""
     values = dict(sizes.values)
-    for tensor in stored:
+    lines = dict.fromkeys(tensor.line for tensor in stored)
+    unsaid = {line for line in lines if not all(map(sizes.has, _axes(line.slots)))}
+    for tensor in (tensor for tensor in stored if tensor.line in unsaid):
         for place, (axis, i) in enumerate(tensor.index):
             if not sizes.has(axis):
                 name = key(axis, sizes.site(axis, tensor.index[:place]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 
 from isogrow.layouts.layout import Index
 
@@ -38,8 +39,10 @@ class Sizes:
 
     def indices(self, axes: tuple[str, ...], index: Index = ()) -> Iterator[Index]:
         """Every index over these axes, the first varying slowest."""
-        if not axes:
-            yield index
+        if self.sites.keys().isdisjoint(axes):  # the same numbers everywhere
+            numbered = ([(axis, i) for i in range(self.values[axis])] for axis in axes)
+            for found in product(*numbered):
+                yield (*index, *found)
             return
         for i in range(self.of(axes[0], index)):
             yield from self.indices(axes[1:], (*index, (axes[0], i)))

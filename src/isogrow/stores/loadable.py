@@ -8,7 +8,6 @@ The class validates the grown config when it is built, and its state dict says w
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 from isogrow.errors import SizeError
 from isogrow.layouts.config import class_names, untagged
 from isogrow.layouts.lines import name_axes
+from isogrow.layouts.naming import numberless
 from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.quiet import alone
 from isogrow.stores.asking import Built, Shapes
@@ -45,7 +45,7 @@ def check_loadable(
         _as_loaded(*both, prefix, wanted) for both in zip((old, grown), reversed(others), strict=True)
     )
     found = {tensor: header.shape for tensor, header in after.items()}
-    known = {_template(tensor) for tensor in before}
+    known = {numberless(tensor) for tensor in before}
     for fault in _faults(name, found, wanted, known):
         raise SizeError(f"{fault}; nothing was written")
 
@@ -57,8 +57,8 @@ def unread(config: Mapping[str, Any], stored: Iterable[str]) -> str:
     if model is None:
         return ""
     prefix = str(model.base_model_prefix)
-    own = {_template(_bare(name, prefix)) for name in model.state_dict()}
-    lost = sorted(name for name in stored if _template(_bare(name, prefix)) not in own)
+    own = {numberless(_bare(name, prefix)) for name in model.state_dict()}
+    lost = sorted(name for name in stored if numberless(_bare(name, prefix)) not in own)
     if not lost:
         return ""
     return f"config.json {nameless(model, lost[0])}: name the class in its architectures"
@@ -97,24 +97,24 @@ def _as_loaded(
     stored: Mapping[str, Header], other: Mapping[str, Header], prefix: str, wanted: Shapes
 ) -> dict[str, Header]:
     """Tensors by the names without prefix that the class has for them, where it has any."""
-    templates = {_template(tensor) for tensor in wanted}
+    templates = {numberless(tensor) for tensor in wanted}
     bare = {_bare(tensor, prefix): header for tensor, header in stored.items()}
     also = {_bare(tensor, prefix): header for tensor, header in other.items()}
-    return bare | {tensor: header for tensor, header in also.items() if _template(tensor) in templates}
+    return bare | {tensor: header for tensor, header in also.items() if numberless(tensor) in templates}
 
 
 def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterator[str]:
-    templates = {_template(tensor) for tensor in wanted}
+    templates = {numberless(tensor) for tensor in wanted}
     for tensor, shape in wanted.items():
         if tensor in found and tuple(found[tensor]) != tuple(shape):
             yield (
                 f"{tensor} would be {list(found[tensor])}, but {name} of the grown config has it as"
                 f" {list(shape)}"
             )
-        if tensor not in found and _template(tensor) in known:
+        if tensor not in found and numberless(tensor) in known:
             yield f"{name} of the grown config has {tensor}, and the grown model would lack it"
     for tensor in found:
-        if tensor not in wanted and _template(tensor) in templates:
+        if tensor not in wanted and numberless(tensor) in templates:
             yield f"the grown model would have {tensor}, and {name} of the grown config has no place for it"
 
 
@@ -175,8 +175,3 @@ def class_name(config: Mapping[str, Any]) -> str:
 def _bare(name: str, prefix: str) -> str:
     """A tensor's name without the base model's prefix, which a checkpoint may have or lack."""
     return name.removeprefix(f"{prefix}.") if prefix else name
-
-
-def _template(name: str) -> str:
-    """A name without its numbers: `layers.{}.mlp`."""
-    return re.sub(r"\d+", "{}", name)
