@@ -17,8 +17,9 @@ from isogrow.families.llama import LLAMA
 from isogrow.layouts.layout import Layout, Line
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, Header, blocks, match, name_of
+from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.matching import match
 from isogrow.plans.pieces import Draw, Fill, Piece, Source, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes

@@ -18,8 +18,9 @@ from torch import Tensor
 from isogrow.families import layout_for
 from isogrow.interpreters.checkpoint import grow_checkpoint
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Init, Plan
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 

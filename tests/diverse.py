@@ -22,8 +22,9 @@ from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.pattern import Sum
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, Stored, match
+from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.expansions import expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Constant, Entry, Free, Mean, Old, Step
 
 

@@ -24,7 +24,7 @@ from isogrow.families import layout_for
 from isogrow.interpreters.module import grown_state, headers
 from isogrow.layouts.config import edited, untagged
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import (
     INNER,
     Expansion,
@@ -33,6 +33,7 @@ from isogrow.plans.expansions import (
     Size,
     expansions,
 )
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.verification.float64 import build as build
 from isogrow.verification.float64 import float64 as float64

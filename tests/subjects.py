@@ -15,7 +15,8 @@ from isogrow.families import layout_for
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.lines import name_axes
 from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
-from isogrow.plans.anatomy import Anatomy, Header, match, name_of
+from isogrow.plans.anatomy import Anatomy, Header, name_of
+from isogrow.plans.matching import match
 from isogrow.plans.pieces import Block
 from isogrow.plans.sizes import Sizes
 from isogrow.stores.binding import viewer

@@ -20,8 +20,8 @@ from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.growth import models
 from isogrow.interpreters.module import headers
 from isogrow.layouts.layout import Layout, Norm
-from isogrow.plans.anatomy import match
 from isogrow.plans.expansions import Size
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Old, Plan
 
 TEXT = documents.read(documents.ROOT / "docs" / "add-a-family.md")

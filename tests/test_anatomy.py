@@ -16,8 +16,9 @@ from isogrow.growth.models import anatomy_of
 from isogrow.layouts.layout import Layout, Weight
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Header, match, name_of
+from isogrow.plans.anatomy import Header, name_of
 from isogrow.plans.expansions import HiddenExpansion, LayerAddition
+from isogrow.plans.matching import match
 from isogrow.plans.sizes import Sizes
 from isogrow.stores.binding import outputs
 

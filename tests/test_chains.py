@@ -28,7 +28,7 @@ from isogrow.layouts.config import edited
 from isogrow.numbers.statistics import statistics
 from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, build
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.boxes import chunks, slices
 from isogrow.plans.expansions import (
     AttentionExpansion,
@@ -39,6 +39,7 @@ from isogrow.plans.expansions import (
     LayerAddition,
     MlpExpansion,
 )
+from isogrow.plans.matching import match
 from isogrow.plans.pieces import Block, Draw, moved, pieces, whole
 from isogrow.plans.plan import OLD, Init, Old, Plan
 from isogrow.stores.binding import fill_region_, outputs, reader

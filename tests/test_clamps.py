@@ -11,8 +11,9 @@ from isogrow import laws
 from isogrow.errors import LawError, SizeError
 from isogrow.families import layout_for
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Expansion, LayerAddition, expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import OLD, Old, Plan
 
 OLMO = F.FAMILIES["olmo"]

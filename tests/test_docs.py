@@ -22,7 +22,7 @@ from isogrow.errors import PatternError
 from isogrow.interpreters.module import grown_state, headers
 from isogrow.laws.building import network
 from isogrow.layouts.pattern import parse
-from isogrow.plans.anatomy import match
+from isogrow.plans.matching import match
 
 ROOT = documents.ROOT
 HOMES = (ROOT, ROOT / "src" / "isogrow", ROOT / "docs", ROOT / "tests")

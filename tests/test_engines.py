@@ -24,9 +24,10 @@ from isogrow.layouts.layout import Layout
 from isogrow.planning.planner import draft
 from isogrow.planning.portable import complained
 from isogrow.planning.request import Request
-from isogrow.plans.anatomy import Anatomy, Header, match
+from isogrow.plans.anatomy import Anatomy, Header
 from isogrow.plans.choices import Choices
 from isogrow.plans.expansions import expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import WORDS
 

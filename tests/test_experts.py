@@ -27,7 +27,8 @@ from isogrow.interpreters.module import headers
 from isogrow.laws import check, lives
 from isogrow.laws.building import network
 from isogrow.laws.twins import groups
-from isogrow.plans.anatomy import Header, match
+from isogrow.plans.anatomy import Header
+from isogrow.plans.matching import match
 from isogrow.stores.loadable import built, check_loadable, rebound
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run

@@ -28,8 +28,9 @@ from isogrow.layouts.config import edited
 from isogrow.layouts.formula import names
 from isogrow.layouts.layout import Layout
 from isogrow.planning.planner import check_fits
-from isogrow.plans.anatomy import Header, match
+from isogrow.plans.anatomy import Header
 from isogrow.plans.expansions import HiddenExpansion, LayerAddition, MlpExpansion, Size
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Init, Plan
 from isogrow.plans.serial import from_json, to_json
 from isogrow.plans.words import word_for

@@ -12,7 +12,8 @@ from sweeping import turns
 
 import isogrow
 from isogrow.interpreters.module import headers
-from isogrow.plans.anatomy import Header, match
+from isogrow.plans.anatomy import Header
+from isogrow.plans.matching import match
 
 pytestmark = pytest.mark.slow  # models of many kinds are built, grown and run
 

@@ -15,8 +15,8 @@ from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.interpreters.module import headers
 from isogrow.laws import check
 from isogrow.layouts.layout import Layout
-from isogrow.plans.anatomy import match
 from isogrow.plans.expansions import Size
+from isogrow.plans.matching import match
 
 DIM = {"stablelm": {"hidden": 96, "head_dim": 16}, "cohere": {"head_dim": 20}}
 HEADS = {"stablelm": {"hidden": 96, "kv_heads": 4}, "cohere": {"kv_heads": 5}}

@@ -19,7 +19,7 @@ from isogrow.families.llama import LLAMA
 from isogrow.laws.building import network
 from isogrow.layouts.layout import Layout, Weight
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
@@ -29,6 +29,7 @@ from isogrow.plans.expansions import (
     LayerAddition,
     MlpExpansion,
 )
+from isogrow.plans.matching import match
 from isogrow.plans.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Plan, Rewrite
 from isogrow.rules.places import append
 

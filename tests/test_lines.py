@@ -16,7 +16,8 @@ from isogrow.families import LAYOUTS
 from isogrow.families.edits import Edit, after, alter, before, drop, like, move, swap
 from isogrow.families.llama import LLAMA
 from isogrow.layouts.layout import Bias, Binding, Layout, Norm, Weight
-from isogrow.plans.anatomy import Header, match
+from isogrow.plans.anatomy import Header
+from isogrow.plans.matching import match
 
 PRE = Norm("layer", "pre", eps=1e-5)
 QKV = "{experts} hidden -> (heads (q: 1 + k: 1))"

@@ -19,8 +19,9 @@ from isogrow.errors import LawError, LayoutError, SizeError
 from isogrow.growth import models
 from isogrow.interpreters.module import grown_state, headers
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Old, Plan
 from isogrow.plans.sizes import Sizes
 

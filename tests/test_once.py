@@ -14,7 +14,7 @@ import isogrow as library
 from isogrow import laws
 from isogrow.families import layout_of
 from isogrow.laws.building import _Builder
-from isogrow.plans import anatomy
+from isogrow.plans import matching
 from isogrow.stores import sources
 
 Counted = Callable[[], dict[str, int]]
@@ -99,7 +99,7 @@ def test_in_python(counted: Counted, llama: Path, tmp_path: Path) -> None:
 
 def test_the_counters_count(counted: Counted, llama: Path) -> None:
     found = sources.open_checkpoint(llama)
-    seen = anatomy.match(layout_of(found.config), found.config, found.headers)
+    seen = matching.match(layout_of(found.config), found.config, found.headers)
     plan = library.plan(llama, ffn="x2")
     laws.check(seen, plan)
     laws.horizon(seen, plan)

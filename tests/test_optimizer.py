@@ -27,7 +27,8 @@ from isogrow.interpreters import oracle as reference
 from isogrow.interpreters.module import headers
 from isogrow.layouts.config import edited
 from isogrow.optim.state import grow_optimizer
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.matching import match
 from isogrow.plans.parts import is_tied
 from isogrow.plans.pieces import Block
 from isogrow.plans.plan import OLD, Constant, Entry, Mean, Old, Plan

@@ -12,7 +12,7 @@ from isogrow.errors import SizeError
 from isogrow.families.llama import LLAMA
 from isogrow.growth.models import anatomy_of
 from isogrow.planning.planner import check_fits, plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import (
     AttentionExpansion,
     Expansion,
@@ -27,6 +27,7 @@ from isogrow.plans.expansions import (
     places,
     target,
 )
+from isogrow.plans.matching import match
 from isogrow.plans.plan import OLD, Init, Plan
 
 

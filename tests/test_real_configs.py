@@ -23,8 +23,9 @@ from isogrow.interpreters.module import headers
 from isogrow.layouts.config import edited
 from isogrow.layouts.layout import Weight
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import expansions
+from isogrow.plans.matching import match
 from isogrow.stores.binding import outputs
 
 Published = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]

@@ -24,8 +24,9 @@ import isogrow
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, Header, match
+from isogrow.plans.anatomy import Anatomy, Header
 from isogrow.plans.expansions import expansions
+from isogrow.plans.matching import match
 from isogrow.plans.serial import from_json, to_json
 from isogrow.stores.binding import outputs
 

@@ -15,8 +15,8 @@ from isogrow.families import layout_for, layout_of
 from isogrow.layouts.config import edited, get
 from isogrow.layouts.layout import Rope
 from isogrow.planning import planner as planning
-from isogrow.plans.anatomy import match
 from isogrow.plans.expansions import AttentionExpansion, HeadsExpansion, expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.rules import rotary as positions
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from isogrow.families import layout_for
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Header, match
+from isogrow.plans.anatomy import Header
 from isogrow.plans.choices import Choices
 from isogrow.plans.expansions import expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.plans.serial import VERSION, PlanError, digest, from_json, to_json
 from isogrow.plans.sizes import Sizes

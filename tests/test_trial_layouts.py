@@ -37,7 +37,8 @@ from trial_layouts.roles import differing, ends, wrong_roles
 from isogrow.errors import CheckpointError, LayoutError
 from isogrow.families import LAYOUTS
 from isogrow.layouts.layout import Index, Layout, Weight
-from isogrow.plans.anatomy import Anatomy, Header, match
+from isogrow.plans.anatomy import Anatomy, Header
+from isogrow.plans.matching import match
 from isogrow.plans.pieces import Block
 from isogrow.stores.binding import viewer
 

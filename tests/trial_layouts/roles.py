@@ -6,7 +6,7 @@ from torch import nn
 
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.lines import name_axes
-from isogrow.plans.anatomy import match
+from isogrow.plans.matching import match
 from trial_layouts.models import bound, on_meta
 
 ARROWS = {"sinks": "->", "inv_freq": "->", "e_score_correction_bias": "->"}

@@ -17,7 +17,6 @@ from isogrow.planning.reach import Reach, reaches, specimen
 from isogrow.planning.request import Planned
 from isogrow.plans.anatomy import Anatomy, Header, Stored, grown_tensors
 from isogrow.plans.caching import caches_of
-from isogrow.plans.pieces import origin
 from isogrow.plans.plan import Free, Old, Plan, Step, word
 from isogrow.plans.serial import to_json
 from isogrow.plans.sizes import Sizes, key
@@ -163,7 +162,7 @@ def _grown(anatomy: Anatomy, plan: Plan, dtype: str | None) -> list[Stored]:
         raise CheckpointError(
             f"--dtype {dtype!r} is no dtype that weights can have: give float32, float16 or bfloat16"
         )
-    grown = grown_tensors(anatomy, plan.target, lambda block: origin(plan, block))
+    grown = grown_tensors(anatomy, plan)
     if dtype is None:
         return grown
     return [Stored(s.name, s.line, s.index, Header(s.header.shape, WORDS[dtype]), s.source) for s in grown]

@@ -13,7 +13,6 @@ from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.growth.opening import Opened, opened
 from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.anatomy import grown_tensors
-from isogrow.plans.pieces import origin
 from isogrow.plans.placing import Mesh
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import key
@@ -164,7 +163,7 @@ def _too_large(job: Job, data: Data, streamed: bool | None) -> str:
     if not lack:
         return ""
     anatomy, plan = job.source.anatomy, job.plan.plan
-    tensors = [anatomy.stored, grown_tensors(anatomy, plan.target, lambda block: origin(plan, block))]
+    tensors = [anatomy.stored, grown_tensors(anatomy, plan)]
     return streaming_shortage(
         *(largest_layer({each.name: each.header.shape for each in stored}) for stored in tensors)
     )

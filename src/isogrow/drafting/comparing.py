@@ -11,7 +11,8 @@ from isogrow.errors import IsogrowError
 from isogrow.interpreters.module import headers
 from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Layout
-from isogrow.plans.anatomy import Anatomy, Stored, match
+from isogrow.plans.anatomy import Anatomy, Stored
+from isogrow.plans.matching import match
 
 # Two ways to say one thing: all heads have keys of their own, and parts that rules do not tell apart.
 ALIKE: Mapping[str, str] = {"kv_heads group": "heads", "norm": "attn_norm"}

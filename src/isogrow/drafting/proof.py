@@ -22,8 +22,9 @@ from isogrow.layouts.config import Config, edited
 from isogrow.layouts.layout import Layout
 from isogrow.planning.planner import draft
 from isogrow.planning.reach import Reach, reaches
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import HEAD_DIM, meant, named
 from isogrow.verification.float64 import build, float64

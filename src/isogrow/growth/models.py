@@ -20,7 +20,8 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Index, Layout
 from isogrow.paper import Transformer
 from isogrow.paper import build as build_reference
-from isogrow.plans.anatomy import Anatomy, Stored, match
+from isogrow.plans.anatomy import Anatomy, Stored
+from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from isogrow.errors import CheckpointError
 from isogrow.families import layout_of
 from isogrow.layouts.config import Config
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.matching import match
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 
 

@@ -15,8 +15,9 @@ from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Index, Layout
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.planner import plan
-from isogrow.plans.anatomy import Anatomy, Header, blocks, match, name_of
+from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.matching import match
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import REQUESTS
 

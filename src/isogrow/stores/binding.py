@@ -67,7 +67,7 @@ def viewer(anatomy: Anatomy, get: Callable[[str], Tensor]) -> Callable[[Block], 
 def outputs(anatomy: Anatomy, plan: Plan) -> tuple[Stored, ...]:
     """The grown model's stored tensors; one that is tied is filled as the tensor it is tied to."""
     found: list[Stored] = []
-    for stored in grown_tensors(anatomy, plan.target, lambda block: origin(plan, block)):
+    for stored in grown_tensors(anatomy, plan):
         if anatomy.shares(stored.line.slot):
             stored = dataclasses.replace(stored, line=anatomy.layout.homes[stored.line.slot.tied][0])
         found.append(stored)

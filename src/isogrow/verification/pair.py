@@ -20,7 +20,8 @@ from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Index, Line
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.request import Planned, Saved, read_plan
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.matching import match
 from isogrow.plans.plan import OLD, Old, Plan
 from isogrow.plans.regions import drawn
 from isogrow.plans.serial import RECORD, from_json

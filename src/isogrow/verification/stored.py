@@ -14,8 +14,9 @@ from isogrow.interpreters.module import grow_module, grown_state
 from isogrow.numbers.arithmetic import blocked, rounded, same
 from isogrow.numbers.filling import Read
 from isogrow.numbers.statistics import statistics
-from isogrow.plans.anatomy import Stored, match
+from isogrow.plans.anatomy import Stored
 from isogrow.plans.boxes import slices
+from isogrow.plans.matching import match
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Draw, pieces, whole
 from isogrow.stores.binding import fill_region_, outputs, reader

@@ -11,7 +11,8 @@ from torch import nn
 from isogrow.errors import CheckpointError
 from isogrow.families import layout_of
 from isogrow.planning.request import Saved
-from isogrow.plans.anatomy import Anatomy, match
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.matching import match
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import Checkpoint
 from isogrow.stores.store import StateDict, Store
