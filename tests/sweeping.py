@@ -50,9 +50,9 @@ def turns(cases: Iterable[Any], kept: Callable[..., bool] = lambda *_: True) -> 
     return swept(cases, lambda name, *rest: name not in KIN and kept(name, *rest))
 
 
-def examples(count: int) -> int:
+def examples(count: int, share: int = SHARE) -> int:
     """How many examples of a property this run draws, of `count` in a whole sweep."""
-    return count if EVERYTHING else part_of(count)
+    return count if EVERYTHING else part_of(count, share)
 
 
 def part_of(count: int, share: int = SHARE) -> int:

@@ -12,10 +12,11 @@ from pathlib import Path
 import families as F
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 from subjects import weights
+from sweeping import examples
 from test_boxes import PATTERNS, SIZES, numbered, stored, views
 from torch import Tensor
 
@@ -65,7 +66,9 @@ def tiles(box: Box, sides: tuple[int, ...]) -> list[Box]:
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("examples")
 @pytest.mark.parametrize("pattern", PATTERNS)
+@settings(max_examples=examples(25, 4))
 @given(data=st.data())
 def test_a_box_of_a_block_is_read_from_any_chunks(pattern: str, data: st.DataObject) -> None:
     found = stored(pattern)
