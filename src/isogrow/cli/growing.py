@@ -215,6 +215,18 @@ def compared(
     return {"passed": found.passed, "checks": [check], "figures": {"bytes": found.size}}
 
 
+def elsewhere(engine: str, model: str, grown: str, revision: str | None, more: bool, tell: Tell) -> Data:
+    """The same, as an engine computes both; `more`: options were given beside that it can't follow."""
+    from isogrow.verification.elsewhere.proof import verify_in
+
+    if more:
+        raise SizeError(
+            "--engine has the engine read both folders as they are: leave out --plan, --bytes, --streamed"
+            " and --config"
+        )
+    return verify_in(engine, opened(model, revision), grown, progress=tell).to_dict()
+
+
 def failed(report: Data | None) -> list[Data]:
     """The checks that failed; none where they were made by another rank."""
     return [] if report is None else [check for check in report["checks"] if check["passed"] is False]

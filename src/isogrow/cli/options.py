@@ -59,6 +59,10 @@ Base = Annotated[
     str | None,
     option("--base", "MODEL is an adapter (LoRA): grow it for this grown base.", WHERE, "GROWN"),
 ]
+Engine = Annotated[
+    str | None,
+    option("--engine", "Compare both in this engine: ctranslate2, llama.cpp, mlx, …", metavar="ENGINE"),
+]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 
 

@@ -17,6 +17,7 @@ from isogrow.cli.options import (
     Base,
     Configured,
     Dtype,
+    Engine,
     Format,
     Json,
     LayoutFile,
@@ -230,6 +231,7 @@ def verify(
     by_bytes: Annotated[
         bool, option("--bytes", "Compare every byte with what the plan makes; no model runs.")
     ] = False,
+    engine: Engine = None,
     layout: LayoutFile = None,
     revision: Revision = None,
     config: Configured = None,
@@ -238,7 +240,7 @@ def verify(
     """Prove that a grown model is unchanged and can learn.
 
     With --bytes: that every byte of it is what its plan makes of MODEL. That needs little memory, and runs as
-    fast as the disk.
+    fast as the disk. With --engine: that it computes what MODEL does in another engine, installed here.
     """
     with alone(json):
         from isogrow.cli import growing
@@ -248,7 +250,10 @@ def verify(
         with working("verifying") as work:
             if layout is not None:
                 source(model, revision, config, layout, work.tell)
-            if by_bytes:
+            if engine is not None:
+                given = (plan, by_bytes, streamed, config)
+                data = growing.elsewhere(engine, model, grown, revision, any(given), work.tell)
+            elif by_bytes:
                 data = growing.compared(model, grown, plan, revision, config, work.bar)
             else:
                 data = growing.verified(model, grown, plan, revision, config, streamed or None, work.tell)

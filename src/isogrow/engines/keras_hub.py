@@ -17,6 +17,7 @@ KERAS_HUB = Engine(
         "smollm3",
     ),
     refused={"phi3": "it can't convert it as transformers 5.23.0 writes it"},
+    packages=("keras-hub==0.32.0", "keras==3.15.1"),
     rows=(
         Fixes("rms_norm_eps", 1e-6, ("llama",), RUN),
         Fixes("layer_norm_epsilon", 1e-5, ("gpt2",), RUN),

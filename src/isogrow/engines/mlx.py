@@ -20,6 +20,7 @@ MLX = Engine(
         "gpt2": "a key is missing in configs as transformers 5.23.0 writes them",
         "gpt_neox": "a key is missing in configs as transformers 5.23.0 writes them",
     },
+    packages=("mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.32.2"),
     rows=(
         OldName(
             (

@@ -17,6 +17,7 @@ GENAI = Engine(
         "gemma3_text": "the builder can't read nested rope_parameters",
         **dict.fromkeys(("olmo2", "phi", "smollm3"), "the builder has no such model"),
     },
+    packages=("onnxruntime-genai==0.18.0", "onnx-ir==1.1.0", "onnx==1.23.2"),
     rows=(
         Takes("head_dim % 16 == 0", (), RUN),
         Projections((), RUN),
