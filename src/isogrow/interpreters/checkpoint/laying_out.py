@@ -13,6 +13,7 @@ from typing import Any
 
 from isogrow import __version__
 from isogrow.errors import CheckpointError, OutputError, SizeError
+from isogrow.laws.history import Classes, is_old
 from isogrow.layouts.config import edited
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import as_kept
@@ -28,6 +29,7 @@ from isogrow.stores.binding import outputs
 from isogrow.stores.carrying import Beside, Within, carried, contents
 from isogrow.stores.dtypes import GROWN, WORDS
 from isogrow.stores.loadable import rebound
+from isogrow.stores.sentences import Widened
 from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
 from isogrow.stores.sources import Checkpoint
 
@@ -123,7 +125,7 @@ def laid_out(
     _check_regions(plan, tensors.values())
     files = carried(checkpoint, run="" if optimizer is None else optimizer.name)
     for name in files:
-        contents(checkpoint, name, hidden(anatomy, plan))
+        contents(checkpoint, name, widened(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
     stamps = checkpoint.stamps()
     gone = [path for path in checkpoint.paths if path.name not in stamps]
@@ -207,10 +209,12 @@ def _typed(stored: Stored, dtype: str | None) -> Stored:
     return dataclasses.replace(stored, header=header)
 
 
-def hidden(anatomy: Anatomy, plan: Plan) -> tuple[int, int]:
-    """The old and the new size of the residual."""
+def widened(anatomy: Anatomy, plan: Plan) -> Widened:
+    """What becomes of the residual."""
     axis = anatomy.layout.residual
-    return plan.source.of(axis), plan.target.of(axis)
+    old = [run for run in Classes(plan).runs(axis, ()) if is_old(run.history)]
+    kept = dict(pair for run in old for pair in zip(run.origins, run.positions, strict=True))
+    return Widened(plan.source.of(axis), plan.target.of(axis), tuple(kept[each] for each in sorted(kept)))
 
 
 def _ordered(tensors: Iterable[Stored]) -> list[Stored]:
