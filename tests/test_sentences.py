@@ -52,14 +52,18 @@ def pooled(old: int, ways: int = 1) -> Modules:
     ]
 
 
-def embedded(folder: Path, ways: int) -> Tensor:
-    """What the library computes up to the Dense: the mean (and the maximum) over tokens, and W x + b."""
+def pooled_states(folder: Path, ways: int) -> Tensor:
+    """The mean (and the maximum) over tokens."""
     model = rebuilt(transformers.AutoModel.from_pretrained(folder, dtype=torch.float64).eval())
     with float64(), torch.no_grad():
         states = model(input_ids=torch.arange(1, 19).view(2, 9)).last_hidden_state
+    return torch.cat([states.mean(1), states.amax(1)][:ways], -1)
+
+
+def embedded(folder: Path, ways: int) -> Tensor:
+    """What the library computes up to the Dense: W x + b of what is pooled."""
     weights = load_file(folder / "3_Dense" / "model.safetensors")
-    both = torch.cat([states.mean(1), states.amax(1)][:ways], -1)
-    return functional.linear(both, weights["linear.weight"], weights["linear.bias"])
+    return functional.linear(pooled_states(folder, ways), weights["linear.weight"], weights["linear.bias"])
 
 
 @pytest.mark.parametrize(
@@ -106,21 +110,34 @@ def test_a_column_in_the_wrong_place_is_seen(tmp_path: Path) -> None:
 
 MEAN = ("Pooling", {"embedding_dimension": 24, "pooling_mode": "mean"})
 DENSE = ("Dense", {"in_features": 24, "out_features": WIDTH})
-REFUSED: dict[str, tuple[Modules, str]] = {
-    "nothing behind it": ([MEAN], "has no Dense behind the model, so sentence embeddings would have 48"),
-    "a norm of the whole": ([MEAN, ("Normalize", {}), DENSE], r"2_Normalize \(Normalize\) mixes the 24"),
-    "a LayerNorm": ([MEAN, ("LayerNorm", {"dimension": 24})], r"2_LayerNorm \(LayerNorm\) mixes the 24"),
-    "a network": ([("LSTM", {"embedding_dimension": 24})], r"1_LSTM \(LSTM\) mixes"),
-    "layers weighed": (
-        [("WeightedLayerPooling", {})],
-        r"1_WeightedLayerPooling .* no law says how",
+DOT = {"similarity_fn_name": "dot"}
+REFUSED: dict[str, tuple[Modules, dict[str, Any], str]] = {
+    "copies by product": (
+        [MEAN],
+        DOT,
+        r"would have 48 entries in place of 24, .* \(dot\) would",
     ),
+    "copies by steps": (
+        [MEAN, ("Normalize", {})],
+        {"similarity_fn_name": "manhattan"},
+        r"how similar two of them are \(manhattan\) would change",
+    ),
+    "copies of other length": (
+        [MEAN, ("Normalize", {}), DENSE],
+        {},
+        "3_Dense .* reads normalised",
+    ),
+    "a LayerNorm": ([MEAN, ("LayerNorm", {"dimension": 24})], {}, r"2_LayerNorm \(LayerNorm\) mixes the 24"),
+    "a network": ([("LSTM", {"embedding_dimension": 24})], {}, r"1_LSTM \(LSTM\) mixes"),
+    "layers weighed": ([("WeightedLayerPooling", {})], {}, r"1_WeightedLayerPooling .* no law says how"),
     "of another width": (
         [MEAN, ("Dense", {"in_features": 25, "out_features": 7})],
+        {},
         "reads 25 channels, and the model gives 24",
     ),
     "a residual": (
         [MEAN, ("Dense", {"in_features": 24, "out_features": 24, "use_residual": True})],
+        {},
         "adds what it reads to what it computes",
     ),
 }
@@ -133,12 +150,37 @@ def bert() -> transformers.PreTrainedModel:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_module_that_can_not_follow_is_named(name: str, bert: Any, tmp_path: Path) -> None:
-    modules, said = REFUSED[name]
+    modules, more, said = REFUSED[name]
     bert.save_pretrained(tmp_path / "small")
     put(tmp_path / "small", modules)
+    (tmp_path / "small" / "config_sentence_transformers.json").write_text(json.dumps(more))
     with pytest.raises(CheckpointError, match=said):
         isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", hidden="x2", heads="x2")
     assert not (tmp_path / "large").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "said", "times"),
+    [
+        ("LlamaModel", {"hidden": 36, "kv_heads": 3}, DOT, 1.0),  # zeros beside
+        ("GPT2Model", {"hidden": 36, "heads": 6}, DOT, 1.0),
+        ("BertModel", {"hidden": "x3", "heads": "x3"}, {}, 3.0),  # whole copies
+    ],
+)
+def test_embeddings_without_a_dense_are_as_similar(
+    name: str, sizes: dict[str, Any], said: dict[str, Any], times: float, tmp_path: Path
+) -> None:
+    tiny.model(name).double().save_pretrained(tmp_path / "small")
+    put(tmp_path / "small", [MEAN])
+    (tmp_path / "small" / "config_sentence_transformers.json").write_text(json.dumps(said))
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", **sizes)
+    before, after = (pooled_states(tmp_path / each, 1) for each in ("small", "large"))
+    assert after.shape[1] > before.shape[1]
+    products = [each @ each.T for each in (before, after)]
+    assert float((products[1] - times * products[0]).abs().max() / products[0].abs().max()) < 1e-12
+    normal = put(tmp_path / "normal", [MEAN, ("Normalize", {})])
+    wide = Widened(24, 72, tuple(range(24)), "copies" if times > 1 else "zeros")
+    assert list(reached(normal, wide)) == ["1_Pooling"]
 
 
 def test_every_other_axis_grows(bert: Any, tmp_path: Path) -> None:

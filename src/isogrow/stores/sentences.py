@@ -1,15 +1,19 @@
 """What stands behind the transformer in a sentence-transformers folder, and how it follows a wider residual.
 
 modules.json lists the modules in the order in which they run. A grown model's hidden states have the old
-channels as they were, and new ones beside them, which may hold anything. So with h for the hidden size
+channels as they were, and new ones beside them: zeros, or whole copies of the old ones (where a LayerNorm
+writes the residual), by the rule that grew it. So with h for the hidden size
 
-    Pooling   takes each mode channel by channel: its width is ĥ
-    Dense     reads y = W x + b: its columns at new channels are zero, so y is what it was; what follows it
-              sees nothing of the growth
-    Dropout   passes on what it gets
+    Pooling     takes each mode channel by channel: its width is ĥ
+    Dense       reads y = W x + b: its columns at new channels are zero, so y is what it was, and what follows
+                sees nothing of the growth
+    Dropout     passes on what it gets
+    Normalize   divides by |x|, which zeros leave as it is, and m whole copies make √m times as large
 
-and everything else that mixes channels (a norm, a network of its own) is refused by its name. So is a folder
-without a Dense: its embeddings would have new entries themselves. No other axis reaches that far.
+Without a Dense the sentence embedding itself has ĥ entries. Beside zeros every similarity of two of them is
+what it was; beside copies the cosine is, and of normalised ones their product and distance too. What is not
+so, and everything else that mixes channels (another norm, a network of its own), is refused by its name. No
+other axis than hidden reaches that far.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from isogrow.errors import CheckpointError
 from isogrow.stores.sources import load_bin, read_json
@@ -27,9 +31,11 @@ from isogrow.stores.sources import load_bin, read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+Beyond = Literal["zeros", "copies", "other"]
 LIST = "modules.json"
 POOLED = ("word_embedding_dimension", "embedding_dimension")
-PASSES = ("Dropout",)
+SAID = "config_sentence_transformers.json"
+SIMILAR = ("cosine", "dot", "euclidean")  # what whole copies leave: the first, and of unit length all
 LOGITS = ("MLMTransformer",)  # its outputs are as wide as the vocabulary
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 READS = ("linear.weight", "residual.weight")  # of a Dense, (out, in)
@@ -38,11 +44,13 @@ ELSE = "leave hidden as it is (every other axis can grow), or take modules.json 
 
 @dataclass(frozen=True)
 class Widened:
-    """A residual that grows from `old` to `new` channels; `kept` says where the old ones are, by number."""
+    """A residual that grows from `old` to `new` channels; `kept` says where the old ones are, by number, and
+    `beside` what the model's output has in the others."""
 
     old: int
     new: int
     kept: tuple[int, ...]
+    beside: Beyond = "other"
 
 
 def modules_of(folder: Path) -> dict[str, str]:
@@ -81,26 +89,42 @@ def reached(folder: Path, wide: Widened) -> Mapping[str, Mapping[str, Any]]:
     if wide.old == wide.new or not modules or next(iter(modules.values())) in LOGITS:
         return {}
     found: dict[str, Mapping[str, Any]] = {}
+    normal = False
     for path, kind in list(modules.items())[1:]:
-        config = read_json(folder / path / "config.json", f"{LIST} lists it") if kind not in PASSES else {}
         if kind in ("Pooling", "Dense"):
-            found[path] = config
+            found[path] = read_json(folder / path / "config.json", f"{LIST} lists it")
         if kind == "Dense":
-            _check_dense(path, config, wide)
+            _check_dense(path, found[path], wide, normal)
             return found
-        if kind not in ("Pooling", *PASSES):
+        if kind not in ("Pooling", "Dropout", "Normalize"):
             raise CheckpointError(
                 f"{path} ({kind}) mixes the {wide.old} hidden channels that it gets, and no law says how it"
                 f" follows {wide.new} of them: {ELSE}"
             )
+        normal = normal or kind == "Normalize"
+    _check_similar(folder, wide, normal)
+    return found
+
+
+def _check_similar(folder: Path, wide: Widened, normal: bool) -> None:
+    """Wider sentence embeddings are as similar to each other as they were."""
+    path = folder / SAID
+    said = read_json(path, "it says how embeddings are compared") if path.is_file() else {}
+    how = said.get("similarity_fn_name") or "cosine"
+    if wide.beside == "zeros" or (wide.beside == "copies" and how in (SIMILAR if normal else SIMILAR[:1])):
+        return
     raise CheckpointError(
         f"{LIST} has no Dense behind the model, so sentence embeddings would have {wide.new} entries in place"
-        f" of {wide.old}: {ELSE}"
+        f" of {wide.old}, and how similar two of them are ({how}) would change: {ELSE}"
     )
 
 
-def _check_dense(path: str, config: Mapping[str, Any], wide: Widened) -> None:
+def _check_dense(path: str, config: Mapping[str, Any], wide: Widened, normal: bool) -> None:
     reads, writes = config.get("in_features"), config.get("out_features")
+    if normal and wide.beside != "zeros":
+        raise CheckpointError(
+            f"{path} (Dense) reads normalised embeddings, and the new channels change their length: {ELSE}"
+        )
     if not isinstance(reads, int) or reads % wide.old:
         raise CheckpointError(
             f"{path} (Dense) reads {reads} channels, and the model gives {wide.old} for each way of pooling:"
