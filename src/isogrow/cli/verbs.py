@@ -19,11 +19,13 @@ from isogrow.cli.options import (
     Dtype,
     Engine,
     Format,
+    GrownBase,
     Json,
     LayoutFile,
     Model,
     Overwrite,
     Revision,
+    SmallBase,
     Streamed,
     Verb,
     option,
@@ -232,6 +234,8 @@ def verify(
         bool, option("--bytes", "Compare every byte with what the plan makes; no model runs.")
     ] = False,
     engine: Engine = None,
+    base: GrownBase = None,
+    small: SmallBase = None,
     layout: LayoutFile = None,
     revision: Revision = None,
     config: Configured = None,
@@ -241,6 +245,7 @@ def verify(
 
     With --bytes: that every byte of it is what its plan makes of MODEL. That needs little memory, and runs as
     fast as the disk. With --engine: that it computes what MODEL does in another engine, installed here.
+    With --base: that an adapter grew with its base, by PEFT.
     """
     with alone(json):
         from isogrow.cli import growing
@@ -250,7 +255,10 @@ def verify(
         with working("verifying") as work:
             if layout is not None:
                 source(model, revision, config, layout, work.tell)
-            if engine is not None:
+            if base is not None or small is not None:
+                given = (plan, by_bytes, streamed, config, engine, revision)
+                data = growing.carried(model, grown, base, small, any(given), work.tell)
+            elif engine is not None:
                 given = (plan, by_bytes, streamed, config)
                 data = growing.elsewhere(engine, model, grown, revision, any(given), work.tell)
             elif by_bytes:

@@ -1,12 +1,16 @@
-"""What an engine is run on, and how far its outputs lie apart."""
+"""What models are run on elsewhere, how far their outputs lie apart, and which rounding that can be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from isogrow.growth.opening import Opened
+from isogrow.layouts.config import get
+from isogrow.stores.dtypes import torch_dtype
 from isogrow.verification.runners.runner import Ids, Logits
 
 TOKENS = 64  # in a row
@@ -38,6 +42,23 @@ def batches_of(vocab: int, positions: int | None = None) -> tuple[Ids, ...]:
     numbers = np.random.default_rng(1)
     ids = np.stack([numbers.choice(np.arange(1, vocab), tokens, replace=vocab <= tokens) for _ in range(2)])
     return tuple(ids[order] for order in ORDERS)
+
+
+def batches_for(small: Opened) -> tuple[Ids, ...]:
+    """The same for a model: ids that it has, in rows that it has positions for."""
+    anatomy, config = small.anatomy, small.checkpoint.config
+    learned = anatomy.sizes.values.get("positions")
+    return batches_of(anatomy.sizes.of("vocab"), learned or get(config, anatomy.layout.streams[0].longest))
+
+
+def coarsest(at_least: Sequence[torch.dtype], words: Iterable[str]) -> torch.dtype:
+    """The dtype of the largest rounding that weights go through, stored and as they are run.
+
+    >>> coarsest([torch.float32], ["F64", "BF16", "I64"])
+    torch.bfloat16
+    """
+    held = [dtype for dtype in map(torch_dtype, set(words)) if dtype is not None and dtype.is_floating_point]
+    return max([*at_least, *held], key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def noise_of(outputs: Sequence[Logits]) -> float:

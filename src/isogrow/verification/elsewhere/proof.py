@@ -24,12 +24,10 @@ import torch
 from isogrow.engines import Engine, announced
 from isogrow.errors import EngineError, IsogrowError
 from isogrow.growth.opening import Opened, opened, seen
-from isogrow.layouts.config import get
 from isogrow.planning.request import read_plan
-from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.verification.elsewhere import apart
-from isogrow.verification.elsewhere.outputs import batches_of, farthest, noise_of
+from isogrow.verification.elsewhere.outputs import batches_for, coarsest, farthest, noise_of
 from isogrow.verification.memory import parameters, shortage
 from isogrow.verification.report import Check, Report
 from isogrow.verification.runners import runner_for
@@ -67,7 +65,7 @@ def verify_in(
     if lack := shortage(*map(parameters, pair)):
         return Report((Check(known.name, None, detail=lack),), proves=known.name)
     say(f"running both in {known.title}")
-    batches = _batches(first)
+    batches = batches_for(first)
     one, two = apart.ran(known.name, [each.folder for each in pair], batches)
     if one.refused:
         raise EngineError(
@@ -80,7 +78,8 @@ def verify_in(
         check = Check(known.name, False, detail=f"it does not run the grown model: {two.refused}")
         return _report(known, pair, check)
     say("what rounding allows, in transformers")
-    found, dtype = farthest(one.outputs, two.outputs), _coarsest(pair)
+    dtype = coarsest([torch.float32], (header.dtype for each in pair for header in each.headers.values()))
+    found = farthest(one.outputs, two.outputs)
     rounding = _rounding(pair[0], batches[0], dtype)
     limit = ROOM * max(noise, rounding, torch.finfo(dtype).eps)
     detail = f"{batches[0].size} tokens, noise {noise:.1e}, rounding {rounding:.1e}"
@@ -96,24 +95,10 @@ def _report(engine: Engine, pair: Folders, check: Check) -> Report:
     return Report((Check(check.name, check.passed, check.value, check.limit, told),), proves=check.name)
 
 
-def _batches(small: Opened) -> tuple[Ids, ...]:
-    """Token ids that the small model has, in rows that it has positions for."""
-    anatomy, config = small.anatomy, small.checkpoint.config
-    learned = anatomy.sizes.values.get("positions")
-    return batches_of(anatomy.sizes.of("vocab"), learned or get(config, anatomy.layout.streams[0].longest))
-
-
 def _rounding(small: Checkpoint, ids: Ids, dtype: torch.dtype) -> float:
     """How far the small model in a dtype is from itself in float64, by transformers, relative."""
     model = plain.model_of(small.folder, dtype)
     return farthest([plain.exact(model, ids)], [plain.computed(model, ids)]).relative
-
-
-def _coarsest(pair: Folders) -> torch.dtype:
-    """The dtype of the largest rounding that weights go through: that of the files, or float32."""
-    words = {header.dtype for each in pair for header in each.headers.values()}
-    held = [dtype for dtype in map(torch_dtype, words) if dtype is not None and dtype.is_floating_point]
-    return max([torch.float32, *held], key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def _in_transformers(pair: Folders, ids: Ids, limit: float) -> str:
