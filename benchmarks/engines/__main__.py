@@ -21,13 +21,12 @@ import torch
 import transformers as tf
 
 import isogrow
-from benchmarks.engines.cells import Cell, cells, growth, source
+from benchmarks.engines.cells import FEWER, NEWER, ROWS, USUAL, Cell, cells, growth, source
 from isogrow.engines import ENGINES
 from isogrow.errors import IsogrowError
 from isogrow.families import layout_for
 from isogrow.verification.runners import RUNNERS
 
-ROWS = Path(__file__).with_name("rows.jsonl")
 ALIKE = 5e-5
 Row = dict[str, Any]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -54,7 +53,7 @@ def made(family: str, keys: str, folder: Path) -> Path:
     said = json.loads((folder / "config.json").read_text())
     if keys == "4":
         said.pop("rope_parameters", None)
-        said |= {name: value for name, value in given.items() if "rope" in name}
+        said |= {name: value for name, value in given.items() if "rope" in name or family in NEWER}
         said["torch_dtype"] = said.pop("dtype", "float32")
     (folder / "config.json").write_text(json.dumps(said, indent=1))
     _tokenizer().save_pretrained(folder)
@@ -165,12 +164,15 @@ def main() -> None:
 
 
 def _asked(engine: str, families: list[str] | None, axes: list[str] | None) -> dict[str, list[str]]:
-    """The axes of each family that were measured in this engine, as far as they are asked for."""
+    """The axes of each family that were measured in this engine, as far as they are asked for; of newer ones
+    that are asked for, those that they have."""
     found: dict[str, dict[str, None]] = {}
     own: list[Cell] = [c for c in cells() if c.engine == engine and c.axis != "baseline"]
     for cell in own:
         if (not families or cell.family in families) and (not axes or cell.axis in axes):
             found.setdefault(cell.family, {})[cell.axis] = None
+    for family in NEWER.keys() & set(families or ()):
+        found[family] = {axis: None for axis in FEWER.get(family, USUAL) if not axes or axis in axes}
     return {family: list(each) for family, each in found.items()}
 
 

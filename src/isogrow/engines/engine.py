@@ -52,13 +52,16 @@ class Scale:
 
 @dataclass(frozen=True)
 class Period:
-    """The engine computes a config list with one entry a layer from the layer's number `i`, by this
-    formula."""
+    """The engine computes a config list with one entry a layer from the layer's number `i`, by this formula.
+
+    `weighs`: layers of another entry have other tensors, so a new layer of the wrong one does not load.
+    """
 
     key: str
     formula: str
     families: tuple[str, ...]
     seen: Seen
+    weighs: bool = False
 
 
 @dataclass(frozen=True)
