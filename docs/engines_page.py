@@ -46,6 +46,22 @@ the small one is off already.
 
 Nothing has to be asked for where it costs nothing: Gemma's `query_pre_attn_scalar` follows the head dim where
 it is the head dim, and an edited θ always stands under both names.
+
+## Proof in the engine
+
+    isogrow verify small/ large/ --engine ctranslate2      # where that engine is installed beside isogrow
+
+(`isogrow.verify_in("ctranslate2", "small/", "large/")`) has the engine convert and run both folders on the
+same tokens, in a process of its own, on the CPU, and compares the grown model there with the small one there:
+
+    max |f(L) − f(S)|  ≤  16 · max(noise, rounding, ulp)
+
+`noise` is how far the engine is from itself on the small model, the same rows in other batch shapes and
+orders; `rounding` what the small model's own dtype costs it in transformers, against float64. What the engine
+computes its own way for both is not asked. Where it fails it names the token, says what transformers makes of
+the same two folders (so whether it is the engine or the weights), and what the tables below know. Exit codes
+are those of `verify`: 0 where it passes, 1 where it fails, 2 where the engine is not there or does not run
+the small model.
 """
 
 
@@ -93,6 +109,9 @@ def section(engine: Engine) -> Iterator[str]:
             reasons.setdefault(why, []).append(family)
         told = "; ".join(f"{', '.join(each)} ({why})" for why, each in reasons.items())
         yield from (f"Does not load, small or grown: {told}.", "")
+    if engine.packages:
+        installed = " ".join(f"`{package}`" for package in engine.packages)
+        yield from (f"`isogrow verify --engine {engine.name}` runs it: {installed}.", "")
     if engine.rows:
         rows = ([described(r), families(engine, r), r.seen.version, r.seen.how] for r in engine.rows)
         yield from table(("what it does", "model types", "version", "seen"), rows)

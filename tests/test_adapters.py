@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import isogrow
-from isogrow.errors import CheckpointError, LawError, OutputError
+from isogrow.errors import CheckpointError, EngineError, LawError, OutputError
 from isogrow.plans import factors
 from isogrow.plans.plan import Entry, Old
 from isogrow.stores.targets import targeted, valued
+from isogrow.verification import adapters as proof
 from isogrow.verification.float64 import build, float64
 
 BEFORE, ALPHA, EXACT = "base_model.model.", 7, 1e-12
@@ -414,15 +415,71 @@ def test_an_adapter_in_a_pickle(llama: Path, tmp_path: Path) -> None:
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+# ── verify ──
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEFT's part is done by `merged`: no test needs it installed."""
+
+    def loaded(both: proof.Both, dtype: torch.dtype | None) -> nn.Module:
+        model: Any = transformers.LlamaForCausalLM.from_pretrained(both.base.folder, dtype=torch.float64)
+        made = merged(model, both.adapter.tensors, both.adapter.config)
+        return made if dtype is None else made.to(dtype)
+
+    monkeypatch.setattr(proof, "together", loaded)
+
+
+def test_a_pair_is_proven(by_hand: None, llama: Path, tmp_path: Path) -> None:
+    isogrow.grow_adapter(llama / "adapter", tmp_path / "out", base=llama / "large")
+    given = dict(base=llama / "large", small=llama / "small")
+    report = isogrow.verify_adapter(llama / "adapter", tmp_path / "out", **given)
+    (check,) = report.checks
+    assert report.passed and check.value is not None and check.value < EXACT == check.limit
+    found = tensors(tmp_path / "out")
+    found[f"{BEFORE}model.layers.0.mlp.up_proj.lora_B.weight"][1, 2] += 1e-3
+    save_file(found, tmp_path / "out" / "adapter_model.safetensors")
+    bad = isogrow.verify_adapter(llama / "adapter", tmp_path / "out", **given)
+    assert not bad.passed and bad.checks[0].detail.startswith("row ")
+
+
+def test_a_coarser_dtype_has_its_rounding(by_hand: None, llama: Path, tmp_path: Path) -> None:
+    adapter = changed(llama, tmp_path / "some")
+    held = {name: tensor.float() for name, tensor in tensors(adapter).items()}
+    save_file(held, adapter / "adapter_model.safetensors")
+    isogrow.grow_adapter(adapter, tmp_path / "out", base=llama / "large")
+    report = isogrow.verify_adapter(adapter, tmp_path / "out", base=llama / "large", small=llama / "small")
+    (check,) = report.checks
+    assert report.passed and check.detail.endswith("stored in float32")
+    assert check.limit is not None and 1e-7 < check.limit < 1e-4
+
+
+def test_what_a_proof_of_adapters_lacks(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = llama / "large"
+    with pytest.raises(CheckpointError, match="small"):  # the base that the adapter names is no folder here
+        isogrow.verify_adapter(llama / "adapter", llama / "adapter", base=base)
+    nameless = changed(llama, tmp_path / "nameless", base_model_name_or_path=None)
+    with pytest.raises(CheckpointError, match="nameless names no base"):
+        isogrow.verify_adapter(nameless, nameless, base=base)
+    monkeypatch.setattr(proof, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="not installed here: pip install peft"):
+        isogrow.verify_adapter(llama / "adapter", llama / "adapter", base=base, small=llama / "small")
+
+
 # ── the command ──
 
 
-def test_the_command(llama: Path, tmp_path: Path) -> None:
+def test_the_command(by_hand: None, llama: Path, tmp_path: Path) -> None:
     adapter, out, large = llama / "adapter", tmp_path / "out", llama / "large"
     ran = run("grow", adapter, out, "--base", large, "--json")
     assert (ran.code, ran.json["steps"]) == (0, [{"axis": "layers", "old": 3, "new": 4}])
     assert (out / "adapter_model.safetensors").is_file()
     again = run("grow", adapter, out, "--base", large, "--ffn", "x2")
     assert again.code == 2 and "leave out what says how to grow" in " ".join(again.err.split())
+    more = run("verify", adapter, out, "--base", large, "--bytes")
+    assert more.code == 2 and "--base the grown one" in " ".join(more.err.split())
+    assert run("verify", adapter, out, "--small", large).code == 2
+    proven = run("verify", adapter, out, "--base", large, "--small", llama / "small", "--json")
+    assert (proven.code, proven.json["checks"][0]["name"]) == (0, "adapter")
     alone = run("grow", adapter, tmp_path / "other", "--ffn", "x2")
     assert alone.code == 2 and "isogrow grow ADAPTER OUT --base GROWN" in " ".join(alone.err.split())

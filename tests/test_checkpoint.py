@@ -334,23 +334,6 @@ def test_what_stays_behind_is_told(tmp_path: Path) -> None:
     assert names(large).isdisjoint(others)
 
 
-def test_a_dense_module_travels_unless_hidden_grows(tmp_path: Path) -> None:
-    small = save(tmp_path / "small", "BertModel")
-    dense = [{"idx": 1, "path": "2_Dense", "type": "sentence_transformers.models.Dense"}]
-    put(small, {"modules.json": json.dumps(dense), "2_Dense/config.json": '{"in_features": 24}'})
-    put(small, {"2_Dense/model.safetensors": "w", "2_Dense/pytorch_model.bin": "w"})
-    large = seen(small).grow(tmp_path / "large", {"ffn": 57})
-    assert {n for n in names(large) if n.startswith("2_Dense")} == {
-        "2_Dense/config.json", "2_Dense/model.safetensors", "2_Dense/pytorch_model.bin",
-    }  # fmt: skip
-    refused(
-        small,
-        tmp_path / "wide",
-        r"2_Dense is a layer of its own \(Dense\) on 24",
-        {"hidden": "x2", "heads": "x2"},
-    )
-
-
 def test_links_are_followed_inside_the_model_and_its_cache_alone(tmp_path: Path) -> None:
     snapshot, blobs = tmp_path / "snapshots" / "c0ffee", tmp_path / "blobs"
     save(snapshot)

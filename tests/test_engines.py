@@ -12,8 +12,9 @@ from typing import Any
 import documents
 import pytest
 from subjects import tensors
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as AUTO
 
-from benchmarks.engines.cells import Cell, cells, growth, source
+from benchmarks.engines.cells import NEWER, Cell, cells, growth, newer, source
 from isogrow.engines import ENGINES, Engine, announced, announcements, change, engine_for
 from isogrow.engines.engine import Fixes, OldName, Period, Rounds, Row, Scale, Takes
 from isogrow.engines.reading import READERS
@@ -30,8 +31,9 @@ from isogrow.plans.expansions import expansions
 from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import WORDS
+from isogrow.stores.loadable import built
 
-CELLS = tuple(cells())
+CELLS, LATER = tuple(cells()), tuple(newer())
 GROWN: Sequence[Cell] = [cell for cell in CELLS if cell.axis != "baseline"]
 # Of the two ways to write a config one: the last.
 WRONG: Sequence[Cell] = list({(c.engine, c.family, c.axis): c for c in GROWN if c.verdict != "ok"}.values())
@@ -44,6 +46,11 @@ def small(family: str, keys: str, usual: bool = True) -> Anatomy:
     layout, config = layout_for(family), source(family, keys)
     if not usual:
         layout = replace(layout, keys=tuple(replace(key, usual="") for key in layout.keys))
+    if family in NEWER:  # whose layers differ: their class says which tensors there are
+        model = built({**config, "architectures": [AUTO[family]]})
+        assert model is not None
+        shapes = {name: shape for name, shape in model.shapes.items() if name not in model.twins}
+        return match(layout, config, {name: Header(shape, "F32") for name, shape in shapes.items()})
     without = ("head", "decoder", "decoder.bias") if layout.defaults(config)["tie_word_embeddings"] else ()
     held = tensors(layout, config, without)
     return match(layout, config, {name: Header(header.shape, "F32") for name, header in held.items()})
@@ -76,6 +83,13 @@ def test_what_was_measured_is_announced_and_nothing_else(engine: str) -> None:
     false = [(cell, said(cell)) for cell in own if cell.verdict in ("ok", "mended") and said(cell)]
     unmended = [cell for cell in own if cell.verdict == "mended" and not said_before(cell)]
     assert (missed, false, unmended) == ([], [], [])
+
+
+@pytest.mark.parametrize("engine", sorted({cell.engine for cell in LATER}))
+def test_what_was_measured_of_newer_types_is_announced(engine: str) -> None:
+    own = [cell for cell in LATER if cell.engine == engine and cell.axis != "baseline"]
+    assert {cell.version for cell in own} == {ENGINES[engine].version}
+    assert [cell for cell in own if (cell.verdict in ("off", "refused")) != bool(said(cell))] == []
 
 
 @pytest.mark.slow
@@ -163,6 +177,11 @@ def test_every_row_is_true_to_its_families() -> None:
     [
         (Fixes("rms_norm_eps", 1e-6, (), ENGINES["mlx"].rows[0].seen), "gpt2", "rms_norm_eps is no key"),
         (Period("layer_types", "i", (), ENGINES["mlx"].rows[0].seen), "gemma2", "layer_types is not what"),
+        (
+            Period("layer_types", "i", (), ENGINES["mlx"].rows[0].seen, True),
+            "qwen3_next",
+            "layer_types is not",
+        ),
         (Scale("head_dim", (), ENGINES["mlx"].rows[0].seen), "llama", "the config does not hold"),
         (OldName((), ENGINES["mlx"].rows[0].seen), "gpt2", "nothing rotates"),
         (Takes("width == 4", (), ENGINES["mlx"].rows[0].seen), "gpt2", "width == 4 names no size"),

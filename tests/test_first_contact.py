@@ -90,7 +90,10 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "a run of a trainer": (in_a_run, "give one of its 2 checkpoints, "),
     "a config alone": (only("config.json"), "holds no weights: expected model.safetensors or"),
     "weights alone": (only("model.safetensors"), "config.json is missing from"),
-    "a GGUF file": (gguf, "holds no weights: expected model.safetensors or"),
+    "a GGUF file": (
+        gguf,
+        'gguf_file="model-q4.gguf", quantization_config=GgufConfig(dequantize=True)), save',
+    ),
     "a variant": (variant, "variant='fp16'), save that, and grow that"),
     "a file that was cut off": (cut, "model.safetensors is cut off: it has"),
     "a pointer of Git LFS": (pointer, "run git lfs pull"),
@@ -109,6 +112,20 @@ def test_a_folder_that_is_no_model(mistake: str, small: Path, tmp_path: Path) ->
     shutil.copytree(small, tmp_path / "given")
     change(tmp_path / "given")
     assert said in refused(tmp_path / "given", tmp_path / "large", ffn="x2")
+
+
+def test_a_gguf_file_is_named_with_what_to_do(small: Path, tmp_path: Path) -> None:
+    """Beside weights that can be grown it is left behind."""
+    (tmp_path / "alone").mkdir()
+    for path in (tmp_path / "alone" / "m.gguf", tmp_path / "m.gguf"):
+        path.write_text("GGUF")
+        for given in (path, path.parent):
+            said = refused(given, tmp_path / "large", ffn="x2")
+            assert said.startswith("m.gguf is a GGUF file") and f'pretrained("{path.parent}", gguf' in said
+    whole = shutil.copytree(small, tmp_path / "whole")
+    (whole / "m.gguf").write_text("GGUF")
+    isogrow.grow_checkpoint(whole, tmp_path / "large", ffn="x2")
+    assert not (tmp_path / "large" / "m.gguf").exists()
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "nothing"])

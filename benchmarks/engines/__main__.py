@@ -2,8 +2,8 @@
 
     python -m benchmarks.engines ENGINE [--family F]... [--axis A]... [--keys 4|5] [--rows FILE]
 
-Run it where that engine is installed as `runners.PINNED` says, beside isogrow. Each cell is grown twice,
-plainly and for the engine. Rows are appended to a file, and those that it has are not run again.
+Run it where that engine is installed as its table says (`packages`), beside isogrow. Each cell is grown
+twice, plainly and for the engine. Rows are appended to a file, and those that it has are not run again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ import torch
 import transformers as tf
 
 import isogrow
-from benchmarks.engines.cells import Cell, cells, growth, source
-from benchmarks.engines.runners import RUNNERS
+from benchmarks.engines.cells import FEWER, NEWER, ROWS, USUAL, Cell, cells, growth, source
 from isogrow.engines import ENGINES
 from isogrow.errors import IsogrowError
 from isogrow.families import layout_for
+from isogrow.verification.runners import RUNNERS
 
-ROWS = Path(__file__).with_name("rows.jsonl")
 ALIKE = 5e-5
 Row = dict[str, Any]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -54,7 +53,7 @@ def made(family: str, keys: str, folder: Path) -> Path:
     said = json.loads((folder / "config.json").read_text())
     if keys == "4":
         said.pop("rope_parameters", None)
-        said |= {name: value for name, value in given.items() if "rope" in name}
+        said |= {name: value for name, value in given.items() if "rope" in name or family in NEWER}
         said["torch_dtype"] = said.pop("dtype", "float32")
     (folder / "config.json").write_text(json.dumps(said, indent=1))
     _tokenizer().save_pretrained(folder)
@@ -86,18 +85,26 @@ def ids() -> np.ndarray:
     return np.random.default_rng(1).integers(1, 512, (2, 17))
 
 
+def run(engine: str, folder: Path, here: Path) -> np.ndarray:
+    """What an engine makes of a folder, converted in an empty one."""
+    scratch = here / "converted"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    return np.asarray(RUNNERS[engine].load(folder, scratch)(ids()))
+
+
 def measured(
     engine: str, family: str, keys: str, axes: list[str], done: set[tuple[str, ...]]
 ) -> Iterator[Row]:
     """The rows of one family: its baseline, and every axis as it is grown plainly and for the engine."""
-    run, known = RUNNERS[engine], {"engine": engine, "version": ENGINES[engine].version}
+    known = {"engine": engine, "version": ENGINES[engine].version}
     with tempfile.TemporaryDirectory() as place:
         here = Path(place)
         small = made(family, keys, here / "small")
-        own = RUNNERS["transformers"](small, ids(), here)
+        own = run("transformers", small, here)
         try:
-            base = run(small, ids(), here / "converted")
-            both = run(_named(small, here / "named"), ids(), here / "converted")
+            base = run(engine, small, here)
+            both = run(engine, _named(small, here / "named"), here)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is measured
             refused = {"verdict": "refused", "said": str(error)[:200]}
             yield {**known, "family": family, "keys": keys, "axis": "baseline", "made": "plainly", **refused}
@@ -121,7 +128,7 @@ def _grown(engine: str, small: Path, here: Path, axis: str, family: str, asked: 
     except IsogrowError as error:
         return {"verdict": "refused by plan", "said": str(error)}
     try:
-        return _compared(*right, RUNNERS[engine](here / "large", ids(), here / "converted"))
+        return _compared(*right, run(engine, here / "large", here))
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is measured
         return {"verdict": "refused", "said": str(error)[:200]}
 
@@ -157,12 +164,15 @@ def main() -> None:
 
 
 def _asked(engine: str, families: list[str] | None, axes: list[str] | None) -> dict[str, list[str]]:
-    """The axes of each family that were measured in this engine, as far as they are asked for."""
+    """The axes of each family that were measured in this engine, as far as they are asked for; of newer ones
+    that are asked for, those that they have."""
     found: dict[str, dict[str, None]] = {}
     own: list[Cell] = [c for c in cells() if c.engine == engine and c.axis != "baseline"]
     for cell in own:
         if (not families or cell.family in families) and (not axes or cell.axis in axes):
             found.setdefault(cell.family, {})[cell.axis] = None
+    for family in NEWER.keys() & set(families or ()):
+        found[family] = {axis: None for axis in FEWER.get(family, USUAL) if not axes or axis in axes}
     return {family: list(each) for family, each in found.items()}
 
 

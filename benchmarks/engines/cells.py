@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from isogrow.families import layout_for
 from isogrow.plans.expansions import At
 
 CELLS = Path(__file__).with_name("cells.tsv")
+ROWS = Path(__file__).with_name("rows.jsonl")
 Sizes = Mapping[str, Any]
 THETA = 7777.0
 
@@ -29,9 +31,17 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
+    """The first measurements."""
     for line in CELLS.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             yield Cell(*line.split("\t"))
+
+
+def newer() -> Iterator[Cell]:
+    """Those of types in NEWER, as they are grown plainly."""
+    for row in map(json.loads, ROWS.read_text(encoding="utf-8").splitlines()):
+        if row["family"] in NEWER and row["made"] == "plainly":
+            yield Cell(*(row[field.name] for field in fields(Cell) if field.name != "figure"))
 
 
 # ── the small models, as the file's head says them ──
@@ -60,12 +70,73 @@ OWN: Mapping[str, Sizes] = {
     "t5": dict(d_model=64, d_kv=16, d_ff=112, num_layers=4, num_heads=4, layer_norm_epsilon=1e-2),
     "bert": dict(hidden_size=64, intermediate_size=112, num_hidden_layers=4, num_attention_heads=4),
 }
+# Types whose first cells are in rows.jsonl: what their configs say beside NEW_NAMES.
+MIXTURE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=112)
+NEWER: Mapping[str, Sizes] = {
+    "ernie4_5": {},
+    "glm4_moe": dict(
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=112,
+        first_k_dense_replace=1,
+        n_group=1,
+        topk_group=1,
+        partial_rotary_factor=0.5,
+        rope_scaling=None,
+    ),
+    "granitemoehybrid": dict(
+        layer_types=["mamba", "attention", "mamba", "attention"],
+        mamba_n_heads=8,
+        mamba_d_head=16,
+        mamba_d_state=16,
+        mamba_n_groups=1,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        shared_intermediate_size=112,
+        position_embedding_type="rope",
+    ),
+    "lfm2": dict(
+        layer_types=["conv", "full_attention", "conv", "full_attention"],
+        conv_L_cache=3,
+        conv_dim=64,
+        block_dim=64,
+        block_ff_dim=112,
+        block_auto_adjust_ff_dim=False,
+        block_multiple_of=16,
+        block_ffn_dim_multiplier=1.0,
+        norm_eps=1e-2,
+    ),
+    "mamba2": dict(num_heads=8, head_dim=16, state_size=16, n_groups=1, expand=2),
+    "olmo3": {},
+    "qwen3_moe": dict(**MIXTURE, decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=True),
+    "qwen3_next": dict(
+        **MIXTURE,
+        shared_expert_intermediate_size=112,
+        linear_num_key_heads=2,
+        linear_key_head_dim=16,
+        linear_num_value_heads=4,
+        linear_value_head_dim=16,
+        linear_conv_kernel_dim=4,
+        partial_rotary_factor=0.25,
+        decoder_sparse_step=1,
+        mlp_only_layers=[],
+    ),
+    "seed_oss": {},
+}
+USUAL = ("hidden", "hidden2", "heads", "kv", "hd2", "hd24", "ffn", "ffnodd", "layers", "layers0", "all")
+COPIES = tuple(axis for axis in USUAL if axis != "hd24")  # heads are normalised, so they are copied whole
+FEWER: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("lfm2", "olmo3", "qwen3_moe", "qwen3_next"), COPIES),
+    "granitemoehybrid": USUAL[1:],
+    "mamba2": ("hidden2", "layers", "layers0"),
+}
 WIDE_HEADS = ("gemma", "gemma2", "gemma3_text", "qwen3")
 MORE: Mapping[str, Sizes] = {
     "gemma2": dict(query_pre_attn_scalar=32),
     "gemma3_text": dict(query_pre_attn_scalar=32, num_hidden_layers=6),
     "mixtral": dict(num_local_experts=4),
     "phi": dict(num_key_value_heads=4),
+    **NEWER,
 }
 
 
@@ -93,7 +164,9 @@ def _theta(keys: str) -> dict[str, Any]:
 # ── the growths ──
 
 JOINT = ("gpt2", "gptj", "bloom", "falcon", "opt", "gpt_neox", "bert")  # hidden is heads times head_dim
-COPIED = ("olmo2",)  # heads come as multiples, and were not grown together with the head dim
+COPIED = ("olmo2", "olmo3")  # heads come as multiples, and were not grown together with the head dim
+
+EXPERTS = ("glm4_moe", "qwen3_moe", "qwen3_next")  # whose inner width is their experts'
 
 
 def growth(family: str, axis: str) -> tuple[Sizes, At]:
@@ -104,7 +177,8 @@ def growth(family: str, axis: str) -> tuple[Sizes, At]:
     beside: Sizes = {} if joint or family in COPIED else {"head_dim": 2 * head}
     layers = {} if family == "bert" else {"layers": "+1"}
     narrow: Sizes = {"head_dim": 24} if family == "falcon" else {"heads": 6} if joint else {}
-    wide = {"ffn": ffn} if family != "bloom" else {}
+    inner = "expert_ffn" if family in EXPERTS else "ffn"
+    wide = {inner: ffn} if family != "bloom" else {}
     known: Mapping[str, Sizes] = {
         "hidden": {"hidden": 96, **narrow},
         "hidden2": {"hidden": 128, **({"heads": 8} if joint else {})},
@@ -113,8 +187,8 @@ def growth(family: str, axis: str) -> tuple[Sizes, At]:
         "kv": {"kv_heads": 4},
         "hd2": {"head_dim": 2 * head},
         "hd24": {"head_dim": 40 if head == 32 else 24},
-        "ffn": {"ffn": "x2"},
-        "ffnodd": {"ffn": 117 if not joint else 261},
+        "ffn": {inner: "x2"},
+        "ffnodd": {inner: 117 if not joint else 261},
         "layers": {"layers": "+1"},
         "layers0": {"layers": "+1"},
         "coupled": {"hidden": 128, "heads": 8},

@@ -2,7 +2,8 @@
 
     python -m benchmarks.engines.environments [ENGINE]...
 
-An environment holds isogrow, torch, transformers and what `runners.PINNED` says. It is made once, in build/.
+An environment holds isogrow, torch, transformers and what the engine's table says (`packages`). It is made
+once, in build/.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import venv
 from pathlib import Path
 
-from benchmarks.engines.runners import PINNED
+from isogrow.engines import ENGINES
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,14 +24,14 @@ def environment(engine: str) -> Path:
     python, made = folder / "bin" / "python", folder / ".made"
     if not made.exists():
         venv.create(folder, with_pip=True)
-        wanted = ["-c", str(ROOT / "constraints.txt"), str(ROOT), *PINNED[engine]]
+        wanted = ["-c", str(ROOT / "constraints.txt"), str(ROOT), *ENGINES[engine].packages]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
         made.touch()
     return python
 
 
 def main() -> None:
-    for engine in sys.argv[1:] or [name for name, pinned in PINNED.items() if pinned]:
+    for engine in sys.argv[1:] or [name for name, engine in ENGINES.items() if engine.packages]:
         for keys in ("4", "5"):
             command = [environment(engine), "-m", "benchmarks.engines", engine, "--keys", keys]
             subprocess.run(command, cwd=ROOT, check=True)

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from isogrow.train.sharding import sharded_by as sharded_by
     from isogrow.train.trainer import growing as growing
     from isogrow.verification import verify as verify
+    from isogrow.verification.adapters import verify_adapter as verify_adapter
+    from isogrow.verification.elsewhere.proof import verify_in as verify_in
 
 __version__ = "0.1.0"
 
@@ -76,6 +78,8 @@ _HOMES = {
     "sharded_by": "train.sharding",
     "grow_adapter": "growth.adapters",
     "verify": "verification",
+    "verify_adapter": "verification.adapters",
+    "verify_in": "verification.elsewhere.proof",
     "plan": "growth.api",
     "Plan": "plans.plan",
     "forecast": "growth.forecasting",

@@ -59,5 +59,9 @@ class RankLost(StateError):
     """Another rank of the job has ended, or does not come, so what ranks do together can't be done."""
 
 
+class EngineError(IsogrowError):
+    """An engine can't be run here, or can't run the model that was grown."""
+
+
 class RecipeError(IsogrowError):
     """A training recipe can't be read, or can't be carried out."""

@@ -216,6 +216,30 @@ def compared(
     return {"passed": found.passed, "checks": [check], "figures": {"bytes": found.size}}
 
 
+def carried(adapter: str, grown: str, base: str | None, small: str | None, more: bool, tell: Tell) -> Data:
+    """The same of an adapter that grew with its base; `more`: options were given beside that mean models."""
+    from isogrow.verification.adapters import verify_adapter
+
+    if more or base is None:
+        raise SizeError(
+            "two adapters are compared on their bases, --base the grown one (and --small the other): give no"
+            " other option but --json"
+        )
+    return verify_adapter(adapter, grown, base=base, small=small, progress=tell).to_dict()
+
+
+def elsewhere(engine: str, model: str, grown: str, revision: str | None, more: bool, tell: Tell) -> Data:
+    """The same, as an engine computes both; `more`: options were given beside that it can't follow."""
+    from isogrow.verification.elsewhere.proof import verify_in
+
+    if more:
+        raise SizeError(
+            "--engine has the engine read both folders as they are: leave out --plan, --bytes, --streamed"
+            " and --config"
+        )
+    return verify_in(engine, opened(model, revision), grown, progress=tell).to_dict()
+
+
 def failed(report: Data | None) -> list[Data]:
     """The checks that failed; none where they were made by another rank."""
     return [] if report is None else [check for check in report["checks"] if check["passed"] is False]

@@ -59,6 +59,18 @@ Base = Annotated[
     str | None,
     option("--base", "MODEL is an adapter (LoRA): grow it for this grown base.", WHERE, "GROWN"),
 ]
+GrownBase = Annotated[
+    str | None,
+    option("--base", "MODEL and GROWN are adapters (LoRA): the base of the grown one.", WHERE, "LARGE"),
+]
+SmallBase = Annotated[
+    str | None,
+    option("--small", "With --base: the base of the small one. (default: as it names)", WHERE, "SMALL"),
+]
+Engine = Annotated[
+    str | None,
+    option("--engine", "Compare both in this engine: ctranslate2, llama.cpp, mlx, …", metavar="ENGINE"),
+]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 
 

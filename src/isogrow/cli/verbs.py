@@ -17,12 +17,15 @@ from isogrow.cli.options import (
     Base,
     Configured,
     Dtype,
+    Engine,
     Format,
+    GrownBase,
     Json,
     LayoutFile,
     Model,
     Overwrite,
     Revision,
+    SmallBase,
     Streamed,
     Verb,
     option,
@@ -229,6 +232,9 @@ def verify(
     by_bytes: Annotated[
         bool, option("--bytes", "Compare every byte with what the plan makes; no model runs.")
     ] = False,
+    engine: Engine = None,
+    base: GrownBase = None,
+    small: SmallBase = None,
     layout: LayoutFile = None,
     revision: Revision = None,
     config: Configured = None,
@@ -237,7 +243,8 @@ def verify(
     """Prove that a grown model is unchanged and can learn.
 
     With --bytes: that every byte of it is what its plan makes of MODEL. That needs little memory, and runs as
-    fast as the disk.
+    fast as the disk. With --engine: that it computes what MODEL does in another engine, installed here.
+    With --base: that an adapter grew with its base, by PEFT.
     """
     with alone(json):
         from isogrow.cli import growing
@@ -247,7 +254,13 @@ def verify(
         with working("verifying") as work:
             if layout is not None:
                 source(model, revision, config, layout, work.tell)
-            if by_bytes:
+            if base is not None or small is not None:
+                given = (plan, by_bytes, streamed, config, engine, revision)
+                data = growing.carried(model, grown, base, small, any(given), work.tell)
+            elif engine is not None:
+                given = (plan, by_bytes, streamed, config)
+                data = growing.elsewhere(engine, model, grown, revision, any(given), work.tell)
+            elif by_bytes:
                 data = growing.compared(model, grown, plan, revision, config, work.bar)
             else:
                 data = growing.verified(model, grown, plan, revision, config, streamed or None, work.tell)

@@ -23,6 +23,7 @@ CTRANSLATE2 = Engine(
         ),
         "it can't convert or run them as transformers 5.23.0 writes them",
     ),
+    packages=("ctranslate2==4.8.5",),
     rows=(
         Fixes("layer_norm_epsilon", 1e-5, ("bloom", "falcon", "gpt2", "gptj"), RUN),
         Fixes("layer_norm_epsilon", 1e-6, ("t5",), RUN),

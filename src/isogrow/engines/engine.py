@@ -52,13 +52,16 @@ class Scale:
 
 @dataclass(frozen=True)
 class Period:
-    """The engine computes a config list with one entry a layer from the layer's number `i`, by this
-    formula."""
+    """The engine computes a config list with one entry a layer from the layer's number `i`, by this formula.
+
+    `weighs`: layers of another entry have other tensors, so a new layer of the wrong one does not load.
+    """
 
     key: str
     formula: str
     families: tuple[str, ...]
     seen: Seen
+    weighs: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class Engine:
 
     `families` are those that were seen to load and run, `refused` those that were not, before any growth, and
     why. `aside` engines are spoken of only when they are asked for: most users have nothing to do with them.
-    `unit` says what the number `n` is, where one belongs to the name (`tp=8`).
+    `unit` says what the number `n` is, where one belongs to the name (`tp=8`). `packages` are what pip
+    installs to run it, in the versions in which it was run.
     """
 
     name: str
@@ -135,6 +139,7 @@ class Engine:
     aside: bool = False
     unit: str = ""
     n: int = 0
+    packages: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:

@@ -13,6 +13,7 @@ ONNX = Engine(
         *("bert", "bloom", "cohere", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2"),
         *("qwen3", "t5"),
     ),
+    packages=("onnxruntime==1.32.0", "onnxscript==0.7.2"),
 )
 
 OPENVINO = Engine(
@@ -22,6 +23,7 @@ OPENVINO = Engine(
     date="2026-11-28",
     families=("bert", "falcon", "gpt2", "llama", "phi3", "qwen3", "t5"),
     refused=dict.fromkeys(("gemma2", "gemma3_text"), "optimum-intel 2.2.0 does not export them"),
+    packages=("openvino==2026.4.1", "optimum-intel==2.2.0"),
 )
 
 ENGINES = (ONNX, OPENVINO)

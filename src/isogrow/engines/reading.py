@@ -75,7 +75,7 @@ def chosen(engine: Engine, layout: Layout) -> Choices:
     epsilons = {slot.norm.eps for slot in layout.table if slot.norm is not None}
     return Choices(
         tuple(row.key for row in rows if isinstance(row, Fixes) and row.key in epsilons),
-        tuple((row.key, row.formula) for row in rows if isinstance(row, Period)),
+        tuple((row.key, row.formula) for row in rows if isinstance(row, Period) and not row.weighs),
         any(isinstance(row, OldName) for row in rows),
     )
 
@@ -119,6 +119,9 @@ def _period(row: Period, change: Change, strict: bool, n: int) -> str:
                 f"computes {row.key} of {change.family!r} from a layer's number: {before!r} for layer {was},"
                 f" which becomes layer {now}, {after!r}"
             )
+    for i, entry in enumerate(get(change.after.config, row.key) or () if row.weighs else ()):
+        if (theirs := evaluate(row.formula, {"i": i})) != entry:
+            return f"takes layer {i} of {change.family!r} by its number for {theirs!r}, and it is {entry!r}"
     return ""
 
 

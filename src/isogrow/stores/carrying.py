@@ -2,25 +2,25 @@
 
 Everything in a checkpoint's folder does, except weights and their indexes (they are written anew),
 weights of other frameworks (they are of the old size), hidden files, config.json and README.md (they are
-rewritten). The modules of a sentence-transformers model, which its modules.json lists, travel whole. What
-is kept of a run travels if the optimizer's state is grown; otherwise nothing could be resumed with it. What
-stays behind is told (`left`).
+rewritten). The modules of a sentence-transformers model, which its modules.json lists, travel whole, and
+follow a wider residual (`sentences`). What is kept of a run travels if the optimizer's state is grown;
+otherwise nothing could be resumed with it. What stays behind is told (`left`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from isogrow.errors import CheckpointError
-from isogrow.layouts.config import edited
 from isogrow.stores.hub import OTHER_FRAMEWORKS
 from isogrow.stores.items import Item
-from isogrow.stores.sources import Checkpoint, read_json
+from isogrow.stores.sentences import Widened, followed, modules_of
+from isogrow.stores.sources import Checkpoint
 
 LEFT = (
     *OTHER_FRAMEWORKS,
@@ -43,8 +43,6 @@ RUN: Mapping[str, tuple[str, ...]] = {
     "optimizer_0": (*TRAINER, *ACCELERATE),  # either of them, where FSDP saves a sharded state
 }
 MADE_ANEW = ("config.json", "README.md", "isogrow.json", "*.index.json", "__pycache__/*", "*/__pycache__/*")
-
-POOLED = ("word_embedding_dimension", "embedding_dimension")
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def carried(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
 
 def travelling(folder: Path, run: str = "") -> tuple[str, ...]:
     """The same of any folder: that of an adapter, say."""
-    modules = _modules(folder)
+    modules = {path for path in modules_of(folder) if path}
     kept = RUN.get(run, ())
     found = [name for name in _files(folder) if _travels(name, modules) or _any(name, kept)]
     for name in found:
@@ -100,23 +98,11 @@ def left(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
     )
 
 
-def contents(checkpoint: Checkpoint, name: str, hidden: tuple[int, int]) -> bytes | None:
-    """What a file that travels is to hold where the growth of `hidden` (old, new) changes it.
-
-    None where it is copied as it is. Raises `CheckpointError` for a dense module on top of a hidden
-    axis that grew: its weights are of the old width.
+def contents(checkpoint: Checkpoint, name: str, wide: Widened) -> bytes | None:
+    """What a file that travels is to hold where the growth of the residual changes it; None where it is
+    copied as it is. Raises `CheckpointError` for a module behind the model that can't follow.
     """
-    module = _modules(checkpoint.folder).get(str(Path(name).parent))
-    if module is None or Path(name).name != "config.json" or hidden[0] == hidden[1]:
-        return None
-    config = read_json(checkpoint.folder / name, "modules.json lists it")
-    if config.get("in_features") == hidden[0]:
-        raise CheckpointError(
-            f"{Path(name).parent} is a layer of its own ({module}) on {hidden[0]} hidden channels, and no"
-            " rule grows it: leave hidden as it is, or take the module out of modules.json"
-        )
-    edits = {key: hidden[1] for key in POOLED if config.get(key) == hidden[0]}
-    return dump(edited(config, edits)) if edits else None
+    return followed(checkpoint.folder, name, wide)
 
 
 def dump(data: Mapping[str, Any]) -> bytes:
@@ -136,7 +122,7 @@ def _files(folder: Path) -> Iterator[str]:
             yield path.name
 
 
-def _travels(name: str, modules: Mapping[str, str]) -> bool:
+def _travels(name: str, modules: Collection[str]) -> bool:
     if str(Path(name).parent) in modules:
         return True
     return not (_any(name, LEFT) or _any(Path(name).name, LEFT))
@@ -144,21 +130,6 @@ def _travels(name: str, modules: Mapping[str, str]) -> bool:
 
 def _any(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _modules(folder: Path) -> dict[str, str]:
-    """The folders (other than the model's own) of a sentence-transformers model, and their kinds."""
-    path = folder / "modules.json"
-    if not path.is_file():
-        return {}
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        found = {str(m["path"]): str(m["type"]).rpartition(".")[2] for m in cast("list[Any]", listed)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is no list of modules with path and type ({error!r}): fetch it again"
-        ) from error
-    return {path: kind for path, kind in found.items() if path not in ("", ".")}
 
 
 def _check_link(folder: Path, name: str) -> None:

@@ -21,7 +21,7 @@ from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distr
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.hub import WEIGHTS, fetched
 from isogrow.stores.shards import read_places
-from isogrow.stores.strangers import check_no_adapter
+from isogrow.stores.strangers import check_no_adapter, check_no_gguf
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +93,7 @@ def open_checkpoint(
     `CheckpointError` for a checkpoint that is missing, incomplete, damaged or quantized.
     """
     _check_named(model)
+    check_no_gguf(Path(model).expanduser())
     folder, name, commit = _located(model, revision)
     _check_no_run(folder)
     check_no_adapter(folder, name)

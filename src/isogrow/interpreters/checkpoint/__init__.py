@@ -18,10 +18,10 @@ from isogrow.interpreters.checkpoint.laying_out import (
     FLOATS,
     Job,
     check_unchanged,
-    hidden,
     laid_out,
     named_in_full,
     versions,
+    widened,
 )
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.plan import Plan
@@ -257,7 +257,7 @@ def _write_rest(folder: Path, job: Job) -> None:
     """config.json, the files that travel, and the optimizer's state."""
     write_file(folder / "config.json", dump(job.config))
     for name in job.carried:
-        changed = contents(job.checkpoint, name, hidden(job.anatomy, job.plan))
+        changed = contents(job.checkpoint, name, widened(job.anatomy, job.plan))
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if changed is None:

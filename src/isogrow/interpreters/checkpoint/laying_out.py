@@ -13,6 +13,7 @@ from typing import Any
 
 from isogrow import __version__
 from isogrow.errors import CheckpointError, OutputError, SizeError
+from isogrow.laws.history import Classes, is_old
 from isogrow.layouts.config import edited
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import as_kept
@@ -21,13 +22,14 @@ from isogrow.planning.planner import check_fits
 from isogrow.plans.anatomy import Anatomy, Header, Stored
 from isogrow.plans.parts import made_of
 from isogrow.plans.pieces import Draw
-from isogrow.plans.plan import Free, Plan
+from isogrow.plans.plan import Free, Mean, Plan
 from isogrow.plans.serial import digest
 from isogrow.stores.asking import Question, grown_config
 from isogrow.stores.binding import outputs
 from isogrow.stores.carrying import Beside, Within, carried, contents
 from isogrow.stores.dtypes import GROWN, WORDS
 from isogrow.stores.loadable import rebound
+from isogrow.stores.sentences import Beyond, Widened
 from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
 from isogrow.stores.sources import Checkpoint
 
@@ -123,7 +125,7 @@ def laid_out(
     _check_regions(plan, tensors.values())
     files = carried(checkpoint, run="" if optimizer is None else optimizer.name)
     for name in files:
-        contents(checkpoint, name, hidden(anatomy, plan))
+        contents(checkpoint, name, widened(anatomy, plan))
     split = shards(headers, parse_bytes(max_shard_size))
     stamps = checkpoint.stamps()
     gone = [path for path in checkpoint.paths if path.name not in stamps]
@@ -207,10 +209,27 @@ def _typed(stored: Stored, dtype: str | None) -> Stored:
     return dataclasses.replace(stored, header=header)
 
 
-def hidden(anatomy: Anatomy, plan: Plan) -> tuple[int, int]:
-    """The old and the new size of the residual."""
+def widened(anatomy: Anatomy, plan: Plan) -> Widened:
+    """What becomes of the residual, and what the model's output has in its new channels."""
     axis = anatomy.layout.residual
-    return plan.source.of(axis), plan.target.of(axis)
+    old = [run for run in Classes(plan).runs(axis, ()) if is_old(run.history)]
+    kept = dict(pair for run in old for pair in zip(run.origins, run.positions, strict=True))
+    sizes = plan.source.of(axis), plan.target.of(axis)
+    return Widened(*sizes, tuple(kept[each] for each in sorted(kept)), _beside(anatomy, plan))
+
+
+def _beside(anatomy: Anatomy, plan: Plan) -> Beyond:
+    """Copies of channels come out as copies. New ones are zero, or the mean of the residual, which the norm
+    that ends the model takes away."""
+    axis = anatomy.layout.residual
+    steps = [step for step in plan.steps if step.axis == axis]
+    labels = {place.label for step in steps for place in step.places if not place.old}
+    entries = (entry for step in steps for each in step.rewrites.values() for entry in each.values())
+    means = any(isinstance(entry, Mean) for entry in entries)
+    ends = [slot.norm for slot in anatomy.slots.values() if axis in slot.axes and not slot.index]
+    if labels <= {"new", "more"} and (not means or any(norm and norm.where == "pre" for norm in ends)):
+        return "zeros"
+    return "copies" if all(label.startswith("copy") for label in labels) else "other"
 
 
 def _ordered(tensors: Iterable[Stored]) -> list[Stored]:
