@@ -12,6 +12,8 @@ from subjects import weights
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
+from isogrow.numbers import totals
+from isogrow.numbers.arithmetic import tree_total_
 from isogrow.numbers.filling import Read, Stats, fill_
 from isogrow.numbers.statistics import FIXED, mean_and_std, statistics
 from isogrow.plans.anatomy import Anatomy
@@ -48,6 +50,21 @@ def test_mean_and_std(shape: tuple[int, ...]) -> None:
         torch.set_num_threads(1)
     narrow = x.to(torch.bfloat16)
     assert measured(narrow) == measured(narrow.double())
+
+
+@pytest.mark.parametrize("shape", [(1,), (64,), (65,), (7, 3, 11), (13, 1, 97), (2, 3, 5, 101)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_many_numbers_are_summed_as_if_all_were_here(
+    shape: tuple[int, ...], turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 5
+    x = x.permute(*reversed(range(x.dim()))) if turned else x
+    wanted = totals.sums(x)
+    whole = x.reshape(-1)
+    assert wanted == (tree_total_(whole.clone()), tree_total_(whole * whole))
+    monkeypatch.setattr(totals, "AT_ONCE", 64)
+    monkeypatch.setattr(totals, "POSITIONS", 10)
+    assert totals.sums(x) == wanted
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -24,22 +24,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.checkpoint import model, page
 from benchmarks.checkpoint.model import DEPTH, SIZES
+from benchmarks.checkpoint.watching import HERE, SOURCE, Row, Worker, environment, forget, watched
 
-HERE = Path(__file__).parent
-SOURCE = Path(__file__).parents[2] / "src"
 CLASS = "import gc; gc.disable(); from transformers import LlamaForCausalLM"
-PAUSE = 0.002  # seconds between two looks at a process's memory
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,72 +53,6 @@ class Place:
     @property
     def copy(self) -> Path:
         return self.home / "copy"
-
-
-class Worker:
-    """A process that has imported all, and is asked for one measurement after the other."""
-
-    def __init__(self, source: Path) -> None:
-        command = [sys.executable, str(HERE / "work.py")]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(source)
-        )
-        self.asked("begin")
-
-    def asked(self, *words: str) -> Row:
-        """What it measured, with the peak of its memory meanwhile."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        with watched(self.process.pid) as peak:
-            print(json.dumps(words), file=self.process.stdin, flush=True)
-            said = self.process.stdout.readline()
-        if not said:
-            raise SystemExit(f"{words} failed")
-        return {**json.loads(said), "memory": peak()}
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-class watched:
-    """The peak of a process's anonymous memory over what it has now, in MB."""
-
-    def __init__(self, pid: int, base: int | None = None) -> None:
-        self.pid, self.stopped = pid, threading.Event()
-        self.base = anonymous(pid) if base is None else base
-        self.most = self.base
-        self.thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> Callable[[], float]:
-        self.thread.start()
-        return lambda: (self.most - self.base) / 1e6
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self.thread.join()
-
-    def _look(self) -> None:
-        while not self.stopped.wait(PAUSE):
-            self.most = max(self.most, anonymous(self.pid))
-
-
-def anonymous(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
-
-
-def forget(folder: Path) -> None:
-    """Tell the system that what it holds of these files is not needed."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def environment(source: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(source), "HF_HUB_OFFLINE": "1"}
 
 
 def run(command: list[str], source: Path = SOURCE) -> Row:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,70 @@ def compare(model: str, out: str) -> dict[str, float]:
     return timed(work)
 
 
+def verify(small: str, large: str) -> dict[str, Any]:
+    """A streamed comparison: when each of its parts began, and when all was done."""
+    began: list[tuple[str, float, float]] = []
+
+    def begin(part: str) -> None:
+        began.append((part.partition(":")[0], time.perf_counter(), time.process_time()))
+
+    def work() -> None:
+        report = isogrow.verify(small, large, streamed=True, progress=begin)
+        assert report.passed, report
+
+    found = timed(work)
+    begin("end")
+    return found | {"began": began}
+
+
+def passes(small: str, large: str) -> dict[str, Any]:
+    """Seconds of each forward pass that a streamed comparison makes of models of one layer, with all weights
+    in memory: of the layer, and of all else."""
+    from isogrow.stores.sources import open_checkpoint
+    from isogrow.verification.float64 import float64
+    from isogrow.verification.runs import one_by_one, still
+    from isogrow.verification.streaming import proof, streamed_pair
+    from isogrow.verification.streaming.lending import lent
+
+    found: dict[str, Any] = {}
+    with streamed_pair(open_checkpoint(small), open_checkpoint(large), None) as both:
+        sources, kept = proof.sources_of(both), dict[Any, torch.Tensor]()
+        with one_by_one(both.pair.small, both.pair.large):
+            for name, job in proof.Abreast(both, proof.given_to(both), False).jobs.items():
+
+                def fetch(weight: str, region: Any, source: str = job.source) -> torch.Tensor:
+                    key = (source, weight, region)
+                    if key not in kept:
+                        kept[key] = sources[source](weight, region)
+                    return kept[key]
+
+                (layer,) = (each for title, each in job.model.named_modules() if title == "model.layers.0")
+                with still(job.model), float64() if job.wide else nullcontext(), lent(job.model, fetch):
+                    job.work(job.model)  # fills `kept`
+                    whole = layered(layer, lambda job=job: job.work(job.model))
+                found[name] = {"large": job.source.startswith(proof.LARGE), "wide": job.wide, **whole}
+    return {"passes": found}
+
+
+def layered(layer: Any, work: Callable[[], object]) -> dict[str, float]:
+    """Seconds of some work, in all of it and in one layer, on the clock and of the processor."""
+    inside = {"layer": 0.0, "layer busy": 0.0}
+    start: list[float] = []
+    before = layer.register_forward_pre_hook(
+        lambda *_: start.extend((time.perf_counter(), time.process_time()))
+    )
+
+    def after(*_: Any) -> None:
+        inside["layer busy"] += time.process_time() - start.pop()
+        inside["layer"] += time.perf_counter() - start.pop()
+
+    then = layer.register_forward_hook(after)
+    found = timed(work)
+    before.remove()
+    then.remove()
+    return found | inside
+
+
 def load(out: str) -> dict[str, float]:
     held["model"] = transformers.LlamaForCausalLM.from_pretrained(out, dtype=torch.bfloat16)
     return {}
@@ -70,11 +135,13 @@ def save(copy: str) -> dict[str, float]:
     return timed(work)
 
 
-ASKED: dict[str, Callable[..., dict[str, float]]] = {
+ASKED: dict[str, Callable[..., dict[str, Any]]] = {
     "begin": dict,
     "grow": grow,
     "tofile": tofile,
     "bytes": compare,
+    "verify": verify,
+    "passes": passes,
     "load": load,
     "save": save,
 }

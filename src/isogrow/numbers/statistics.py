@@ -13,22 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite, prod
-from threading import local
 
 import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError
-from isogrow.numbers.arithmetic import tree_sum, tree_total_
+from isogrow.numbers.arithmetic import tree_sum
 from isogrow.numbers.filling import Read, Stats, by_function, digest, fill_
+from isogrow.numbers.totals import Sums, sums
 from isogrow.plans.boxes import slices
 from isogrow.plans.pieces import Average, Block, Box, Draw
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import averaged, summed, taken, weights_of
 
 FIXED = 1 << 18  # entries that are summed at a time
-_OWN = local()
-Sums = tuple[float, float]  # of entries, of their squares
 
 
 def statistics(plan: Plan, blocks: Iterable[Block], read: Read, given: Stats | None = None) -> Stats:
@@ -74,23 +72,6 @@ def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[floa
     Raises `CheckpointError` where the block holds numbers that are not finite.
     """
     return combined(block, shape, (sums(read(block, box)) for box in summed(shape, FIXED)))
-
-
-def sums(x: Tensor) -> Sums:
-    """The sum of a box's entries and that of their squares."""
-    part, squares = (kept[: x.numel()] for kept in _scratch(max(FIXED, x.numel())))
-    part.view(x.shape).copy_(x)
-    torch.mul(part, part, out=squares)
-    return tree_total_(part), tree_total_(squares)
-
-
-def _scratch(count: int) -> tuple[Tensor, Tensor]:
-    """Two arrays of this thread, kept from box to box: made anew for each, they would scatter its memory."""
-    kept: tuple[Tensor, Tensor] | None = getattr(_OWN, "kept", None)
-    if kept is None or len(kept[0]) < count:
-        kept = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
-        _OWN.kept = kept
-    return kept
 
 
 def combined(block: Block, shape: tuple[int, ...], found: Iterable[Sums]) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from isogrow.verification.pair import Pair, pair
 from isogrow.verification.report import Check, Report
 from isogrow.verification.runs import one_by_one
 from isogrow.verification.stored import proof, unread, weights_
-from isogrow.verification.streaming import streamed_checks, streamed_pair
+from isogrow.verification.streaming import foretold_of, streamed_checks, streamed_pair
 
 
 def verify(
@@ -88,6 +88,9 @@ def _streamed(
     say("opening both models")
     figures: dict[str, Any] = {}
     with quiet(), streamed_pair(small, large, plan) as both, one_by_one(both.pair.small, both.pair.large):
+        forecast = foretold_of(both, liveness)
+        say(f"layer by layer: {forecast}")
+        figures["forecast"] = forecast.to_dict()
         found = tuple(streamed_checks(both, liveness, say, figures))
     return Report(found, figures)
 

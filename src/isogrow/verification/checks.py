@@ -6,6 +6,7 @@ import copy
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from math import inf
 from typing import Any, cast
 
@@ -271,7 +272,9 @@ def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str]
     """What training found: which new units have had gradient by a step, and which stay copies for ever."""
     units, unrouted, silent = Units(), set[Index](), set[Unit]()
     values: Mapping[str, Tensor] = {}
-    for step, each in enumerate(passes, 1):
+    steps = count(1)
+    for each in passes:
+        step = next(steps)  # `enumerate` would keep each pass until it has the next
         if step <= by:
             unrouted |= resting(pair, each.now)
             silent |= silent_in(pair, each.now, each.values)

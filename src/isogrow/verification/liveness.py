@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from isogrow.errors import IsogrowError
+from isogrow.numbers.arithmetic import storage_order
 from isogrow.verification.float64 import float64, rebuilt, widened
 from isogrow.verification.runs import Batch, Outputs, called, main_outputs
 
@@ -36,6 +40,27 @@ class Pass:
     seen: Mapping[str, Tensor]
     now: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Bits:
+    """A bool tensor in an eighth of its room; `order` is that of its dims in storage, as which it is kept."""
+
+    bits: NDArray[np.uint8]
+    laid: tuple[int, ...]
+    order: tuple[int, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Bits:
+        order = storage_order(x)
+        laid = x.permute(order)
+        return cls(np.packbits(laid.cpu().numpy()), tuple(laid.shape), order, x.device)
+
+    def unpacked(self) -> Tensor:
+        flat = torch.from_numpy(np.unpackbits(self.bits, count=prod(self.laid)).view(bool))
+        back = [self.order.index(dim) for dim in range(len(self.order))]
+        return flat.to(self.device).view(self.laid).permute(back)
 
 
 def generic_loss(outputs: Outputs, index: int) -> Tensor:
@@ -98,16 +123,17 @@ def training(
     student = (rebuilt(model) if copied else model).requires_grad_()
     given = [widened(batch) for batch in batches]
     named = dict(student.named_parameters(remove_duplicate=False))
-    seen = dict[str, Tensor]()
+    before = dict[int, _Bits]()
     for step in range(1, steps + 1):
         with float64(), torch.enable_grad():
             value = _backward(student, given, loss)
         largest = _largest(student, step)
         moved = _descend_(student, lr / largest, floor * largest)
-        now = {name: moved[id(each)] for name, each in named.items()}
-        seen = {name: seen[name] | now[name] for name in named} if seen else now
+        ever = {at: before[at].unpacked() | each for at, each in moved.items()} if before else moved
+        before = {at: _Bits.of(each) for at, each in ever.items()}
+        seen, now = ({name: found[id(each)] for name, each in named.items()} for found in (ever, moved))
         yield Pass(value, seen, now, {name: each.detach() for name, each in named.items()})
-        del moved, now  # the next step's gradients take their place
+        del moved, ever, seen, now  # the next step's gradients take their place
 
 
 def distinct(values: Tensor, dim: int, tolerance: float = 1e-12) -> Tensor:
@@ -166,7 +192,9 @@ def _backward(student: nn.Module, batches: Sequence[Batch], loss: Loss) -> float
 
 def _largest(student: nn.Module, step: int) -> float:
     """max|g| over all parameters."""
-    ends = [end for each in student.parameters() if each.grad is not None for end in each.grad.aminmax()]
+    found = [each.grad for each in student.parameters() if each.grad is not None]
+    # As it lies in memory: of a gradient that lies otherwise torch would make a copy.
+    ends = [end for each in found for end in each.permute(storage_order(each)).aminmax()]
     # torch's max, unlike Python's, lets no NaN slip.
     largest = torch.stack(ends).abs().max().item() if ends else 0.0
     if not 0 < largest < math.inf:

@@ -15,7 +15,7 @@ from isogrow.stores.sources import Checkpoint
 
 NUMBERED = re.compile(r".*?\.\d+\.")  # a layer's name
 BESIDE = 500_000_000  # bytes for what is no layer: activations, outputs, parts of tables
-TRAINED = 2.25  # float64 copies of a layer in training: weights, gradients, which entries had some
+TRAINED = 2 + 1 / 64  # float64 copies of a layer in training: weights, gradients, a bit for which had some
 COPIES = 6  # float64 copies of the large model that are alive at once at the most: weights, gradients, …
 
 

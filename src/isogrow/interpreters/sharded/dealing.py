@@ -14,7 +14,8 @@ from isogrow.interpreters.sharded.exchanging import Exchange
 from isogrow.interpreters.sharded.ranks import kept as noted
 from isogrow.numbers import statistics
 from isogrow.numbers.filling import Read, Stats
-from isogrow.numbers.statistics import asked_of, combined, kept, mean_of, sums, unmade
+from isogrow.numbers.statistics import asked_of, combined, kept, mean_of, unmade
+from isogrow.numbers.totals import sums
 from isogrow.plans.boxes import slices
 from isogrow.plans.dealing import by_depth, dealt, mean_turns, parts_of, sum_turns, sums_of
 from isogrow.plans.moving import Unit

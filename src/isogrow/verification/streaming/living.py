@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -25,6 +26,7 @@ from isogrow.verification.report import Check
 from isogrow.verification.runs import first_tensor
 from isogrow.verification.streaming.gaps import CURRENT
 from isogrow.verification.streaming.lending import lacking
+from isogrow.verification.streaming.returning import give_back
 from isogrow.verification.streaming.weights import Kept
 from isogrow.verification.units import Group, Units
 
@@ -99,6 +101,7 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
         part = replace(pair, after=replace(pair.after, stored=tuple(own)))
         if not any(part.new_positions(*at) for at in _axes(part, own)):
             continue
+        give_back()
         found, alike = _trained(part, layer, call, large, model, by)
         units.append(found)
         twins += alike
@@ -118,7 +121,7 @@ def _trained(
     """What a few steps make of one layer, of which nothing stays."""
     alone = Alone(_numbered(model.get_submodule(layer), layer, large), call)
     steps = training(alone, [{}], steps=by + checks.APART, copied=False)
-    return checks.lived(part, by, (_renamed(step, layer) for step in steps))
+    return checks.lived(part, by, map(partial(_renamed, layer=layer), steps))  # map keeps no step
 
 
 def _axes(pair: Pair, tensors: list[Stored]) -> Iterator[tuple[str, Any]]:
@@ -132,10 +135,13 @@ def _numbered(layer: nn.Module, name: str, large: Kept) -> nn.Module:
     """A copy of a layer with its weights as they are stored, in float64."""
     made = copy.deepcopy(layer)
     for inner in lacking(made).values():
-        owner, _, last = inner.rpartition(".")
-        region = whole(tuple(made.get_parameter(inner).shape))
+        path, _, last = inner.rpartition(".")
+        owner, region = made.get_submodule(path), whole(tuple(made.get_parameter(inner).shape))
         entries = large.region(f"{name}.{inner}", region, torch.float64)
-        setattr(made.get_submodule(owner), last, nn.Parameter(entries))
+        if isinstance(owner, nn.Linear) and entries.dim() == 2:
+            # As torch makes the gradient of such a weight, which is then kept as it is, not copied.
+            entries = entries.t().contiguous().t()
+        setattr(owner, last, nn.Parameter(entries))
     return made
 
 

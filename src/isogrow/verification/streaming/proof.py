@@ -71,13 +71,13 @@ def streamed_checks(
     yield checks.config(both)
     say("weights: each tensor against what the plan makes")
     check = weights(streamed.made)
-    given = _given(streamed)
+    given = given_to(streamed)
     if not check.passed:
         yield replace(check, detail=f"{check.detail}; {_where(streamed, given.probe)}")
         return
     yield check
     say("float64 and own dtype: both models abreast, layer by layer")
-    abreast = _Abreast(streamed, given, liveness)
+    abreast = Abreast(streamed, given, liveness)
     check, worst = abreast.exact()
     figures["float64"] = {"absolute": worst.absolute, "relative": worst.relative, "kl_max": worst.kl_max}
     figures["layers"] = {name: abreast.gaps.relative(name) for name in abreast.gaps.found}
@@ -93,7 +93,9 @@ def streamed_checks(
         yield from (Check(name, None, detail=lack) for name in ("liveness", "distinct"))
     elif liveness:
         say("liveness: training each grown layer alone for a few steps")
-        live, apart, units = living.liveness(both, streamed.large, abreast.large, abreast.calls)
+        model, calls = abreast.large, abreast.calls
+        del abreast, given  # all outputs
+        live, apart, units = living.liveness(both, streamed.large, model, calls)
         figures["new_channels"] = {"new": units.new, "live": units.live, "inactive": units.inactive}
         yield live
         yield apart
@@ -106,12 +108,12 @@ def _where(streamed: Streamed, batch: Batch) -> str:
     model, work = hollow(both.large), partial(full, batch=batch)
     jobs = {name: Job(model, name, work, layers) for name in (AS_MADE, AS_STORED)}
     gaps = Gaps({AS_STORED: AS_MADE})
-    outputs_of(jobs, _sources(streamed), gaps)
+    outputs_of(jobs, sources_of(streamed), gaps)
     first = gaps.first(layers, checks.EXACT)
     return f"first difference in {first}" if first else f"no layer's output on {_size(batch)} depends on it"
 
 
-def _sources(streamed: Streamed) -> Mapping[str, Load]:
+def sources_of(streamed: Streamed) -> Mapping[str, Load]:
     """Where the weights of each kind of run come from."""
     made, dtype = streamed.made, streamed.pair.coarsest
     return {
@@ -125,7 +127,7 @@ def _sources(streamed: Streamed) -> Mapping[str, Load]:
 
 
 @dataclass(frozen=True)
-class _Abreast:
+class Abreast:
     """All runs of a pair, made at once when the first of their outputs is asked for."""
 
     streamed: Streamed
@@ -156,7 +158,12 @@ class _Abreast:
     @cached_property
     def outputs(self) -> Mapping[str, Outputs]:
         with living.overheard(self.large, self.pair.repeated if self.learning else (), self.calls):
-            return outputs_of({**self._wide(), **self._own()}, _sources(self.streamed), self.gaps)
+            return outputs_of(self.jobs, sources_of(self.streamed), self.gaps)
+
+    @cached_property
+    def jobs(self) -> Mapping[str, Job]:
+        """The runs, by their names."""
+        return {**self._wide(), **self._own()}
 
     def _wide(self) -> dict[str, Job]:
         """Runs in float64."""
@@ -255,7 +262,7 @@ def _attending(model: nn.Module, batch: Batch, kind: str) -> Outputs:
         return full(model, batch)
 
 
-def _given(streamed: Streamed) -> Given:
+def given_to(streamed: Streamed) -> Given:
     """Every token id where that is little, else as many tokens as the outputs leave room for."""
     both = streamed.pair
     with lent(both.small, partial(streamed.small.region, dtype=_dtype(both.small))):
