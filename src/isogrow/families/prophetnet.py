@@ -1,5 +1,5 @@
 """ProphetNet: an encoder and a decoder with LayerNorms behind each branch. The decoder predicts several
-tokens ahead, each in a stream of its own that shares all weights; the residual says its relative positions."""
+tokens ahead, each in a stream of its own that shares all weights; its relative positions are read from it."""
 
 from __future__ import annotations
 
