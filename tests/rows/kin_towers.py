@@ -142,6 +142,7 @@ def pair(name: str, config: type[transformers.PreTrainedConfig], **more: Any) ->
         inputs=pairs,
         widths=((),),
         alone="text_ffn",
+        unread={"token_embedding.weight": [PAD]},
         **more,
     )
 

@@ -110,7 +110,7 @@ MSN = like(
     fixed=FIXED,
 )
 
-# What the last norm gives of two tokens is normalised once more, behind a shift: its mean square is another one's.
+# Behind the last norm's shift the mean of what is normalised once more would be another one.
 NORMED = (
     "what the last norm gives is normalised once more before it is classified: grow ffn or layers instead"
 )
@@ -124,7 +124,7 @@ AST = like(
         head("classifier.layernorm.weight", "* hidden", "classifier_norm", norm=PRE, bias=BIAS),
         head("classifier.dense.weight", "labels <- hidden", "classifier", bias=BIAS),
     ),
-    lacks="pooler_output_size num_channels",
+    keys=(VIT.keys[3], *VIT.keys[:2], *VIT.keys[4:7]),
     prefixes=("audio_spectrogram_transformer.", ""),
     axes={axis: said for axis, said in AXES.items() if axis != "channels"},
     fixed=FIXED - {"channels"},
