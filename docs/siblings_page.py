@@ -57,7 +57,7 @@ def step(small: tuple[dict[str, Any], dict[str, Any]], large: tuple[dict[str, An
 
 
 def rows(wanted: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
-    """(series, step, what it is) of each published model and the next larger one, of all series or of these."""
+    """(series, step, what it is) of each model and the next larger one, in all series or in these."""
     for name, series in json.loads(DATA.read_text(encoding="utf-8")).items():
         if wanted and name not in wanted:
             continue
@@ -74,9 +74,9 @@ def page() -> str:
         [
             "# Published siblings",
             "",
-            "Whether `isogrow grow SMALL OUT --to LARGE/config.json` takes a published model into the shape of the"
-            " next larger one of its series: planned at full size, on the sizes in docs/siblings.json. Written by"
-            " docs/siblings_page.py.",
+            "Whether `isogrow grow SMALL OUT --to LARGE/config.json` takes a published model into the shape of"
+            " the next larger one of its series: planned at full size, on the sizes in docs/siblings.json."
+            " Written by docs/siblings_page.py.",
             "",
             f"{exact} of {len(found)} steps are exact.",
             "",
