@@ -74,8 +74,8 @@ def page() -> str:
         [
             "# Published siblings",
             "",
-            "Whether `isogrow grow SMALL OUT --to LARGE/config.json` takes a published model into the shape of"
-            " the next larger one of its series: planned at full size, on the sizes in docs/siblings.json."
+            "Whether `isogrow grow SMALL OUT --to LARGE/config.json` takes a published model into the shape"
+            " of the next larger one of its series: planned at full size, on the sizes in docs/siblings.json."
             " Written by docs/siblings_page.py.",
             "",
             f"{exact} of {len(found)} steps are exact.",

@@ -134,7 +134,7 @@ LONGT5 = like(
         *_long("TransientGlobalSelfAttention", SUMMED),
     ),
     after(
-        "encoder.attn_norm",
+        "encoder.attn.q",  # queries read the first norm alone
         line(
             f"{ENCODER}0.TransientGlobalSelfAttention.global_input_layer_norm.weight",
             "* hidden",
