@@ -25,6 +25,14 @@ KINDS = {
     "masked language models": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     "encoder-decoders": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     "image classifiers": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    "zero-shot image classifiers": auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    "video classifiers": auto.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES,
+    "speech recognisers": {
+        **auto.MODEL_FOR_CTC_MAPPING_NAMES,
+        **auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+    },
+    "audio classifiers": auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
+    "image-text wrappers": auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 }
 
 # One reason, and the types (of transformers 5.23) that it holds back.
@@ -40,18 +48,20 @@ REASONS: Mapping[str, str] = {
         "diffllama"
     ),
     "the residual itself is multiplied by a gain, and attention by a gate that chooses positions": "doge",
-    "its last layer alone has a bias behind attention, and a new last layer would take it": (
-        "gpt_neox_japanese"
-    ),
-    "queries, values and keys lie in four groups of heads, so that heads grow by fours alone": "codegen",
-    "its positions are sines computed from the width, which no file holds": "ctrl xglm",
     "a head has one number for each layer and head (contacts), in one vector": "esm",
     "one layer's weights are shared by all layers": "albert",
     "attention is disentangled: content and relative positions are contracted apart": "deberta deberta-v2",
     "attention is a Fourier transform, a hash, a projection of the sequence, or sampled": (
-        "fnet funnel nystromformer reformer yoso mra"
+        "fnet funnel reformer"
     ),
+    "its attention needs a kernel that is compiled for a GPU": "mra",
     "convolutions take part in attention": "convbert",
+    "its MLP is 4 times the residual, which the tied head reads behind a LayerNorm": "xlm flaubert",
+    "its sparse layers are chosen by a number that no list can say, and its positions are sines": "nllb-moe",
+    "its branches are convolutions and attention between two halves of an MLP": (
+        "wav2vec2-conformer wav2vec2-bert"
+    ),
+    "its attention is disentangled, and pooled over time": "sew-d",
     "its MLP is 4 times the residual, and its tied head reads what a LayerNorm wrote": "openai-gpt",
     "attention's queries and outputs are drawn from experts, all of which share the keys": "jetmoe",
     "a layer may read the tokens that the one before it chose, and a new one between them chooses others": (

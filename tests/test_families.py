@@ -24,7 +24,7 @@ from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.families import layout_for
 from isogrow.interpreters.module import headers
 from isogrow.laws import check
-from isogrow.layouts.config import edited
+from isogrow.layouts.config import edited, get
 from isogrow.layouts.formula import names
 from isogrow.layouts.layout import Layout
 from isogrow.planning.planner import check_fits
@@ -140,7 +140,7 @@ def test_only_a_changed_config_is_edited(name: str) -> None:
     plan = small(name).plan(alone(name))
     assert list(plan.config) == [key_of(name, F.FAMILIES[name].alone)]
     assert list(small(name).json(plan)) == list(source)
-    assert {**small(name).json(plan), **{key: source[key] for key in plan.config}} == source
+    assert edited(small(name).json(plan), {key: get(source, key) for key in plan.config}) == source
 
 
 def alone(name: str) -> Mapping[str, Size]:

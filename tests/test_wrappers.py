@@ -154,6 +154,64 @@ def test_text_and_images_are_read_as_before(kind: str, text: str, tie: bool) -> 
     }
 
 
+EAR = {
+    "num_mel_bins": 5, "hidden_size": 20, "intermediate_size": 40, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "max_source_positions": 10, "d_model": 20, "encoder_layers": 1,
+    "encoder_attention_heads": 2, "encoder_ffn_dim": 40, "head_dim": 10,
+}  # fmt: skip
+HEARING = {
+    "AudioFlamingo3": ("audioflamingo3", "audioflamingo3_encoder", "qwen2"),
+    "MusicFlamingo": ("musicflamingo", "audioflamingo3_encoder", "qwen2"),
+    "Voxtral": ("voxtral", "voxtral_encoder", "llama"),
+    "Qwen2Audio": ("qwen2_audio", "qwen2_audio_encoder", "qwen2"),
+}
+
+
+def hearing(name: str) -> nn.Module:
+    """A small model that takes sound."""
+    kind, ear, text = HEARING[name]
+    made = getattr(transformers, f"{name}ForConditionalGeneration")
+    own = transformers.CONFIG_MAPPING[kind].from_dict(
+        {
+            "model_type": kind,
+            "text_config": {**TEXTS[text], "model_type": text, "tie_word_embeddings": False},
+            "audio_config": {"model_type": ear, **EAR},
+        }
+    )
+    with torch.device("meta"):
+        shapes = {key: tuple(x.shape) for key, x in made(own).state_dict().items()}
+    return build(made, own, randomized(shapes, 0, 0.2))
+
+
+def heard(model: Any) -> Tensor:
+    """The logits of a text behind features of sound, as the projector gives them to the language model."""
+    projector = model.model.multi_modal_projector
+    first = next(each for each in projector.modules() if isinstance(each, nn.Linear))
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(1, 6, first.in_features, generator=generator, dtype=torch.float64)
+    with float64(), torch.no_grad():
+        text = model.get_input_embeddings()(torch.arange(9)[None])
+        return model(inputs_embeds=torch.cat([projector(features), text], 1)).logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEARING)
+def test_text_and_sound_are_read_as_before(name: str) -> None:
+    """The tower is the same, bit by bit, and so are its features; these classes never tie the head, whatever
+    their config says (transformers 5.23)."""
+    small = hearing(name)
+    large = grown(small, ffn=51, heads="x2", layers="+1", hidden=40)
+    old, new = small.state_dict(), large.state_dict()
+    assert all(torch.equal(old[key], new[key]) for key in old if "audio_tower" in key)
+    a, b = heard(small), heard(large)
+    assert float((a - b).abs().max() / a.abs().max()) < EXACT
+    with torch.no_grad():
+        large.get_submodule("model.multi_modal_projector").get_parameter(
+            "linear.weight" if name == "Qwen2Audio" else "linear_2.weight"
+        )[24:] += 0.1
+    assert float((a - heard(large)).abs().max() / a.abs().max()) > BROKEN
+
+
 def test_an_epsilon_that_the_projector_reads_too_is_kept() -> None:
     """Mistral 3's projector normalises with the text's epsilon (transformers 5.23), which a wider residual
     would edit: what writes the residual is scaled instead."""

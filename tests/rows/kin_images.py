@@ -79,6 +79,38 @@ REGISTERED = replace(
     inputs=masked,
 )
 
+
+def videos(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    shape = (3, 4, CHANNELS, IMAGE, IMAGE)
+    return {"pixel_values": torch.randn(shape, generator=generator, dtype=torch.float64)}
+
+
+def spectra(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    return {"input_values": torch.randn(3, 8, 6, generator=generator, dtype=torch.float64)}
+
+
+VIDEO = vit("vivit", transformers.VivitConfig)
+VIDEO.sizes.pop("patch_size")
+AST = vit(
+    "audio-spectrogram-transformer",
+    transformers.ASTConfig,
+    "ASTForAudioClassification",
+    "ASTModel",
+    max_length=8,
+    num_mel_bins=6,
+    frequency_stride=2,
+    time_stride=3,
+)
+AST = replace(
+    AST,
+    sizes={key: said for key, said in AST.sizes.items() if key not in ("image_size", "num_channels")}
+    | {"patch_size": 2},
+    growths={axis: AST.growths[axis] for axis in ("ffn", "layers")},
+    together=dict(ffn="x3", layers="+2"),
+    draws=lambda draw, anatomy: [],
+    inputs=spectra,
+)
+
 ROWS = (
     # The pooler's output is as wide as its config says, and takes the width only where that says nothing.
     vit("vit", transformers.ViTConfig, "ViTModel", "ViTForImageClassification", pooler_output_size=17),
@@ -93,4 +125,10 @@ ROWS = (
     vit("ijepa", transformers.IJepaConfig, "IJepaModel", "IJepaForImageClassification"),
     vit("vit_msn", transformers.ViTMSNConfig, "ViTMSNModel", "ViTMSNForImageClassification"),
     REGISTERED,
+    replace(
+        vit("vivit", transformers.VivitConfig, "VivitModel", "VivitForVideoClassification"),
+        sizes={**VIDEO.sizes, "num_frames": 4, "tubelet_size": [2, *PATCH], "pooler_output_size": 17},
+        inputs=videos,
+    ),
+    AST,
 )

@@ -19,9 +19,10 @@ TIMES = "hidden ** 0.5 if scale_embedding else 1"
 SINES = "its positions are sines that the class computes from the width: grow ffn, heads or layers instead"
 
 
-def _norm(name: str, slot: str, where: str, stream: str) -> Weight:
-    norm = Norm("layer", "pre" if where == "pre" else "post", eps=EPS)
-    return Weight(f"{name}.weight", "* hidden", slot, norm, BIAS, stream=stream)
+def norm(name: str, slot: str, where: str, stream: str) -> Weight:
+    """A norm before or behind a branch."""
+    kind = Norm("layer", "pre" if where == "pre" else "post", eps=EPS)
+    return Weight(f"{name}.weight", "* hidden", slot, kind, BIAS, stream=stream)
 
 
 def _attention(name: str, slot: str, stack: str, memory: str = "") -> tuple[Weight, ...]:
@@ -36,7 +37,7 @@ def _attention(name: str, slot: str, stack: str, memory: str = "") -> tuple[Weig
     )
 
 
-def _branches(stack: str, where: str) -> tuple[Weight, ...]:
+def branches(stack: str, where: str) -> tuple[Weight, ...]:
     """The branches of one stack's layers, each with its norm before it or behind."""
     layer = f"{stack}.layers.{{{stack}_layers}}."
     own = _attention(layer + "self_attn", f"{stack}.attn", stack)
@@ -52,8 +53,8 @@ def _branches(stack: str, where: str) -> tuple[Weight, ...]:
         ("final_layer_norm", f"{stack}.mlp", mlp),
     ):
         if rows:
-            norm = _norm(layer + name, f"{slot}_norm", where, stack)
-            found += [norm, *rows] if where == "pre" else [*rows, norm]
+            own_norm = norm(layer + name, f"{slot}_norm", where, stack)
+            found += [own_norm, *rows] if where == "pre" else [*rows, own_norm]
     return tuple(found)
 
 
@@ -64,9 +65,9 @@ def _stack(stack: str, where: str, first: bool, last: bool) -> tuple[Weight, ...
     )
     return (
         positions,
-        *([_norm(f"{stack}.layernorm_embedding", f"{stack}.embed_norm", "post", stack)] if first else ()),
-        *_branches(stack, where),
-        *([_norm(f"{stack}.layer_norm", f"{stack}.final_norm", "pre", stack)] if last else ()),
+        *([norm(f"{stack}.layernorm_embedding", f"{stack}.embed_norm", "post", stack)] if first else ()),
+        *branches(stack, where),
+        *([norm(f"{stack}.layer_norm", f"{stack}.final_norm", "pre", stack)] if last else ()),
     )
 
 

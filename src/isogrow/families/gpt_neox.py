@@ -1,11 +1,13 @@
 """GPT-NeoX (Pythia): LayerNorm before each branch, a part of each head rotates, branches may run in parallel.
 
-In a parallel block both branches are read before either is written: the order of the rows says it.
+In a parallel block both branches are read before either is written: the order of the rows says it. GPT-NeoX
+Japanese has a bias in its last layer alone, and an MLP that is a multiple of the width.
 """
 
 from __future__ import annotations
 
-from isogrow.families.heads import BIAS, HEADS
+from isogrow.families.edits import alter, drop, like, swap
+from isogrow.families.heads import BIAS, HEADS, head
 from isogrow.families.phi3 import SHARE
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Rename, Rope, Weight
 
@@ -72,4 +74,42 @@ GPT_NEOX = Layout(
     renames=(Rename("embed_out.", "lm_head."),),
 )
 
-LAYOUTS = (GPT_NEOX,)
+LAST = Bias("layers == num_hidden_layers - 1", name=NEOX + "attention.dense_bias")
+JAPANESE = like(
+    GPT_NEOX,
+    "gpt_neox_japanese",
+    drop("mlp_norm mlp.up"),
+    alter("attn.*", bias=None),
+    swap(
+        "attn.o",
+        Weight(NEOX + "attention.dense.weight", "hidden <- (heads value_dim)", "attn.o", bias=LAST),
+        Weight(NEOX + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE, BIAS),
+        Weight(NEOX + "mlp.dense_h_to_4h.weight", "ffn <- hidden", "mlp.up"),
+    ),
+    alter("mlp.down", bias=None),
+    swap("head", head("embed_out.weight", "vocab <- hidden", "head", tied="embed")),
+    drop("score tag span"),
+    axes={**GPT_NEOX.axes, "ffn": "int(hidden_size * intermediate_multiple_size)"},
+    defaults=dict(
+        vocab_size=32000,
+        hidden_size=2560,
+        num_attention_heads=32,
+        num_hidden_layers=32,
+        tie_word_embeddings=True,
+    ),
+    lacks="intermediate_size attention_bias use_parallel_residual",
+    more=(Key("intermediate_multiple_size", "ffn // hidden", 4),),
+    prefixes=("gpt_neox_japanese.", ""),
+    attentions=(
+        Attention(
+            rope=Rope(
+                theta=("rope_scaling.rope_theta", "rope_parameters.rope_theta", "rotary_emb_base"),
+                share=(*SHARE[:-1], "rotary_pct"),
+            )
+        ),
+    ),
+    constraints=(*GPT_NEOX.constraints, "ffn % hidden == 0"),
+    renames=(),
+)
+
+LAYOUTS = (GPT_NEOX, JAPANESE)

@@ -1,7 +1,11 @@
-"""GPT-J: one LayerNorm before attention and MLP, which run in parallel; a part of each head rotates."""
+"""GPT-J: one LayerNorm before attention and MLP, which run in parallel; a part of each head rotates.
+CodeGen is GPT-J with its projections in four groups of heads, as many as the chips that it was trained on."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from isogrow.families.edits import like, swap
 from isogrow.families.heads import BIAS, HEADS
 from isogrow.layouts.layout import Attention, Key, Layout, Norm, Rope, Weight
 
@@ -48,4 +52,22 @@ GPTJ = Layout(
     derived=(r"\.attn\.(masked_)?bias$", r"embed_positions$"),
 )
 
-LAYOUTS = (GPTJ,)
+FUSED = "(kv_heads (q: group key_dim + v: group value_dim + k: group key_dim)) <- hidden"
+GROUPS = "the code has four groups of heads: give heads, a multiple of 4, instead"
+CODEGEN = like(
+    GPTJ,
+    "codegen",
+    swap("attn.q", Weight(L + "attn.qkv_proj.weight", FUSED, "attn.*")),
+    swap("attn.k attn.v"),
+    swap("attn.o", Weight(L + "attn.out_proj.weight", "hidden <- (kv_heads group value_dim)", "attn.o")),
+    axes={
+        **{axis: said for axis, said in GPTJ.axes.items() if axis != "heads"},
+        "kv_heads": "4",
+        "group": "n_head // 4",
+    },
+    keys=tuple(replace(key, size="kv_heads * group") if key.name == "n_head" else key for key in GPTJ.keys),
+    constraints=("key_dim == value_dim", "kv_heads * group * key_dim == hidden"),
+    refusals={"kv_heads": GROUPS},
+)
+
+LAYOUTS = (GPTJ, CODEGEN)

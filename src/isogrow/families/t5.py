@@ -11,6 +11,7 @@ from isogrow.layouts.layout import Attention, Key, Layout, Norm, Stream, Weight
 PRE = Norm("rms", "pre", eps="layer_norm_epsilon")
 ENCODER = "encoder.block.{encoder_layers}.layer."
 DECODER = "decoder.block.{decoder_layers}.layer."
+BUCKETS = "buckets -> heads"
 GATED = "'gated' in feed_forward_proj"
 STACKS = ("encoder", "decoder")
 DECODES = "decoder.final_norm"  # a model without it is an encoder alone
@@ -52,7 +53,7 @@ def mlp(name: str, slot: str, stream: str) -> tuple[Weight, ...]:
 def bias(stack: str) -> Weight:
     """The position bias belongs to the stack: the 0 in its name is no layer's number."""
     name = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    return line(name, "buckets -> heads", f"{stack}.position_bias", stack)
+    return line(name, BUCKETS, f"{stack}.position_bias", stack)
 
 
 def head(name: str, pattern: str, slot: str, stream: str, **said: Any) -> Weight:

@@ -1,10 +1,10 @@
 """ViT: images as patches, LayerNorm before each branch; DeiT has a token for distillation, I-JEPA no token
-but patches. DINOv2 with registers has tokens that nobody reads."""
+but patches; ViViT takes videos, AST spectra. DINOv2 with registers has tokens that nobody reads."""
 
 from __future__ import annotations
 
 from isogrow.families.dinov2 import DINOV2
-from isogrow.families.edits import after, alter, drop, like
+from isogrow.families.edits import after, alter, drop, like, swap
 from isogrow.families.heads import BIAS, head
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
 
@@ -77,6 +77,17 @@ DEIT = like(
     prefixes=("deit.", ""),
 )
 
+# Videos as blocks of patches.
+VIVIT = like(
+    VIT,
+    "vivit",
+    alter("embed", pattern="hidden <- channels frames rows columns"),
+    drop("mask decoder"),
+    defaults=dict(layer_norm_eps=1e-6),
+    prefixes=("vivit.", ""),
+    fixed=VIT.fixed | {"frames"},
+)
+
 AXES = {axis: said for axis, said in VIT.axes.items() if axis != "pooled"}
 FIXED = VIT.fixed - {"pooled"}
 IJEPA = like(
@@ -99,6 +110,27 @@ MSN = like(
     fixed=FIXED,
 )
 
+# Behind the last norm's shift the mean of what is normalised once more would be another one.
+NORMED = (
+    "what the last norm gives is normalised once more before it is classified: grow ffn or layers instead"
+)
+AST = like(
+    DEIT,
+    "audio-spectrogram-transformer",
+    alter("embed", pattern="hidden <- 1 rows columns"),
+    drop("mask pooler decoder classifier.class classifier.distilled"),
+    swap(
+        "classifier",
+        head("classifier.layernorm.weight", "* hidden", "classifier_norm", norm=PRE, bias=BIAS),
+        head("classifier.dense.weight", "labels <- hidden", "classifier", bias=BIAS),
+    ),
+    keys=(VIT.keys[3], *VIT.keys[:2], *VIT.keys[4:7]),
+    prefixes=("audio_spectrogram_transformer.", ""),
+    axes={axis: said for axis, said in AXES.items() if axis != "channels"},
+    fixed=FIXED - {"channels"},
+    refusals={"hidden": NORMED},
+)
+
 REGISTERED = like(
     DINOV2,
     "dinov2_with_registers",
@@ -111,4 +143,4 @@ REGISTERED = like(
     fixed=DINOV2.fixed | {"registers"},
 )
 
-LAYOUTS = (VIT, DEIT, IJEPA, MSN, REGISTERED)
+LAYOUTS = (VIT, DEIT, VIVIT, IJEPA, MSN, AST, REGISTERED)

@@ -50,6 +50,8 @@ ONE = (Weight(P + "linear_2.weight", "hidden <- projector", "projector.down", bi
 GATED = ("vision_tower.", P + "layernorm.", P + "linear_1.")
 TOWER = ("vision_tower.",)
 MERGED = ("vision_tower.", P + "norm.", P + "patch_merger.")
+EARS = ("audio_tower", "multi_modal_projector")
+HEARD = ("audio_tower.",)
 MERGER = ("merger.norm.", "merger.linear_fc1.")
 NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
 
@@ -97,6 +99,17 @@ WRAPPERS = {
             ("projector",),
             tie=True,
             text="qwen2",
+        ),
+        *(
+            Wrapper(kind, TWO, HEARD, ("projector",), text=text, parts=EARS)
+            for kind, text in (("audioflamingo3", "qwen2"), ("musicflamingo", "qwen2"), ("voxtral", "llama"))
+        ),
+        Wrapper(
+            "qwen2_audio",
+            (Weight(P + "linear.weight", "hidden <- features", "projector", bias=Bias()),),
+            HEARD,
+            text="qwen2",
+            parts=EARS,
         ),
         Wrapper("aya_vision", ONE, GATED, tie=True, text="cohere2"),
         Wrapper("cohere2_vision", ONE, GATED, tie=True, text="cohere2"),
