@@ -4,6 +4,7 @@ written, links. It is said in a sentence, the source stays as it was, and nothin
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 from checkpoints import SMALL, digests, save, seen
 
 from isogrow.errors import CheckpointError, OutputError
-from isogrow.stores import files
+from isogrow.stores import fetching, files, mapping, staging
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
 from isogrow.stores.staging import partial_of
@@ -103,8 +105,8 @@ def failing_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Any:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "copy_file_range", fail)
-    monkeypatch.setattr(os, "pread", fail)
+    for call in ("copy_file_range", "pread", "preadv"):
+        monkeypatch.setattr(os, call, fail)
 
 
 def test_a_source_that_can_not_be_read_is_named(
@@ -144,6 +146,55 @@ def test_a_source_that_is_cut_off_while_it_is_mapped(tmp_path: Path) -> None:
             list(store.parts(name))
 
 
+@pytest.mark.parametrize("at", [1, 5, 30])
+def test_a_source_that_is_cut_off_in_the_middle_of_a_region(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """It is read, and not looked at where it is mapped: so the process lives, and says it."""
+    folder, count = save(tmp_path / "small"), 0
+    read = os.preadv
+
+    def cutting(*given: Any) -> int:
+        nonlocal count
+        count += 1
+        if count == at:
+            os.truncate(folder / WEIGHTS, 2000)
+        return read(*given)
+
+    monkeypatch.setattr(mapping, "_check_length", lambda path, pages: None)  # it was whole a moment ago
+    monkeypatch.setattr(os, "preadv", cutting)
+    with pytest.raises(CheckpointError, match=r"become shorter while it was read"):
+        seen(folder).grow(tmp_path / "large", {"hidden": 36, "ffn": 57})
+    assert count >= at and left(tmp_path) == {"small"}
+
+
+def test_a_page_that_can_not_be_read_is_named(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_reads(monkeypatch)
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors can't be read at byte [\d,]+ \(Input/output"
+    ):
+        seen(small).grow(tmp_path / "large", {"hidden": 36})
+    assert left(tmp_path) == {"small"}
+
+
+@pytest.mark.parametrize("most", [1, 100, 1 << 20])
+@pytest.mark.parametrize("little", [1, 1 << 15])
+def test_what_is_read_is_what_is_mapped(
+    small: Path, monkeypatch: pytest.MonkeyPatch, most: int, little: int
+) -> None:
+    monkeypatch.setattr(fetching, "MOST", most)
+    monkeypatch.setattr(fetching, "LITTLE", little)
+    with mapped(open_checkpoint(small)) as store:
+        for name in store.headers:
+            ((_, whole),) = store.parts(name)
+            for view in (whole, whole[1::3], whole[..., 2:5], whole.movedim(0, -1)[1:2], whole[:0]):
+                found = store.fetched(name, view)
+                assert found.shape == view.shape and torch.equal(found, view)
+                assert (found.data_ptr() == view.data_ptr()) == (not 0 < view.numel() <= most)
+
+
 # ── places ──
 
 
@@ -168,6 +219,42 @@ def test_a_name_that_is_too_long_is_refused(small: Path, tmp_path: Path) -> None
     with pytest.raises(OutputError, match="has too long a name for its file system: name another folder"):
         seen(small).grow(tmp_path / ("x" * 250), SMALL)  # the hidden folder's name is longer still
     assert left(tmp_path) == {"small"}
+
+
+@pytest.mark.parametrize("out", ["SMALL", "Small/within"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_model_in_other_letters_is_the_model(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, overwrite: bool
+) -> None:
+    """On a file system that takes upper for lower case, where `--overwrite` would replace the model."""
+    monkeypatch.setattr(os.path, "samefile", lambda one, other: str(one).lower() == str(other).lower())
+    said = "SMALL is the model itself" if out == "SMALL" else "lies inside the model"
+    with pytest.raises(OutputError, match=said):
+        seen(small).grow(tmp_path / out, SMALL, overwrite=overwrite)
+    monkeypatch.undo()
+    assert left(tmp_path) == {"small"}
+
+
+def test_files_whose_names_differ_in_case_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path / "small")
+    (folder / "Config.JSON").write_text("{}")
+    assert (seen(folder).grow(tmp_path / "apart", SMALL) / "Config.JSON").read_text() == "{}"
+    monkeypatch.setattr(staging, "_one_case", lambda folder: True)
+    with pytest.raises(OutputError, match=r"config\.json and Config\.JSON are one file in .*lower case"):
+        seen(folder).grow(tmp_path / "large", SMALL)
+    assert left(tmp_path) == {"small", "apart"}
+
+
+def test_two_shards_whose_names_are_one_file(tmp_path: Path) -> None:
+    """An index that was written where they are two: here each holds what the other should."""
+    folder = save(tmp_path / "small", shard="30KB")
+    index = folder / "model.safetensors.index.json"
+    said = json.loads(index.read_text())
+    first, second = sorted(set(said["weight_map"].values()))[:2]
+    (folder / second).unlink()
+    (folder / second).symlink_to(first)  # as a file system that takes upper for lower case has it
+    with pytest.raises(CheckpointError, match="index and shards do not belong together"):
+        seen(folder)
 
 
 def test_a_cache_of_links_is_read_and_its_blobs_stay(small: Path, tmp_path: Path) -> None:

@@ -161,9 +161,9 @@ def test_memory_does_not_follow_the_size_of_a_tensor(case: str, kind: str, tmp_p
 def test_what_holds_a_row_of_heads_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: as it was once, the first pass summed all numbers of a row at once."""
 
-    def at_once(x: torch.Tensor) -> totals.Sums:
-        whole = x.to(torch.float64).reshape(-1)
+    def at_once(shape: tuple[int, ...], entries: totals.Entries) -> totals.Sums:
+        whole = entries(tuple(map(range, shape))).to(torch.float64).reshape(-1)
         return tree_total_(whole.clone()), tree_total_(whole * whole)
 
-    monkeypatch.setattr(statistics, "sums", at_once)
+    monkeypatch.setattr(statistics, "sums_of", at_once)
     assert following("heads", "uniform", tmp_path) > 0.1

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from isogrow.stores.store import StateDict
 from isogrow.verification.memory import largest_layer, shapes_of, shortage, streaming_shortage
 from isogrow.verification.report import Report
 from isogrow.verification.runs import full
-from isogrow.verification.streaming import ahead, lending
+from isogrow.verification.streaming import ahead, lending, living
 from isogrow.verification.streaming.convoy import Run, abreast
 from isogrow.verification.streaming.lending import lent
 
@@ -268,6 +269,23 @@ def test_channels_of_the_residual_are_said_to_be_unchecked() -> None:
     assert named(report)["liveness"].detail.endswith("new hidden channels run through all, unchecked")
     alone = named(streamed(small, isogrow.grow(small, hidden=28)))["liveness"]
     assert (alone.passed, alone.detail) == (None, "nothing new inside a layer")
+
+
+def test_no_pass_is_kept_while_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had gradient is as large as a weight."""
+    whole, marks = living.training, list[Any]()
+
+    def watched(*given: Any, **options: Any) -> Any:
+        for each in whole(*given, **options):
+            assert all(mark() is None for mark in marks)
+            marks.append(weakref.ref(each.now["layer.mlp.up_proj.weight"]))
+            yield each
+            del each
+
+    monkeypatch.setattr(living, "training", watched)
+    small = llama()
+    assert streamed(small, isogrow.grow(small, ffn="+6")).passed
+    assert len(marks) > 4
 
 
 # ── when it is done ──

@@ -98,6 +98,7 @@ def write(rows: Path, folder: Path) -> None:
     compared = [row for name, row in parts.items() if name != "liveness"]
     reading, forward = read["seconds"], passes(alone)
     seconds, most = (made(row[key] for row in compared) for key, made in (("seconds", sum), ("memory", max)))
+    busy = sum(row["busy"] for row in compared)
     bound = (2 * 8 * verify["layer"] + 500e6) / 1e6
     loads = [row["load"] for row in (read, verify, alone)]
     lines = [
@@ -124,6 +125,8 @@ def write(rows: Path, folder: Path) -> None:
         f"- All but liveness took {seconds:.0f} seconds, {seconds / (reading + forward):.2f} times the read"
         f" and the passes together ({NEAR:.0f} wanted). What is no forward pass is {seconds - forward:.0f}"
         f" seconds of it, {(seconds - forward) / reading:.1f} times the read.",
+        f"- In seconds of the processor, which depend less on what runs beside, it took {busy:.0f}:"
+        f" {busy / passes(alone, 'busy'):.2f} times those of the passes.",
         f"- Two layers of the grown model in float64 and 500 MB are {bound:.0f} MB; the peak without liveness"
         f" is {most:.0f}, with it {verify['memory']:.0f}.",
         "",

@@ -7,7 +7,7 @@ each from its own numbers, and the sums of both ways have the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from threading import local
 
@@ -15,27 +15,34 @@ import torch
 from torch import Tensor
 
 from isogrow.numbers.arithmetic import tree_total_
+from isogrow.plans.boxes import slices
+from isogrow.plans.pieces import Box
 
 AT_ONCE = 1 << 18  # numbers that are held at a time
 POSITIONS = 1 << 16  # that are made at a time where there are more numbers
 _OWN = local()
 
 Sums = tuple[float, float]  # of entries, of their squares
+Entries = Callable[[Box], Tensor]
 
 
 def sums(x: Tensor) -> Sums:
-    """The sum of a tensor's entries and that of their squares, in float64; of a mapped one that has more than
-    `AT_ONCE` a part at a time is looked at.
+    """The sum of a tensor's entries and that of their squares, in float64.
 
     >>> sums(torch.tensor([1.0, 2.0, 3.0]))
     (6.0, 14.0)
     """
-    left = _halved(x.numel())
+    return sums_of(tuple(x.shape), lambda box: x[slices(box)])
+
+
+def sums_of(shape: tuple[int, ...], entries: Entries) -> Sums:
+    """The same of what is asked for box by box; of more than `AT_ONCE` a part at a time is here."""
+    left = _halved(prod(shape))
     part, squares = (kept[: left[-1]] for kept in _scratch())
     at_once = POSITIONS if len(left) > 1 else AT_ONCE
     for start in range(0, left[-1], at_once):
         stop = min(start + at_once, left[-1])
-        _fold_(part[start:stop], squares[start:stop], x, left, start)
+        _fold_(part[start:stop], squares[start:stop], shape, entries, left, start)
     return tree_total_(part), tree_total_(squares)
 
 
@@ -51,44 +58,51 @@ def _halved(count: int) -> list[int]:
     return found
 
 
-def _fold_(part: Tensor, squares: Tensor, x: Tensor, left: list[int], start: int) -> None:
+def _fold_(
+    part: Tensor, squares: Tensor, shape: tuple[int, ...], entries: Entries, left: list[int], start: int
+) -> None:
     """What stands from `start` on after all these halvings, and the same of the squares."""
     if len(left) == 1:
-        _entries_(part, x, start)
+        _read_(part, shape, entries, start)
         torch.mul(part, part, out=squares)
         return
-    _fold_(part, squares, x, left[:-1], start)
+    _fold_(part, squares, shape, entries, left[:-1], start)
     further = min(start + len(part), left[-2] - left[-1]) - start
     if further > 0:
         more, squared = (torch.empty(further, dtype=torch.float64) for _ in range(2))
-        _fold_(more, squared, x, left[:-1], start + left[-1])
+        _fold_(more, squared, shape, entries, left[:-1], start + left[-1])
         part[:further] += more
         squares[:further] += squared
 
 
-def _entries_(out: Tensor, x: Tensor, start: int) -> None:
-    """Copy the entries of `x` from `start` on, counted in logical order."""
+def _read_(out: Tensor, shape: tuple[int, ...], entries: Entries, start: int) -> None:
+    """The entries from `start` on, counted in logical order."""
     done = 0
-    for run in _runs(x, start, start + len(out)):
+    for box in _runs(shape, start, start + len(out)):
+        run = entries(box)
         out[done : done + run.numel()].view(run.shape).copy_(run)
         done += run.numel()
 
 
-def _runs(x: Tensor, start: int, stop: int) -> Iterator[Tensor]:
-    """Views that hold the entries from `start` to `stop`, counted in logical order."""
-    if x.dim() < 2:
-        yield x[start:stop] if x.dim() else x
+def _runs(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Box]:
+    """Boxes that hold the entries from `start` to `stop`, counted in logical order.
+
+    >>> list(_runs((3, 4), 2, 9))
+    [(range(0, 1), range(2, 4)), (range(1, 2), range(0, 4)), (range(2, 3), range(0, 1))]
+    """
+    if len(shape) < 2:
+        yield (range(start, stop),) if shape else ()
         return
-    row = prod(x.shape[1:])
+    row = prod(shape[1:])
     while start < stop:
         at, first = divmod(start, row)
         if first or stop - start < row:
             last = min(row, first + stop - start)
-            yield from _runs(x[at], first, last)
+            yield from ((range(at, at + 1), *inner) for inner in _runs(shape[1:], first, last))
             start += last - first
         else:
             rows = (stop - start) // row
-            yield x[at : at + rows]
+            yield (range(at, at + rows), *map(range, shape[1:]))
             start += rows * row
 
 

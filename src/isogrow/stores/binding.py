@@ -14,27 +14,32 @@ from isogrow.numbers.arithmetic import blocked, same
 from isogrow.numbers.filling import Drawings, Read, Stats, fill_
 from isogrow.numbers.joining import Part, joined
 from isogrow.plans.anatomy import Anatomy, Stored, grown_tensors
-from isogrow.plans.boxes import boxes, slices, within
+from isogrow.plans.boxes import boxes, chunks, slices, within
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Block, Box, Source, origin, pieces, whole
 from isogrow.plans.plan import Plan
-from isogrow.stores.store import Store, all_of
+from isogrow.stores.fetching import MOST
+from isogrow.stores.store import Fetching, Store
+from isogrow.stores.store import read as read_part
 
 
 def reader(anatomy: Anatomy, store: Store) -> Read:
     """Reads boxes of a model's blocks out of whatever parts of its tensors a store has: no entry is copied or
-    moved that is not in the box, and none is copied at all where one part has all of the tensor.
+    moved that is not in the box, and none is copied at all where one part in memory has all of the tensor.
 
     Law, where `x` is all of the block: `reader(anatomy, store)(block, box)` is `x[slices(box)]`. Raises
     `CheckpointError` where no part has an entry of the box.
     """
+
+    fetch = store.fetched if isinstance(store, Fetching) else None
 
     def read(block: Block, box: Box) -> Tensor:
         stored, part = anatomy.holders[block.slot, block.index]
         view = view_of(stored, part, block, anatomy.sizes)
         parts = tuple(store.parts(stored.source))
         if len(parts) == 1 and parts[0][0] == whole(stored.header.shape):
-            return blocked(parts[0][1], view)[slices(box)]
+            found = blocked(parts[0][1], view)[slices(box)]
+            return found if fetch is None else fetch(stored.source, found)
         counts = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
         found, left = joined(box, _in_parts(parts, view, counts))
         if left:
@@ -102,7 +107,7 @@ def check_ties(anatomy: Anatomy, store: Store) -> None:
     stored_at = {(slot.name, stored.index): stored for stored in anatomy.stored for slot in stored.line.slots}
     for stored in (tensor for tensor in anatomy.stored if anatomy.shares(tensor.line.slot)):
         twin = stored_at.get((stored.line.slot.tied, stored.index))
-        if twin is not None and not same(all_of(store, stored.source), all_of(store, twin.source)):
+        if twin is not None and not _alike(store, stored.source, twin.source):
             raise CheckpointError(
                 f"{stored.name} and {twin.name} differ, but "
                 + (
@@ -112,6 +117,15 @@ def check_ties(anatomy: Anatomy, store: Store) -> None:
                     " config if both are meant"
                 )
             )
+
+
+def _alike(store: Store, one: str, other: str) -> bool:
+    """Whether two tensors are the same, bit by bit; a part of each is here at a time."""
+    header = store.headers[one]
+    if header != store.headers[other]:
+        return False
+    parts = chunks(whole(header.shape), tuple(range(len(header.shape))), MOST)
+    return all(same(read_part(store, one, part), read_part(store, other, part)) for part in parts)
 
 
 def _key(anatomy: Anatomy, stored: Stored) -> str:

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from isogrow.errors import CheckpointError
 from isogrow.plans.boxes import counted_from, runs, slices
 from isogrow.plans.pieces import Box
 from isogrow.stores.dtypes import BITS
+from isogrow.stores.fetching import shortened, unreadable
 from isogrow.stores.shards import Shard
 
 # What file systems say that can't copy to each other; and where either fails: two steps tell which.
@@ -113,7 +113,7 @@ def copied(path: Path, file: int, start: int, to: int, count: int) -> int:
         while done < count:
             moved = _moved(path, source, file, start + done, to + done, count - done)
             if not moved:
-                raise CheckpointError(f"{path} has become shorter while it was read: is it being changed?")
+                raise shortened(path)
             done += moved
     finally:
         os.close(source)
@@ -130,10 +130,7 @@ def _moved(path: Path, source: int, file: int, start: int, to: int, count: int) 
     try:
         data = os.pread(source, min(count, STEP), start)
     except OSError as error:
-        raise CheckpointError(
-            f"{path} can't be read at byte {start:,} ({error.strerror}): copy it from elsewhere, or fetch it"
-            " again"
-        ) from error
+        raise unreadable(path, start, error) from error
     write_at(file, memoryview(data), to)
     return len(data)
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import RawIOBase
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -21,6 +22,7 @@ from isogrow.plans.boxes import strides
 from isogrow.plans.pieces import Box, whole
 from isogrow.stores.distributed import Chunk, Numbers, numbers_of
 from isogrow.stores.dtypes import torch_dtype
+from isogrow.stores.fetching import fetched, shortened
 from isogrow.stores.sources import Checkpoint, load_bin
 from isogrow.stores.store import Part
 
@@ -28,6 +30,14 @@ from isogrow.stores.store import Part
 # at once; of a distributed checkpoint each may be in the files of all ranks.
 KEPT = {"safetensors": 8, "bin": 4, "distributed": 64}
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_DENYWRITE") else 0)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A file that is open, and all of it mapped; both end when nobody has them any more."""
+
+    file: RawIOBase
+    mapped: mmap.mmap
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,19 @@ class Mapped:
             yield whole(header.shape), self._open(held.files[name], load_bin)[name]
             return
         for box, path, numbers in self._places(name, header):
-            pages = self._open(path, _pages)
+            pages = self._open(path, _pages).mapped
             _check_length(path, pages)
             yield box, _view(pages, tuple(map(len, box)), header.dtype, numbers)
+
+    def fetched(self, name: str, view: Tensor) -> Tensor:
+        """A view of what `parts` gave, in memory of its own where a part is all of a tensor, and the view is
+        no larger than `fetching.MOST`."""
+        held = self.checkpoint
+        if held.format != "safetensors":
+            return view
+        path = held.files[name]
+        pages: Pages = self._open(path, _pages)  # open for as long as it is read
+        return fetched(path, pages.file.fileno(), held.starts[name], view)
 
     def place(self, name: str) -> tuple[Path, int] | None:
         held = self.checkpoint
@@ -97,16 +117,13 @@ def mapped(checkpoint: Checkpoint) -> Generator[Mapped]:
 
 def _check_length(path: Path, pages: mmap.mmap) -> None:
     """Refuse a file that has become shorter: the system ends a process that looks at pages behind its end.
-    Asked for each region, so what is cut off while one is read is all that is not seen."""
+    Asked for each region; of one that is not `fetched`, what is cut off while it is read is not seen."""
     try:
         now = path.stat().st_size
     except FileNotFoundError:  # its pages stay, and that it is gone is seen before the output gets its name
         return
     if now < len(pages):
-        raise CheckpointError(
-            f"{path} has become shorter while it was read ({now:,} bytes of {len(pages):,}): is it being"
-            " changed?"
-        )
+        raise shortened(path, f" ({now:,} bytes of {len(pages):,})")
 
 
 def _view(pages: mmap.mmap, shape: tuple[int, ...], word: str, at: Numbers) -> Tensor:
@@ -118,12 +135,12 @@ def _view(pages: mmap.mmap, shape: tuple[int, ...], word: str, at: Numbers) -> T
     return torch.frombuffer(pages, dtype=dtype, count=count, offset=at.start).as_strided(shape, at.strides)
 
 
-def _pages(path: Path) -> mmap.mmap:
+def _pages(path: Path) -> Pages:
     """The file, mapped privately: torch warns of pages that can't be written, so these can, but a write
     stays in the process. Nothing is reserved for writes that never come."""
     try:
-        with path.open("rb") as file:
-            both = mmap.PROT_READ | mmap.PROT_WRITE
-            return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE | NORESERVE, prot=both)
+        file = path.open("rb", buffering=0)
+        both = mmap.PROT_READ | mmap.PROT_WRITE
+        return Pages(file, mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE | NORESERVE, prot=both))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be mapped ({error}): is it being changed?") from error

@@ -20,7 +20,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,11 +54,11 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
     _check_name(out)
     if any(parent.exists() and not parent.is_dir() for parent in here.parents):
         raise OutputError(f"{out} would lie in something that is no folder: name another place")
-    if here == there:
+    if _same(here, there):
         raise OutputError(f"{out} is the {what} itself, which is never written to: name another folder")
-    if here.is_relative_to(there):
+    if any(_same(parent, there) for parent in here.parents):
         raise OutputError(f"{out} lies inside the {what} {source}: name a folder outside it")
-    if there.is_relative_to(here):
+    if any(_same(parent, here) for parent in there.parents):
         raise OutputError(f"{out} holds the {what} {source}: name another folder")
     if not os.path.lexists(out):
         return
@@ -72,6 +72,32 @@ def check_place(out: Path, source: Path, overwrite: bool, what: str = "model") -
         )
     if not overwrite:
         raise OutputError(f"{out} exists: name another folder, or give --overwrite to replace it")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two places are one; where a file system takes upper for lower case, so may two names be."""
+    try:
+        return one == other or os.path.samefile(one, other)
+    except OSError:  # one of them is not there
+        return False
+
+
+def check_apart(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files that would be one, where their folder's file system takes upper for lower case. Raises
+    `OutputError`."""
+    found: dict[str, str] = {}
+    for name in names:
+        other = found.setdefault(name.casefold(), name)
+        if other != name and _one_case(folder):
+            raise OutputError(
+                f"{other} and {name} are one file in {folder.parent}, whose file system does not tell upper"
+                " from lower case: rename one of them, or name a folder on another disk"
+            )
+
+
+def _one_case(folder: Path) -> bool:
+    """Whether a folder that has a journal has it under a name in other letters, too."""
+    return os.path.lexists(folder / JOURNAL.upper())
 
 
 def _check_name(out: Path) -> None:

@@ -46,6 +46,14 @@ class Filed(Protocol):
     def place(self, name: str) -> tuple[Path, int] | None: ...
 
 
+@runtime_checkable
+class Fetching(Protocol):
+    """A store that can read a view of what `parts` gave of a tensor into memory of its own, so that what the
+    system can't read is refused when it is asked for, and not when it is looked at."""
+
+    def fetched(self, name: str, view: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class StateDict:
     """The store of a state dict: each tensor is here as a whole."""
@@ -80,6 +88,8 @@ def read(store: Store, name: str, region: Box) -> Tensor:
     tensor([[3., 4.]])
     """
     found, left = joined(region, store.parts(name), torch_dtype(store.headers[name].dtype))
+    if not left and isinstance(store, Fetching):
+        return store.fetched(name, found)
     if left:
         raise CheckpointError(
             f"{name} is not whole: {left:,} of its entries in {region} are in no part of it"

@@ -37,6 +37,7 @@ from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import Checkpoint
 from isogrow.stores.staging import (
     JOURNAL,
+    check_apart,
     check_place,
     check_space,
     failed_of,
@@ -125,6 +126,7 @@ def _check_places(out: Path, source: Path, overwrite: bool, keep_failed: bool) -
 
 
 def _begin(folder: Path, job: Job, told: Callable[[str, str], None] | None) -> None:
+    check_apart(folder, job.files)
     unmark(folder)
     if told is not None:
         told("resumed", _whole(folder, job))

@@ -23,7 +23,7 @@ from isogrow.plans.anatomy import Anatomy, Header, Stored
 from isogrow.plans.parts import made_of
 from isogrow.plans.pieces import Draw
 from isogrow.plans.plan import Free, Mean, Plan
-from isogrow.plans.serial import digest
+from isogrow.plans.serial import RECORD, digest
 from isogrow.stores.asking import Question, grown_config
 from isogrow.stores.binding import outputs
 from isogrow.stores.carrying import Beside, Within, carried, contents
@@ -85,6 +85,12 @@ class Job:
         new = {(stored.line, stored.index): stored for stored in self.tensors.values()}
         before, after = (sum(prod(s.header.shape) for s in some) for some in (old, new.values()))
         return before, after
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What will lie in the output's folder, but for what a distributed checkpoint's are called."""
+        made = ("config.json", "README.md", RECORD, *(shard.file for shard in self.shards))
+        return (*made, *self.carried)
 
     @property
     def digest(self) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from torch import Tensor
+
 from isogrow.plans.anatomy import Header
-from isogrow.stores.store import Part, Store, begin_read
+from isogrow.stores.store import Fetching, Part, Store, begin_read
 
 AHEAD = 3  # tensors that the disk is at while one is computed with
 
@@ -40,3 +42,6 @@ class Ahead:
                 begin_read(self.store, following)
         self.begun.difference_update(self.names[max(0, at - AHEAD) : at])
         return self.store.parts(name)
+
+    def fetched(self, name: str, view: Tensor) -> Tensor:
+        return self.store.fetched(name, view) if isinstance(self.store, Fetching) else view

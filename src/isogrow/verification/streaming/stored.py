@@ -23,7 +23,7 @@ from isogrow.verification.differences import gap
 from isogrow.verification.report import Check
 from isogrow.verification.streaming.weights import Kept, Made
 
-ENTRIES = 1 << 21  # that a worker compares at a time
+ENTRIES = 1 << 20  # that a worker compares at a time
 
 
 @dataclass

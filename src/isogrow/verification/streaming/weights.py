@@ -12,16 +12,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from isogrow.numbers.arithmetic import blocked, rounded
+from isogrow.numbers.arithmetic import blocked, rounded, storage_order
 from isogrow.numbers.filling import Read, Stats
 from isogrow.numbers.statistics import statistics
 from isogrow.plans.anatomy import Anatomy, Stored
-from isogrow.plans.boxes import Held, boxes, contiguous, slices
-from isogrow.plans.pieces import Block, Box, Draw, Fill, Piece, Source, pieces
+from isogrow.plans.boxes import Held, boxes, chunks, contiguous, slices
+from isogrow.plans.pieces import Block, Box, Draw, Fill, Piece, Source, pieces, whole
 from isogrow.plans.plan import Constant, Entry, Free, Mean, Plan, Step, rewritten
 from isogrow.plans.sizes import Sizes
 from isogrow.stores.binding import fill_region_, outputs, reader
 from isogrow.stores.dtypes import torch_dtype
+from isogrow.stores.fetching import MOST
 from isogrow.stores.store import Store
 
 ALIKE = (0.0, 1.0)  # numbers that every dtype has
@@ -49,7 +50,10 @@ class Kept:
         stored = self.tensors[name]
         out = torch.empty([len(r) for r in region], dtype=dtype)
         for held in boxes(stored, region, self.sizes):
-            blocked(out[slices(held.place)], held.view).copy_(self.read(held.block, held.box))
+            target = blocked(out[slices(held.place)], held.view)
+            for part in chunks(whole(tuple(target.shape)), storage_order(target), MOST):
+                box = tuple(r[p.start : p.stop] for r, p in zip(held.box, part, strict=True))
+                target[slices(part)].copy_(self.read(held.block, box))
         return out
 
     def dtype_of(self, block: Block) -> torch.dtype:
