@@ -142,35 +142,4 @@ XGLM = Family(
 )
 
 
-def ctrl_options(draw: st.DrawFn) -> Json:
-    heads = draw(st.sampled_from([1, 3, 5]))
-    return dict(
-        n_embd=8 * heads,
-        n_head=heads,
-        n_layer=draw(LAYERS),
-        layer_norm_epsilon=draw(EPS),
-        tie_word_embeddings=draw(BOOLS),
-    )
-
-
-CTRL = replace(
-    XGLM,
-    name="ctrl",
-    config=transformers.CTRLConfig,
-    classes=("CTRLLMHeadModel", "CTRLModel", "CTRLForSequenceClassification"),
-    sizes=dict(
-        COMMON,
-        vocab_size=VOCAB,
-        n_embd=90,
-        dff=37,
-        n_layer=3,
-        n_head=5,
-        n_positions=POSITIONS,
-        layer_norm_epsilon=1e-2,
-    ),
-    # Its units are ReLUs: in wider layers some are switched on by no token of a batch.
-    growths={"ffn": {"ffn": 45}, "layers": {"layers": 4}},
-    options=ctrl_options,
-)
-
-ROWS = (CODEGEN, JAPANESE, XGLM, CTRL)
+ROWS = (CODEGEN, JAPANESE, XGLM)

@@ -1,5 +1,5 @@
-"""Models whose positions are sines that the class computes from the width, so that the width stays: XGLM and
-CTRL, and FSMT, whose encoder and decoder have a vocabulary each."""
+"""Models whose positions are sines that the class computes from the width, so that the width stays: XGLM,
+and FSMT, whose encoder and decoder have a vocabulary each."""
 
 from __future__ import annotations
 
@@ -55,47 +55,6 @@ XGLM = Layout(
     fixed=frozenset({"vocab"}),
 )
 
-H = "h.{layers}."
-M = H + "multi_head_attention."
-OWN = Norm("layer", "pre", eps="layer_norm_epsilon")
-CTRL = like(
-    XGLM,
-    "ctrl",
-    weights=(
-        Weight("w.weight", "vocab -> hidden", "embed", times="hidden ** 0.5"),
-        Weight(H + "layernorm1.weight", "* hidden", "attn_norm", OWN, BIAS),
-        Weight(M + "Wq.weight", f"{QK} <- hidden", "attn.q", bias=BIAS),
-        Weight(M + "Wk.weight", f"{QK} <- hidden", "attn.k", bias=BIAS),
-        Weight(M + "Wv.weight", f"{V} <- hidden", "attn.v", bias=BIAS),
-        Weight(M + "dense.weight", f"hidden <- {V}", "attn.o", bias=BIAS),
-        Weight(H + "layernorm2.weight", "* hidden", "mlp_norm", OWN, BIAS),
-        Weight(H + "ffn.0.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
-        Weight(H + "ffn.2.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
-        Weight("layernorm.weight", "* hidden", "final_norm", OWN, BIAS),
-        head("lm_head.weight", "vocab <- hidden", "head", tied="embed", bias=BIAS),
-        head("classifier.weight", "labels <- hidden", "classifier"),
-    ),
-    axes={
-        **XGLM.axes,
-        "hidden": "n_embd",
-        "ffn": "dff",
-        "heads": "n_head",
-        "key_dim": "n_embd // n_head",
-        "value_dim": "n_embd // n_head",
-        "layers": "n_layer",
-    },
-    keys=(
-        Key("vocab_size", default=246534),
-        Key("n_embd", "hidden", 1280, alias="hidden_size"),
-        Key("dff", "ffn", 8192),
-        Key("n_layer", "layers", 48, alias="num_hidden_layers"),
-        Key("n_head", "heads", 16, alias="num_attention_heads"),
-        Key("layer_norm_epsilon", default=1e-6),
-        Key("tie_word_embeddings", default=True),
-    ),
-    prefixes=("transformer.", ""),
-)
-
 FSMT = like(
     BART,
     "fsmt",
@@ -126,4 +85,4 @@ FSMT = like(
     fixed=frozenset({"vocab", "words", "rows", "far"}),
 )
 
-LAYOUTS = (XGLM, CTRL, FSMT)
+LAYOUTS = (XGLM, FSMT)
