@@ -74,7 +74,7 @@ def page() -> str:
         [
             "# Published siblings",
             "",
-            "Whether `isogrow grow SMALL OUT --to LARGE/config.json` takes a published model into the shape"
+            "Whether `isogrow grow SMALL OUT --to LARGE` takes a published model into the shape"
             " of the next larger one of its series: planned at full size, on the sizes in docs/siblings.json."
             " Written by docs/siblings_page.py.",
             "",

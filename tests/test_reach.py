@@ -174,15 +174,16 @@ def test_a_model_type_that_can_not_be_grown() -> None:
     assert "'lama' is no model type that can be grown: `isogrow families` lists" in " ".join(ran.err.split())
 
 
-# LFM2's class makes ffn a multiple of 256, unless it is told not to; BigBird's heads stay what they are.
-AT_DEFAULTS = {"lfm2", "big_bird"}
+# LFM2's class makes ffn a multiple of 256, unless it is told not to; BigBird's heads stay what they are; of
+# two towers each has sizes of its own.
+AT_DEFAULTS = {"lfm2", "big_bird", "clip", "metaclip_2", "siglip", "siglip2"}
 
 
 @pytest.mark.parametrize("model_type", sorted(LAYOUTS))
 def test_a_specimen_is_small_and_whole(model_type: str) -> None:
     anatomy = specimen(LAYOUTS[model_type])
     assert anatomy.config["model_type"] == model_type
-    assert (anatomy.sizes.of("hidden") == 48) == (model_type not in AT_DEFAULTS)
+    assert (anatomy.sizes.of(anatomy.layout.residual) == 48) == (model_type not in AT_DEFAULTS)
     first = (("layers", 0),)
     due = {slot for slot in LAYOUTS[model_type].table if slot.required and slot.stored}
     due = {slot for slot in due if LAYOUTS[model_type].applies(slot, anatomy.config, first)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 import transformers
-from family import BOOLS, COMMON, EPS, POSITIONS, VOCAB, Family, Json, Requests, rope_options
+from family import BOOLS, COMMON, EPS, PAD, POSITIONS, VOCAB, Family, Json, Requests, rope_options
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -99,11 +99,14 @@ ROWS = (
         "ModernBertForSequenceClassification",
         "ModernBertForTokenClassification",
     ),
-    modern(
-        "modernbert-decoder",
-        transformers.ModernBertDecoderConfig,
-        "ModernBertDecoderForCausalLM",
-        "ModernBertDecoderModel",
+    replace(
+        modern(
+            "modernbert-decoder",
+            transformers.ModernBertDecoderConfig,
+            "ModernBertDecoderForCausalLM",
+            "ModernBertDecoderModel",
+        ),
+        unread={"tok_embeddings.weight": [PAD]},  # a padding id's row has gradient from the head alone
     ),
     replace(
         GPT2,

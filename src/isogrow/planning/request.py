@@ -63,6 +63,8 @@ class Said(TypedDict, total=False):
     layers: Size
     encoder_layers: Size
     decoder_layers: Size
+    text_layers: Size
+    vision_layers: Size
     layers_at: At
     to: Sibling | None
     plan: Saved | None
