@@ -6,7 +6,7 @@ from __future__ import annotations
 from isogrow.families.dinov2 import DINOV2
 from isogrow.families.edits import after, alter, drop, like, swap
 from isogrow.families.heads import BIAS, head
-from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Attention, Bias, Binding, Key, Layout, Norm, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 E = "embeddings."
@@ -14,6 +14,7 @@ L = "layers.{layers}."
 A = L + "attention."
 QK, V = "(heads key_dim)", "(heads value_dim)"
 SAID = Bias("qkv_bias")
+FILES = "encoder.layer.{layers}."  # as save_pretrained writes what the class has under other names (5.23)
 PATCH = E + "patch_embeddings.projection.weight"
 
 VIT = Layout(
@@ -60,6 +61,21 @@ VIT = Layout(
         Key("pooler_output_size", "pooled", "hidden_size", null="hidden_size"),
     ),
     prefixes=("vit.", ""),
+    bindings=(
+        Binding(
+            "files",
+            {
+                FILES + "layernorm_before.weight": "attn_norm",
+                FILES + "attention.attention.query.weight": "attn.q",
+                FILES + "attention.attention.key.weight": "attn.k",
+                FILES + "attention.attention.value.weight": "attn.v",
+                FILES + "attention.output.dense.weight": "attn.o",
+                FILES + "layernorm_after.weight": "mlp_norm",
+                FILES + "intermediate.dense.weight": "mlp.up",
+                FILES + "output.dense.weight": "mlp.down",
+            },
+        ),
+    ),
     attentions=(Attention(),),
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
     fixed=frozenset({"positions", "channels", "rows", "columns", "pixels", "pooled"}),

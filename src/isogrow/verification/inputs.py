@@ -1,25 +1,33 @@
-"""What both models are run on: token ids, or images."""
+"""What both models are run on: token ids, images, sound, or several of them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
+from torch import nn
 
 from isogrow.layouts.config import get
 from isogrow.verification.pair import Pair
 from isogrow.verification.pictures import pictured
-from isogrow.verification.runs import DECODER, MEMORY, Batch, batches, two_stacks
+from isogrow.verification.runs import DECODER, MEMORY, Batch, batches, full, two_stacks
+from isogrow.verification.signals import WORDS, signal_of, signals
 
 PROBE = (3, 24)  # rows and tokens of the small batch of the detailed checks
 LEARN = (4, 32)  # rows and tokens of the batch that is trained on
 LONGEST = 512  # tokens in a row where positions are not learned
+NEAR = 4  # lengths that are tried one by one: some classes take rows of one length alone
 SHORT = 64  # tokens in a row after the first
+HEARD = ("input_features", "input_values")  # costs more than a row of tokens, so that rows are long
+SEEN = 2  # rows of images beside texts, which need not be as many
 MASKED = 0.3  # of an image's patches, where they can be masked
 ENTRIES = 1 << 24  # output entries of one batch
+
+_LENGTHS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # of rows that models were seen to run
 
 
 def covering(pair: Pair) -> Iterator[Batch]:
@@ -29,7 +37,7 @@ def covering(pair: Pair) -> Iterator[Batch]:
     the square of a row's length.
     """
     if sees(pair):
-        yield from (_images(pair, PROBE[0], seed) for seed in range(2))
+        yield from (_sights(pair, PROBE[0], seed) for seed in range(2))
         return
     vocab, length = pair.before.sizes.of("vocab"), positions(pair)
     width = max(vocab, pair.plan.target.of(pair.before.layout.residual))
@@ -41,7 +49,7 @@ def covering(pair: Pair) -> Iterator[Batch]:
     yield from filter(None, [pictures(pair, PROBE)])
     if len(seen) == vocab:
         return
-    short = min(SHORT, length)
+    short = length if signal_of(pair.small) in HEARD else min(SHORT, length)
     rows = max(1, min(ENTRIES // (width * short), -(-(vocab - len(seen)) // short)))
     for batch in batches(vocab, short, rows=rows, token_types=_types(pair), exclude=seen):
         yield _named(pair, batch)
@@ -51,7 +59,7 @@ def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
     """One small batch."""
     rows, length = shape
     if sees(pair):
-        return _images(pair, rows, seed=2)
+        return _sights(pair, rows, seed=2)
     length = min(length, positions(pair))
     vocab = pair.before.sizes.of("vocab")
     return _named(pair, next(batches(vocab, length, rows=rows, token_types=_types(pair), seed=1)))
@@ -64,21 +72,53 @@ def lesson(pair: Pair) -> Batch:
 
 def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
     """Texts of this many rows and tokens with images in them; None where the models take none with texts."""
-    batch = {} if sees(pair) or not pretrained(pair) else probe(pair, shape)
-    return pictured(pair.small, batch["input_ids"]) if batch else None
+    if sees(pair) or signal_of(pair.small) or not pretrained(pair):
+        return None
+    return pictured(pair.small, probe(pair, shape)["input_ids"])
 
 
 def positions(pair: Pair) -> int:
-    """How many tokens a row may have."""
-    if _learned(pair):
-        return pair.before.sizes.of("positions")
-    said = get(pair.before.config, pair.before.layout.streams[0].longest)
-    return min(LONGEST, int(said or LONGEST))
+    """How many tokens a row may have: as many as there are positions, or fewer where the class counts them
+    from behind others (RoBERTa from behind its padding's number), which it is asked by being run."""
+    if pair.small not in _LENGTHS:
+        said = get(pair.before.config, pair.before.layout.streams[0].longest)
+        most = min(LONGEST, int(said or LONGEST))
+        _LENGTHS[pair.small] = _running(pair, pair.before.sizes.of("positions") if _learned(pair) else most)
+    return _LENGTHS[pair.small]
+
+
+def _running(pair: Pair, most: int) -> int:
+    """The most tokens of a row, up to `most`, that the small model runs; `most` where it can't be run."""
+    if sees(pair) or not pretrained(pair) or next(pair.small.parameters()).device.type == "meta":
+        return most
+    near = (length for length in range(most, max(most - NEAR, 0), -1) if _runs(pair, length))
+    if found := next(near, 0):
+        return found
+    low, high = 0, most  # what runs, and what does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _runs(pair, middle) else (low, middle)
+    return low or most  # where not even one runs, the length is not what is wrong
+
+
+def _runs(pair: Pair, length: int) -> bool:
+    vocab = pair.before.sizes.of("vocab")
+    try:
+        full(pair.small, _named(pair, next(batches(vocab, length, rows=1, token_types=_types(pair)))))
+    except (IndexError, RuntimeError, ValueError):  # each class in its own words
+        return False
+    return True
 
 
 def sees(pair: Pair) -> bool:
-    """Whether the models take images, which have no ids, rows of any length or padding."""
-    return getattr(pair.small, "main_input_name", "") == "pixel_values"
+    """Whether the models take images or sound and no ids, so that rows have one length and no padding."""
+    alone = signal_of(pair.small) == getattr(pair.small, "main_input_name", None)
+    return alone and not two_stacks(pair.small)
+
+
+def taken(pair: Pair) -> str:
+    """What they take beside ids or in their place, as a word; "" where it is nothing."""
+    return WORDS.get(signal_of(pair.small) or "", "")
 
 
 def pretrained(pair: Pair) -> bool:
@@ -86,16 +126,14 @@ def pretrained(pair: Pair) -> bool:
     return isinstance(pair.large, transformers.PreTrainedModel)
 
 
-def _images(pair: Pair, rows: int, seed: int) -> Batch:
-    """Random images (rows, channels, height, width) of the config's size, some patches masked if possible."""
+def _sights(pair: Pair, rows: int, seed: int) -> Batch:
+    """Random images or sounds of the config's sizes, some of an image's patches masked if possible."""
     config: Any = pair.small.config
-    size, patch = (
-        tuple(side) if isinstance(side, Sequence) else (side, side)
-        for side in (config.image_size, config.patch_size)
-    )
-    generator = torch.Generator().manual_seed(seed)
-    given = {"pixel_values": torch.randn(rows, config.num_channels, *size, generator=generator)}
+    given = dict(signals(pair.small, rows, seed))
     if getattr(config, "use_mask_token", False) and "bool_masked_pos" in _parameters(pair):
+        generator = torch.Generator().manual_seed(seed)
+        sides = (config.image_size, config.patch_size)
+        size, patch = (side if isinstance(side, Sequence) else (side, side) for side in sides)
         patches = (size[0] // patch[0]) * (size[1] // patch[1])
         given["bool_masked_pos"] = torch.rand(rows, patches, generator=generator) < MASKED
     return given
@@ -130,9 +168,12 @@ def _named(pair: Pair, batch: Batch) -> Batch:
         if (end := _end(pair)) is not None:
             other = (end + 1) % pair.before.sizes.of("vocab")
             ids = torch.cat([ids.where(ids != end, other), torch.full_like(ids[:, :1], end)], dim=1)
-        return {**batch, "input_ids": ids, DECODER: ids.flip(0, 1)}
+        heard = signals(pair.small, len(ids), seed=2)
+        return {**heard, DECODER: ids} if heard else {**batch, "input_ids": ids, DECODER: ids.flip(0, 1)}
     if pretrained(pair):
-        return {**batch, **_memory(pair, batch["input_ids"])}
+        ids = batch["input_ids"]
+        images = len(ids) if len(ids) <= PROBE[0] else SEEN  # a small batch may be taken row by row
+        return {**batch, **_memory(pair, ids), **signals(pair.small, images, seed=2)}
     return {_parameters(pair)[0]: batch["input_ids"]}
 
 

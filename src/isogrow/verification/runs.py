@@ -45,11 +45,12 @@ def called(model: nn.Module, batch: Batch) -> Any:
 
 
 def narrowed(model: nn.Module, batch: Batch) -> Batch:
-    """A batch as the model reads it: of an encoder's output the first channels, in its own dtype."""
-    if MEMORY not in batch:
-        return batch
-    width, dtype = cast(Any, model).config.hidden_size, next(model.parameters()).dtype
-    return {**batch, MEMORY: batch[MEMORY][..., :width].to(dtype)}
+    """A batch as the model reads it: numbers in its own dtype, of an encoder's output the first channels."""
+    dtype = next((x.dtype for x in model.parameters() if x.is_floating_point()), torch.get_default_dtype())
+    given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in batch.items()}
+    if MEMORY in batch:
+        given[MEMORY] = given[MEMORY][..., : cast(Any, model).config.hidden_size]
+    return given
 
 
 def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
@@ -62,14 +63,13 @@ def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def decodes(model: nn.Module) -> bool:
-    """Whether the model can run token by token: a decoder with a key-value cache."""
+def decodes(model: nn.Module, batch: Batch) -> bool:
+    """Whether the model can run a batch token by token: a decoder with a key-value cache."""
     name = cache_of(model)
-    if name is None:
+    if name is None or not {DECODER, "input_ids"} & batch.keys():
         return False
-    token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
-    given = {name: token for name in ("input_ids", *((DECODER,) if two_stacks(model) else ()))}
     with still(model):
+        given = _token(narrowed(model, {name: value[:1] for name, value in batch.items()}), 1)
         return getattr(model(**given, use_cache=True), name, None) is not None
 
 

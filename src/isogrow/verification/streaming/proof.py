@@ -20,13 +20,15 @@ from isogrow.verification.differences import (
     combined,
     differences,
     other_attention,
+    shared,
 )
 from isogrow.verification.float64 import hollow
-from isogrow.verification.inputs import covering, lesson, pictures, positions, probe, sees
+from isogrow.verification.inputs import covering, lesson, pictures, positions, probe, sees, taken
 from isogrow.verification.memory import largest_layer, shapes_of, training_shortage
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import Batch, Outputs, first_tensor, full, padded
+from isogrow.verification.signals import WORDS
 from isogrow.verification.streaming import living
 from isogrow.verification.streaming.convoy import Load
 from isogrow.verification.streaming.gaps import Gaps
@@ -236,7 +238,7 @@ class Abreast:
         made = self.outputs
         whole, rows = made[SMALL_OWN], range(_rows(self.given.probe))
         alone = {name: torch.cat([made[f"row {row}"][name] for row in rows]) for name in whole}
-        by = {"row by row": differences(whole, alone)}
+        by = {"row by row": differences(*shared(whole, alone))}
         if "attention" in made:
             by["attention"] = differences(whole, made["attention"])
         exact = made["exact" if self.given.all_ids else f"{SMALL} 0"]  # of the small batch
@@ -245,7 +247,7 @@ class Abreast:
     def padding(self) -> Iterator[Check]:
         """float64: rows of various lengths, padded on either side."""
         if not self._pads:
-            why = "takes images" if sees(self.pair) else "a row has room for one token"
+            why = f"takes {taken(self.pair)}" if positions(self.pair) > 1 else "a row has room for one token"
             yield Check("padding", None, detail=why)
             return
         for side in SIDES:
@@ -254,7 +256,7 @@ class Abreast:
 
     @property
     def _pads(self) -> bool:
-        return not sees(self.pair) and positions(self.pair) > 1
+        return "input_ids" in self.given.probe and positions(self.pair) > 1
 
 
 def _attending(model: nn.Module, batch: Batch, kind: str) -> Outputs:
@@ -295,6 +297,6 @@ def _rows(batch: Batch) -> int:
 def _size(batch: Batch) -> str:
     """How large a batch is."""
     if "input_ids" not in batch:
-        return f"{_rows(batch)} images"
+        return f"{_rows(batch)} {WORDS[next(name for name in WORDS if name in batch)]}"
     images = f" with {len(batch['pixel_values'])} images" if "pixel_values" in batch else ""
     return f"{batch['input_ids'].numel():,} tokens{images}"

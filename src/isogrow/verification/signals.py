@@ -1,0 +1,70 @@
+"""What models take in place of token ids or beside them: images, videos, sound and its spectra, as random
+numbers of the shapes that their configs say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES
+
+from isogrow.verification.runs import Batch
+
+WORDS = {"pixel_values": "images", "input_values": "sounds", "input_features": "sounds"}
+FRAMES = 24  # of sound, behind the convolutions
+FRONT = "conv_stride"  # by which a config says that its model hears samples
+
+
+def signal_of(model: nn.Module) -> str | None:
+    """The input that a model can't do without and that is no token id: `pixel_values`, say."""
+    name = getattr(model, "main_input_name", "")
+    if type(model).__name__ in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES.values():
+        return "pixel_values"
+    return name if name in WORDS else None
+
+
+def signals(model: nn.Module, rows: int, seed: int) -> Batch:
+    """Rows of it, and what says how they are to be read; nothing where a model takes ids alone.
+
+    Shapes: images (rows, channels, height, width), videos (rows, frames, channels, height, width), images cut
+    into patches (rows, patches, entries), sound (rows, samples), spectra (rows, bins, frames) or as the
+    model's own class has them.
+    """
+    name, config = signal_of(model), getattr(model, "config", None)
+    if name is None or config is None:
+        return {}
+    config = getattr(config, "vision_config", config) if name == "pixel_values" else config
+    generator = torch.Generator().manual_seed(seed)
+    given: dict[str, Tensor] = {name: torch.randn(rows, *next(_shapes(name, config)), generator=generator)}
+    if _patched(config):
+        side = isqrt(config.num_patches)
+        given["pixel_attention_mask"] = (torch.arange(config.num_patches) < side**2).long().repeat(rows, 1)
+        given["spatial_shapes"] = torch.tensor([[side, side]] * rows)
+    return given
+
+
+def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
+    """The shape of a row by the config, the likeliest first."""
+    if name == "input_values" and hasattr(config, FRONT):
+        samples = FRAMES
+        for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride, strict=True))):
+            samples = (samples - 1) * stride + kernel
+        yield (samples,)
+    if name == "input_values":
+        yield config.max_length, config.num_mel_bins
+    if name == "input_features":
+        yield config.num_mel_bins, 2 * config.max_source_positions
+    if _patched(config):
+        yield config.num_patches, config.num_channels * config.patch_size**2
+    size = config.image_size
+    height, width = size if isinstance(size, Sequence) else (size, size)
+    frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
+    yield (*frames, config.num_channels, height, width)
+
+
+def _patched(config: Any) -> bool:
+    """Whether images come as patches of one size, as many of them as the image has."""
+    return hasattr(config, "num_patches") and not hasattr(config, "image_size")

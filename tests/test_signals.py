@@ -1,0 +1,69 @@
+"""Models that take images, sound or fewer tokens than they have positions are proven like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import families as F
+import pytest
+import torch
+import transformers
+from sweeping import swept
+from test_module import live
+
+import isogrow
+from isogrow.growth.opening import opened
+from isogrow.verification.signals import signal_of, signals
+
+TAKEN = {
+    "whisper": "input_features",
+    "wav2vec2": "input_values",
+    "audio-spectrogram-transformer": "input_values",
+    "vivit": "pixel_values",
+    "clip": "pixel_values",
+    "siglip2": "pixel_values",
+    "roberta": None,  # its positions begin behind the padding's number
+    "nystromformer": None,  # its class takes no padding
+}
+
+
+def grown(name: str, small: torch.nn.Module) -> torch.nn.Module:
+    (wanted,) = [sizes for axis, sizes in F.FAMILIES[name].growths.items() if axis.endswith("ffn")][:1]
+    return isogrow.grow(small, **wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.sweep("each")
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_growth_is_proven_and_a_wrong_one_fails(name: str) -> None:
+    small = live(name)
+    assert signal_of(small) == TAKEN[name]
+    large = grown(name, small)
+    report = isogrow.verify(small, large)
+    assert report.passed, str(report)
+    with torch.no_grad():
+        for matrix in (x for x in large.parameters() if x.dim() == 2):
+            matrix[..., 0] += 1e-3
+    assert not isogrow.verify(small, large, liveness=False).passed
+
+
+def test_a_text_model_is_given_no_signal() -> None:
+    assert signals(live("llama"), 3, seed=0) == {}
+
+
+def test_every_sample_is_heard() -> None:
+    """Sounds are as long as the convolutions need for some frames."""
+    small = live("wav2vec2")
+    (sound,) = signals(small, 2, seed=0).values()
+    frames = small.wav2vec2.feature_extractor(sound).shape[-1]
+    assert frames == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", swept(F.FAMILIES, lambda name: name in ("vit", "bert", "mixtral")))
+def test_what_the_class_writes_can_be_opened(name: str, tmp_path: Path) -> None:
+    """Under whatever names: ViT's are others in a file than in memory (transformers 5.23)."""
+    family = F.FAMILIES[name]
+    kind = getattr(transformers, family.classes[0])
+    kind(F.config_of(family, family.json())).save_pretrained(tmp_path)
+    assert opened(tmp_path).anatomy.sizes.values
