@@ -2,8 +2,9 @@
 # Where packages come from is pip's own configuration.
 
 PYTHON ?= python3
-# A file stays in one process, where its models are made once.
-PYTEST_FLAGS ?= -n auto --dist loadfile
+# A file stays in one process, where its models are made once; tests that wait for processes of their own leave
+# room for one worker more than there are cores.
+PYTEST_FLAGS ?= -n $(shell expr $$(nproc) + 1) --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

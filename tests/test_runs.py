@@ -101,8 +101,8 @@ def test_row_by_row_agrees_with_full(name: str) -> None:
 
 
 def test_decodes_says_who_has_a_cache() -> None:
-    assert [name for name in tiny.CONFIGS if decodes(tiny.model(name))] == tiny.DECODERS
-    assert not decodes(nn.Linear(2, 3))
+    assert [name for name in tiny.CONFIGS if decodes(tiny.model(name), BATCH)] == tiny.DECODERS
+    assert not decodes(nn.Linear(2, 3), BATCH)
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ class Renamed(nn.Module):
 def test_a_cache_by_its_newer_name_is_used() -> None:
     name = next(name for name in tiny.DECODERS if name.startswith("Llama"))
     model = Renamed(exact(name))
-    assert decodes(model)
+    assert decodes(model, BATCH)
     with float64():
         assert 0 < worst(full(model, BATCH), decoded(model, BATCH)) < 1e-13
 
@@ -182,7 +182,7 @@ def test_decoded_of_a_sequence_classifier_is_the_last_step() -> None:
     tiny.randomize_(made)
     model, batch = rebuilt(made), {"input_ids": BATCH["input_ids"].clamp_min(1)}
     with float64():
-        assert decodes(model)
+        assert decodes(model, batch)
         assert worst(full(model, batch), decoded(model, batch)) < 1e-13
 
 

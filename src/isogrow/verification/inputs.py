@@ -112,7 +112,8 @@ def _runs(pair: Pair, length: int) -> bool:
 
 def sees(pair: Pair) -> bool:
     """Whether the models take images or sound and no ids, so that rows have one length and no padding."""
-    alone = signal_of(pair.small) == getattr(pair.small, "main_input_name", None)
+    signal = signal_of(pair.small)
+    alone = signal is not None and signal == getattr(pair.small, "main_input_name", "")
     return alone and not two_stacks(pair.small)
 
 
