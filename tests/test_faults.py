@@ -186,6 +186,7 @@ def test_what_is_read_is_what_is_mapped(
 ) -> None:
     monkeypatch.setattr(fetching, "MOST", most)
     monkeypatch.setattr(fetching, "LITTLE", little)
+    monkeypatch.setattr(fetching, "PARTS", 1 << 20)
     with mapped(open_checkpoint(small)) as store:
         for name in store.headers:
             ((_, whole),) = store.parts(name)
@@ -193,6 +194,18 @@ def test_what_is_read_is_what_is_mapped(
                 found = store.fetched(name, view)
                 assert found.shape == view.shape and torch.equal(found, view)
                 assert (found.data_ptr() == view.data_ptr()) == (not 0 < view.numel() <= most)
+
+
+def test_what_lies_in_many_parts_is_looked_at(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "LITTLE", 1)
+    with mapped(open_checkpoint(small)) as store:
+        name = next(name for name, header in store.headers.items() if min(header.shape) > fetching.PARTS)
+        ((_, whole),) = store.parts(name)
+        columns = whole[..., 2:5]
+        assert store.fetched(name, columns).data_ptr() == columns.data_ptr()
+        few = columns[: fetching.PARTS]
+        assert torch.equal(store.fetched(name, few), few)
+        assert store.fetched(name, few).data_ptr() != few.data_ptr()
 
 
 # ── places ──

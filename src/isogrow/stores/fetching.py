@@ -16,6 +16,7 @@ from isogrow.errors import CheckpointError
 
 MOST = 1 << 20  # entries that are read at once; whoever asks for more looks at them as they are mapped
 DENSE = 2  # in units of the entries that are wanted: how many between the first and the last are read, too
+PARTS = 16  # reads that one view is made of; one that lies in more is looked at, which is faster
 LITTLE = 1 << 15  # entries that are read however few of them are wanted
 
 
@@ -36,6 +37,8 @@ def fetched(path: Path, file: int, start: int, view: Tensor) -> Tensor:
         _read_(path, file, data, start + int(view.storage_offset()) * view.element_size())
         return entries.as_strided(shape, strides)
     dim = max((d for d, n in enumerate(shape) if n > 1), key=strides.__getitem__)
+    if shape[dim] > PARTS:
+        return view
     parts = [fetched(path, file, start, view.select(dim, i)) for i in range(shape[dim])]
     return torch.stack(parts, dim)
 
