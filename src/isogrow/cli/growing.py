@@ -18,11 +18,11 @@ from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import key
 from isogrow.plans.words import flag
 from isogrow.stores.sources import Checkpoint, open_checkpoint
+from isogrow.stores.staging import Told
 
 Data = dict[str, Any]
 Progress = Callable[[int, int], None]
 Tell = Callable[[str], None]
-Told = Callable[[str, str], None]
 
 # How a run goes on from what was written, by the optimizer's state that it left.
 RESUMED = {

@@ -10,6 +10,19 @@ L = "layers.{layers}."
 A = L + "self_attn."
 QK, V = "(heads key_dim)", "(heads value_dim)"
 
+# Of every layer, and the norm behind the last.
+LAYERS = (
+    Weight(L + "self_attn_layer_norm.weight", "* hidden", "attn_norm", PRE, BIAS),
+    Weight(A + "q_proj.weight", f"{QK} <- hidden", "attn.q", bias=BIAS),
+    Weight(A + "k_proj.weight", f"{QK} <- hidden", "attn.k", bias=BIAS),
+    Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v", bias=BIAS),
+    Weight(A + "out_proj.weight", f"hidden <- {V}", "attn.o", bias=BIAS),
+    Weight(L + "final_layer_norm.weight", "* hidden", "mlp_norm", PRE, BIAS),
+    Weight(L + "fc1.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
+    Weight(L + "fc2.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
+    Weight("layer_norm.weight", "* hidden", "final_norm", PRE, BIAS),
+)
+
 BIOGPT = Layout(
     family="biogpt",
     model_types=("biogpt",),
@@ -21,15 +34,7 @@ BIOGPT = Layout(
             times="hidden ** 0.5 if scale_embedding else 1",
         ),
         Weight("embed_positions.weight", "rows -> hidden", "positions"),
-        Weight(L + "self_attn_layer_norm.weight", "* hidden", "attn_norm", PRE, BIAS),
-        Weight(A + "q_proj.weight", f"{QK} <- hidden", "attn.q", bias=BIAS),
-        Weight(A + "k_proj.weight", f"{QK} <- hidden", "attn.k", bias=BIAS),
-        Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v", bias=BIAS),
-        Weight(A + "out_proj.weight", f"hidden <- {V}", "attn.o", bias=BIAS),
-        Weight(L + "final_layer_norm.weight", "* hidden", "mlp_norm", PRE, BIAS),
-        Weight(L + "fc1.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
-        Weight(L + "fc2.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
-        Weight("layer_norm.weight", "* hidden", "final_norm", PRE, BIAS),
+        *LAYERS,
         head("output_projection.weight", "vocab <- hidden", "head", tied="embed"),
         head("score.weight", "labels <- hidden", "score"),
         TAG,

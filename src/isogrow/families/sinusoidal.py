@@ -4,8 +4,9 @@ and FSMT, whose encoder and decoder have a vocabulary each."""
 from __future__ import annotations
 
 from isogrow.families.bart import BART, EPS, FROZEN, SINES, TIMES
+from isogrow.families.biogpt import LAYERS
 from isogrow.families.edits import alter, drop, like, swap, with_defaults
-from isogrow.families.heads import BIAS, head
+from isogrow.families.heads import head
 from isogrow.layouts.layout import Attention, Key, Layout, Norm, Weight
 
 PRE = Norm("layer", "pre", eps=EPS)
@@ -19,15 +20,7 @@ XGLM = Layout(
     model_types=("xglm",),
     weights=(
         Weight("embed_tokens.weight", "vocab -> hidden", "embed", times=TIMES),
-        Weight(L + "self_attn_layer_norm.weight", "* hidden", "attn_norm", PRE, BIAS),
-        Weight(A + "q_proj.weight", f"{QK} <- hidden", "attn.q", bias=BIAS),
-        Weight(A + "k_proj.weight", f"{QK} <- hidden", "attn.k", bias=BIAS),
-        Weight(A + "v_proj.weight", f"{V} <- hidden", "attn.v", bias=BIAS),
-        Weight(A + "out_proj.weight", f"hidden <- {V}", "attn.o", bias=BIAS),
-        Weight(L + "final_layer_norm.weight", "* hidden", "mlp_norm", PRE, BIAS),
-        Weight(L + "fc1.weight", "ffn <- hidden", "mlp.up", bias=BIAS),
-        Weight(L + "fc2.weight", "hidden <- ffn", "mlp.down", bias=BIAS),
-        Weight("layer_norm.weight", "* hidden", "final_norm", PRE, BIAS),
+        *LAYERS,
         head("lm_head.weight", "vocab <- hidden", "head", tied="embed"),
     ),
     axes={

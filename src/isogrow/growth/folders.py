@@ -17,6 +17,7 @@ from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import naming
 from isogrow.stores.asking import asking, grown_config
+from isogrow.stores.staging import Told
 
 if TYPE_CHECKING:
     from isogrow.growth.resuming import Groups
@@ -40,7 +41,7 @@ def grow_checkpoint(
     groups: Groups | None = None,
     progress: Callable[[int, int], None] | None = None,
     verify: Callable[[Path], str] | None = None,
-    told: Callable[[str, str], None] | None = None,
+    told: Told | None = None,
     alone: bool = False,
     **request: Unpack[Said],
 ) -> Plan:

@@ -22,7 +22,7 @@ LITTLE = 1 << 15  # entries that are read however few of them are wanted
 
 def fetched(path: Path, file: int, start: int, view: Tensor) -> Tensor:
     """The same numbers as a view of a mapped tensor that begins at byte `start` of a file, in memory of their
-    own; what more of them there are than `MOST` stays as it is.
+    own; what is more of them than `MOST`, or lies in more than `PARTS` parts of the file, stays as it is.
 
     Raises `CheckpointError` where the file ends before, or can't be read.
     """

@@ -22,7 +22,7 @@ from isogrow.verification.memory import (
     streaming_shortage,
 )
 from isogrow.verification.pair import Pair, pair
-from isogrow.verification.report import Check, Report
+from isogrow.verification.report import Check, Report, silent
 from isogrow.verification.runs import one_by_one
 from isogrow.verification.stored import proof, unread, weights_
 from isogrow.verification.streaming import foretold_of, streamed_checks, streamed_pair
@@ -57,7 +57,7 @@ def verify(
     >>> verify(small, isogrow.grow(small, ffn="x2")).passed
     True
     """
-    say = progress or _silent
+    say = progress or silent
     one, two = _seen(small), _seen(large)
     lack = shortage(parameters(one), parameters(two))
     if lack and streamed is None:
@@ -137,10 +137,6 @@ def _checks(
 def _seen(model: str | Path | Checkpoint | nn.Module) -> Checkpoint | nn.Module:
     """A folder is opened once."""
     return model if isinstance(model, Checkpoint | nn.Module) else open_checkpoint(model)
-
-
-def _silent(_: str) -> None:
-    """Progress that nobody listens to."""
 
 
 __all__ = ["Check", "Report", "verify"]

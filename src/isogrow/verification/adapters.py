@@ -32,7 +32,7 @@ from isogrow.verification.elsewhere.outputs import batches_for, coarsest, farthe
 from isogrow.verification.float64 import float64, rebuilt
 from isogrow.verification.memory import parameters, shortage
 from isogrow.verification.pair import loaded
-from isogrow.verification.report import Check, Report
+from isogrow.verification.report import Check, Report, silent
 from isogrow.verification.runners.runner import Ids, Logits
 from isogrow.verification.runners.transformers import outputs
 
@@ -70,7 +70,7 @@ def verify_adapter(
     >>> verify_adapter("adapter/", "adapter-large/", base="large/").passed  # doctest: +SKIP
     True
     """
-    say = progress or _silent
+    say = progress or silent
     one, two = read_adapter(adapter), read_adapter(grown)
     first = opened(small if small is not None else _named(one))
     before, after = Both(first.checkpoint, one), Both(open_checkpoint(base), two)
@@ -108,10 +108,6 @@ def together(both: Both, dtype: torch.dtype | None) -> nn.Module:
         return peft.PeftModel.from_pretrained(
             base, str(both.adapter.folder), autocast_adapter_dtype=False
         ).eval()
-
-
-def _silent(_: str) -> None:
-    """Progress that nobody listens to."""
 
 
 def _named(adapter: Adapter) -> str:

@@ -146,8 +146,10 @@ def first_difference(
     """
     old = _recorded(small, batch, layer_map.keys())
     new = _recorded(large, batch, layer_map.values())
+    apart = {name for name, counterpart in layer_map.items() if (name in old) != (counterpart in new)}
+    assert not apart, f"modules that ran in one model alone: {apart}"
     for name, counterpart in layer_map.items():
-        if name not in old or counterpart not in new:  # its weights are read, and it is never called
+        if name not in old:  # its weights are read, and it is never called
             continue
         a, b = old[name], new[counterpart]
         if channels is not None and b.shape[-1] != a.shape[-1]:

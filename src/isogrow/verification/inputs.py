@@ -39,10 +39,9 @@ def covering(pair: Pair) -> Iterator[Batch]:
     if sees(pair):
         yield from (_sights(pair, PROBE[0], seed) for seed in range(2))
         return
-    vocab, length = pair.before.sizes.of("vocab"), positions(pair)
-    width = max(vocab, pair.plan.target.of(pair.before.layout.residual))
+    vocab, length, width = pair.before.sizes.of("vocab"), positions(pair), _width(pair)
     if not _learned(pair):
-        length = min(length, max(2, ENTRIES // width), max(vocab, PROBE[1]))
+        length = min(length, max(vocab, PROBE[1]))
     long = next(batches(vocab, length, rows=1, token_types=_types(pair)))
     yield _named(pair, long)
     seen = set(long["input_ids"].flatten().tolist())
@@ -81,10 +80,22 @@ def positions(pair: Pair) -> int:
     """How many tokens a row may have: as many as there are positions, or fewer where the class counts them
     from behind others (RoBERTa from behind its padding's number), which it is asked by being run."""
     if pair.small not in _LENGTHS:
-        said = get(pair.before.config, pair.before.layout.streams[0].longest)
-        most = min(LONGEST, int(said or LONGEST))
-        _LENGTHS[pair.small] = _running(pair, pair.before.sizes.of("positions") if _learned(pair) else most)
+        _LENGTHS[pair.small] = _running(pair, _most(pair))
     return _LENGTHS[pair.small]
+
+
+def _most(pair: Pair) -> int:
+    """How many positions there are; where none is learned, no more than a batch's outputs have room for."""
+    if _learned(pair):
+        return pair.before.sizes.of("positions")
+    said = get(pair.before.config, pair.before.layout.streams[0].longest)
+    room = LONGEST if sees(pair) else max(2, ENTRIES // _width(pair))
+    return min(LONGEST, int(said or LONGEST), room)
+
+
+def _width(pair: Pair) -> int:
+    """The entries of an output at one position, at most."""
+    return max(pair.before.sizes.of("vocab"), pair.plan.target.of(pair.before.layout.residual))
 
 
 def _running(pair: Pair, most: int) -> int:

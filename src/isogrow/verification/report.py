@@ -78,3 +78,7 @@ def _line(cells: Cells, widths: list[int]) -> str:
     mark, name, value, limit, detail = cells
     numbers = (text.rjust(width) for text, width in zip((value, limit), widths[2:4], strict=True))
     return "  ".join((mark.ljust(widths[0]), name.ljust(widths[1]), *numbers, detail)).rstrip()
+
+
+def silent(_: str) -> None:
+    """Progress that nobody listens to."""

@@ -37,6 +37,7 @@ from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import Checkpoint
 from isogrow.stores.staging import (
     JOURNAL,
+    Told,
     check_apart,
     check_place,
     check_space,
@@ -75,7 +76,7 @@ def grow_checkpoint(
     format: str = "safetensors",
     chunk: int = CHUNK,
     question: Question | None = None,
-    told: Callable[[str, str], None] | None = None,
+    told: Told | None = None,
     writers: Writers = ONE,
 ) -> None:
     """Write the grown checkpoint into the folder `out`, completely or not at all.
@@ -125,7 +126,7 @@ def _check_places(out: Path, source: Path, overwrite: bool, keep_failed: bool) -
         check_place(failed_of(out), source, overwrite=False)
 
 
-def _begin(folder: Path, job: Job, told: Callable[[str, str], None] | None) -> None:
+def _begin(folder: Path, job: Job, told: Told | None) -> None:
     check_apart(folder, job.files)
     unmark(folder)
     if told is not None:

@@ -29,7 +29,7 @@ from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.verification.elsewhere import apart
 from isogrow.verification.elsewhere.outputs import batches_for, coarsest, farthest, noise_of
 from isogrow.verification.memory import parameters, shortage
-from isogrow.verification.report import Check, Report
+from isogrow.verification.report import Check, Report, silent
 from isogrow.verification.runners import runner_for
 from isogrow.verification.runners import transformers as plain
 from isogrow.verification.runners.runner import Ids
@@ -58,7 +58,7 @@ def verify_in(
     >>> verify_in("ctranslate2", "small/", "large/").passed  # doctest: +SKIP
     True
     """
-    say = progress or _silent
+    say = progress or silent
     known, _ = runner_for(engine)
     first = opened(small)
     pair = first.checkpoint, large if isinstance(large, Checkpoint) else open_checkpoint(large)
@@ -108,10 +108,6 @@ def _in_transformers(pair: Folders, ids: Ids, limit: float) -> str:
     if gap <= limit:
         return f"in transformers they differ by {gap:.1e}, so the engine reads the grown one otherwise"
     return f"in transformers they differ by {gap:.1e} too, so the grown model computes something else"
-
-
-def _silent(_: str) -> None:
-    """Progress that nobody listens to."""
 
 
 def _known(engine: Engine, pair: Folders) -> list[str]:
