@@ -57,6 +57,20 @@ def families_asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
     return asked_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def only_known_here() -> Iterator[None]:
+    """What one file's tests register, or replace, no other file's tests know."""
+    from isogrow.families import LAYOUTS, register
+
+    before = dict(LAYOUTS)
+    yield
+    for name in LAYOUTS.keys() - before.keys():
+        del LAYOUTS[name]
+    for name, layout in before.items():
+        if LAYOUTS[name] is not layout:
+            register(layout)
+
+
 @pytest.fixture
 def one_process(tmp_path: Path) -> Iterator[None]:
     """A process group of this process alone."""
