@@ -22,8 +22,10 @@ import isogrow
 from isogrow.errors import CheckpointError, IsogrowError, LawError, SizeError
 from isogrow.interpreters.checkpoint import CHUNK, prepared
 from isogrow.interpreters.module import grown_state
+from isogrow.plans.anatomy import Header
 from isogrow.plans.plan import Init
 from isogrow.plans.serial import from_json
+from isogrow.stores.asking import Built
 from isogrow.stores.carrying import left
 from isogrow.stores.loadable import built, check_loadable
 from isogrow.stores.sources import open_checkpoint
@@ -592,6 +594,14 @@ def test_the_class_is_asked_for_names_and_shapes(change: Any, said: str, tmp_pat
 def test_a_class_that_transformers_lacks_is_not_asked(tmp_path: Path) -> None:
     headers = seen(save(tmp_path / "small")).checkpoint.headers
     check_loadable(built({"model_type": "my_own"}), headers, headers)
+
+
+def test_a_prefix_may_have_numbers_in_it() -> None:
+    stored = {"wav2vec2.layers.0.w": Header((3, 5), "F32"), "wav2vec2.layers.1.w": Header((3, 5), "F32")}
+    shapes = {name.removeprefix("wav2vec2."): header.shape for name, header in stored.items()}
+    check_loadable(Built("Own", "Own", "wav2vec2", shapes), stored, stored)
+    with pytest.raises(SizeError, match=r"Own of the grown config has layers\.2\.w"):
+        check_loadable(Built("Own", "Own", "wav2vec2", {**shapes, "layers.2.w": (3, 5)}), stored, stored)
 
 
 def test_a_class_of_ones_own_is_asked_as_its_base_model(tmp_path: Path) -> None:

@@ -471,7 +471,7 @@ def work_to_open(folder: Path, tensors: int, files: int) -> int:
 
 
 def test_opening_costs_what_tensors_and_files_do_and_not_their_product(tmp_path: Path) -> None:
-    few, many = (work_to_open(tmp_path / f"{files}", 400, files) for files in (2, 80))
+    few, many = (work_to_open(tmp_path / f"{files}", 800, files) for files in (2, 80))
     assert many < 2 * few
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -133,6 +134,7 @@ def plan(
         from isogrow.cli.growing import foreseen, foretold
         from isogrow.cli.tables import plans
 
+        gc.freeze()  # what was imported stays: no search for garbage among a model's tensors walks it again
         over = spread(ranks, mesh, optimizer_state)
         with working("opening") as work:
             found = source(model, revision, config, layout, work.tell)

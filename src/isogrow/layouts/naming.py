@@ -65,7 +65,9 @@ def applying(layout: Layout, config: Config) -> Applies:
         return layout.holds(when, config, index)
 
     def applies(slot: Slot, index: Index) -> bool:
-        told = names(slot.when) if slot.when else ()
+        if not slot.when:
+            return True
+        told = names(slot.when)
         return asked(slot.when, tuple((axis, i) for axis, i in index if axis in told))
 
     return applies

@@ -165,6 +165,14 @@ def blocks(line: Line, index: Index, sizes: Sizes) -> Iterator[tuple[str, Block]
             yield part, Block(slot.name, full, slot.axes)
 
 
+def held_by(line: Line, index: Index, sizes: Sizes) -> Iterator[tuple[str, Index]]:
+    """The slots at indices that one stored tensor holds: what names its blocks."""
+    inside = line.parsed.index
+    for full in sizes.indices(inside, index) if inside else (index,):
+        for slot in line.slots:
+            yield slot.name, full
+
+
 def name_of(line: Line, prefix: str, index: Index, sizes: Sizes) -> str:
     """The name of a line's tensor at an index."""
     at = dict(index)
@@ -206,13 +214,16 @@ def _grown(anatomy: Anatomy, plan: Plan) -> list[Stored]:
     origins: dict[Index, Index] = {}  # the same for all that have this index
     found: list[Stored] = []
     for line in dict.fromkeys(tensor.line for tensor in anatomy.stored):
-        shape = shapes(line, sizes)
+        shape, header = shapes(line, sizes), Header((), "")
+        counted = all(len(axes) == 1 for axes in line.numbers)  # so no size is part of a name
         for index in sizes.indices(name_axes(line.name)):
             if index not in origins:
                 origins[index] = origin(plan, Block(line.slot.name, index, ())).index
             tensor = old.get((line, origins[index]))
             if tensor is not None:
-                header = Header(shape(index), tensor.header.dtype)
-                name = name_of(line, anatomy.prefix, index, sizes)
+                if (header.shape, header.dtype) != (shape(index), tensor.header.dtype):  # most are alike
+                    header = Header(shape(index), tensor.header.dtype)
+                same = counted and tensor.index == index
+                name = tensor.name if same else name_of(line, anatomy.prefix, index, sizes)
                 found.append(Stored(name, line, index, header, tensor.source))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from isogrow.errors import CheckpointError
@@ -13,7 +13,7 @@ from isogrow.layouts.layout import Index, Layout, Line, Slot, Weight
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import Applies, applying, line_of, lines_of, prefix_of, renamed
 from isogrow.layouts.soundness import check_config
-from isogrow.plans.anatomy import Anatomy, Header, Stored, name_of, shapes
+from isogrow.plans.anatomy import Anatomy, Header, Stored, held_by, name_of, shapes
 from isogrow.plans.sizes import Sizes, key
 
 
@@ -168,14 +168,6 @@ def _check_numbers(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
                 )
 
 
-def _held(line: Line, index: Index, sizes: Sizes) -> Iterator[tuple[str, Index]]:
-    """The slots at indices that one tensor of a line holds."""
-    inside = line.parsed.index
-    for full in sizes.indices(inside, index) if inside else (index,):
-        for slot in line.slots:
-            yield slot.name, full
-
-
 def _check_blocks(
     layout: Layout,
     config: Config,
@@ -187,7 +179,7 @@ def _check_blocks(
     """Every block that the config asks for is stored once, under whichever of these lines has its slot."""
     applies, held = applying(layout, config), dict[tuple[str, Index], Stored]()
     for tensor in stored:
-        for slot, index in _held(tensor.line, tensor.index, sizes):
+        for slot, index in held_by(tensor.line, tensor.index, sizes):
             first = held.setdefault((slot, index), tensor)
             if first is not tensor:
                 raise CheckpointError(
@@ -200,7 +192,7 @@ def _check_blocks(
     due = (line for line in layout.lines if line.slot.required and line in lines)
     for line in sorted(due, key=lambda line: line not in used):
         for index in stated.indices(name_axes(line.name)):
-            if applies(line.slot, index) and any(at not in held for at in _held(line, index, stated)):
+            if applies(line.slot, index) and any(at not in held for at in held_by(line, index, stated)):
                 raise CheckpointError(
                     f"{name_of(line, prefix, index, stated)} is missing from the checkpoint, and"
                     f" {layout.family!r} needs it: fetch the model again, whole"

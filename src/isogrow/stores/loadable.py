@@ -18,7 +18,7 @@ from isogrow.errors import SizeError
 from isogrow.layouts.config import class_names, untagged
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import numberless
-from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
+from isogrow.plans.anatomy import Anatomy, Header, held_by, name_of
 from isogrow.quiet import alone
 from isogrow.stores.asking import Built, Shapes
 
@@ -41,11 +41,9 @@ def check_loadable(
         return
     name, prefix = model.name, model.prefix
     wanted = {_bare(tensor, prefix): shape for tensor, shape in model.shapes.items()}
-    before, after = (
-        _as_loaded(*both, prefix, wanted) for both in zip((old, grown), reversed(others), strict=True)
-    )
-    found = {tensor: header.shape for tensor, header in after.items()}
-    known = {numberless(tensor) for tensor in before}
+    templates = {numberless(tensor) for tensor in wanted}
+    found = _named_so(templates, prefix, grown, others[0])
+    known = {numberless(tensor) for tensor in _named_so(templates, prefix, old, others[1])}
     for fault in _faults(name, found, wanted, known):
         raise SizeError(f"{fault}; nothing was written")
 
@@ -75,9 +73,7 @@ def rebound(anatomy: Anatomy) -> dict[str, Header]:
     Of a grown model the anatomy is one with the grown config, which says anew which layers have a line.
     """
     sizes = anatomy.sizes
-    held = {
-        (block.slot, block.index): stored for stored in anatomy.stored for _, block in stored.blocks(sizes)
-    }
+    held = {at: stored for stored in anatomy.stored for at in held_by(stored.line, stored.index, sizes)}
     used, slots = {tensor.line for tensor in held.values()}, {slot for slot, _ in held}
     found: dict[str, Header] = {}
     for line in anatomy.layout.lines:
@@ -86,21 +82,21 @@ def rebound(anatomy: Anatomy) -> dict[str, Header]:
         for index in sizes.indices(name_axes(line.name)):
             if not anatomy.layout.applies(line.slot, anatomy.config, index):
                 continue
-            own = [held.get((block.slot, block.index)) for _, block in blocks(line, index, sizes)]
+            own = [held.get(at) for at in held_by(line, index, sizes)]
             if own[0] is not None and all(own):
                 shape = line.parsed.shape(lambda axis, at=index: sizes.of(axis, at))
                 found[name_of(line, anatomy.prefix, index, sizes)] = Header(shape, own[0].header.dtype)
     return found
 
 
-def _as_loaded(
-    stored: Mapping[str, Header], other: Mapping[str, Header], prefix: str, wanted: Shapes
-) -> dict[str, Header]:
-    """Tensors by the names without prefix that the class has for them, where it has any."""
-    templates = {numberless(tensor) for tensor in wanted}
-    bare = {_bare(tensor, prefix): header for tensor, header in stored.items()}
-    also = {_bare(tensor, prefix): header for tensor, header in other.items()}
-    return bare | {tensor: header for tensor, header in also.items() if numberless(tensor) in templates}
+def _named_so(templates: set[str], prefix: str, *tensors: Mapping[str, Header]) -> Shapes:
+    """The shapes of those tensors whose names without prefix, but for their numbers, are among these."""
+    return {
+        _bare(name, prefix): header.shape
+        for some in tensors
+        for name, header in some.items()
+        if _bare(numberless(name), numberless(prefix)) in templates
+    }
 
 
 def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterator[str]:

@@ -147,7 +147,8 @@ def _place(path: Path, name: str, entry: Any, base: int) -> Place:
     try:
         dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
         start, stop = entry["data_offsets"]
-        sound = all(type(n) is int and n >= 0 for n in (*shape, start, stop))
+        numbers = (*shape, start, stop)
+        sound = {*map(type, numbers)} == {int} and min(numbers) >= 0
     except (KeyError, TypeError, ValueError):
         dtype, shape, start, stop, sound = "", (), 0, 0, False
     if not sound:
