@@ -22,6 +22,7 @@ import isogrow
 from isogrow.errors import CheckpointError, IsogrowError, LawError, SizeError
 from isogrow.interpreters.checkpoint import CHUNK, prepared
 from isogrow.interpreters.module import grown_state
+from isogrow.numbers.arithmetic import rounded
 from isogrow.plans.anatomy import Header
 from isogrow.plans.plan import Init
 from isogrow.plans.serial import from_json
@@ -179,9 +180,16 @@ def test_old_bytes_that_no_rule_scales_are_bit_equal(tmp_path: Path) -> None:
 
 
 def test_what_a_rule_scales_is_rounded_once(tmp_path: Path) -> None:
-    small = save(tmp_path / "small", dtype=torch.bfloat16)
-    large = seen(small).grow(tmp_path / "large", {"hidden": 36})
-    old = tensors(small)["model.norm.weight"].double() * (24 / 36) ** 0.5
+    """A gain of 1.28125 would come out one step off by way of float32: of all gains, and of hidden sizes up
+    to 3000, that is the one pair."""
+    small, gain = save(tmp_path / "small", dtype=torch.bfloat16), torch.tensor(1.28125, dtype=torch.float64)
+    held = tensors(small)
+    held["model.norm.weight"][5] = gain
+    save_file(held, small / "model.safetensors", metadata={"format": "pt"})
+    scaled = gain * (24 / 2676) ** 0.5
+    assert scaled.float().bfloat16() != rounded(scaled, torch.bfloat16)
+    large = seen(small).grow(tmp_path / "large", {"hidden": 2676})
+    old = tensors(small)["model.norm.weight"].double() * (24 / 2676) ** 0.5
     new = tensors(large)["model.norm.weight"][:24].double()
     below, above = (torch.nextafter(new.bfloat16(), torch.tensor(x).bfloat16()).double() for x in (-9e9, 9e9))
     assert torch.all((old - new).abs() <= torch.minimum((old - below).abs(), (old - above).abs()))

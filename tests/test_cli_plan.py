@@ -241,7 +241,7 @@ def test_to_of_an_absolute_position_model(models: Mapping[str, Path], tmp_path: 
     [
         ([], "no size is given, so there is nothing to grow: give one, like --ffn x2"),
         (["--ffn", "44"], "the model has these sizes already"),
-        (["--ffn", "3"], "would shrink ffn from 44 to 3: give 44 or more"),
+        (["--ffn", "3"], "would shrink ffn from 44 to 3: give more than 44"),
         (["--ffn", "abc"], "ffn='abc' is no size: give a number, '+4' or 'x2'"),
         (["--hidden", "33"], "its config needs hidden % heads == 0"),
         (["--heads", "5"], "heads=5 can't be had with kv_heads=2"),
@@ -306,10 +306,10 @@ def test_a_refusal_in_json(llama: Path) -> None:
     assert ran.json == {
         "refused": {
             "kind": "SizeError",
-            "why": "ffn='3' would shrink ffn from 44 to 3: give 44 or more",
+            "why": "ffn='3' would shrink ffn from 44 to 3: give more than 44",
         }
     }
-    assert ran.err == "refused: ffn='3' would shrink ffn from 44 to 3: give 44 or more\n"
+    assert ran.err == "refused: ffn='3' would shrink ffn from 44 to 3: give more than 44\n"
 
 
 def test_a_plan_for_another_model(models: Mapping[str, Path], tmp_path: Path) -> None:

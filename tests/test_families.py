@@ -446,7 +446,7 @@ ALIKE: list[tuple[str, Mapping[str, Size], str, Mends]] = [
     refused
     for name, axis, word, now in ((name, *first(name)) for name in NAMES)
     for refused in (
-        (name, {axis: now - 1}, f"would shrink {word} from {now}.* give {now} or more", [{axis: now}]),
+        (name, {axis: now - 1}, f"would shrink {word} from {now}.* give more than {now}", [{axis: now}]),
         (name, {axis: "x1.01"}, f"is {1.01 * now:g} from {now}, which is not a whole", [{axis: "x2"}]),
         (name, {"width": 40}, "width is no axis that grows: give one of", [{axis: "x2"}]),
     )

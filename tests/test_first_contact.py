@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from checkpoints import config, digests, save
 from command import isogrow as command
+from torch.optim import AdamW
 from transformers import LlamaForCausalLM
 
 import isogrow
@@ -72,6 +73,10 @@ def pointer(model: Path) -> None:
     _write(model / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
 
+def pointers(model: Path) -> None:
+    _write(model / "config.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
 def gguf(model: Path) -> None:
     only("config.json")(model)
     _write(model / "model-q4.gguf", "GGUF")
@@ -97,6 +102,7 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "a variant": (variant, "variant='fp16'), save that, and grow that"),
     "a file that was cut off": (cut, "model.safetensors is cut off: it has"),
     "a pointer of Git LFS": (pointer, "run git lfs pull"),
+    "pointers alone": (pointers, "config.json is a pointer of Git LFS"),
     "a quantized model": (
         with_config(quantization_config={"quant_method": "bitsandbytes"}),
         "give the model that it was quantized from",
@@ -195,8 +201,8 @@ REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"ffn": "2x"}, "ffn='2x' is no size: give a number, '+4' or 'x2'"),
     ({"ffn": "wide"}, "ffn='wide' is no size: give a number, '+4' or 'x2'"),
     ({"ffn": -3}, "ffn=-3 is no size"),
-    ({"ffn": 0}, "ffn=0 would shrink ffn from 44 to 0: give 44 or more"),
-    ({"ffn": "x0.5"}, "ffn='x0.5' would shrink ffn from 44 to 22: give 44 or more"),
+    ({"ffn": 0}, "ffn=0 would shrink ffn from 44 to 0: give more than 44"),
+    ({"ffn": "x0.5"}, "ffn='x0.5' would shrink ffn from 44 to 22: give more than 44"),
     ({"ffn": True}, "ffn=True is no size"),
     ({"ffn": None}, "ffn=None is no size"),
     ({"ffn": [88]}, "ffn=[88] is no size"),
@@ -222,11 +228,71 @@ REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"plan": 3}, "plan= is given 3, which is no isogrow.Plan: give one, its JSON, or the file"),
     (
         {"to": 3},
-        "to= is given 3, which is no config: give a larger sibling's config.json, its folder, or",
+        "to= is given a int, which is no config: give a larger sibling's config, as it is or as a dict, its",
     ),
     ({"to": {"model_type": "gpt2"}}, "the config in to= is of model_type 'gpt2' and the model is of 'llama'"),
     ({"ffn": 88, "seed": "a"}, "seed 'a' is no whole number: give one"),
+    ({"ffn": 88, "init_std": "x"}, "init_std 'x' is no std: give match, or a number above 0"),
+    ({"ffn": 44}, "the model has these sizes already, so there is nothing to grow: give larger ones"),
+    ({"layers": 200_000}, "layers='200000' is larger than any model's: give 10,000 or less"),
+    ({"ffn": 88, "verify": True}, "verify is True, and is a function that is called with the folder"),
 ]
+
+
+def test_keys_of_configs_are_told_as_axes(small: Path, tmp_path: Path) -> None:
+    said = refused(small, tmp_path / "large", d_model="x2", num_hidden_layers=4)
+    assert said.endswith("(d_model is hidden here; num_hidden_layers is layers here)")
+
+
+# ── the wrong thing in memory ──
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda model: isogrow.plan_of("large"), "'large' is no model in memory: a grown folder's plan is"),
+        (
+            lambda model: isogrow.pace(model, AdamW(model.parameters()), None, isogrow.Policy()),
+            "pace() is given None for a plan: give the one that grow_ returned",
+        ),
+        (lambda model: isogrow.grow_training(model, ema=3, ffn="x2"), "ema is a int: give the average"),
+        (
+            lambda model: isogrow.grow_(model, policy=isogrow.Policy(old_rate=0), ffn="x2"),
+            "a scheduler, a policy or release is given without an optimizer",
+        ),
+        (
+            lambda model: isogrow.grow(cut_by_hand(model), ffn="x2"),
+            "model.layers.2.input_layernorm.weight is",
+        ),
+        (
+            lambda model: isogrow.grow(model, ffn="x2", init=lambda: 0),
+            "init 'test_first_contact.<lambda>.<locals>.<lambda>' ended with TypeError (",
+        ),
+        (lambda model: isogrow.register_initializer(3, print), "3 is no name for an initializer"),
+    ],
+)
+def test_what_is_wrong_in_memory_is_told(call: Callable[[Any], Any], said: str, small: Path) -> None:
+    with pytest.raises(IsogrowError) as raised:
+        call(LlamaForCausalLM.from_pretrained(small))
+    assert one_sentence(str(raised.value)).startswith(said)
+
+
+def cut_by_hand(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    model.model.layers = model.model.layers[:2]
+    return model
+
+
+def test_a_model_in_memory_is_called_none_on_disk(small: Path) -> None:
+    with pytest.raises(IsogrowError, match=r"missing from the model, .*: give a model as its class makes it"):
+        isogrow.grow(cut_by_hand(LlamaForCausalLM.from_pretrained(small)), ffn="x2")
+
+
+def test_a_siblings_config_may_be_given_as_it_is(small: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(small)
+    wide = isogrow.grow(model, ffn="x2").config
+    assert isogrow.grow(model, to=wide).config.intermediate_size == 2 * model.config.intermediate_size
+    with pytest.raises(IsogrowError, match="to= is given a LlamaForCausalLM, which is no config"):
+        isogrow.plan(model, to=model)
 
 
 @pytest.mark.parametrize(("request_", "said"), REQUESTS, ids=str)
@@ -247,6 +313,11 @@ def test_a_request_that_can_not_be_had(
             "No such option: --intermediate-size (sizes are --hidden, --ffn, ",
         ),
         (("verify", "SMALL", "SMALL", "--nothing"), "No such option: --nothing"),
+        (("verify", "SMALL", "SMALL", "--bytes", "--streamed"), "--bytes leaves --streamed nothing to do"),
+        (
+            ("grow", "SMALL", "OUT", "--ffn", "x2", "--no-verify", "--keep-failed"),
+            "--no-verify leaves --keep-failed nothing to do: give one of them",
+        ),
         (("verify", "SMALL", "SMALL"), "isogrow.json is missing, so no plan is known"),
         (("plan", "SMALL/config.json", "--ffn", "x2"), "is no folder: give a model's folder"),
     ],

@@ -76,8 +76,8 @@ def test_sizes_are_absolute_relative_or_factors(size: Any, now: int, wanted: int
         ("x1e9", "ffn='x1e9' is no size: give a number, '+4' or 'x2'"),
         (1048577, "ffn='1048577' is larger than any model's: give 1,048,576 or less"),
         ("9" * 5000, f"ffn='{'9' * 20}…' is larger than any model's: give 1,048,576 or less"),
-        (11, "ffn=11 would shrink ffn from 12 to 11: give 12 or more"),
-        ("x0.5", "ffn='x0.5' would shrink ffn from 12 to 6: give 12 or more"),
+        (11, "ffn=11 would shrink ffn from 12 to 11: give more than 12"),
+        ("x0.5", "ffn='x0.5' would shrink ffn from 12 to 6: give more than 12"),
     ],
 )
 def test_sizes_that_are_none(size: Any, message: str) -> None:
@@ -176,7 +176,7 @@ def test_axes_have_the_paper_s_names() -> None:
             "there is no layer 0 with a head 2: layers and heads are counted from 0",
         ),
         ("paper", HeadsExpansion(30, head=5), "there is no head 5: layers and heads are counted from 0"),
-        ("paper", MlpExpansion(18), "ffn[1]=18 would shrink ffn[1] from 19 to 18: give 19 or more"),
+        ("paper", MlpExpansion(18), "ffn[1]=18 would shrink ffn[1] from 19 to 18: give more than 19"),
     ],
 )  # fmt: skip
 def test_sites_that_can_t_be_had(family: str, wanted: Expansion, message: str) -> None:
@@ -228,8 +228,8 @@ def test_query_heads_come_in_groups(wanted: Expansion, sizes: dict[str, int]) ->
             "heads=16 can't be had with kv_heads=3: every key/value head has the same number of query heads,"
             " at least 4; give heads=18, or kv_heads=4 with it",
         ),
-        ("mistral", HeadAddition(6), "heads=6 would shrink heads from 8 to 6: give 8 or more"),
-        ("mistral", HeadAddition(8, 1), "kv_heads=1 would shrink kv_heads from 2 to 1: give 2 or more"),
+        ("mistral", HeadAddition(6), "heads=6 would shrink heads from 8 to 6: give more than 8"),
+        ("mistral", HeadAddition(8, 1), "kv_heads=1 would shrink kv_heads from 2 to 1: give more than 2"),
         (
             "gpt2", HeadAddition(8, 2),
             "kv_heads is no axis of 'gpt2', where every head has keys and values of its own: give heads"

@@ -386,7 +386,7 @@ def test_a_distributed_checkpoint_of_a_killed_job_is_begun_anew(home: Path, tmp_
     assert not out.exists() and (partial_of(out) / "__1_0.distcp").exists()
     told: list[tuple[str, str]] = []
     isogrow.grow_checkpoint(home / "llama", out, **options, resume=True, told=lambda *said: told.append(said))
-    assert told == [("resumed", "begun anew: a distributed checkpoint is written as a whole")]
+    assert told == [("started over", "a distributed checkpoint is written as a whole")]
     assert [path.name for path in out.glob("*.distcp")] == ["__0_0.distcp"]
     alone = saved(home / "one to a run")
     assert all(torch.equal(tensor, saved(out)[key]) for key, tensor in alone.items())

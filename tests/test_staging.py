@@ -381,7 +381,7 @@ def test_resuming_nothing_is_a_new_run(small: Path, tmp_path: Path) -> None:
     loaded(
         seen(small).grow(tmp_path / "large", SMALL, resume=True, told=lambda *said: told.append(said)), LLAMA
     )
-    assert told == [("resumed", "begun anew: no file is whole")]
+    assert told == [("started over", "no file of weights is whole")]
 
 
 def test_an_interruption_can_be_resumed_and_an_error_leaves_nothing(small: Path, tmp_path: Path) -> None:

@@ -248,8 +248,8 @@ def test_what_is_not_installed_is_named(
             del sys.modules[name]
         done = isogrow(verb, str(target))
     assert done.code == 2
-    extra = "train" if verb == "train" else "plots"
-    assert done.err == f"refused: this needs {module}: pip install 'isogrow[{extra}]'\n"
+    extra = f"isogrow with its extra {'train' if verb == 'train' else 'plots'!r}"
+    assert done.err == f"refused: this needs {module}: install {module}, or {extra}\n"
 
 
 def test_another_recipe_is_refused_in_the_same_folder(finished: Path) -> None:

@@ -271,6 +271,50 @@ def test_growths_are_checked_before_a_step_is_made(tmp_path: Path) -> None:
     assert made.seen == 0
 
 
+@pytest.mark.parametrize(
+    ("growth", "said"),
+    [
+        (Growth({"fnn": "x2"}, at=8), "growth 2: fnn is no axis that grows"),
+        (Growth({"ffn": 20}, at=8), r"growth 2: ffn=20 would shrink ffn from \d+ to 20"),
+        (Growth({"hidden": 37}, at=8), "growth 2: .*hidden"),
+        (Growth({"layers": 5}, at=8, layers_at="middle"), "growth 2: layers at 'middle'"),
+        (Growth({"ffn": "x2"}, at=8, init=Init("no such")), "growth 2: init 'no such' is not known"),
+        (Growth({"ffn": "x2"}, at=STEPS + 1), f"growth 2 is at step {STEPS + 1}, and the run has {STEPS}:"),
+    ],
+)
+def test_growths_that_can_not_be_are_told_before_a_step_is_made(
+    growth: Growth, said: str, tmp_path: Path
+) -> None:
+    """Each is planned on what the ones before it lead to."""
+    made = trainer(tmp_path, (GROWTHS[0], growth))
+    with pytest.raises(SizeError, match=said):
+        made.train()
+    assert made.seen == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (GROWTHS[0], r"give a list, \[Growth\(...\)\]"),
+        ([{"ffn": 80}], "growth 1 is {'ffn': 80}: give a Growth"),
+        ([Growth("x2", at=4)], "growth 1 has sizes='x2': give a dict of sizes by name"),  # type: ignore[arg-type]
+        ([Growth({"ffn": 90}, at=4, init="copy")], "growth 1 has init='copy': give a isogrow.Init"),  # type: ignore[arg-type]
+        ([Growth({"ffn": 90}, at=4, policy=3)], "growth 1 has policy=3: give a isogrow.Policy"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_schedule_is_told(given: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SizeError, match=said):
+        trainer(tmp_path, given)
+
+
+def test_a_trainer_has_one_schedule(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    with pytest.raises(StateError, match="grows already: give all growths in one call"):
+        growing(made, GROWTHS)
+    with pytest.raises(StateError, match="is given a NoneType and wants a transformers.Trainer"):
+        growing(None, GROWTHS)  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 def test_a_growth_of_no_size_ends_a_stage_alone(tmp_path: Path) -> None:
     """It leaves a ramp that runs alone, and is no growth in the log."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from isogrow.cli.options import Asked
 from isogrow.errors import OutputError, SizeError
 from isogrow.growth.opening import Opened
 from isogrow.planning.planner import check_led
-from isogrow.planning.request import Planned, read_plan
+from isogrow.planning.request import Planned, check_grows, read_plan
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.placing import Mesh, read_mesh
 from isogrow.plans.plan import Plan
@@ -22,9 +23,15 @@ KEPT = ("adamw", "none")  # the optimizers whose state `plan` can count
 def planned(asked: Asked, anatomy: Anatomy) -> Planned:
     """The plan that the options mean for this model. Raises `SizeError` where they mean none."""
     made = asked.request().planned(anatomy)
-    if not made.plan.steps:
-        raise SizeError("the model has these sizes already, so there is nothing to grow: give larger ones")
+    check_grows(made.plan)
     return made
+
+
+def alone_of(flag: str, given: bool, others: Mapping[str, bool]) -> None:
+    """Raises `SizeError` where an option is given beside others that it leaves nothing to do."""
+    beside = [name for name, there in others.items() if there]
+    if given and beside:
+        raise SizeError(f"{flag} leaves {' and '.join(beside)} nothing to do: give one of them")
 
 
 def led(found: Opened, plan: str | None, new: bool = True) -> Plan:

@@ -69,7 +69,9 @@ SmallBase = Annotated[
 ]
 Engine = Annotated[
     str | None,
-    option("--engine", "Compare both in this engine: ctranslate2, llama.cpp, mlx, …", metavar="ENGINE"),
+    option(
+        "--engine", "Compare both in this engine: ctranslate2, mlx, keras-hub, openvino, …", metavar="ENGINE"
+    ),
 ]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what is there.", OUTPUT)]
 

@@ -192,7 +192,7 @@ def grow(
         return
     with among(json, f"{out} is not written; the same command with --resume goes on where it stopped"):
         from isogrow.cli import growing
-        from isogrow.cli.asking import planned
+        from isogrow.cli.asking import alone_of, planned
         from isogrow.cli.drafting import source
         from isogrow.cli.tables import checks
         from isogrow.growth.meeting import together
@@ -200,6 +200,7 @@ def grow(
         options = growing.Options(
             max_shard_size, overwrite, resume, hash_files, optimizer, keep_failed, format, streamed or None
         )
+        alone_of("--no-verify", no_verify, {"--keep-failed": keep_failed, "--streamed": streamed})
         with together():
             with working("opening") as work:
                 found = source(model, revision, config, layout, work.tell)
@@ -250,6 +251,7 @@ def verify(
     """
     with alone(json):
         from isogrow.cli import growing
+        from isogrow.cli.asking import alone_of
         from isogrow.cli.drafting import source
         from isogrow.cli.tables import checks
 
@@ -263,6 +265,7 @@ def verify(
                 given = (plan, by_bytes, streamed, config)
                 data = growing.elsewhere(engine, model, grown, revision, any(given), work.tell)
             elif by_bytes:
+                alone_of("--bytes", by_bytes, {"--streamed": streamed})
                 data = growing.compared(model, grown, plan, revision, config, work.bar)
             else:
                 data = growing.verified(model, grown, plan, revision, config, streamed or None, work.tell)

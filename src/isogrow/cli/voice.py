@@ -22,7 +22,10 @@ OK, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
 
 Data = Mapping[str, Any]
 
-EXTRAS = {"plots": ("matplotlib",), "train": ("accelerate", "datasets", "pydantic", "yaml")}
+EXTRAS = {
+    "plots": {"matplotlib": "matplotlib"},
+    "train": {"accelerate": "accelerate", "datasets": "datasets", "pydantic": "pydantic", "yaml": "pyyaml"},
+}
 
 
 def answer(data: Data, view: Callable[[Data], RenderableType], as_json: bool) -> None:
@@ -80,7 +83,11 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
         extra = next((extra for extra, names in EXTRAS.items() if missing in names), None)
         if extra is None:
             raise
-        _refuse("MissingModule", f"this needs {missing}: pip install 'isogrow[{extra}]'", as_json)
+        _refuse(
+            "MissingModule",
+            f"this needs {missing}: install {EXTRAS[extra][missing]}, or isogrow with its extra {extra!r}",
+            as_json,
+        )
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -259,7 +259,7 @@ def told(grown: Grown) -> list[str]:
         f"  plain load    relative difference {grown.plain:.1e} in a process without isogrow",
         f"  loss          {before:.6f} before, {at_growth:.6f} at growth, {after:.6f} after {STEPS} steps",
         f"                on {grown.lesson}",
-        f"  picture       {grown.picture or 'none: install isogrow[plots] for it'}",
+        f"  picture       {grown.picture or 'none: install matplotlib for it'}",
         f"  files         {grown.folder}  ({grown.seconds:.0f} s)",
     ]
     return lines

@@ -9,7 +9,7 @@ given, or `to` a sibling's config, or a `plan`; and how new weights are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, Unpack, cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from isogrow.errors import StateError
+from isogrow.errors import SizeError, StateError
 from isogrow.growth.adopting import adopt_, adopt_optimizer_, carry_checkpointing_, check_parts
 from isogrow.growth.models import anatomy_of, build_of, remember
 from isogrow.growth.opening import Opened, opened
@@ -120,6 +120,8 @@ def grow_training(
     """
     check_given(model)
     _check_optimized(optimizer, scheduler is not None or policy is not None or release)
+    if not isinstance(ema, nn.Module | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StateError(f"ema is a {type(ema).__name__}: give the average as a model or as its state dict")
     sharded = shard is not None or spread_out(model)
     ranks, asked = Ranks.all() if sharded else None, requested(expansions, request)
     with nullcontext() if ranks is None else ranks.together():
@@ -210,6 +212,7 @@ def grow_(
     """
     check_taken("grow_", request)
     check_given(model)
+    _check_optimized(optimizer, policy is not None)
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
     asked, policy = requested(expansions, request), policy or Policy()
     if shard is not None or spread_out(model):
@@ -300,6 +303,11 @@ def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> 
     Raises `StateError` where the policy asks the optimizer for what it can't do, `SizeError` for a plan of
     another model.
     """
+    if not isinstance(plan, Plan):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SizeError(
+            f"pace() is given {plan!r:.60} for a plan: give the one that grow_ returned, or"
+            " isogrow.plan_of(model)"
+        )
     anatomy = anatomy_of(model)
     check_led(anatomy, plan)
     return pace_updates(inside(optimizer), model, anatomy, plan, policy)

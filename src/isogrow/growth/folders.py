@@ -12,7 +12,7 @@ from isogrow.growth.opening import Opened, opened
 from isogrow.growth.taken import check_blind, check_taken
 from isogrow.layouts.config import Config
 from isogrow.optim.moments import Policy
-from isogrow.planning.request import Said, requested
+from isogrow.planning.request import Said, check_grows, requested
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import naming
@@ -62,7 +62,7 @@ def grow_checkpoint(
     where another rank has ended.
     """
     check_taken("grow_checkpoint", request)
-    _check_folder(out)
+    _check_given(out, verify)
     how: dict[str, Any] = dict(dtype=dtype, max_shard_size=max_shard_size, format=format, overwrite=overwrite)
     how |= dict(resume=resume, hash_files=hash_files, keep_failed=keep_failed)
     how |= dict(progress=progress, verify=verify, told=told)
@@ -71,6 +71,7 @@ def grow_checkpoint(
         check_blind(asked.kind)
         with naming(asked.kind):
             plan = asked.plan(found.anatomy)
+            check_grows(plan)
             question = ask(grown_config(found.checkpoint.config, plan, dtype))
             from isogrow.growth.resuming import resumable  # torch, while the class is asked
             from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
@@ -81,7 +82,12 @@ def grow_checkpoint(
     return plan
 
 
-def _check_folder(out: object) -> None:
+def _check_given(out: object, verify: object) -> None:
+    if verify is not None and not callable(verify):
+        raise OutputError(
+            f"verify is {verify!r:.60}, and is a function that is called with the folder before it appears:"
+            " leave it out, and compare by isogrow.verify(src, out)"
+        )
     if not isinstance(out, str | Path):
         raise OutputError(
             f"out is {out!r:.60}: name the folder to write, isogrow.grow_checkpoint(src, out, …)"

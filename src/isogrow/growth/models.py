@@ -78,6 +78,11 @@ def plan_of(large: nn.Module) -> Plan | None:
     >>> plan_of(nn.Linear(2, 3)) is None
     True
     """
+    if not isinstance(large, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise FamilyError(
+            f"{large!r:.60} is no model in memory: a grown folder's plan is its isogrow.json, which plan="
+            " and isogrow.new_entries(folder) read"
+        )
     found = lineage_of(large)
     return None if found is None else found[1]
 
@@ -87,7 +92,9 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     kind = own_class(model)
     registered = _REGISTERED.get(kind)
     if registered is not None:
-        return _apart(model, match(registered.layout, registered.config(model), headers(model)))
+        return _apart(
+            model, match(registered.layout, registered.config(model), headers(model), where="model")
+        )
     children = [name for name, _ in model.named_children()]
     if len(children) == 1 and children[0] in WRAPPED:
         raise FamilyError(
@@ -99,7 +106,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
             f"{kind.__name__} has no config with a model_type: write a layout and call"
             " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
         )
-    return _apart(model, match(layout_of(config), config, headers(model), kind.__name__))
+    return _apart(model, match(layout_of(config), config, headers(model), kind.__name__, "model"))
 
 
 def _apart(model: nn.Module, anatomy: Anatomy) -> Anatomy:

@@ -94,7 +94,14 @@ def made(kind: str, region: Region) -> Floats:
     Raises `SizeError` for a function that gives something else than finite numbers of the region's shape.
     """
     check_whole(kind, region.shape)
-    given = registered(kind)(region)
+    function = registered(kind)
+    try:
+        given = function(region)
+    except Exception as error:  # of the user's own code, whatever it is
+        raise SizeError(
+            f"init {kind!r} ended with {type(error).__name__} ({error}) for the new entries of"
+            f" {_where(region)} when {region.axis} grows: it is called with an isogrow.Region"
+        ) from error
     try:
         x = torch.as_tensor(given).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -109,10 +116,13 @@ def made(kind: str, region: Region) -> Floats:
     return found
 
 
+def _where(region: Region) -> str:
+    return " ".join((region.slot, *(f"{axis}={i}" for axis, i in region.index)))
+
+
 def _unfit(kind: str, region: Region, what: str) -> SizeError:
-    where = " ".join((region.slot, *(f"{axis}={i}" for axis, i in region.index)))
     return SizeError(
-        f"init {kind!r} gives {what} for the new entries of {where} when {region.axis} grows: return"
+        f"init {kind!r} gives {what} for the new entries of {_where(region)} when {region.axis} grows: return"
         f" finite numbers of shape {list(region.shape)}"
     )
 

@@ -211,6 +211,12 @@ def requested(given: tuple[Expansion, ...], said: Mapping[str, Any]) -> Request:
     return Request(sizes, given, saved=said.get("plan"), **own)
 
 
+def check_grows(plan: Plan) -> None:
+    """Raises `SizeError` for a plan that grows nothing, whose output would be a copy."""
+    if not plan.steps:
+        raise SizeError("the model has these sizes already, so there is nothing to grow: give larger ones")
+
+
 # The keywords that are no sizes; a plan is `saved` in a request.
 OWN = ("layers_at", "to", "init", "init_std", "seed", "allow_dead", "engines")
 
@@ -231,5 +237,6 @@ def read_plan(saved: object, name: str = "plan=") -> Plan:
             " grown folder that holds it"
         )
     path = Path(saved) / RECORD if Path(saved).is_dir() else Path(saved)
-    record = "no plan is known without it: name the one by which the model was grown (--plan)"
-    return from_json(read_json(path, record if path.name == RECORD else f"{name} names it"))
+    record = f"no plan is known without it: name the one by which the model was grown ({name})"
+    own = "give a file that `isogrow plan --out` wrote, or the folder of a grown model"
+    return from_json(read_json(path, record if path.name == RECORD else f"{name} names it", own))

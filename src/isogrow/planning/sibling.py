@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from isogrow.errors import SizeError
 from isogrow.layouts.config import Config
@@ -28,7 +28,7 @@ SILENT = re.compile(
 )
 
 
-Sibling = Mapping[str, Any] | str | Path
+Sibling = Mapping[str, Any] | str | Path | Any  # a config of transformers, too
 
 
 def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str, Size]:
@@ -65,14 +65,17 @@ def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str,
 
 def _config(sibling: Sibling, name: str) -> tuple[Config, str]:
     """A sibling's config, and what refusals call it."""
-    if isinstance(sibling, Mapping):
-        return sibling, f"the config in {name}"
-    if not isinstance(sibling, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+    given: Any = sibling
+    if hasattr(given, "to_dict"):  # a config of transformers, as a model has it
+        given = given.to_dict()
+    if isinstance(given, Mapping):
+        return cast("Config", given), f"the config in {name}"
+    if not isinstance(given, str | Path):
         raise SizeError(
-            f"{name} is given {sibling!r:.60}, which is no config: give a larger sibling's"
-            " config.json, its folder, or the config as a dict (config.to_dict())"
+            f"{name} is given a {type(given).__name__}, which is no config: give a larger sibling's config,"
+            " as it is or as a dict, its config.json, or its folder"
         )
-    path = Path(sibling) / "config.json" if Path(sibling).is_dir() else Path(sibling)
+    path = Path(given) / "config.json" if Path(given).is_dir() else Path(given)
     return read_json(path, f"{name} names it"), str(path)
 
 

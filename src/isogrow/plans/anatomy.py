@@ -6,10 +6,10 @@ Made from config.json and the tensors' names and shapes alone: no weights, no to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from isogrow.layouts.config import Config
+from isogrow.layouts.config import Config, edited
 from isogrow.layouts.formula import evaluate
 from isogrow.layouts.layout import Index, Layout, Line, Slot
 from isogrow.layouts.lines import name_axes
@@ -206,6 +206,12 @@ def grown_tensors(anatomy: Anatomy, plan: Plan) -> list[Stored]:
     found = _grown(anatomy, plan)
     anatomy.last[:] = [(plan, found)]
     return list(found)
+
+
+def grown_anatomy(anatomy: Anatomy, plan: Plan) -> Anatomy:
+    """The grown model, seen through the same layout before it is made."""
+    config, stored = edited(anatomy.config, plan.config), tuple(grown_tensors(anatomy, plan))
+    return replace(anatomy, config=config, sizes=plan.target, stored=stored)
 
 
 def _grown(anatomy: Anatomy, plan: Plan) -> list[Stored]:

@@ -117,6 +117,28 @@ Expansion = (
 
 ORDER = (HiddenExpansion, AttentionExpansion, HeadsExpansion, HeadAddition, MlpExpansion, LayerAddition)
 LARGEST = 1 << 20
+MOST_LAYERS = 10_000
+
+# What the most common configs call an axis, for whoever says it so.
+KEYS: Mapping[str, str] = {
+    "hidden_size": "hidden",
+    "d_model": "hidden",
+    "n_embd": "hidden",
+    "dim": "hidden",
+    "intermediate_size": "ffn",
+    "d_ff": "ffn",
+    "ffn_dim": "ffn",
+    "n_inner": "ffn",
+    "mlp": "ffn",
+    "num_attention_heads": "heads",
+    "n_head": "heads",
+    "num_heads": "heads",
+    "num_key_value_heads": "kv_heads",
+    "num_hidden_layers": "layers",
+    "num_layers": "layers",
+    "n_layer": "layers",
+    "depth": "layers",
+}
 
 NAMES: Mapping[str, str] = {
     "ffn": "MlpExpansion",
@@ -135,6 +157,11 @@ def expansion_name(axis: str) -> str:
     return NAMES.get(axis, NAMES.get(axis.rpartition("_")[2], "MlpExpansion"))
 
 
+def largest(axis: str) -> int:
+    """The largest size that any model has of this axis, so that a slip is told before it is planned."""
+    return MOST_LAYERS if axis.endswith("layers") else LARGEST
+
+
 def target(size: Size, now: int, axis: str) -> int:
     """The absolute size that is meant: `768`, `"+4"` or `"x2"`.
 
@@ -147,9 +174,10 @@ def target(size: Size, now: int, axis: str) -> int:
         raise SizeError(f"{axis}={size!r} is no size: give a number, '+4' or 'x2'")
     value = float(found[2])
     wanted = {"": value, "+": now + value}.get(found[1], now * value)
-    if wanted > LARGEST:
+    most = largest(axis)
+    if wanted > most:
         shown = text if len(text) < 24 else f"{text[:20]}…"
-        raise SizeError(f"{axis}={shown!r} is larger than any model's: give {LARGEST:,} or less")
+        raise SizeError(f"{axis}={shown!r} is larger than any model's: give {most:,} or less")
     if wanted != int(wanted):
         meant = str(ceil(wanted))
         if not found[1] and wanted < now:  # a bare 2.5 is no size that anybody has: a factor was meant
@@ -161,7 +189,7 @@ def target(size: Size, now: int, axis: str) -> int:
         )
     if wanted < now:
         raise SizeError(
-            f"{axis}={size!r} would shrink {axis} from {now} to {int(wanted)}: give {now} or more"
+            f"{axis}={size!r} would shrink {axis} from {now} to {int(wanted)}: give more than {now}"
         )
     return int(wanted)
 
@@ -201,7 +229,11 @@ def expansions(sizes: Mapping[str, Size], at: At = "end") -> tuple[Expansion, ..
     """
     unknown = sorted(name for name in sizes if addressed(name)[1] not in WORDS)
     if unknown:
-        raise SizeError(f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(WORDS))}")
+        meant = [f"{name} is {KEYS[name]} here" for name in unknown if name in KEYS]
+        hint = f" ({'; '.join(meant)})" if meant else ""
+        raise SizeError(
+            f"{', '.join(unknown)} is no axis that grows: give one of {', '.join(sorted(WORDS))}{hint}"
+        )
     stacks: dict[str, dict[str, Size]] = {}
     for name, size in sizes.items():
         stack, word = addressed(name)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from isogrow.errors import CheckpointError
 from isogrow.layouts.config import Config, class_names
@@ -16,11 +17,24 @@ from isogrow.layouts.soundness import check_config
 from isogrow.plans.anatomy import Anatomy, Header, Stored, held_by, name_of, shapes
 from isogrow.plans.sizes import Sizes, key
 
+Where = Literal["checkpoint", "model"]
+WHOLE: Mapping[Where, str] = {
+    "checkpoint": "fetch the model again, whole",
+    "model": "give a model as its class makes it, with every part",
+}
 
-def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: str = "") -> Anatomy:
+
+def match(
+    layout: Layout,
+    config: Config,
+    tensors: Mapping[str, Header],
+    kind: str = "",
+    where: Where = "checkpoint",
+) -> Anatomy:
     """Name every tensor of a model by the layout's lines, and check its shape.
 
-    `kind` is the name of the model's class; without it, the config's first architecture is.
+    `kind` is the name of the model's class; without it, the config's first architecture is. `where` is what
+    refusals call that which holds the tensors.
 
     Raises `CheckpointError` for a tensor that no line names, one that is missing, and one whose shape
     is not what the config's sizes say.
@@ -32,7 +46,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
         first = sources.setdefault(renamed(layout, name) if layout.renames else name, name)
         if first != name:
             raise CheckpointError(
-                f"{first} and {name} are both in the checkpoint, and mean the same tensor: remove one of them"
+                f"{first} and {name} are both in the {where}, and mean the same tensor: remove one of them"
             )
     names = {name: tensors[source] for name, source in sources.items()}
     stated, applies = layout.read(config), applying(layout, config)
@@ -51,7 +65,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
                 raise CheckpointError(f"{sources[name]} {why}")
             _check_prefix(layout, applies, names, stated)
             raise CheckpointError(
-                f"{sources[name]} is in the checkpoint, and no pattern of {layout.family!r} names it:"
+                f"{sources[name]} is in the {where}, and no pattern of {layout.family!r} names it:"
                 " this model is not (only) of that family, so nothing was grown; remove the tensor if nothing"
                 " reads it, or write a layout that names it (docs/add-a-family.md)"
             )
@@ -59,7 +73,7 @@ def match(layout: Layout, config: Config, tensors: Mapping[str, Header], kind: s
     _check_shapes(layout, sizes, found)
     _check_numbers(layout, sizes, found)
     present = {line for named in lines.values() for _, line in named}
-    _check_blocks(layout, config, prefix, sizes, found, present)
+    _check_blocks(layout, config, prefix, sizes, found, present, where)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
 
 
@@ -175,6 +189,7 @@ def _check_blocks(
     sizes: Sizes,
     stored: list[Stored],
     lines: set[Line],
+    where: Where,
 ) -> None:
     """Every block that the config asks for is stored once, under whichever of these lines has its slot."""
     applies, held = applying(layout, config), dict[tuple[str, Index], Stored]()
@@ -194,6 +209,6 @@ def _check_blocks(
         for index in stated.indices(name_axes(line.name)):
             if applies(line.slot, index) and any(at not in held for at in held_by(line, index, stated)):
                 raise CheckpointError(
-                    f"{name_of(line, prefix, index, stated)} is missing from the checkpoint, and"
-                    f" {layout.family!r} needs it: fetch the model again, whole"
+                    f"{name_of(line, prefix, index, stated)} is missing from the {where}, and"
+                    f" {layout.family!r} needs it: {WHOLE[where]}"
                 )

@@ -36,7 +36,8 @@ class Init:
     std: float | Literal["match"] = "match"
 
     def __post_init__(self) -> None:
-        if self.std != "match" and not 0.0 < self.std <= LARGEST_STD:
+        number = isinstance(self.std, int | float) and not isinstance(self.std, bool)
+        if self.std != "match" and not (number and 0.0 < self.std <= LARGEST_STD):
             raise SizeError(f"init_std {self.std!r} is no std: give match, or a number above 0, up to 1000")
 
 

@@ -78,6 +78,8 @@ def register_initializer(name: str, function: Initializer) -> None:
     function of the region alone: the same numbers whenever it is asked. Raises `SizeError` for a name that
     an initializer of isogrow's own has.
     """
+    if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SizeError(f"{name!r:.60} is no name for an initializer: give register_initializer a string")
     if name in BUILT_IN or not callable(function):
         raise SizeError(
             f"{name!r} can't be registered: "

@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 from isogrow.errors import IsogrowError
 from isogrow.layouts.layout import Index
 from isogrow.plans.choices import Choices
-from isogrow.plans.expansions import LARGEST
+from isogrow.plans.expansions import largest
 from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step, rewritten
 from isogrow.plans.sizes import Sizes
 
@@ -142,7 +142,7 @@ def _entry(entry: Entry) -> Json:
 def _read_step(node: _Node) -> Step:
     places = tuple(_read_place(place) for place in node.nodes("places"))
     old, new = node.get("old", int), node.get("new", int)
-    _check_tiling(node, places, old, new)
+    _check_tiling(node, places, old, new, largest(node.get("axis", str)))
     return Step(
         expansion=node.get("expansion", str),
         axis=node.get("axis", str),
@@ -165,8 +165,8 @@ def _read_choices(node: _Node | None) -> Choices:
     return Choices(tuple(node.at("kept").list_of(str)), tuple(kinds.items()), node.get("legacy", bool))
 
 
-def _check_tiling(node: _Node, places: tuple[Place, ...], old: int, new: int) -> None:
-    if not 0 < old <= new <= LARGEST or sum(place.count for place in places) != new:
+def _check_tiling(node: _Node, places: tuple[Place, ...], old: int, new: int, most: int) -> None:
+    if not 0 < old <= new <= most or sum(place.count for place in places) != new:
         raise node.error(f"has places that do not fill 0..{new} once, or do not keep 0..{old}")
     covered = sorted(p for place in places for p in place.positions)
     kept = sorted(place.source + i for place in places if place.old for i in range(place.count))

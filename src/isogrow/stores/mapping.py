@@ -1,4 +1,5 @@
-"""A checkpoint's tensors as views of its files: mapped, not read, and let go of file by file."""
+"""A checkpoint's tensors as views of its files: mapped, and let go of file by file. `fetching` reads what is
+wanted of them."""
 
 from __future__ import annotations
 

@@ -93,11 +93,7 @@ def read_places(path: Path) -> dict[str, Place]:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        if start == LFS:
-            raise CheckpointError(
-                f"{path.name} is a pointer of Git LFS, not the file that it stands for: run git lfs pull, or"
-                " fetch the file itself"
-            )
+        check_fetched(path, start)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or (length + 8 > size and length <= HEADER_LIMIT):
             raise _cut_off(path, size, length + 8 if len(start) == 8 else 8)
@@ -119,6 +115,15 @@ def read_places(path: Path) -> dict[str, Place]:
             f"{path.name} has {size - max(end, length + 8):,} bytes after its last tensor: fetch it again"
         )
     return places
+
+
+def check_fetched(path: Path, start: bytes) -> None:
+    """Refuse a file that begins as the pointer does which stands for one that was not fetched."""
+    if start.startswith(LFS):
+        raise CheckpointError(
+            f"{path.name} is a pointer of Git LFS, not the file that it stands for: run git lfs pull, or"
+            " fetch the file itself"
+        )
 
 
 def _cut_off(path: Path, size: int, expected: int) -> CheckpointError:

@@ -20,7 +20,7 @@ from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.hub import WEIGHTS, fetched
-from isogrow.stores.shards import read_places
+from isogrow.stores.shards import LFS, check_fetched, read_places
 from isogrow.stores.strangers import check_no_adapter, check_no_gguf
 
 if TYPE_CHECKING:
@@ -182,16 +182,19 @@ def _variant(folder: Path) -> str:
     )
 
 
-def read_json(path: Path, otherwise: str) -> dict[str, Any]:
-    """A file that must hold a JSON object; `otherwise` says why it must be there."""
+def read_json(path: Path, otherwise: str, mend: str = "fetch it again") -> dict[str, Any]:
+    """A file that must hold a JSON object; `otherwise` says why it must be there, `mend` what to do about one
+    that holds something else."""
     if not path.is_file():
         raise CheckpointError(f"{path.name} is missing from {path.parent}: {otherwise}")
+    with path.open("rb") as file:
+        check_fetched(path, file.read(len(LFS)))
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no valid JSON ({error}): fetch it again") from error
+        raise CheckpointError(f"{path} is no valid JSON ({error}): {mend}") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is no JSON object: fetch it again")
+        raise CheckpointError(f"{path} is no JSON object: {mend}")
     return cast("dict[str, Any]", found)
 
 

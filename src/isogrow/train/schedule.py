@@ -87,8 +87,26 @@ def last_growth(history: History) -> int:
     return max((int(record["step"]) for record in growths_of(history)), default=0)
 
 
-def check(growths: Sequence[Growth], logged: int | None) -> None:
-    """Raises `SizeError` for growths out of order, and for a plateau that could never be seen.
+def check_kinds(growths: Sequence[Growth]) -> None:
+    """Raises `SizeError` for what is no sequence of growths, and for a growth of other things than it has."""
+    if isinstance(growths, str | Growth) or not isinstance(growths, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SizeError(f"growths are given as {growths!r:.60}: give a list, [Growth(...)]")
+    for number, growth in enumerate(growths, 1):
+        if not isinstance(growth, Growth):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SizeError(
+                f"growth {number} is {growth!r:.60}: give a Growth, like Growth({{'ffn': 'x2'}}, at=500)"
+            )
+        for name, kind in (("sizes", Mapping), ("init", Init), ("policy", Policy)):
+            if not isinstance(getattr(growth, name), kind):
+                raise SizeError(
+                    f"growth {number} has {name}={getattr(growth, name)!r:.60}: give a"
+                    f" {'dict of sizes by name' if kind is Mapping else f'isogrow.{kind.__name__}'}"
+                )
+
+
+def check(growths: Sequence[Growth], logged: int | None, steps: int = 0) -> None:
+    """Raises `SizeError` for growths out of order, for one at a step that a run of so many `steps` (0: not
+    known) does not have, and for a plateau that could never be seen.
 
     `logged`: the loss is logged every so many steps; None if it is not logged by steps.
     """
@@ -103,6 +121,11 @@ def check(growths: Sequence[Growth], logged: int | None) -> None:
         elif growth.at < last:
             raise SizeError(
                 f"growth {number} is at step {growth.at}, after one at step {last}: give growths in order"
+            )
+        elif 0 < steps < growth.at:
+            raise SizeError(
+                f"growth {number} is at step {growth.at}, and the run has {steps}: give an earlier step, or"
+                " train longer"
             )
         else:
             last = growth.at

@@ -36,7 +36,8 @@ from isogrow.growth.shardable import spread_out
 from isogrow.plans.expansions import expansions
 from isogrow.train.kept import STATE
 from isogrow.train.looking import init_of
-from isogrow.train.schedule import Growth, check, due, grown
+from isogrow.train.possible import check_possible
+from isogrow.train.schedule import Growth, check, check_kinds, due, grown
 from isogrow.train.sharding import shard_of
 
 
@@ -53,10 +54,19 @@ def growing(
     A growth forgets the best checkpoint before it, which is of other sizes: `load_best_model_at_end` loads
     the best since the last growth.
 
-    Raises `CheckpointError` when a checkpoint is resumed that these growths do not lead to; when training
-    begins, `SizeError` for growths out of order or a plateau that can't be seen, and `StateError` for a
-    trainer whose model another run has grown.
+    Raises `StateError` for what is no trainer, or one that grows already, and `SizeError` for what is no
+    growth; when training begins, `SizeError` for growths out of order, for one that the run ends before, for
+    a plateau that can't be seen and for sizes that can't be had, and `StateError` for a trainer whose model
+    another run has grown; `CheckpointError` when a checkpoint is resumed that these growths do not lead to.
     """
+    if not isinstance(trainer, Trainer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StateError(
+            f"growing() is given a {type(trainer).__name__} and wants a transformers.Trainer: in a loop of"
+            " your own call isogrow.grow_"
+        )
+    if any(isinstance(each, _Growing) for each in trainer.callback_handler.callbacks):
+        raise StateError("this trainer grows already: give all growths in one call of growing()")
+    check_kinds(growths)
     grower = _Growing(trainer, tuple(growths), after, before)
     trainer.add_callback(grower)
     load = trainer._load_from_checkpoint  # pyright: ignore[reportPrivateUsage]  (no event comes before it)
@@ -87,8 +97,10 @@ class _Growing(TrainerCallback):
     ) -> None:
         if self.growths:
             shard_of(self.trainer)
-        check(self.growths, state.logging_steps if args.logging_strategy == IntervalStrategy.STEPS else None)
+        logged = state.logging_steps if args.logging_strategy == IntervalStrategy.STEPS else None
+        check(self.growths, logged, state.max_steps)
         self._check_done(grown(state.log_history), "this run")
+        check_possible(self.trainer.model, self.growths, self.done)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any

@@ -177,10 +177,16 @@ def pair(
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
     # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
     sizes = {axis: made.source.values.get(axis) for axis in before.sizes.values}
-    if sizes != before.sizes.values or _shapes(after, after.sizes) != _shapes(after, made.target):
+    if sizes != before.sizes.values:
         raise LawError(
-            "the plan does not lead from the small model's sizes to the large one's: give the model that"
-            f" this one was grown from (the plan starts at {stated(made.source, before.layout.stacks)})"
+            f"the plan starts at {stated(made.source, before.layout.stacks)}, and the small model has"
+            f" {stated(before.sizes, before.layout.stacks)}: give the model that this one was grown from"
+        )
+    if _shapes(after, after.sizes) != _shapes(after, made.target):
+        raise LawError(
+            f"the plan ends at {stated(made.target, before.layout.stacks)}, and the large model has"
+            f" {stated(after.sizes, before.layout.stacks)}: give the model that was grown by this plan, or"
+            " the plan by which this one was"
         )
     made = drawn(made)  # free entries may be anything, and a function that fills them may be unknown here
     files = None if isinstance(small, nn.Module) or isinstance(large, nn.Module) else (small, large)

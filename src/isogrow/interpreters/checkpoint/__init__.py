@@ -1,9 +1,8 @@
 """Grow a checkpoint on disk: tensor by tensor from the old files into new ones, large ones in slabs.
 
-Every shape is known from the plan, so each file's header is written first and its tensors follow front
-to back. Old tensors are mapped; two slabs of a new one are in memory, one filled while the other is
-written, however large the model is. What can be checked is checked before a byte is written, and the
-output appears by one rename.
+Every shape is known from the plan, so each file's header is written first, and workers fill its slabs in any
+order, each where it belongs. A few slabs are in memory, however large the model is. What can be checked is
+checked before a byte is written, and the output appears by one rename.
 """
 
 from __future__ import annotations
@@ -130,7 +129,7 @@ def _begin(folder: Path, job: Job, told: Told | None) -> None:
     check_apart(folder, job.files)
     unmark(folder)
     if told is not None:
-        told("resumed", _whole(folder, job))
+        told(*_whole(folder, job))
 
 
 def _complete(
@@ -156,16 +155,14 @@ def _complete(
     _write_records(folder, job, said, hashes)
 
 
-def _whole(folder: Path, job: Job) -> str:
-    """What of a killed run's work stays."""
+def _whole(folder: Path, job: Job) -> tuple[str, str]:
+    """What becomes of a killed run's work: a word, and how much of it stays."""
     if job.format == "distributed":
-        return "begun anew: a distributed checkpoint is written as a whole"
+        return "started over", "a distributed checkpoint is written as a whole"
     found = sum(is_written(folder, shard) for shard in job.shards)
-    return (
-        f"{found} of {len(job.shards)} files of weights are whole"
-        if found
-        else "begun anew: no file is whole"
-    )
+    if not found:
+        return "started over", "no file of weights is whole"
+    return "resumed", f"{found} of {len(job.shards)} files of weights are whole"
 
 
 def prepared(

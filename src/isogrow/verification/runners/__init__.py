@@ -33,7 +33,9 @@ def runner_for(name: str) -> tuple[Engine, Runner]:
     runner = RUNNERS.get(engine.name)
     if runner is None:
         known = ", ".join(sorted(RUNNERS))
-        raise EngineError(f"{engine.title} can't be run by isogrow: give one of {known}")
+        raise EngineError(
+            f"{engine.title} is known by its tables alone, and isogrow can't run it: give one of {known}"
+        )
     if missing := [module for module in runner.modules if find_spec(module) is None]:
         packages = " ".join(engine.packages)
         raise EngineError(

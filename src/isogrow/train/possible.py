@@ -1,0 +1,34 @@
+"""Can a schedule's growths be had? All are planned, one on top of the other, before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from isogrow.errors import IsogrowError, SizeError
+from isogrow.gradmax import NAME
+from isogrow.growth.models import anatomy_of
+from isogrow.planning.request import requested
+from isogrow.plans.anatomy import grown_anatomy
+from isogrow.plans.expansions import expansions
+from isogrow.train.schedule import Growth
+
+
+def check_possible(model: Any, growths: Sequence[Growth], done: int) -> None:
+    """Refuse growths that this model, which has had so many of them, can't have.
+
+    No weight is read. What needs the run's data or its optimizer is asked when the growth is made.
+
+    Raises `SizeError`, with the growth's number and what is wrong with it.
+    """
+    left = [(number, each) for number, each in enumerate(growths, 1) if number > done and each.sizes]
+    anatomy = anatomy_of(model) if left else None
+    for number, growth in left:
+        assert anatomy is not None
+        kind = "normal" if growth.init.kind == NAME else growth.init.kind
+        asked = {"init": kind, "init_std": growth.init.std, "seed": growth.seed}
+        try:
+            made = requested(expansions(growth.sizes, growth.layers_at), asked).plan(anatomy)
+        except IsogrowError as error:
+            raise SizeError(f"growth {number}: {error}") from error
+        anatomy = grown_anatomy(anatomy, made)
