@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from checkpoints import config, digests, save
 from command import isogrow as command
 from torch.optim import AdamW
@@ -268,6 +269,14 @@ def test_keys_of_configs_are_told_as_axes(small: Path, tmp_path: Path) -> None:
             lambda model: isogrow.grow(model, ffn="x2", init=lambda: 0),
             "init 'test_first_contact.<lambda>.<locals>.<lambda>' ended with TypeError (",
         ),
+        (
+            lambda model: isogrow.grow(model.to(torch.float8_e4m3fn), ffn="x2"),
+            "LlamaForCausalLM has parameters of torch.float8_e4m3fn, and only 16 bits or more can",
+        ),
+        (
+            lambda model: torch.inference_mode()(isogrow.grow)(model, ffn="x2"),
+            "LlamaForCausalLM is given under torch.inference_mode(), where what is made can never be trained",
+        ),
         (lambda model: isogrow.register_initializer(3, print), "3 is no name for an initializer"),
     ],
 )
@@ -336,3 +345,12 @@ def test_a_command_that_can_not_be_meant(
 def _placed(part: str, places: Mapping[str, str]) -> str:
     word, slash, rest = part.partition("/")
     return places.get(word, word) + slash + rest
+
+
+def test_the_card_speaks_of_heads_as_they_were_asked_for(small: Path, tmp_path: Path) -> None:
+    isogrow.grow_checkpoint(small, tmp_path / "large", heads="x2")
+    rows = [
+        line for line in (tmp_path / "large" / "README.md").read_text().splitlines() if "Addition" in line
+    ]
+    heads = config(small)["num_attention_heads"]
+    assert rows == [f"| HeadAddition | heads | {heads} | {2 * heads} |"]

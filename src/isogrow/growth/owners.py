@@ -6,6 +6,7 @@ import gc
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
@@ -31,6 +32,17 @@ def check_given(model: object) -> None:
         raise FamilyError(
             f"{what:.80} is no model in memory: load it first (from_pretrained), or grow a folder by"
             " isogrow.grow_checkpoint(folder, out, …)"
+        )
+    if torch.is_inference_mode_enabled():
+        raise FamilyError(
+            f"{type(model).__name__} is given under torch.inference_mode(), where what is made can never be"
+            " trained: call it outside of that, or under torch.no_grad()"
+        )
+    strange = {str(each.dtype) for each in model.parameters() if each.dtype.itemsize < 2}
+    if strange:
+        raise FamilyError(
+            f"{type(model).__name__} has parameters of {', '.join(sorted(strange))}, and only 16 bits"
+            " or more can be grown: give the model that it was made from"
         )
     adapter = next((name for name, part in model.named_modules() if _of_peft(part)), None)
     if adapter is not None:

@@ -11,6 +11,7 @@ from isogrow.families import LAYOUTS
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import RECORD, to_json
 from isogrow.plans.sizes import key
+from isogrow.plans.words import named
 from isogrow.stores.sources import HUB_ID, Checkpoint
 
 FORMAT = 1
@@ -78,8 +79,11 @@ def model_card(
 
 
 def _rows(plan: Plan) -> Iterable[str]:
-    for step in plan.steps:
-        yield f"| {step.expansion} | {key(step.axis, step.site)} | {step.old} | {step.new} |"
+    for step, before, after in zip(plan.steps, plan.stages, plan.stages[1:], strict=False):
+        axis, old, new = step.axis, step.old, step.new
+        if axis == "group" and not step.site:  # nobody asks for a group: it is a part of the heads
+            axis, old, new = "heads", named(before)["heads"], named(after)["heads"]
+        yield f"| {step.expansion} | {key(axis, step.site)} | {old} | {new} |"
 
 
 def _elsewhere(checkpoint: Checkpoint, plan: Plan) -> Iterable[str]:
