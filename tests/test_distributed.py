@@ -352,6 +352,33 @@ def test_no_file_of_the_old_weights_travels(format: str, tmp_path: Path) -> None
         assert all(torch.equal(all_of(store, name), expected[name]) for name in store.headers)
 
 
+@pytest.mark.parametrize("form", ["nested", "accelerate", "alone"])
+def test_the_form_of_the_source_stays_without_a_state_too(form: str, tmp_path: Path) -> None:
+    """The model is below its key, or in its folder; what is beside it stays where no state is left behind."""
+    model, optimizer, source = trained("llama")
+    if form == "alone":
+        saved({"model": model.state_dict(), "step": 7}, tmp_path / "run")
+    else:
+        saved_run(form, model, optimizer, tmp_path / "run")
+    said: Any = {"config": source, "format": "distributed", "ffn": "x2"}
+    dropped = {} if form == "alone" else {"optimizer": "drop"}
+    isogrow.grow_checkpoint(tmp_path / "run", tmp_path / "out", **said, **dropped)
+    inner = tmp_path / "out" / ("pytorch_model_fsdp_0" if form == "accelerate" else "")
+    held = read_distributed(inner)
+    assert held.under == ("model",) and form_of(held) is None
+    assert not (tmp_path / "out" / "optimizer_0").exists() and (tmp_path / "out" / "config.json").exists()
+    expected = isogrow.grow(model, ffn="x2").state_dict()
+    state: Any = {"model": {key: torch.zeros_like(x) for key, x in expected.items()}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load(
+            more := {**state, **({"step": 0} if form == "alone" else {})}, checkpoint_id=inner, no_dist=True
+        )
+    assert all(torch.equal(state["model"][key], x) for key, x in expected.items())
+    assert more.get("step", 7) == 7 and ("step" in held.saved) is (form == "alone")
+    assert verify(open_checkpoint(tmp_path / "run", config=source), tmp_path / "out", liveness=False).passed
+
+
 # ── what is refused ──
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from threading import local
 from typing import Any
@@ -16,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from isogrow.interpreters.checkpoint.laying_out import laid_out
 from isogrow.numbers import filling, statistics, totals
-from isogrow.numbers.arithmetic import tree_total_
 from isogrow.plans.anatomy import Header
+from isogrow.plans.pieces import Box, whole
 from isogrow.plans.plan import Init
 from isogrow.stores import files
 from isogrow.stores.binding import check_ties
@@ -115,8 +116,6 @@ def _saved(folder: Path, config: dict[str, Any], shapes: dict[str, tuple[int, ..
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filling, "WORK", PART)
     monkeypatch.setattr(statistics, "FIXED", PART)
-    monkeypatch.setattr(totals, "AT_ONCE", PART)
-    monkeypatch.setattr(totals, "POSITIONS", PART // 4)
     monkeypatch.setattr(totals, "_OWN", local())
     monkeypatch.setattr(files, "STEP", PART)
     monkeypatch.setattr("isogrow.stores.workers.MOST", 1)  # what torch makes is counted in this thread
@@ -161,9 +160,11 @@ def test_memory_does_not_follow_the_size_of_a_tensor(case: str, kind: str, tmp_p
 def test_what_holds_a_row_of_heads_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: as it was once, the first pass summed all numbers of a row at once."""
 
-    def at_once(shape: tuple[int, ...], entries: totals.Entries) -> totals.Sums:
-        whole = entries(tuple(map(range, shape))).to(torch.float64).reshape(-1)
-        return tree_total_(whole.clone()), tree_total_(whole * whole)
+    def rows(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
+        count = max(1, limit // prod(shape[1:]))
+        yield from (
+            (range(i, min(i + count, shape[0])), *whole(shape[1:])) for i in range(0, shape[0], count)
+        )
 
-    monkeypatch.setattr(statistics, "sums_of", at_once)
+    monkeypatch.setattr(statistics, "summed", rows)
     assert following("heads", "uniform", tmp_path) > 0.1

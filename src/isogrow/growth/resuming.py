@@ -27,7 +27,7 @@ from isogrow.plans.plan import Plan
 from isogrow.stores.carrying import Beside, Within
 from isogrow.stores.distributed import Distributed, read_distributed
 from isogrow.stores.sources import Checkpoint, load_state
-from isogrow.stores.states import APART, taken_along
+from isogrow.stores.states import APART, state_in, taken_along
 
 # What FSDP, DeepSpeed, XLA and SageMaker leave instead: parts of a state, by other names than numbers.
 SHARDED = (
@@ -48,7 +48,8 @@ def resumable(
     here: bool = True,
 ) -> Beside | Within | None:
     """How the optimizer's state beside a checkpoint is grown, with all checked that can be; None: it is not.
-    A file of its own is read only where it is to be written (`here`).
+    A file of its own is read only where it is to be written (`here`). One distributed checkpoint that becomes
+    another keeps its form, with a state or without.
 
     Raises `StateError` for a state that can't be, and for a policy or groups where there is none.
     """
@@ -61,7 +62,7 @@ def resumable(
         if not found:
             if policy is not None or groups is not None:
                 raise StateError("a policy or groups are given, and no optimizer.pt is grown: leave them out")
-            return None
+            return None if format != "distributed" else _bare(checkpoint)
         _check_unpaced(policy)
         if checkpoint.held is not None:
             return _within(opened, checkpoint.held, found, plan, policy, groups)
@@ -69,6 +70,21 @@ def resumable(
         grouped = groups or STATES[found]
         write = _grower(checkpoint, path, plan, policy, grouped) if here else _elsewhere
         return Beside(found, path.stat().st_size, write)
+
+
+def _bare(checkpoint: Checkpoint) -> Within | None:
+    """The form of a distributed checkpoint without an optimizer's state: what else it holds travels, unless a
+    state is left behind."""
+    held = checkpoint.held
+    if held is None:
+        return None
+    inner = _inner(checkpoint, held)
+    return Within("", {} if state_in(checkpoint) else other_values(held), inner, inner, held.under)
+
+
+def _inner(checkpoint: Checkpoint, weights: Distributed) -> str:
+    """The folder in a checkpoint's own that the weights are in."""
+    return "" if weights.folder == checkpoint.folder else weights.folder.name
 
 
 def _within(
@@ -88,7 +104,7 @@ def _within(
     checkpoint, apart = opened.checkpoint, found == APART
     held = read_distributed(checkpoint.folder / APART) if apart else weights
     items = {**grown_items(held, checkpoint, opened.anatomy, plan, policy), **other_values(held)}
-    inner = "" if weights.folder == checkpoint.folder else weights.folder.name
+    inner = _inner(checkpoint, weights)
     return Within(found, items, APART if apart else inner, inner, weights.under)
 
 

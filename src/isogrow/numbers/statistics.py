@@ -20,7 +20,7 @@ from torch import Tensor
 from isogrow.errors import CheckpointError
 from isogrow.numbers.arithmetic import tree_sum
 from isogrow.numbers.filling import Read, Stats, by_function, digest, fill_
-from isogrow.numbers.totals import Sums, sums_of
+from isogrow.numbers.totals import Sums, sums
 from isogrow.plans.boxes import slices
 from isogrow.plans.pieces import Average, Block, Box, Draw
 from isogrow.plans.plan import Plan
@@ -71,14 +71,7 @@ def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[floa
 
     Raises `CheckpointError` where the block holds numbers that are not finite.
     """
-    return combined(block, shape, (_sums(read, block, box) for box in summed(shape, FIXED)))
-
-
-def _sums(read: Read, block: Block, box: Box) -> Sums:
-    def entries(part: Box) -> Tensor:
-        return read(block, tuple(r[p.start : p.stop] for r, p in zip(box, part, strict=True)))
-
-    return sums_of(tuple(map(len, box)), entries)
+    return combined(block, shape, (sums(read(block, box)) for box in summed(shape, FIXED)))
 
 
 def combined(block: Block, shape: tuple[int, ...], found: Iterable[Sums]) -> tuple[float, float]:

@@ -7,19 +7,69 @@ that holds most of what it reads, so that little moves, and those who hold as mu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import TypeVar
+from math import prod
+from typing import Generic, Protocol, TypeVar
 
+from isogrow.plans.anatomy import Stored
 from isogrow.plans.moving import Holdings, Unit
-from isogrow.plans.pieces import Average, Block, Box
+from isogrow.plans.pieces import Average, Block, Box, Draw
 from isogrow.plans.plan import Plan
-from isogrow.plans.taking import Need, averaged, needed_by_mean, summed
+from isogrow.plans.taking import Need, averaged, needed_by_mean, summed, taken
 
+NUMBER = 8  # bytes of a mean's entry
 FEW = 16  # tasks of a block that so few ranks would always be the same for
 Work = TypeVar("Work")
 Task = tuple[Work, Sequence[Need]]
+
+
+class Grows(Protocol):
+    """A grown tensor, whatever else is known of it."""
+
+    @property
+    def stored(self) -> Stored: ...
+
+
+Made = TypeVar("Made", bound=Grows)
+
+
+@dataclass(frozen=True)
+class Course(Generic[Made]):
+    """What grown tensors take of old blocks as a whole, and in which lots they are filled: some tensors, and
+    the means that these take. Every rank has the means of a lot until it is filled, and no others."""
+
+    matched: tuple[Block, ...]
+    drawn: tuple[Draw, ...]
+    lots: tuple[tuple[tuple[Made, ...], tuple[Average, ...]], ...]
+
+
+def course(made: Iterable[Made], plan: Plan, limit: int, known: Collection[Average] = ()) -> Course[Made]:
+    """The course in which these are filled, in their order: as many in a lot as take means of at most `limit`
+    bytes together (or one tensor), but for means that are known."""
+    matched, drawn = dict[Block, None](), dict[str, Draw]()
+    lots = list[tuple[tuple[Made, ...], tuple[Average, ...]]]()
+    some, means = list[Made](), dict[Average, None]()
+    for each in made:
+        own = taken(plan, [block for _, block in each.stored.blocks(plan.target)], known)
+        matched |= dict.fromkeys(own.matched)
+        drawn |= {draw.key: draw for draw in own.drawn if draw.key not in drawn}
+        more = means | dict.fromkeys(own.means)
+        if some and bytes_of(more) > limit:
+            lots.append((tuple(some), tuple(means)))
+            some, more = [], dict.fromkeys(own.means)
+        some.append(each)
+        means = more
+    if some:
+        lots.append((tuple(some), tuple(means)))
+    return Course(tuple(matched), tuple(drawn.values()), tuple(lots))
+
+
+def bytes_of(means: Iterable[Average]) -> int:
+    """The bytes of means, which are kept along their dim."""
+    return NUMBER * sum(prod(map(len, each.box)) // max(1, len(each.box[each.dim])) for each in means)
 
 
 def sums_of(like: Block, plan: Plan, limit: int) -> list[Task[Box]]:

@@ -15,13 +15,21 @@ from math import prod
 from typing import TypeVar
 
 from isogrow.plans.anatomy import Stored
-from isogrow.plans.dealing import by_depth, dealt, mean_turns, parts_of, sum_turns, sums_of
+from isogrow.plans.dealing import (
+    by_depth,
+    bytes_of,
+    course,
+    dealt,
+    mean_turns,
+    parts_of,
+    sum_turns,
+    sums_of,
+)
 from isogrow.plans.moving import Holdings, Loads, Lot, Move, Regions, Unit, filled, filling, loads, moves
 from isogrow.plans.pieces import Average, Block, Box, Source, pieces, whole
 from isogrow.plans.plan import Plan
-from isogrow.plans.taking import taken, weights_of
+from isogrow.plans.taking import weights_of
 
-NUMBER = 8  # bytes of a mean's entry
 Item = TypeVar("Item")
 
 
@@ -54,7 +62,7 @@ class Bounds:
 class Tally:
     """What it costs, rank by rank: exchanges (the same for all), bytes given and taken, the most that a rank
     holds for one exchange, and the bytes of old numbers that it reads. `summed` are the bytes of the means
-    that every rank holds while tensors of a kind are filled."""
+    that every rank holds while a lot of tensors is filled, at the most."""
 
     world: int
     exchanges: int = 0
@@ -211,17 +219,17 @@ class _Alike:
 
 
 def _streams(kind: Kind, alike: _Alike, tally: Tally) -> Iterator[Iterator[_Job]]:
-    """What is carried out at a time: sums, means by their depth, and the filling of all tensors."""
+    """What is carried out at a time: sums, and lot by lot means by their depth and the filling of tensors."""
     plan, fixed = kind.plan, alike.bounds.fixed
-    asked = taken(plan, [block for each in kind.made for _, block in each.stored.blocks(plan.target)])
-    found = sum(prod(map(len, mean.box)) // max(1, len(mean.box[mean.dim])) for mean in asked.means)
-    tally.summed = max(tally.summed, found * NUMBER)
+    asked = course(kind.made, plan, alike.bounds.round)
     turns = sum_turns(asked.matched, plan, fixed)
     yield (_sum(like, turn, plan, alike) for like, turn in zip(asked.matched, turns, strict=True))
-    for means in by_depth(asked.means):
-        turns = mean_turns(means, fixed)
-        yield (_mean(average, turn, plan, alike) for average, turn in zip(means, turns, strict=True))
-    yield (_fill(each, plan, alike) for each in kind.made)
+    for made, taken in asked.lots:
+        tally.summed = max(tally.summed, bytes_of(taken))
+        for means in by_depth(taken):
+            turns = mean_turns(means, fixed)
+            yield (_mean(average, turn, plan, alike) for average, turn in zip(means, turns, strict=True))
+        yield (_fill(each, plan, alike) for each in made)
 
 
 def _sum(like: Block, turn: int, plan: Plan, alike: _Alike) -> _Job:

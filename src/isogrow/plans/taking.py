@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import prod
 
 from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import Average, Block, Box, Draw, Source, pieces, whole
@@ -89,10 +88,12 @@ def weights_of(average: Average) -> Block:
 
 
 def summed(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
-    """The fixed boxes by which a block is summed: whole rows of at most `limit` entries (or one row)."""
-    rows = max(1, limit // max(1, prod(shape[1:])))
-    for start in range(0, shape[0], rows):
-        yield (range(start, min(start + rows, shape[0])), *whole(shape[1:]))
+    """The fixed boxes by which a block is summed, in its logical order: runs of at most `limit` entries.
+
+    >>> [tuple(map(len, box)) for box in summed((1, 5, 3), 6)]
+    [(1, 2, 3), (1, 2, 3), (1, 1, 3)]
+    """
+    yield from chunks(whole(shape), tuple(range(len(shape))), limit)
 
 
 def averaged(box: Box, dim: int, limit: int) -> Iterator[Box]:

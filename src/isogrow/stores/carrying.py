@@ -56,8 +56,9 @@ class Beside:
 
 @dataclass(frozen=True)
 class Within:
-    """An optimizer's state that grows into a distributed checkpoint: `items`, in `folder` of the output. The
-    weights' is in `weights`, their names below the keys `under`."""
+    """What a distributed checkpoint has around and beside the grown weights, which are in the folder
+    `weights`, their names below the keys `under`: the state of an optimizer (`name`; "" for none) and values,
+    in `folder`."""
 
     name: str
     items: Mapping[str, Item]

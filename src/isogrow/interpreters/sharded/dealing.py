@@ -17,28 +17,39 @@ from isogrow.numbers.filling import Read, Stats
 from isogrow.numbers.statistics import asked_of, combined, kept, mean_of, unmade
 from isogrow.numbers.totals import sums
 from isogrow.plans.boxes import slices
-from isogrow.plans.dealing import by_depth, dealt, mean_turns, parts_of, sum_turns, sums_of
+from isogrow.plans.dealing import (
+    Course,
+    Made,
+    by_depth,
+    dealt,
+    mean_turns,
+    parts_of,
+    sum_turns,
+    sums_of,
+)
 from isogrow.plans.moving import Unit
 from isogrow.plans.pieces import Average, Block, Box
 from isogrow.plans.plan import Plan
-from isogrow.plans.taking import summed, taken
+from isogrow.plans.taking import summed
 
 
-def shared_statistics(
-    plan: Plan, blocks: Iterable[Block], old: Exchange, given: Stats | None = None
-) -> Stats:
-    """What `isogrow.numbers.statistics.statistics` makes in one process; every rank has all of it.
+def sums_together(asked: Course[Made], plan: Plan, old: Exchange, given: Stats) -> Stats:
+    """What `isogrow.numbers.statistics.statistics` makes in one process but for means, and what is `given`;
+    every rank has all of it.
 
     What goes wrong is noted in `old.fault`, and the statistics are then of no use.
     """
-    stats = given or Stats()
-    asked = taken(plan, blocks, stats.means.keys())
-    matched = _matched([like for like in asked.matched if like not in stats.matched], plan, old)
-    stats = Stats({**stats.matched, **matched}, stats.means, stats.digests)
+    matched = _matched([like for like in asked.matched if like not in given.matched], plan, old)
+    stats = Stats({**given.matched, **matched}, given.means, given.digests)
     with noted(old.fault):
         stats = asked_of(asked.drawn, plan, _nowhere, stats)
-    for means in by_depth(asked.means):
-        made = _averages(means, plan, old, stats)
+    return stats
+
+
+def means_together(means: Iterable[Average], plan: Plan, old: Exchange, stats: Stats) -> Stats:
+    """The same with these means."""
+    for some in by_depth(means):
+        made = _averages(some, plan, old, stats)
         stats = Stats(stats.matched, {**stats.means, **made}, stats.digests)
     return stats
 

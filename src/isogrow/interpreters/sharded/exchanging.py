@@ -15,7 +15,7 @@ from isogrow.numbers.arithmetic import blocked
 from isogrow.numbers.filling import Read
 from isogrow.numbers.joining import joined
 from isogrow.plans.boxes import counted_from, slices
-from isogrow.plans.moving import Holdings, Move, Part, Unit, rounds
+from isogrow.plans.moving import Holdings, Move, Part, Round, Unit, rounds
 from isogrow.plans.pieces import Block, Box
 
 ROUND = 1 << 24  # bytes that a rank takes at a time
@@ -59,12 +59,14 @@ class Exchange:
         What goes wrong is noted in `fault`: the other ranks count on this one's part of each exchange.
         """
         for each in rounds(units, self.held, self.widths, ROUND):
-            found = self._exchanged(each.moves) if each.moves else {}
-            read = self._reader(found)
-            for unit in each.units:
-                if self.ranks.me in unit.work and self.fault.error is None:
-                    with kept(self.fault), torch.no_grad():
-                        do(unit.work[self.ranks.me], read)
+            self._carry_out(each, do)  # and what was given for it is gone before the next
+
+    def _carry_out(self, some: Round[Work], do: Callable[[Work, Read], None]) -> None:
+        read = self._reader(self._exchanged(some.moves) if some.moves else {})
+        for unit in some.units:
+            if self.ranks.me in unit.work and self.fault.error is None:
+                with kept(self.fault), torch.no_grad():
+                    do(unit.work[self.ranks.me], read)
 
     def _reader(self, taken: Mapping[Block, Found]) -> Read:
         """Reads boxes that this rank holds or was given."""

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from isogrow.interpreters.sharded import exchanging
-from isogrow.interpreters.sharded.dealing import shared_statistics
+from isogrow.interpreters.sharded.dealing import means_together, sums_together
 from isogrow.interpreters.sharded.exchanging import Exchange
 from isogrow.numbers.filling import Read, Stats
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.boxes import counted_from, slices
+from isogrow.plans.dealing import course
 from isogrow.plans.moving import Regions, Unit, filling
 from isogrow.plans.pieces import Box
 from isogrow.plans.plan import Plan
@@ -33,10 +34,17 @@ def grow_parts_(targets: Sequence[Target], plan: Plan, old: Exchange, given: Sta
     """Fill this rank's parts of grown tensors, as every rank does with its own at the same time.
 
     Law: what all ranks' parts are together equals what one process makes, bit by bit. What goes wrong on
-    this rank is noted in `old.fault`. Returns the statistics, which are the same on all ranks.
+    this rank is noted in `old.fault`. Returns the statistics but for means, which are the same on all ranks.
     """
-    blocks = [block for target in targets for _, block in target.stored.blocks(plan.target)]
-    stats = shared_statistics(plan, blocks, old, given)
+    stats = given or Stats()
+    asked = course(targets, plan, exchanging.ROUND, stats.means.keys())
+    stats = sums_together(asked, plan, old, stats)
+    for some, means in asked.lots:
+        _fill_(some, plan, old, means_together(means, plan, old, stats))
+    return stats
+
+
+def _fill_(targets: Sequence[Target], plan: Plan, old: Exchange, stats: Stats) -> None:
     me = old.ranks.me
 
     def fill(work: tuple[Target, Box], read: Read) -> None:
@@ -45,7 +53,6 @@ def grow_parts_(targets: Sequence[Target], plan: Plan, old: Exchange, given: Sta
         fill_region_(inside, target.stored, part, plan, read, stats)
 
     old.carry_out(_units(targets, plan, old), fill)
-    return stats
 
 
 def _units(targets: Sequence[Target], plan: Plan, old: Exchange) -> Iterator[Unit[tuple[Target, Box]]]:
