@@ -1,21 +1,25 @@
-"""A folder grown by 1, 2 and 4 ranks: time, and the memory that each rank needs at its peak.
+"""A folder grown by 1, 2 and 4 ranks, from each form into each: time, and the memory that each rank needs.
 
     python benchmarks/sharded.py            measure, and write the rows and the page
     python benchmarks/sharded.py --page     write the page alone
 
 All ranks are on one machine. Memory is what a rank has of its own (VmHWM counts mapped files too): the most
-that was seen, above what it had when all was imported, looking every 5 milliseconds.
+that was seen, above what it had when all was imported, looking every 5 milliseconds. Its bound is three times
+a rank's part of the largest tensor, and 64 MB: what is grown is on disk. All forms follow each other in a
+round, so that what else runs on the machine meets each alike.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +27,18 @@ from ranked import reported, watched
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "sharded.jsonl", HERE / "sharded.md"
-WORLDS, ROUNDS = (1, 2, 4), 1
+WORLDS, ROUNDS = (1, 2, 4), 2
+FORMS = ("safetensors", "distributed")
+SLACK = 64e6
 SIZES = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=12, num_attention_heads=16)
 GROWTH = dict(hidden=1280, heads=20, kv_heads=20, ffn="x2", layers="+2")
+VOCAB = 8192
+LARGEST = 2 * VOCAB * 1280  # bytes of the largest grown tensor
 PAUSE = 0.005  # seconds between two looks at a rank's memory
 Row = Mapping[str, Any]
 
 
-def rank(src: str, out: str, format: str) -> None:
+def rank(src: str, out: str, config: str, format: str) -> None:
     """Grow as one rank, and report on stdout."""
     import isogrow
     import isogrow.growth.resuming
@@ -38,49 +46,61 @@ def rank(src: str, out: str, format: str) -> None:
     import isogrow.stores.distributed_output  # noqa: F401
 
     def grow() -> None:
-        isogrow.grow_checkpoint(src, out, format=format, max_shard_size="200MB", **GROWTH)  # type: ignore[arg-type]
+        told: Any = {"config": config} if config != "-" else {}
+        isogrow.grow_checkpoint(src, out, format=format, max_shard_size="200MB", **told, **GROWTH)
 
     _, seconds, memory = watched(grow, PAUSE)
     print(json.dumps({"seconds": seconds, "memory": memory}))
 
 
-def measured(src: Path, out: Path, world: int, format: str) -> Row:
+def measured(folder: Path, world: int, source: str, format: str) -> Row:
     """So many ranks, once: the slowest one's time, and the memory of each."""
-    found = reported(__file__, world, src, out, format)
-    return {
+    out, config = folder / "out", folder / "safetensors" if source == "distributed" else "-"
+    found = reported(__file__, world, folder / source, out, config, format)
+    row = {
         "ranks": world,
+        "source": source,
         "format": format,
         "seconds": max(each["seconds"] for each in found),
         "memory": [each["memory"] for each in found],
         "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        "largest": LARGEST,
         "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
     }
+    shutil.rmtree(out)
+    return row
+
+
+def made(folder: Path) -> None:
+    """The model that is grown, in each form."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, **SIZES)).bfloat16()
+    model.save_pretrained(folder / "safetensors")
+    dcp.save({"model": model.state_dict()}, checkpoint_id=folder / "distributed", no_dist=True)
 
 
 def measure() -> None:
     """Add a row for each run as it ends."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     ROWS.write_text("")
     with tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(0)
-        LlamaForCausalLM(LlamaConfig(vocab_size=8192, **SIZES)).bfloat16().save_pretrained(f"{folder}/small")
-        for turn in range(ROUNDS):
-            for format in ("safetensors", "distributed"):
-                for world in WORLDS:
-                    out = Path(folder, f"{turn}{format}{world}")
-                    row = measured(Path(folder, "small"), out, world, format)
-                    with ROWS.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                    subprocess.run(["rm", "-r", out], check=True)
+        made(Path(folder))
+        for world in WORLDS * ROUNDS:
+            for source, format in product(FORMS, FORMS):
+                row = measured(Path(folder), world, source, format)
+                with ROWS.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
 
 
 def page(rows: Iterable[Row]) -> str:
     """The page: medians over rounds, the most memory of any rank in any round."""
     kept = list(rows)
-    formats = {row["format"] for row in kept}
-    rounds = sum(row["ranks"] == 1 for row in kept) // len(formats)
+    seconds = {key: statistics.median(row["seconds"] for row in own) for key, own in _grouped(kept).items()}
+    rounds, load = len(kept) // len(seconds), statistics.median(row["load"] for row in kept)
     lines = [
         "# A folder grown by several ranks",
         "",
@@ -88,20 +108,32 @@ def page(rows: Iterable[Row]) -> str:
         " bfloat16"
         f" grows to {kept[0]['bytes'] / 1e6:,.0f} MB on one machine of {kept[0]['cores']} cores, all ranks at"
         " once; time from the call to the return of the slowest rank (imports are done), median of rounds:"
-        f" {rounds}. Other work ran on the machine in the rows that are kept, so seconds are an order alone."
-        " Memory is what a rank has of its own above what it has after its imports, the most of any rank."
+        f" {rounds}; `times` are those of safetensors into safetensors by as many ranks. Other work ran on the"
+        f" machine (its load was {load:.0f}), so seconds are an order alone."
+        " Memory is what a rank has of its own above what it has after its imports, the most of any rank; its"
+        " bound is three times a rank's part of the largest tensor, and 64 MB."
         " `python benchmarks/sharded.py` makes the rows (sharded.jsonl) and this page.",
         "",
-        "| format | ranks | seconds | memory of a rank |",
-        "|---|--:|--:|--:|",
+        "| from | into | ranks | seconds | times | memory of a rank | its bound |",
+        "|---|---|--:|--:|--:|--:|--:|",
     ]
-    for format in dict.fromkeys(row["format"] for row in kept):
-        for world in dict.fromkeys(row["ranks"] for row in kept):
-            own = [row for row in kept if (row["format"], row["ranks"]) == (format, world)]
-            seconds = statistics.median(row["seconds"] for row in own)
-            memory = max(max(row["memory"]) for row in own)
-            lines.append(f"| {format} | {world} | {seconds:.1f} | {memory / 1e6:,.0f} MB |")
+    for (source, format, world), own in sorted(_grouped(kept).items(), key=lambda each: each[0][2]):
+        taken = seconds[source, format, world]
+        times = taken / seconds["safetensors", "safetensors", world]
+        memory = max(max(row["memory"]) for row in own)
+        bound = 3 * own[0]["largest"] / world + SLACK
+        lines.append(
+            f"| {source} | {format} | {world} | {taken:.1f} | {times:.2f} | {memory / 1e6:,.0f} MB"
+            f" | {bound / 1e6:,.0f} MB |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _grouped(rows: Iterable[Row]) -> dict[tuple[str, str, int], list[Row]]:
+    found = defaultdict[tuple[str, str, int], list[Row]](list)
+    for row in rows:
+        found[row["source"], row["format"], row["ranks"]].append(row)
+    return found
 
 
 if __name__ == "__main__":

@@ -140,8 +140,8 @@ class _Later:
             if keys[0] == STATE:
                 kinds[str(keys[2])][str(keys[1])] = each
         self.stores = {kind: _stored(checkpoint, tensors) for kind, tensors in kinds.items()}
-        self.makers: dict[tuple[str, int], Callable[[str, Stored, Box], Tensor]] = {}
-        self.fills: dict[Tensor, Callable[[Box], Tensor]] = {}
+        self.makers: dict[tuple[str, int], Callable[[str, Stored, Box, Tensor], None]] = {}
+        self.fills: dict[Tensor, Callable[[Box, Tensor], None]] = {}
 
     def grown(self, name: str, old: Tensor, stored: Stored, plan: Plan) -> Tensor:
         made, typed = _as(old, stored)
@@ -152,7 +152,7 @@ class _Later:
 
     def full(self, old: Tensor, stored: Stored, value: float) -> Tensor:
         made, _ = _as(old, stored)
-        self.fills[made] = lambda region: torch.full([len(r) for r in region], value, dtype=old.dtype)
+        self.fills[made] = partial(_full, value)
         return made
 
 
@@ -187,5 +187,9 @@ def _item(path: Path, value: Any, later: _Later) -> tuple[str, Item]:
     return fqn, Item(path, header, fill=later.fills.get(value) or partial(_region, value))
 
 
-def _region(x: Tensor, region: Box) -> Tensor:
-    return x[slices(region)].clone()
+def _full(value: float, region: Box, out: Tensor) -> None:
+    out.fill_(value)
+
+
+def _region(x: Tensor, region: Box, out: Tensor) -> None:
+    out.copy_(x[slices(region)])

@@ -63,7 +63,11 @@ def write_distributed(
     plans = [list[WriteItem]() for _ in range(writers.world)]
     for rank, each in dealt(Share(writers.world, sum(size for size, _ in asked)), asked):
         plans[rank].append(each)
-    planner, writer = _Planner(items, tick), FileSystemWriter(folder, per_thread_copy_ahead=0)  # one by one
+    room = torch.empty(max((_bytes(item) for item in plans[writers.me]), default=0), dtype=torch.uint8)
+    planner, writer = (
+        _Planner(items, tick, room),
+        FileSystemWriter(folder, per_thread_copy_ahead=0),
+    )  # one by one
     writer.set_up_storage_writer(writers.me == 0)
     ready, metadata = planner.create_global_plan([SavePlan(own) for own in plans])
     own = writer.prepare_global_plan(ready)[writers.me]
@@ -112,15 +116,20 @@ def _asked(items: Mapping[str, Item], limit: int) -> Iterator[tuple[int, WriteIt
             )
 
 
+def _bytes(item: WriteItem) -> int:
+    about = item.tensor_data
+    return 0 if about is None else prod(about.chunk.sizes) * about.properties.dtype.itemsize
+
+
 class _Planner(SavePlanner):
     """What torch's writer asks: which chunks there are, and the numbers of each in its turn.
 
     The writer keeps what it has written until its file is closed (findings/writer_keeps_what_it_wrote.sh), so
-    the memory of a chunk is taken from it when it asks for the next one.
+    every chunk is made in the same `room`. It saves all of a chunk's storage, which has nothing else.
     """
 
-    def __init__(self, items: Mapping[str, Item], tick: Tick) -> None:
-        self.items, self.tick, self.last = items, tick, torch.empty(0)
+    def __init__(self, items: Mapping[str, Item], tick: Tick, room: Tensor) -> None:
+        self.items, self.tick, self.room = items, tick, room
 
     def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
         pass
@@ -142,7 +151,13 @@ class _Planner(SavePlanner):
             return io.BytesIO(item.data)
         assert item.fill is not None, write_item
         sides = zip(about.chunk.offsets, about.chunk.sizes, strict=True)
-        self.last.untyped_storage().resize_(0)
-        self.last = item.fill(tuple(range(o, o + n) for o, n in sides))
-        self.tick(self.last.nbytes)
-        return self.last
+        made = self._room(about)
+        item.fill(tuple(range(o, o + n) for o, n in sides), made)
+        self.tick(made.nbytes)
+        return made
+
+    def _room(self, about: TensorWriteData) -> Tensor:
+        dtype, shape = about.properties.dtype, about.chunk.sizes
+        if not prod(shape):
+            return torch.empty(shape, dtype=dtype)
+        return torch.frombuffer(self.room.numpy(), dtype=dtype, count=prod(shape)).view(shape)

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """What is written under one name: a tensor, whose regions `fill` gives on the CPU, of its dtype, each in
-    memory of its own, which is given up when it is written; or (`header` is None) a value, as torch saved it.
-    `path` are the keys that lead to it in a state dict."""
+    """What is written under one name: a tensor, each of whose regions `fill` puts into a tensor of its dtype
+    on the CPU; or (`header` is None) a value, as torch saved it. `path` are the keys that lead to it in a
+    state dict."""
 
     path: tuple[str | int, ...]
     header: Header | None = None
     data: bytes = b""
-    fill: Callable[[Box], Tensor] | None = None
+    fill: Callable[[Box, Tensor], None] | None = None
 
     @property
     def size(self) -> int:

@@ -229,26 +229,24 @@ def _hashing(tick: Tick, update: Callable[[memoryview], object], file: File) -> 
 def items_of(tensors: Mapping[str, Stored], source: Source, under: tuple[str, ...] = ()) -> dict[str, Item]:
     """A grown model's tensors in a distributed checkpoint, below these keys; each is filled when it is
     written."""
-    filled = regions_of(source)
+    fill = regions_of(source)
     return {
-        ".".join((*under, name)): Item((*under, name), each.header, fill=partial(filled, name, each))
+        ".".join((*under, name)): Item((*under, name), each.header, fill=partial(fill, name, each))
         for name, each in tensors.items()
     }
 
 
-def regions_of(source: Source) -> Callable[[str, Stored, Box], torch.Tensor]:
-    """Makes regions of tensors, of their dtypes, one tensor after the other."""
+def regions_of(source: Source) -> Callable[[str, Stored, Box, torch.Tensor], None]:
+    """Fills regions of tensors, one tensor after the other."""
     make, turns = turns_of(source), dict[str, Turn]()
 
-    def filled(name: str, stored: Stored, region: Box) -> torch.Tensor:
-        entries = torch.empty([len(r) for r in region], dtype=torch_dtype(stored.header.dtype))
+    def fill(name: str, stored: Stored, region: Box, entries: torch.Tensor) -> None:
         if name not in turns:
             turns.clear()
             turns[name] = make(name, stored)
         turns[name].fill_(entries, region)
-        return entries
 
-    return filled
+    return fill
 
 
 def made_whole(tensors: Iterable[Stored], plan: Plan) -> bool:
