@@ -108,8 +108,8 @@ def page(rows: Iterable[Row]) -> str:
         " bfloat16"
         f" grows to {kept[0]['bytes'] / 1e6:,.0f} MB on one machine of {kept[0]['cores']} cores, all ranks at"
         " once; time from the call to the return of the slowest rank (imports are done), median of rounds:"
-        f" {rounds}; `times` are those of safetensors into safetensors by as many ranks. Other work ran on the"
-        f" machine (its load was {load:.0f}), so seconds are an order alone."
+        f" {rounds}; `times` are those of safetensors into safetensors by as many ranks. Other work ran on"
+        f" the machine (its load was {load:.0f}), so seconds are an order alone."
         " Memory is what a rank has of its own above what it has after its imports, the most of any rank; its"
         " bound is three times a rank's part of the largest tensor, and 64 MB."
         " `python benchmarks/sharded.py` makes the rows (sharded.jsonl) and this page.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -40,20 +40,21 @@ STAGES = [
 TRAINING = {**RECIPE["training"], "batch": 6, "save_every": 2, "keep": 20, "evaluate_every": 4}
 
 
-def recipe(folder: Path, **training: Any) -> Path:
-    path = written(folder, stages=STAGES, training={**TRAINING, **training})
+def recipe(folder: Path, model: Mapping[str, Any] = RECIPE["model"], **training: Any) -> Path:
+    path = written(folder, stages=STAGES, model=dict(model), training={**TRAINING, **training})
     text = (folder / "a.txt").read_text()
     (folder / "a.txt").write_text(text[: 16 * SEQUENCES + 3])
     (folder / "held.text").write_text(text[: 16 * HELD_OUT])
     return path
 
 
-def trained(folder: Path, world: int) -> None:
+def trained(folder: Path, world: int, first: Callable[[], None] | None = None) -> None:
     if world == 1:
         done = isogrow("train", folder / "recipe.yaml")
         assert done.code == 0, done.err
         return
-    codes, said, beside = torchrun(folder / "said", world, "train", folder / "recipe.yaml", "--json")
+    words = ("train", folder / "recipe.yaml", "--json")
+    codes, said, beside = torchrun(folder / "said", world, *words, first=first)
     shutil.rmtree(folder / "said")
     assert codes == [0] * world, beside
     assert json.loads(said[0])["step"] == 14
@@ -201,9 +202,10 @@ def test_what_ranks_cant_share_is_refused(changes: dict[str, Any], world: int, m
 
 @pytest.mark.parametrize(("name", "what"), [("fsdp", "FSDP"), ("deepspeed", "DeepSpeed")])
 def test_what_a_launcher_spreads_is_refused(name: str, what: str) -> None:
+    whole = {"accelerator": None}
     with pytest.raises(RecipeError, match=f"the environment asks for {what} .*: start it by torchrun"):
-        check_held(cast("Any", SimpleNamespace(**{f"is_{name}_enabled": True})))
-    check_held(cast("Any", SimpleNamespace()))
+        check_held(cast("Any", SimpleNamespace(**whole, **{f"is_{name}_enabled": True})))
+    check_held(cast("Any", SimpleNamespace(**whole)))
 
 
 @spawned

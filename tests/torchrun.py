@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -20,15 +20,19 @@ from isogrow.cli import main
 
 
 def torchrun(
-    folder: Path, world: int, *words: object, kill: tuple[int, Path] | None = None
+    folder: Path,
+    world: int,
+    *words: object,
+    kill: tuple[int, Path] | None = None,
+    first: Callable[[], None] | None = None,
 ) -> tuple[list[int | None], list[str], list[str]]:
     """How the ranks of a command end, and what each prints to stdout and to stderr. `kill`: a rank that is
-    killed as soon as a file or a folder is there."""
+    killed as soon as a file or a folder is there. `first` is called on each before the command."""
     folder.mkdir(parents=True)
     where = meeting(world)
     said = [str(word) for word in words]
     lost = [None if kill is None or kill[0] != rank else kill[1] for rank in range(world)]
-    codes = ended(_rank, [(folder, rank, where, said, lost[rank]) for rank in range(world)])
+    codes = ended(_rank, [(folder, rank, where, said, lost[rank], first) for rank in range(world)])
     out, err = ([(folder / f"{name}{rank}").read_text() for rank in range(world)] for name in ("out", "err"))
     return codes, out, err
 
@@ -48,13 +52,22 @@ def be_rank(rank: int, where: Mapping[str, str]) -> None:
     torch.set_num_threads(1)
 
 
-def _rank(folder: Path, rank: int, where: Mapping[str, str], words: list[str], lost: Path | None) -> None:
+def _rank(
+    folder: Path,
+    rank: int,
+    where: Mapping[str, str],
+    words: list[str],
+    lost: Path | None,
+    first: Callable[[], None] | None,
+) -> None:
     if lost is not None:
         Thread(target=_killed, args=(lost,), daemon=True).start()
     be_rank(rank, where)
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
+    if first is not None:
+        first()
     sys.argv = ["isogrow", *words]
     main()
 

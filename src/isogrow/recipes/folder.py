@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import Trainer
 
 from isogrow.errors import RecipeError
@@ -108,11 +109,17 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def finished(folder: Path, trainer: Trainer, card: Callable[[History], str]) -> Outcome:
-    """Save the final model and its card under its name, whole, and note how the run ended."""
+def finished(
+    folder: Path, trainer: Trainer, card: Callable[[History], str], weights: dict[str, Tensor] | None = None
+) -> Outcome:
+    """Save the final model (with these `weights`, if it has not all of them) and its card under its name,
+    whole, and note how the run ended."""
     unfinished = folder / f"{FINAL}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    trainer.save_model(str(unfinished))
+    if weights is None:
+        trainer.save_model(str(unfinished))
+    else:
+        trainer._save(str(unfinished), weights)  # pyright: ignore[reportPrivateUsage]
     # Trainer's last record sums up this process, not the run.
     records: History = [record for record in trainer.state.log_history if "train_loss" not in record]
     (unfinished / CARD).write_text(card(records), encoding="utf-8")

@@ -7,20 +7,21 @@ into their place as their norm nears that of the old ones beside them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isogrow.growth.models import lineage_of
 from isogrow.numbers.arithmetic import blocked
-from isogrow.plans.anatomy import Anatomy
-from isogrow.plans.boxes import slices
-from isogrow.plans.parts import made_of
-from isogrow.plans.pieces import Source
+from isogrow.numbers.local import box_of, is_sharded, local_of, parts_of
+from isogrow.plans.anatomy import Anatomy, Stored
+from isogrow.plans.boxes import boxes, contiguous, slices
+from isogrow.plans.pieces import Source, pieces
 from isogrow.plans.plan import Plan
 from isogrow.stores.binding import outputs
 
@@ -33,22 +34,34 @@ class Norms:
     new: float
 
 
-def norms(tensors: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> Norms:
-    """Norms of a grown model's tensors (or of gradients under the same names)."""
-    sums = {True: 0.0, False: 0.0}
-    for old, part in _parts(tensors, anatomy, plan):
-        sums[old] += float(part.detach().to(torch.float32).square().sum())
-    return Norms(sums[True] ** 0.5, sums[False] ** 0.5)
-
-
-def _parts(tensors: dict[str, Tensor], anatomy: Anatomy, plan: Plan) -> Iterator[tuple[bool, Tensor]]:
-    """(whether it was there before, a part) of every tensor that is given."""
+def norms(tensors: Mapping[str, Tensor], anatomy: Anatomy, plan: Plan) -> Norms:
+    """Norms of a grown model's tensors (or of gradients under the same names); of what is spread over ranks
+    each adds up its parts, and every rank has to ask."""
+    sums = torch.zeros(2, dtype=torch.float64)
     for stored in outputs(anatomy, plan):
-        tensor = tensors.get(stored.name)
-        if tensor is None:
-            continue
-        for view, piece in made_of(stored, plan):
-            yield isinstance(piece.value, Source), blocked(tensor, view)[slices(piece.out)]
+        if stored.name in tensors:
+            sums += _squares(tensors[stored.name], stored, plan)
+    if any(map(is_sharded, tensors.values())):
+        where = next(local_of(x).device for x in tensors.values() if is_sharded(x))
+        sent = sums.to(where)
+        distributed.all_reduce(sent)
+        sums = sent.cpu()
+    old, new = sums.sqrt().tolist()
+    return Norms(old, new)
+
+
+def _squares(x: Tensor, stored: Stored, plan: Plan) -> Tensor:
+    """The sums of squares of old and of new entries in this rank's part, as its share of all ranks' sums:
+    what others hold as well is shared with them."""
+    local, sums = local_of(x), [0.0, 0.0]
+    for held in boxes(stored, box_of(x), plan.target):
+        seen = blocked(local[slices(held.place)], held.view)
+        for place, box in contiguous(held.box):
+            for piece in pieces(plan, held.block, box):
+                part = seen[slices(place)][slices(piece.out)].to(torch.float32)
+                sums[not isinstance(piece.value, Source)] += float(part.square().sum())
+    copies = distributed.get_world_size() / prod(parts_of(x).values()) if is_sharded(x) else 1
+    return torch.tensor(sums, dtype=torch.float64) / copies
 
 
 class BlockNorms(TrainerCallback):

@@ -92,7 +92,8 @@ class Data:
 class Training:
     """How it is learned: AdamW under a warmup-stable-decay schedule; counts are optimizer steps.
 
-    `evaluate_every` and `save_every` of 0 mean at the end alone; `keep` checkpoints are kept.
+    `evaluate_every` and `save_every` of 0 mean at the end alone; `keep` checkpoints are kept. `sharding` says
+    how several ranks hold the model: each all of it ("none"), or each its part by FSDP2 ("fsdp").
     """
 
     batch: PositiveInt = 32
@@ -108,6 +109,7 @@ class Training:
     save_every: Count = 0
     log_every: PositiveInt = 10
     keep: PositiveInt = 2
+    sharding: Literal["none", "fsdp"] = "none"
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # numpy takes no larger one
 
 
@@ -187,6 +189,11 @@ class Recipe:
         if stage.slope is not None:
             return stage.slope.at_most
         return stage.steps or -(-stage.tokens // self.tokens_per_step)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank holds its part of the model."""
+        return self.training.sharding != "none"
 
     def shortest(self, stage: Stage) -> int:
         """How many steps a stage lasts at least."""

@@ -25,7 +25,7 @@ from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
 from isogrow.recipes.norms import BlockNorms
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.releasing import apart, due, ended_at, lasted, save
-from isogrow.recipes.sharing import check_held, check_shared, shared
+from isogrow.recipes.sharing import FSDP, check_held, check_shared, gathered, shared
 from isogrow.recipes.starting import Outlook, outlook, started
 from isogrow.stores.writers import Writers, first_alone
 from isogrow.train.kept import CORPUS, OUTCOME, STAGES, STATE, TOKENS, write
@@ -105,10 +105,20 @@ def _run(
     if checkpoint is None or not ended(recipe, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between its last checkpoint and its end
-        trainer._load_from_checkpoint(str(checkpoint))  # pyright: ignore[reportPrivateUsage]
-        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+        _load_(trainer, checkpoint, recipe.sharded)
     made = partial(card, recipe, stages, ended=trainer.state.global_step, versions=versions())
-    return first_alone(ranks, partial(finished, folder, trainer, made))
+    weights = gathered(trainer) if recipe.sharded else None
+    return first_alone(ranks, partial(finished, folder, trainer, made, weights))
+
+
+def _load_(trainer: Trainer, checkpoint: Path, sharded: bool) -> None:
+    """The trainer's model as a checkpoint has it; one that is sharded is before it is loaded."""
+    own: Any = trainer
+    if sharded:
+        own._prepare_for_training(own.args.max_steps, None, str(checkpoint))
+    else:
+        own._load_from_checkpoint(str(checkpoint))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
 
 
 def _entered(folder: Path, recipe: Recipe, stages: tuple[Outlook, ...]) -> tuple[bool, Path | None]:
@@ -163,7 +173,7 @@ def prepared(
 ) -> Trainer:
     """The trainer of a recipe at its first stage, with its growths and releases."""
     trainer = _trainer(recipe, base, corpora, ranks.world)
-    check_held(trainer)
+    check_held(trainer, recipe.training.sharding)
     ending = Ending(recipe)
     trainer.create_optimizer()
     optimizer: Any = trainer.optimizer
@@ -236,6 +246,7 @@ def arguments(recipe: Recipe, folder: Path, evaluated: bool) -> TrainingArgument
         report_to=["tensorboard"] if _has("tensorboard") else [],
         disable_tqdm=True,
         dataloader_pin_memory=torch.accelerator.is_available(),
+        **(FSDP if recipe.sharded else {}),
     )
 
 

@@ -1,4 +1,5 @@
-"""A recipe's run that several ranks train: each learns its share of every batch, and all hold the model.
+"""A recipe's run that several ranks train: each learns its share of every batch, and holds the model, or its
+part of it (`sharding: fsdp`, which is Trainer's and Accelerate's).
 
 Law: the batches, in their order, are those of one process, and so is what each sequence weighs; so losses,
 gradients and tokens are one process's but for the order of sums, and a run goes on with any number of ranks.
@@ -8,7 +9,7 @@ rank has to have a share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import accelerate.data_loader as data_loader  # pyright: ignore[reportMissingTypeStubs]
@@ -21,10 +22,15 @@ from isogrow.gradmax import NAME
 from isogrow.recipes.corpus import Sequences
 from isogrow.recipes.recipe import Recipe
 
-# How Accelerate's launcher may spread a model, and where Trainer says so.
+# How Accelerate's launcher may spread a model, by where Trainer says so, and the recipe's word for it.
 SPREAD = {
-    "is_fsdp_enabled": "FSDP (ACCELERATE_USE_FSDP)",
-    "is_deepspeed_enabled": "DeepSpeed (ACCELERATE_USE_DEEPSPEED)",
+    "is_fsdp_enabled": ("FSDP (ACCELERATE_USE_FSDP)", "fsdp"),
+    "is_deepspeed_enabled": ("DeepSpeed (ACCELERATE_USE_DEEPSPEED)", ""),
+}
+# What Trainer is told of `sharding: fsdp`: checkpoints in shards, which any number of ranks reads.
+FSDP: Mapping[str, Any] = {
+    "fsdp": True,
+    "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"},
 }
 UNCOUNTED = -100  # the label of a token that is not to be told
 
@@ -32,6 +38,11 @@ UNCOUNTED = -100  # the label of a token that is not to be told
 def check_shared(recipe: Recipe, world: int) -> None:
     """Refuse what several ranks can't train as one process does. Raises `RecipeError`, the same on each."""
     if world == 1:
+        if recipe.sharded:
+            raise RecipeError(
+                "training, sharding is fsdp, which spreads the model over the ranks of a job, and here is one"
+                " process: start several by torchrun --nproc-per-node N -m isogrow train …, or leave it out"
+            )
         return
     batch = recipe.training.batch
     if batch % world:
@@ -48,14 +59,22 @@ def check_shared(recipe: Recipe, world: int) -> None:
         )
 
 
-def check_held(trainer: Trainer) -> None:
-    """Refuse a trainer that the environment has told to spread its model over ranks. Raises `RecipeError`."""
-    asked = next((what for name, what in SPREAD.items() if getattr(trainer, name, False)), None)
+def check_held(trainer: Trainer, sharding: str = "none") -> None:
+    """Refuse a trainer that the environment has told to spread its model otherwise than the recipe says, and
+    one that does not spread it though the recipe says so. Raises `RecipeError`."""
+    spread = [(what, word) for name, (what, word) in SPREAD.items() if getattr(trainer, name, False)]
+    asked = next((what for what, word in spread if word != sharding), None)
     if asked is not None:
         raise RecipeError(
-            f"the environment asks for {asked}, and a recipe's run holds the whole model on every"
-            " rank: start it by torchrun, without that; what is sharded grows by isogrow.growing in a Trainer"
-            " of one's own"
+            f"the environment asks for {asked}, and by the recipe every rank holds the whole model, or its"
+            " part by training, sharding: fsdp: start it by torchrun, without that; what is sharded otherwise"
+            " grows by isogrow.growing in a Trainer of one's own"
+        )
+    accelerator: Any = trainer.accelerator
+    if sharding == "fsdp" and not accelerator.is_fsdp2:
+        raise RecipeError(
+            "training, sharding is fsdp, and Accelerate shards models on accelerators alone, of which this"
+            " machine has none: leave it out, and every rank holds the whole model"
         )
 
 
@@ -84,6 +103,12 @@ def shared(
         )
     trainer.add_callback(InStep(data, recipe))
     return trainer
+
+
+def gathered(trainer: Trainer) -> dict[str, Tensor]:
+    """All of a sharded model, in the first rank's memory; every rank has to ask. The others have nothing."""
+    accelerator: Any = trainer.accelerator
+    return accelerator.get_state_dict(trainer.model)
 
 
 def share_of(count: int, most: int) -> int:

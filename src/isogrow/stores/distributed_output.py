@@ -44,7 +44,7 @@ from isogrow.stores.shares import Share, dealt
 from isogrow.stores.writers import ONE, Writers
 from isogrow.stores.writing import Tick
 
-PART = 1 << 23  # entries of a chunk
+PART = 1 << 22  # entries of a chunk
 
 
 def write_distributed(
