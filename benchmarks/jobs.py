@@ -25,7 +25,7 @@ from ranked import reported, watched
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "jobs.jsonl", HERE / "jobs.md"
-WORLDS, ROUNDS = (1, 2, 4), 1
+WORLDS, ROUNDS = (1, 2, 4), 2
 SIZES = dict(hidden_size=512, intermediate_size=1376, num_hidden_layers=6, num_attention_heads=8)
 GROWTH = dict(ffn="x2", heads="x2", layers="+2")
 BATCH, LENGTH, SLACK = 4, 256, 64e6
@@ -81,12 +81,19 @@ def measured(world: int) -> Row:
     found = reported(__file__, world)
     slowest = {name: max(each[name] for each in found) for name in ("step", "growth")}
     own = {name: [each[name] for each in found] for name in ("memory", "new", "largest")}
-    return {"ranks": world, **slowest, **own, "cores": len(os.sched_getaffinity(0))}
+    return {
+        "ranks": world,
+        **slowest,
+        **own,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+    }
 
 
 def page(rows: Iterable[Row]) -> str:
     """The page: medians of times over rounds, the most memory of any rank in any round."""
     kept = list(rows)
+    load = statistics.median(row["load"] for row in kept)
     rounds = sum(row["ranks"] == kept[0]["ranks"] for row in kept)
     lines = [
         "# A running job that grows",
@@ -95,27 +102,31 @@ def page(rows: Iterable[Row]) -> str:
         f" float32, sharded by FSDP2, and its AdamW grow ({', '.join(f'{k} {v}' for k, v in GROWTH.items())})"
         f" by `grow_training` on one machine of {kept[0]['cores']} cores, over gloo; a step learns {BATCH}"
         f" sequences of {LENGTH} tokens on each rank; imports are done. Rounds: {rounds}. Other work ran"
-        " beside, so seconds are an order alone, and growth and step are of one run. Memory is the most of"
-        " any rank, above the old parts and their moments; its bound is the new parts and moments, three"
-        " times the largest tensor's part, and 64 MB."
+        f" beside (the load was {load:.0f}), so seconds are an order"
+        " alone, and growth and step are of one run. Memory is that of the rank that comes nearest to its"
+        " bound, above the old parts and their moments, and less the new ones and theirs; the bound is these,"
+        " three times the largest tensor's part, and 64 MB."
         " `python benchmarks/jobs.py` makes the rows (jobs.jsonl) and this page.",
         "",
-        "| ranks | a step before | growth | in steps | memory | its bound |",
-        "|--:|--:|--:|--:|--:|--:|",
+        "| ranks | a step before | growth | in steps | memory | beside new parts | its bound |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for world in dict.fromkeys(row["ranks"] for row in kept):
         own = [row for row in kept if row["ranks"] == world]
         step, growth = (statistics.median(row[name] for row in own) for name in ("step", "growth"))
         lasted = statistics.median(row["growth"] / row["step"] for row in own)
-        memory = max(max(row["memory"]) for row in own)
-        bound = max(
-            new + 3 * big + SLACK for row in own for new, big in zip(row["new"], row["largest"], strict=True)
-        )
+        memory, new, bound = max((rank for row in own for rank in _memory(row)), key=lambda r: r[0] - r[2])
         lines.append(
             f"| {world} | {step:.2f} s | {growth:.2f} s | {lasted:.1f} | {memory / 1e6:,.0f} MB"
-            f" | {bound / 1e6:,.0f} MB |"
+            f" | {(memory - new) / 1e6:,.0f} MB | {bound / 1e6:,.0f} MB |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _memory(row: Row) -> list[tuple[int, int, float]]:
+    """Of each rank its memory, its new parts and moments, and its bound."""
+    each = zip(row["memory"], row["new"], row["largest"], strict=True)
+    return [(memory, new, new + 3 * largest + SLACK) for memory, new, largest in each]
 
 
 if __name__ == "__main__":
@@ -124,8 +135,7 @@ if __name__ == "__main__":
         raise SystemExit
     if "--page" not in sys.argv:
         ROWS.write_text("")
-        for _ in range(ROUNDS):
-            for world in WORLDS:
-                with ROWS.open("a") as file:
-                    file.write(json.dumps(measured(world)) + "\n")
+        for world in WORLDS * ROUNDS:
+            with ROWS.open("a") as file:
+                file.write(json.dumps(measured(world)) + "\n")
     PAGE.write_text(page(map(json.loads, ROWS.read_text().splitlines())))

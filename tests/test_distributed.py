@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from checkpoints import tensors
+from command import isogrow as isogrow_said
 from families_verb import python
 from rows import FAMILIES
 from torch import Tensor, nn
@@ -174,6 +175,32 @@ def test_what_is_written_is_loaded_by_torch(
     into = {key: torch.empty_like(tensor) for key, tensor in names.items()}
     dcp.load(into, checkpoint_id=tmp_path / "large", no_dist=True)
     assert all(torch.equal(into[key], tensor) for key, tensor in names.items())
+
+
+def test_safetensors_are_read_by_torch_s_own_reader(tmp_path: Path) -> None:
+    """Grown from a distributed checkpoint into several files."""
+    model, source = live("llama")
+    saved({"model": model.state_dict()}, tmp_path / "run")
+    said: Any = {"config": source, "max_shard_size": "30KB", "ffn": "x2"}
+    isogrow.grow_checkpoint(tmp_path / "run", tmp_path / "out", **said)
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
+    expected = isogrow.grow(model, ffn="x2").state_dict()
+    state = {key: torch.zeros_like(x) for key, x in expected.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reader = dcp.HuggingFaceStorageReader(str(tmp_path / "out"))
+        dcp.load(state, storage_reader=reader, no_dist=True)
+    assert all(torch.equal(state[key], x) for key, x in expected.items())
+
+
+def test_a_distributed_checkpoint_is_inspected_and_planned(tmp_path: Path) -> None:
+    model, source = live("llama")
+    saved({"model": model.state_dict()}, tmp_path / "run")
+    config = configured(source, tmp_path / "config")
+    told = isogrow_said("inspect", tmp_path / "run", "--config", config, "--json").json
+    assert told["model_type"] == "llama"
+    words = ("plan", tmp_path / "run", "--ffn", "x2", "--ranks", 2, "--config", config, "--json")
+    assert isogrow_said(*words).json["sharded"]["ranks"] == 2
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ TIED = {**RECIPE["model"], "config": {"tie_word_embeddings": True}}
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process, which holds the whole model."""
     folder = tmp_path_factory.mktemp("one")
-    recipe(folder, TIED)
+    recipe(folder, TIED, save_every=4)
     trained(folder, 1)
     return folder
 
@@ -40,7 +40,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, sharded over two."""
     folder = tmp_path_factory.mktemp("two")
-    recipe(folder, TIED, sharding="fsdp")
+    recipe(folder, TIED, save_every=4, sharding="fsdp")
     trained(folder, 2, accelerated)
     return folder
 
@@ -69,7 +69,7 @@ def test_shards_learn_what_one_process_learns(one: Path, two: Path) -> None:
 @spawned
 def test_a_killed_rank_ends_the_run_which_more_ranks_go_on_with(one: Path, tmp_path: Path) -> None:
     """Two ranks before the first growth, three after it and across the next."""
-    path = recipe(tmp_path / "a", TIED, sharding="fsdp")
+    path = recipe(tmp_path / "a", TIED, save_every=4, sharding="fsdp")
     folder = tmp_path / "a" / "run"
     killed = (1, folder / "checkpoint-4")
     codes, _, _ = torchrun(tmp_path / "said", 2, "train", path, kill=killed, first=accelerated)
@@ -85,7 +85,7 @@ def test_a_run_that_was_ended_behind_its_last_checkpoint_is_finished(two: Path, 
     run = tmp_path / "a" / "run"
     (run / "outcome.json").unlink()
     shutil.rmtree(run / "model")
-    trained(tmp_path / "a", 3, accelerated)
+    trained(tmp_path / "a", 2, accelerated)
     assert_same_model(two / "run/model", run / "model")
     said = [json.loads((each / "outcome.json").read_text()) for each in (two / "run", run)]
     assert said[0] == said[1]
