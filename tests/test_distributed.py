@@ -33,6 +33,7 @@ from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
 from isogrow.stores.states import form_of
 from isogrow.stores.store import all_of
+from isogrow.stores.workers import cores
 from isogrow.verification import verify
 
 KINDS = ("llama", "gpt2", "mixtral", "falcon")
@@ -332,8 +333,9 @@ def emptied(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_all_chunks_are_made_in_the_same_place(tmp_path: Path) -> None:
-    """Whoever writes a model holds a chunk of it; torch's writer would keep all of them."""
+@pytest.mark.parametrize("alone", [True, False])
+def test_chunks_are_made_in_the_same_places(alone: bool, tmp_path: Path) -> None:
+    """Whoever writes a model holds a chunk or two of it; torch's writer would keep all of them."""
     made: list[int] = []
 
     def fill(number: int, region: Any, out: Tensor) -> None:
@@ -344,8 +346,8 @@ def test_all_chunks_are_made_in_the_same_place(tmp_path: Path) -> None:
         name: Item((name,), Header((4, 5), "F32"), fill=partial(fill, number))
         for number, name in enumerate("abc")
     }
-    distributed_output.write_distributed(tmp_path, items, lambda count: None, limit=10)
-    assert len(made) == 6 and len(set(made)) == 1
+    distributed_output.write_distributed(tmp_path, items, lambda count: None, limit=10, alone=alone)
+    assert len(made) == 6 and len(set(made)) == 1 + (not alone and cores() > 1)
     state = {name: torch.empty(4, 5) for name in items}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

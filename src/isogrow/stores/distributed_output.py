@@ -10,9 +10,10 @@ metadata.
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,12 @@ from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.items import Item
 from isogrow.stores.shards import region_bytes
 from isogrow.stores.shares import Share, dealt
+from isogrow.stores.workers import Pool, pool, results
 from isogrow.stores.writers import ONE, Writers
 from isogrow.stores.writing import Tick
 
 PART = 1 << 22  # entries of a chunk
+Made = tuple[MetadataIndex, Tensor]  # a chunk, and its entries
 
 
 def write_distributed(
@@ -53,26 +56,25 @@ def write_distributed(
     tick: Tick,
     limit: int | None = None,
     writers: Writers = ONE,
+    alone: bool = False,
 ) -> None:
     """Write a distributed checkpoint into a folder that is there, in chunks of at most `limit` entries.
 
-    Of each tensor each region is asked for once, tensor by tensor. `tick` is told the bytes that are done
-    here.
+    Of each tensor each region is asked for once, tensor by tensor, by a thread that is one chunk ahead of
+    what is written (`alone`: by this one). `tick` is told the bytes that are done here.
     """
     asked = list(_asked(items, limit or PART))
     plans = [list[WriteItem]() for _ in range(writers.world)]
     for rank, each in dealt(Share(writers.world, sum(size for size, _ in asked)), asked):
         plans[rank].append(each)
-    room = torch.empty(max((_bytes(item) for item in plans[writers.me]), default=0), dtype=torch.uint8)
-    planner, writer = (
-        _Planner(items, tick, room),
-        FileSystemWriter(folder, per_thread_copy_ahead=0),
-    )  # one by one
+    writer = FileSystemWriter(folder, per_thread_copy_ahead=0)  # one by one
     writer.set_up_storage_writer(writers.me == 0)
-    ready, metadata = planner.create_global_plan([SavePlan(own) for own in plans])
-    own = writer.prepare_global_plan(ready)[writers.me]
-    with _unhidden():
-        done = writer.write_data(own, planner).wait() if own.items else []
+    with pool(alone, writers.beside) as workers, closing(_made(items, plans[writers.me], workers)) as made:
+        planner = _Planner(items, tick, made)
+        ready, metadata = planner.create_global_plan([SavePlan(own) for own in plans])
+        own = writer.prepare_global_plan(ready)[writers.me]
+        with _unhidden():
+            done = writer.write_data(own, planner).wait() if own.items else []
     found = writers.meet(done)
     if writers.me == 0:
         with _unhidden():
@@ -116,8 +118,30 @@ def _asked(items: Mapping[str, Item], limit: int) -> Iterator[tuple[int, WriteIt
             )
 
 
-def _bytes(item: WriteItem) -> int:
-    about = item.tensor_data
+def _made(items: Mapping[str, Item], plan: Iterable[WriteItem], workers: Pool) -> Generator[Made]:
+    """A rank's chunks in their order, each in the memory of the last but one."""
+    ahead = min(1, workers.count)
+    own = [each for each in plan if each.tensor_data is not None]
+    most = max(map(_bytes, own), default=0)
+    rooms = [torch.empty(most, dtype=torch.uint8) for _ in range(ahead + 1)]
+    works = (partial(_fill, items, each, rooms[i % len(rooms)]) for i, each in enumerate(own))
+    yield from results(works, workers, ahead)
+
+
+def _fill(items: Mapping[str, Item], chunk: WriteItem, room: Tensor) -> Made:
+    """A chunk in this room. Torch saves all of its storage, which therefore has nothing else."""
+    about, fill = chunk.tensor_data, items[chunk.index.fqn].fill
+    assert about is not None and fill is not None, chunk
+    dtype, shape = about.properties.dtype, about.chunk.sizes
+    entries = torch.empty(shape, dtype=dtype)
+    if prod(shape):
+        entries = torch.frombuffer(room.numpy(), dtype=dtype, count=prod(shape)).view(shape)
+        fill(tuple(range(o, o + n) for o, n in zip(about.chunk.offsets, shape, strict=True)), entries)
+    return chunk.index, entries
+
+
+def _bytes(chunk: WriteItem) -> int:
+    about = chunk.tensor_data
     return 0 if about is None else prod(about.chunk.sizes) * about.properties.dtype.itemsize
 
 
@@ -125,11 +149,11 @@ class _Planner(SavePlanner):
     """What torch's writer asks: which chunks there are, and the numbers of each in its turn.
 
     The writer keeps what it has written until its file is closed (findings/writer_keeps_what_it_wrote.sh), so
-    every chunk is made in the same `room`. It saves all of a chunk's storage, which has nothing else.
+    chunks are made in the same places again and again.
     """
 
-    def __init__(self, items: Mapping[str, Item], tick: Tick, room: Tensor) -> None:
-        self.items, self.tick, self.room = items, tick, room
+    def __init__(self, items: Mapping[str, Item], tick: Tick, made: Iterator[Made]) -> None:
+        self.items, self.tick, self.made = items, tick, made
 
     def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
         pass
@@ -146,18 +170,9 @@ class _Planner(SavePlanner):
         return new_plan
 
     def resolve_data(self, write_item: WriteItem) -> Tensor | io.BytesIO:
-        item, about = self.items[write_item.index.fqn], write_item.tensor_data
-        if about is None:
-            return io.BytesIO(item.data)
-        assert item.fill is not None, write_item
-        sides = zip(about.chunk.offsets, about.chunk.sizes, strict=True)
-        made = self._room(about)
-        item.fill(tuple(range(o, o + n) for o, n in sides), made)
-        self.tick(made.nbytes)
-        return made
-
-    def _room(self, about: TensorWriteData) -> Tensor:
-        dtype, shape = about.properties.dtype, about.chunk.sizes
-        if not prod(shape):
-            return torch.empty(shape, dtype=dtype)
-        return torch.frombuffer(self.room.numpy(), dtype=dtype, count=prod(shape)).view(shape)
+        if write_item.tensor_data is None:
+            return io.BytesIO(self.items[write_item.index.fqn].data)
+        index, entries = next(self.made)
+        assert index == write_item.index, f"{write_item.index} is asked for, and {index} is next"
+        self.tick(entries.nbytes)
+        return entries

@@ -9,13 +9,14 @@ and have their names as soon as they are whole; those that two ranks meet in the
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from threading import get_ident
+from threading import Lock, get_ident
 
 import torch
 
@@ -52,6 +53,7 @@ INDEX = "model.safetensors.index.json"
 CHUNK = 1 << 20  # entries of a slab
 COPIED = 1 << 24  # bytes that are copied at a time
 AHEAD = 2  # tensors whose statistics are made before their turn
+NEIGHBOURS = 2  # tensors whose regions are asked for at a time
 
 Tick = Callable[[int], None]
 
@@ -237,14 +239,20 @@ def items_of(tensors: Mapping[str, Stored], source: Source, under: tuple[str, ..
 
 
 def regions_of(source: Source) -> Callable[[str, Stored, Box, torch.Tensor], None]:
-    """Fills regions of tensors, one tensor after the other."""
-    make, turns = turns_of(source), dict[str, Turn]()
+    """Fills regions of tensors, one tensor after the other; several threads may be at neighbours."""
+    make, turns, lock = turns_of(source), OrderedDict[str, Turn](), Lock()
+
+    def turn(name: str, stored: Stored) -> Turn:
+        with lock:
+            while name not in turns:
+                if len(turns) < NEIGHBOURS:
+                    turns[name] = make(name, stored)
+                else:
+                    turns.popitem(last=False)
+            return turns[name]
 
     def fill(name: str, stored: Stored, region: Box, entries: torch.Tensor) -> None:
-        if name not in turns:
-            turns.clear()
-            turns[name] = make(name, stored)
-        turns[name].fill_(entries, region)
+        turn(name, stored).fill_(entries, region)
 
     return fill
 

@@ -50,7 +50,16 @@ from isogrow.stores.staging import (
 from isogrow.stores.stopping import stopping, unmark
 from isogrow.stores.store import Store
 from isogrow.stores.writers import ONE, Writers, check_alike
-from isogrow.stores.writing import CHUNK, Source, Tick, hashed_file, items_of, one_thread, write_shards
+from isogrow.stores.writing import (
+    CHUNK,
+    Source,
+    Tick,
+    hashed_file,
+    items_of,
+    made_whole,
+    one_thread,
+    write_shards,
+)
 
 ROOM = 1 << 24  # bytes for what is made beside the weights
 
@@ -245,12 +254,13 @@ def _write_distributed(folder: Path, job: Job, source: Source, tick: Tick, write
     saved = defaultdict[Path, dict[str, Item]](dict)
     saved[folder / run.weights] |= items_of(job.tensors, source, run.under)
     saved[folder / run.folder] |= run.items
+    alone = made_whole(job.tensors.values(), job.plan)
     for place, items in saved.items():
         if writers.me == 0:
             place.mkdir(exist_ok=True)
             clear(place)
         writers.meet(None)
-        write_distributed(place, items, tick, writers=writers)
+        write_distributed(place, items, tick, writers=writers, alone=alone)
 
 
 def _write_rest(folder: Path, job: Job) -> None:

@@ -18,7 +18,7 @@ from isogrow.plans.boxes import counted_from, slices
 from isogrow.plans.moving import Holdings, Move, Part, Round, Unit, rounds
 from isogrow.plans.pieces import Block, Box
 
-ROUND = 1 << 24  # bytes that a rank takes at a time
+ROUND = 1 << 23  # bytes that a rank takes at a time
 Work = TypeVar("Work")
 Found = Sequence[tuple[Box, Tensor]]
 
