@@ -17,6 +17,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import product
@@ -49,8 +50,9 @@ def rank(src: str, out: str, config: str, format: str) -> None:
         told: Any = {"config": config} if config != "-" else {}
         isogrow.grow_checkpoint(src, out, format=format, max_shard_size="200MB", **told, **GROWTH)
 
+    busy = time.process_time()
     _, seconds, memory = watched(grow, PAUSE)
-    print(json.dumps({"seconds": seconds, "memory": memory}))
+    print(json.dumps({"seconds": seconds, "busy": time.process_time() - busy, "memory": memory}))
 
 
 def measured(folder: Path, world: int, source: str, format: str) -> Row:
@@ -62,6 +64,7 @@ def measured(folder: Path, world: int, source: str, format: str) -> Row:
         "source": source,
         "format": format,
         "seconds": max(each["seconds"] for each in found),
+        "busy": sum(each["busy"] for each in found),
         "memory": [each["memory"] for each in found],
         "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
         "largest": LARGEST,
@@ -99,7 +102,10 @@ def measure() -> None:
 def page(rows: Iterable[Row]) -> str:
     """The page: medians over rounds, the most memory of any rank in any round."""
     kept = list(rows)
-    seconds = {key: statistics.median(row["seconds"] for row in own) for key, own in _grouped(kept).items()}
+    seconds, busy = (
+        {key: statistics.median(row[name] for row in own) for key, own in _grouped(kept).items()}
+        for name in ("seconds", "busy")
+    )
     rounds, load = len(kept) // len(seconds), statistics.median(row["load"] for row in kept)
     lines = [
         "# A folder grown by several ranks",
@@ -109,13 +115,14 @@ def page(rows: Iterable[Row]) -> str:
         f" grows to {kept[0]['bytes'] / 1e6:,.0f} MB on one machine of {kept[0]['cores']} cores, all ranks at"
         " once; time from the call to the return of the slowest rank (imports are done), median of rounds:"
         f" {rounds}; `times` are those of safetensors into safetensors by as many ranks. Other work ran on"
-        f" the machine (its load was {load:.0f}), so seconds are an order alone."
+        f" the machine (its load was {load:.0f}), so seconds are an order alone; those of the processor, of"
+        " all ranks together, depend less on it."
         " Memory is what a rank has of its own above what it has after its imports, the most of any rank; its"
         " bound is three times a rank's part of the largest tensor, and 64 MB."
         " `python benchmarks/sharded.py` makes the rows (sharded.jsonl) and this page.",
         "",
-        "| from | into | ranks | seconds | times | memory of a rank | its bound |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| from | into | ranks | seconds | times | processor | memory of a rank | its bound |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for (source, format, world), own in sorted(_grouped(kept).items(), key=lambda each: each[0][2]):
         taken = seconds[source, format, world]
@@ -123,7 +130,8 @@ def page(rows: Iterable[Row]) -> str:
         memory = max(max(row["memory"]) for row in own)
         bound = 3 * own[0]["largest"] / world + SLACK
         lines.append(
-            f"| {source} | {format} | {world} | {taken:.1f} | {times:.2f} | {memory / 1e6:,.0f} MB"
+            f"| {source} | {format} | {world} | {taken:.1f} | {times:.2f} |"
+            f" {busy[source, format, world]:.1f} s | {memory / 1e6:,.0f} MB"
             f" | {bound / 1e6:,.0f} MB |"
         )
     return "\n".join(lines) + "\n"

@@ -51,8 +51,8 @@ def norms(tensors: Mapping[str, Tensor], anatomy: Anatomy, plan: Plan) -> Norms:
 
 
 def _squares(x: Tensor, stored: Stored, plan: Plan) -> Tensor:
-    """The sums of squares of old and of new entries in this rank's part, as its share of all ranks' sums:
-    what others hold as well is shared with them."""
+    """The sums of squares of old and of new entries in this rank's part, which no other rank holds too."""
+    assert not is_sharded(x) or prod(parts_of(x).values()) == distributed.get_world_size()
     local, sums = local_of(x), [0.0, 0.0]
     for held in boxes(stored, box_of(x), plan.target):
         seen = blocked(local[slices(held.place)], held.view)
@@ -60,8 +60,7 @@ def _squares(x: Tensor, stored: Stored, plan: Plan) -> Tensor:
             for piece in pieces(plan, held.block, box):
                 part = seen[slices(place)][slices(piece.out)].to(torch.float32)
                 sums[not isinstance(piece.value, Source)] += float(part.square().sum())
-    copies = distributed.get_world_size() / prod(parts_of(x).values()) if is_sharded(x) else 1
-    return torch.tensor(sums, dtype=torch.float64) / copies
+    return torch.tensor(sums, dtype=torch.float64)
 
 
 class BlockNorms(TrainerCallback):
