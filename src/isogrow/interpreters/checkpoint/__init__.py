@@ -109,7 +109,7 @@ def grow_checkpoint(
     job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
     digest, question = job.digest, question or here(job.config)
     check_alike(writers, digest)
-    job = named_in_full(job, question)
+    job = named_in_full(job, question, writers)
     heard = _Heard(job, question)
     with mapped(checkpoint) as store:
         if first:

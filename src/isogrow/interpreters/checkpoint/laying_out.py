@@ -32,6 +32,7 @@ from isogrow.stores.loadable import rebound
 from isogrow.stores.sentences import Beyond, Widened
 from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
 from isogrow.stores.sources import Checkpoint
+from isogrow.stores.writers import ONE, Writers, first_alone
 
 FLOATS = {name: WORDS[name] for name in GROWN}
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
@@ -154,19 +155,24 @@ def laid_out(
     )
 
 
-def named_in_full(job: Job, question: Question) -> Job:
+def named_in_full(job: Job, question: Question, writers: Writers = ONE) -> Job:
     """The same, a distributed checkpoint with each name that its class has for a tensor: it is loaded into a
-    state dict, and `dcp.load` asks for every name of that (a tied head's, too)."""
+    state dict, and `dcp.load` asks for every name of that (a tied head's, too). The first of the writers asks
+    the class, which takes more memory to load than to write."""
     if job.format != "distributed":
         return job
-    model = question.answer()
-    twins = {} if model is None else model.twins
+    twins = first_alone(writers, lambda: _twins(question))
     more = {
         name: dataclasses.replace(job.tensors[home], name=name)
         for name, home in twins.items()
         if home in job.tensors and name not in job.tensors
     }
     return dataclasses.replace(job, tensors={**job.tensors, **more})
+
+
+def _twins(question: Question) -> Mapping[str, str]:
+    model = question.answer()
+    return {} if model is None else model.twins
 
 
 def check_unchanged(job: Job) -> None:
