@@ -22,15 +22,18 @@ import isogrow as grower
 from isogrow.errors import SizeError, StateError
 from isogrow.growth.forecasting import Forecast, foretold, live
 from isogrow.layouts.pattern import View
+from isogrow.optim.moments import carried
 from isogrow.planning.request import Request
 from isogrow.plans import forecast as counting
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.boxes import overlap
+from isogrow.plans.dealing import bytes_of, course
 from isogrow.plans.forecast import Bounds, Kind, Made
 from isogrow.plans.moving import Holdings, Lot, Part, Parts, filled
 from isogrow.plans.pieces import Block, Box
 from isogrow.plans.placing import Mesh, read_mesh
 from isogrow.plans.plan import Plan
+from isogrow.plans.taking import taken
 from isogrow.stores.binding import outputs
 
 SMALL = Bounds(512, 1 << 14)  # so that tensors span many boxes, and a growth many rounds
@@ -95,6 +98,21 @@ def test_what_is_taken_for_alike_matters(monkeypatch: pytest.MonkeyPatch) -> Non
     found = costs()
     monkeypatch.setattr(counting._Alike, "region", lambda self, regions: 0)
     assert costs() != found
+
+
+@pytest.mark.parametrize("limit", [1, 1 << 11, 1 << 30])
+def test_means_are_made_for_few_tensors_at_a_time(limit: int) -> None:
+    anatomy, _ = seen("gpt2")
+    plan = carried(anatomy, grown("gpt2", anatomy), 2, seeded=True)
+    made = [Made(each, {}, 8) for each in outputs(anatomy, plan)]
+    found = course(made, plan, limit)
+    assert [each for some, _ in found.lots for each in some] == made
+    for some, means in found.lots:
+        blocks = [block for each in some for _, block in each.stored.blocks(plan.target)]
+        assert set(means) == set(taken(plan, blocks).means)
+        assert bytes_of(means) <= limit or len(some) == 1
+    assert (len(found.lots) == 1) is (limit == 1 << 30)
+    assert max(bytes_of(means) for _, means in found.lots) > 0
 
 
 def test_one_rank_sends_nothing() -> None:

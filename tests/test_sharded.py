@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import json
 import runpy
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import documents
 import pytest
 import sharded_job
+import torch
 from forking import PROCESSES, side_by_side
 from sweeping import swept
 from torchrun import be_rank, meeting
 
 import isogrow
 from isogrow.errors import StateError
+from isogrow.interpreters.sharded import exchanging
+from isogrow.interpreters.sharded.ranks import Ranks
+from isogrow.layouts.pattern import View
+from isogrow.plans.moving import Move, Part, Parts, Round, Unit
+from isogrow.plans.pieces import Block
 
 Reports = list[dict[str, Any]]  # what each rank reports, by case
 Case = Mapping[str, Any]
@@ -235,6 +243,28 @@ def test_one_rank(one_process: None) -> None:
     assert (report["other"], report["states"], report["sent"]) == ([], [], 0)
     assert report["counted"] == report["told"] and report["told"]["read"] > 0
     assert report["function"] < 1e-12 > report["step"]
+
+
+def test_what_a_round_brought_is_gone_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a rank would hold what it was given twice."""
+    block, box = Block("mlp.up", (), ("ffn",)), (range(3),)
+    part = Part(block, box, "w", (1,), box, View((3,), None, (3,), (), (0,)))
+    unit = Unit({0: 0}, {0: ((block, box),)})
+    units, gone = [Round((unit,), (Move(part, box, 1, 0),))] * 3, list[Any]()
+
+    def exchanged(self: Any, moves: Any) -> Any:
+        assert all(each() is None for each in gone)
+        given = torch.ones(3)
+        gone.append(weakref.ref(given))
+        return {block: [(box, given)]}
+
+    monkeypatch.setattr(exchanging, "rounds", lambda *_: iter(units))
+    monkeypatch.setattr(exchanging.Exchange, "_exchanged", exchanged)
+    held: Any = SimpleNamespace(parts=lambda block: Parts([part]))
+    read = list[float]()
+    old = exchanging.Exchange(Ranks(0, 2), held, {}, exchanging.Count())
+    old.carry_out([], lambda work, given: read.append(float(given(block, box).sum())))
+    assert read == [3.0, 3.0, 3.0] and len(gone) == 3
 
 
 def test_without_a_process_group() -> None:
