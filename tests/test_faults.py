@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import SMALL, digests, save, seen
+from safetensors.torch import load_file
+from test_distributed import saved, split
 
 from isogrow.errors import CheckpointError, OutputError
 from isogrow.stores import fetching, files, mapping, staging
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
 from isogrow.stores.staging import partial_of
+from isogrow.stores.store import all_of
 
 WEIGHTS = "model.safetensors"
 
@@ -161,11 +164,47 @@ def test_a_source_that_is_cut_off_in_the_middle_of_a_region(
             os.truncate(folder / WEIGHTS, 2000)
         return read(*given)
 
-    monkeypatch.setattr(mapping, "_check_length", lambda path, pages: None)  # it was whole a moment ago
+    monkeypatch.setattr(mapping, "_check_length", lambda path, before: None)  # it was whole a moment ago
     monkeypatch.setattr(os, "preadv", cutting)
     with pytest.raises(CheckpointError, match=r"become shorter while it was read"):
         seen(folder).grow(tmp_path / "large", {"hidden": 36, "ffn": 57})
     assert count >= at and left(tmp_path) == {"small"}
+
+
+def test_an_archive_that_is_cut_off_while_it_is_mapped(tmp_path: Path) -> None:
+    """torch maps a `.bin` file itself, so how long it is now is asked before each look at it."""
+    folder = save(tmp_path / "small")
+    file = folder / "pytorch_model.bin"
+    torch.save(load_file(folder / WEIGHTS), file)
+    (folder / WEIGHTS).unlink()
+    with mapped(open_checkpoint(folder)) as store:
+        name = max(store.headers)
+        assert bool(all_of(store, name).isfinite().all())
+        os.truncate(file, 2000)
+        with pytest.raises(CheckpointError, match=r"model\.bin has become shorter .* \(2,000 bytes of"):
+            all_of(store, name)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_chunks_that_are_cut_off_in_the_middle_of_a_region(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    """Those of a distributed checkpoint, whether one has all that is asked for, or each of two has a half."""
+    full = torch.arange(35.0).view(7, 5)
+    folder = saved({"w": full}, tmp_path / "whole")
+    folder = split(folder, tmp_path / "cut", full) if half else folder
+    monkeypatch.setattr(mapping, "_check_length", lambda path, before: None)  # it was whole a moment ago
+    with mapped(open_checkpoint(folder, config={})) as store:
+        assert torch.equal(all_of(store, "w"), full)
+        read, cut = os.preadv, sorted(folder.glob("*.distcp"))[-1]
+
+        def cutting(*given: Any) -> int:
+            os.truncate(cut, 200)
+            return read(*given)
+
+        monkeypatch.setattr(os, "preadv", cutting)
+        with pytest.raises(CheckpointError, match=r"distcp has become shorter while it was read"):
+            all_of(store, "w")
 
 
 def test_a_page_that_can_not_be_read_is_named(

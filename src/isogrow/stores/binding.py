@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ def reader(anatomy: Anatomy, store: Store) -> Read:
             found = blocked(parts[0][1], view)[slices(box)]
             return found if fetch is None else fetch(stored.source, found)
         counts = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
-        found, left = joined(box, _in_parts(parts, view, counts))
+        taken = None if fetch is None else partial(fetch, stored.source)
+        found, left = joined(box, _in_parts(parts, view, counts), taken=taken)
         if left:
             raise CheckpointError(
                 f"{stored.source} is not whole: {left:,} of the entries that are asked for "

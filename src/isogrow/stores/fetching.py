@@ -21,8 +21,8 @@ LITTLE = 1 << 15  # entries that are read however few of them are wanted
 
 
 def fetched(path: Path, file: int, start: int, view: Tensor) -> Tensor:
-    """The same numbers as a view of a mapped tensor that begins at byte `start` of a file, in memory of their
-    own; what is more of them than `MOST`, or lies in more than `PARTS` parts of the file, stays as it is.
+    """The same numbers as a view of a mapped file that begins at byte `start` of it, in memory of their own;
+    what is more of them than `MOST`, or lies in more than `PARTS` parts of the file, stays as it is.
 
     Raises `CheckpointError` where the file ends before, or can't be read.
     """
@@ -34,12 +34,13 @@ def fetched(path: Path, file: int, start: int, view: Tensor) -> Tensor:
     if span <= max(DENSE * count, LITTLE):
         entries = torch.empty(span, dtype=view.dtype)
         data = memoryview(entries.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
-        _read_(path, file, data, start + int(view.storage_offset()) * view.element_size())
+        _read_(path, file, data, start)
         return entries.as_strided(shape, strides)
     dim = max((d for d, n in enumerate(shape) if n > 1), key=strides.__getitem__)
     if shape[dim] > PARTS:
         return view
-    parts = [fetched(path, file, start, view.select(dim, i)) for i in range(shape[dim])]
+    step = strides[dim] * view.element_size()
+    parts = [fetched(path, file, start + i * step, view.select(dim, i)) for i in range(shape[dim])]
     return torch.stack(parts, dim)
 
 

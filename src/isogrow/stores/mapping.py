@@ -40,6 +40,19 @@ class Pages:
     file: RawIOBase
     mapped: mmap.mmap
 
+    def place(self, view: Tensor) -> int | None:
+        """From which byte of the file on a view of these pages lies; None for one of others."""
+        start = view.data_ptr() - torch.frombuffer(self.mapped, dtype=torch.uint8, count=1).data_ptr()
+        return start if 0 <= start < len(self.mapped) else None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A `.bin` file of so many bytes, whose tensors torch has mapped."""
+
+    size: int
+    tensors: Mapping[str, Tensor]
+
 
 @dataclass(frozen=True)
 class Mapped:
@@ -62,22 +75,25 @@ class Mapped:
     def parts(self, name: str) -> Iterator[Part]:
         held, header = self.checkpoint, self.headers[name]
         if held.format == "bin":
-            yield whole(header.shape), self._open(held.files[name], load_bin)[name]
+            archive: Archive = self._open(held.files[name], _archive)
+            _check_length(held.files[name], archive.size)
+            yield whole(header.shape), archive.tensors[name]
             return
         for box, path, numbers in self._places(name, header):
             pages = self._open(path, _pages).mapped
-            _check_length(path, pages)
+            _check_length(path, len(pages))
             yield box, _view(pages, tuple(map(len, box)), header.dtype, numbers)
 
     def fetched(self, name: str, view: Tensor) -> Tensor:
-        """A view of what `parts` gave, in memory of its own where a part is all of a tensor, and the view is
+        """A view of what `parts` gave, in memory of its own where torch has not mapped it, and the view is
         no larger than `fetching.MOST`."""
         held = self.checkpoint
-        if held.format != "safetensors":
-            return view
-        path = held.files[name]
-        pages: Pages = self._open(path, _pages)  # open for as long as it is read
-        return fetched(path, pages.file.fileno(), held.starts[name], view)
+        paths = [chunk.path for chunk in held.chunks.get(name, ())]
+        for path in [held.files[name]] if held.format == "safetensors" else paths:
+            pages: Pages = self._open(path, _pages)  # open for as long as it is read
+            if (start := pages.place(view)) is not None:
+                return fetched(path, pages.file.fileno(), start, view)
+        return view
 
     def place(self, name: str) -> tuple[Path, int] | None:
         held = self.checkpoint
@@ -116,15 +132,15 @@ def mapped(checkpoint: Checkpoint) -> Generator[Mapped]:
         store.opened.clear()
 
 
-def _check_length(path: Path, pages: mmap.mmap) -> None:
+def _check_length(path: Path, before: int) -> None:
     """Refuse a file that has become shorter: the system ends a process that looks at pages behind its end.
     Asked for each region; of one that is not `fetched`, what is cut off while it is read is not seen."""
     try:
         now = path.stat().st_size
     except FileNotFoundError:  # its pages stay, and that it is gone is seen before the output gets its name
         return
-    if now < len(pages):
-        raise shortened(path, f" ({now:,} bytes of {len(pages):,})")
+    if now < before:
+        raise shortened(path, f" ({now:,} bytes of {before:,})")
 
 
 def _view(pages: mmap.mmap, shape: tuple[int, ...], word: str, at: Numbers) -> Tensor:
@@ -134,6 +150,10 @@ def _view(pages: mmap.mmap, shape: tuple[int, ...], word: str, at: Numbers) -> T
     if count == 0:
         return torch.empty(shape, dtype=dtype)
     return torch.frombuffer(pages, dtype=dtype, count=count, offset=at.start).as_strided(shape, at.strides)
+
+
+def _archive(path: Path) -> Archive:
+    return Archive(path.stat().st_size, load_bin(path))
 
 
 def _pages(path: Path) -> Pages:

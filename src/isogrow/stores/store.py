@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -87,9 +87,8 @@ def read(store: Store, name: str, region: Box) -> Tensor:
     >>> read(store, "w", (range(1, 2), range(2)))
     tensor([[3., 4.]])
     """
-    found, left = joined(region, store.parts(name), torch_dtype(store.headers[name].dtype))
-    if not left and isinstance(store, Fetching):
-        return store.fetched(name, found)
+    taken = partial(store.fetched, name) if isinstance(store, Fetching) else None
+    found, left = joined(region, store.parts(name), torch_dtype(store.headers[name].dtype), taken)
     if left:
         raise CheckpointError(
             f"{name} is not whole: {left:,} of its entries in {region} are in no part of it"
