@@ -47,6 +47,21 @@ def test_a_growth_is_proven_and_a_wrong_one_fails(name: str) -> None:
     assert not isogrow.verify(small, large, liveness=False).passed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["roberta", "nystromformer"])
+def test_a_streamed_proof_skips_what_the_old_model_can_not_do(name: str) -> None:
+    """Rows of the lengths, and padding, that its class takes, as in memory."""
+    small = live(name)
+    large = grown(name, small)
+    whole = isogrow.verify(small, large, liveness=False)
+    found = isogrow.verify(small, large, liveness=False, streamed=True)
+    assert found.passed, str(found)
+    for side in ("padding left", "padding right"):
+        one, two = (next(c for c in each.checks if c.name == side) for each in (whole, found))
+        assert (one.passed, one.detail) == (two.passed, two.detail)
+        assert one.passed is (None if name == "nystromformer" else True)
+
+
 def test_a_text_model_is_given_no_signal() -> None:
     assert signals(live("llama"), 3, seed=0) == {}
 

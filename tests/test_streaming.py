@@ -25,11 +25,13 @@ from transformers.core_model_loading import revert_weight_conversion
 import isogrow
 from isogrow.errors import CheckpointError
 from isogrow.plans.pieces import Box
+from isogrow.stores.sources import open_checkpoint
 from isogrow.stores.store import StateDict
+from isogrow.verification import checks
 from isogrow.verification.memory import largest_layer, shapes_of, shortage, streaming_shortage
 from isogrow.verification.report import Report
 from isogrow.verification.runs import full
-from isogrow.verification.streaming import ahead, lending, living
+from isogrow.verification.streaming import ahead, lending, living, proof, streamed_pair
 from isogrow.verification.streaming.convoy import Run, abreast
 from isogrow.verification.streaming.lending import lent
 
@@ -131,6 +133,53 @@ def test_every_layer_is_compared() -> None:
         "lm_head",
     ]
     assert max(layers.values()) < 1e-14
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_padding_that_the_new_model_alone_can_not_take_fails(
+    whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the old one can't take is skipped (tests/test_signals.py)."""
+    small = gpt2()
+    large = isogrow.grow(small, ffn="+7")
+    run = checks.padded
+
+    def failing(model: Any, *given: Any) -> Any:
+        if model.config.n_inner == large.config.n_inner:
+            raise ValueError("no padding here")
+        return run(model, *given)
+
+    for module in (checks, proof):
+        monkeypatch.setattr(module, "padded", failing)
+    report = isogrow.verify(small, large, liveness=False, streamed=not whole)
+    assert [check.name for check in report.failed] == ["padding left", "padding right"]
+    assert {check.detail for check in report.failed} == {"its class fails: ValueError: no padding here"}
+
+
+def test_a_row_is_as_long_as_the_class_runs_where_few_are_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a class that takes rows of one length alone, longer than the small batch's. Only its first layer is
+    asked, so that no more is read."""
+    monkeypatch.setattr(proof, "TOKENS", 40)
+    monkeypatch.setattr(proof, "FEW", (2, 5))
+    small, large = map(open_checkpoint, grown(gpt2(), tmp_path, ffn="+7"))
+    asked: list[int] = []
+
+    def choosy(module: nn.Module, given: Any) -> None:
+        asked.append(given[0].shape[-2])
+        if asked[-1] != 25:
+            raise ValueError("rows of 25 tokens alone")
+
+    with streamed_pair(small, large, None) as both:
+        model: Any = both.pair.small
+        first = model.transformer.h[0].register_forward_pre_hook(choosy)
+        second = model.transformer.h[1].register_forward_pre_hook(lambda *_: pytest.fail("it goes on"))
+        given = proof.given_to(both)
+        first.remove()
+        second.remove()
+    assert not given.all_ids and given.probe["input_ids"].shape == (2, 25)
+    assert asked[:4] == [5, 4, 3, 2] and asked[-2:] == [26, 25]
 
 
 def test_what_a_report_leaves_out_it_says() -> None:
@@ -434,7 +483,7 @@ def test_a_weight_is_loaded_once_for_all_runs() -> None:
         total = 0.0
         for layer in range(3):
             total += float(run.fetch("numbers", f"w{layer}", (range(2),)).sum())
-            run.passed += 1
+            run.leave()
         return total
 
     assert abreast({name: work for name in "abcd"}, {"numbers": load}) == dict.fromkeys("abcd", 6.0)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from math import inf
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from isogrow.laws import horizon
 from isogrow.layouts.config import edited, untagged
@@ -34,6 +35,7 @@ from isogrow.verification.report import Check
 from isogrow.verification.runs import (
     Batch,
     Outputs,
+    Side,
     decoded,
     decodes,
     first_tensor,
@@ -47,13 +49,14 @@ from isogrow.verification.units import Unit, Units, counted, resting, silent_in,
 EXACT = 1e-12  # float64 relative error: the proof of a rule
 OWN = 4.0  # own-dtype error, in units of the small model's own: rounded weights add to rounded values
 NEW_TOKENS = 16
+SIDES: tuple[Side, Side] = ("left", "right")  # of a row, where padding is
 # Config keys that say nothing of the function.
 FREE_KEYS = frozenset({
     "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache",
     "return_dict", "output_attentions", "output_hidden_states", "problem_type", "id2label", "label2id",
     "bos_token_id", "eos_token_id", "pad_token_id",
 })  # fmt: skip
-APART = 2  # training steps after everything lives by which new units must differ
+APART = 2  # training steps after everything lives, at most, by which new units must differ
 
 
 def config(pair: Pair) -> Check:
@@ -223,17 +226,29 @@ def padding(pair: Pair, small: nn.Module, large: nn.Module) -> Iterator[Check]:
     if positions(pair) < 2:
         yield Check("padding", None, detail="a row has room for one token")
         return
-    for side in ("left", "right"):
-        name = f"padding {side}"
+    for side in SIDES:
         with float64():
-            try:
-                old = padded(small, batch, side)
-            except Exception as error:  # some classes can't, whatever their weights are
-                why = f"the old model takes none: {type(error).__name__}: {error}"
-                yield Check(name, None, detail=why)
-                continue
-            new = padded(large, batch, side)
-        yield exactly(name, pair, old, new)
+            old = tried(partial(padded, small, batch, side))
+            new = old if isinstance(old, Exception) else tried(partial(padded, large, batch, side))
+        yield as_padded(side, pair, old, new)
+
+
+def tried(run: Callable[[], Outputs]) -> Outputs | Exception:
+    """What a run gives, or why its class can't make it: some can't, whatever their weights are."""
+    try:
+        return run()
+    except Exception as error:
+        return error.with_traceback(None)  # which would hold all that the run had
+
+
+def as_padded(side: Side, pair: Pair, old: Outputs | Exception, new: Outputs | Exception) -> Check:
+    """Whether rows that are padded on one side come out alike; skipped where the old model takes none."""
+    name = f"padding {side}"
+    if isinstance(old, Exception):
+        return Check(name, None, detail=f"the old model takes none: {type(old).__name__}: {old}")
+    if isinstance(new, Exception):
+        return Check(name, False, detail=f"its class fails: {type(new).__name__}: {new}")
+    return exactly(name, pair, old, new)
 
 
 def exactly(name: str, pair: Pair, old: Outputs, new: Outputs) -> Check:
@@ -281,8 +296,8 @@ def reload(pair: Pair) -> Check:
 def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
     by = due(pair)
-    units, found = lived(pair, by, training(pair.large, [lesson(pair)], steps=by + APART))
-    return live(units, by), apart(found, by), units
+    units, found, steps = lived(pair, by, training(pair.large, [lesson(pair)], steps=by + APART))
+    return live(units, by), apart(found, steps), units
 
 
 def due(pair: Pair) -> int:
@@ -290,11 +305,12 @@ def due(pair: Pair) -> int:
     return max(1, pair.learns_by or horizon(pair.before, pair.plan))
 
 
-def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str]]:
-    """What training found: which new units have had gradient by a step, and which stay copies for ever."""
+def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str], int]:
+    """What training found: which new units have had gradient by a step, and which stay copies for ever; and
+    how many steps that took. Units that differ are not trained on until they do."""
     units, unrouted, silent = Units(), set[Index](), set[Unit]()
-    values: Mapping[str, Tensor] = {}
-    steps = count(1)
+    found: list[str] = []
+    steps, step = count(1), 0
     for each in passes:
         step = next(steps)  # `enumerate` would keep each pass until it has the next
         if step <= by:
@@ -304,7 +320,9 @@ def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str]
             units = counted(pair, each.seen, silent, unrouted)
         values = each.values
         del each  # which entries had gradient is as large as a weight, and the next step needs the room
-    return units, twins(pair, values)
+        if step >= by and not (found := twins(pair, values)):
+            break
+    return units, found, step
 
 
 def live(units: Units, by: int) -> Check:
@@ -325,7 +343,7 @@ def live(units: Units, by: int) -> Check:
     return Check("liveness", not (dead or asleep), share, 1.0, detail)
 
 
-def apart(found: Sequence[str], by: int) -> Check:
-    """Whether no new channels are copies of others (`found`) some steps after they had gradient."""
-    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {by + APART} steps"
+def apart(found: Sequence[str], steps: int) -> Check:
+    """Whether no new channels are copies of others (`found`) after so many steps."""
+    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {steps} steps"
     return Check("distinct", not found, float(len(found)), 0.0, detail)

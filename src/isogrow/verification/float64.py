@@ -44,13 +44,20 @@ def float64() -> Generator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with ExitStack() as stack:
-            for device in _autocast_devices():
-                stack.enter_context(torch.autocast(device, enabled=False))
-            stack.enter_context(_Widening())
+        with widening():
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def widening() -> Generator[None]:
+    """The part of `float64` that is this thread's alone: every cast, and not the default dtype."""
+    with ExitStack() as stack:
+        for device in _autocast_devices():
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(_Widening())
+        yield
 
 
 def build(

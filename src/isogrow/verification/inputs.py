@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,7 +28,12 @@ SEEN = 2  # rows of images beside texts, which need not be as many
 MASKED = 0.3  # of an image's patches, where they can be masked
 ENTRIES = 1 << 24  # output entries of one batch
 
-_LENGTHS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # of rows that models were seen to run
+# Of rows that models were seen to run, by how long they were to be at most.
+_LENGTHS: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
+
+
+class _Enough(Exception):
+    """Ends a run that has come far enough."""
 
 
 def covering(pair: Pair) -> Iterator[Batch]:
@@ -59,7 +65,7 @@ def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
     rows, length = shape
     if sees(pair):
         return _sights(pair, rows, seed=2)
-    length = min(length, positions(pair))
+    length = positions(pair, length)
     vocab = pair.before.sizes.of("vocab")
     return _named(pair, next(batches(vocab, length, rows=rows, token_types=_types(pair), seed=1)))
 
@@ -76,12 +82,19 @@ def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
     return pictured(pair.small, probe(pair, shape)["input_ids"])
 
 
-def positions(pair: Pair) -> int:
+def positions(pair: Pair, wanted: int | None = None) -> int:
     """How many tokens a row may have: as many as there are positions, or fewer where the class counts them
-    from behind others (RoBERTa from behind its padding's number), which it is asked by being run."""
-    if pair.small not in _LENGTHS:
-        _LENGTHS[pair.small] = _running(pair, _most(pair))
-    return _LENGTHS[pair.small]
+    from behind others (RoBERTa from behind its padding's number), which it is asked by being run.
+
+    No more than are `wanted`, unless no row as short as that runs: some classes take one length alone.
+    """
+    most = _most(pair)
+    limit = most if wanted is None else min(wanted, most)
+    found = _LENGTHS.setdefault(pair.small, {})
+    if limit not in found:
+        # Where not even one token runs, the length is not what is wrong.
+        found[limit] = _running(pair, limit) or (limit if limit == most else positions(pair))
+    return found[limit]
 
 
 def _most(pair: Pair) -> int:
@@ -99,7 +112,8 @@ def _width(pair: Pair) -> int:
 
 
 def _running(pair: Pair, most: int) -> int:
-    """The most tokens of a row, up to `most`, that the small model runs; `most` where it can't be run."""
+    """The most tokens of a row, up to `most`, that the small model runs (0: none); `most` where it can't be
+    run."""
     if sees(pair) or not pretrained(pair) or next(pair.small.parameters()).device.type == "meta":
         return most
     near = (length for length in range(most, max(most - NEAR, 0), -1) if _runs(pair, length))
@@ -109,16 +123,38 @@ def _running(pair: Pair, most: int) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _runs(pair, middle) else (low, middle)
-    return low or most  # where not even one runs, the length is not what is wrong
+    return low
 
 
 def _runs(pair: Pair, length: int) -> bool:
     vocab = pair.before.sizes.of("vocab")
     try:
-        full(pair.small, _named(pair, next(batches(vocab, length, rows=1, token_types=_types(pair)))))
+        with _no_further_than_a_layer(pair):
+            full(pair.small, _named(pair, next(batches(vocab, length, rows=1, token_types=_types(pair)))))
     except (IndexError, RuntimeError, ValueError):  # each class in its own words
         return False
     return True
+
+
+@contextmanager
+def _no_further_than_a_layer(pair: Pair) -> Generator[None]:
+    """Within it a run of the small model may end behind its first layer, where its weights are read as they
+    are used: positions are looked up before, and windows and landmarks cut in it."""
+    layer = next((old for old, new in pair.layer_map.items() if new in pair.repeated), None)
+    if layer is None or not next(pair.small.parameters()).is_meta:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise _Enough
+
+    hook = pair.small.get_submodule(layer).register_forward_hook(end)
+    try:
+        yield
+    except _Enough:
+        pass
+    finally:
+        hook.remove()
 
 
 def sees(pair: Pair) -> bool:

@@ -216,7 +216,7 @@ def _descend_(student: nn.Module, rate: float, limit: float) -> dict[int, Tensor
                 moved[id(each)] = torch.zeros_like(each, dtype=torch.bool)
                 continue
             moved[id(each)] = (gradient > limit).logical_or_(gradient < -limit) if limit else gradient != 0
-            each -= gradient.mul_(rate)
+            each.add_(gradient, alpha=-rate)
     return moved
 
 

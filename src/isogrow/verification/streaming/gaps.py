@@ -35,13 +35,14 @@ class Gaps:
     found: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     waiting: dict[tuple[str, str], Tensor] = field(default_factory=dict[tuple[str, str], Tensor])
     passed: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    lock: threading.Lock = field(default_factory=threading.Lock)  # several runs may arrive at once
 
     def arrive(self, run: Run, layer: str, output: Any) -> None:
         """A run has left a layer (for the first time: one that is shared is left again)."""
         if (run.name, layer) in self.passed:
             return
         self.passed.add((run.name, layer))
-        run.passed += 1
+        run.leave()
         for large, small in self.pairs.items():
             if run.name in (small, large):
                 own, other = first_tensor(output).detach(), large if run.name == small else small
@@ -91,7 +92,7 @@ def _teller(layer: str, gaps: Gaps) -> Callable[[nn.Module, Any, Any], None]:
     def tell(module: nn.Module, inputs: Any, output: Any) -> None:
         run = getattr(CURRENT, "run", None)
         if run is not None:
-            with torch.no_grad():
+            with torch.no_grad(), gaps.lock:
                 gaps.arrive(run, layer, output)
 
     return tell

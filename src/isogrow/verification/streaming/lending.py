@@ -23,7 +23,9 @@ Fetch = Callable[[str, Box], Tensor]  # real entries of a region of a parameter,
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
 
-ENTRIES = 1 << 23  # of a matrix or of a table that are here at a time
+# Of a matrix or of a table that are here at a time: few enough that they stay in the cache that cores share,
+# from when they are made until they are multiplied with, and that memory which is let go of is used again.
+ENTRIES = 1 << 20
 
 
 def _getter(name: str) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.pieces import whole
+from isogrow.stores.writing import one_thread
 from isogrow.verification import checks
 from isogrow.verification.liveness import Pass, training
 from isogrow.verification.pair import Pair
@@ -27,6 +28,7 @@ from isogrow.verification.runs import first_tensor
 from isogrow.verification.streaming.gaps import CURRENT
 from isogrow.verification.streaming.lending import lacking
 from isogrow.verification.streaming.returning import give_back
+from isogrow.verification.streaming.rooms import Place, Rooms, roomy
 from isogrow.verification.streaming.weights import Kept
 from isogrow.verification.units import Group, Units
 
@@ -77,14 +79,15 @@ def uncached_(model: nn.Module) -> nn.Module:
 
 
 class Alone(nn.Module):
-    """A layer with what it is given; the outputs are its first."""
+    """A layer with what it is given; the outputs are its first. Gradients of matrices are made in `rooms`."""
 
-    def __init__(self, layer: nn.Module, call: Call) -> None:
+    def __init__(self, layer: nn.Module, call: Call, rooms: Rooms) -> None:
         super().__init__()
-        self.layer, self.call = layer, call
+        self.layer, self.call, self.rooms = layer, call, rooms
 
     def forward(self) -> dict[str, Tensor]:
-        return {"output": first_tensor(self.layer(*self.call.args, **self.call.kwargs))}
+        with roomy(self.rooms):
+            return {"output": first_tensor(self.layer(*self.call.args, **self.call.kwargs))}
 
 
 def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[Check, Check, Units]:
@@ -95,18 +98,19 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
     by, residual = checks.due(pair), pair.before.layout.residual
     grown = pair.channels is not None
     pair = replace(pair, beyond=frozenset({residual} if grown else ()))
-    units, twins = list[Units](), list[str]()
+    units, twins, made = list[Units](), list[str](), 0
+    place = Place()
     for layer, call in calls.found.items():
         own = [stored for stored in pair.after.stored if stored.name.startswith(f"{layer}.")]
         part = replace(pair, after=replace(pair.after, stored=tuple(own)))
         if not any(part.new_positions(*at) for at in _axes(part, own)):
             continue
         give_back()
-        found, alike = _trained(part, layer, call, large, model, by)
+        found, alike, steps = _trained(part, layer, call, large, model, by, place)
         units.append(found)
-        twins += alike
+        twins, made = twins + alike, max(made, steps)
     together = _together(units)
-    live, apart = checks.live(together, by), checks.apart(twins, by)
+    live, apart = checks.live(together, by), checks.apart(twins, made)
     if not together.new:
         nothing = "nothing new inside a layer"
         return Check("liveness", None, detail=nothing), Check("distinct", None, detail=nothing), together
@@ -116,10 +120,12 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
 
 
 def _trained(
-    part: Pair, layer: str, call: Call, large: Kept, model: nn.Module, by: int
-) -> tuple[Units, list[str]]:
+    part: Pair, layer: str, call: Call, large: Kept, model: nn.Module, by: int, place: Place
+) -> tuple[Units, list[str], int]:
     """What a few steps make of one layer, of which nothing stays."""
-    alone = Alone(_numbered(model.get_submodule(layer), layer, large), call)
+    with one_thread():
+        made = _numbered(model.get_submodule(layer), layer, large, place)
+    alone = Alone(made, call, place.gradients(made))
     steps = training(alone, [{}], steps=by + checks.APART, copied=False)
     return checks.lived(part, by, map(partial(_renamed, layer=layer), steps))  # map keeps no step
 
@@ -131,17 +137,15 @@ def _axes(pair: Pair, tensors: list[Stored]) -> Iterator[tuple[str, Any]]:
             yield from ((a, block.index) for a in block.axes if not a.isdigit() and a not in pair.beyond)
 
 
-def _numbered(layer: nn.Module, name: str, large: Kept) -> nn.Module:
-    """A copy of a layer with its weights as they are stored, in float64."""
+def _numbered(layer: nn.Module, name: str, large: Kept, place: Place) -> nn.Module:
+    """A copy of a layer with its weights as they are stored, in float64, in a place that it takes over from
+    the layer before."""
     made = copy.deepcopy(layer)
-    for inner in lacking(made).values():
+    lacks = {inner: tuple(made.get_parameter(inner).shape) for inner in lacking(made).values()}
+    for (inner, shape), room in zip(lacks.items(), place.weights(lacks.values()), strict=True):
         path, _, last = inner.rpartition(".")
-        owner, region = made.get_submodule(path), whole(tuple(made.get_parameter(inner).shape))
-        entries = large.region(f"{name}.{inner}", region, torch.float64)
-        if isinstance(owner, nn.Linear) and entries.dim() == 2:
-            # As torch makes the gradient of such a weight, which is then kept as it is, not copied.
-            entries = entries.t().contiguous().t()
-        setattr(owner, last, nn.Parameter(entries))
+        entries = large.region(f"{name}.{inner}", whole(shape), torch.float64, room)
+        setattr(made.get_submodule(path), last, nn.Parameter(entries))
     return made
 
 

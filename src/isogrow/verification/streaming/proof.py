@@ -23,11 +23,11 @@ from isogrow.verification.differences import (
     shared,
 )
 from isogrow.verification.float64 import hollow
-from isogrow.verification.inputs import covering, lesson, pictures, positions, probe, sees, taken
+from isogrow.verification.inputs import covering, lesson, pictures, probe, sees, taken
 from isogrow.verification.memory import largest_layer, shapes_of, training_shortage
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
-from isogrow.verification.runs import Batch, Outputs, first_tensor, full, padded
+from isogrow.verification.runs import Batch, Outputs, Side, first_tensor, full, padded
 from isogrow.verification.signals import WORDS
 from isogrow.verification.streaming import living
 from isogrow.verification.streaming.convoy import Load
@@ -42,7 +42,6 @@ ROOM = 1 << 25  # entries of all these outputs together
 TOKENS = 1024  # up to which every token id is run
 FEW = (2, 16)  # rows and tokens of the small batch where not every token id is run
 SHORTEST = 4  # tokens in a row
-SIDES = ("left", "right")
 SMALL, LARGE, SMALL_OWN, LARGE_OWN = "small", "large", "small, own dtype", "large, own dtype"
 LESSON = "lesson"
 AS_MADE, AS_STORED = "large, as made", "large, as stored"
@@ -57,11 +56,12 @@ UNCHECKED = {
 
 @dataclass(frozen=True)
 class Given:
-    """What both models are run on: `batches` in float64 (`all_ids`: they hold every token id there is), and
-    a small one for all else."""
+    """What both models are run on: `batches` in float64 (`all_ids`: they hold every token id there is), a
+    small one for all else, and the one by which layers are trained."""
 
     batches: tuple[Batch, ...]
     probe: Batch
+    lesson: Batch
     all_ids: bool
 
 
@@ -158,7 +158,8 @@ class Abreast:
         return living.Calls(LESSON if self.given.all_ids else f"{LARGE} 0")
 
     @cached_property
-    def outputs(self) -> Mapping[str, Outputs]:
+    def outputs(self) -> Mapping[str, Any]:
+        """What each run put out; of one with padding, why its class takes none."""
         with living.overheard(self.large, self.pair.repeated if self.learning else (), self.calls):
             return outputs_of(self.jobs, sources_of(self.streamed), self.gaps)
 
@@ -180,9 +181,9 @@ class Abreast:
             if name == SMALL and self.given.all_ids:
                 found["exact"] = job(work=partial(full, batch=self.given.probe))
             if name == LARGE and self.given.all_ids and self.learning:
-                found[LESSON] = job(work=partial(full, batch=lesson(self.pair)))
-            for side in SIDES if self._pads else ():
-                found[f"{name} {side}"] = job(work=partial(padded, batch=self.given.probe, side=side))
+                found[LESSON] = job(work=partial(full, batch=self.given.lesson))
+            for side in checks.SIDES if self._pads else ():
+                found[f"{name} {side}"] = job(work=partial(_padded, batch=self.given.probe, side=side))
         return found
 
     def _own(self) -> dict[str, Job]:
@@ -247,16 +248,21 @@ class Abreast:
     def padding(self) -> Iterator[Check]:
         """float64: rows of various lengths, padded on either side."""
         if not self._pads:
-            why = f"takes {taken(self.pair)}" if positions(self.pair) > 1 else "a row has room for one token"
-            yield Check("padding", None, detail=why)
+            alone = "a row has room for one token" if "input_ids" in self.given.probe else ""
+            yield Check("padding", None, detail=alone or f"takes {taken(self.pair)}")
             return
-        for side in SIDES:
-            old, new = self.outputs[f"{SMALL} {side}"], self.outputs[f"{LARGE} {side}"]
-            yield checks.exactly(f"padding {side}", self.pair, old, new)
+        for side in checks.SIDES:
+            both = (self.outputs[f"{name} {side}"] for name in (SMALL, LARGE))
+            yield checks.as_padded(side, self.pair, *both)
 
     @property
     def _pads(self) -> bool:
-        return "input_ids" in self.given.probe and positions(self.pair) > 1
+        ids = self.given.probe.get("input_ids")
+        return ids is not None and ids.shape[1] > 1
+
+
+def _padded(model: nn.Module, batch: Batch, side: Side) -> Outputs | Exception:
+    return checks.tried(partial(padded, model, batch, side))
 
 
 def _attending(model: nn.Module, batch: Batch, kind: str) -> Outputs:
@@ -268,16 +274,26 @@ def given_to(streamed: Streamed) -> Given:
     """Every token id where that is little, else as many tokens as the outputs leave room for."""
     both = streamed.pair
     with lent(both.small, partial(streamed.small.region, dtype=_dtype(both.small))):
-        few: list[Batch] = []
-        for batch in covering(both):
-            few.append(batch)
-            if not sees(both) and sum(first_tensor(each).numel() for each in few) > _most(both):
-                rows, tokens = FEW
-                tokens = max(SHORTEST, min(tokens, _most(both) // rows))
-                small = probe(both, (rows, tokens))
-                more = pictures(both, (1, tokens))
-                return Given((small, *filter(None, [more])), small, False)
-        return Given(tuple(few), probe(both), True)
+        if batches := _every_id(both):
+            return Given(batches, probe(both), lesson(both), True)
+        rows, tokens = FEW
+        tokens = max(SHORTEST, min(tokens, _most(both) // rows))
+        small = probe(both, (rows, tokens))
+        more = pictures(both, (1, tokens))
+        return Given((small, *filter(None, [more])), small, small, False)
+
+
+def _every_id(pair: Pair) -> tuple[Batch, ...]:
+    """Batches with every token id; none where those are more tokens than may be run at once."""
+    if sees(pair):
+        return tuple(covering(pair))
+    found: list[Batch] = []
+    if pair.before.sizes.of("vocab") <= _most(pair):
+        for batch in covering(pair):
+            found.append(batch)
+            if sum(first_tensor(each).numel() for each in found) > _most(pair):
+                return ()
+    return tuple(found)
 
 
 def _most(pair: Pair) -> int:

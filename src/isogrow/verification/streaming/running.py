@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from isogrow.verification.float64 import float64
+from isogrow.verification.float64 import widening
 from isogrow.verification.runs import Outputs, still
 from isogrow.verification.streaming.convoy import Load, Run, abreast
 from isogrow.verification.streaming.gaps import CURRENT, Gaps, watched
@@ -24,7 +24,7 @@ class Job:
 
     model: nn.Module
     source: str
-    work: Callable[[nn.Module], Outputs]
+    work: Callable[[nn.Module], Outputs | Exception]
     told: Mapping[str, str]
     wide: bool = True
 
@@ -35,15 +35,16 @@ def outputs_of(jobs: Mapping[str, Job], sources: Mapping[str, Load], gaps: Gaps)
         for model, told in _models(jobs.values()):
             stack.enter_context(still(model))
             stack.enter_context(watched(model, told, gaps))
-        return abreast({name: partial(_done, job) for name, job in jobs.items()}, sources)
+        wide = {name for name, job in jobs.items() if job.wide}
+        return abreast({name: partial(_done, job) for name, job in jobs.items()}, sources, wide)
 
 
 def _models(jobs: Iterable[Job]) -> list[tuple[nn.Module, Mapping[str, str]]]:
     return list({id(job.model): (job.model, job.told) for job in jobs}.values())
 
 
-def _done(job: Job, run: Run) -> Outputs:
+def _done(job: Job, run: Run) -> Outputs | Exception:
     """One job, in a thread of its own: modes and gradients are a thread's."""
     CURRENT.run = run
-    with float64() if job.wide else nullcontext(), lent(job.model, partial(run.fetch, job.source)):
+    with widening() if job.wide else nullcontext(), lent(job.model, partial(run.fetch, job.source)):
         return job.work(job.model)

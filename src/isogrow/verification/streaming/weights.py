@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from isogrow.stores.fetching import MOST
 from isogrow.stores.store import Store
 
 ALIKE = (0.0, 1.0)  # numbers that every dtype has
+RECENT = 8  # boxes of a model's weights that are kept for the next run that wants them
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,20 @@ class Kept:
     def read(self) -> Read:
         return reader(self.held, self.store)
 
-    def region(self, name: str, region: Box, dtype: torch.dtype) -> Tensor:
-        """A region of a tensor, in this dtype."""
+    @cached_property
+    def again(self) -> Read:
+        """The same for who reads a box twice in short order: the last few are kept."""
+        return lru_cache(maxsize=RECENT)(self.read)
+
+    def region(self, name: str, region: Box, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+        """A region of a tensor, in this dtype; in `out`, if that is given."""
         stored = self.tensors[name]
-        out = torch.empty([len(r) for r in region], dtype=dtype)
+        out = torch.empty([len(r) for r in region], dtype=dtype) if out is None else out
         for held in boxes(stored, region, self.sizes):
             target = blocked(out[slices(held.place)], held.view)
             for part in chunks(whole(tuple(target.shape)), storage_order(target), MOST):
                 box = tuple(r[p.start : p.stop] for r, p in zip(held.box, part, strict=True))
-                target[slices(part)].copy_(self.read(held.block, box))
+                target[slices(part)].copy_(self.again(held.block, box))
         return out
 
     def dtype_of(self, block: Block) -> torch.dtype:
