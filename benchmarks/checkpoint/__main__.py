@@ -10,9 +10,10 @@ fill, and in layers alone. OLD is a checkout of an earlier build. Every time end
 (fsync, sync) and starts with the source in the system's cache, but for "cold", where the system was told to
 forget it. mergekit makes the deeper output by passthrough, in an environment of its own. "alone" is
 `grow_checkpoint` in a process that has imported all; "whole" is the command with `--no-verify` and its start,
-and "class" a process that loads the model's class as the command's own does, which it can't end before.
-Memory is the peak of anonymous memory (RssAnon) over what the process had before; each measurement is a line
-of rows.jsonl.
+"whole depth" the same in layers alone, and "class" a process that loads the model's class as the command's
+own does, which it can't end before. "mergekit start" is what mergekit imports before it reads a model.
+Memory is the peak of anonymous memory (RssAnon) over what the process had before; of a command it is all,
+with the processes that it starts. Each measurement is a line of rows.jsonl.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from benchmarks.checkpoint.model import DEPTH, SIZES
 from benchmarks.checkpoint.watching import HERE, SOURCE, Row, Worker, environment, forget, watched
 
 CLASS = "import gc; gc.disable(); from transformers import LlamaForCausalLM"
+MERGEKIT = "import mergekit.merge, mergekit.scripts.run_yaml"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def run(command: list[str], source: Path = SOURCE) -> Row:
     """A process: its seconds, those of the processor (its children's too), its peak memory."""
     before, start = os.times(), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment(source))
-    with watched(process.pid, 0) as peak:
+    with watched(process.pid, family=True) as peak:
         code = process.wait()
     after = os.times()
     if code:
@@ -76,10 +78,10 @@ def copied(place: Place) -> Row:
     return found
 
 
-def whole(place: Place, source: Path, init: str) -> Row:
+def whole(place: Place, source: Path, init: str, sizes: dict[str, str] = SIZES) -> Row:
     """The command, from the start of Python on."""
-    sizes = [word for name, size in SIZES.items() for word in (f"--{name}", size)]
-    command = [sys.executable, "-m", "isogrow", "grow", str(place.model), str(place.out), *sizes]
+    said = [word for name, size in sizes.items() for word in (f"--{name}", size)]
+    command = [sys.executable, "-m", "isogrow", "grow", str(place.model), str(place.out), *said]
     shutil.rmtree(place.out, ignore_errors=True)
     return run([*command, "--init", init, "--no-verify"], source)
 
@@ -127,7 +129,11 @@ def rounds(
     for build in builds:
         yield {"what": "depth", "build": build, **alone(build, "copy", DEPTH)}
     yield {"what": "cp", "output": "deep", **copied(place)}
+    for build, source in builds.items():
+        yield {"what": "whole depth", "build": build, **whole(place, source, "copy", DEPTH)}
     if mergekit is not None:
+        python = mergekit.with_name("python")
+        yield {"what": "mergekit start", **run([str(python), "-c", MERGEKIT])}
         yield {"what": "mergekit", **merged(place, mergekit)}
         shutil.rmtree(place.copy)
 

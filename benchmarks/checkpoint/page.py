@@ -7,12 +7,15 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 Pick = Callable[[Row], bool]
+
+FIELDS = ("seconds", "busy", "memory")
+INITS = ("normal", "copy")
 
 
 def where(gigabytes: float) -> Row:
@@ -50,6 +53,9 @@ CONTESTANTS: tuple[tuple[str, Pick, str], ...] = (
     ("`cp` and `sync` of the deeper output", is_("cp", output="deep"), "deep"),
     ("`grow_checkpoint` in layers alone", is_("depth", build="now"), "deep"),
     ("the build before, in layers alone", is_("depth", build="before"), "deep"),
+    ("whole command in layers alone", is_("whole depth", build="now"), "deep"),
+    ("the build before, whole command in layers alone", is_("whole depth", build="before"), "deep"),
+    ("mergekit 0.1.5's start, which merges nothing", is_("mergekit start"), "deep"),
     ("mergekit 0.1.5's passthrough to the same layers, with start and imports", is_("mergekit"), "deep"),
 )
 
@@ -66,6 +72,54 @@ def ratios(rows: list[Row], pick: Pick, output: str, field: str = "seconds") -> 
     """To the copy of the same round."""
     own, copies = by_round(rows, pick, field), by_round(rows, is_("cp", output=output), field)
     return [own[number] / copies[number] for number in own if number in copies]
+
+
+def told(many: Iterable[float]) -> str:
+    """A median, and the least and the most."""
+    found = sorted(many)
+    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+
+
+def shares(one: dict[int, float], other: dict[int, float]) -> list[float]:
+    """One in units of another, by rounds."""
+    return [one[number] / other[number] for number in one if other.get(number)]
+
+
+def less(one: dict[int, float], other: dict[int, float]) -> dict[int, float]:
+    return {number: one[number] - other[number] for number in one if number in other}
+
+
+def sayings(rows: list[Row]) -> Iterator[str]:
+    """What is measured against another thing than a copy."""
+    own = {field: by_round(rows, is_("whole depth", build="now"), field) for field in FIELDS}
+    theirs = {field: by_round(rows, is_("mergekit"), field) for field in FIELDS}
+    start = {field: by_round(rows, is_("mergekit start"), field) for field in FIELDS}
+    if own["seconds"] and theirs["seconds"]:
+        yield (
+            "- In layers alone mergekit's command takes"
+            f" {told(shares(theirs['seconds'], own['seconds']))} times the seconds of isogrow's,"
+            f" {told(shares(theirs['busy'], own['busy']))} times its processor seconds, and"
+            f" {told(shares(theirs['memory'], own['memory']))} times its memory."
+        )
+    alone = {field: by_round(rows, is_("depth", build="now"), field) for field in FIELDS}
+    if start["seconds"] and alone["seconds"]:
+        merging = {field: less(theirs[field], start[field]) for field in FIELDS}
+        memory = [statistics.median(each["memory"].values()) for each in (merging, alone)]
+        yield (
+            "- Without both starts it takes"
+            f" {told(shares(merging['seconds'], alone['seconds']))} times the seconds,"
+            f" {told(shares(merging['busy'], alone['busy']))} times the processor seconds, and"
+            f" {memory[0]:.0f} MB to {memory[1]:.0f}."
+        )
+    fills = {
+        build: less(*(by_round(rows, is_("alone", init=init, build=build), "busy") for init in INITS))
+        for build in ("now", "before")
+    }
+    if fills["before"]:
+        yield (
+            "- Random fill alone, which is what it takes over copied new entries, takes"
+            f" {told(shares(fills['now'], fills['before']))} of the build before's processor seconds."
+        )
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -99,6 +153,7 @@ def section(rows: list[Row]) -> list[str]:
     """One run: where it was, and its table."""
     last, count = rows[-1], len({row["round"] for row in rows})
     loads = [row["load"] for row in rows]
+    said = list(sayings(rows))
     return [
         f"## {last['day']}",
         "",
@@ -109,6 +164,8 @@ def section(rows: list[Row]) -> list[str]:
         "",
         *table(rows),
         "",
+        *said,
+        *([""] if said else []),
     ]
 
 
@@ -125,7 +182,8 @@ def write(rows: Path, folder: Path) -> None:
         "",
         *(line for run in found for line in section(run)),
         "- A whole command's seconds include the start of Python and its imports, which no size changes; its"
-        " memory is all that its process has, not what it has over its start.",
+        " memory is all that it has, not what it has over its start, and in runs that have a whole command in"
+        " layers alone that of the process which loads the class, too.",
         "- `save_pretrained` starts with the grown model in memory.",
         "",
     ]

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 HERE = Path(__file__).parent
 SOURCE = Path(__file__).parents[2] / "src"
 PAUSE = 0.002  # seconds between two looks at a process's memory
+OFTEN = 100  # looks between two at which processes it has started
 
 Row = dict[str, Any]
 
@@ -48,11 +50,12 @@ class Worker:
 
 
 class watched:
-    """The peak of a process's anonymous memory over what it has now, in MB."""
+    """The peak of a process's anonymous memory over what it has now, in MB; with `family`, over nothing, and
+    with that of the processes that it starts."""
 
-    def __init__(self, pid: int, base: int | None = None) -> None:
-        self.pid, self.stopped = pid, threading.Event()
-        self.base = anonymous(pid) if base is None else base
+    def __init__(self, pid: int, family: bool = False) -> None:
+        self.pids, self.family, self.stopped = [pid], family, threading.Event()
+        self.base = 0 if family else anonymous(pid)
         self.most = self.base
         self.seen: list[tuple[float, int]] = []
         self.thread = threading.Thread(target=self._look)
@@ -67,7 +70,9 @@ class watched:
 
     def _look(self) -> None:
         while not self.stopped.wait(PAUSE):
-            self.seen.append((time.perf_counter(), anonymous(self.pid)))
+            if self.family and not len(self.seen) % OFTEN:
+                self.pids = family_of(self.pids[0])
+            self.seen.append((time.perf_counter(), sum(map(anonymous, self.pids))))
             self.most = max(self.most, self.seen[-1][1])
 
     def parts(self, began: list[tuple[str, float, float]]) -> list[Row]:
@@ -86,11 +91,24 @@ class watched:
 
 
 def anonymous(pid: int) -> int:
+    """Anonymous memory of a process, in bytes."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
 
 
 def forget(folder: Path) -> None:
