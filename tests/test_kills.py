@@ -4,20 +4,26 @@ later run, a new one or one that goes on, writes what an undisturbed one does.""
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sweeping
 from checkpoints import SMALL, digests, save, seen
 from forking import PROCESSES
+from test_train import log, written
 
+from isogrow.cli import app
 from isogrow.errors import OutputError
 from isogrow.stores.staging import lock_of, partial_of
+from isogrow.train import trainer
 
 KILLS = sweeping.KILLS
+GROWING = 20  # kills of a training run while it grows
 OPTIONS = {"max_shard_size": "30KB", "hash_files": True}
 
 pytestmark = [pytest.mark.slow, pytest.mark.sweep("examples")]
@@ -112,3 +118,51 @@ def test_two_at_once_of_which_one_is_killed(
         else:
             work(small, out, resume=True)
         assert digests(out) == whole
+
+
+# ── growths inside a training run ──
+
+
+def trained(recipe: Path, begun: Path, done: Path) -> None:
+    """The job of a process that trains, and tells when it grows."""
+    grow = trainer.grow_
+
+    def told(*given: Any, **options: Any) -> Any:
+        begun.touch()
+        found = grow(*given, **options)
+        done.touch()
+        return found
+
+    trainer.grow_ = told
+    app(["train", str(recipe), "--json"])
+
+
+@pytest.mark.sweep("whole")
+def test_kills_of_a_run_that_is_growing(tmp_path: Path) -> None:
+    """The run goes on from its last checkpoint, grows anew, and ends as one that nothing stopped."""
+    marks = tmp_path / "begun", tmp_path / "done"
+    run = PROCESSES.Process(target=trained, args=(written(tmp_path / "whole"), *marks))
+    run.start()
+    run.join()
+    wanted, drawn = log(tmp_path / "whole"), random.Random(13)
+    lasted = marks[1].stat().st_mtime - marks[0].stat().st_mtime  # of the last growth
+    recipe, inside, kills = written(tmp_path / "killed"), 0, 0
+    while inside < GROWING:
+        for mark in marks:
+            mark.unlink(missing_ok=True)
+        run = PROCESSES.Process(target=trained, args=(recipe, *marks))
+        run.start()
+        waited(lambda run=run: marks[0].exists() or not run.is_alive())
+        time.sleep(drawn.uniform(0, lasted))
+        run.kill()
+        run.join()
+        inside += run.exitcode != 0 and marks[0].exists() and not marks[1].exists()
+        kills += run.exitcode != 0
+        assert kills < 10 * GROWING
+        if (tmp_path / "killed" / "run" / "outcome.json").exists():
+            assert log(tmp_path / "killed") == wanted
+            shutil.rmtree(tmp_path / "killed" / "run")
+    run = PROCESSES.Process(target=trained, args=(recipe, *marks))
+    run.start()
+    run.join()
+    assert log(tmp_path / "killed") == wanted
