@@ -324,6 +324,42 @@ def test_a_killed_run_is_resumed(killed: Path, tmp_path: Path) -> None:
     assert progress[0] > 20_000  # the first whole shard at once
 
 
+def unnamed(small: Path, out: Path) -> None:
+    """The job of a process that is killed where all but its output's name is there."""
+    isogrow.stores.staging._renameat2 = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    seen(small).grow(out, SMALL, max_shard_size="30KB")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_before_its_output_has_a_name_is_resumed(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "large"
+    process = PROCESSES.Process(target=unnamed, args=(small, out))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert {path.name for path in tmp_path.iterdir()} == {"small", partial_of(out).name, lock_of(out).name}
+    assert not (partial_of(out) / JOURNAL).exists()
+    left = {p.name: p.stat().st_ino for p in partial_of(out).glob("*.safetensors")}
+    seen(small).grow(out, SMALL, max_shard_size="30KB", resume=True)
+    assert {name: (out / name).stat().st_ino for name in left} == left
+    assert digests(out) == whole(tmp_path)
+    assert not lock_of(out).exists()
+
+
+def test_what_was_to_get_its_name_is_known_by_the_lock_alone(tmp_path: Path) -> None:
+    out = tmp_path / "large"
+    partial_of(out).mkdir()
+    (partial_of(out) / "isogrow.json").write_text("{}")
+    lock_of(out).write_text('{"digest": "one"}')
+    with pytest.raises(KeyboardInterrupt), staged(out, "one", resume=True) as folder:
+        assert (folder / "isogrow.json").exists()
+        raise KeyboardInterrupt
+    (partial_of(out) / JOURNAL).unlink()
+    lock_of(out).write_text('{"digest": "one"}')
+    with pytest.raises(OutputError, match="was left by another growth"), staged(out, "two", resume=True):
+        pass
+
+
 def test_a_shard_of_a_killed_run_that_was_cut_is_made_again(killed: Path, tmp_path: Path) -> None:
     shard = min(partial_of(killed).glob("*.safetensors"))
     os.truncate(shard, shard.stat().st_size - 1)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.checkpoint.proof                  8.0 and 11.7 GB: rows to proof.jsonl, and proof.md
     python -m benchmarks.checkpoint.proof --layers 2 --folder /some/disk --rows my-rows.jsonl
+    python -m benchmarks.checkpoint.proof --before OLD/src     an earlier build's `verify` of the same pair
     python -m benchmarks.checkpoint.proof --page           proof.md from the rows
 
 A random bf16 Llama is grown in hidden, ffn and layers. Measured are, one after the other, each in a process
@@ -11,7 +12,7 @@ part by part, with the peak of anonymous memory (RssAnon) of each part over the 
 passes alone. Those are made of a pair of one layer each, whose weights are all in memory in the dtype of the
 run: each pass is made once to get them there, then once more on the clock, its layer apart from all else, and
 the layer's seconds are multiplied by the number of layers. Seconds are those of the clock, `busy` those of
-the processor.
+the processor. Every run with `--before` measures both builds one after the other, on the same files.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def config(layers: int) -> dict[str, Any]:
     return model.config(0.1) | sizes | {"num_key_value_heads": 8, "head_dim": 128}
 
 
-def measured(home: Path, layers: int) -> Iterator[Row]:
+def measured(home: Path, layers: int, builds: dict[str, Path]) -> Iterator[Row]:
     small, large, alone, wide = (home / name for name in ("small", "large", "one", "one-wide"))
     model.build(small, config(layers))
     model.build(alone, config(1))
@@ -51,15 +52,17 @@ def measured(home: Path, layers: int) -> Iterator[Row]:
     for folder in (small, large):
         forget(folder)
     yield {"what": "read", **sizes, **counts, "seconds": sum(map(_read, (small, large)))}
-    for folder in (small, large):
-        forget(folder)
-    yield {"what": "verify", **sizes, **counts, **with_worker("verify", str(small), str(large))}
+    for build, source in builds.items():
+        for folder in (small, large):
+            forget(folder)
+        found = with_worker("verify", str(small), str(large), source=source)
+        yield {"what": "verify", "build": build, **sizes, **counts, **found}
     yield {"what": "passes", **sizes, **counts, **with_worker("passes", str(alone), str(wide))}
 
 
-def with_worker(*words: str) -> Row:
+def with_worker(*words: str, source: Path = SOURCE) -> Row:
     """What a process of its own says."""
-    worker = Worker(SOURCE)
+    worker = Worker(source)
     try:
         return worker.asked(*words)
     finally:
@@ -92,10 +95,14 @@ def passes(row: Row, key: str = "") -> float:
 
 def write(rows: Path, folder: Path) -> None:
     """The page, of the last row of each kind."""
-    found: dict[str, Row] = {row["what"]: row for row in map(json.loads, rows.read_text().splitlines())}
-    read, verify, alone = found["read"], found["verify"], found["passes"]
+    last: list[Row] = []
+    for row in map(json.loads, rows.read_text().splitlines()):
+        last = [row] if row["what"] == "read" else [*last, row]
+    found = {(row["what"], row.get("build", "now")): row for row in last}
+    read, verify, alone = (found[what, "now"] for what in ("read", "verify", "passes"))
+    before = found.get(("verify", "before"))
     parts = {row["part"]: row for row in verify["parts"]}
-    compared = [row for name, row in parts.items() if name != "liveness"]
+    compared = _compared(verify)
     reading, forward = read["seconds"], passes(alone)
     seconds, most = (made(row[key] for row in compared) for key, made in (("seconds", sum), ("memory", max)))
     busy = sum(row["busy"] for row in compared)
@@ -121,12 +128,18 @@ def write(rows: Path, folder: Path) -> None:
             f" {row['memory']:.0f} |"
             for name, row in parts.items()
         ),
+        *(
+            f"| the build before: {PARTS.get(row['part'], row['part'])} | {row['seconds']:.0f} |"
+            f" {row['busy']:.0f} | {row['memory']:.0f} |"
+            for row in (before["parts"] if before else [])
+        ),
         "",
         f"- All but liveness took {seconds:.0f} seconds, {seconds / (reading + forward):.2f} times the read"
         f" and the passes together ({NEAR:.0f} wanted). What is no forward pass is {seconds - forward:.0f}"
         f" seconds of it, {(seconds - forward) / reading:.1f} times the read.",
         f"- In seconds of the processor, which depend less on what runs beside, it took {busy:.0f}:"
         f" {busy / passes(alone, 'busy'):.2f} times those of the passes.",
+        *([_against(verify, before)] if before else []),
         f"- Two layers of the grown model in float64 and 500 MB are {bound:.0f} MB; the peak without liveness"
         f" is {most:.0f}, with it {verify['memory']:.0f}.",
         "",
@@ -134,16 +147,36 @@ def write(rows: Path, folder: Path) -> None:
     (folder / PAGE).write_text("\n".join(lines))
 
 
+def _compared(verify: Row) -> list[Row]:
+    """The parts that read and run both models."""
+    return [row for row in verify["parts"] if row["part"] != "liveness"]
+
+
+def _against(verify: Row, before: Row) -> str:
+    """What the build before took of the same."""
+    now, then = (
+        {
+            "all but liveness": sum(row["busy"] for row in _compared(each)),
+            "liveness": sum(row["busy"] for row in each["parts"] if row["part"] == "liveness"),
+        }
+        for each in (verify, before)
+    )
+    told = ", ".join(f"{then[name]:.0f} for {name} ({now[name] / then[name]:.2f} now)" for name in now)
+    return f"- Of the processor's seconds the build before, in the same run, took {told}."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--layers", type=int, default=21)
     parser.add_argument("--folder", type=Path, default=Path())
+    parser.add_argument("--before", type=Path)
     parser.add_argument("--rows", type=Path, default=HERE / "proof.jsonl")
     parser.add_argument("--page", action="store_true")
     given = parser.parse_args()
+    builds = {"now": SOURCE} | ({"before": given.before.resolve()} if given.before else {})
     if not given.page:
         with tempfile.TemporaryDirectory(dir=given.folder, prefix="isogrow-proof-") as home:
-            for row in measured(Path(home).resolve(), given.layers):
+            for row in measured(Path(home).resolve(), given.layers, builds):
                 with given.rows.open("a") as file:
                     file.write(json.dumps(row | page.where(row["small"] / 1e9)) + "\n")
     write(given.rows, HERE)

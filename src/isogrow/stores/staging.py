@@ -10,6 +10,8 @@ another process is writing to is left alone, and so is one that isogrow did not 
 The lock is a file of its own beside both, `.NAME.isogrow-lock`, held from before the partial folder is
 made until after the rename (and, with `overwrite`, until the old folder is gone): a lock inside the folder
 would go away, or along, with the rename, and a second run would then clear what the first one publishes.
+It takes over what the journal says before that goes, so that a run which is killed just before the rename
+can be gone on with, too.
 """
 
 from __future__ import annotations
@@ -264,7 +266,7 @@ def _begin(out: Path, partial: Path, digest: str, resume: bool, told: Told | Non
         _check_ours(partial)
     partial.mkdir(exist_ok=True)
     kept = [path for path in partial.iterdir() if path.name != JOURNAL]
-    if resume and kept and _digest(partial / JOURNAL) != digest:
+    if resume and kept and digest not in (_digest(partial / JOURNAL), _published(out, partial)):
         raise OutputError(
             f"{partial} was left by another growth (other sizes, options, source or version), so it can't"
             " be resumed: run again without --resume to start over"
@@ -278,6 +280,11 @@ def _begin(out: Path, partial: Path, digest: str, resume: bool, told: Told | Non
     write_file(partial / JOURNAL, json.dumps({"digest": digest}).encode())
 
 
+def _published(out: Path, partial: Path) -> str | None:
+    """The digest of what a run was killed at giving its name; None if none was."""
+    return None if (partial / JOURNAL).exists() else _digest(lock_of(out))
+
+
 def _digest(journal: Path) -> str | None:
     try:
         return json.loads(journal.read_bytes())["digest"]
@@ -289,6 +296,7 @@ def _publish(partial: Path, out: Path, overwrite: bool) -> None:
     """The rename that makes the output appear."""
     for folder, _, _ in os.walk(partial):
         flush(Path(folder))
+    write_file(lock_of(out), (partial / JOURNAL).read_bytes())
     (partial / JOURNAL).unlink()
     if os.path.lexists(out):
         if not overwrite:

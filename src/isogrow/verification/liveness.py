@@ -7,8 +7,8 @@ copies. Both show only when the model trains, so a copy of it is trained for a f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, cast
 
@@ -37,8 +37,8 @@ class Pass:
     """
 
     loss: float
-    seen: Mapping[str, Tensor]
-    now: Mapping[str, Tensor]
+    seen: Marks
+    now: Marks
     values: Mapping[str, Tensor]
 
 
@@ -57,10 +57,40 @@ class _Bits:
         laid = x.permute(order)
         return cls(np.packbits(laid.cpu().numpy()), tuple(laid.shape), order, x.device)
 
+    def __or__(self, other: _Bits) -> _Bits:
+        if (self.laid, self.order) != (other.laid, other.order):
+            return _Bits.of(self.unpacked() | other.unpacked())
+        return replace(self, bits=self.bits | other.bits)
+
     def unpacked(self) -> Tensor:
         flat = torch.from_numpy(np.unpackbits(self.bits, count=prod(self.laid)).view(bool))
         back = [self.order.index(dim) for dim in range(len(self.order))]
         return flat.to(self.device).view(self.laid).permute(back)
+
+
+@dataclass(frozen=True, eq=False)
+class Marks(Mapping[str, Tensor]):
+    """Bool tensors by name, in an eighth of their room: each is made when it is looked at, and the last one
+    is kept."""
+
+    bits: Mapping[str, _Bits]
+    last: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.last:
+            self.last.clear()
+            self.last[name] = self.bits[name].unpacked()
+        return self.last[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.bits)
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def renamed(self, called: Callable[[str], str]) -> Marks:
+        """The same under other names."""
+        return Marks({called(name): each for name, each in self.bits.items()})
 
 
 def generic_loss(outputs: Outputs, index: int) -> Tensor:
@@ -129,11 +159,12 @@ def training(
             value = _backward(student, given, loss)
         largest = _largest(student, step)
         moved = _descend_(student, lr / largest, floor * largest)
-        ever = {at: before[at].unpacked() | each for at, each in moved.items()} if before else moved
-        before = {at: _Bits.of(each) for at, each in ever.items()}
-        seen, now = ({name: found[id(each)] for name, each in named.items()} for found in (ever, moved))
+        before = {at: each | before[at] if before else each for at, each in moved.items()}
+        seen, now = (
+            Marks({name: found[id(each)] for name, each in named.items()}) for found in (before, moved)
+        )
         yield Pass(value, seen, now, {name: each.detach() for name, each in named.items()})
-        del moved, ever, seen, now  # the next step's gradients take their place
+        del moved, seen, now  # the next step's gradients take their place
 
 
 def distinct(values: Tensor, dim: int, tolerance: float = 1e-12) -> Tensor:
@@ -205,17 +236,19 @@ def _largest(student: nn.Module, step: int) -> float:
     return largest
 
 
-def _descend_(student: nn.Module, rate: float, limit: float) -> dict[int, Tensor]:
+def _descend_(student: nn.Module, rate: float, limit: float) -> dict[int, _Bits]:
     """Follow the gradients, which are let go of one by one: which entries had more than `limit`, by the
     parameter's id. Nothing as large as a gradient is made beside them."""
-    moved: dict[int, Tensor] = {}
+    moved: dict[int, _Bits] = {}
     with torch.no_grad():
         for each in student.parameters():
             gradient, each.grad = each.grad, None
             if gradient is None:
-                moved[id(each)] = torch.zeros_like(each, dtype=torch.bool)
+                moved[id(each)] = _Bits.of(torch.zeros_like(each, dtype=torch.bool))
                 continue
-            moved[id(each)] = (gradient > limit).logical_or_(gradient < -limit) if limit else gradient != 0
+            some = (gradient > limit).logical_or_(gradient < -limit) if limit else gradient != 0
+            moved[id(each)] = _Bits.of(some)
+            del some
             each.add_(gradient, alpha=-rate)
     return moved
 

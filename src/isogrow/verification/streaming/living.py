@@ -152,10 +152,11 @@ def _numbered(layer: nn.Module, name: str, large: Kept, place: Place) -> nn.Modu
 def _renamed(step: Pass, layer: str) -> Pass:
     """A step with the names that the tensors have in the model."""
 
-    def renamed(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {f"{layer}{name.removeprefix('layer')}": value for name, value in found.items()}
+    def called(name: str) -> str:
+        return f"{layer}{name.removeprefix('layer')}"
 
-    return replace(step, seen=renamed(step.seen), now=renamed(step.now), values=renamed(step.values))
+    values = {called(name): value for name, value in step.values.items()}
+    return replace(step, seen=step.seen.renamed(called), now=step.now.renamed(called), values=values)
 
 
 def _together(parts: list[Units]) -> Units:
