@@ -6,7 +6,7 @@ layer; a channel of the residual is one unit through all layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from math import prod
 
@@ -23,6 +23,7 @@ from isogrow.verification.liveness import distinct
 from isogrow.verification.pair import Pair
 
 SKETCH = 4
+AT_ONCE = 1 << 22  # entries of a block that may have to be copied to be looked at unit by unit
 AWAKE = 0.5  # new units are drawn like trained ones, so a share of the same order is switched on
 
 Place = tuple[str, Index]  # an axis, and the numbers of the blocks that all slots with the axis have
@@ -99,11 +100,18 @@ class Grown:
     beside: tuple[str, ...]
     new: tuple[int, ...]
 
-    def rows(self, x: Tensor) -> Tensor:
-        """A block's entries by unit: (combinations of the axes beside, channels, entries of each)."""
+    def rows(self, x: Tensor) -> Iterator[Tensor]:
+        """A block's entries by unit, some of each at a time: (combinations of the axes beside, channels,
+        entries)."""
         dims = [self.block.axes.index(axis) for axis in (*self.beside, self.axis)]
         moved = x.movedim(dims, list(range(len(dims))))
-        return moved.reshape(prod(moved.shape[: len(dims) - 1]), moved.shape[len(dims) - 1], -1)
+        count, first = prod(moved.shape[: len(dims) - 1]), len(dims)
+        steps = (
+            moved.split(max(1, AT_ONCE * moved.shape[first] // moved.numel()), first)
+            if x.dim() > first
+            else [moved]
+        )
+        yield from (part.reshape(count, moved.shape[first - 1], -1) for part in steps)
 
     def any(self, x: Tensor) -> list[list[bool]]:
         """Of each unit, in the same order, whether any entry is not zero; none is copied."""
@@ -239,10 +247,14 @@ def silent_in(pair: Pair, now: Mapping[str, Tensor], values: Mapping[str, Tensor
     }
 
 
-def _sketch(rows: Tensor) -> Tensor:
+def _sketch(parts: Iterable[Tensor]) -> Tensor:
     """A few random projections of each unit's entries: equal units have equal ones."""
-    generator = torch.Generator().manual_seed(rows.shape[2])
+    generator = torch.Generator().manual_seed(SKETCH)
+    return torch.stack([_projected(rows.double(), generator) for rows in parts]).sum(0)
+
+
+def _projected(rows: Tensor, generator: torch.Generator) -> Tensor:
     directions = torch.randn(rows.shape[2], SKETCH, generator=generator, dtype=torch.float64)
     if rows.stride(2) > rows.stride(1):  # as they lie, which is many times as fast
-        return (directions.t() @ rows.double().transpose(1, 2)).transpose(1, 2)
-    return rows.double() @ directions
+        return (directions.t() @ rows.transpose(1, 2)).transpose(1, 2)
+    return rows @ directions
