@@ -160,6 +160,15 @@ def test_bytes_of_a_file(at: int, there: bytes, gone: int, keep: int) -> None:
     grown_from(lambda folder: (folder / WEIGHTS).write_bytes(made) and None)
 
 
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "vocab_size", "num_attention_heads"])
+def test_a_config_of_more_than_any_memory_holds(key: str) -> None:
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, key: 2**31}))
+
+    grown_from(spoil)
+
+
 @many
 @given(data=st.data())
 def test_configs(data: st.DataObject) -> None:

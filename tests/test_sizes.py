@@ -42,6 +42,13 @@ def test_sites_are_listed_in_order() -> None:
     assert list(SIZES.indices(("heads",), (("layers", 0),))) == [at(0, 0)]
 
 
+def test_a_number_that_no_model_has_is_not_counted_to() -> None:
+    """A config may state anything; what is missing is found at the first index that is."""
+    sizes = Sizes({"layers": 10**30, "experts": 2**63, "few": 2})
+    found = sizes.indices(("few", "layers", "experts"))
+    assert [next(found) for _ in range(2)] == [(("few", 0), ("layers", 0), ("experts", n)) for n in range(2)]
+
+
 @given(st.from_regex(r"[a-z_]+", fullmatch=True), st.lists(st.integers(0, 999), max_size=3))
 def test_unkey_is_the_inverse_of_key(axis: str, site: list[int]) -> None:
     name = key(axis, tuple((f"axis{i}", place) for i, place in enumerate(site)))

@@ -9,6 +9,8 @@ from itertools import product
 
 from isogrow.layouts.layout import Index
 
+MANY = 1 << 16  # indices of an axis that are listed at once
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -38,8 +40,10 @@ class Sizes:
         return frozenset(name.partition("[")[0] for name in self.values)
 
     def indices(self, axes: tuple[str, ...], index: Index = ()) -> Iterator[Index]:
-        """Every index over these axes, the first varying slowest."""
-        if self.sites.keys().isdisjoint(axes):  # the same numbers everywhere
+        """Every index over these axes, the first varying slowest; none is made before it is asked for, where
+        a config states numbers that no model has."""
+        many = any(self.values.get(axis, 0) > MANY for axis in axes)
+        if not many and self.sites.keys().isdisjoint(axes):  # the same numbers everywhere
             numbered = ([(axis, i) for i in range(self.values[axis])] for axis in axes)
             for found in product(*numbered):
                 yield (*index, *found)
