@@ -23,6 +23,7 @@ from isogrow.stores.staging import lock_of, partial_of
 from isogrow.train import trainer
 
 KILLS = sweeping.KILLS
+MANY = 100 if sweeping.EVERYTHING else KILLS // 3  # kills that hit a growth at work
 GROWING = 20  # kills of a training run while it grows
 OPTIONS = {"max_shard_size": "30KB", "hash_files": True}
 
@@ -95,7 +96,7 @@ def test_kills_at_any_moment(small: Path, whole: dict[str, str], lasting: float,
             work(small, out, resume=drawn.random() < 0.5)
         assert digests(out) == whole
         assert not partial_of(out).exists()
-    assert killed > KILLS // 3, "hardly any was killed while it was at work"
+    assert killed >= MANY, "hardly any was killed while it was at work"
     outputs = {f"{turn}" for turn in range(KILLS)}
     locks = {lock_of(tmp_path / name).name for name in outputs}
     assert {path.name for path in tmp_path.iterdir()} <= outputs | locks
