@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from isogrow.plans.pieces import Box
+from isogrow.verification.streaming.returning import give_back
 
 Want = tuple[str, str, Box]  # of which source, which parameter, which region
 Load = Callable[[str, Box], Tensor]
@@ -117,6 +118,7 @@ def abreast(
 
 def _serve(runs: Sequence[Run], sources: Mapping[str, Load]) -> None:
     """Until all have ended: load what the run behind all others wants, for all that want it."""
+    passed = 0
     while True:
         for run in runs:
             if run.failure is not None:
@@ -125,6 +127,9 @@ def _serve(runs: Sequence[Run], sources: Mapping[str, Load]) -> None:
         if not left:
             return
         first = min(left, key=lambda run: (run.passed, run.served))
+        if first.passed > passed:  # a layer is behind all, and what each thread had for it
+            passed = first.passed
+            give_back()
         want = first.want
         assert want is not None
         source, name, region = want
