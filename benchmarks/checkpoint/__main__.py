@@ -2,8 +2,8 @@
 
     python -m benchmarks.checkpoint --before OLD/src                2 GB, five rounds
     python -m benchmarks.checkpoint --mergekit VENV/bin/mergekit-yaml     with mergekit's passthrough beside
-    python -m benchmarks.checkpoint --gigabytes 0.5 --rounds 1 --folder /some/disk --rows my-rows.jsonl
-    python -m benchmarks.checkpoint --page                          results.md and results.svg from the rows
+    python -m benchmarks.checkpoint --gigabytes 0.5 --rounds 1 --folder /some/disk --rows mine/rows.jsonl
+    python -m benchmarks.checkpoint --page             results.md and results.svg from the rows, beside them
 
 A random bf16 Llama checkpoint is grown in hidden, ffn and layers, by `--init copy` and by the default random
 fill, and in layers alone. OLD is a checkout of an earlier build. Every time ends when the output is on disk
@@ -147,6 +147,7 @@ def read(folder: Path) -> None:
 
 def measure(given: argparse.Namespace) -> None:
     """Append the rows of all rounds to a file."""
+    run = time.strftime("%H:%M")
     builds = {"now": SOURCE} | ({"before": given.before.resolve()} if given.before else {})
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="isogrow-benchmark-") as home:
         place = Place(Path(home).resolve())
@@ -156,6 +157,7 @@ def measure(given: argparse.Namespace) -> None:
             for number in range(given.rounds):
                 for row in rounds(place, workers, builds, given.mergekit):
                     found = {
+                        "run": run,
                         "round": number,
                         **row,
                         "load": os.getloadavg()[0],
@@ -180,7 +182,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.page:
         measure(given)
-    page.write(given.rows, HERE)
+    page.write(given.rows, given.rows.parent)
 
 
 if __name__ == "__main__":

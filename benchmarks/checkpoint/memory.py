@@ -133,7 +133,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.page:
         measure(given)
-    write(given.rows, HERE)
+    write(given.rows, given.rows.parent)
 
 
 if __name__ == "__main__":

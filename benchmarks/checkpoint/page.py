@@ -149,9 +149,9 @@ def table(rows: list[Row]) -> list[str]:
 
 def runs(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows of each run, the last one first: machines differ, so no median is over two of them."""
-    found: dict[tuple[str, str], list[Row]] = {}
+    found: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        found.setdefault((row["day"], row["system"]), []).append(row)
+        found.setdefault((row["day"], row["system"], row.get("run", "")), []).append(row)
     return list(found.values())[::-1]
 
 

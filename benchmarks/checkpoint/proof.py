@@ -179,7 +179,7 @@ def main() -> None:
             for row in measured(Path(home).resolve(), given.layers, builds):
                 with given.rows.open("a") as file:
                     file.write(json.dumps(row | page.where(row["small"] / 1e9)) + "\n")
-    write(given.rows, HERE)
+    write(given.rows, given.rows.parent)
 
 
 if __name__ == "__main__":
