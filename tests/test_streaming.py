@@ -34,6 +34,7 @@ from isogrow.verification.runs import full
 from isogrow.verification.streaming import ahead, lending, living, proof, streamed_pair
 from isogrow.verification.streaming.convoy import Run, abreast
 from isogrow.verification.streaming.lending import lent
+from isogrow.verification.streaming.rooms import roomy
 
 DIVERSE = {
     "llama": {"tie_word_embeddings": True},
@@ -488,6 +489,39 @@ def test_a_weight_is_loaded_once_for_all_runs() -> None:
 
     assert abreast({name: work for name in "abcd"}, {"numbers": load}) == dict.fromkeys("abcd", 6.0)
     assert loads == ["w0", "w1", "w2"]
+
+
+def test_those_that_want_the_same_go_on_at_once_with_their_own_default() -> None:
+    both, found = threading.Barrier(2), dict[str, torch.dtype]()
+
+    def work(run: Run) -> None:
+        run.fetch("numbers", "w" if run.name in "ab" else "v", (range(2),))
+        if run.name in "ab":
+            both.wait(timeout=60)  # one alone would wait for ever
+        found[run.name] = torch.get_default_dtype()
+
+    threads = torch.get_num_threads()
+    abreast(dict.fromkeys("abc", work), {"numbers": lambda name, region: torch.ones(2)}, wide="ab")
+    assert found == {"a": torch.float64, "b": torch.float64, "c": torch.float32}
+    assert torch.get_default_dtype() == torch.float32 and torch.get_num_threads() == threads
+
+
+def test_gradients_that_are_made_in_a_room_are_the_same() -> None:
+    """Of a matrix that is multiplied with twice, with a bias, and of one that has no room."""
+    one, two = nn.Linear(5, 5).double(), nn.Linear(5, 3, bias=False).double()
+    x = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
+
+    def backward() -> list[Tensor]:
+        for each in (x, *one.parameters(), *two.parameters()):
+            each.grad = None
+        two(one(one(x))).square().sum().backward()
+        return [each.grad for each in (x, *one.parameters(), *two.parameters()) if each.grad is not None]
+
+    wanted, room = [x.clone() for x in backward()], torch.empty(5, 5, dtype=torch.float64)
+    with roomy({id(one.weight): room}):
+        found = backward()
+    assert found[1] is room and len(found) == len(wanted) == 4
+    assert all(torch.allclose(a, b, rtol=1e-13) for a, b in zip(found, wanted, strict=True))
 
 
 def test_a_run_that_fails_ends_all() -> None:
