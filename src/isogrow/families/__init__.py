@@ -9,7 +9,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from isogrow.errors import FamilyError
-from isogrow.families.wrappers import WRAPPERS, wrapping
+from isogrow.families.wrappers import WRAPPERS
+from isogrow.families.wrapping import NESTED, wrapping
 from isogrow.layouts.config import Config, get
 from isogrow.layouts.layout import Layout
 
@@ -35,8 +36,8 @@ def layout_for(model_type: str) -> Layout:
 
 
 @cache
-def _around(model_type: str, text: str) -> Layout:
-    return wrapping(WRAPPERS[model_type], layout_for(text))
+def _around(model_type: str, text: str, nested: bool) -> Layout:
+    return wrapping(WRAPPERS[model_type], layout_for(text), nested)
 
 
 def layout_of(config: Config) -> Layout:
@@ -44,7 +45,9 @@ def layout_of(config: Config) -> Layout:
     model of several parts, each with a config, is refused by them."""
     model_type = str(config.get("model_type", ""))
     if model_type in WRAPPERS and model_type not in LAYOUTS:
-        return _around(model_type, str(get(config, "text_config.model_type") or WRAPPERS[model_type].text))
+        wrapper = WRAPPERS[model_type]
+        nested = not wrapper.flat or config.get(NESTED[:-1]) is not None
+        return _around(model_type, str(get(config, f"{NESTED}model_type") or wrapper.text), nested)
     parts = {name: part.get("model_type") for name, part in config.items() if isinstance(part, Mapping)}
     known = next((name for name, kind in sorted(parts.items()) if kind in LAYOUTS), None)
     if model_type in LAYOUTS or known is None:

@@ -1,5 +1,5 @@
-"""Llama under other names: SeedOSS, InternLM 3, IQuest-Coder, CWM, Ministral, Helium, ERNIE 4.5. What differs
-are defaults, biases, windows, and how rotary pairs lie."""
+"""Llama under other names: SeedOSS, InternLM 3, IQuest-Coder, CWM, Ministral, Helium, ERNIE 4.5, Emu3. What
+differs are defaults, biases, windows, and how rotary pairs lie."""
 
 from __future__ import annotations
 
@@ -121,4 +121,22 @@ ERNIE4_5 = like(
     constraints=EQUAL,
 )
 
-LAYOUTS = (SEED_OSS, INTERNLM3, IQUESTCODER, CWM, MINISTRAL, HELIUM, ERNIE4_5)
+# Images are tokens of its vocabulary, too.
+EMU3 = like(
+    LLAMA,
+    "emu3_text_model",
+    alter(ATTENTION, bias=Bias("attention_bias")),
+    alter(MLP, bias=Bias("mlp_bias")),
+    defaults=dict(
+        vocab_size=184622,
+        intermediate_size=14336,
+        num_key_value_heads=8,
+        rms_norm_eps=1e-5,
+        attention_bias=False,
+        mlp_bias=False,
+    ),
+    attentions=(Attention(rope=Rope(default=1e6)),),
+    constraints=EQUAL,
+)
+
+LAYOUTS = (SEED_OSS, INTERNLM3, IQUESTCODER, CWM, MINISTRAL, HELIUM, ERNIE4_5, EMU3)

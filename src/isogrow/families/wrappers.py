@@ -1,177 +1,290 @@
 """Wrappers: a language model of any known family, and a tower for images or sound whose features a projector
-puts among the embeddings.
-
-What grows is the language model. The tower stays what it is; of the projector, whatever is as wide as the
-residual grows with it.
-"""
+puts among the embeddings. One row for each model type; wrapping.py says what a row means."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-from isogrow.families.edits import after
-from isogrow.layouts.layout import Bias, Key, Layout, Rename, Weight
-from isogrow.layouts.mounting import mounted
+from isogrow.families.wrapping import Wrapper
+from isogrow.layouts.layout import Bias, Key, Weight
 
 MAYBE = Bias(required=False)
 P = "multi_modal_projector."
-PARTS = ("vision_tower", "multi_modal_projector")
-
-
-@dataclass(frozen=True)
-class Wrapper:
-    """A model type that wraps a language model: where that stands, and what stands beside it.
-
-    `parts` are what stands beside it, which old files name without the base model's prefix.
-    `tie` is what the class takes for tie_word_embeddings, and `either` is true where the language model's own
-    is asked, too. `text` is the model type of a text_config that names none. `rows` are the tensors that
-    write to the residual beside the embedding; the widths `inner` of the projector are the residual's.
-    Tensors under `carried` stay what they are, and so do keys `kept` of an ε that the projector reads, too.
-    `keys` of the wrapper's own config hold sizes.
-    """
-
-    model_type: str
-    rows: tuple[Weight, ...]
-    carried: tuple[str, ...]
-    inner: tuple[str, ...] = ()
-    tie: bool = False
-    either: bool = False
-    text: str = ""
-    keys: tuple[Key, ...] = ()
-    parts: tuple[str, ...] = PARTS
-    kept: tuple[str, ...] = ()
-
-
-TWO = (
-    Weight(P + "linear_1.weight", "projector <- features", "projector.up", bias=MAYBE),
-    Weight(P + "linear_2.weight", "hidden <- projector", "projector.down", bias=MAYBE),
-)
-ONE = (Weight(P + "linear_2.weight", "hidden <- projector", "projector.down", bias=Bias()),)
-GATED = ("vision_tower.", P + "layernorm.", P + "linear_1.")
-TOWER = ("vision_tower.",)
-MERGED = ("vision_tower.", P + "norm.", P + "patch_merger.")
+C = "connector.modality_projection."
+EYES = ("vision_tower", "multi_modal_projector")
 EARS = ("audio_tower", "multi_modal_projector")
-HEARD = ("audio_tower.",)
-MERGER = ("merger.norm.", "merger.linear_fc1.")
+INNER = {"projector": "hidden"}
+WRITTEN = "hidden <- features"
+
+
+def last(name: str, bias: Bias | None = None) -> tuple[Weight, ...]:
+    """The tensor of a projector that writes to the residual; the others are as wide as they were."""
+    return (Weight(name, WRITTEN, "projector", bias=bias),)
+
+
+def two(first: str, second: str, bias: Bias | None = MAYBE) -> tuple[Weight, ...]:
+    """The tensors of a projector whose inner width is the residual's."""
+    return (
+        Weight(first, "projector <- features", "projector.up", bias=bias),
+        Weight(second, "hidden <- projector", "projector.down", bias=bias),
+    )
+
+
+TWO = two(P + "linear_1.weight", P + "linear_2.weight")
+ONE = last(P + "linear_2.weight", MAYBE)
+LINEAR = last(P + "linear.weight", Bias())
 NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
+NEWLINES = (*EYES, "image_newline")
 
-WRAPPERS = {
-    each.model_type: each
-    for each in (
-        Wrapper("llava", TWO, TOWER, ("projector",), either=True, text="llama"),
-        Wrapper("vipllava", TWO, (*TOWER, P + "projector_layernorm."), ("projector",), text="llama"),
-        Wrapper(
-            "mistral3",
-            TWO,
-            MERGED,
-            ("projector",),
-            tie=True,
-            text="mistral",
-            kept=("text_config.rms_norm_eps",),  # which the norm before the projector takes, too
-        ),
-        Wrapper("internvl", TWO, (*TOWER, P + "layer_norm."), ("projector",), tie=True, text="qwen2"),
-        Wrapper(
-            "llava_next",
-            (*TWO, NEWLINE),
-            TOWER,
-            ("projector",),
-            text="llama",
-            parts=(*PARTS, "image_newline"),
-        ),
-        Wrapper(
-            "llava_onevision",
-            (*TWO, NEWLINE),
-            TOWER,
-            ("projector",),
-            either=True,
-            text="qwen2",
-            parts=(*PARTS, "image_newline"),
-        ),
-        Wrapper(
-            "got_ocr2",
-            (
-                Weight(P + "conv_upsampler2.weight", "projector <- features 3 3", "projector.up"),
-                Weight(
-                    P + "multimodal_projector.weight", "hidden <- projector", "projector.down", bias=Bias()
-                ),
-            ),
-            (*TOWER, P + "conv_upsampler1."),
-            ("projector",),
-            tie=True,
-            text="qwen2",
-        ),
-        *(
-            Wrapper(kind, TWO, HEARD, ("projector",), text=text, parts=EARS)
-            for kind, text in (("audioflamingo3", "qwen2"), ("musicflamingo", "qwen2"), ("voxtral", "llama"))
-        ),
-        Wrapper(
-            "qwen2_audio",
-            (Weight(P + "linear.weight", "hidden <- features", "projector", bias=Bias()),),
-            HEARD,
-            text="qwen2",
-            parts=EARS,
-        ),
-        Wrapper("aya_vision", ONE, GATED, tie=True, text="cohere2"),
-        Wrapper("cohere2_vision", ONE, GATED, tie=True, text="cohere2"),
-        Wrapper(
-            "gemma3",
-            (Weight(P + "mm_input_projection_weight", "features -> hidden", "projector"),),
-            (*TOWER, P + "mm_soft_emb_norm."),
-            tie=True,
-            text="gemma3_text",
-        ),
-        *(
-            Wrapper(
-                kind,
-                (Weight("visual.merger.linear_fc2.weight", "hidden <- features", "projector", bias=Bias()),),
-                tuple(f"visual.{part}" for part in ("patch_embed.", "pos_embed.", "blocks.", *MERGER)),
-                text=f"{kind}_text",
-                keys=(Key("vision_config.out_hidden_size", "hidden", 3584),),
-                parts=("visual",),
-            )
-            for kind in ("qwen3_5", "qwen3_5_moe")
-        ),
-        Wrapper(
-            "paligemma",
-            (Weight(P + "linear.weight", "hidden <- features", "projector", bias=Bias()),),
-            TOWER,
-            tie=True,
-            text="gemma",
-            keys=(
-                Key("projection_dim", "hidden", 2048),
-                Key("vision_config.projection_dim", "hidden", "projection_dim"),
-            ),
-        ),
-    )
-}
+# Of several depths of the tower, whose features are added behind the first layers.
+DEEP = Weight(
+    "visual.deepstack_merger_list.{depths}.linear_fc2.weight", WRITTEN, "projector.deep", bias=Bias()
+)
+MERGED = last("visual.merger.linear_fc2.weight", Bias())
+OUT = (Key("vision_config.out_hidden_size", "hidden", 3584),)
+NORMED = (
+    "what turns the tower's features into embeddings normalises them over as many channels, so new ones would"
+    " count in its mean: grow ffn, heads or layers instead"
+)
 
+BOTH = (
+    "images are made of it, too, by a head and an aligner whose widths are keys of their own: grow ffn, heads"
+    " or layers instead"
+)
 
-def wrapping(wrapper: Wrapper, text: Layout) -> Layout:
-    """The layout of a wrapper around a language model of a known family."""
-    tie = "tie_word_embeddings" + (" or text_config.tie_word_embeddings" if wrapper.either else "")
-    own = (Key("tie_word_embeddings", default=wrapper.tie), *wrapper.keys)
-    made = mounted(
-        text,
-        at="language_model.",
-        config="text_config.",
-        family=f"{wrapper.model_type} with {text.family}",
-        model_types=(wrapper.model_type,),
-        prefixes=("model.", ""),
-        carried=tuple(f"model.{part}" for part in wrapper.carried),
-        renames=(
-            Rename("language_model.lm_head.", "lm_head."),
-            Rename("language_model.model.", "model.language_model."),
-            *(Rename(f"{part}.", f"model.{part}.") for part in wrapper.parts),
+LLAVA = (
+    Wrapper("llava", "llama", EYES, TWO, INNER, either=True),
+    Wrapper("vipllava", "llama", EYES, TWO, INNER),
+    # The norm before the projector takes the text's epsilon, too.
+    Wrapper("mistral3", "mistral", EYES, TWO, INNER, tie=True, kept=("text_config.rms_norm_eps",)),
+    Wrapper("internvl", "qwen2", EYES, TWO, INNER, tie=True),
+    Wrapper("llava_next", "llama", NEWLINES, (*TWO, NEWLINE), INNER),
+    Wrapper("llava_next_video", "llama", NEWLINES, (*TWO, NEWLINE), INNER, either=True),
+    Wrapper("llava_onevision", "qwen2", NEWLINES, (*TWO, NEWLINE), INNER, either=True),
+    Wrapper("video_llava", "llama", ("video_tower", "image_tower", EYES[1]), TWO, INNER),
+    Wrapper("fast_vlm", "qwen2", EYES, TWO, INNER, either=True),
+    Wrapper("perception_lm", "llama", EYES, TWO, INNER, tie="text_config.tie_word_embeddings"),
+    Wrapper("qianfan_ocr", "qwen3", EYES, TWO, INNER),
+    Wrapper("aya_vision", "cohere2", EYES, ONE, tie=True),
+    Wrapper("cohere2_vision", "cohere2", EYES, ONE, tie=True),
+    Wrapper("lfm2_vl", "lfm2", EYES, ONE, tie=True),
+    Wrapper(
+        "got_ocr2",
+        "qwen2",
+        EYES,
+        (
+            Weight(P + "conv_upsampler2.weight", "projector <- features 3 3", "projector.up"),
+            Weight(P + "multimodal_projector.weight", "hidden <- projector", "projector.down", bias=Bias()),
         ),
-        kept=wrapper.kept,
-        follows={**text.follows, **dict.fromkeys(wrapper.inner, "hidden")},
-    )
-    width = made.axes[made.residual]
-    return replace(
-        made,
-        weights=after("embed", *wrapper.rows)(made.weights),
-        axes={**made.axes, **dict.fromkeys(wrapper.inner, width)},
-        keys=(*made.keys, *own),
-        fixed=made.fixed | {"features", *(() if wrapper.inner else ("projector",))},
-        streams=tuple(replace(stream, tie=tie) for stream in made.streams),
-    )
+        INNER,
+        tie=True,
+    ),
+    Wrapper(
+        "aria",
+        "aria_text",
+        EYES,
+        two(P + "feed_forward.linear_in.weight", P + "feed_forward.linear_out.weight", None),
+        INNER,
+    ),
+    Wrapper("llama4", "llama4_text", ("vision_model", EYES[1]), last(P + "linear_1.weight"), tie=None),
+    Wrapper(
+        "gemma3",
+        "gemma3_text",
+        EYES,
+        (Weight(P + "mm_input_projection_weight", "features -> hidden", "projector"),),
+        tie=True,
+    ),
+    Wrapper(
+        "paligemma",
+        "gemma",
+        EYES,
+        LINEAR,
+        tie=True,
+        keys=(
+            Key("projection_dim", "hidden", 2048),
+            Key("vision_config.projection_dim", "hidden", "projection_dim"),
+        ),
+    ),
+)
+
+HEARING = (
+    *(
+        Wrapper(kind, text, EARS, TWO, INNER)
+        for kind, text in (("audioflamingo3", "qwen2"), ("musicflamingo", "qwen2"), ("voxtral", "llama"))
+    ),
+    Wrapper("qwen2_audio", "qwen2", EARS, LINEAR),
+)
+
+# Tokens of images have positions in time, height and width (families/grids.py).
+GRIDS = (
+    Wrapper(
+        "qwen2_vl",
+        "qwen2_vl_text",
+        ("visual",),
+        last("visual.merger.mlp.2.weight", Bias()),
+        either=True,
+        keys=(Key("vision_config.hidden_size", "hidden", 3584),),
+        flat=True,
+    ),
+    Wrapper(
+        "qwen2_5_vl",
+        "qwen2_5_vl_text",
+        ("visual",),
+        last("visual.merger.mlp.2.weight", Bias()),
+        either=True,
+        keys=OUT,
+        flat=True,
+    ),
+    *(
+        Wrapper(kind, f"{kind}_text", ("visual",), (*MERGED, DEEP), keys=OUT, leading="depths")
+        for kind in ("qwen3_vl", "qwen3_vl_moe")
+    ),
+    *(Wrapper(kind, f"{kind}_text", ("visual",), MERGED, keys=OUT) for kind in ("qwen3_5", "qwen3_5_moe")),
+    *(
+        Wrapper(kind, text, ("visual",), either=either, refusals={"hidden": NORMED})
+        for kind, text, either in (
+            ("glm4v", "glm4v_text", True),
+            ("glm4v_moe", "glm4v_moe_text", True),
+            ("glm46v", "glm4v_text", False),
+            ("glmga", "glm4v_text", False),
+            ("glm_ocr", "glm_ocr_text", True),
+        )
+    ),
+    Wrapper(
+        "paddleocr_vl",
+        "paddleocr_vl_text",
+        ("visual", "projector"),
+        last("projector.linear_2.weight", Bias()),
+        tie=True,
+        either=True,
+        flat=True,
+    ),
+    Wrapper(
+        "ernie4_5_vl_moe",
+        "ernie4_5_vl_moe_text",
+        ("vision_tower", "resampler_model"),
+        tie=True,
+        refusals={"hidden": NORMED},
+    ),
+    Wrapper(
+        "hunyuan_vl",
+        "hunyuan_vl_text",
+        ("vision_tower",),
+        tie=True,
+        either=True,
+        flat=True,
+        refusals={"hidden": NORMED},
+    ),
+)
+
+OTHERS = (
+    *(
+        Wrapper(
+            kind,
+            "llama",
+            ("vision_model", "connector"),
+            last(C + "proj.weight"),
+            at="text_model",
+        )
+        for kind in ("idefics3", "smolvlm")
+    ),
+    Wrapper(
+        "idefics2",
+        "mistral",
+        ("vision_model", "connector"),
+        # As wide inside as the language model's MLP.
+        (
+            Weight(C + "gate_proj.weight", "bridge <- features", "projector.gate"),
+            Weight(C + "up_proj.weight", "bridge <- features", "projector.up"),
+            Weight(C + "down_proj.weight", "latent <- bridge", "projector.down"),
+        ),
+        {"bridge": "ffn"},
+        at="text_model",
+        refusals={"hidden": NORMED},
+    ),
+    Wrapper(
+        "deepseek_vl",
+        "llama",
+        ("vision_model", "aligner"),
+        two("aligner.linear1.weight", "aligner.linear2.weight"),
+        INNER,
+        tie=True,
+    ),
+    Wrapper(
+        "exaone4_5",
+        "exaone4",
+        ("visual",),
+        last("visual.merger.mlp.2.weight", Bias()),
+        keys=OUT,
+    ),
+    Wrapper(
+        "hyperclovax_vision_v2",
+        "hyperclovax",
+        ("vision_model", "projector"),
+        last("projector.weight", Bias()),
+        tie=True,
+    ),
+    Wrapper(
+        "video_llama_3",
+        "qwen2",
+        ("vision_model", "projector"),
+        two("projector.readout.0.weight", "projector.readout.2.weight"),
+        INNER,
+        either=True,
+    ),
+    Wrapper(
+        "lighton_ocr",
+        "qwen3",
+        ("vision_encoder", "vision_projection"),
+        two("vision_projection.linear_1.weight", "vision_projection.linear_2.weight"),
+        INNER,
+        tie=True,
+        kept=("text_config.rms_norm_eps",),
+    ),
+    Wrapper(
+        "ovis2",
+        "qwen2",
+        ("vision_tower", "visual_embeddings_table"),
+        (Weight("visual_embeddings_table.weight", "features -> hidden", "projector"),),
+        tie=True,
+        keys=(Key("hidden_size", "hidden", 1536),),
+    ),
+    *(
+        Wrapper(
+            kind,
+            "opt",
+            ("vision_model", "qformer", "query_tokens", "language_projection"),
+            last("language_projection.weight", Bias()),
+            tie=None,
+        )
+        for kind in ("blip-2", "instructblip", "instructblipvideo")
+    ),
+    Wrapper(
+        "deepseek_vl_hybrid",
+        "llama",
+        ("vision_model", "high_res_vision", "aligner"),
+        (
+            Weight("aligner.vision_proj.weight", "half <- features", "projector.low", bias=MAYBE),
+            Weight("aligner.high_res_vision_proj.weight", "half <- details", "projector.high", bias=MAYBE),
+            Weight("aligner.proj.weight", "hidden <- (2 half)", "projector.down", bias=MAYBE),
+        ),
+        {"half": "hidden // 2"},
+        tie=True,
+    ),
+    Wrapper(
+        "janus",
+        "llama",
+        ("vision_model", "aligner", "vqmodel", "generation_"),
+        tie=True,
+        refusals={"hidden": BOTH},
+    ),
+    Wrapper("fuyu", "persimmon", ("vision_embed_tokens",), last("vision_embed_tokens.weight", Bias())),
+    Wrapper("emu3", "emu3_text_model", ("vqmodel",), at="text_model"),
+    Wrapper(
+        "kimi_k25",
+        "deepseek_v3",
+        ("vision_tower", "mm_projector"),
+        last("mm_projector.out_proj.weight", Bias()),
+        tie=True,
+    ),
+)
+
+WRAPPERS = {each.model_type: each for each in (*LLAVA, *HEARING, *GRIDS, *OTHERS)}

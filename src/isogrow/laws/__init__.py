@@ -6,6 +6,7 @@
     norms.py      what each norm needs when its axis grows
     clamps.py     no scale passes a clamp
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
+    leading.py    what is added behind the first layers stays behind them
     positions.py  rotary pairs stay pairs, and turn as before; frequencies.py says how fast
     slopes.py     heads keep their slopes (ALiBi)
     twins.py      new channels differ from each other and from what they copy
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from isogrow.errors import LawError
 from isogrow.laws.building import network
 from isogrow.laws.clamps import check_clamps
+from isogrow.laws.leading import check_leading
 from isogrow.laws.network import Entry, Network
 from isogrow.laws.norms import check_norms
 from isogrow.laws.positions import check_positions
@@ -58,6 +60,7 @@ def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> int:
     check_scales(anatomy, plan, ungained)
     check_positions(anatomy, plan)
     check_slopes(anatomy, plan)
+    check_leading(anatomy, plan)
     preserves(net)
     found = lives(anatomy, net)
     if not allow_dead:

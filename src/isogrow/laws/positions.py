@@ -52,6 +52,7 @@ def _check_rope(
     pairs = _pairs(step, rope, was, now) if grows else {i: i for i in range(min(was, now) // 2)}
     if not grows and was != now:
         raise LawError(f"{step.expansion} lets {now} channels of a head rotate, and {was} did")
+    _check_grids(step, rope, pairs, (was, now), configs)
     _check_thetas(step, rope, pairs, (was, now), configs)
     _check_turns(step, rope, pairs, heads, (was, now), configs)
 
@@ -116,6 +117,19 @@ def _check_turns(
                     f"{step.expansion} moves rotary pair {old} to {new} with θ = {theta:g} (before:"
                     f" {before:g}): it would turn at another frequency"
                 )
+
+
+def _check_grids(
+    step: Step, rope: Rope, pairs: dict[int, int], parts: tuple[int, int], configs: tuple[Config, Config]
+) -> None:
+    """Of an image's positions, an old pair turns by the same one."""
+    was, now = (rope.grid(config, size // 2) for config, size in zip(configs, parts, strict=True))
+    for old, new in pairs.items():
+        if was[old : old + 1] != now[new : new + 1]:
+            raise LawError(
+                f"{step.expansion} moves rotary pair {old} to {new}, which turns by another of an image's"
+                " positions (mrope_section)"
+            )
 
 
 def _check_thetas(

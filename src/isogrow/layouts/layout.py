@@ -127,13 +127,15 @@ class Readout:
     """A config list of where a model is read (a backbone's stages), each by how many layers have run.
 
     Its entries are numbers, of which a negative one counts from the end; or names that hold one, like `name`.
-    With `every` it lists all such names in order, after that of what no layer has gone through.
+    With `every` it lists all such names in order, after that of what no layer has gone through. With `behind`
+    an entry is the number of the layer that has run last.
     """
 
     key: str
     name: str = ""
     every: bool = False
     axis: str = "layers"
+    behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class Layout:
     the residual streams, the first of them that of slots which name none. Tensors whose names begin with one
     of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows. `kept` are
     keys of an ε that something beside the residual's norms reads too, so that no growth may edit them.
+    `leading` is a formula over sizes and config keys: behind so many first layers something else is added.
     """
 
     family: str
@@ -199,6 +202,7 @@ class Layout:
     bindings: tuple[Binding, ...] = ()
     carried: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    leading: str = ""
 
     def __post_init__(self) -> None:
         for attention in self.attentions:
@@ -300,6 +304,11 @@ class Layout:
         """The position biases of an attention, where this config has any."""
         alibi = attention.alibi
         return alibi if alibi is not None and self.holds(alibi.when, config) else None
+
+    def leads(self, config: Config, sizes: Mapping[str, int]) -> int:
+        """Behind how many of the first layers something is added that is no part of them."""
+        facts = self.facts(config, sizes)
+        return int(evaluate(self.leading, facts)) if self.say(self.leading, facts) else 0
 
     def clamps(self, slot: Slot, config: Config) -> bool:
         """Whether a model of this config clamps what this slot gives."""

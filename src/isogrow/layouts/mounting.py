@@ -69,6 +69,7 @@ def mounted(layout: Layout, at: str, config: str, **changes: Any) -> Layout:
         ),
         "readouts": tuple(moved.data(each) for each in layout.readouts),
         "constraints": tuple(map(moved.formula, layout.constraints)),
+        "kept": tuple(config + key for key in layout.kept),
         "streams": tuple(moved.stream(each) for each in layout.streams),
         **changes,
     }

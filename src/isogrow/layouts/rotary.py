@@ -20,6 +20,9 @@ WANTED: Mapping[str, tuple[str, ...]] = {
     "longrope": ("short_factor", "long_factor"),
 }
 
+SECTIONS = "mrope_section"
+AXES = 3  # an image's time, height and width
+
 
 @dataclass(frozen=True)
 class Rope:
@@ -34,6 +37,11 @@ class Rope:
     positions; `others` are the tables of other kinds of layers. `when` is a formula over config keys: nothing
     rotates where it is false. `filled` is the table that the class fills in where the config has none.
     `listed` is the path of a list with the θ of each layer, 0 where a layer turns nothing.
+
+    With `grids` a token of an image has three positions (time, height, width), and each pair turns by one of
+    them: "runs" lets as many pairs as the table's `mrope_section` says take the first, the second, the third,
+    one run behind the other; "interleaved" lets every third pair take the second, and every third the third,
+    up to as many as it says. `sections` are the class's own, where the table has none.
     """
 
     pairs: Literal["half", "adjacent"] = "half"
@@ -50,6 +58,8 @@ class Rope:
     when: str = ""
     filled: tuple[tuple[str, Any], ...] = ()
     listed: str = ""
+    grids: Literal["", "runs", "interleaved"] = ""
+    sections: tuple[int, ...] = ()
 
     def read(self, config: Config) -> tuple[str, ...]:
         """The config paths of the tables that the model reads, the one that wins first."""
@@ -81,6 +91,19 @@ class Rope:
         """The θ of each layer, where a list says it."""
         return [float(theta) for theta in (get(config, self.listed) if self.listed else None) or ()]
 
+    def sectioned(self, config: Config) -> tuple[int, ...]:
+        """How many pairs turn by time, height and width; none where tokens have one position."""
+        return tuple(self.value(config, SECTIONS) or self.sections) if self.grids else ()
+
+    def grid(self, config: Config, pairs: int) -> tuple[int, ...]:
+        """Which of its positions (0, 1, 2) each of so many pairs turns by."""
+        said = self.sectioned(config)
+        if self.grids == "runs":
+            return tuple(nth % AXES for nth, count in enumerate(said) for _ in range(count))
+        if self.grids == "interleaved":
+            return tuple(i % AXES if i < AXES * said[i % AXES] else 0 for i in range(pairs))
+        return (0,) * pairs
+
     def missing(self, config: Config) -> str:
         """The first key that a table of its kind must have, and has not as numbers above 0; "" if none."""
         for key in WANTED.get(self.kind(config), ()):
@@ -105,6 +128,7 @@ class Rope:
     def rest(self, config: Config) -> Mapping[str, Any]:
         """All of the table but its type, its θ and what has an entry for each pair."""
         apart = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "short_factor", "long_factor"}
+        apart |= {SECTIONS} if self.grids else set()
         read = self.read(config)
         tables: list[Mapping[str, Any]] = [get(config, path) for path in reversed(read)]
         tables = tables if read else [dict(self.filled)]

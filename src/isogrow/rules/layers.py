@@ -7,6 +7,8 @@ output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zer
 and the weights are free (drawn even where init is copy). So it is with a gain without a norm (LayerScale).
 A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
 
+Where features of images are added behind the first layers, by number, new layers come after those.
+
 A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where a
 reader computes such a list from the layer's number (`Choices.kinds`), a new layer's entry is what that reader
 takes it for.
@@ -33,6 +35,7 @@ from isogrow.rules.subject import Subject, check_unclamped
 def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Step:
     """The step that puts one new layer before each old layer of these numbers (the old count: the end)."""
     _check_post(subject, axis)
+    _check_leading(subject, axis, before)
     old = subject.sizes.of(axis)
     places = _inserted(old, before)
     step = _step(subject, axis, (), old, old + len(before), places, init)
@@ -54,6 +57,17 @@ def _check_post(subject: Subject, axis: str) -> None:
             axis,
             f"a layer of {subject.layout.family!r} normalises the residual itself"
             " (post-norm), so no new layer computes the identity exactly; grow ffn, heads or hidden instead",
+        )
+
+
+def _check_leading(subject: Subject, axis: str, before: tuple[int, ...]) -> None:
+    """A new layer must come after those behind which something is added by number."""
+    first = subject.layout.leads(subject.config, subject.sizes.values) if axis == "layers" else 0
+    if any(nth < first for nth in before):
+        at = ",".join(str(max(nth, first)) for nth in before)
+        raise SizeError(
+            f"{subject.word(axis)} can't be added at {','.join(map(str, before))}: features of images are"
+            f" added behind the first {first} layers, by their number; give --layers-at {at}"
         )
 
 

@@ -39,6 +39,8 @@ def _ran(places: Sequence[Place]) -> list[int]:
 
 
 def _moved(read: Readout, entry: Any, ran: list[int]) -> Any:
+    if isinstance(entry, int) and read.behind:
+        return ran[entry + 1] - 1 if 0 <= entry < len(ran) - 1 else entry
     if isinstance(entry, int):
         past = entry if entry >= 0 else len(ran) + entry
         known = 0 <= past < len(ran)

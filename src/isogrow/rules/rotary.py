@@ -12,6 +12,10 @@ are of the kind that they were.
 LongRoPE divides each frequency by a factor from a list. A factor goes where its pair goes; a new pair has
 that of the pair before it.
 
+An image's token has positions in time, height and width, and the config says how many pairs turn by each
+(`mrope_section`): a run of pairs stays a run, and where positions are interleaved (pair i turns by i mod 3),
+pair m·i turns by the same one iff m mod 3 = 1.
+
 Where only the first r channels rotate, the rest grows: the rotating ones and their frequencies, functions of
 r, stay. A config that holds r / k gets r / k̂.
 
@@ -29,6 +33,7 @@ from typing import Any
 from isogrow.errors import SizeError
 from isogrow.layouts.config import edited, get
 from isogrow.layouts.layout import Rope
+from isogrow.layouts.rotary import AXES, SECTIONS
 from isogrow.plans.plan import OLD, Place
 from isogrow.rules.places import MORE, NEW, append
 from isogrow.rules.subject import Subject
@@ -61,18 +66,21 @@ def placed(subject: Subject, axis: str, ropes: tuple[Rope, ...], old: int, new: 
         )
     if new % 2:
         raise SizeError(f"{word}={new} is odd, and rotary positions pair its channels: give {new + 1}")
-    if new % old == 0 and all(kind in STRIDED for kind in kinds):
+    spreads = all(kind in STRIDED for kind in kinds) and all(_spreads(rope, new // old) for rope in ropes)
+    if new % old == 0 and spreads:
         edits = _factors(subject, ropes, old, new, spread=True) | _turning(
             subject, ropes, old, new, new // old
         )
+        edits |= _sections(subject, ropes, old, new, spread=True)
         return strided(ropes[0].pairs, old, new), edits
     if copied:
         raise SizeError(
             f"{word} can't grow exactly under QK-norm with rope scaling {kinds[0]!r}: its frequencies"
-            f" can't be spread; {INSTEAD}"
+            f" can't be spread{_spread_by(ropes, old)}; {INSTEAD}"
         )
     edits = {path: theta for rope in ropes for path, theta in _powered(subject, axis, rope, old, new).items()}
     edits |= _factors(subject, ropes, old, new, spread=False) | _turning(subject, ropes, old, new, 1)
+    edits |= _sections(subject, ropes, old, new, spread=False)
     return _appended_pairs(ropes[0].pairs, old, new), edits
 
 
@@ -129,6 +137,31 @@ def _turning(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, time
             share = nextafter(share, 1.0)
         if turning < old // 2 and rope.turning(subject.config, new) != wanted:
             edits[path or f"{rope.read(subject.config)[0]}.partial_rotary_factor"] = share
+    return edits
+
+
+def _spreads(rope: Rope, times: int) -> bool:
+    """Whether pair times·i turns by the same of an image's positions as pair i did: i mod 3 says by which,
+    where they are interleaved."""
+    return rope.grids != "interleaved" or times % AXES == 1
+
+
+def _spread_by(ropes: tuple[Rope, ...], old: int) -> str:
+    """What they can be spread by, where it is an image's positions that forbid it."""
+    interleaved = any(rope.grids == "interleaved" for rope in ropes)
+    return f", but to {(AXES + 1) * old}, where pairs turn by the same positions" if interleaved else ""
+
+
+def _sections(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spread: bool) -> dict[str, Any]:
+    """How many pairs turn by each of an image's positions: times as many, or more of the last run."""
+    edits: dict[str, Any] = {}
+    for rope in (rope for rope in ropes if rope.grids):
+        said = rope.sectioned(subject.config)
+        more = [*said[:-1], said[-1] + (new - old) // 2] if rope.grids == "runs" else [*said]
+        wanted = [count * (new // old) for count in said] if spread else more
+        if wanted != [*said]:
+            table = (*rope.read(subject.config), rope.scaling[-1])[0]
+            edits[rope.held(subject.config, SECTIONS) or f"{table}.{SECTIONS}"] = wanted
     return edits
 
 

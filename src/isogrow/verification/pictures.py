@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from math import isqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isogrow.verification.runs import Batch, still
+from isogrow.verification.signals import patched
 
+SEES = "get_image_features"
 TOKENS = ("image_token_id", "image_token_index")
-TILES = (2, 3, 5)  # how many views there may be of one image, that of the whole among them
+TILES = (1, 2, 3, 5)  # how many views there may be of one image, that of the whole among them
+KINDS = ("token_type_ids", "mm_token_type_ids")  # which tokens are an image's, for classes that ask
+GRID = (1, 4, 8)  # the patches of an image in time, height and width
+CHANNELS = 3
 
 
 def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
@@ -24,15 +30,18 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
     token = next(
         (getattr(config, name) for name in TOKENS if isinstance(getattr(config, name, None), int)), None
     )
-    if not hasattr(model, "get_image_features") or vision is None or token is None:
+    base = getattr(model, "base_model", model)
+    tower = base if hasattr(base, SEES) else model
+    if not hasattr(tower, SEES) or vision is None or token is None:
         return None
     text = ids.where(ids != token, (token + 1) % (int(ids.max()) + 1))
     for image in _images(vision, ids.shape[0], seed):
-        count = _features(model, {name: value[:1] for name, value in image.items()})
+        count = _features(tower, {name: _first(value, ids.shape[0]) for name, value in image.items()})
         if count:
             seen = torch.full((ids.shape[0], count), token)
             mixed = torch.cat([text[:, :1], seen, text[:, 1:]], dim=1)
-            given = {"input_ids": mixed, **image, "token_type_ids": (mixed == token).long()}
+            kinds = {name: (mixed == token).long() for name in KINDS}
+            given = {"input_ids": mixed, **image, **kinds}
             return {name: value for name, value in given.items() if name in _inputs(model.forward)}
     return None
 
@@ -40,14 +49,53 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
 def _images(vision: Any, rows: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """The same random images in the ways in which classes take them: alone, with their sizes, and in tiles
     behind a view of the whole."""
-    size = vision.image_size
-    height, width = size if isinstance(size, Sequence) else (size, size)
     generator = torch.Generator().manual_seed(seed)
-    tiles = torch.randn(rows, max(TILES), int(vision.num_channels), height, width, generator=generator)
+    yield from _grids(vision, rows, generator)
+    size, channels = getattr(vision, "image_size", None), getattr(vision, "num_channels", CHANNELS)
+    if size is None:
+        return
+    height, width = size if isinstance(size, Sequence) else (size, size)
+    tiles = torch.randn(rows, max(TILES), int(channels), height, width, generator=generator)
     sizes = {"image_sizes": torch.tensor([[height, width]] * rows)}
     yield {"pixel_values": tiles[:, 0]}
     yield {"pixel_values": tiles[:, 0], **sizes}
+    yield {"pixel_values": tiles[:, :1]}
     yield from ({"pixel_values": tiles[:, :count], **sizes} for count in TILES)
+
+
+def _grids(vision: Any, rows: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+    """Images cut into patches, one behind the other, with how many there are of each image in each direction;
+    alone, and with what else some classes ask for."""
+    patch, channels = getattr(vision, "patch_size", None), getattr(vision, "in_channels", None)
+    channels = channels or getattr(vision, "num_channels", CHANNELS)
+    if not isinstance(patch, int) or not isinstance(channels, int):
+        return
+    if patched(vision):
+        yield _shaped(vision, rows, generator)
+    frames = getattr(vision, "temporal_patch_size", 1)
+    shapes = ((channels * frames * patch**2,), (channels, patch, patch))
+    grid = torch.tensor([GRID] * rows)
+    merged = torch.tensor([getattr(vision, "spatial_merge_size", 2)] * rows)
+    for shape in shapes:
+        pixels = torch.randn(int(grid.prod(-1).sum()), *shape, generator=generator)
+        yield {"pixel_values": pixels, "image_grid_thw": grid}
+        yield {"pixel_values": pixels, "image_grid_thw": grid, "image_merge_sizes": merged}
+
+
+def _shaped(vision: Any, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Images as so many patches each, with a mask of those that are there."""
+    side = isqrt(vision.num_patches)
+    shape = (rows, vision.num_patches, vision.num_channels * vision.patch_size**2)
+    return {
+        "pixel_values": torch.randn(shape, generator=generator),
+        "pixel_attention_mask": (torch.arange(vision.num_patches) < side**2).long().repeat(rows, 1),
+        "spatial_shapes": torch.tensor([[side, side]] * rows),
+    }
+
+
+def _first(value: Tensor, rows: int) -> Tensor:
+    """What belongs to the first of the images."""
+    return value[: len(value) // rows]
 
 
 def _features(model: Any, image: dict[str, Tensor]) -> int:

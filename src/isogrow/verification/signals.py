@@ -39,7 +39,7 @@ def signals(model: nn.Module, rows: int, seed: int) -> Batch:
     config = getattr(config, "vision_config", config) if name == "pixel_values" else config
     generator = torch.Generator().manual_seed(seed)
     given: dict[str, Tensor] = {name: torch.randn(rows, *next(_shapes(name, config)), generator=generator)}
-    if _patched(config):
+    if patched(config):
         side = isqrt(config.num_patches)
         given["pixel_attention_mask"] = (torch.arange(config.num_patches) < side**2).long().repeat(rows, 1)
         given["spatial_shapes"] = torch.tensor([[side, side]] * rows)
@@ -57,7 +57,7 @@ def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
         yield config.max_length, config.num_mel_bins
     if name == "input_features":
         yield config.num_mel_bins, 2 * config.max_source_positions
-    if _patched(config):
+    if patched(config):
         yield config.num_patches, config.num_channels * config.patch_size**2
     size = config.image_size
     height, width = size if isinstance(size, Sequence) else (size, size)
@@ -65,6 +65,6 @@ def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
     yield (*frames, config.num_channels, height, width)
 
 
-def _patched(config: Any) -> bool:
+def patched(config: Any) -> bool:
     """Whether images come as patches of one size, as many of them as the image has."""
     return hasattr(config, "num_patches") and not hasattr(config, "image_size")

@@ -1,0 +1,109 @@
+"""How a language model of any known family stands in a wrapper: what a row of wrappers.py means.
+
+What grows is the language model. What stands beside it stays what it is, but for the rows that write to its
+residual: those are as wide as that, and grow with it. Where no rule is known by which they could, the row
+refuses `hidden`, and all else grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from isogrow.families.edits import after
+from isogrow.layouts.layout import Key, Layout, Rename, Stream, Weight
+from isogrow.layouts.mounting import WORD, mounted
+
+TIE = "tie_word_embeddings"
+NESTED = "text_config."
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A model type that wraps a language model: where that stands, and what stands beside it.
+
+    `parts` are the names of what stands beside it, all of it carried but for `rows`, tensors that write to
+    the residual beside the embedding; the widths `inner` of a projector are formulas over its sizes.
+    `text` is the model type of a text_config that names none, and `at` where its tensors stand. `tie` is what
+    the class takes for tie_word_embeddings where the config does not say (a formula, if a string; None where
+    the language model is a class with a head, which asks its own), and `either` is true where the language
+    model's own is asked, too. `keys` of the wrapper's own config hold sizes; `kept` are keys of an ε that the
+    projector reads, too. `flat` is true where a config may have the language model's keys as its own, without
+    a text_config. `leading` is a formula: behind so many first layers features of images are added.
+    `refusals` are axes that no rule may grow here.
+    """
+
+    model_type: str
+    text: str
+    parts: tuple[str, ...]
+    rows: tuple[Weight, ...] = ()
+    inner: Mapping[str, str] = field(default_factory=dict[str, str])
+    at: str = "language_model"
+    tie: bool | str | None = False
+    either: bool = False
+    keys: tuple[Key, ...] = ()
+    kept: tuple[str, ...] = ()
+    flat: bool = False
+    leading: str = ""
+    refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def wrapping(wrapper: Wrapper, text: Layout, nested: bool = True) -> Layout:
+    """The layout of a wrapper around a language model of a known family; `nested`: its config has a
+    text_config."""
+    inside, at = wrapper.tie is None, f"{wrapper.at}."
+    made = mounted(
+        text,
+        at=at + text.prefixes[0] if inside else at,
+        config=NESTED if nested else "",
+        family=f"{wrapper.model_type} with {text.family}",
+        model_types=(wrapper.model_type,),
+        prefixes=("",) if inside else ("model.", ""),
+        carried=wrapper.parts if inside else tuple(f"model.{part}" for part in wrapper.parts),
+        renames=() if inside else _renames(wrapper),
+        leading=wrapper.leading,
+        follows={**text.follows, **wrapper.inner},
+        refusals={**text.refusals, **wrapper.refusals},
+    )
+    first = made.streams[0].name
+    rows = (replace(row, stream=first) for row in wrapper.rows)
+    inner = {axis: _said(made.axes, formula) for axis, formula in wrapper.inner.items()}
+    own = wrapper.keys if wrapper.tie is None else (Key(TIE, default=wrapper.tie), *wrapper.keys)
+    return replace(
+        made,
+        weights=after("embed", *rows)(_headed(made.weights, at) if inside else made.weights),
+        axes={**made.axes, **inner},
+        keys=(*(key for key in made.keys if key.name != TIE), *own),
+        fixed=made.fixed | {"features", "details", "latent", "projector", "depths"} - wrapper.inner.keys(),
+        kept=(*made.kept, *wrapper.kept),
+        streams=tuple(replace(stream, tie=_tie(wrapper, stream, nested)) for stream in made.streams),
+    )
+
+
+def _said(axes: Mapping[str, str], formula: str) -> str:
+    """A formula over sizes as one over the config keys that say them."""
+    return WORD.sub(lambda found: f"({axes[found[0]]})" if found[0] in axes else found[0], formula)
+
+
+def _headed(rows: tuple[Weight, ...], at: str) -> tuple[Weight, ...]:
+    """The same rows, of heads that stand in the language model."""
+    return tuple(replace(row, name=at + row.name) if row.head and row.name else row for row in rows)
+
+
+def _tie(wrapper: Wrapper, stream: Stream, nested: bool) -> str:
+    """When the head that reads a stream is the embedding."""
+    if wrapper.tie is None or not stream.tie:
+        return stream.tie
+    return f"{TIE} or {NESTED}{TIE}" if wrapper.either and nested else TIE
+
+
+def _renames(wrapper: Wrapper) -> tuple[Rename, ...]:
+    """Old names: with the head beside the language model, with the parts or the language model unnested."""
+    at = wrapper.at
+    flat = ("embed_tokens.", "layers.", "norm.") if wrapper.flat else ()
+    return (
+        Rename(f"{at}.lm_head.", "lm_head."),
+        Rename(f"{at}.model.", f"model.{at}."),
+        *(Rename(part, f"model.{part}") for part in (*wrapper.parts, at)),
+        *(Rename(f"model.{part}", f"model.{at}.{part}") for part in flat),
+    )
