@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -65,6 +66,11 @@ MORE: Mapping[str, tuple[str, Request]] = {
     "fuyu": ("persimmon", dict(hidden=64, ffn=51, heads="x2", layers="+1")),
     "emu3": ("emu3_text_model", ALL),
     "kimi_k25": ("deepseek_v3", ALL),
+    "mllama": ("mllama_text_model", DIVIDED),
+    "deepseek_vl_hybrid": ("llama", ALL),
+    "janus": ("llama", NARROW),
+    "perception_lm": ("llama", ALL),
+    "instructblip": ("opt", dict(hidden=48, ffn=51, heads="x2", layers="+1")),
     "blip-2": ("opt", dict(hidden=48, ffn=51, heads="x2", layers="+1")),
 }
 
@@ -74,6 +80,9 @@ PROJECTORS = {
     "fast_vlm": "model.multi_modal_projector",
     "fuyu": "model.vision_embed_tokens",
     "llama4": "multi_modal_projector",
+    "perception_lm": "model.multi_modal_projector",
+    "deepseek_vl_hybrid": "model.aligner",
+    "instructblip": "language_projection",
 }
 
 
@@ -88,7 +97,7 @@ def test_text_and_images_are_read_as_before(kind: str) -> None:
         assert float((a - b).abs().max() / a.abs().max()) < EXACT
         return
     batch = texts() if kind in UNSEEN else given(small, kind)
-    assert kind in UNSEEN or int((batch["input_ids"] == IMAGE).sum()) > 0
+    assert kind in (*UNSEEN, "mllama") or int((batch["input_ids"] == IMAGE).sum()) > 0
     assert error(small, large, batch) < EXACT
 
 
@@ -99,12 +108,15 @@ def texts() -> Mapping[str, Tensor]:
 def behind(made: Any, name: str) -> Tensor:
     """The logits of a text behind what a projector makes of random features."""
     projector = made.get_submodule(name)
-    first = next(each for each in projector.modules() if isinstance(each, nn.Linear))
+    linear = [each for each in projector.modules() if isinstance(each, nn.Linear)]
     generator = torch.Generator().manual_seed(1)
-    features = torch.randn(1, 6, first.in_features, generator=generator, dtype=torch.float64)
+    count = len(inspect.signature(projector.forward).parameters)
+    features = [torch.randn(1, 6, each.in_features, generator=generator) for each in linear[:count]]
+    reads = made if hasattr(made, "lm_head") else made.language_model
     with float64(), torch.no_grad():
+        seen = projector(*(each.double() for each in features))
         text = made.get_input_embeddings()(torch.arange(9)[None])
-        return made(inputs_embeds=torch.cat([projector(features), text], 1)).logits
+        return reads(inputs_embeds=torch.cat([seen, text], 1)).logits
 
 
 # Positions in time, height and width.

@@ -73,6 +73,9 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
         "vocab_size": 53, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
         "num_attention_heads": 4, "layer_norm_eps": 1e-2,
     },
+    "mllama_text_model": {
+        **TEXT, "num_hidden_layers": 3, "cross_attention_layers": [1], "pad_token_id": 51
+    },
     "deepseek_v3": {
         **TEXT, **SHARED, "num_key_value_heads": 4, "q_lora_rank": 14, "kv_lora_rank": 9,
         "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 6, "n_group": 1, "topk_group": 1,
@@ -198,6 +201,38 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         },
         "num_query_tokens": 3,
     },
+    "instructblip": {
+        **eye("instructblip_vision_model"),
+        "qformer_config": {
+            "hidden_size": 22, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 26,
+            "encoder_hidden_size": 20, "vocab_size": 31,
+        },
+        "num_query_tokens": 3,
+    },
+    "deepseek_vl_hybrid": {
+        "vision_config": SIGLIP,
+        "high_res_vision_config": {
+            "model_type": "sam_vision_model", "hidden_size": 16, "output_channels": 18,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+            "global_attn_indexes": [0], "mlp_dim": 26,
+        },
+    },
+    "janus": {
+        **eye("janus_vision_model", projection_dim=24, mlp_ratio=2, depth=2),
+        "vq_config": {
+            "embed_dim": 4, "num_embeddings": 16, "latent_channels": 32, "base_channels": 32,
+            "channel_multiplier": [1, 1], "num_res_blocks": 1, "projection_dim": 24,
+            "image_token_embed_dim": 24, "num_patches": 4,
+        },
+    },
+    "perception_lm": {
+        **eye("clip_vision_model", model_args={"embed_dim": 20}), "projector_pooling_ratio": 1,
+        "vision_use_cls_token": True,
+    },
+    "mllama": eye(
+        "mllama_vision_model", num_global_layers=1, attention_heads=2, vision_output_dim=40, max_num_tiles=2,
+        supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]], intermediate_layers_indices=[0],
+    ),
 }  # fmt: skip
 IMAGE = 50
 
@@ -232,9 +267,23 @@ def model(kind: str, text: str, tie: bool = False) -> nn.Module:
     return build(made, own, state)
 
 
+def looked_at(ids: Tensor) -> Mapping[str, Tensor]:
+    """Texts beside images of two tiles each, of which the second is one tile."""
+    pixels = torch.randn(2, 1, 2, 3, 28, 28, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    return {
+        "input_ids": ids,
+        "pixel_values": pixels,
+        "aspect_ratio_ids": torch.tensor([[2], [1]]),
+        "aspect_ratio_mask": torch.tensor([[[1, 1]], [[1, 0]]]),
+        "cross_attention_mask": torch.ones(*ids.shape, 1, 2, dtype=torch.long),
+    }
+
+
 def given(small: nn.Module, kind: str) -> Mapping[str, Tensor]:
-    """Texts with images in them."""
+    """Texts with images in them, or beside them."""
     ids = torch.arange(2 * 11).reshape(2, 11) % IMAGE
+    if kind == "mllama":
+        return looked_at(ids)
     with float64():
         found = pictured(small, ids)
     assert found is not None, kind

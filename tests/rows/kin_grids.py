@@ -126,7 +126,28 @@ def thirds(name: str, config: type[transformers.PreTrainedConfig], *classes: str
     return replace(one(made, *classes), draws=fourfold)
 
 
+def looking(draw: st.DrawFn) -> Json:
+    """Some layers look at images, and are left out for a text alone."""
+    found = filling(draw)
+    layers = st.lists(st.integers(0, 2), unique=True, max_size=found["num_hidden_layers"] - 1)
+    rope = {key: said for key, said in found["rope_parameters"].items() if key != "mrope_section"}
+    crossed = [at for at in sorted(draw(layers)) if at < found["num_hidden_layers"]]
+    return {**found, "rope_parameters": rope, "cross_attention_layers": crossed}
+
+
 ROWS = (
+    replace(
+        filled(
+            "mllama_text_model",
+            transformers.MllamaConfig.sub_configs["text_config"],
+            "MllamaForCausalLM",
+            options=looking,
+            cross_attention_layers=[1],
+            rope_parameters={"rope_type": "default", "rope_theta": 300.0},
+            absent=("head_dim",),
+        ),
+        inputs=None,
+    ),
     filled("qwen2_vl_text", transformers.Qwen2VLTextConfig, "Qwen2VLTextModel", rope_parameters=RUNS),
     filled("qwen2_5_vl_text", transformers.Qwen2_5_VLTextConfig, "Qwen2_5_VLTextModel", rope_parameters=RUNS),
     one(

@@ -20,6 +20,8 @@ def _norm(of: str) -> Norm:
 MLLAMA = like(
     LLAMA,
     "mllama_text_model",
+    alter("embed", pattern="rows -> hidden"),  # eight more than tokens, of which one is an image
+    alter("head", tied=""),
     alter(ATTENTION, when=PLAIN, bias=None),
     alter(MLP, bias=None),
     after(
@@ -33,7 +35,7 @@ MLLAMA = like(
         Weight(L + "cross_attn_attn_gate", "-> 1", "cross.gate", when=CROSS, scales="cross.o"),
     ),
     after("mlp.down", Weight(L + "cross_attn_mlp_gate", "-> 1", "mlp.scale", when=CROSS, scales="mlp.down")),
-    axes={**DIVIDED, "memory": "hidden_size"},
+    axes={**DIVIDED, "memory": "hidden_size", "rows": "vocab_size + 8"},
     lacks="head_dim",
     defaults=dict(
         vocab_size=128256,
@@ -47,6 +49,7 @@ MLLAMA = like(
     kinds=(Kinds("cross_attention_layers", CROSS),),
     follows={"memory": "hidden"},
     constraints=FILLING,
+    fixed=LLAMA.fixed | {"rows"},
 )
 
 LAYOUTS = (MLLAMA,)

@@ -4,7 +4,7 @@ puts among the embeddings. One row for each model type; wrapping.py says what a 
 from __future__ import annotations
 
 from isogrow.families.wrapping import Wrapper
-from isogrow.layouts.layout import Bias, Key, Weight
+from isogrow.layouts.layout import Bias, Key, Rename, Weight
 
 MAYBE = Bias(required=False)
 P = "multi_modal_projector."
@@ -29,6 +29,7 @@ def two(first: str, second: str, bias: Bias | None = MAYBE) -> tuple[Weight, ...
 
 
 TWO = two(P + "linear_1.weight", P + "linear_2.weight")
+FIRST = (("0", "layer_norm"), ("1", "linear_1"), ("3", "linear_2"))
 ONE = last(P + "linear_2.weight", MAYBE)
 LINEAR = last(P + "linear.weight", Bias())
 NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
@@ -62,7 +63,19 @@ LLAVA = (
     Wrapper("video_llava", "llama", ("video_tower", "image_tower", EYES[1]), TWO, INNER),
     Wrapper("fast_vlm", "qwen2", EYES, TWO, INNER, either=True),
     Wrapper("perception_lm", "llama", EYES, TWO, INNER, tie="text_config.tie_word_embeddings"),
-    Wrapper("qianfan_ocr", "qwen3", EYES, TWO, INNER),
+    Wrapper(
+        "qianfan_ocr",
+        "qwen3",
+        EYES,
+        TWO,
+        INNER,
+        # As save_pretrained writes its layers, and as the first files have its projector.
+        renames=(
+            Rename("language_model.model.encoder.layers.", "model.language_model.layers."),
+            Rename("vision_model.", "model.vision_tower."),
+            *(Rename(f"mlp1.{old}.", f"model.{P}{new}.") for old, new in FIRST),
+        ),
+    ),
     Wrapper("aya_vision", "cohere2", EYES, ONE, tie=True),
     Wrapper("cohere2_vision", "cohere2", EYES, ONE, tie=True),
     Wrapper("lfm2_vl", "lfm2", EYES, ONE, tie=True),
@@ -153,6 +166,7 @@ GRIDS = (
         "paddleocr_vl_text",
         ("visual", "projector"),
         last("projector.linear_2.weight", Bias()),
+        renames=(Rename("mlp_AR.", "model.projector."),),
         tie=True,
         either=True,
         flat=True,
@@ -168,6 +182,7 @@ GRIDS = (
         "hunyuan_vl",
         "hunyuan_vl_text",
         ("vision_tower",),
+        renames=(Rename("vit.", "model.vision_tower."), Rename("model.vit.", "model.vision_tower.")),
         tie=True,
         either=True,
         flat=True,
@@ -220,6 +235,11 @@ OTHERS = (
         "hyperclovax",
         ("vision_model", "projector"),
         last("projector.weight", Bias()),
+        renames=(
+            Rename("model.language_model.lm_head.", "lm_head."),
+            Rename("model.language_model.model.", "model.language_model."),
+            Rename("model.vision_projector.", "model.projector."),
+        ),
         tie=True,
     ),
     Wrapper(
@@ -276,6 +296,13 @@ OTHERS = (
         tie=True,
         refusals={"hidden": BOTH},
     ),
+    # What it looks at is as wide as the residual, and no part of it.
+    Wrapper(
+        "mllama",
+        "mllama_text_model",
+        ("vision_model", "multi_modal_projector"),
+        (Weight(P + "weight", "memory <- features", "projector", bias=Bias()),),
+    ),
     Wrapper("fuyu", "persimmon", ("vision_embed_tokens",), last("vision_embed_tokens.weight", Bias())),
     Wrapper("emu3", "emu3_text_model", ("vqmodel",), at="text_model"),
     Wrapper(
@@ -283,6 +310,12 @@ OTHERS = (
         "deepseek_v3",
         ("vision_tower", "mm_projector"),
         last("mm_projector.out_proj.weight", Bias()),
+        # As save_pretrained writes its layers, and as the first files have its projector.
+        renames=(
+            Rename("language_model.model.blocks.", "model.language_model.layers."),
+            Rename("mm_projector.proj.0.", "model.mm_projector.in_proj."),
+            Rename("mm_projector.proj.2.", "model.mm_projector.out_proj."),
+        ),
         tie=True,
     ),
 )

@@ -30,7 +30,7 @@ class Wrapper:
     model's own is asked, too. `keys` of the wrapper's own config hold sizes; `kept` are keys of an ε that the
     projector reads, too. `flat` is true where a config may have the language model's keys as its own, without
     a text_config. `leading` is a formula: behind so many first layers features of images are added.
-    `refusals` are axes that no rule may grow here.
+    `renames` are further old names, `refusals` axes that no rule may grow here.
     """
 
     model_type: str
@@ -45,6 +45,7 @@ class Wrapper:
     kept: tuple[str, ...] = ()
     flat: bool = False
     leading: str = ""
+    renames: tuple[Rename, ...] = ()
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -76,6 +77,7 @@ def wrapping(wrapper: Wrapper, text: Layout, nested: bool = True) -> Layout:
         keys=(*(key for key in made.keys if key.name != TIE), *own),
         fixed=made.fixed | {"features", "details", "latent", "projector", "depths"} - wrapper.inner.keys(),
         kept=(*made.kept, *wrapper.kept),
+        signalled=tuple(row.slot for row in wrapper.rows),
         streams=tuple(replace(stream, tie=_tie(wrapper, stream, nested)) for stream in made.streams),
     )
 
@@ -102,6 +104,7 @@ def _renames(wrapper: Wrapper) -> tuple[Rename, ...]:
     at = wrapper.at
     flat = ("embed_tokens.", "layers.", "norm.") if wrapper.flat else ()
     return (
+        *wrapper.renames,
         Rename(f"{at}.lm_head.", "lm_head."),
         Rename(f"{at}.model.", f"model.{at}."),
         *(Rename(part, f"model.{part}") for part in (*wrapper.parts, at)),

@@ -177,6 +177,7 @@ class Layout:
     of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows. `kept` are
     keys of an ε that something beside the residual's norms reads too, so that no growth may edit them.
     `leading` is a formula over sizes and config keys: behind so many first layers something else is added.
+    `signalled` are slots that images or sound alone reach.
     """
 
     family: str
@@ -203,6 +204,7 @@ class Layout:
     carried: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     leading: str = ""
+    signalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for attention in self.attentions:

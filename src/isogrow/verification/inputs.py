@@ -28,6 +28,8 @@ SEEN = 2  # rows of images beside texts, which need not be as many
 MASKED = 0.3  # of an image's patches, where they can be masked
 ENTRIES = 1 << 24  # output entries of one batch
 
+# Whether images could be made for models.
+_SHOWN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 # Of rows that models were seen to run, by how long they were to be at most.
 _LENGTHS: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 
@@ -80,6 +82,15 @@ def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
     if sees(pair) or signal_of(pair.small) or not pretrained(pair):
         return None
     return pictured(pair.small, probe(pair, shape)["input_ids"])
+
+
+def unreached(pair: Pair) -> frozenset[str]:
+    """The slots that images or sound alone reach, where the models are given none."""
+    if not pair.before.layout.signalled:
+        return frozenset()
+    if pair.small not in _SHOWN:
+        _SHOWN[pair.small] = pictures(pair, PROBE) is not None
+    return frozenset() if _SHOWN[pair.small] else frozenset(pair.before.layout.signalled)
 
 
 def positions(pair: Pair, wanted: int | None = None) -> int:
@@ -220,9 +231,17 @@ def _named(pair: Pair, batch: Batch) -> Batch:
         return {**heard, DECODER: ids} if heard else {**batch, "input_ids": ids, DECODER: ids.flip(0, 1)}
     if pretrained(pair):
         ids = batch["input_ids"]
+        if _needed(pair):
+            return pictured(pair.small, ids) or batch
         images = len(ids) if len(ids) <= PROBE[0] else SEEN  # a small batch may be taken row by row
         return {**batch, **_memory(pair, ids), **signals(pair.small, images, seed=2)}
     return {_parameters(pair)[0]: batch["input_ids"]}
+
+
+def _needed(pair: Pair) -> bool:
+    """Whether the models read no text without an image in it."""
+    given = inspect.signature(pair.small.forward).parameters.get("pixel_values")
+    return given is not None and given.default is inspect.Parameter.empty and not sees(pair)
 
 
 def _learned(pair: Pair) -> bool:

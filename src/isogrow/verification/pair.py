@@ -71,7 +71,8 @@ class Pair:
     def coarsest(self) -> torch.dtype:
         """The dtype of the largest rounding that the large model's weights go through, stored and loaded."""
         own = next(self.large.parameters()).dtype
-        return max((self.loads or own, *self.stored.values()), key=lambda dtype: torch.finfo(dtype).eps)
+        kept = (dtype for dtype in self.stored.values() if dtype.is_floating_point)
+        return max((self.loads or own, *kept), key=lambda dtype: torch.finfo(dtype).eps)
 
     @cached_property
     def channels(self) -> Tensor | None:

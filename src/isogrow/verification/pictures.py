@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from isogrow.verification.runs import Batch, still
-from isogrow.verification.signals import patched
+from isogrow.verification.signals import CHANNELS, patched
 
-SEES = "get_image_features"
+SEES, LOOKS = "get_image_features", "aspect_ratio_ids"
 TOKENS = ("image_token_id", "image_token_index")
 TILES = (1, 2, 3, 5)  # how many views there may be of one image, that of the whole among them
+ASKED = "qformer_input_ids"  # a question, for towers that read one
 KINDS = ("token_type_ids", "mm_token_type_ids")  # which tokens are an image's, for classes that ask
 GRID = (1, 4, 8)  # the patches of an image in time, height and width
-CHANNELS = 3
 
 
 def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
@@ -26,16 +26,17 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
     (rows, tokens) with as many of the image's token as the tower gives features. None for a model that takes
     no images with its texts, or not in this plain way."""
     config: Any = getattr(model, "config", None)
-    vision = getattr(config, "vision_config", None)
+    if LOOKS in _inputs(model.forward):
+        return _looked_at(config.vision_config, ids, seed)
     token = next(
         (getattr(config, name) for name in TOKENS if isinstance(getattr(config, name, None), int)), None
     )
     base = getattr(model, "base_model", model)
     tower = base if hasattr(base, SEES) else model
-    if not hasattr(tower, SEES) or vision is None or token is None:
+    if not hasattr(tower, SEES) or token is None:
         return None
     text = ids.where(ids != token, (token + 1) % (int(ids.max()) + 1))
-    for image in _images(vision, ids.shape[0], seed):
+    for image in _images(config, ids.shape[0], seed):
         count = _features(tower, {name: _first(value, ids.shape[0]) for name, value in image.items()})
         if count:
             seen = torch.full((ids.shape[0], count), token)
@@ -46,21 +47,45 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
     return None
 
 
-def _images(vision: Any, rows: int, seed: int) -> Iterator[dict[str, Tensor]]:
-    """The same random images in the ways in which classes take them: alone, with their sizes, and in tiles
-    behind a view of the whole."""
+def _looked_at(vision: Any, ids: Tensor, seed: int) -> Batch:
+    """The same texts beside images that no token stands for, each as wide as the most tiles in a row."""
+    rows, most = len(ids), vision.max_num_tiles
+    shape = (rows, 1, most, getattr(vision, "num_channels", CHANNELS), vision.image_size, vision.image_size)
+    return {
+        "input_ids": ids,
+        "pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(seed)),
+        LOOKS: torch.full((rows, 1), 1 + [*map(list, vision.supported_aspect_ratios)].index([1, most])),
+        "aspect_ratio_mask": torch.ones(rows, 1, most, dtype=torch.long),
+        "cross_attention_mask": torch.ones(*ids.shape, 1, most, dtype=torch.long),
+    }
+
+
+def _images(config: Any, rows: int, seed: int) -> Iterator[dict[str, Tensor]]:
+    """The same random images in the ways in which classes take them: as patches, alone, with their sizes, in
+    tiles behind a view of the whole, and beside a larger one."""
     generator = torch.Generator().manual_seed(seed)
+    vision = getattr(config, "vision_config", config)
     yield from _grids(vision, rows, generator)
-    size, channels = getattr(vision, "image_size", None), getattr(vision, "num_channels", CHANNELS)
+    size = getattr(vision, "image_size", None)
     if size is None:
         return
-    height, width = size if isinstance(size, Sequence) else (size, size)
-    tiles = torch.randn(rows, max(TILES), int(channels), height, width, generator=generator)
+    height, width = _sides(size)
+    channels = int(getattr(vision, "num_channels", CHANNELS))
+    tiles = torch.randn(rows, max(TILES), channels, height, width, generator=generator)
     sizes = {"image_sizes": torch.tensor([[height, width]] * rows)}
     yield {"pixel_values": tiles[:, 0]}
     yield {"pixel_values": tiles[:, 0], **sizes}
     yield {"pixel_values": tiles[:, :1]}
     yield from ({"pixel_values": tiles[:, :count], **sizes} for count in TILES)
+    question = torch.ones(rows, 4, dtype=torch.long)
+    yield from ({"pixel_values": each, ASKED: question} for each in (tiles[:, 0], tiles[:, :2]))
+    if sharper := getattr(getattr(config, "high_res_vision_config", None), "image_size", None):
+        sharp = torch.randn(rows, channels, *_sides(sharper), generator=generator)
+        yield {"pixel_values": tiles[:, 0], "high_res_pixel_values": sharp}
+
+
+def _sides(size: int | Sequence[int]) -> Sequence[int]:
+    return size if isinstance(size, Sequence) else (size, size)
 
 
 def _grids(vision: Any, rows: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
@@ -80,6 +105,7 @@ def _grids(vision: Any, rows: int, generator: torch.Generator) -> Iterator[dict[
         pixels = torch.randn(int(grid.prod(-1).sum()), *shape, generator=generator)
         yield {"pixel_values": pixels, "image_grid_thw": grid}
         yield {"pixel_values": pixels, "image_grid_thw": grid, "image_merge_sizes": merged}
+    yield {"pixel_values": torch.randn(rows, GRID[-1], *shapes[0], generator=generator)}
 
 
 def _shaped(vision: Any, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -109,7 +135,8 @@ def _features(model: Any, image: dict[str, Tensor]) -> int:
             found: Any = model.get_image_features(**{**image, "pixel_values": pixels})
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):  # each class in its own words
         return 0
-    found = getattr(found, "pooler_output", found)
+    pooled = getattr(found, "pooler_output", None)
+    found = getattr(found, "last_hidden_state", found) if pooled is None else pooled
     parts: list[Any] = list(found) if isinstance(found, list | tuple) else [found]
     return sum(part.numel() // part.shape[-1] for part in parts if isinstance(part, Tensor))
 

@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from isogrow.verification.runs import Batch
 
 WORDS = {"pixel_values": "images", "input_values": "sounds", "input_features": "sounds"}
+CHANNELS = 3  # of an image, where no config says it
 FRAMES = 24  # of sound, behind the convolutions
 FRONT = "conv_stride"  # by which a config says that its model hears samples
 
@@ -23,6 +27,8 @@ def signal_of(model: nn.Module) -> str | None:
     name = getattr(model, "main_input_name", "")
     if type(model).__name__ in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES.values():
         return "pixel_values"
+    if type(model).__name__ in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values():
+        return None  # it reads texts, with images in them or without
     return name if name in WORDS else None
 
 
@@ -62,7 +68,7 @@ def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
     size = config.image_size
     height, width = size if isinstance(size, Sequence) else (size, size)
     frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
-    yield (*frames, config.num_channels, height, width)
+    yield (*frames, getattr(config, "num_channels", CHANNELS), height, width)
 
 
 def patched(config: Any) -> bool:

@@ -19,6 +19,7 @@ from isogrow.laws.twins import groups, unit_axes
 from isogrow.layouts.layout import Index
 from isogrow.plans.pieces import Block
 from isogrow.stores.binding import viewer
+from isogrow.verification.inputs import unreached
 from isogrow.verification.liveness import distinct
 from isogrow.verification.pair import Pair
 
@@ -189,7 +190,8 @@ def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Viewer:
 
 def _grown(pair: Pair) -> Iterator[Grown]:
     """Every block of the large model with each of its axes that has new channels."""
-    skip = idle(pair.before)
+    missed = unreached(pair)
+    skip = idle(pair.before) | {name for name, slot in pair.before.slots.items() if slot.stem in missed}
     units: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for stored in pair.after.stored:
         for _, block in stored.blocks(pair.plan.target):

@@ -212,7 +212,11 @@ class Abreast:
             if not all(bool(x.isfinite().all()) for x in old.values()):
                 why = "the small model's own outputs are not finite: correct its weights"
                 return Check("float64", False, detail=why), Difference(inf, inf, inf, inf, 0)
-            found.append(combined(differences(old, checks.matched(self.pair, old, new)).values()))
+            found.append(
+                combined(
+                    differences(checks.compared(self.pair, old), checks.matched(self.pair, old, new)).values()
+                )
+            )
         worst = max(found, key=lambda each: each.relative)
         right = worst.relative <= checks.EXACT
         detail = self._seen() if right else self._parted()
