@@ -33,7 +33,8 @@ ALL: Request = dict(ffn=51, heads="x2", layers="+1", hidden=40)
 NARROW: Request = {axis: size for axis, size in ALL.items() if axis != "hidden"}
 DIVIDED: Request = {**ALL, "hidden": 48}  # heads fill the width
 FILLED: Request = dict(ffn=51, layers="+1")
-UNSEEN = ("emu3",)  # images are tokens here
+# Images are tokens, or the width stays: nothing of the towers changes.
+UNSEEN = ("emu3", "fun_asr_nano", "moss_transcribe_diarize", "minicpmv4_6", "minicpmv4_7", "minicpm_ocr")
 # The language model in it, and what grows, where it is not all of them.
 MORE: Mapping[str, tuple[str, Request]] = {
     "llava_next_video": ("llama", ALL),
@@ -67,6 +68,18 @@ MORE: Mapping[str, tuple[str, Request]] = {
     "emu3": ("emu3_text_model", ALL),
     "kimi_k25": ("deepseek_v3", ALL),
     "mllama": ("mllama_text_model", DIVIDED),
+    "minicpmv4_6": ("qwen3_5_text", NARROW),
+    "minicpmv4_7": ("qwen3_5_text", NARROW),
+    "minicpm_ocr": ("qwen3_5_text", NARROW),
+    "granite4_vision": ("granite4_vision_text", ALL),
+    "pp_chart2table": ("qwen2", ALL),
+    "glmasr": ("llama", ALL),
+    "qwen3_asr": ("qwen3", ALL),
+    "granite_speech": ("granite", ALL),
+    "fun_asr_nano": ("qwen3", NARROW),
+    "moss_transcribe_diarize": ("qwen3", NARROW),
+    "qwen2_5_omni_thinker": ("qwen2_5_omni_text", ALL),
+    "qwen3_omni_moe_thinker": ("qwen3_omni_moe_text", ALL),
     "deepseek_vl_hybrid": ("llama", ALL),
     "janus": ("llama", NARROW),
     "perception_lm": ("llama", ALL),
@@ -83,6 +96,9 @@ PROJECTORS = {
     "perception_lm": "model.multi_modal_projector",
     "deepseek_vl_hybrid": "model.aligner",
     "instructblip": "language_projection",
+    "glmasr": "model.multi_modal_projector",
+    "qwen3_asr": "model.multi_modal_projector",
+    "granite_speech": "model.projector.linear",
 }
 
 

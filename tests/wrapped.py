@@ -55,6 +55,14 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
     "emu3_text_model": {**TEXT, "pad_token_id": 51},
     "qwen2_vl_text": {**TEXT, **RUNS},
     "qwen2_5_vl_text": {**TEXT, **RUNS},
+    "qwen2_5_omni_text": {**TEXT, **DIM, **THIRDS},
+    "qwen3_omni_moe_text": {**TEXT, **DIM, **THIRDS, **MIXED},
+    "granite": {**TEXT, **DIM, "attention_multiplier": 0.3},
+    "granite4_vision_text": {**TEXT, **DIM, "attention_multiplier": 0.3, "num_hidden_layers": 6},
+    "qwen3_5_text": {
+        **TEXT, **DIM, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5,
+    },
     "qwen3_vl_text": {**TEXT, **DIM, **THIRDS},
     "qwen3_vl_moe_text": {**TEXT, **DIM, **THIRDS, **MIXED},
     "glm4v_text": {**TEXT, "hidden_size": 40, **HALF},
@@ -105,6 +113,12 @@ def eye(kind: str, source: Mapping[str, Any] = EYE, **more: Any) -> dict[str, An
     return {"vision_config": {"model_type": kind, "intermediate_size": 30, **source, **more}}
 
 
+EAR = {
+    "num_mel_bins": 8, "hidden_size": 20, "intermediate_size": 40, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "max_source_positions": 10, "d_model": 20, "encoder_layers": 1,
+    "encoder_attention_heads": 2, "encoder_ffn_dim": 40,
+}  # fmt: skip
+SPOKEN = {"input_dim": 8, "num_layers": 1, "hidden_dim": 20, "num_heads": 2, "output_dim": 6, "dim_head": 10}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "llava": {"vision_config": DINO, "vision_feature_layer": -1},
     "vipllava": {"vision_config": CLIP, "vision_feature_layers": [-1, 0]},
@@ -229,6 +243,52 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         **eye("clip_vision_model", model_args={"embed_dim": 20}), "projector_pooling_ratio": 1,
         "vision_use_cls_token": True,
     },
+    "minicpmv4_6": eye("minicpmv4_6_vision"),
+    "minicpmv4_7": eye("minicpmv4_7_vision"),
+    "minicpm_ocr": eye("minicpm_ocr_vision"),
+    "granite4_vision": {
+        "vision_config": {**CLIP, "hidden_size": 64}, "downsample_rate": "2/4",
+        "deepstack_layer_map": [[-1, 0], [0, 1]], "spatial_vision_layer": -1,
+        "spatial_target_layers": [2, 3, 4, 5], "image_grid_pinpoints": [[28, 28]],
+        "qformer_config": {
+            "model_type": "blip_2_qformer", "hidden_size": 20, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "intermediate_size": 26, "encoder_hidden_size": 20,
+        },
+    },
+    "pp_chart2table": {
+        "vision_config": {
+            "model_type": "pp_chart2table_vision", "hidden_size": 16, "output_channels": 18,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+            "global_attn_indexes": [0], "mlp_dim": 26,
+        },
+    },
+    "glmasr": {"audio_config": {"model_type": "glmasr_encoder", **EAR}},
+    "qwen3_asr": {"audio_config": {"model_type": "qwen3_asr_encoder", **EAR, "output_dim": 24,
+                                   "downsample_hidden_size": 6}},
+    "granite_speech": {
+        "encoder_config": {"model_type": "granite_speech_encoder", **SPOKEN},
+        "projector_config": {
+            "model_type": "blip_2_qformer", "hidden_size": 22, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "intermediate_size": 26, "encoder_hidden_size": 20,
+        },
+        "has_lora_adapter": False,
+    },
+    "fun_asr_nano": {
+        "audio_config": {"model_type": "fun_asr_nano_encoder", **EAR, "num_timestamp_prediction_layers": 1},
+        "adaptor_config": {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 6,
+                           "num_hidden_layers": 1, "projector_hidden_size": 14},
+    },
+    "moss_transcribe_diarize": {"audio_config": {"model_type": "moss_transcribe_diarize_audio", **EAR}},
+    "qwen2_5_omni_thinker": {
+        **eye("qwen2_5_omni_vision_encoder", GRID, out_hidden_size=24, **WINDOWS),
+        "audio_config": {"model_type": "qwen2_5_omni_audio_encoder", **EAR, "output_dim": 24},
+    },
+    "qwen3_omni_moe_thinker": {
+        **eye("qwen3_omni_moe_vision_encoder", GRID, out_hidden_size=24, num_position_embeddings=16, depth=3,
+              deepstack_visual_indexes=[0]),
+        "audio_config": {"model_type": "qwen3_omni_moe_audio_encoder", **EAR, "output_dim": 24,
+                         "downsample_hidden_size": 6},
+    },
     "mllama": eye(
         "mllama_vision_model", num_global_layers=1, attention_heads=2, vision_output_dim=40, max_num_tiles=2,
         supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]], intermediate_layers_indices=[0],
@@ -251,7 +311,9 @@ def config(kind: str, text: str, tie: bool) -> dict[str, Any]:
 
 
 def class_of(kind: str) -> Any:
-    return transformers.AutoModelForImageTextToText._model_mapping[transformers.CONFIG_MAPPING[kind]]
+    own = transformers.CONFIG_MAPPING[kind]
+    autos = (transformers.AutoModelForImageTextToText, transformers.AutoModelForMultimodalLM)
+    return next(auto._model_mapping[own] for auto in autos if own in auto._model_mapping)
 
 
 @cache

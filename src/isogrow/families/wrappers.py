@@ -3,35 +3,14 @@ puts among the embeddings. One row for each model type; wrapping.py says what a 
 
 from __future__ import annotations
 
-from isogrow.families.wrapping import Wrapper
+from isogrow.families.wrappers_of_sound import HEARING, OMNI
+from isogrow.families.wrapping import INNER, LINEAR, MAYBE, NORMED, OUT, TWO, WRITTEN, P, Wrapper, last, two
 from isogrow.layouts.layout import Bias, Key, Rename, Weight
 
-MAYBE = Bias(required=False)
-P = "multi_modal_projector."
-C = "connector.modality_projection."
 EYES = ("vision_tower", "multi_modal_projector")
-EARS = ("audio_tower", "multi_modal_projector")
-INNER = {"projector": "hidden"}
-WRITTEN = "hidden <- features"
-
-
-def last(name: str, bias: Bias | None = None) -> tuple[Weight, ...]:
-    """The tensor of a projector that writes to the residual; the others are as wide as they were."""
-    return (Weight(name, WRITTEN, "projector", bias=bias),)
-
-
-def two(first: str, second: str, bias: Bias | None = MAYBE) -> tuple[Weight, ...]:
-    """The tensors of a projector whose inner width is the residual's."""
-    return (
-        Weight(first, "projector <- features", "projector.up", bias=bias),
-        Weight(second, "hidden <- projector", "projector.down", bias=bias),
-    )
-
-
-TWO = two(P + "linear_1.weight", P + "linear_2.weight")
+C = "connector.modality_projection."
 FIRST = (("0", "layer_norm"), ("1", "linear_1"), ("3", "linear_2"))
 ONE = last(P + "linear_2.weight", MAYBE)
-LINEAR = last(P + "linear.weight", Bias())
 NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
 NEWLINES = (*EYES, "image_newline")
 
@@ -40,15 +19,15 @@ DEEP = Weight(
     "visual.deepstack_merger_list.{depths}.linear_fc2.weight", WRITTEN, "projector.deep", bias=Bias()
 )
 MERGED = last("visual.merger.linear_fc2.weight", Bias())
-OUT = (Key("vision_config.out_hidden_size", "hidden", 3584),)
-NORMED = (
-    "what turns the tower's features into embeddings normalises them over as many channels, so new ones would"
-    " count in its mean: grow ffn, heads or layers instead"
-)
 
 BOTH = (
     "images are made of it, too, by a head and an aligner whose widths are keys of their own: grow ffn, heads"
     " or layers instead"
+)
+
+NEIGHBOURS = (
+    "what merges neighbouring patches is as wide as several of them, or as the language model, by its number:"
+    " grow ffn, heads or layers instead"
 )
 
 LLAVA = (
@@ -79,16 +58,21 @@ LLAVA = (
     Wrapper("aya_vision", "cohere2", EYES, ONE, tie=True),
     Wrapper("cohere2_vision", "cohere2", EYES, ONE, tie=True),
     Wrapper("lfm2_vl", "lfm2", EYES, ONE, tie=True),
-    Wrapper(
-        "got_ocr2",
-        "qwen2",
-        EYES,
-        (
-            Weight(P + "conv_upsampler2.weight", "projector <- features 3 3", "projector.up"),
-            Weight(P + "multimodal_projector.weight", "hidden <- projector", "projector.down", bias=Bias()),
-        ),
-        INNER,
-        tie=True,
+    *(
+        Wrapper(
+            kind,
+            "qwen2",
+            EYES,
+            (
+                Weight(P + "conv_upsampler2.weight", "projector <- features 3 3", "projector.up"),
+                Weight(
+                    P + "multimodal_projector.weight", "hidden <- projector", "projector.down", bias=Bias()
+                ),
+            ),
+            INNER,
+            tie=True,
+        )
+        for kind in ("got_ocr2", "pp_chart2table")
     ),
     Wrapper(
         "aria",
@@ -116,14 +100,6 @@ LLAVA = (
             Key("vision_config.projection_dim", "hidden", "projection_dim"),
         ),
     ),
-)
-
-HEARING = (
-    *(
-        Wrapper(kind, text, EARS, TWO, INNER)
-        for kind, text in (("audioflamingo3", "qwen2"), ("musicflamingo", "qwen2"), ("voxtral", "llama"))
-    ),
-    Wrapper("qwen2_audio", "qwen2", EARS, LINEAR),
 )
 
 # Tokens of images have positions in time, height and width (families/grids.py).
@@ -191,6 +167,21 @@ GRIDS = (
 )
 
 OTHERS = (
+    *(
+        Wrapper(kind, "qwen3_5_text", ("vision_tower", "merger"), refusals={"hidden": NEIGHBOURS})
+        for kind in ("minicpmv4_6", "minicpmv4_7", "minicpm_ocr")
+    ),
+    Wrapper(
+        "granite4_vision",
+        "granite4_vision_text",
+        ("vision_tower", "image_newline", "layerwise_projectors", "spatial_projectors"),
+        (
+            NEWLINE,
+            Weight("layerwise_projectors.{depths}.out_linear.weight", WRITTEN, "projector.deep", bias=Bias()),
+            Weight("spatial_projectors.{groups}.out_linear.weight", WRITTEN, "projector.wide", bias=Bias()),
+        ),
+        leading="layers",  # which ones the features are added before stands in a list of pairs
+    ),
     *(
         Wrapper(
             kind,
@@ -275,7 +266,7 @@ OTHERS = (
             last("language_projection.weight", Bias()),
             tie=None,
         )
-        for kind in ("blip-2", "instructblip", "instructblipvideo")
+        for kind in ("blip-2", "instructblip")
     ),
     Wrapper(
         "deepseek_vl_hybrid",
@@ -320,4 +311,4 @@ OTHERS = (
     ),
 )
 
-WRAPPERS = {each.model_type: each for each in (*LLAVA, *HEARING, *GRIDS, *OTHERS)}
+WRAPPERS = {each.model_type: each for each in (*LLAVA, *HEARING, *GRIDS, *OMNI, *OTHERS)}

@@ -11,11 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from isogrow.families.edits import after
-from isogrow.layouts.layout import Key, Layout, Rename, Stream, Weight
+from isogrow.layouts.layout import Bias, Key, Layout, Rename, Stream, Weight
 from isogrow.layouts.mounting import WORD, mounted
 
 TIE = "tie_word_embeddings"
 NESTED = "text_config."
+MAYBE = Bias(required=False)
+P = "multi_modal_projector."
+INNER = {"projector": "hidden"}
+WRITTEN = "hidden <- features"
+OUT = (Key("vision_config.out_hidden_size", "hidden", 3584),)
+NORMED = (
+    "what turns the tower's features into embeddings normalises them over as many channels, so new ones would"
+    " count in its mean: grow ffn, heads or layers instead"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ def wrapping(wrapper: Wrapper, text: Layout, nested: bool = True) -> Layout:
         weights=after("embed", *rows)(_headed(made.weights, at) if inside else made.weights),
         axes={**made.axes, **inner},
         keys=(*(key for key in made.keys if key.name != TIE), *own),
-        fixed=made.fixed | {"features", "details", "latent", "projector", "depths"} - wrapper.inner.keys(),
+        fixed=made.fixed
+        | {"features", "details", "latent", "projector", "depths", "groups", "ends"} - wrapper.inner.keys(),
         kept=(*made.kept, *wrapper.kept),
         signalled=tuple(row.slot for row in wrapper.rows),
         streams=tuple(replace(stream, tie=_tie(wrapper, stream, nested)) for stream in made.streams),
@@ -99,14 +109,36 @@ def _tie(wrapper: Wrapper, stream: Stream, nested: bool) -> str:
     return f"{TIE} or {NESTED}{TIE}" if wrapper.either and nested else TIE
 
 
+def unnested(at: str) -> tuple[Rename, ...]:
+    """Old names of a language model that stood where the whole model's parts stand now."""
+    parts = ("embed_tokens.", "layers.", "norm.")
+    return tuple(Rename(f"model.{part}", f"model.{at}.{part}") for part in parts)
+
+
 def _renames(wrapper: Wrapper) -> tuple[Rename, ...]:
     """Old names: with the head beside the language model, with the parts or the language model unnested."""
     at = wrapper.at
-    flat = ("embed_tokens.", "layers.", "norm.") if wrapper.flat else ()
     return (
         *wrapper.renames,
         Rename(f"{at}.lm_head.", "lm_head."),
         Rename(f"{at}.model.", f"model.{at}."),
         *(Rename(part, f"model.{part}") for part in (*wrapper.parts, at)),
-        *(Rename(f"model.{part}", f"model.{at}.{part}") for part in flat),
+        *(unnested(at) if wrapper.flat else ()),
     )
+
+
+def last(name: str, bias: Bias | None = None) -> tuple[Weight, ...]:
+    """The tensor of a projector that writes to the residual; the others are as wide as they were."""
+    return (Weight(name, WRITTEN, "projector", bias=bias),)
+
+
+def two(first: str, second: str, bias: Bias | None = MAYBE) -> tuple[Weight, ...]:
+    """The tensors of a projector whose inner width is the residual's."""
+    return (
+        Weight(first, "projector <- features", "projector.up", bias=bias),
+        Weight(second, "hidden <- projector", "projector.down", bias=bias),
+    )
+
+
+TWO = two(P + "linear_1.weight", P + "linear_2.weight")
+LINEAR = last(P + "linear.weight", Bias())

@@ -136,6 +136,8 @@ def _features(model: Any, image: dict[str, Tensor]) -> int:
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):  # each class in its own words
         return 0
     pooled = getattr(found, "pooler_output", None)
+    if pooled is None and hasattr(found, "deepstack_features"):
+        pooled = found.deepstack_features[0][1]  # of each layer its number, and the features added before it
     found = getattr(found, "last_hidden_state", found) if pooled is None else pooled
     parts: list[Any] = list(found) if isinstance(found, list | tuple) else [found]
     return sum(part.numel() // part.shape[-1] for part in parts if isinstance(part, Tensor))

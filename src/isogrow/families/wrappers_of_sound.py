@@ -1,0 +1,69 @@
+"""Wrappers that hear, or see and hear: a language model, and a tower for sound whose features a projector
+puts among the embeddings."""
+
+from __future__ import annotations
+
+from isogrow.families.wrapping import INNER, LINEAR, NORMED, OUT, TWO, WRITTEN, P, Wrapper, last, unnested
+from isogrow.layouts.layout import Bias, Key, Weight
+
+EARS = ("audio_tower", "multi_modal_projector")
+
+HEARING = (
+    *(
+        Wrapper(kind, text, EARS, TWO, INNER)
+        for kind, text in (("audioflamingo3", "qwen2"), ("musicflamingo", "qwen2"), ("voxtral", "llama"))
+    ),
+    Wrapper("qwen2_audio", "qwen2", EARS, LINEAR),
+    Wrapper("glmasr", "llama", EARS, TWO, {"projector": "2 * hidden"}, tie=True),
+    Wrapper(
+        "qwen3_asr",
+        "qwen3",
+        EARS,
+        last(P + "linear_2.weight", Bias()),
+        tie=True,
+        keys=(Key("audio_config.output_dim", "hidden", 3584),),
+    ),
+    *(
+        Wrapper(kind, "granite", ("encoder", "projector"), last("projector.linear.weight", Bias()), tie=True)
+        for kind in ("granite_speech", "granite_speech_plus")
+    ),
+    *(
+        Wrapper(kind, text, parts, tie=True, refusals={"hidden": NORMED})
+        for kind, text, parts in (
+            ("fun_asr_nano", "qwen3", EARS),
+            ("moss_transcribe_diarize", "qwen3", EARS),
+        )
+    ),
+)
+
+
+HEARD = Bias(idle="True")  # beside images, which a model need not get
+SOUNDS = "hidden <- details"
+OUTPUT = Key("audio_config.output_dim", "hidden", 3584)
+OMNI = (
+    Wrapper(
+        "qwen2_5_omni_thinker",
+        "qwen2_5_omni_text",
+        ("audio_tower", "visual"),
+        (
+            *last("visual.merger.mlp.2.weight", Bias()),
+            Weight("audio_tower.proj.weight", SOUNDS, "projector.sound", bias=HEARD, idle="True"),
+            Weight("audio_tower.audio_bos_eos_token.weight", "ends -> hidden", "projector.ends", idle="True"),
+        ),
+        keys=(*OUT, OUTPUT),
+        renames=unnested("language_model"),
+    ),
+    Wrapper(
+        "qwen3_omni_moe_thinker",
+        "qwen3_omni_moe_text",
+        ("audio_tower", "visual"),
+        (
+            *last("visual.merger.mlp.2.weight", Bias()),
+            Weight("visual.merger_list.{depths}.mlp.2.weight", WRITTEN, "projector.deep", bias=Bias()),
+            Weight("audio_tower.proj2.weight", SOUNDS, "projector.sound", bias=HEARD, idle="True"),
+        ),
+        keys=(*OUT, OUTPUT),
+        renames=unnested("language_model"),
+        leading="depths",
+    ),
+)
