@@ -202,6 +202,20 @@ ROWS = (
     ),
     one(
         gated(
+            "glm_image_text",
+            transformers.GlmImageTextConfig,
+            half(attention_bias=BOOLS),
+            WIDER,
+            absent=("head_dim",),
+            attention_bias=True,
+            head_dim=16,
+            rope_parameters=PART,
+            vision_vocab_size=11,
+        ),
+        "GlmImageTextModel",
+    ),
+    one(
+        gated(
             "glm4v_moe_text",
             transformers.Glm4vMoeTextConfig,
             half(attention_bias=BOOLS, num_experts_per_tok=st.sampled_from([1, 2])),

@@ -192,4 +192,7 @@ ROWS = (
     pair("metaclip_2", transformers.MetaClip2Config),
     SIGLIP,
     SIGLIP2,
+    narrow(pair("clipseg", transformers.CLIPSegConfig)),
+    narrow(pair("owlvit", transformers.OwlViTConfig)),
+    narrow(pair("owlv2", transformers.Owlv2Config)),
 )

@@ -12,7 +12,7 @@ from isogrow.families.moe_kin import GLM4_MOE
 from isogrow.families.phi3 import GLM4, SHARE
 from isogrow.families.qwen3 import QWEN3
 from isogrow.families.qwen_moe import QWEN3_MOE
-from isogrow.layouts.layout import Attention, Rope
+from isogrow.layouts.layout import Attention, Bias, Rope
 
 OLD = (("mrope", "default"),)
 # These classes divide the width among the heads, whatever head_dim says.
@@ -124,6 +124,21 @@ GLM_OCR = like(
     more=tuple(key for key in LLAMA.keys if key.name == "head_dim"),
     constraints=EQUAL,
 )
+GLM_IMAGE = like(
+    GLM_OCR,
+    "glm_image_text",
+    alter("attn.q attn.k attn.v", bias=Bias("attention_bias")),
+    defaults=dict(
+        vocab_size=168064,
+        hidden_size=4096,
+        intermediate_size=13696,
+        num_hidden_layers=40,
+        num_attention_heads=32,
+        num_key_value_heads=2,
+        attention_bias=True,
+    ),
+    attentions=(Attention(rope=Rope(share=SHARE, aliases=OLD, grids="runs", sections=(8, 12, 12))),),
+)
 GLM4V_MOE = like(
     GLM4_MOE,
     "glm4v_moe_text",
@@ -168,6 +183,7 @@ LAYOUTS = (
     QWEN3_OMNI_MOE,
     GLM4V,
     GLM_OCR,
+    GLM_IMAGE,
     GLM4V_MOE,
     PADDLE,
     HUNYUAN_VL,

@@ -1,4 +1,4 @@
-"""Two encoders that meet in one product, of images and of texts: CLIP, MetaCLIP 2, SigLIP, SigLIP 2.
+"""Two encoders that meet in one product, of images and texts: CLIP, MetaCLIP 2, SigLIP, OWL-ViT, CLIPSeg.
 LayerNorms stand before each branch; CLIP's images have one behind their embeddings, too."""
 
 from __future__ import annotations
@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from isogrow.families.edits import after, drop, like, swap
+from isogrow.families.edits import after, alter, drop, like, swap
 from isogrow.families.heads import BIAS
-from isogrow.layouts.layout import Attention, Key, Layout, Norm, Stream, Weight
+from isogrow.layouts.layout import Attention, Key, Layout, Norm, Readout, Stream, Weight
 
 STACKS = ("text", "vision")
 PATCHES = "vision_hidden <- channels rows columns"
@@ -198,4 +198,28 @@ SIGLIP2 = like(
     fixed=SIGLIP.fixed | {"pixels"},
 )
 
-LAYOUTS = (CLIP, METACLIP2, SIGLIP, SIGLIP2)
+# Towers with heads for pictures or boxes, which read their residuals and stay.
+PREPENDED = alter("vision.embed_norm", name="vision_model.pre_layernorm.weight")
+HEADED = "heads for pictures or boxes read this width, which stay: grow ffn or layers instead"
+READ = {"text_hidden": HEADED, "vision_hidden": HEADED}
+CLIPSEG = like(
+    CLIP,
+    "clipseg",
+    prefixes=("clip.", ""),
+    carried=("decoder.",),
+    refusals=READ,
+    readouts=(Readout("extract_layers", axis="vision_layers", behind=True),),
+)
+OWLVIT = like(
+    CLIP,
+    "owlvit",
+    PREPENDED,
+    alter("text.project vision.project", head=False),
+    prefixes=("owlvit.", ""),
+    defaults={"text_config.max_position_embeddings": 16},
+    carried=("class_head.", "box_head.", "layer_norm.", "objectness_head."),
+    refusals=READ,
+)
+OWLV2 = like(OWLVIT, "owlv2", prefixes=("owlv2.", ""))
+
+LAYOUTS = (CLIP, METACLIP2, SIGLIP, SIGLIP2, CLIPSEG, OWLVIT, OWLV2)

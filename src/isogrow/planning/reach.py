@@ -12,7 +12,7 @@ from typing import Literal
 from isogrow.errors import IsogrowError, SizeError
 from isogrow.layouts.config import edited
 from isogrow.layouts.formula import evaluate, names
-from isogrow.layouts.layout import Index, Layout
+from isogrow.layouts.layout import Index, Layout, Slot
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
@@ -79,7 +79,7 @@ def specimen(layout: Layout) -> Anatomy:
     for line in layout.lines:
         slot = line.slot
         known = all(a.isdigit() or sizes.has(a) for each in line.slots for a in each.axes)
-        asked = slot.required or (slot.head and not slot.needs and known)
+        asked = slot.required or (slot.head and known and _beside(layout, slot))
         if asked and slot.stored:
             for index in sizes.indices(name_axes(line.name)):
                 held = {(block.slot, block.index) for _, block in blocks(line, index, sizes)}
@@ -89,6 +89,12 @@ def specimen(layout: Layout) -> Anatomy:
                 shape = line.parsed.shape(lambda a, at=index: sizes.of(a, at) if sizes.has(a) else UNSTATED)
                 tensors[name_of(line, layout.prefixes[0], index, sizes)] = Header(shape, "F32")
     return match(layout, config, tensors)
+
+
+def _beside(layout: Layout, slot: Slot) -> bool:
+    """Whether what a head needs is in every model of the family."""
+    needed = layout.slots.get(slot.needs)
+    return not slot.needs or (needed is not None and needed.required and not needed.head)
 
 
 def _mixed(layout: Layout) -> dict[str, list[str]]:
@@ -115,7 +121,10 @@ def _small(layout: Layout) -> dict[str, int]:
     turning = (names(a.rope.rotated) for a in layout.attentions if a.rope is not None and a.rope.rotated)
     rotary = dict.fromkeys(frozenset[str]().union(*turning), SMALL["key_dim"] // 2)
     first = {kind.key: 1 for kind in layout.kinds if kind.counts}
-    return layout.written({}, SMALL) | rotary | first
+    made = layout.written({}, SMALL) | rotary | first
+    read = layout.facts(edited({}, made), layout.read(edited({}, made)))  # an axis may be a number
+    held = (each for each in layout.constraints if layout.say(each, read))
+    return made if all(evaluate(each, read) for each in held) else {}
 
 
 @dataclass(frozen=True)
