@@ -4,7 +4,8 @@
     python docs/not_yet.py --check    exit with 1 if it is not what stands there
 
 A type that no reason names has not been looked at. tests/test_not_yet.py holds that all of them exist, and
-that none of them is grown.
+that none of them is grown. What is counted as grown on ffn and layers is what the table of families in the
+README says, which the planner was asked for (docs/families_table.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from isogrow.families import LAYOUTS
 from isogrow.families.wrappers import WRAPPERS
 
 PAGE = Path(__file__).with_name("families-not-yet.md")
+README = Path(__file__).parents[1] / "README.md"
 
 KINDS = {
     "causal language models": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -33,6 +35,11 @@ KINDS = {
     },
     "audio classifiers": auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
     "image-text wrappers": auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+}
+
+# Why a type grows on ffn alone: no rule but the one of layers refuses it.
+HALF = {
+    "layers": "a layer normalises the residual itself (post-norm), so no new one is the identity",
 }
 
 # One reason, and the types (of transformers 5.23) that it holds back.
@@ -74,6 +81,34 @@ REASONS: Mapping[str, str] = {
     "which layers are sparse is computed from the number of layers": "switch_transformers",
     "its encoder has a second residual, of global tokens, and positions from the width": "pegasus_x",
     "its config class is GPT-2's, and its files say gpt2": "gpt-sw3",
+    "its stages are convolutions or windows of several widths, so that no one width is the residual's": (
+        "align bit convnext convnextv2 cvt dinat dinov3_convnext donut-swin efficientnet focalnet glpn"
+        " hgnet_v2 hiera levit maskformer-swin mobilenet_v1 mobilenet_v2 mobilevit mobilevitv2 poolformer pvt"
+        " pvt_v2"
+        " regnet resnet sam2_hiera_det_model segformer swiftformer swin swin2sr swinv2 textnet"
+    ),
+    "queries of objects look at a convolutional or staged backbone, in layers that are post-norm": (
+        "conditional_detr d_fine dab-detr deformable_detr deimv2 detr grounding-dino lw_detr mask2former"
+        " maskformer mm-grounding-dino omdet-turbo oneformer rf_detr rt_detr rt_detr_v2 table-transformer"
+    ),
+    "it codes or makes sound by convolutions, whose strides and widths are one": (
+        "dac encodec higgs_audio_v2_tokenizer mimi mimi_decoder mimi_encoder neucodec univnet"
+        " vibevoice_acoustic_tokenizer vibevoice_acoustic_tokenizer_decoder"
+        " vibevoice_acoustic_tokenizer_encoder xcodec xcodec2"
+    ),
+    "what builds it is another library, timm, whose models have names of their own": (
+        "gemma3n_vision timm_backbone timm_wrapper"
+    ),
+    "it has per-layer embeddings, several residuals or shared keys and values, for which no rule is proven": (
+        "gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified gemma4_unified_assistant"
+        " gemma4_unified_text"
+    ),
+    "its MLP normalises its inner width, or is as wide as what it gives": (
+        "glm4v_moe_vision glm4v_vision kosmos-2"
+    ),
+    "its positions are added again between layers, in a tensor one shorter than there are layers": "yolos",
+    "its class reads no text without a video": "instructblipvideo",
+    "its class holds a class with a head that holds the model": "shieldgemma2",
     "it is built in docs/add-a-family.md, which shows how": "nemotron",
 }
 
@@ -83,9 +118,52 @@ def grown(model_type: str) -> bool:
     return model_type in LAYOUTS or model_type in WRAPPERS
 
 
+def table() -> dict[str, dict[str, str]]:
+    """What the README's table says each model type's axes can grow to."""
+    lines = README.read_text("utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    first = next(at for at, row in enumerate(rows) if row[0] == "model type")
+    return {
+        row[0]: dict(zip(rows[first], row, strict=False)) for row in rows[first + 2 :] if row[0] in LAYOUTS
+    }
+
+
+def halves(axes: dict[str, str]) -> str:
+    """Which of ffn and layers a model type can't grow on; a type without an MLP has no ffn."""
+    return " and ".join(axis for axis in ("ffn", "layers") if axes.get(axis) == "refused")
+
+
+def whole(model_type: str, known: dict[str, dict[str, str]]) -> bool:
+    """Whether a type grows on both; a wrapper does, where its class's own language model does."""
+    text = WRAPPERS[model_type].text if model_type not in LAYOUTS and model_type in WRAPPERS else model_type
+    return text in known and not halves(known[text])
+
+
 def reasons() -> dict[str, str]:
     """The reason of each type that has one."""
     return {name: why for why, types in REASONS.items() for name in types.split()}
+
+
+def counted() -> list[str]:
+    """How many of all types that AutoModel builds grow on ffn and layers, and which grow on one alone."""
+    known, types = table(), auto.MODEL_MAPPING_NAMES
+    both = [name for name in types if whole(name, known)]
+    alone = [name for name in types if grown(name) and name not in both]
+    rest = [name for name in types if not grown(name)]
+    lacking: dict[str, list[str]] = {}
+    for name in alone:
+        lacking.setdefault(halves(known[WRAPPERS[name].text if name in WRAPPERS else name]), []).append(name)
+    lines = [
+        "## Of all model types",
+        "",
+        f"transformers 5.23 builds {len(types)} model types by AutoModel. **{len(both)} of them grow exactly"
+        f" on at least ffn and layers**, {len(alone)} on one of the two, {len(rest)} not at all (below).",
+        "",
+        "| refused | why | model types |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {axes} | {HALF[axes]} | {', '.join(names)} |" for axes, names in lacking.items()]
+    return lines
 
 
 def page() -> str:
@@ -102,12 +180,19 @@ def page() -> str:
     ]
     for kind, types in KINDS.items():
         lines.append(f"| {kind} | {sum(map(grown, types))} | {len(types)} |")
-    lines += ["", "## Looked at", "", "| model types | why not |", "|---|---|"]
+    lines += ["", *counted(), "", "## Looked at", "", "| model types | why not |", "|---|---|"]
     lines += [f"| {', '.join(types.split())} | {why} |" for why, types in REASONS.items()]
+    named = {name for types in KINDS.values() for name in types}
     lines += ["", "## Not looked at yet", ""]
     for kind, types in KINDS.items():
         rest = [name for name in types if not grown(name) and name not in known]
         lines += [f"{kind.capitalize()}: {', '.join(rest)}.", ""]
+    others = [
+        name
+        for name in auto.MODEL_MAPPING_NAMES
+        if name not in named and not grown(name) and name not in known
+    ]
+    lines += [f"All others that AutoModel builds: {', '.join(others)}.", ""]
     return "\n".join(lines)
 
 

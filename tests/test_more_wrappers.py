@@ -34,7 +34,15 @@ NARROW: Request = {axis: size for axis, size in ALL.items() if axis != "hidden"}
 DIVIDED: Request = {**ALL, "hidden": 48}  # heads fill the width
 FILLED: Request = dict(ffn=51, layers="+1")
 # Images are tokens, or the width stays: nothing of the towers changes.
-UNSEEN = ("emu3", "fun_asr_nano", "moss_transcribe_diarize", "minicpmv4_6", "minicpmv4_7", "minicpm_ocr")
+UNSEEN = (
+    "emu3",
+    "glm_image",
+    "fun_asr_nano",
+    "moss_transcribe_diarize",
+    "minicpmv4_6",
+    "minicpmv4_7",
+    "minicpm_ocr",
+)
 # The language model in it, and what grows, where it is not all of them.
 MORE: Mapping[str, tuple[str, Request]] = {
     "llava_next_video": ("llama", ALL),
@@ -66,6 +74,7 @@ MORE: Mapping[str, tuple[str, Request]] = {
     "ovis2": ("qwen2", ALL),
     "fuyu": ("persimmon", dict(hidden=64, ffn=51, heads="x2", layers="+1")),
     "emu3": ("emu3_text_model", ALL),
+    "glm_image": ("glm_image_text", ALL),
     "kimi_k25": ("deepseek_v3", ALL),
     "mllama": ("mllama_text_model", DIVIDED),
     "minicpmv4_6": ("qwen3_5_text", NARROW),

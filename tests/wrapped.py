@@ -66,6 +66,7 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
     "qwen3_vl_text": {**TEXT, **DIM, **THIRDS},
     "qwen3_vl_moe_text": {**TEXT, **DIM, **THIRDS, **MIXED},
     "glm4v_text": {**TEXT, "hidden_size": 40, **HALF},
+    "glm_image_text": {**TEXT, **DIM, **HALF, "vision_vocab_size": 31, "pad_token_id": 51},
     "glm4v_moe_text": {**TEXT, **DIM, **HALF, **SHARED},
     "glm_ocr_text": {**TEXT, **DIM, **HALF},
     "paddleocr_vl_text": {**TEXT, **DIM, **turning(2, 1, 2)},
@@ -200,6 +201,10 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         },
         "vocabulary_map": {"<image>": 50, "<|extra_200|>": 49},
     },
+    "glm_image": {
+        **eye("glm_image_vision", GRID, image_size=16),
+        "vq_config": {"embed_dim": 6, "num_embeddings": 14, "latent_channels": 16},
+    },
     "kimi_k25": {
         **eye(
             "kimi_k25_vision", FLAT, hidden_size=16, patch_size=4, pos_emb_height=4, pos_emb_width=4,
@@ -312,6 +317,8 @@ def config(kind: str, text: str, tie: bool) -> dict[str, Any]:
 
 def class_of(kind: str) -> Any:
     own = transformers.CONFIG_MAPPING[kind]
+    if kind == "glm_image":  # makes images, and no auto class names it
+        return transformers.GlmImageForConditionalGeneration
     autos = (transformers.AutoModelForImageTextToText, transformers.AutoModelForMultimodalLM)
     return next(auto._model_mapping[own] for auto in autos if own in auto._model_mapping)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ def patches(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
     count = int(grid.prod(-1).sum())
     shape = (count, CHANNELS * FRAMES * PATCH**2)
     return {"hidden_states": torch.randn(shape, generator=generator, dtype=torch.float64), "grid_thw": grid}
+
+
+def still(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """The same without frames."""
+    grid = torch.tensor([GRID, (1, 4, 4)])
+    shape = (int(grid.prod(-1).sum()), CHANNELS * PATCH**2)
+    return {"pixel_values": torch.randn(shape, generator=generator, dtype=torch.float64), "grid_thw": grid}
 
 
 GROWTHS: Requests = {"ffn": {"ffn": 51}, "layers": {"layers": 5}}
@@ -80,5 +88,15 @@ ROWS = (
     row("qwen3_vl_moe_vision", transformers.Qwen3VLMoeVisionConfig, "Qwen3VLMoeVisionModel", **DEEP),
     row("qwen3_5_vision", transformers.Qwen3_5VisionConfig, "Qwen3_5VisionModel", **FLAT),
     row("qwen3_5_moe_vision", transformers.Qwen3_5MoeVisionConfig, "Qwen3_5MoeVisionModel", **FLAT),
+    replace(
+        row(
+            "glm_image_vision",
+            transformers.GlmImageVisionConfig,
+            "GlmImageVisionModel",
+            image_size=16,
+            spatial_merge_size=1,
+        ),
+        inputs=still,
+    ),
     row("glm_ocr_vision", transformers.GlmOcrVisionConfig, "GlmOcrVisionModel", image_size=16),
 )

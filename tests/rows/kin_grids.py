@@ -98,6 +98,7 @@ FILLED = {
     "head_dim": {"hidden": 60, "head_dim": 10},
     "head_dim, a multiple": {"hidden": 96, "head_dim": 16},
 }
+NARROW = {"ffn": {"ffn": 51}, "layers": {"layers": 5}}
 WHOLE = dict(hidden=15 * 16, ffn="x3", heads=15, kv_heads=3, head_dim=16, layers="+2")
 # Under a norm on queries and keys a head grows by copies, which turn as it does at four times its dim.
 FOURFOLD = {**NORMED, "head_dim, a multiple": {"head_dim": 40}}
@@ -135,7 +136,41 @@ def looking(draw: st.DrawFn) -> Json:
     return {**found, "rope_parameters": rope, "cross_attention_layers": crossed}
 
 
+def whole(draw: st.DrawFn) -> Json:
+    """One position alone."""
+    found = filling(draw)
+    rope = {key: said for key, said in found["rope_parameters"].items() if key != "mrope_section"}
+    return {**found, "rope_parameters": rope, "attention_bias": draw(BOOLS), "mlp_bias": draw(BOOLS)}
+
+
+CHAMELEON = filled(
+    "chameleon",
+    transformers.ChameleonConfig,
+    "ChameleonModel",
+    options=whole,
+    vocabulary_map={"<image>": 3},
+    vq_config={
+        "embed_dim": 4,
+        "num_embeddings": 9,
+        "latent_channels": 32,
+        "resolution": 8,
+        "base_channels": 32,
+        "channel_multiplier": [1],
+        "num_res_blocks": 1,
+    },
+    rope_parameters={"rope_type": "default", "rope_theta": 300.0},
+    attention_bias=True,
+    mlp_bias=True,
+    absent=("head_dim",),
+)
 ROWS = (
+    replace(
+        CHAMELEON,
+        growths={axis: said for axis, said in CHAMELEON.growths.items() if "head_dim" not in axis},
+        together=dict(hidden=120, ffn="x3", heads=15, kv_heads=3, layers="+2"),
+        draws=lambda draw, anatomy: [],
+        inputs=None,
+    ),
     replace(
         filled(
             "mllama_text_model",
@@ -144,8 +179,11 @@ ROWS = (
             options=looking,
             cross_attention_layers=[1],
             rope_parameters={"rope_type": "default", "rope_theta": 300.0},
+            bos_token_id=1,
             absent=("head_dim",),
         ),
+        growths={**{axis: said for axis, said in FILLED.items() if said and axis != "head_dim"}, **NARROW},
+        draws=lambda draw, anatomy: [],
         inputs=None,
     ),
     filled("qwen2_vl_text", transformers.Qwen2VLTextConfig, "Qwen2VLTextModel", rope_parameters=RUNS),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isogrow.families.edits import after, alter, like, swap
+from isogrow.families.edits import after, alter, drop, like, swap
 from isogrow.families.heads import BIAS
 from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Layout, Norm, Readout, Stream, Weight
 
@@ -147,6 +147,29 @@ GLM_OCR = like(
     carried=("merger.", "downsample."),
 )
 
+SHIFTED = Norm("layer", "pre", eps="layer_norm_eps")
+GLM_IMAGE = like(
+    QWEN2_5,
+    "glm_image_vision",
+    alter("embed", pattern="hidden <- channels rows columns", bias=BIAS),
+    after("embed", Weight("embeddings.position_embedding.weight", "places -> hidden", "positions")),
+    alter("attn_norm mlp_norm", norm=SHIFTED, bias=BIAS),
+    alter("attn.* attn.o", bias=SAID),
+    swap(MLP, *plain("fc1", "fc2")),
+    drop("final_norm"),
+    defaults=dict(
+        hidden_size=1536,
+        intermediate_size=6144,
+        depth=40,
+        layer_norm_eps=1e-6,
+        attention_bias=True,
+    ),
+    lacks="fullatt_block_indexes",
+    kinds=(),
+    carried=(),
+    refusals={"hidden": "its output is the residual itself: grow ffn or layers instead"},
+)
+
 LAYOUTS = (
     QWEN2_5,
     EXAONE,
@@ -155,4 +178,5 @@ LAYOUTS = (
     like(QWEN3, "qwen3_5_vision", **SHALLOW),
     like(QWEN3, "qwen3_5_moe_vision", **SHALLOW),
     GLM_OCR,
+    GLM_IMAGE,
 )

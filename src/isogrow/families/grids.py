@@ -128,6 +128,7 @@ GLM_IMAGE = like(
     GLM_OCR,
     "glm_image_text",
     alter("attn.q attn.k attn.v", bias=Bias("attention_bias")),
+    alter("head", pattern="pictures <- hidden", tied=""),  # it gives tokens of images alone
     defaults=dict(
         vocab_size=168064,
         hidden_size=4096,
@@ -138,6 +139,7 @@ GLM_IMAGE = like(
         attention_bias=True,
     ),
     attentions=(Attention(rope=Rope(share=SHARE, aliases=OLD, grids="runs", sections=(8, 12, 12))),),
+    fixed=LLAMA.fixed | {"pictures"},
 )
 GLM4V_MOE = like(
     GLM4_MOE,

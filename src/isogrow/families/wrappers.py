@@ -295,7 +295,9 @@ OTHERS = (
         (Weight(P + "weight", "memory <- features", "projector", bias=Bias()),),
     ),
     Wrapper("fuyu", "persimmon", ("vision_embed_tokens",), last("vision_embed_tokens.weight", Bias())),
+    # Images are tokens of the vocabulary.
     Wrapper("emu3", "emu3_text_model", ("vqmodel",), at="text_model"),
+    Wrapper("glm_image", "glm_image_text", ("visual", "vqmodel")),
     Wrapper(
         "kimi_k25",
         "deepseek_v3",

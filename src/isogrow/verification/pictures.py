@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isogrow.verification.runs import Batch, still
+from isogrow.verification.runs import Batch, full, still
 from isogrow.verification.signals import CHANNELS, patched
 
 SEES, LOOKS = "get_image_features", "aspect_ratio_ids"
@@ -18,6 +18,8 @@ TOKENS = ("image_token_id", "image_token_index")
 TILES = (1, 2, 3, 5)  # how many views there may be of one image, that of the whole among them
 ASKED = "qformer_input_ids"  # a question, for towers that read one
 KINDS = ("token_type_ids", "mm_token_type_ids")  # which tokens are an image's, for classes that ask
+# Each class refuses what it does not take in its own words.
+FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 GRID = (1, 4, 8)  # the patches of an image in time, height and width
 
 
@@ -43,8 +45,18 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
             mixed = torch.cat([text[:, :1], seen, text[:, 1:]], dim=1)
             kinds = {name: (mixed == token).long() for name in KINDS}
             given = {"input_ids": mixed, **image, **kinds}
-            return {name: value for name, value in given.items() if name in _inputs(model.forward)}
+            given = {name: value for name, value in given.items() if name in _inputs(model.forward)}
+            return given if _taken(model, given) else None
     return None
+
+
+def _taken(model: nn.Module, batch: Batch) -> bool:
+    """Whether the whole model runs on it: some classes ask for more than their tower does."""
+    try:
+        full(model, batch)
+    except FAULTS:
+        return False
+    return True
 
 
 def _looked_at(vision: Any, ids: Tensor, seed: int) -> Batch:
@@ -133,7 +145,7 @@ def _features(model: Any, image: dict[str, Tensor]) -> int:
     try:
         with still(model):
             found: Any = model.get_image_features(**{**image, "pixel_values": pixels})
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):  # each class in its own words
+    except FAULTS:
         return 0
     pooled = getattr(found, "pooler_output", None)
     if pooled is None and hasattr(found, "deepstack_features"):
