@@ -107,6 +107,7 @@ REASONS: Mapping[str, str] = {
         "glm4v_moe_vision glm4v_vision kosmos-2"
     ),
     "its positions are added again between layers, in a tensor one shorter than there are layers": "yolos",
+    "its files hold two kinds of experts, of two widths, in one list": "ernie4_5_vl_moe",
     "its class reads no text without a video": "instructblipvideo",
     "its class holds a class with a head that holds the model": "shieldgemma2",
     "it is built in docs/add-a-family.md, which shows how": "nemotron",

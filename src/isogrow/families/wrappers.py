@@ -148,13 +148,6 @@ GRIDS = (
         flat=True,
     ),
     Wrapper(
-        "ernie4_5_vl_moe",
-        "ernie4_5_vl_moe_text",
-        ("vision_tower", "resampler_model"),
-        tie=True,
-        refusals={"hidden": NORMED},
-    ),
-    Wrapper(
         "hunyuan_vl",
         "hunyuan_vl_text",
         ("vision_tower",),
