@@ -174,9 +174,10 @@ def test_a_model_type_that_can_not_be_grown() -> None:
     assert "'lama' is no model type that can be grown: `isogrow families` lists" in " ".join(ran.err.split())
 
 
-# LFM2's class makes ffn a multiple of 256, unless it is told not to; BigBird's heads stay what they are; of
-# two towers each has sizes of its own.
-AT_DEFAULTS = {"lfm2", "big_bird", "clip", "metaclip_2", "siglip", "siglip2"}
+# LFM2's class makes ffn a multiple of 256, unless it is told not to; CodeGen wants heads in fours; BigBird's
+# stay what they are; of two towers each has sizes of its own.
+TOWERS = {"clip", "clipseg", "metaclip_2", "owlv2", "owlvit", "siglip", "siglip2"}
+AT_DEFAULTS = {"lfm2", "big_bird", "codegen", *TOWERS}
 
 
 @pytest.mark.parametrize("model_type", sorted(LAYOUTS))

@@ -415,5 +415,7 @@ def test_a_model_of_several_parts_is_refused_by_them() -> None:
         FamilyError, match="its text_config is a 'gemma3_text', which it grows; save that part"
     ):
         layout_of({"model_type": "gemma3n", **parts})
-    with pytest.raises(FamilyError, match="model_type 'other' is not known"):
+    with pytest.raises(FamilyError, match="its vision_config is a 'siglip_vision_model', which it grows"):
         layout_of({"model_type": "other", "vision_config": parts["vision_config"]})
+    with pytest.raises(FamilyError, match="model_type 'other' is not known"):
+        layout_of({"model_type": "other", "vision_config": {"model_type": "another"}})

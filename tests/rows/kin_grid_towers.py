@@ -51,6 +51,11 @@ def options(draw: st.DrawFn) -> Json:
     return dict(hidden_size=8 * heads, num_heads=heads, depth=draw(LAYERS))
 
 
+def grouped(draw: st.DrawFn) -> Json:
+    heads = draw(st.sampled_from([2, 4]))
+    return dict(hidden_size=8 * heads, num_heads=heads, depth=draw(LAYERS))
+
+
 def row(name: str, config: type[transformers.PreTrainedConfig], kind: str, **sizes: Any) -> Family:
     """A row of one tower."""
     return Family(
@@ -77,12 +82,15 @@ ROWS = (
         "Qwen2_5_VisionTransformerPretrainedModel",
         **WINDOWS,
     ),
-    row(
-        "exaone4_5_vision",
-        transformers.Exaone4_5_VisionConfig,
-        "Exaone4_5_VisionModel",
-        **WINDOWS,
-        num_key_value_heads=2,
+    replace(
+        row(
+            "exaone4_5_vision",
+            transformers.Exaone4_5_VisionConfig,
+            "Exaone4_5_VisionModel",
+            **WINDOWS,
+            num_key_value_heads=2,
+        ),
+        options=grouped,
     ),
     row("qwen3_vl_vision", transformers.Qwen3VLVisionConfig, "Qwen3VLVisionModel", **DEEP),
     row("qwen3_vl_moe_vision", transformers.Qwen3VLMoeVisionConfig, "Qwen3VLMoeVisionModel", **DEEP),

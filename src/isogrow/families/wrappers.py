@@ -161,7 +161,13 @@ GRIDS = (
 
 OTHERS = (
     *(
-        Wrapper(kind, "qwen3_5_text", ("vision_tower", "merger"), refusals={"hidden": NEIGHBOURS})
+        Wrapper(
+            kind,
+            "qwen3_5_text",
+            ("vision_tower", "merger"),
+            tie=kind == "minicpm_ocr",
+            refusals={"hidden": NEIGHBOURS},
+        )
         for kind in ("minicpmv4_6", "minicpmv4_7", "minicpm_ocr")
     ),
     Wrapper(

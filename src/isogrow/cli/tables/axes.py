@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from isogrow.cli.facts import column
@@ -18,6 +18,8 @@ LEGEND = (
     "any: any larger size. steps, some: as the config allows. n times: what it is, a whole number of times."
     " with: not alone, together with that axis."
 )
+
+ROOM = 23  # of 80 columns, for names of model types; longer ones have columns stand closer, and no margin
 
 
 def inspection(data: Data) -> RenderableType:
@@ -100,7 +102,11 @@ def families(data: Data) -> RenderableType:
         found = (column(family, axis) for axis in columns)
         cells = [Text("\n").join([_cell(one), *([Text(names)] if names else [])]) for one, names in found]
         made.add_row(Text(family["model_type"], "bold"), *cells)
-    return page(made, Text(LEGEND, "dim"), Text(around(data)), _reasons(data))
+    rest = (Text(LEGEND, "dim"), Text(around(data)), _reasons(data))
+    if max((len(each["model_type"]) for each in data["families"]), default=0) <= ROOM:
+        return page(made, *rest)
+    made.padding = 0
+    return Group("", made, page(*rest))
 
 
 def around(data: Data) -> str:
