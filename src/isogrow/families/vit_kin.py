@@ -10,8 +10,8 @@ from isogrow.families.dinov2 import DINOV2
 from isogrow.families.edits import after, alter, drop, like, swap
 from isogrow.families.heads import BIAS, head
 from isogrow.families.towers import CLIP_VISION, IDEFICS3_VISION
-from isogrow.families.vit import VIT, E
-from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
+from isogrow.families.vit import FILES, VIT, E
+from isogrow.layouts.layout import Attention, Bias, Binding, Key, Layout, Norm, Weight
 
 TURNED = (
     "rotary positions of two directions are computed from a head's dim, and no config keeps them for a larger"
@@ -20,6 +20,8 @@ TURNED = (
 BEFORE = "encoder.layer.{layers}."
 ALONE = {axis: said for axis, said in VIT.axes.items() if axis != "pooled"}
 LEFT = VIT.fixed - {"pooled"}
+PLACES = VIT.bindings[0].places
+NORMS = {FILES + "layernorm_before.weight": "norm1.weight", FILES + "layernorm_after.weight": "norm2.weight"}
 
 VIT_MAE = like(
     VIT,
@@ -43,7 +45,9 @@ PIXIO = like(
     axes={**ALONE, "ffn": "hidden_size * mlp_ratio"},
     constraints=(*VIT.constraints, "ffn % hidden == 0"),
     prefixes=("pixio.", ""),
-    bindings=(),
+    bindings=(
+        Binding("files", {FILES + NORMS[at] if at in NORMS else at: slot for at, slot in PLACES.items()}),
+    ),
     fixed=LEFT | {"classes"},
 )
 
@@ -75,11 +79,20 @@ VIDEOMAE = like(
     defaults=dict(qv_bias=True, use_mean_pooling=True),
     axes=ALONE,
     prefixes=("videomae.", ""),
-    bindings=(),
+    bindings=(
+        Binding(
+            "files",
+            {
+                BEFORE + "attention.attention.q_bias": ("attn.q.bias", "-> (heads key_dim)"),
+                BEFORE + "attention.attention.v_bias": ("attn.v.bias", "-> (heads value_dim)"),
+            },
+        ),
+    ),
     refusals={"hidden": SINES},
     fixed=LEFT | {"frames"},
 )
 
+TABLE = "relative_position_bias.relative_position_bias_table"
 SCALED = "layer_scale_init_value > 0"
 L = "layers.{layers}."
 BEIT = like(
@@ -92,7 +105,7 @@ BEIT = like(
     after(
         "attn.v",
         Weight(
-            L + "relative_position_bias.relative_position_bias_table",
+            L + TABLE,
             "distances -> heads",
             "attn.table",
             when="use_relative_position_bias",
@@ -121,6 +134,18 @@ BEIT = like(
     attentions=(Attention(bias="attn.table"),),
     constraints=(*VIT.constraints, "not use_shared_relative_position_bias"),
     prefixes=("beit.", ""),
+    bindings=(
+        Binding(
+            "files",
+            {
+                **PLACES,
+                FILES
+                + "attention.attention.relative_position_bias.relative_position_bias_table": "attn.table",
+                FILES + "lambda_1": "attn.scale",
+                FILES + "lambda_2": "mlp.scale",
+            },
+        ),
+    ),
     refusals={
         "hidden": "its outputs are the residual itself, or a norm of its mean: grow ffn or layers instead"
     },
@@ -130,6 +155,19 @@ BEIT = like(
 D = "model.layer.{layers}."
 A, M = D + "attention.", D + "mlp."
 SAID = Bias("mlp_bias")
+STORED = {
+    ".{layers}.norm1.weight": "attn_norm",
+    ".{layers}.attention.q_proj.weight": "attn.q",
+    ".{layers}.attention.k_proj.weight": "attn.k",
+    ".{layers}.attention.v_proj.weight": "attn.v",
+    ".{layers}.attention.o_proj.weight": "attn.o",
+    ".{layers}.layer_scale1.lambda1": "attn.scale",
+    ".{layers}.norm2.weight": "mlp_norm",
+    ".{layers}.mlp.gate_proj.weight": "mlp.gate",
+    ".{layers}.mlp.up_proj.weight": "mlp.up",
+    ".{layers}.mlp.down_proj.weight": "mlp.down",
+    ".{layers}.layer_scale2.lambda1": "mlp.scale",
+}
 DINOV3 = like(
     DINOV2,
     "dinov3_vit",
@@ -171,7 +209,7 @@ DINOV3 = like(
     ),
     more=(Key("intermediate_size", "ffn", 1536),),
     prefixes=("",),
-    bindings=(),
+    bindings=(Binding("files", {f"layer{place}": slot for place, slot in STORED.items()}),),
     readouts=DINOV2.readouts,
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
     refusals={"key_dim": TURNED, "value_dim": TURNED},

@@ -171,7 +171,8 @@ def _no_further_than_a_layer(pair: Pair) -> Generator[None]:
 def sees(pair: Pair) -> bool:
     """Whether the models take images or sound and no ids, so that rows have one length and no padding."""
     signal = signal_of(pair.small)
-    alone = signal is not None and signal == getattr(pair.small, "main_input_name", "")
+    first = getattr(pair.small, "main_input_name", "")
+    alone = signal is not None and (signal == first or "input_ids" not in _parameters(pair))
     return alone and not two_stacks(pair.small)
 
 

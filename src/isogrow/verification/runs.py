@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIPLE_CHOICE_MAP
 
 from isogrow.errors import IsogrowError
 
+GRID = "grid_thw"  # of each image: how many patches in time, rows and columns; the patches of all are rows
 Batch = Mapping[str, Tensor]
 Outputs = Mapping[str, Tensor]
 Side = Literal["left", "right"]
@@ -55,11 +56,9 @@ def narrowed(model: nn.Module, batch: Batch) -> Batch:
 
 def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
     """What `full` returns, each row of the batch run alone."""
-    rows = next(iter(batch.values())).shape[0]
-    parts = [
-        full(model, {name: value[row : row + 1] for name, value in batch.items()}, channels)
-        for row in range(rows)
-    ]
+    rows = len(batch[GRID] if GRID in batch else next(iter(batch.values())))
+    chunks = {name: value.chunk(rows) for name, value in batch.items()}
+    parts = [full(model, {name: chunks[name][row] for name in batch}, channels) for row in range(rows)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -4,6 +4,7 @@ numbers of the shapes that their configs say."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import Parameter, signature
 from math import isqrt
 from typing import Any
 
@@ -12,11 +13,17 @@ from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES,
 )
 
-from isogrow.verification.runs import Batch
+from isogrow.verification.runs import GRID, Batch
 
-WORDS = {"pixel_values": "images", "input_values": "sounds", "input_features": "sounds"}
+WORDS = {
+    "pixel_values": "images",
+    "hidden_states": "patches",
+    "input_values": "sounds",
+    "input_features": "sounds",
+}
 CHANNELS = 3  # of an image, where no config says it
 FRAMES = 24  # of sound, behind the convolutions
 FRONT = "conv_stride"  # by which a config says that its model hears samples
@@ -29,7 +36,23 @@ def signal_of(model: nn.Module) -> str | None:
         return "pixel_values"
     if type(model).__name__ in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values():
         return None  # it reads texts, with images in them or without
-    return name if name in WORDS else None
+    taken = _taken(model)
+    if GRID in taken:
+        return next(each for each in ("hidden_states", "pixel_values") if each in taken)
+    if name not in WORDS and taken.get("pixel_values") and "input_ids" not in taken:
+        return "pixel_values"
+    kind = getattr(getattr(model, "config", None), "model_type", "")
+    if kind in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES and "pixel_values" in taken:
+        return "pixel_values"
+    return name if name in WORDS and name != "hidden_states" else None
+
+
+def _taken(model: nn.Module) -> dict[str, bool]:
+    """The inputs that a model takes, and whether it can't do without."""
+    if getattr(model, "config", None) is None:
+        return {}
+    taken = signature(model.forward).parameters.values()
+    return {each.name: each.default is Parameter.empty for each in taken}
 
 
 def signals(model: nn.Module, rows: int, seed: int) -> Batch:
@@ -44,12 +67,35 @@ def signals(model: nn.Module, rows: int, seed: int) -> Batch:
         return {}
     config = getattr(config, "vision_config", config) if name == "pixel_values" else config
     generator = torch.Generator().manual_seed(seed)
+    taken = _taken(model)
+    if GRID in taken:
+        return _grids(name, config, rows, generator, "merge_sizes" in taken)
     given: dict[str, Tensor] = {name: torch.randn(rows, *next(_shapes(name, config)), generator=generator)}
     if patched(config):
         side = isqrt(config.num_patches)
         given["pixel_attention_mask"] = (torch.arange(config.num_patches) < side**2).long().repeat(rows, 1)
         given["spatial_shapes"] = torch.tensor([[side, side]] * rows)
+    if "noise" in taken:  # by which patches are masked; at random where none is given
+        (height, width), (tall, wide) = _sides(config.image_size), _sides(config.patch_size)
+        patches = (height // tall) * (width // wide)
+        given["noise"] = torch.rand(rows, patches, generator=generator)
+    if "input_features_mask" in taken and name == "input_features":
+        frames = given[name].shape[-1]
+        given["input_features_mask"] = torch.ones(rows, frames, dtype=torch.long)
     return given
+
+
+def _grids(name: str, config: Any, rows: int, generator: torch.Generator, merged: bool) -> Batch:
+    """Images of equal grids, their patches one behind the other."""
+    side = 2 * getattr(config, "spatial_merge_size", 1)
+    channels = getattr(config, "num_channels", None) or getattr(config, "in_channels", CHANNELS)
+    frames = getattr(config, "temporal_patch_size", 1) if name == "hidden_states" else 1
+    entries = channels * frames * config.patch_size**2
+    given = {
+        name: torch.randn(rows * side**2, entries, generator=generator),
+        GRID: torch.tensor([[1, side, side]] * rows),
+    }
+    return {**given, "merge_sizes": torch.ones(rows, dtype=torch.long)} if merged else given
 
 
 def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
@@ -65,10 +111,15 @@ def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
         yield config.num_mel_bins, 2 * config.max_source_positions
     if patched(config):
         yield config.num_patches, config.num_channels * config.patch_size**2
-    size = config.image_size
-    height, width = size if isinstance(size, Sequence) else (size, size)
+    height, width = _sides(config.image_size)
     frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
     yield (*frames, getattr(config, "num_channels", CHANNELS), height, width)
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Height and width, of one number or two."""
+    height, width = size if isinstance(size, Sequence) else (size, size)
+    return height, width
 
 
 def patched(config: Any) -> bool:
