@@ -100,7 +100,9 @@ def generic_loss(outputs: Outputs, index: int) -> Tensor:
     mean squared error against standard normal targets for each other one, summed.
     """
     generator = torch.Generator().manual_seed(index)
-    terms = [_term(name, outputs[name], generator) for name in sorted(outputs)]
+    terms = [
+        _term(name, outputs[name], generator) for name in sorted(outputs) if outputs[name].is_floating_point()
+    ]
     return torch.stack(terms).sum()
 
 
