@@ -68,7 +68,6 @@ def row(name: str, config: type[transformers.PreTrainedConfig], kind: str, **siz
         options,
         lambda draw, anatomy: [],
         inputs=patches,
-        absent=frozenset({"num_attention_heads", "num_hidden_layers"}),
     )
 
 

@@ -163,7 +163,22 @@ CHAMELEON = filled(
     mlp_bias=True,
     absent=("head_dim",),
 )
-ROWS = (
+# What the config classes don't have, or leave empty.
+ABSENT = {
+    "chameleon": (),
+    "glm4v_text": ("tie_word_embeddings",),
+    "glm_image_text": ("head_dim", "tie_word_embeddings"),
+    "glm_ocr_text": ("head_dim", "tie_word_embeddings"),
+    "mllama_text_model": (),
+    "qwen2_5_omni_text": ("head_dim", "sliding_window"),
+    "qwen2_5_vl_text": ("sliding_window", "tie_word_embeddings"),
+    "qwen2_vl_text": ("sliding_window", "tie_word_embeddings"),
+    "qwen3_omni_moe_text": ("head_dim", "num_local_experts", "tie_word_embeddings"),
+    "qwen3_vl_moe_text": ("norm_topk_prob",),
+    "qwen3_vl_text": ("tie_word_embeddings",),
+}
+
+ALL = (
     replace(
         CHAMELEON,
         growths={axis: said for axis, said in CHAMELEON.growths.items() if "head_dim" not in axis},
@@ -305,4 +320,7 @@ ROWS = (
         ),
         classes=("Granite4VisionTextModel",),
     ),
+)
+ROWS = tuple(
+    replace(each, absent=frozenset(ABSENT[each.name])) if each.name in ABSENT else each for each in ALL
 )

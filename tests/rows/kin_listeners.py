@@ -46,7 +46,6 @@ def row(name: str, config: Any, kind: str, old: bool = False, inputs: Any = spec
         options,
         lambda draw, anatomy: [],
         inputs=inputs,
-        absent=frozenset({"d_model", "encoder_ffn_dim"}),
     )
 
 

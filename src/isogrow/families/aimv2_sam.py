@@ -97,7 +97,7 @@ SAM = like(
         mlp_ratio=4.0,
         use_abs_pos=True,
         use_rel_pos=True,
-        global_attn_indexes=[2, 5, 8, 11],
+        global_attn_indexes=(2, 5, 8, 11),
     ),
     more=(Key("mlp_dim", "ffn", "int(hidden_size * mlp_ratio)", null="int(hidden_size * mlp_ratio)"),),
     axes={**ALONE, "ffn": "mlp_dim"},

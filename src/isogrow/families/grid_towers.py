@@ -65,7 +65,7 @@ QWEN2_5 = Layout(
         Key("num_heads", "heads", 16, alias="num_attention_heads"),
         Key("depth", "layers", 32, alias="num_hidden_layers"),
         Key("in_channels", default=3),
-        Key("fullatt_block_indexes", default=[7, 15, 23, 31]),
+        Key("fullatt_block_indexes", default=(7, 15, 23, 31)),
     ),
     prefixes=("visual.", ""),
     attentions=(Attention(),),

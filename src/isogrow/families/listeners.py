@@ -52,5 +52,9 @@ LAYOUTS = (
     QWEN2_AUDIO,
     VOXTRAL,
     like(VOXTRAL, "audioflamingo3_encoder"),
-    like(VOXTRAL, "moss_transcribe_diarize_audio"),
+    like(
+        VOXTRAL,
+        "moss_transcribe_diarize_audio",
+        defaults=dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16),
+    ),
 )

@@ -331,6 +331,7 @@ QIANFAN = like(
     INTERN,
     "qianfan_ocr_vision",
     weights=tuple(replace(row, name=row.name.replace(BEFORE, L)) for row in INTERN.weights),
+    defaults=dict(attention_bias=True),
 )
 
 LAYOUTS = (
