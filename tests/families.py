@@ -188,7 +188,8 @@ def legacy(config: transformers.PreTrainedConfig) -> Json:
     elif rope is not None:
         kind = rope.pop("rope_type")
         source["rope_theta"] = rope.pop("rope_theta")
-        source["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
+        plain = kind == "default" and "mrope_section" not in rope
+        source["rope_scaling"] = None if plain else {"type": kind, **rope}
     return source
 
 
