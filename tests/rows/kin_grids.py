@@ -148,6 +148,7 @@ CHAMELEON = filled(
     transformers.ChameleonConfig,
     "ChameleonModel",
     options=whole,
+    said={"vocabulary_map": {"<image>": 3}},
     vocabulary_map={"<image>": 3},
     vq_config={
         "embed_dim": 4,
