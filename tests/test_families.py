@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, reduce
 from typing import Any
 
@@ -284,6 +284,12 @@ def wrong_defaults(layout: Layout, made: Any) -> dict[str, tuple[Any, Any]]:
     return {key: pair for key, pair in both.items() if pair[1] is not None and pair[0] != pair[1]}
 
 
+def places_of_sizes(layout: Layout, axes: Iterable[str]) -> list[int]:
+    """Where among a layout's keys those stand that are the size of one of these axes."""
+    sizes = {layout.axes.get(axis) for axis in axes}
+    return [at for at, key in enumerate(layout.keys) if key.name in sizes]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", turns(NAMES))
 def test_defaults_are_the_shapes(name: str) -> None:
@@ -302,9 +308,10 @@ def test_defaults_are_the_shapes(name: str) -> None:
         axis for stored in anatomy.stored for _, block in stored.blocks(anatomy.sizes) for axis in block.axes
     }
     assert not used & (sizes.keys() - found.keys())
-    key = layout.keys[2]
-    wrong = dataclasses.replace(key, default=2 * 3 * 4)
-    other = dataclasses.replace(layout, keys=(*layout.keys[:2], wrong, *layout.keys[3:]))
+    at = places_of_sizes(layout, layout.residuals)[0]
+    key = layout.keys[at]
+    wrong = dataclasses.replace(key, default=128 * 105)
+    other = dataclasses.replace(layout, keys=(*layout.keys[:at], wrong, *layout.keys[at + 1 :]))
     with pytest.raises(CheckpointError, match="do not belong together"):
         match(other, source, headers(model))
     assert key.name in wrong_defaults(other, made)

@@ -308,6 +308,7 @@ ALL = (
                 rope_parameters=THIRDS,
             ),
             draws=whole_heads,
+            said={"head_dim": 128},  # the class can't be built without
         ),
         "HunYuanVLTextModel",
     ),
