@@ -25,11 +25,14 @@ EVERYTHING = os.environ.get("SWEEP") == "all"
 KINDS = 6  # of files that are fuzzed (tests/test_fuzz.py)
 FUZZED = 3000 if EVERYTHING else 100  # cases of each kind
 KILLS = 120 if EVERYTHING else 8  # growths that are killed (tests/test_kills.py)
-DIVERSE = ("bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "olmo", "stablelm", "t5")
+DIVERSE = (
+    "bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "olmo",
+    "qwen3_vl_text", "stablelm", "t5",
+)  # fmt: skip
 SEED = 20
-SHARE = 32
+SHARE = 48
 MANY = 3
-SLOW_SHARE = 3
+SLOW_SHARE = 4
 
 
 def swept(cases: Iterable[Any], kept: Callable[..., bool] = lambda name, *_: name in DIVERSE) -> list[Any]:

@@ -343,8 +343,8 @@ def test_null_means_what_the_class_takes_it_for(name: str, nulls: F.Json) -> Non
 def test_the_config_class_validates_what_it_reads(name: str) -> None:
     """So a grown config that is accepted says something."""
     layers = key_of(name, "layers")
-    with pytest.raises(Exception, match=layers):
-        F.config_of(F.FAMILIES[name], {**F.FAMILIES[name].json(), layers: "three"})
+    with pytest.raises(Exception, match=layers.rpartition(".")[2]):
+        F.config_of(F.FAMILIES[name], edited(F.FAMILIES[name].json(), {layers: "three"}))
     if name == "llama":
         with pytest.raises(Exception, match="not a multiple of the number of attention heads"):
             F.config_of(F.FAMILIES[name], F.FAMILIES[name].json() | {"hidden_size": 31})

@@ -68,7 +68,7 @@ UNTIED = (
     "embeddings.word_embeddings.weight",
     "shared.weight",
 )
-PADDING = {end: [F.PAD] for end in (*UNTIED, "lm_head.weight", "decoder.weight")}
+PADDING = {end: [F.PAD] for end in (*UNTIED, "embed_tokens.weight", "lm_head.weight", "decoder.weight")}
 
 Steps = Mapping[str, Tensor]
 

@@ -4,6 +4,7 @@ registry by `model_type`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -28,9 +29,12 @@ def register(layout: Layout) -> Layout:
 def layout_for(model_type: str) -> Layout:
     """The layout of a config's `model_type`, or a refusal that names those that are known."""
     if model_type not in LAYOUTS:
+        alike = get_close_matches(model_type, [*LAYOUTS, *WRAPPERS], 3)
         raise FamilyError(
-            f"model_type {model_type!r} is not known: isogrow grows {', '.join(sorted(LAYOUTS))};"
-            " for a model of your own write a layout (docs/add-a-family.md) and register it"
+            f"model_type {model_type!r:.60} is not known"
+            + (f" (of the {len(LAYOUTS)} that are, like it: {', '.join(alike)})" if alike else "")
+            + ": `isogrow families` lists those that grow; for a model of your own write a layout"
+            " (docs/add-a-family.md) and register it"
         )
     return LAYOUTS[model_type]
 

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 import torch
 
-from isogrow.errors import SizeError
+from isogrow.errors import IsogrowError, SizeError
 from isogrow.numbers.hashing import Bits, Box, Floats, cut, mixed_, places, seeds
 from isogrow.numbers.normal import normal
 from isogrow.plans.regions import Region, registered
@@ -97,6 +97,8 @@ def made(kind: str, region: Region) -> Floats:
     function = registered(kind)
     try:
         given = function(region)
+    except IsogrowError:
+        raise
     except Exception as error:  # of the user's own code, whatever it is
         raise SizeError(
             f"init {kind!r} ended with {type(error).__name__} ({error}) for the new entries of"

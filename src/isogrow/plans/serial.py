@@ -9,6 +9,9 @@ Numbers are written so that every bit of a float comes back. `VERSION` grows wit
 same words mean. A plan of an older version is read as what it meant then, and grows the bytes that it grew;
 one of a newer version is refused, never guessed at.
 
+What nobody was given is not counted: 0.1.0 is not published yet, and in its builds the last bits of a std
+that is matched changed once without a new version (CHANGELOG.md).
+
 Version 2: "normal" draws other numbers. What version 1 calls so is "box-muller".
 """
 
