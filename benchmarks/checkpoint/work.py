@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def passes(small: str, large: str) -> dict[str, Any]:
     from isogrow.verification.streaming.lending import lent
 
     found: dict[str, Any] = {}
-    with streamed_pair(open_checkpoint(small), open_checkpoint(large), None) as both:
+    # A thread of its own reads: the mode that widens every cast is that of the thread which runs the model.
+    reading = ThreadPoolExecutor(1)
+    with reading, streamed_pair(open_checkpoint(small), open_checkpoint(large), None) as both:
         sources, kept = proof.sources_of(both), dict[Any, torch.Tensor]()
         with one_by_one(both.pair.small, both.pair.large):
             for name, job in proof.Abreast(both, proof.given_to(both), False).jobs.items():
@@ -90,7 +93,7 @@ def passes(small: str, large: str) -> dict[str, Any]:
                 def fetch(weight: str, region: Any, source: str = job.source) -> torch.Tensor:
                     key = (source, weight, region)
                     if key not in kept:
-                        kept[key] = sources[source](weight, region)
+                        kept[key] = reading.submit(sources[source], weight, region).result()
                     return kept[key]
 
                 (layer,) = (each for title, each in job.model.named_modules() if title == "model.layers.0")
