@@ -161,7 +161,7 @@ def section(rows: list[Row]) -> list[str]:
     loads = [row["load"] for row in rows]
     said = list(sayings(rows))
     return [
-        f"## {last['day']}",
+        "## " + ", ".join(last[key] for key in ("day", "run") if key in last),
         "",
         f"{last['cores']} cores, Linux {last['system']}; a random bfloat16 Llama of"
         f" {last['gigabytes']:g} GB (hidden 2048, ffn 5632) grown by hidden +256, ffn +512, layers +2."
