@@ -25,7 +25,7 @@ from isogrow.errors import CheckpointError, OutputError
 from isogrow.plans.anatomy import Header
 from isogrow.stores.hub import UNFETCHED
 from isogrow.stores.mapping import mapped
-from isogrow.stores.shards import BITS, header_bytes, index_json, nbytes, parse_bytes, read_places, shards
+from isogrow.stores.shards import BITS, header_bytes, index_json, nbytes, parse_bytes, read_spans, shards
 from isogrow.stores.sources import open_checkpoint
 from isogrow.stores.store import all_of
 
@@ -410,7 +410,7 @@ def test_headers_come_back(tmp_path_factory: pytest.TempPathFactory, headers: di
     path = tmp_path_factory.mktemp("headers") / "model.safetensors"
     whole = shards(headers, 10**9)[0]
     path.write_bytes(whole.header + bytes(whole.size - len(whole.header)))
-    places = read_places(path)
+    places = read_spans(path)
     assert {name: place.header for name, place in places.items()} == headers
     assert all(place.start % (BITS[place.header.dtype] // 8) == 0 for place in places.values())
     loaded = load_file(path)  # the format's own reader agrees

@@ -36,7 +36,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Weight:
+class AdaptedWeight:
     """A weight of the small base: its line and index there, its name and the template of that, and the names
     that it and those that extend it have in the grown base."""
 
@@ -47,7 +47,7 @@ class Weight:
     heirs: tuple[str, ...]
 
 
-Table = Mapping[str, list[Weight]]  # by old name; what stands under one name differs in what it needs
+Table = Mapping[str, list[AdaptedWeight]]  # by old name; what stands under one name differs in what it needs
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _plain(name: str) -> str:
 def _under(base: Base, prefix: str) -> Table:
     applies = applying(base.layout, base.config)
     old, new = base.plan.source, base.plan.target
-    found: dict[str, list[Weight]] = {}
+    found: dict[str, list[AdaptedWeight]] = {}
     for line in (line for line in base.layout.lines if line.slot.stored):
         axes = name_axes(line.name)
         heirs: dict[Index, list[str]] = {}
@@ -114,7 +114,7 @@ def _under(base: Base, prefix: str) -> Table:
         template = line.name if line.slot.head else prefix + line.name
         for index, made in heirs.items():
             name = name_of(line, prefix, index, old)
-            found.setdefault(name, []).append(Weight(line, index, name, template, tuple(made)))
+            found.setdefault(name, []).append(AdaptedWeight(line, index, name, template, tuple(made)))
     return found
 
 
@@ -230,7 +230,7 @@ class _Binding:
             f" {self.base.name} was grown from another model than the one that the adapter was trained on"
         )
 
-    def _fitting(self, name: str, wanted: str, fits: Callable[[Line], bool]) -> Weight:
+    def _fitting(self, name: str, wanted: str, fits: Callable[[Line], bool]) -> AdaptedWeight:
         """The weight of this name that a tensor fits."""
         found = next((weight for weight in self.table[wanted] if fits(weight.line)), None)
         if found is None:

@@ -39,7 +39,7 @@ ENTRYWISE = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta)
 
 
 @dataclass(frozen=True)
-class Region:
+class PacedBox:
     """A box of one block of what this process holds of a parameter: new, or old under x -> a x + b."""
 
     place: Box
@@ -62,10 +62,10 @@ class Region:
 class Pace:
     """Corrects the updates of an optimizer of a grown model; `remove` ends that."""
 
-    def __init__(self, optimizer: Optimizer, regions: Mapping[Tensor, tuple[Region, ...]], policy: Policy):
+    def __init__(self, optimizer: Optimizer, regions: Mapping[Tensor, tuple[PacedBox, ...]], policy: Policy):
         self.regions, self.policy = regions, policy
         self.held: list[tuple[Tensor, Tensor, float]] = []
-        self.moved: list[tuple[Tensor, Region]] = []
+        self.moved: list[tuple[Tensor, PacedBox]] = []
         optimizer.param_groups[0].setdefault(COUNT, 0)
         self.hooks = (
             optimizer.register_step_pre_hook(self.before),
@@ -104,13 +104,13 @@ class Pace:
             now.copy_(torch.lerp(was, now, rate) if rate else was)
         self.held, self.moved = [], []
 
-    def _active(self, optimizer: Optimizer) -> Iterator[tuple[Tensor, Region]]:
+    def _active(self, optimizer: Optimizer) -> Iterator[tuple[Tensor, PacedBox]]:
         for group in optimizer.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
                     yield from ((p, region) for region in self.regions.get(p, ()))
 
-    def _scale_(self, optimizer: Optimizer, p: Tensor, region: Region, a: float) -> None:
+    def _scale_(self, optimizer: Optimizer, p: Tensor, region: PacedBox, a: float) -> None:
         """Gradient and state of a region in coordinates in which θ is 1/a of what it was."""
         assert p.grad is not None
         region.of(p.grad).mul_(a)
@@ -165,7 +165,7 @@ def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, p
     end_pace_(optimizer)
     named = dict(large.named_parameters(remove_duplicate=False))
     before = marked(plan)
-    found: dict[Tensor, tuple[Region, ...]] = {}
+    found: dict[Tensor, tuple[PacedBox, ...]] = {}
     for stored in anatomy.stored:
         if stored.source in named and not is_tied(anatomy, stored):
             held = box_of(named[stored.source])
@@ -174,9 +174,9 @@ def pace(optimizer: Optimizer, large: nn.Module, anatomy: Anatomy, plan: Plan, p
     return Pace(optimizer, found, policy)
 
 
-def _regions(plan: Plan, stored: Stored, held: Box) -> Iterator[Region]:
+def _regions(plan: Plan, stored: Stored, held: Box) -> Iterator[PacedBox]:
     """What is new in what this process holds of a tensor, and what is old."""
     for part in boxes(stored, held, plan.target):
         for piece in pieces(plan, part.block, part.box):
             new = not isinstance(piece.value, Source)
-            yield Region(part.place, part.view, piece.out, new, piece.a, piece.b)
+            yield PacedBox(part.place, part.view, piece.out, new, piece.a, piece.b)

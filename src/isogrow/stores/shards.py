@@ -30,7 +30,7 @@ Names = Mapping[str, Header]
 
 
 @dataclass(frozen=True)
-class Place:
+class Span:
     """Where one tensor's bytes lie: [start, stop) of a file."""
 
     header: Header
@@ -85,7 +85,7 @@ def region_bytes(region: Box, dtype: str) -> int:
 LFS = b"version "  # how the pointer begins that Git LFS leaves where a file was not fetched
 
 
-def read_places(path: Path) -> dict[str, Place]:
+def read_spans(path: Path) -> dict[str, Span]:
     """Every tensor of a safetensors file, by name.
 
     Raises `CheckpointError` for a file that is cut off or whose header contradicts itself.
@@ -148,7 +148,7 @@ def _header(path: Path, raw: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-def _place(path: Path, name: str, entry: Any, base: int) -> Place:
+def _place(path: Path, name: str, entry: Any, base: int) -> Span:
     try:
         dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
         start, stop = entry["data_offsets"]
@@ -169,7 +169,7 @@ def _place(path: Path, name: str, entry: Any, base: int) -> Place:
             f"{name} in {path.name} is {dtype} {list(shape)}, {nbytes(header):,} bytes, but its header"
             f" gives it {stop - start:,}: fetch the file again"
         )
-    return Place(header, base + start, base + stop)
+    return Span(header, base + start, base + stop)
 
 
 # ── writing ──

@@ -20,7 +20,7 @@ from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.hub import WEIGHTS, fetched
-from isogrow.stores.shards import LFS, check_fetched, read_places
+from isogrow.stores.shards import LFS, check_fetched, read_spans
 from isogrow.stores.strangers import check_no_adapter, check_no_gguf
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def _read(
 
 def _tensors(path: Path, kind: str) -> Iterator[tuple[str, Header, int]]:
     if kind == "safetensors":
-        for name, place in read_places(path).items():
+        for name, place in read_spans(path).items():
             yield name, place.header, place.start
         return
     for name, tensor in load_bin(path).items():

@@ -27,8 +27,8 @@ SKETCH = 4
 AT_ONCE = 1 << 22  # entries of a block that may have to be copied to be looked at unit by unit
 AWAKE = 0.5  # new units are drawn like trained ones, so a share of the same order is switched on
 
-Place = tuple[str, Index]  # an axis, and the numbers of the blocks that all slots with the axis have
-Unit = tuple[Place, int, int]  # a place, which combination of the axes beside, a position on the axis
+AxisAt = tuple[str, Index]  # an axis, and the numbers of the blocks that all slots with the axis have
+Unit = tuple[AxisAt, int, int]  # a place, which combination of the axes beside, a position on the axis
 Viewer = Callable[[Block], Tensor]
 
 
@@ -92,12 +92,12 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Grown:
+class GrownBlock:
     """One block of the large model, and an axis of it that has new channels."""
 
     block: Block
     axis: str
-    place: Place
+    place: AxisAt
     beside: tuple[str, ...]
     new: tuple[int, ...]
 
@@ -165,8 +165,8 @@ def counted(
 def twins(pair: Pair, values: Mapping[str, Tensor]) -> list[str]:
     """Axes on which a new unit is, in every tensor, equal to another one beside it, and where first."""
     weigh = _reads(pair, values)
-    sketches: dict[Place, list[Tensor]] = {}
-    fresh: dict[Place, set[int]] = {}
+    sketches: dict[AxisAt, list[Tensor]] = {}
+    fresh: dict[AxisAt, set[int]] = {}
     for grown in _grown(pair):
         sketches.setdefault(grown.place, []).append(_sketch(grown.rows(weigh(grown.block))))
         fresh.setdefault(grown.place, set()).update(grown.new)
@@ -188,7 +188,7 @@ def _reads(pair: Pair, tensors: Mapping[str, Tensor]) -> Viewer:
     return viewer(pair.after, lambda name: tensors[name])
 
 
-def _grown(pair: Pair) -> Iterator[Grown]:
+def _grown(pair: Pair) -> Iterator[GrownBlock]:
     """Every block of the large model with each of its axes that has new channels."""
     missed = unreached(pair)
     skip = idle(pair.before) | {name for name, slot in pair.before.slots.items() if slot.stem in missed}
@@ -208,7 +208,7 @@ def _grown(pair: Pair) -> Iterator[Grown]:
                         )
                 shared, beside = units[axis, block.slot]
                 at = tuple((name, i) for name, i in block.index if name in shared)
-                yield Grown(block, axis, (axis, at), beside, tuple(new))
+                yield GrownBlock(block, axis, (axis, at), beside, tuple(new))
 
 
 def resting(pair: Pair, now: Mapping[str, Tensor]) -> set[Index]:

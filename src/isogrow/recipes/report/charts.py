@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isogrow.recipes.report.log import Run
+from isogrow.recipes.report.log import LoggedRun
 
 OLD, NEW, GROWTH, INK, FAINT = "#2f6fb0", "#d9822b", "#9a9a9a", "#222222", "#e6e6e6"
 SIZE = (7.2, 3.1)  # inches
@@ -50,14 +50,14 @@ CHARTS = (
 )
 
 
-def drawn(run: Run) -> Iterator[tuple[Chart, str]]:
+def drawn(run: LoggedRun) -> Iterator[tuple[Chart, str]]:
     """Every chart that the run has records for, as an SVG element."""
     for chart in CHARTS:
         if any(run.series(key, chart.x)[0] for key, _, _ in chart.curves):
             yield chart, _svg(run, chart)
 
 
-def _svg(run: Run, chart: Chart) -> str:
+def _svg(run: LoggedRun, chart: Chart) -> str:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     for key, label, colour in chart.curves:
@@ -77,7 +77,7 @@ def _svg(run: Run, chart: Chart) -> str:
     return _inline(text.getvalue(), chart.title)
 
 
-def _releases(axes: Axes, run: Run, chart: Chart, key: str, colour: str) -> None:
+def _releases(axes: Axes, run: LoggedRun, chart: Chart, key: str, colour: str) -> None:
     """The decays of released models, dotted, from where they left the run."""
     for branch in run.releases:
         own = [record for record in branch.records if record.get("step", 0) > branch.last_step - branch.decay]

@@ -16,7 +16,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """A run, finished or not."""
 
     name: str
@@ -24,7 +24,7 @@ class Run:
     recipe: Mapping[str, Any]
     stages: tuple[Mapping[str, Any], ...]
     finished: bool
-    releases: tuple[Run, ...] = ()
+    releases: tuple[LoggedRun, ...] = ()
 
     @property
     def decay(self) -> int:
@@ -54,7 +54,7 @@ class Run:
         return np.interp(grown, [0.0, *steps], [0.0, *values]).tolist()
 
 
-def opened(folder: str | Path) -> Run:
+def opened(folder: str | Path) -> LoggedRun:
     """The run in a folder. Raises `RecipeError` where there is none."""
     folder = Path(folder)
     if not (folder / RECIPE).is_file():
@@ -63,7 +63,7 @@ def opened(folder: str | Path) -> Run:
     records = _listed(folder / LOG) if ended else _last(folder)
     stages = _listed(folder / STAGES) if (folder / STAGES).is_file() else ()
     branches = tuple(opened(path) for path in releases(folder) if (path / LOG).is_file())
-    return Run(folder.name, records, recipe, stages, ended, branches)
+    return LoggedRun(folder.name, records, recipe, stages, ended, branches)
 
 
 def _last(folder: Path) -> tuple[Record, ...]:

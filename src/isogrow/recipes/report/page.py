@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from isogrow.recipes.report.charts import drawn
-from isogrow.recipes.report.log import Record, Run, opened
+from isogrow.recipes.report.log import LoggedRun, Record, opened
 
 STYLE = """
 :root { color-scheme: light; --ink: #222; --faint: #666; --line: #ddd; }
@@ -32,7 +32,7 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
     return path
 
 
-def page(run: Run) -> str:
+def page(run: LoggedRun) -> str:
     """A run's page as HTML."""
     title = f"{run.name}: {'a finished run' if run.finished else 'a run under way'}"
     parts = [f"<h1>{escape(title)}</h1>", _summary(run), *_stages(run), *_growths(run), *_releases(run)]
@@ -47,7 +47,7 @@ def page(run: Run) -> str:
     )
 
 
-def _summary(run: Run) -> str:
+def _summary(run: LoggedRun) -> str:
     steps, losses = run.series("loss")
     _, held_out = run.series("eval_loss")
     words = [f"{int(steps[-1]):,} steps"] if steps else ["no step yet"]
@@ -56,7 +56,7 @@ def _summary(run: Run) -> str:
     return f"<p>{escape(', '.join(words))}</p>"
 
 
-def _stages(run: Run) -> Iterable[str]:
+def _stages(run: LoggedRun) -> Iterable[str]:
     if not run.stages:
         return
     sizes = [stage.get("sizes", {}) for stage in run.stages]
@@ -74,7 +74,7 @@ def _stages(run: Run) -> Iterable[str]:
     yield _table(["stage", *axes, "parameters", "steps at most", "tokens", "operations"], rows)
 
 
-def _growths(run: Run) -> Iterable[str]:
+def _growths(run: LoggedRun) -> Iterable[str]:
     if not run.growths:
         return
     rows = [
@@ -92,7 +92,7 @@ def _growths(run: Run) -> Iterable[str]:
     yield _table(["growth", "after step", "parameters before", "after", "largest relative difference"], rows)
 
 
-def _releases(run: Run) -> Iterable[str]:
+def _releases(run: LoggedRun) -> Iterable[str]:
     if not run.releases:
         return
     yield "<h2>Released models</h2>"
@@ -104,7 +104,7 @@ def _releases(run: Run) -> Iterable[str]:
     yield _table(head, [_released(branch) for branch in run.releases])
 
 
-def _released(branch: Run) -> list[str]:
+def _released(branch: LoggedRun) -> list[str]:
     stage, decay = branch.stages[-1] if branch.stages else {}, branch.decay
     share = decay / stage["steps"] if stage.get("steps") else None
     costs = {key: share * stage[key] for key in ("tokens", "flops") if share is not None and key in stage}

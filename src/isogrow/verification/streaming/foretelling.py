@@ -24,7 +24,7 @@ WIDE = 8  # bytes of a number in float64
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ProofForecast:
     """Bytes: `lent` is the most of weights that the runs have at a time, `trained` a layer in training with
     its gradients (0: none is trained), `read` what is read of files at the most, as often as it is."""
 
@@ -46,7 +46,7 @@ class Forecast:
 
 def foretold(
     small: Shapes, large: Shapes, files: tuple[Mapping[str, Header], Mapping[str, Header]], liveness: bool
-) -> Forecast:
+) -> ProofForecast:
     """What comparing models takes whose classes have tensors of these shapes, and whose files have these.
 
     Files are read twice: to compare each tensor, and to run both models; what is read stays in the system's
@@ -56,16 +56,16 @@ def foretold(
 
     >>> up = {"h.0.up": Header((4, 3), "F32")}
     >>> foretold({"h.0.up": (2, 3)}, {"h.0.up": (4, 3)}, ({"h.0.up": Header((2, 3), "F32")}, up), False)
-    Forecast(lent=96, trained=0, read=144)
+    ProofForecast(lent=96, trained=0, read=144)
     """
     lent = WIDE * max(map(_lent, (*small.values(), *large.values())), default=0)
     trained = int(WIDE * TRAINED * largest_layer(large)) if liveness else 0
     stored = sum(nbytes(header) for headers in files for header in headers.values())
     layers = sum(nbytes(header) for name, header in files[1].items() if NUMBERED.match(name))
-    return Forecast(lent, trained, 2 * stored + (layers if liveness else 0))
+    return ProofForecast(lent, trained, 2 * stored + (layers if liveness else 0))
 
 
-def foretold_of(streamed: Streamed, liveness: bool) -> Forecast:
+def foretold_of(streamed: Streamed, liveness: bool) -> ProofForecast:
     """The same of two models that are open; where there is no room to train a layer, none is."""
     small, large = shapes_of(streamed.pair.small), shapes_of(streamed.pair.large)
     files = streamed.small.store.headers, streamed.large.store.headers

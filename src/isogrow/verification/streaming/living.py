@@ -28,7 +28,7 @@ from isogrow.verification.runs import first_tensor
 from isogrow.verification.streaming.gaps import CURRENT
 from isogrow.verification.streaming.lending import lacking
 from isogrow.verification.streaming.returning import give_back
-from isogrow.verification.streaming.rooms import Place, Rooms, roomy
+from isogrow.verification.streaming.rooms import LayerRoom, Rooms, roomy
 from isogrow.verification.streaming.weights import Kept
 from isogrow.verification.units import Group, Units
 
@@ -99,7 +99,7 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
     grown = pair.channels is not None
     pair = replace(pair, beyond=frozenset({residual} if grown else ()))
     units, twins, made = list[Units](), list[str](), 0
-    place = Place()
+    place = LayerRoom()
     for layer, call in calls.found.items():
         own = [stored for stored in pair.after.stored if stored.name.startswith(f"{layer}.")]
         part = replace(pair, after=replace(pair.after, stored=tuple(own)))
@@ -120,7 +120,7 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
 
 
 def _trained(
-    part: Pair, layer: str, call: Call, large: Kept, model: nn.Module, by: int, place: Place
+    part: Pair, layer: str, call: Call, large: Kept, model: nn.Module, by: int, place: LayerRoom
 ) -> tuple[Units, list[str], int]:
     """What a few steps make of one layer, of which nothing stays."""
     with one_thread():
@@ -137,7 +137,7 @@ def _axes(pair: Pair, tensors: list[Stored]) -> Iterator[tuple[str, Any]]:
             yield from ((a, block.index) for a in block.axes if not a.isdigit() and a not in pair.beyond)
 
 
-def _numbered(layer: nn.Module, name: str, large: Kept, place: Place) -> nn.Module:
+def _numbered(layer: nn.Module, name: str, large: Kept, place: LayerRoom) -> nn.Module:
     """A copy of a layer with its weights as they are stored, in float64, in a place that it takes over from
     the layer before."""
     made = copy.deepcopy(layer)

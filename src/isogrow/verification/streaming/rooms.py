@@ -21,7 +21,7 @@ Rooms = Mapping[int, Tensor]  # where the gradient of a matrix is made, by the m
 
 
 @dataclass
-class Place:
+class LayerRoom:
     """Room for a layer's weights, and for the gradients of its matrices, in float64; both are uninitialized,
     and end when the next layer asks."""
 
