@@ -15,7 +15,7 @@ from isogrow.growth.newness import new_in
 from isogrow.layouts.config import get
 from isogrow.planning.reach import Reach, reaches, specimen
 from isogrow.planning.request import Planned
-from isogrow.plans.anatomy import Anatomy, Header, Stored, grown_tensors
+from isogrow.plans.anatomy import Anatomy, Header, Stored, grown_anatomy, grown_tensors
 from isogrow.plans.caching import caches_of
 from isogrow.plans.plan import Free, Old, Plan, Step, word
 from isogrow.plans.serial import to_json
@@ -72,7 +72,7 @@ def summary(name: str, planned: Planned, dtype: str | None = None) -> Data:
     grown = _grown(anatomy, plan, dtype)
     stacks = anatomy.layout.stacks
     largest = max(grown, key=lambda stored: nbytes(stored.header))
-    after = Anatomy(anatomy.layout, anatomy.config, plan.target, tuple(grown), anatomy.prefix)
+    after = grown_anatomy(anatomy, plan, grown)
     return {
         "model": name,
         "family": plan.family,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from isogrow.errors import SizeError
 from isogrow.layouts.config import Config
@@ -28,7 +28,13 @@ SILENT = re.compile(
 )
 
 
-Sibling = Mapping[str, Any] | str | Path | Any  # a config of transformers, too
+class AsDict(Protocol):
+    """A config as transformers has it."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+Sibling = Mapping[str, Any] | str | Path | AsDict
 
 
 def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str, Size]:

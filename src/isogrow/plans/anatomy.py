@@ -5,7 +5,7 @@ Made from config.json and the tensors' names and shapes alone: no weights, no to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -208,10 +208,12 @@ def grown_tensors(anatomy: Anatomy, plan: Plan) -> list[Stored]:
     return list(found)
 
 
-def grown_anatomy(anatomy: Anatomy, plan: Plan) -> Anatomy:
-    """The grown model, seen through the same layout before it is made."""
-    config, stored = edited(anatomy.config, plan.config), tuple(grown_tensors(anatomy, plan))
-    return replace(anatomy, config=config, sizes=plan.target, stored=stored)
+def grown_anatomy(anatomy: Anatomy, plan: Plan, stored: Iterable[Stored] | None = None) -> Anatomy:
+    """The grown model, seen through the same layout before it is made; `stored` are its tensors, where they
+    are to have another dtype or other names."""
+    made = grown_tensors(anatomy, plan) if stored is None else stored
+    config = edited(anatomy.config, plan.config)
+    return replace(anatomy, config=config, sizes=plan.target, stored=tuple(made))
 
 
 def _grown(anatomy: Anatomy, plan: Plan) -> list[Stored]:

@@ -44,7 +44,7 @@ def check_loadable(
     templates = {numberless(tensor) for tensor in wanted}
     found = _named_so(templates, prefix, grown, others[0])
     known = {numberless(tensor) for tensor in _named_so(templates, prefix, old, others[1])}
-    for fault in _faults(name, found, wanted, known):
+    for fault in _faults(name, found, wanted, known, templates):
         raise SizeError(f"{fault}; nothing was written")
 
 
@@ -91,16 +91,16 @@ def rebound(anatomy: Anatomy) -> dict[str, Header]:
 
 def _named_so(templates: set[str], prefix: str, *tensors: Mapping[str, Header]) -> Shapes:
     """The shapes of those tensors whose names without prefix, but for their numbers, are among these."""
+    before = numberless(prefix)
     return {
         _bare(name, prefix): header.shape
         for some in tensors
         for name, header in some.items()
-        if _bare(numberless(name), numberless(prefix)) in templates
+        if _bare(numberless(name), before) in templates
     }
 
 
-def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str]) -> Iterator[str]:
-    templates = {numberless(tensor) for tensor in wanted}
+def _faults(name: str, found: Shapes, wanted: Shapes, known: set[str], templates: set[str]) -> Iterator[str]:
     for tensor, shape in wanted.items():
         if tensor in found and tuple(found[tensor]) != tuple(shape):
             yield (

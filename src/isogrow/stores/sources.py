@@ -20,7 +20,7 @@ from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.hub import WEIGHTS, fetched
-from isogrow.stores.shards import LFS, check_fetched, read_spans
+from isogrow.stores.shards import check_fetched, read_spans
 from isogrow.stores.strangers import check_no_adapter, check_no_gguf
 
 if TYPE_CHECKING:
@@ -187,10 +187,10 @@ def read_json(path: Path, otherwise: str, mend: str = "fetch it again") -> dict[
     that holds something else."""
     if not path.is_file():
         raise CheckpointError(f"{path.name} is missing from {path.parent}: {otherwise}")
-    with path.open("rb") as file:
-        check_fetched(path, file.read(len(LFS)))
+    held = path.read_bytes()
+    check_fetched(path, held)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(held.decode())
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no valid JSON ({error}): {mend}") from error
     if not isinstance(found, dict):

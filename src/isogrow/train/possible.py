@@ -22,9 +22,10 @@ def check_possible(model: Any, growths: Sequence[Growth], done: int) -> None:
     Raises `SizeError`, with the growth's number and what is wrong with it.
     """
     left = [(number, each) for number, each in enumerate(growths, 1) if number > done and each.sizes]
-    anatomy = anatomy_of(model) if left else None
+    if not left:
+        return
+    anatomy = anatomy_of(model)
     for number, growth in left:
-        assert anatomy is not None
         kind = "normal" if growth.init.kind == NAME else growth.init.kind
         asked = {"init": kind, "init_std": growth.init.std, "seed": growth.seed}
         try:

@@ -14,12 +14,11 @@ from typing import Any
 from isogrow import __version__
 from isogrow.errors import CheckpointError, OutputError, SizeError
 from isogrow.laws.history import Classes, is_old
-from isogrow.layouts.config import edited
 from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import as_kept
 from isogrow.numbers.initializers import PARTS, check_whole
 from isogrow.planning.planner import check_fits
-from isogrow.plans.anatomy import Anatomy, Header, Stored
+from isogrow.plans.anatomy import Anatomy, Header, Stored, grown_anatomy
 from isogrow.plans.parts import made_of
 from isogrow.plans.pieces import Draw
 from isogrow.plans.plan import Free, Mean, Plan
@@ -121,12 +120,7 @@ def laid_out(
     headers = {name: stored.header for name, stored in tensors.items()}
     named = {stored.name: stored.header for stored in made}
     config = grown_config(checkpoint.config, plan, dtype)
-    grown = dataclasses.replace(
-        anatomy,
-        config=edited(anatomy.config, plan.config),
-        sizes=plan.target,
-        stored=tuple(tensors.values()),
-    )
+    grown = grown_anatomy(anatomy, plan, tensors.values())
     old = {stored.name: stored.header for stored in anatomy.stored}
     others = (rebound(grown), rebound(anatomy))
     _check_regions(plan, tensors.values())
