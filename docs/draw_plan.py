@@ -20,7 +20,7 @@ from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
 from isogrow.plans.expansions import Size, expansions
 from isogrow.plans.matching import match
-from isogrow.plans.pieces import Draw, Fill, Piece, Source, pieces, whole
+from isogrow.plans.pieces import Draw, Fill, OldBox, Piece, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
 
@@ -86,7 +86,7 @@ def specimen(layout: Layout, config: dict[str, object]) -> Anatomy:
 def kind(piece: Piece) -> str:
     """What the entries of a piece are."""
     match piece.value:
-        case Source():
+        case OldBox():
             return "old" if (piece.a, piece.b) == (1.0, 0.0) else "scaled"
         case Fill(value):
             assert value == 0.0

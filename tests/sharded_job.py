@@ -32,7 +32,7 @@ from isogrow.optim.moments import carried
 from isogrow.plans.boxes import boxes, slices
 from isogrow.plans.forecast import Bounds
 from isogrow.plans.parts import is_tied
-from isogrow.plans.pieces import Source, pieces
+from isogrow.plans.pieces import OldBox, pieces
 from isogrow.plans.placing import read_mesh
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import taken
@@ -263,7 +263,7 @@ def lacking(job: Any, plan: Plan, old: Any, new: Any) -> int:
     for stored in job.made:
         for made in boxes(stored, box_of(after[stored.name]), plan.target):
             for piece in pieces(plan, made.block, made.box):
-                if isinstance(piece.value, Source):
+                if isinstance(piece.value, OldBox):
                     block = piece.value.block
                     if block not in wanted:
                         wanted[block] = torch.zeros(block.shape(plan.source), dtype=torch.bool)

@@ -20,12 +20,12 @@ from benchmarks.training.models import step_flops
 from benchmarks.training.page import table
 from benchmarks.training.stages import FULL, Rows, settled
 from isogrow.recipes.advice import advice
-from isogrow.recipes.scaling import CHINCHILLA, Law, Size, carried, ceiling, offset, spent
+from isogrow.recipes.scaling import CHINCHILLA, Law, ModelSize, carried, ceiling, offset, spent
 from isogrow.recipes.starting import Outlook
 
 PAGE = documents.ROOT / "benchmarks" / "training"
 BUDGET = FULL.steps * step_flops("large")
-HALF, WHOLE = Size(5e8, 3e9), Size(1e9, 6e9)
+HALF, WHOLE = ModelSize(5e8, 3e9), ModelSize(1e9, 6e9)
 
 # ── the law ──
 
@@ -45,7 +45,7 @@ def test_ceilings_of_the_published_law_for_twice_the_size(per: float, percent: i
 
 @given(st.floats(0.5, 100), st.floats(1.2, 5))
 def test_a_ceiling_is_the_largest_offset(per: float, growth: float) -> None:
-    large = Size(HALF.parameters * growth, HALF.cost * growth)
+    large = ModelSize(HALF.parameters * growth, HALF.cost * growth)
     budget = per * large.parameters * large.cost
     found = ceiling(CHINCHILLA, HALF, large, budget)
     best = [(HALF, found.tokens * HALF.cost)]

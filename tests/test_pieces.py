@@ -23,7 +23,7 @@ from isogrow.plans.expansions import (
     LayerAddition,
     MlpExpansion,
 )
-from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, Piece, Source, moved, origin, pieces, whole
+from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, OldBox, Piece, moved, origin, pieces, whole
 from isogrow.plans.plan import Constant, Free, Init, Mean, Old, Place, Plan, Step
 from isogrow.plans.sizes import Sizes
 
@@ -89,7 +89,7 @@ def evaluated(family: str, piece: Piece) -> np.ndarray:
     value = piece.value
     if isinstance(value, Fill):
         found = np.full([1] * len(piece.out), value.value)
-    elif isinstance(value, Source):
+    elif isinstance(value, OldBox):
         found = OLD[family][value.block][slices(value.box)]
     elif isinstance(value, Draw):
         like = OLD[family][value.like] * value.like_a + value.like_b
@@ -157,16 +157,16 @@ NEW_BOX = (range(2, 4), range(3))
 
 
 def test_no_step_gives_the_old_block() -> None:
-    assert cut(grown()) == [Piece(OLD_BOX, Source(BLOCK, OLD_BOX))]
+    assert cut(grown()) == [Piece(OLD_BOX, OldBox(BLOCK, OLD_BOX))]
     other = Block("v", (), ("c",))
     box = (range(1, 4),)
-    assert list(pieces(grown(step(Free())), other, box)) == [Piece((range(3),), Source(other, box))]
+    assert list(pieces(grown(step(Free())), other, box)) == [Piece((range(3),), OldBox(other, box))]
 
 
 def test_each_kind_of_entry() -> None:
-    old = Piece(OLD_BOX, Source(BLOCK, OLD_BOX))
+    old = Piece(OLD_BOX, OldBox(BLOCK, OLD_BOX))
     assert cut(grown(step(Constant(3.0)))) == [old, Piece(NEW_BOX, Fill(3.0))]
-    assert cut(grown(step(Old(2.0, 1.0)))) == [old, Piece(NEW_BOX, Source(BLOCK, OLD_BOX), 2.0, 1.0)]
+    assert cut(grown(step(Old(2.0, 1.0)))) == [old, Piece(NEW_BOX, OldBox(BLOCK, OLD_BOX), 2.0, 1.0)]
     mean = Average(BLOCK, 0, OLD_BOX, 0, "l")
     assert cut(grown(step(Mean("l", 4.0)))) == [old, Piece(NEW_BOX, mean, 4.0)]
     key = "5/a:2>4/w/n=1/new@2"
@@ -200,9 +200,9 @@ def test_an_index_axis_moves_whole_blocks() -> None:
     made = grown(step(Constant(0.0), axis="n", places=places))
     at = [moved(BLOCK, "n", i) for i in range(4)]
     assert [cut(made, block)[0].value for block in at] == [
-        Source(at[0], OLD_BOX),
+        OldBox(at[0], OLD_BOX),
         Fill(0.0),
         Fill(0.0),
-        Source(at[1], OLD_BOX),
+        OldBox(at[1], OLD_BOX),
     ]
     assert [origin(made, block) for block in at] == [at[0], at[0], at[1], at[1]]

@@ -32,7 +32,7 @@ from isogrow.verification.memory import largest_layer, shapes_of, shortage, stre
 from isogrow.verification.report import Report
 from isogrow.verification.runs import full
 from isogrow.verification.streaming import ahead, lending, living, proof, streamed_pair
-from isogrow.verification.streaming.convoy import Run, abreast
+from isogrow.verification.streaming.convoy import Passing, abreast
 from isogrow.verification.streaming.lending import lent
 from isogrow.verification.streaming.rooms import roomy
 
@@ -480,7 +480,7 @@ def test_a_weight_is_loaded_once_for_all_runs() -> None:
         loads.append(name)
         return torch.ones(2)
 
-    def work(run: Run) -> float:
+    def work(run: Passing) -> float:
         total = 0.0
         for layer in range(3):
             total += float(run.fetch("numbers", f"w{layer}", (range(2),)).sum())
@@ -494,7 +494,7 @@ def test_a_weight_is_loaded_once_for_all_runs() -> None:
 def test_those_that_want_the_same_go_on_at_once_with_their_own_default() -> None:
     both, found = threading.Barrier(2), dict[str, torch.dtype]()
 
-    def work(run: Run) -> None:
+    def work(run: Passing) -> None:
         run.fetch("numbers", "w" if run.name in "ab" else "v", (range(2),))
         if run.name in "ab":
             both.wait(timeout=60)  # one alone would wait for ever
@@ -527,7 +527,7 @@ def test_gradients_that_are_made_in_a_room_are_the_same() -> None:
 def test_a_run_that_fails_ends_all() -> None:
     ended: list[str] = []
 
-    def work(run: Run) -> None:
+    def work(run: Passing) -> None:
         try:
             run.fetch("numbers", "w", (range(2),))
             if run.name == "b":

@@ -18,7 +18,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.training.models import config, step_flops
 from benchmarks.training.text import LENGTH, ROWS
-from isogrow.recipes.scaling import Law, Size, ceiling, offset
+from isogrow.recipes.scaling import Law, ModelSize, ceiling, offset
 
 Row = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
@@ -49,13 +49,13 @@ class Fit:
 
 
 @cache
-def seen(size: str) -> Size:
+def seen(size: str) -> ModelSize:
     """A model of the benchmark as the law sees it: parameters beside embeddings, operations for a byte."""
     with torch.device("meta"):
         model = LlamaForCausalLM(config(size, 0.02))
     own = {name: p.numel() for name, p in model.named_parameters()}
     count = sum(n for name, n in own.items() if "embed" not in name and "lm_head" not in name)
-    return Size(count, step_flops(size) / (ROWS * LENGTH))
+    return ModelSize(count, step_flops(size) / (ROWS * LENGTH))
 
 
 def points(rows: Sequence[Row], decay: float) -> Iterator[Point]:

@@ -33,7 +33,7 @@ RESUMED = {
 
 
 @dataclass(frozen=True)
-class Job:
+class Order:
     """What is to be grown, into what, by which plan."""
 
     model: str
@@ -90,7 +90,7 @@ def foretold(source: Opened, planned: Planned, mesh: Mesh, optimizer_state: str)
     return {"optimizer_state": optimizer_state, **found.to_dict()}
 
 
-def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Tell, told: Told) -> Data:
+def grown(job: Order, options: Options, verify: bool, progress: Progress, tell: Tell, told: Told) -> Data:
     """Grow, and verify before the output appears: an output that fails does not. What memory does not hold is
     compared layer by layer, unless not even a layer fits. `told` hears what becomes of what a killed run
     left.
@@ -145,7 +145,7 @@ def grown(job: Job, options: Options, verify: bool, progress: Progress, tell: Te
     }
 
 
-def _unproven(job: Job, data: Data, streamed: bool | None) -> str:
+def _unproven(job: Order, data: Data, streamed: bool | None) -> str:
     """Why the growth can't be proven here; "" if it can. Raises `CheckpointError` where it could nowhere."""
     from isogrow.stores.loadable import unread
 
@@ -155,7 +155,7 @@ def _unproven(job: Job, data: Data, streamed: bool | None) -> str:
     return skipped
 
 
-def _too_large(job: Job, data: Data, streamed: bool | None) -> str:
+def _too_large(job: Order, data: Data, streamed: bool | None) -> str:
     """Why the output can't be compared with the model in this machine's memory; "" if it can."""
     from isogrow.verification.memory import largest_layer, shortage, streaming_shortage
 
@@ -263,7 +263,7 @@ def _sentence(report: Data) -> str:
     )
 
 
-def _next(job: Job, unverified: bool, format: str) -> list[str]:
+def _next(job: Order, unverified: bool, format: str) -> list[str]:
     """What to run now."""
     from isogrow.stores.asking import class_named
 

@@ -205,7 +205,7 @@ def grow(
             with working("opening") as work:
                 found = source(model, revision, config, layout, work.tell)
             made = planned(asked, found.anatomy)
-            job = growing.Job(model, Path(out), found, made, dtype)
+            job = growing.Order(model, Path(out), found, made, dtype)
             with working("growing") as work:
                 data = growing.grown(job, options, not no_verify, work.bar, work.tell, remark)
         answer(data, checks.grown, json)

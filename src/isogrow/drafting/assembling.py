@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from isogrow.drafting.attentions import Heads, Turning, multiple, turning
+from isogrow.drafting.attentions import AttentionSizes, Turning, multiple, turning
 from isogrow.drafting.defaults import alias_of, default_of, listed
 from isogrow.drafting.fitting import UNSCALED, Fit, fit
 from isogrow.drafting.formulas import holds, scales
@@ -22,7 +22,7 @@ from isogrow.drafting.norms import measured
 from isogrow.drafting.outside import Outside, outside
 from isogrow.drafting.roles import Role, by_token, sinks_of
 from isogrow.drafting.samples import Sample, changed, sampled, shapes_under
-from isogrow.drafting.slots import SINKS, Placed, placed
+from isogrow.drafting.slots import SINKS, PlacedModule, placed
 from isogrow.drafting.tracing import Attended
 from isogrow.drafting.twins import lists, word_of
 from isogrow.errors import FamilyError
@@ -58,7 +58,7 @@ class Measures:
         return tuple(layered(self.config, [placed(roles) for roles in self.base.roles]))
 
     @cached_property
-    def placed(self) -> tuple[Placed, ...]:
+    def placed(self) -> tuple[PlacedModule, ...]:
         return tuple(each.placed for each in self.layers)
 
     @cached_property
@@ -141,7 +141,7 @@ def assembled(family: str, measures: Measures, way: int = 0) -> Layout:
     )
 
 
-def _unplaced(measures: Measures, rows: Sequence[Weight], heads: Heads) -> dict[str, str]:
+def _unplaced(measures: Measures, rows: Sequence[Weight], heads: AttentionSizes) -> dict[str, str]:
     """Heads may not grow where it is not told how a head knows of positions (a bias of its own, say)."""
     placed = any(row.slot == "positions" for row in rows) or _rope(measures, heads) is not None
     why = "no table of positions and no rotation was seen, so heads may differ in a bias of their own"
@@ -166,11 +166,11 @@ def _said(measures: Measures, row: Weight) -> Weight:
     return replace(row, norm=replace(row.norm, eps=key))
 
 
-def _heads(measures: Measures) -> Heads:
+def _heads(measures: Measures) -> AttentionSizes:
     """The sizes of the attention: as seen, or as the keys of a head count say."""
     seen = measures.attended()
     if seen is not None:
-        return Heads.of(seen)
+        return AttentionSizes.of(seen)
     config = measures.config
     said = {word_of(key): value for key, value in config.items() if word_of(key)}
     query = next((p.role for p in measures.placed if p.slot == "attn.q"), None)
@@ -178,14 +178,14 @@ def _heads(measures: Measures) -> Heads:
     if query is not None:
         dim = query.shape[0] // count
         key = next(p.role for p in measures.placed if p.slot == "attn.k")
-        return Heads(count, key.shape[0] // dim, dim, dim)
+        return AttentionSizes(count, key.shape[0] // dim, dim, dim)
     out = next(p.role for p in measures.placed if p.slot == "attn.o")
     dim = out.shape[1] // count
     fused = next(p.role for p in measures.placed if p.slot == "attn.*")
-    return Heads(count, (fused.shape[0] // dim - count) // 2, dim, dim)
+    return AttentionSizes(count, (fused.shape[0] // dim - count) // 2, dim, dim)
 
 
-def _rows(measures: Measures, layered: Layered, heads: Heads) -> tuple[Weight, ...]:
+def _rows(measures: Measures, layered: Layered, heads: AttentionSizes) -> tuple[Weight, ...]:
     """The rows of a module; the axes of an attention's and an MLP's projections are told by `fit`."""
     base, each = measures.base, layered.placed
     role = each.role
@@ -212,7 +212,7 @@ def bias_at(flags: Mapping[str, str], module: nn.Module, path: str, name: str = 
     return Bias() if there else None
 
 
-def _norm_row(measures: Measures, each: Placed, path: str, first: str, heads: Heads) -> Weight:
+def _norm_row(measures: Measures, each: PlacedModule, path: str, first: str, heads: AttentionSizes) -> Weight:
     role, norm = each.role, each.role.norm
     assert norm is not None
     where = "inner" if role.kind == "inner" else role.kind
@@ -230,7 +230,7 @@ def _norm_row(measures: Measures, each: Placed, path: str, first: str, heads: He
     return Weight(f"{path}.{norm.gain}", pattern, each.slot, said, bias)
 
 
-def _inner_axes(each: Placed, heads: Heads) -> tuple[str, tuple[str, ...]]:
+def _inner_axes(each: PlacedModule, heads: AttentionSizes) -> tuple[str, tuple[str, ...]]:
     """The axes of a norm on queries or keys, and those that it runs over where its gain has more."""
     assert each.role.norm is not None
     shape = tuple(each.role.module.get_parameter(each.role.norm.gain).shape) if each.role.norm.gain else ()
@@ -285,7 +285,7 @@ def _scaled(measures: Measures, found: Fit) -> Iterator[str]:
     yield from (key for key in measures.config if key in scale.replace("(", " ").split())
 
 
-def _attention(measures: Measures, found: Fit, heads: Heads, way: int) -> Attention:
+def _attention(measures: Measures, found: Fit, heads: AttentionSizes, way: int) -> Attention:
     sink = next((row.slot for row in found.rows if row.slot == SINKS), "")
     scale = "" if way & UNSCALED else _scale(measures, found)
     return Attention(scale=scale, rope=_rope(measures, heads), sink=sink)
@@ -308,7 +308,7 @@ def _scale(measures: Measures, found: Fit) -> str:
     return next((each for each in scales(known) if holds(each, measured)), "key_dim ** -0.5")
 
 
-def _ratio(sample: Sample, layer: Sequence[Placed], attended: Attended) -> float:
+def _ratio(sample: Sample, layer: Sequence[PlacedModule], attended: Attended) -> float:
     """By what queries were multiplied between their projection and the attention."""
     query = next((each.role for each in layer if each.slot == "attn.q"), None)
     made = None if query is None else _made(sample, query.path)
@@ -351,7 +351,7 @@ def _turned_before(measures: Measures, layer: int, norm: Role, tokens: int) -> T
     return turning(by_token(made, tokens)[0], by_token(call.given, tokens)[0].transpose(0, 1))
 
 
-def _rope(measures: Measures, heads: Heads) -> Rope | None:
+def _rope(measures: Measures, heads: AttentionSizes) -> Rope | None:
     """The rotary positions, as far as they were seen; None where nothing turns."""
     seen = [_turned(measures, layer) for layer in range(len(measures.base.trace.inputs))]
     turned = [each for each in seen if each is not None]

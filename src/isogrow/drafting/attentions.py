@@ -24,7 +24,7 @@ class Turning:
 
 
 @dataclass(frozen=True)
-class Heads:
+class AttentionSizes:
     """The sizes of an attention, and its scale."""
 
     heads: int
@@ -33,7 +33,7 @@ class Heads:
     value_dim: int
 
     @classmethod
-    def of(cls, attended: Attended) -> Heads:
+    def of(cls, attended: Attended) -> AttentionSizes:
         """Those of an attention that was seen."""
         query, key, value = attended.query, attended.key, attended.value
         return cls(query.shape[1], key.shape[1], query.shape[-1], value.shape[-1])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
 
-from isogrow.drafting.attentions import Heads
+from isogrow.drafting.attentions import AttentionSizes
 from isogrow.drafting.formulas import candidates
 from isogrow.drafting.twins import BESIDE, word_of
 from isogrow.errors import FamilyError, FormulaError
@@ -58,7 +58,7 @@ class Fit:
 def fit(
     rows: Sequence[Weight],
     shapes: Shapes,
-    heads: Heads,
+    heads: AttentionSizes,
     prefix: str,
     way: int = 0,
     transposed: frozenset[str] = frozenset(),
@@ -78,7 +78,7 @@ def fit(
     raise FamilyError("no formulas over config keys have the shapes of all projections")
 
 
-def _style(heads: Heads, config: Config) -> Mapping[str, str]:
+def _style(heads: AttentionSizes, config: Config) -> Mapping[str, str]:
     said = [value for key, value in config.items() if word_of(key) == "kv_heads" and value is not None]
     grouping = bool(said)
     if heads.kv_heads == 1 and heads.heads > 1 and 1 not in said:
@@ -130,7 +130,7 @@ def _shape(row: Weight, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> t
     )
 
 
-def _headed(heads: Heads, style: Mapping[str, str]) -> dict[str, int]:
+def _headed(heads: AttentionSizes, style: Mapping[str, str]) -> dict[str, int]:
     found = {"key_dim": heads.key_dim, "value_dim": heads.value_dim}
     if style is GROUPED:
         return {**found, "kv_heads": heads.kv_heads, "group": heads.heads // heads.kv_heads}

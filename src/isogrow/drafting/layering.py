@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from isogrow.drafting.slots import Placed
+from isogrow.drafting.slots import PlacedModule
 from isogrow.errors import FamilyError, FormulaError
 from isogrow.layouts.config import Config
 from isogrow.layouts.formula import evaluate
@@ -20,12 +20,12 @@ LATE = ("mlp.down", "experts.down", "shared.down", "attn.o", "attn_after", "mlp_
 class Layered:
     """A module of a layer: when a layer has it ("": each does), and the first layer that does."""
 
-    placed: Placed
+    placed: PlacedModule
     when: str = ""
     first: int = 0
 
 
-def layered(config: Config, layers: Sequence[Sequence[Placed]]) -> Iterator[Layered]:
+def layered(config: Config, layers: Sequence[Sequence[PlacedModule]]) -> Iterator[Layered]:
     """The modules of all layers. Raises `FamilyError` where no key says which layer is of which kind."""
     kinds = [tuple(_kind(each) for each in layer) for layer in layers]
     distinct = list(dict.fromkeys(kinds))
@@ -48,7 +48,7 @@ def layered(config: Config, layers: Sequence[Sequence[Placed]]) -> Iterator[Laye
         yield from (Layered(one, f"not ({when})", other) for one in rest)
 
 
-def _kind(each: Placed) -> tuple[Any, ...]:
+def _kind(each: PlacedModule) -> tuple[Any, ...]:
     shapes = tuple(tuple(value.shape) for value in each.role.module.parameters(recurse=False))
     return each.role.path, each.slot, each.role.kind, shapes
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.core_model_loading import revert_weight_conversion
 
 from isogrow.drafting.kinds import on_meta
-from isogrow.drafting.slots import Placed
+from isogrow.drafting.slots import PlacedModule
 from isogrow.drafting.twins import word_of
 from isogrow.errors import FamilyError
 from isogrow.layouts.config import Config
@@ -31,7 +31,7 @@ PARTS = (
 )
 
 
-def mixture_rows(config: Config, each: Placed, path: str, bias: Bias | None) -> tuple[Weight, ...]:
+def mixture_rows(config: Config, each: PlacedModule, path: str, bias: Bias | None) -> tuple[Weight, ...]:
     """The rows of one module of a mixture."""
     idle = next((f"{key} == 1" for key in TOP if key in config), "")
     if each.slot == "router":
@@ -49,7 +49,7 @@ def mixture_rows(config: Config, each: Placed, path: str, bias: Bias | None) -> 
     return (Weight(f"{path}.weight", pattern, each.slot, bias=bias),)
 
 
-def _router(each: Placed, path: str, bias: Bias | None, idle: str) -> Iterator[Weight]:
+def _router(each: PlacedModule, path: str, bias: Bias | None, idle: str) -> Iterator[Weight]:
     yield Weight(f"{path}.weight", "experts <- hidden", "router", bias=bias, scales="experts.down", idle=idle)
     module = each.role.module
     count = module.get_parameter("weight").shape[0]
@@ -72,7 +72,7 @@ def choices(model: nn.Module, first: str, path: str) -> Iterator[Weight]:
             yield Weight(at, "-> experts", "router.choice", idle="True")
 
 
-def _experts(config: Config, each: Placed, path: str) -> Iterator[Weight]:
+def _experts(config: Config, each: PlacedModule, path: str) -> Iterator[Weight]:
     """Gate and up in one tensor, and down; stored produced × consumed, or the other way around."""
     own = dict(each.role.module.named_parameters(recurse=False))
     stacked = {name: value for name, value in own.items() if value.dim() == 3}
@@ -99,7 +99,7 @@ def axis_of(config: Config, width: int) -> str:
     return "expert_ffn" if "expert_ffn" in found else found[0] if found else "ffn"
 
 
-def _shared(config: Config, each: Placed) -> str:
+def _shared(config: Config, each: PlacedModule) -> str:
     """The axes of a shared expert's width."""
     made, read = each.role.shape
     width = read if each.slot == "shared.down" else made // 2 if each.slot == "shared.*" else made

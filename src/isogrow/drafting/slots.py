@@ -24,7 +24,7 @@ GATE = re.compile(r"gate|w1$|wi_0$|linear_1$")
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedModule:
     """A module and its slot; a fused one's parts are in `parts`. `over` is the slot that a norm is of."""
 
     role: Role
@@ -33,7 +33,7 @@ class Placed:
     over: str = ""
 
 
-def placed(roles: Sequence[Role]) -> tuple[Placed, ...]:
+def placed(roles: Sequence[Role]) -> tuple[PlacedModule, ...]:
     """The slots of one layer's modules. Raises `FamilyError` for modules beside an attention and an MLP."""
     parts = {role.path: _parts(role, roles) for role in roles}
     attention = [role for role in roles if role.kind == "reads" and parts[role.path]]
@@ -136,24 +136,24 @@ def _all(
     roles: Sequence[Role],
     named: Mapping[str, tuple[str, tuple[str, ...]]],
     parts: Mapping[str, tuple[str, ...]],
-) -> Iterator[Placed]:
+) -> Iterator[PlacedModule]:
     """Every module with its slot, norms too, in the order of the roles."""
     slots = {path: slot for path, (slot, _) in named.items()}
     last = ""
     for role in roles:
         if role.path in named:
             last = _branch(slots[role.path]) if role.kind in ("writes", "experts") else last
-            yield Placed(role, *named[role.path])
+            yield PlacedModule(role, *named[role.path])
         elif role.kind == "sinks":
-            yield Placed(role, SINKS)
+            yield PlacedModule(role, SINKS)
         elif role.kind == "branch":
-            yield Placed(role, f"{_branch(slots[role.of])}_after")
+            yield PlacedModule(role, f"{_branch(slots[role.of])}_after")
         elif role.kind == "post":
-            yield Placed(role, f"{last}_after" if last else "before")
+            yield PlacedModule(role, f"{last}_after" if last else "before")
         elif role.kind == "inner":
             yield _inner(role, parts, slots)
         else:
-            yield Placed(role, _read_by(role, roles, slots))
+            yield PlacedModule(role, _read_by(role, roles, slots))
 
 
 def _branch(slot: str) -> str:
@@ -161,11 +161,11 @@ def _branch(slot: str) -> str:
     return "attn" if slot.startswith("attn") else "mlp"
 
 
-def _inner(role: Role, parts: Mapping[str, tuple[str, ...]], slots: Mapping[str, str]) -> Placed:
+def _inner(role: Role, parts: Mapping[str, tuple[str, ...]], slots: Mapping[str, str]) -> PlacedModule:
     part = role.feeds[0] if len(role.feeds) == 1 else next(iter(parts.get(role.of, ())), "")
     if len(role.feeds) != 1 and slots.get(role.of, "") != f"attn.{part}":
         raise FamilyError(f"{role.path} is a norm of something that is no query and no key")
-    return Placed(role, f"attn.{part}_norm", over=f"attn.{part}")
+    return PlacedModule(role, f"attn.{part}_norm", over=f"attn.{part}")
 
 
 def _read_by(norm: Role, roles: Sequence[Role], slots: Mapping[str, str]) -> str:

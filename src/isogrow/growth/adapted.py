@@ -26,7 +26,7 @@ OTHER: Mapping[str, str] = {"A": "B", "B": "A"}
 
 
 @dataclass(frozen=True)
-class Base:
+class GrownBase:
     """A grown base: its folder as it was given, its config and layout, and the plan that made it."""
 
     name: str
@@ -70,7 +70,7 @@ class Adapted:
     parameters: Mapping[str, str]
 
 
-def bound(headers: Mapping[str, Header], config: Mapping[str, Any], base: Base) -> Adapted:
+def bound(headers: Mapping[str, Header], config: Mapping[str, Any], base: GrownBase) -> Adapted:
     """An adapter's tensors by the base's lines.
 
     Raises `CheckpointError` for a tensor that no line of the base names, and one whose shape is that of
@@ -83,7 +83,7 @@ def bound(headers: Mapping[str, Header], config: Mapping[str, Any], base: Base) 
     return found.done()
 
 
-def _table(base: Base, bare: Iterable[str]) -> Table:
+def _table(base: GrownBase, bare: Iterable[str]) -> Table:
     """Every weight that a base of this layout may have, under the prefix that most of these names fit."""
     wanted = {_plain(name) for name in bare}
 
@@ -100,7 +100,7 @@ def _plain(name: str) -> str:
     return (name if matrix is None else matrix[0]).replace(WRAPPED, "")
 
 
-def _under(base: Base, prefix: str) -> Table:
+def _under(base: GrownBase, prefix: str) -> Table:
     applies = applying(base.layout, base.config)
     old, new = base.plan.source, base.plan.target
     found: dict[str, list[AdaptedWeight]] = {}
@@ -122,7 +122,7 @@ def _under(base: Base, prefix: str) -> Table:
 class _Binding:
     """Gathers what an adapter's tensors are, name by name: `bare` has them as they are called today."""
 
-    base: Base
+    base: GrownBase
     table: Table
     targeted: tuple[str, ...]
     headers: Mapping[str, Header]

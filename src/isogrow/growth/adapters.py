@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from isogrow.errors import CheckpointError
 from isogrow.families import layout_of
-from isogrow.growth.adapted import Adapted, Base, bound
+from isogrow.growth.adapted import Adapted, GrownBase, bound
 from isogrow.layouts.config import edited
 from isogrow.layouts.naming import as_kept
 from isogrow.numbers.statistics import statistics
@@ -71,7 +71,7 @@ def grow_adapter(adapter: str | Path, out: str | Path, *, base: str | Path, over
     return grown.plan
 
 
-def _base(folder: str | Path) -> Base:
+def _base(folder: str | Path) -> GrownBase:
     """The grown base in a folder."""
     found = Path(folder).expanduser()
     if not (found / RECORD).is_file():
@@ -87,17 +87,17 @@ def _base(folder: str | Path) -> Base:
             f"{folder} is a {layout.family!r}, and its {RECORD} has the plan of a {plan.family!r}: the two do"
             " not belong together; grow the base again"
         )
-    return Base(str(folder), config, layout, plan)
+    return GrownBase(str(folder), config, layout, plan)
 
 
-def _edits(config: Mapping[str, Any], seen: Adapted, base: Base) -> dict[str, Any]:
+def _edits(config: Mapping[str, Any], seen: Adapted, base: GrownBase) -> dict[str, Any]:
     """What the grown adapter's config says otherwise."""
     moved = followed(config, seen.modules, seen.adapted, seen.parameters)
     named: dict[str, Any] = {"base_model_name_or_path": base.name}
     return {**named, **({"revision": None} if config.get("revision") else {}), **moved}
 
 
-def _tensors(adapter: Adapter, seen: Adapted, base: Base, plan: Plan) -> dict[str, Tensor]:
+def _tensors(adapter: Adapter, seen: Adapted, base: GrownBase, plan: Plan) -> dict[str, Tensor]:
     """The grown tensors, by the names that the file has for them."""
     anatomy = Anatomy(base.layout, base.config, seen.sizes, seen.stored)
     read = reader(anatomy, StateDict(adapter.tensors))
@@ -114,7 +114,7 @@ def _tensors(adapter: Adapter, seen: Adapted, base: Base, plan: Plan) -> dict[st
     return made
 
 
-def _named(base: Base, stored: Stored) -> str:
+def _named(base: GrownBase, stored: Stored) -> str:
     """A tensor's name in the file: in the way in which its source's is."""
     before = BEFORE if stored.source.startswith(BEFORE) else ""
     return before + as_kept(base.layout, stored.name, stored.source.removeprefix(BEFORE))
@@ -127,7 +127,7 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     flush(path)
 
 
-def _carry(adapter: Adapter, base: Base, folder: Path) -> None:
+def _carry(adapter: Adapter, base: GrownBase, folder: Path) -> None:
     """The files beside the adapter: a tokenizer, a card whose base is now the grown one."""
     for name in travelling(adapter.folder):
         target = folder / name

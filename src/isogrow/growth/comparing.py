@@ -35,7 +35,7 @@ from isogrow.stores.writing import CHUNK, Source, Turn, ahead, made_whole, one_t
 
 
 @dataclass(frozen=True)
-class Fault:
+class WrongBytes:
     """A part of a tensor whose bytes are not the plan's: the first entry's place, and how many entries."""
 
     name: str
@@ -49,7 +49,7 @@ class Compared:
 
     tensors: int
     size: int
-    faults: tuple[Fault, ...]
+    faults: tuple[WrongBytes, ...]
     missing: tuple[str, ...]
     foreign: tuple[str, ...]
     config: tuple[str, ...]
@@ -103,7 +103,7 @@ def compare_bytes(
     job = named_in_full(job, here(job.config))
     wanted = {name: _as_found(stored, grown, name) for name, stored in job.tensors.items()}
     held = {name: stored for name, stored in wanted.items() if found.get(name) == stored.header}
-    total, faults = sum(nbytes(stored.header) for stored in held.values()), list[Fault]()
+    total, faults = sum(nbytes(stored.header) for stored in held.values()), list[WrongBytes]()
     done = 0
     with mapped(source.checkpoint) as old, mapped(grown) as new, one_thread():
         for size, fault in _compared(Source(source.anatomy, made, old), new, held, chunk):
@@ -140,7 +140,7 @@ def _edits(small: Checkpoint, large: Checkpoint, plan: Any) -> Iterator[str]:
 
 def _compared(
     source: Source, new: Mapped, tensors: dict[str, Stored], limit: int
-) -> Iterator[tuple[int, Fault | None]]:
+) -> Iterator[tuple[int, WrongBytes | None]]:
     """(bytes, what is wrong with them), part by part, in the order of the tensors."""
     buffers = dict[int, Tensor]()
     with (
@@ -163,7 +163,7 @@ def _regions(stored: Stored, limit: int) -> Iterable[Box]:
 
 def _part(
     buffers: dict[int, Tensor], limit: int, turn: Turn, new: Store, region: Box
-) -> tuple[int, Fault | None]:
+) -> tuple[int, WrongBytes | None]:
     """Compare a region."""
     entries = room(buffers, limit, turn.stored, region)
     turn.fill_(entries, region)
@@ -175,4 +175,4 @@ def _part(
     first = int(torch.argmax(wrong.to(torch.uint8)))
     inside = np.unravel_index(first, [len(r) for r in region])
     at = tuple(int(r[int(i)]) for r, i in zip(region, inside, strict=True))
-    return entries.nbytes, Fault(turn.name, at, int(wrong.sum()))
+    return entries.nbytes, WrongBytes(turn.name, at, int(wrong.sum()))

@@ -15,7 +15,7 @@ from isogrow.optim.moments import marked
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.boxes import lying
 from isogrow.plans.parts import is_tied, made_of
-from isogrow.plans.pieces import Box, Source
+from isogrow.plans.pieces import Box, OldBox
 from isogrow.plans.plan import Plan
 
 
@@ -87,7 +87,7 @@ def _new_boxes(stored: Stored, marks: Plan) -> Iterator[Box]:
     """The boxes of a stored tensor that are no old entries."""
     counts = tuple(len(dim.factors) for dim in stored.line.parsed.dims)
     for view, piece in made_of(stored, marks):
-        if not isinstance(piece.value, Source):
+        if not isinstance(piece.value, OldBox):
             yield from lying(view, piece.out, counts)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from isogrow.laws.history import Classes, is_old
-from isogrow.laws.network import ONE, Cancels, Combo, Entry, Network, Node, Path, output
+from isogrow.laws.network import ONE, Cancels, Combo, Contribution, Entry, Network, Node, output
 from isogrow.laws.walking import Walk
 from isogrow.layouts.layout import Attention, Index, Norm, Slot
 from isogrow.plans.anatomy import Anatomy
@@ -22,7 +22,7 @@ def network(anatomy: Anatomy, plan: Plan) -> Network:
 
 
 @dataclass
-class State:
+class StreamState:
     """A residual stream so far, and what the last norm before a branch made of it (`plain`: with no gain)."""
 
     axis: str
@@ -45,8 +45,8 @@ class _Builder:
         self.classes, self.net = Classes(plan), Network()
         self.cache: dict[tuple[str, Index], dict[int, bool]] = {}
         self.old: dict[Index, bool] = {}
-        self.streams: dict[str, State] = {}
-        self.now: list[State] = []
+        self.streams: dict[str, StreamState] = {}
+        self.now: list[StreamState] = []
         self.branch: dict[int, Node] = {}
         self.stems: dict[tuple[str, Index], dict[Combo, Node]] = {}
         self.read: set[tuple[str, Index]] = set()
@@ -147,7 +147,7 @@ class _Builder:
 
     def _act(self, slot: Slot, index: Index) -> None:
         streams = self.layout.streams_of(slot)
-        self.now = [self.streams.setdefault(stream.name, State(stream.axis)) for stream in streams]
+        self.now = [self.streams.setdefault(stream.name, StreamState(stream.axis)) for stream in streams]
         if slot.norm is not None:
             self._norm(slot, slot.norm, index)
         elif slot.gain:
@@ -205,7 +205,7 @@ class _Builder:
         made = self._applied(True, self.branch, {p: entry.node for p, entry in gains.items()})
         for p, total in made.items():
             to_old = not self._classes(self.now[0].axis, index)[p]
-            self.net.paths.append(Path(gains[p], self.branch[p], total, to_old))
+            self.net.paths.append(Contribution(gains[p], self.branch[p], total, to_old))
         self._join(made)
         self.branch = {}
 
@@ -237,7 +237,7 @@ class _Builder:
                 total = self.net.node("product", source, entry.node)
                 total.cancels = entry.cancels == "pair" or self._centred(entry, dict(out), index)
                 terms.append(total)
-                self.net.paths.append(Path(entry, source, total, to_old))
+                self.net.paths.append(Contribution(entry, source, total, to_old))
             made[out] = self.net.node("sum", *terms)
         self._write(slot, index, made)
 

@@ -12,7 +12,7 @@ History = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Run:
+class Stretch:
     """Positions of one history, evenly spaced, and the old model's positions that they are or extend."""
 
     history: History
@@ -38,15 +38,15 @@ class Classes:
             found[run.history] = min(run.positions.start, found.get(run.history, run.positions.start))
         return {p: not is_old(history) for history, p in sorted(found.items(), key=lambda item: item[1])}
 
-    def runs(self, axis: str, index: Index) -> list[Run]:
+    def runs(self, axis: str, index: Index) -> list[Stretch]:
         """The positions of an axis in runs of one history each."""
         whole = range(self.plan.target.of(axis, index))
         return list(self._runs(self.plan.steps, axis, index, whole))
 
-    def _runs(self, steps: tuple[Step, ...], axis: str, index: Index, span: range) -> Iterator[Run]:
+    def _runs(self, steps: tuple[Step, ...], axis: str, index: Index, span: range) -> Iterator[Stretch]:
         """The runs of a span of positions after these steps."""
         if not steps:
-            yield Run((), span, span)
+            yield Stretch((), span, span)
             return
         *before, step = steps
         if step.axis != axis or not step.at(index):
@@ -56,7 +56,7 @@ class Classes:
             ends = (-((place.start - end) // place.stride) for end in (span.start, span.stop))
             part = range(*(min(max(end, 0), place.count) + place.source for end in ends))
             for run in self._runs(tuple(before), axis, index, part) if part else ():
-                yield Run((_kind(place.label), *run.history), _placed(place, run.positions), run.origins)
+                yield Stretch((_kind(place.label), *run.history), _placed(place, run.positions), run.origins)
 
     def history(self, axis: str, index: Index, position: int) -> tuple[str, ...]:
         """The labels that this position had in each step on its axis, last step first."""

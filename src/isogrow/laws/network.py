@@ -50,7 +50,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Path:
+class Contribution:
     """A contribution from one combination of channels to another: what Law 1 is asked of."""
 
     entry: Entry
@@ -74,7 +74,7 @@ class Network:
     entries: dict[tuple[str, Index, Combo], Entry] = field(
         default_factory=dict[tuple[str, Index, Combo], Entry]
     )
-    paths: list[Path] = field(default_factory=list[Path])
+    paths: list[Contribution] = field(default_factory=list[Contribution])
     contractions: list[tuple[str, Index, Node]] = field(default_factory=list[tuple[str, Index, Node]])
     outputs: list[Node] = field(default_factory=list[Node])
     bare: list[str] = field(default_factory=list[str])

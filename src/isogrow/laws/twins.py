@@ -21,7 +21,7 @@ from isogrow.plans.plan import Plan
 
 
 @dataclass(frozen=True)
-class Unit:
+class Channel:
     """A channel: its position on an axis, at an index, at positions on the axes it lies beside in every slot
     (a value channel beside its head)."""
 
@@ -82,7 +82,7 @@ def groups(anatomy: Anatomy, axis: str, skip: Collection[str] = ()) -> list[list
     return list(found.values())
 
 
-def _pairs(anatomy: Anatomy, plan: Plan, axis: str, slots: list[str]) -> Iterator[tuple[Unit, Unit]]:
+def _pairs(anatomy: Anatomy, plan: Plan, axis: str, slots: list[str]) -> Iterator[tuple[Channel, Channel]]:
     """Two channels for every two classes of channels of one origin, wherever the axis has units."""
     shared, lies = unit_axes(anatomy, slots, axis)
     copies: set[tuple[int, ...]] = set()
@@ -92,7 +92,7 @@ def _pairs(anatomy: Anatomy, plan: Plan, axis: str, slots: list[str]) -> Iterato
         for beside in _combos(plan, lies, index):
             for positions in copies:
                 for one, two in combinations(positions, 2):
-                    yield Unit(axis, one, index, beside), Unit(axis, two, index, beside)
+                    yield Channel(axis, one, index, beside), Channel(axis, two, index, beside)
 
 
 def copies_of(plan: Plan, axis: str, index: Index) -> set[tuple[int, ...]]:
@@ -137,7 +137,7 @@ def _combos(plan: Plan, axes: tuple[str, ...], index: Index) -> Iterator[tuple[t
     yield from product(*lists)
 
 
-def _alike(anatomy: Anatomy, plan: Plan, slot: str, one: Unit, two: Unit) -> bool:
+def _alike(anatomy: Anatomy, plan: Plan, slot: str, one: Channel, two: Channel) -> bool:
     """Whether a slot's entries are the same for both, in every class of its other axes."""
     own = anatomy.slots[slot]
     rest = tuple(name for name in own.index if name not in dict(one.index))

@@ -21,7 +21,7 @@ from isogrow.numbers.hashing import Floats
 from isogrow.numbers.initializers import INITIALIZERS, PARTS, made, sample
 from isogrow.numbers.normal import Rounding, Words, normal_words, rounding
 from isogrow.plans.boxes import chunks, contiguous, slices
-from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, Piece, Source, pieces, whole
+from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, OldBox, Piece, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import Region
 from isogrow.plans.taking import matches, of_all
@@ -138,7 +138,7 @@ def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, 
     if isinstance(value, Fill):
         target.fill_(value.value)
         return
-    if isinstance(value, Source):
+    if isinstance(value, OldBox):
         x = read(value.block, value.box)
         if plain and x.dtype == target.dtype:
             target.copy_(x)

@@ -31,7 +31,7 @@ from isogrow.optim.moments import Policy, marked
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.boxes import boxes, slices
 from isogrow.plans.parts import is_tied
-from isogrow.plans.pieces import Box, Source, pieces
+from isogrow.plans.pieces import Box, OldBox, pieces
 from isogrow.plans.plan import Plan
 
 COUNT = "steps_since_growth"  # in the first group, so that it is saved and loaded with the optimizer
@@ -178,5 +178,5 @@ def _regions(plan: Plan, stored: Stored, held: Box) -> Iterator[PacedBox]:
     """What is new in what this process holds of a tensor, and what is old."""
     for part in boxes(stored, held, plan.target):
         for piece in pieces(plan, part.block, part.box):
-            new = not isinstance(piece.value, Source)
+            new = not isinstance(piece.value, OldBox)
             yield PacedBox(part.place, part.view, piece.out, new, piece.a, piece.b)

@@ -24,7 +24,7 @@ from isogrow.optim.moments import FACTORED, NUMBERS, STARTS, UNGROWN, Policy, ca
 from isogrow.optim.pacing import COUNT, hand_on_, is_pace
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.parts import is_tied, made_of
-from isogrow.plans.pieces import Block, Source, added, whole
+from isogrow.plans.pieces import Block, OldBox, added, whole
 from isogrow.plans.plan import Plan
 from isogrow.stores.binding import fill_region_, outputs, reader, source_of
 from isogrow.stores.store import StateDict
@@ -274,7 +274,7 @@ class _Law:
     def _untouched(self, stored: Stored) -> bool:
         """Whether the plan leaves the entries of a tensor that did not grow as they are."""
         plan = self._plan(2)
-        return all(isinstance(piece.value, Source) and piece.a == 1.0 for _, piece in made_of(stored, plan))
+        return all(isinstance(piece.value, OldBox) and piece.a == 1.0 for _, piece in made_of(stored, plan))
 
 
 def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...]) -> str:

@@ -26,7 +26,7 @@ from isogrow.plans.dealing import (
     sums_of,
 )
 from isogrow.plans.moving import Holdings, Loads, Lot, Move, Regions, Unit, filled, filling, loads, moves
-from isogrow.plans.pieces import Average, Block, Box, Source, pieces, whole
+from isogrow.plans.pieces import Average, Block, Box, OldBox, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import weights_of
 
@@ -185,7 +185,7 @@ class _Alike:
         sizes = plan.target if steps is None else plan.stages[steps]
         found, blocks = list[Hashable](), dict[Block, Block]()
         for piece in pieces(plan, block, whole(block.shape(sizes)), steps):
-            if isinstance(piece.value, Source):
+            if isinstance(piece.value, OldBox):
                 like = self.first(piece.value.block)
                 own = blocks.setdefault(like, piece.value.block)
                 assert own == piece.value.block, f"{block.slot} reads two blocks that lie alike"

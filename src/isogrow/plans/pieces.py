@@ -32,7 +32,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Source:
+class OldBox:
     """A box of the old model's block."""
 
     block: Block
@@ -82,7 +82,7 @@ class Piece:
     """a * value + b, at positions `out` of the box that was asked for."""
 
     out: Box
-    value: Source | Fill | Draw | Average
+    value: OldBox | Fill | Draw | Average
     a: float = 1.0
     b: float = 0.0
 
@@ -103,7 +103,7 @@ def pieces(plan: Plan, block: Block, box: Box, steps: int | None = None) -> Iter
 
 def _pull(plan: Plan, sizes: tuple[Sizes, ...], n: int, block: Block, box: Box) -> Iterator[Piece]:
     if n == 0:
-        yield Piece(tuple(range(len(r)) for r in box), Source(block, box))
+        yield Piece(tuple(range(len(r)) for r in box), OldBox(block, box))
         return
     step = plan.steps[n - 1]
     if step.axis in dict(block.index) and step.at(block.index):

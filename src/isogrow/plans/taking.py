@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from isogrow.plans.boxes import chunks
-from isogrow.plans.pieces import Average, Block, Box, Draw, Source, pieces, whole
+from isogrow.plans.pieces import Average, Block, Box, Draw, OldBox, pieces, whole
 from isogrow.plans.plan import KINDS, REPLAYED, Plan
 
 # A box (without gaps) of a block of the old model.
@@ -61,7 +61,7 @@ def taken(plan: Plan, blocks: Iterable[Block], known: Collection[Average] = ()) 
 def needed(plan: Plan, block: Block, box: Box, steps: int | None = None) -> Iterator[Need]:
     """The old boxes that filling a box (without gaps) of a grown block reads, given its statistics."""
     for piece in pieces(plan, block, box, steps):
-        if isinstance(piece.value, Source):
+        if isinstance(piece.value, OldBox):
             yield piece.value.block, piece.value.box
 
 

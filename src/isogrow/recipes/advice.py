@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from isogrow.recipes.scaling import CHINCHILLA, Law, Size, carried, ceiling, spent
+from isogrow.recipes.scaling import CHINCHILLA, Law, ModelSize, carried, ceiling, spent
 from isogrow.recipes.starting import Outlook
 
 FIT = (
@@ -39,7 +39,7 @@ def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> A
     """What the law says of stages; `learned` is whether the first model comes from a checkpoint."""
     seen = [sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
     per = tuple(tokens / stage.parameters for tokens, stage in zip(seen, stages, strict=True))
-    sizes = [Size(stage.parameters, stage.flops / stage.tokens) for stage in stages]
+    sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
     growing = [i for i in range(1, len(stages)) if stages[i].parameters != stages[i - 1].parameters]
     if learned or not growing:
         return Advice(per)
@@ -59,7 +59,7 @@ def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> A
     )
 
 
-def _moment(law: Law, spans: Sequence[tuple[Size, float]]) -> float:
+def _moment(law: Law, spans: Sequence[tuple[ModelSize, float]]) -> float:
     """Tokens per parameter that the last of these models would have needed alone for the loss it has."""
     size = spans[-1][0]
     return law.tokens(size.parameters, carried(law, spans)) / size.parameters

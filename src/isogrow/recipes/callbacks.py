@@ -90,7 +90,7 @@ class Costs(TrainerCallback):
         )
 
 
-class Told(TrainerCallback):
+class TellProgress(TrainerCallback):
     """Tells after each step how far the run is."""
 
     def __init__(self, steps: Callable[[int, int, float | None], None]) -> None:

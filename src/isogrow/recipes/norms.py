@@ -21,7 +21,7 @@ from isogrow.numbers.arithmetic import blocked
 from isogrow.numbers.local import box_of, is_sharded, local_of, parts_of
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.boxes import boxes, contiguous, slices
-from isogrow.plans.pieces import Source, pieces
+from isogrow.plans.pieces import OldBox, pieces
 from isogrow.plans.plan import Plan
 from isogrow.stores.binding import outputs
 
@@ -59,7 +59,7 @@ def _squares(x: Tensor, stored: Stored, plan: Plan) -> Tensor:
         for place, box in contiguous(held.box):
             for piece in pieces(plan, held.block, box):
                 part = seen[slices(place)][slices(piece.out)].to(torch.float32)
-                sums[not isinstance(piece.value, Source)] += float(part.square().sum())
+                sums[not isinstance(piece.value, OldBox)] += float(part.square().sum())
     return torch.tensor(sums, dtype=torch.float64)
 
 

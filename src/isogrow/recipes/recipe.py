@@ -89,7 +89,7 @@ class Data:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Training:
+class TrainingSettings:
     """How it is learned: AdamW under a warmup-stable-decay schedule; counts are optimizer steps.
 
     `evaluate_every` and `save_every` of 0 mean at the end alone; `keep` checkpoints are kept. `sharding` says
@@ -177,7 +177,7 @@ class Recipe:
     run: str = ""
     model: Start = Start()
     data: Data = Data()
-    training: Training = Training()
+    training: TrainingSettings = TrainingSettings()
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -231,7 +231,7 @@ def parse(said: Any, where: str = "the recipe") -> Recipe:
 
 
 # By their keys.
-SECTIONS = {"model": Start, "data": Data, "training": Training, "slope": Slope, "release": Release}
+SECTIONS = {"model": Start, "data": Data, "training": TrainingSettings, "slope": Slope, "release": Release}
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # what pydantic calls a key that means nothing
 
 

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerState, TrainingArgumen
 from isogrow.growth.meeting import TRAINING, together
 from isogrow.interpreters.checkpoint import versions
 from isogrow.plans.plan import Init
-from isogrow.recipes.callbacks import Costs, Ending, Told, ended
+from isogrow.recipes.callbacks import Costs, Ending, TellProgress, ended
 from isogrow.recipes.card import card
 from isogrow.recipes.corpus import Sequences, files, sequences, settle, vocabulary
 from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
@@ -179,7 +179,7 @@ def prepared(
     optimizer: Any = trainer.optimizer
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, ending.share)
     costs = Costs(recipe, stages)
-    for callback in (ending, costs, BlockNorms(), Told(steps)):
+    for callback in (ending, costs, BlockNorms(), TellProgress(steps)):
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # the library does not print
 

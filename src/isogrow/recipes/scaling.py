@@ -52,7 +52,7 @@ CHINCHILLA = Law(e=1.8172, a=482.01, alpha=0.3478, b=2085.43, beta=0.3658)
 
 
 @dataclass(frozen=True)
-class Size:
+class ModelSize:
     """A model as a law sees it: its parameters, and what a token costs it in training."""
 
     parameters: float
@@ -68,15 +68,15 @@ class Ceiling:
     tokens: float
 
 
-def spent(law: Law, size: Size, loss: float) -> float:
+def spent(law: Law, size: ModelSize, loss: float) -> float:
     """Operations until a model of this size has this loss."""
     return size.cost * law.tokens(size.parameters, loss)
 
 
-def ceiling(law: Law, small: Size, large: Size, budget: float) -> Ceiling:
+def ceiling(law: Law, small: ModelSize, large: ModelSize, budget: float) -> Ceiling:
     """The largest offset between two sizes at a loss that the large one reaches within the budget.
 
-    >>> half, whole = Size(5e8, 3e9), Size(1e9, 6e9)
+    >>> half, whole = ModelSize(5e8, 3e9), ModelSize(1e9, 6e9)
     >>> found = ceiling(CHINCHILLA, half, whole, 20 * 1e9 * 6e9)
     >>> round(100 * found.share), round(found.tokens / 5e8)
     (5, 18)
@@ -93,16 +93,16 @@ def ceiling(law: Law, small: Size, large: Size, budget: float) -> Ceiling:
     return Ceiling(max(0.0, saved / budget), tokens)
 
 
-def _offset(law: Law, small: Size, large: Size, tokens: float, budget: float) -> float:
+def _offset(law: Law, small: ModelSize, large: ModelSize, tokens: float, budget: float) -> float:
     """Between the operations of both at the loss that the small one has after so many tokens."""
     needed = spent(law, large, law.loss(small.parameters, tokens))
     return needed - small.cost * tokens if needed <= budget * (1 + 1e-9) else -math.inf
 
 
-def carried(law: Law, stages: Sequence[tuple[Size, float]]) -> float:
+def carried(law: Law, stages: Sequence[tuple[ModelSize, float]]) -> float:
     """The loss after stages of so many operations each, if every growth carries the loss over whole.
 
-    >>> large = Size(1e9, 6e9)
+    >>> large = ModelSize(1e9, 6e9)
     >>> carried(CHINCHILLA, [(large, 3e19), (large, 3e19)]) == CHINCHILLA.loss(1e9, 1e10)
     True
     """
@@ -113,6 +113,6 @@ def carried(law: Law, stages: Sequence[tuple[Size, float]]) -> float:
     return loss
 
 
-def offset(law: Law, stages: Sequence[tuple[Size, float]], large: Size) -> float:
+def offset(law: Law, stages: Sequence[tuple[ModelSize, float]], large: ModelSize) -> float:
     """Operations that a growth to `large` saves after such stages, if it carries their loss over whole."""
     return spent(law, large, carried(law, stages)) - sum(operations for _, operations in stages)

@@ -17,7 +17,7 @@ from isogrow.numbers.joining import Part, joined
 from isogrow.plans.anatomy import Anatomy, Stored, grown_tensors
 from isogrow.plans.boxes import boxes, chunks, slices, within
 from isogrow.plans.parts import view_of
-from isogrow.plans.pieces import Block, Box, Source, origin, pieces, whole
+from isogrow.plans.pieces import Block, Box, OldBox, origin, pieces, whole
 from isogrow.plans.plan import Plan
 from isogrow.stores.fetching import MOST
 from isogrow.stores.store import Fetching, Store
@@ -93,7 +93,7 @@ def as_it_was(anatomy: Anatomy, plan: Plan, stored: Stored) -> str | None:
     for part, block in stored.blocks(plan.target):
         box = whole(block.shape(plan.target))
         first, *others = pieces(plan, block, box)
-        if others or not isinstance(first.value, Source) or (first.a, first.b) != (1.0, 0.0):
+        if others or not isinstance(first.value, OldBox) or (first.a, first.b) != (1.0, 0.0):
             return None
         old, held = anatomy.holders[first.value.block.slot, first.value.block.index]
         alike = old.line == stored.line and old.header == stored.header and held == part

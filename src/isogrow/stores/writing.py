@@ -85,7 +85,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Part:
+class ByteRange:
     """So many bytes of a tensor, from byte `at` of it on: a region that is filled, or (None) copied."""
 
     at: int
@@ -98,7 +98,7 @@ class Own:
     """What one process writes of a tensor, and where an old file has all of it, if it has."""
 
     place: tuple[Path, int] | None
-    parts: tuple[Part, ...]
+    parts: tuple[ByteRange, ...]
 
 
 @contextmanager
@@ -203,14 +203,14 @@ def _place(source: Source, stored: Stored) -> tuple[Path, int] | None:
     return source.store.place(old) if old is not None and isinstance(source.store, Filed) else None
 
 
-def _parts(header: Header, limit: int, copied: bool) -> Iterator[Part]:
+def _parts(header: Header, limit: int, copied: bool) -> Iterator[ByteRange]:
     """A tensor's bytes as they are written, in their order."""
     size, at = nbytes(header), 0
     if copied:
-        yield from (Part(at, min(COPIED, size - at), None) for at in range(0, size, COPIED))
+        yield from (ByteRange(at, min(COPIED, size - at), None) for at in range(0, size, COPIED))
         return
     for region in chunks(whole(header.shape), tuple(range(len(header.shape))), limit):
-        part = Part(at, region_bytes(region, header.dtype), region)
+        part = ByteRange(at, region_bytes(region, header.dtype), region)
         yield part
         at += part.size
 

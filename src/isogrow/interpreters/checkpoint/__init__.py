@@ -15,7 +15,7 @@ from pathlib import Path
 
 from isogrow.interpreters.checkpoint.laying_out import (
     FLOATS,
-    Job,
+    Manifest,
     check_unchanged,
     laid_out,
     named_in_full,
@@ -134,7 +134,7 @@ def _check_places(out: Path, source: Path, overwrite: bool, keep_failed: bool) -
         check_place(failed_of(out), source, overwrite=False)
 
 
-def _begin(folder: Path, job: Job, told: Told | None) -> None:
+def _begin(folder: Path, job: Manifest, told: Told | None) -> None:
     check_apart(folder, job.files)
     unmark(folder)
     if told is not None:
@@ -143,7 +143,7 @@ def _begin(folder: Path, job: Job, told: Told | None) -> None:
 
 def _complete(
     folder: Path,
-    job: Job,
+    job: Manifest,
     out: Path,
     heard: _Heard,
     verify: Callable[[Path], str] | None,
@@ -164,7 +164,7 @@ def _complete(
     _write_records(folder, job, said, hashes)
 
 
-def _whole(folder: Path, job: Job) -> tuple[str, str]:
+def _whole(folder: Path, job: Manifest) -> tuple[str, str]:
     """What becomes of a killed run's work: a word, and how much of it stays."""
     if job.format == "distributed":
         return "started over", "a distributed checkpoint is written as a whole"
@@ -182,7 +182,7 @@ def prepared(
     max_shard_size: int | str = "5GB",
     optimizer: Beside | Within | None = None,
     format: str = "safetensors",
-) -> Job:
+) -> Manifest:
     """What `grow_checkpoint` would write, with all that can be checked without weights checked."""
     job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
     _Heard(job, here(job.config)).at_last()
@@ -192,7 +192,7 @@ def prepared(
 class _Heard:
     """The check of what is to be written by what its class says, made once, when the class has said it."""
 
-    def __init__(self, job: Job, question: Question) -> None:
+    def __init__(self, job: Manifest, question: Question) -> None:
         self.job, self.question, self.done = job, question, False
 
     def if_ready(self) -> None:
@@ -209,7 +209,7 @@ class _Heard:
 
 
 def _ticking(
-    job: Job, world: int, look: Callable[[], None], progress: Progress | None, heard: _Heard | None
+    job: Manifest, world: int, look: Callable[[], None], progress: Progress | None, heard: _Heard | None
 ) -> Tick:
     """What is called whenever some bytes are written; `progress` and `heard` are the first rank's."""
     total, done = job.weight_bytes, 0
@@ -230,7 +230,7 @@ def _ticking(
 
 def _write_weights(
     folder: Path,
-    job: Job,
+    job: Manifest,
     store: Store,
     limit: int,
     tick: Tick,
@@ -246,7 +246,7 @@ def _write_weights(
             write_shards(folder, job.shards, job.tensors, source, limit, tick, hashes, writers)
 
 
-def _write_distributed(folder: Path, job: Job, source: Source, tick: Tick, writers: Writers) -> None:
+def _write_distributed(folder: Path, job: Manifest, source: Source, tick: Tick, writers: Writers) -> None:
     """The weights, and the optimizer's state where that is saved alike: with them, or in its own folder."""
     from isogrow.stores.distributed_output import clear, write_distributed  # torch.distributed loads with it
 
@@ -263,7 +263,7 @@ def _write_distributed(folder: Path, job: Job, source: Source, tick: Tick, write
         write_distributed(place, items, tick, writers=writers, alone=alone)
 
 
-def _write_rest(folder: Path, job: Job) -> None:
+def _write_rest(folder: Path, job: Manifest) -> None:
     """config.json, the files that travel, and the optimizer's state."""
     write_file(folder / "config.json", dump(job.config))
     for name in job.carried:
@@ -280,7 +280,7 @@ def _write_rest(folder: Path, job: Job) -> None:
         flush(folder / job.optimizer.name)
 
 
-def _write_records(folder: Path, job: Job, verified: str, known: dict[str, str] | None) -> None:
+def _write_records(folder: Path, job: Manifest, verified: str, known: dict[str, str] | None) -> None:
     """README.md, and last of all isogrow.json; with the hashes of all files where some are `known`."""
     readme = job.checkpoint.folder / "README.md"
     source = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""

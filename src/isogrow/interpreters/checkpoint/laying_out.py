@@ -39,7 +39,7 @@ FORMATS = ("safetensors", "distributed")
 
 
 @dataclass(frozen=True)
-class Job:
+class Manifest:
     """Everything about an output that is known before it is written; its tensors by the names that its files
     have for them, which are of the kind that the source's have."""
 
@@ -110,7 +110,7 @@ def laid_out(
     max_shard_size: int | str,
     optimizer: Beside | Within | None,
     format: str,
-) -> Job:
+) -> Manifest:
     """What is to be written, as far as it is known without asking the class."""
     check_fits(anatomy, plan)
     if format not in FORMATS:
@@ -132,7 +132,7 @@ def laid_out(
     gone = [path for path in checkpoint.paths if path.name not in stamps]
     if gone:
         raise CheckpointError(f"{gone[0]} is gone since the model was opened: bring it back")
-    return Job(
+    return Manifest(
         checkpoint,
         stamps,
         anatomy,
@@ -149,7 +149,7 @@ def laid_out(
     )
 
 
-def named_in_full(job: Job, question: Question, writers: Writers = ONE) -> Job:
+def named_in_full(job: Manifest, question: Question, writers: Writers = ONE) -> Manifest:
     """The same, a distributed checkpoint with each name that its class has for a tensor: it is loaded into a
     state dict, and `dcp.load` asks for every name of that (a tied head's, too). The first of the writers asks
     the class, which takes more memory to load than to write."""
@@ -169,7 +169,7 @@ def _twins(question: Question) -> Mapping[str, str]:
     return {} if model is None else model.twins
 
 
-def check_unchanged(job: Job) -> None:
+def check_unchanged(job: Manifest) -> None:
     """Refuse what was made of files that others changed meanwhile."""
     now = job.checkpoint.stamps()
     changed = sorted(name for name, stamp in job.stamps.items() if now.get(name) != stamp)

@@ -32,13 +32,13 @@ class _Halted(BaseException):
 
 
 @dataclass(eq=False)
-class Run:
+class Passing:
     """A run that is on its way: `passed` counts the layers behind it, `served` what it got since the last.
     `default` is the default dtype that its code is to find (a whole process has one), and `threads` are how
     many torch may share out its work to."""
 
     name: str
-    work: Callable[[Run], Any]
+    work: Callable[[Passing], Any]
     default: torch.dtype
     threads: int
     passed: int = 0
@@ -82,11 +82,11 @@ class Run:
 
 
 def abreast(
-    works: Mapping[str, Callable[[Run], Any]], sources: Mapping[str, Load], wide: Collection[str] = ()
+    works: Mapping[str, Callable[[Passing], Any]], sources: Mapping[str, Load], wide: Collection[str] = ()
 ) -> dict[str, Any]:
     """What each piece of work returns, by its name.
 
-    Each is called with its `Run`, gets weights by `run.fetch(source, name, region)`, which
+    Each is called with its `Passing`, gets weights by `run.fetch(source, name, region)`, which
     `sources[source](name, region)` makes, and tells of each layer that it leaves. Those that are named in
     `wide` find float64 as the default dtype. Raises what one raises.
 
@@ -97,7 +97,7 @@ def abreast(
     """
     default, cores = torch.get_default_dtype(), torch.get_num_threads()
     runs = [
-        Run(name, work, torch.float64 if name in wide else default, max(1, cores // ABREAST))
+        Passing(name, work, torch.float64 if name in wide else default, max(1, cores // ABREAST))
         for name, work in works.items()
     ]
     threads = [threading.Thread(target=run.main, daemon=True) for run in runs]
@@ -116,7 +116,7 @@ def abreast(
     return {run.name: run.result for run in runs}
 
 
-def _serve(runs: Sequence[Run], sources: Mapping[str, Load]) -> None:
+def _serve(runs: Sequence[Passing], sources: Mapping[str, Load]) -> None:
     """Until all have ended: load what the run behind all others wants, for all that want it."""
     passed = 0
     while True:
@@ -137,7 +137,7 @@ def _serve(runs: Sequence[Run], sources: Mapping[str, Load]) -> None:
         _go_on(alike, sources[source](name, region))
 
 
-def _go_on(runs: Sequence[Run], lent: Tensor | None = None) -> None:
+def _go_on(runs: Sequence[Passing], lent: Tensor | None = None) -> None:
     """Let runs go on to their next weights."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(runs[0].default)
@@ -152,7 +152,7 @@ def _go_on(runs: Sequence[Run], lent: Tensor | None = None) -> None:
         torch.set_default_dtype(before)
 
 
-def _halt(runs: Sequence[Run]) -> None:
+def _halt(runs: Sequence[Passing]) -> None:
     for run in runs:
         if not run.ended:
             run.halted = True

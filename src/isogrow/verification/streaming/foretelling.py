@@ -17,7 +17,7 @@ from isogrow.verification.memory import (
     training_shortage,
 )
 from isogrow.verification.streaming.lending import ENTRIES
-from isogrow.verification.streaming.opening import Streamed
+from isogrow.verification.streaming.opening import StreamedPair
 
 Shapes = Mapping[str, tuple[int, ...]]
 WIDE = 8  # bytes of a number in float64
@@ -65,7 +65,7 @@ def foretold(
     return ProofForecast(lent, trained, 2 * stored + (layers if liveness else 0))
 
 
-def foretold_of(streamed: Streamed, liveness: bool) -> ProofForecast:
+def foretold_of(streamed: StreamedPair, liveness: bool) -> ProofForecast:
     """The same of two models that are open; where there is no room to train a layer, none is."""
     small, large = shapes_of(streamed.pair.small), shapes_of(streamed.pair.large)
     files = streamed.small.store.headers, streamed.large.store.headers

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from isogrow.verification.differences import gap
 from isogrow.verification.runs import first_tensor
-from isogrow.verification.streaming.convoy import Run
+from isogrow.verification.streaming.convoy import Passing
 
 CURRENT = threading.local()  # `run`: the one that this thread is
 Layers = Mapping[str, str]  # modules of the small model, and their counterparts in the large one
@@ -37,7 +37,7 @@ class Gaps:
     passed: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     lock: threading.Lock = field(default_factory=threading.Lock)  # several runs may arrive at once
 
-    def arrive(self, run: Run, layer: str, output: Any) -> None:
+    def arrive(self, run: Passing, layer: str, output: Any) -> None:
         """A run has left a layer (for the first time: one that is shared is left again)."""
         if (run.name, layer) in self.passed:
             return

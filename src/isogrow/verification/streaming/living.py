@@ -34,7 +34,7 @@ from isogrow.verification.units import Group, Units
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerInput:
     """What a layer was given, once."""
 
     args: tuple[Any, ...]
@@ -46,7 +46,7 @@ class Calls:
     """The first call of each layer by one run, by the layer's name."""
 
     run: str
-    found: dict[str, Call] = field(default_factory=dict[str, Call])
+    found: dict[str, LayerInput] = field(default_factory=dict[str, LayerInput])
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def _keeper(layer: str, calls: Calls) -> Callable[[nn.Module, Any, Any], None]:
         run = getattr(CURRENT, "run", None)
         if run is not None and run.name == calls.run and layer not in calls.found:
             first = tuple(x.clone() if isinstance(x, Tensor) else x for x in args)
-            calls.found[layer] = Call(first, dict(kwargs))
+            calls.found[layer] = LayerInput(first, dict(kwargs))
 
     return keep
 
@@ -78,10 +78,10 @@ def uncached_(model: nn.Module) -> nn.Module:
     return model
 
 
-class Alone(nn.Module):
+class LayerAlone(nn.Module):
     """A layer with what it is given; the outputs are its first. Gradients of matrices are made in `rooms`."""
 
-    def __init__(self, layer: nn.Module, call: Call, rooms: Rooms) -> None:
+    def __init__(self, layer: nn.Module, call: LayerInput, rooms: Rooms) -> None:
         super().__init__()
         self.layer, self.call, self.rooms = layer, call, rooms
 
@@ -120,12 +120,12 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
 
 
 def _trained(
-    part: Pair, layer: str, call: Call, large: Kept, model: nn.Module, by: int, place: LayerRoom
+    part: Pair, layer: str, call: LayerInput, large: Kept, model: nn.Module, by: int, place: LayerRoom
 ) -> tuple[Units, list[str], int]:
     """What a few steps make of one layer, of which nothing stays."""
     with one_thread():
         made = _numbered(model.get_submodule(layer), layer, large, place)
-    alone = Alone(made, call, place.gradients(made))
+    alone = LayerAlone(made, call, place.gradients(made))
     steps = training(alone, [{}], steps=by + checks.APART, copied=False)
     return checks.lived(part, by, map(partial(_renamed, layer=layer), steps))  # map keeps no step
 

@@ -21,16 +21,16 @@ from isogrow.verification.pair import Pair, pair
 from isogrow.verification.streaming.ahead import Ahead
 from isogrow.verification.streaming.lending import lacking
 from isogrow.verification.streaming.stored import kept_whole
-from isogrow.verification.streaming.weights import Kept, Made, kept
+from isogrow.verification.streaming.weights import Kept, MadeWeights, kept
 
 
 @dataclass(frozen=True)
-class Streamed:
+class StreamedPair:
     """A pair whose models have no numbers of their own (those that were given as models have), and the
     weights of both."""
 
     pair: Pair
-    made: Made
+    made: MadeWeights
 
     @property
     def small(self) -> Kept:
@@ -44,7 +44,7 @@ class Streamed:
 @contextmanager
 def streamed_pair(
     small: Checkpoint | nn.Module, large: Checkpoint | nn.Module, plan: Saved | None
-) -> Generator[Streamed]:
+) -> Generator[StreamedPair]:
     """Open both. Raises `CheckpointError` for models that are none of transformers', and where the class of
     one has a weight that is stored nowhere."""
     both = pair(small, large, plan, hollow=True)
@@ -57,7 +57,7 @@ def streamed_pair(
         old, new = kept(*_held(small, both.before, stack)), kept(*_held(large, both.after, stack))
         _check_whole(both.small, old)
         _check_whole(both.large, new)
-        yield Streamed(both, Made(both.plan, old, new))
+        yield StreamedPair(both, MadeWeights(both.plan, old, new))
 
 
 def _held(model: Checkpoint | nn.Module, seen: Anatomy, stack: ExitStack) -> tuple[Anatomy, Anatomy, Store]:

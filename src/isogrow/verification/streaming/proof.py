@@ -33,8 +33,8 @@ from isogrow.verification.streaming import living
 from isogrow.verification.streaming.convoy import Load
 from isogrow.verification.streaming.gaps import Gaps
 from isogrow.verification.streaming.lending import lent
-from isogrow.verification.streaming.opening import Streamed
-from isogrow.verification.streaming.running import Job, outputs_of
+from isogrow.verification.streaming.opening import StreamedPair
+from isogrow.verification.streaming.running import Task, outputs_of
 from isogrow.verification.streaming.stored import weights
 
 RUNS = 12  # whose outputs are here at once, about
@@ -66,7 +66,7 @@ class Given:
 
 
 def streamed_checks(
-    streamed: Streamed, liveness: bool, say: Callable[[str], None], figures: dict[str, Any]
+    streamed: StreamedPair, liveness: bool, say: Callable[[str], None], figures: dict[str, Any]
 ) -> Iterator[Check]:
     """Every check in turn; after a failed comparison the rest would only say the same."""
     both = streamed.pair
@@ -103,19 +103,19 @@ def streamed_checks(
         yield apart
 
 
-def _where(streamed: Streamed, batch: Batch) -> str:
+def _where(streamed: StreamedPair, batch: Batch) -> str:
     """Which layer of the large model, with the weights that are stored, first leaves what it is with those
     that should be."""
     both, layers = streamed.pair, {name: name for name in streamed.pair.layers}
     model, work = hollow(both.large), partial(full, batch=batch)
-    jobs = {name: Job(model, name, work, layers) for name in (AS_MADE, AS_STORED)}
+    jobs = {name: Task(model, name, work, layers) for name in (AS_MADE, AS_STORED)}
     gaps = Gaps({AS_STORED: AS_MADE})
     outputs_of(jobs, sources_of(streamed), gaps)
     first = gaps.first(layers, checks.EXACT)
     return f"first difference in {first}" if first else f"no layer's output on {_size(batch)} depends on it"
 
 
-def sources_of(streamed: Streamed) -> Mapping[str, Load]:
+def sources_of(streamed: StreamedPair) -> Mapping[str, Load]:
     """Where the weights of each kind of run come from."""
     made, dtype = streamed.made, streamed.pair.coarsest
     return {
@@ -132,7 +132,7 @@ def sources_of(streamed: Streamed) -> Mapping[str, Load]:
 class Abreast:
     """All runs of a pair, made at once when the first of their outputs is asked for."""
 
-    streamed: Streamed
+    streamed: StreamedPair
     given: Given
     learning: bool
 
@@ -164,18 +164,18 @@ class Abreast:
             return outputs_of(self.jobs, sources_of(self.streamed), self.gaps)
 
     @cached_property
-    def jobs(self) -> Mapping[str, Job]:
+    def jobs(self) -> Mapping[str, Task]:
         """The runs, by their names."""
         return {**self._wide(), **self._own()}
 
-    def _wide(self) -> dict[str, Job]:
+    def _wide(self) -> dict[str, Task]:
         """Runs in float64."""
-        found: dict[str, Job] = {}
+        found: dict[str, Task] = {}
         for name, model, told in (
             (SMALL, living.uncached_(hollow(self.pair.small)), {name: name for name in self.pair.layer_map}),
             (LARGE, self.large, {large: small for small, large in self.pair.layer_map.items()}),
         ):
-            job = partial(Job, model, name, told=told)
+            job = partial(Task, model, name, told=told)
             batches = enumerate(self.given.batches)
             found |= {f"{name} {n}": job(work=partial(full, batch=batch)) for n, batch in batches}
             if name == SMALL and self.given.all_ids:
@@ -186,13 +186,13 @@ class Abreast:
                 found[f"{name} {side}"] = job(work=partial(_padded, batch=self.given.probe, side=side))
         return found
 
-    def _own(self) -> dict[str, Job]:
+    def _own(self) -> dict[str, Task]:
         """Runs in the models' own dtype, and of the small one in other ways too, which tell its noise."""
         small, large = (
             checks.in_dtype(each, self.pair.coarsest) for each in (self.pair.small, self.pair.large)
         )
         layers = self.pair.layer_map
-        old = partial(Job, source=SMALL_OWN, told={name: name for name in layers}, wide=False)
+        old = partial(Task, source=SMALL_OWN, told={name: name for name in layers}, wide=False)
         batch = self.given.probe
         found = {SMALL_OWN: old(small, work=partial(full, batch=batch))}
         for row in range(_rows(batch)):
@@ -201,7 +201,7 @@ class Abreast:
         if (other := other_attention(small)) is not None:
             found["attention"] = old(copy.deepcopy(small), work=partial(_attending, batch=batch, kind=other))
         told = {large: small for small, large in layers.items()}
-        found[LARGE_OWN] = Job(large, LARGE_OWN, partial(full, batch=batch), told, wide=False)
+        found[LARGE_OWN] = Task(large, LARGE_OWN, partial(full, batch=batch), told, wide=False)
         return found
 
     def exact(self) -> tuple[Check, Difference]:
@@ -274,7 +274,7 @@ def _attending(model: nn.Module, batch: Batch, kind: str) -> Outputs:
         return full(model, batch)
 
 
-def given_to(streamed: Streamed) -> Given:
+def given_to(streamed: StreamedPair) -> Given:
     """Every token id where that is little, else as many tokens as the outputs leave room for."""
     both = streamed.pair
     with lent(both.small, partial(streamed.small.region, dtype=_dtype(both.small))):

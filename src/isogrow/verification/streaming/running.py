@@ -12,13 +12,13 @@ from torch import nn
 
 from isogrow.verification.float64 import widening
 from isogrow.verification.runs import Outputs, still
-from isogrow.verification.streaming.convoy import Load, Run, abreast
+from isogrow.verification.streaming.convoy import Load, Passing, abreast
 from isogrow.verification.streaming.gaps import CURRENT, Gaps, watched
 from isogrow.verification.streaming.lending import lent
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """Work with a model that has its weights from one of the sources; `wide`: all of it in float64. `told`
     has the names of its layers, each with that by which it is told."""
 
@@ -29,7 +29,7 @@ class Job:
     wide: bool = True
 
 
-def outputs_of(jobs: Mapping[str, Job], sources: Mapping[str, Load], gaps: Gaps) -> dict[str, Any]:
+def outputs_of(jobs: Mapping[str, Task], sources: Mapping[str, Load], gaps: Gaps) -> dict[str, Any]:
     """What each job returns, by its name; all go through their layers side by side, told to `gaps`."""
     with ExitStack() as stack:
         for model, told in _models(jobs.values()):
@@ -39,11 +39,11 @@ def outputs_of(jobs: Mapping[str, Job], sources: Mapping[str, Load], gaps: Gaps)
         return abreast({name: partial(_done, job) for name, job in jobs.items()}, sources, wide)
 
 
-def _models(jobs: Iterable[Job]) -> list[tuple[nn.Module, Mapping[str, str]]]:
+def _models(jobs: Iterable[Task]) -> list[tuple[nn.Module, Mapping[str, str]]]:
     return list({id(job.model): (job.model, job.told) for job in jobs}.values())
 
 
-def _done(job: Job, run: Run) -> Outputs | Exception:
+def _done(job: Task, run: Passing) -> Outputs | Exception:
     """One job, in a thread of its own: modes and gradients are a thread's."""
     CURRENT.run = run
     with widening() if job.wide else nullcontext(), lent(job.model, partial(run.fetch, job.source)):

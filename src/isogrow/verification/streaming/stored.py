@@ -21,7 +21,7 @@ from isogrow.stores.workers import Pool, pool, results
 from isogrow.stores.writing import one_thread
 from isogrow.verification.differences import gap
 from isogrow.verification.report import Check
-from isogrow.verification.streaming.weights import Kept, Made
+from isogrow.verification.streaming.weights import Kept, MadeWeights
 
 ENTRIES = 1 << 20  # that a worker compares at a time
 
@@ -42,7 +42,7 @@ class Wrong:
         return f"{self.name} ({self.block.slot}{at}: {much})"
 
 
-def weights(made: Made) -> Check:
+def weights(made: MadeWeights) -> Check:
     """Every entry of every tensor that the large model stores, whether its class reads it or not, is the
     exact one rounded once, bit by bit; free ones may be anything."""
     own = outputs(made.large.held, Plan(made.plan.family, made.plan.target))
@@ -57,11 +57,11 @@ def weights(made: Made) -> Check:
     return Check("weights", not wrong, float(len(wrong)), 0.0, detail)
 
 
-def _blocks(tensors: tuple[Stored, ...], made: Made) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
+def _blocks(tensors: tuple[Stored, ...], made: MadeWeights) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
     return {(b.slot, b.index) for tensor in tensors for _, b in tensor.blocks(made.plan.target)}
 
 
-def _wrong(made: Made, stored: Stored, workers: Pool) -> Iterator[Wrong]:
+def _wrong(made: MadeWeights, stored: Stored, workers: Pool) -> Iterator[Wrong]:
     """What is wrong with a tensor, if anything is."""
     made.statistics(stored)  # not by each worker
     regions = list(chunks(whole(stored.header.shape), tuple(range(len(stored.header.shape))), ENTRIES))
@@ -74,12 +74,12 @@ def _wrong(made: Made, stored: Stored, workers: Pool) -> Iterator[Wrong]:
         yield found
 
 
-def _right(made: Made, stored: Stored, region: Box) -> bool:
+def _right(made: MadeWeights, stored: Stored, region: Box) -> bool:
     there = read(made.large.store, stored.source, region)
     return same(made.of(stored, region, there.dtype), there)
 
 
-def _told(made: Made, stored: Stored, region: Box, so_far: Wrong | None) -> Wrong:
+def _told(made: MadeWeights, stored: Stored, region: Box, so_far: Wrong | None) -> Wrong:
     """The same, and what a region adds to it: entries of the first block that differs."""
     there = read(made.large.store, stored.source, region)
     exact = made.of(stored, region, torch.float64)

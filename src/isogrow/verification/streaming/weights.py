@@ -17,7 +17,7 @@ from isogrow.numbers.filling import Read, Stats
 from isogrow.numbers.statistics import statistics
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.boxes import Held, boxes, chunks, contiguous, slices
-from isogrow.plans.pieces import Block, Box, Draw, Fill, Piece, Source, pieces, whole
+from isogrow.plans.pieces import Block, Box, Draw, Fill, OldBox, Piece, pieces, whole
 from isogrow.plans.plan import Constant, Entry, Free, Mean, Plan, Step, rewritten
 from isogrow.plans.sizes import Sizes
 from isogrow.stores.binding import fill_region_, outputs, reader
@@ -76,7 +76,7 @@ def kept(held: Anatomy, seen: Anatomy, store: Store) -> Kept:
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeWeights:
     """The large model's weights as the plan makes them of the small one's, in float64; free entries, which
     may be anything, are those that are stored."""
 
@@ -153,7 +153,7 @@ class Made:
 
     def _holds(self, block: Block, piece: Piece) -> bool:
         """Whether the dtype of a stored block has every number of what it is a copy of."""
-        if not isinstance(piece.value, Source):
+        if not isinstance(piece.value, OldBox):
             return True
         dtype = self.large.dtype_of(block)
         return torch.promote_types(self.small.dtype_of(piece.value.block), dtype) == dtype
@@ -164,7 +164,7 @@ def _exact(piece: Piece) -> bool:
     value = piece.value
     if isinstance(value, Fill):
         return value.value in ALIKE
-    return isinstance(value, Draw) or (isinstance(value, Source) and (piece.a, piece.b) == (1.0, 0.0))
+    return isinstance(value, Draw) or (isinstance(value, OldBox) and (piece.a, piece.b) == (1.0, 0.0))
 
 
 def _undrawn(step: Step, slot: str, label: str, entry: Entry) -> Entry:
