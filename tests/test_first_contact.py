@@ -154,6 +154,7 @@ def test_a_run_names_its_last_checkpoint(small: Path, tmp_path: Path) -> None:
     [
         (None, "None is no folder: give a model's folder (with config.json) or a Hub id"),
         (b"small", "b'small' is no folder: give"),
+        ("", "'' is no folder: give"),
         ({"config": {}}, "{'config': {}} is no folder: give"),
     ],
     ids=str,

@@ -150,10 +150,10 @@ ENTRY = (*STEP, "rewrites", "mlp.up", "new")
     ("change", "said"),
     [
         (put("version", value=VERSION + 1), "plan.version is 3, and this isogrow reads 1 to 2"),
-        (put("version", value=True), "plan.version is True, where int was expected"),
+        (put("version", value=True), "plan.version is true, where a whole number was expected"),
         (drop("seed"), "plan lacks 'seed'"),
-        (put("seed", value=1.5), "plan.seed is 1.5, where int was expected"),
-        (put("source", "values", "hidden", value="24"), "plan.source.values.hidden is '24'"),
+        (put("seed", value=1.5), "plan.seed is 1.5, where a whole number was expected"),
+        (put("source", "values", "hidden", value="24"), 'plan.source.values.hidden is "24"'),
         (put("steps", value={}), "plan.steps is no list"),
         (put(*STEP, value=[]), "plan.steps[0] is no object"),
         (put(*STEP, "site", value=[["layers"]]), "plan.steps[0] has a site"),
@@ -161,8 +161,8 @@ ENTRY = (*STEP, "rewrites", "mlp.up", "new")
         (put(*STEP, "places", 0, "source", value=1), "do not keep 0..44"),
         (put(*STEP, "places", 0, "stride", value=0), "plan.steps[0].places[0] has a number below"),
         (put(*ENTRY, "kind", value="zero"), "plan.steps[0].rewrites.mlp.up.new is of kind 'zero'"),
-        (put(*ENTRY, "init", "std", value="wide"), "init.std is 'wide', where float was expected"),
-        (put(*ENTRY, "center", value=1), "center is 1, where bool was expected"),
+        (put(*ENTRY, "init", "std", value="wide"), 'init.std is "wide", where a number was expected'),
+        (put(*ENTRY, "center", value=1), "center is 1, where true or false was expected"),
     ],
 )
 def test_what_is_no_plan_is_refused(change: Callable[[Any], None], said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -18,6 +19,7 @@ from isogrow.errors import IsogrowError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+_BOTH_NAMES = re.compile(r"\S+ \((--[a-z-]+)\)")
 OK, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
 
 Data = Mapping[str, Any]
@@ -62,6 +64,15 @@ def remark(word: str, text: str, style: str = "bold") -> None:
 
     console = _console(sys.stderr)
     console.print(Text.assemble((f"{word}: ", style), text), soft_wrap=not console.is_terminal)
+
+
+def in_shell(sentence: str) -> str:
+    """A sentence that names an option twice, as `allow_dead (--allow-dead)`, with the shell's name alone.
+
+    >>> in_shell("leave out config= (--config)")
+    'leave out --config'
+    """
+    return _BOTH_NAMES.sub(r"\1", sentence)
 
 
 @contextmanager
@@ -139,6 +150,7 @@ def _first() -> bool:
 
 
 def _refuse(kind: str, why: str, as_json: bool) -> None:
+    why = in_shell(why)
     remark("refused", why, "bold red")
     if as_json:
         answer({"refused": {"kind": kind, "why": why}}, lambda data: str(data), as_json)

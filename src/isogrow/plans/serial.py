@@ -221,6 +221,15 @@ def _read_init(node: _Node) -> Init:
     return Init(kind, "match" if std.value == "match" else std.of(float))
 
 
+# What a value of each type is called where a reader of JSON looks for it.
+KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+
+
+def _shown(value: Any) -> str:
+    """A value as the file has it, so much of it as a sentence can hold."""
+    return json.dumps(value, default=repr)[:60]
+
+
 class _Node:
     """A place in JSON data, which knows its own path for the message if it is not what it should be."""
 
@@ -236,7 +245,7 @@ class _Node:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
-            raise self.error(f"is {self.value!r:.60}, where {kind.__name__} was expected")
+            raise self.error(f"is {_shown(self.value)}, where {KINDS[kind]} was expected")
         return value
 
     def fields(self) -> dict[str, _Node]:

@@ -146,7 +146,7 @@ def _configured(folder: Path, given: str | Path | Mapping[str, Any] | None) -> M
 
 def _check_named(model: object) -> None:
     """Refuse what is neither a folder's name nor a Hub id: a model in memory above all."""
-    if isinstance(model, str | Path):
+    if isinstance(model, Path) or (isinstance(model, str) and model.strip()):
         return
     if hasattr(model, "state_dict"):
         raise CheckpointError(
