@@ -28,8 +28,10 @@ from isogrow.growth.sharding import tensors_of
 from isogrow.interpreters.sharded import exchanging
 from isogrow.numbers import statistics
 from isogrow.numbers.local import box_of, local_of
+from isogrow.numbers.statistics import FIXED
 from isogrow.optim.moments import carried
 from isogrow.plans.boxes import boxes, slices
+from isogrow.plans.dealing import sums_of
 from isogrow.plans.forecast import Bounds
 from isogrow.plans.parts import is_tied
 from isogrow.plans.pieces import OldBox, pieces
@@ -278,7 +280,7 @@ def lacking(job: Any, plan: Plan, old: Any, new: Any) -> int:
 def looked_at(job: Any, plan: Plan) -> int:
     """How many entries statistics are made of."""
     asked = taken(plan, [block for stored in job.made for _, block in stored.blocks(plan.target)])
-    likes = sum(prod(block.shape(plan.source)) for block in asked.matched)
+    likes = sum(prod(map(len, box)) for block in asked.matched for box, _ in sums_of(block, plan, FIXED))
     return likes + sum(prod(map(len, average.box)) for average in asked.means)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isogrow.errors import LawError
 from isogrow.families import layout_for
 from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Header
@@ -149,7 +151,7 @@ ENTRY = (*STEP, "rewrites", "mlp.up", "new")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (put("version", value=VERSION + 1), "plan.version is 3, and this isogrow reads 1 to 2"),
+        (put("version", value=VERSION + 1), "plan.version is 4, and this isogrow reads 1 to 3"),
         (put("version", value=True), "plan.version is true, where a whole number was expected"),
         (drop("seed"), "plan lacks 'seed'"),
         (put("seed", value=1.5), "plan.seed is 1.5, where a whole number was expected"),
@@ -185,6 +187,20 @@ def test_a_plan_of_version_1_draws_what_it_drew() -> None:
     assert kinds(plan) == {"normal"} and kinds(old) == {"box-muller"}
     assert from_json(to_json(old)) == old
     assert digest(old) != digest(plan)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_plan_of_an_older_version_matches_the_std_of_all_entries(version: int) -> None:
+    plan = made("LlamaForCausalLM", {"ffn": 50})
+    written = {key: value for key, value in to_json(plan).items() if key != "std_of"}
+    old = from_json({**written, "version": version})
+    assert (plan.std_of, old.std_of) == ("sample", "all")
+    assert from_json(to_json(old)) == old
+    after = dataclasses.replace(plan, source=old.target, steps=())
+    with pytest.raises(LawError, match="matches the std of all entries and the other that of sample"):
+        old.then(after)
+    with pytest.raises(PlanError, match="plan.std_of is 'some', and sample or all was expected"):
+        from_json({**to_json(plan), "std_of": "some"})
 
 
 @pytest.mark.parametrize("data", [None, 3, [], "plan", {}])

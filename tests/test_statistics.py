@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from itertools import pairwise
 from math import prod
 
 import families as F
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from subjects import weights
 from torch import Tensor
 
@@ -18,7 +22,8 @@ from isogrow.numbers.statistics import FIXED, mean_and_std, statistics
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.boxes import slices
 from isogrow.plans.pieces import Average, Block, Box, Draw, pieces, whole
-from isogrow.plans.plan import Init, Plan
+from isogrow.plans.plan import Init, Plan, StdOf
+from isogrow.plans.taking import PARTS, SAMPLED, summed
 from isogrow.stores.binding import outputs, reader
 from isogrow.stores.store import StateDict
 
@@ -26,9 +31,9 @@ AXES = ("a", "b", "c")
 WITH_MEANS = ("gpt2", "olmo", "dinov2")  # a LayerNorm's residual grows by means, an RMSNorm's by zeros
 
 
-def measured(x: Tensor) -> tuple[float, float]:
+def measured(x: Tensor, std_of: StdOf = "all") -> tuple[float, float]:
     block = Block("w", (), AXES[: x.dim()])
-    return mean_and_std(lambda _, box: x[slices(box)], block, tuple(x.shape))
+    return mean_and_std(lambda _, box: x[slices(box)], block, summed(tuple(x.shape), FIXED, std_of))
 
 
 # ── of one block ──
@@ -68,9 +73,45 @@ def test_mean_and_std_read_each_entry_once_and_few_at_a_time(shape: tuple[int, .
         boxes.append(box)
         return x[slices(box)]
 
-    mean_and_std(read, Block("w", (), AXES[: len(shape)]), shape)
+    mean_and_std(read, Block("w", (), AXES[: len(shape)]), summed(shape, FIXED, "all"))
     assert torch.equal(torch.cat([x[slices(box)].reshape(-1) for box in boxes]), x.reshape(-1))
     assert len(boxes) > 1 and all(x[slices(box)].numel() <= FIXED for box in boxes)
+
+
+# ── of a sample of one block ──
+
+
+@given(st.lists(st.integers(1, 38), min_size=1, max_size=4), st.integers(SAMPLED + 1, 4 * SAMPLED))
+def test_a_sample_is_spread_over_all_of_a_block(lead: list[int], most: int) -> None:
+    """One run in each stretch, none twice, and about as many entries together as are asked for."""
+    shape = (*lead, -(-most // prod(lead)))
+    if len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    boxes = list(summed(shape, FIXED))
+    if prod(shape) <= SAMPLED:
+        assert boxes == list(summed(shape, FIXED, "all"))
+        return
+    flat = np.arange(prod(shape), dtype=np.int64).reshape(shape)
+    runs = [flat[slices(box)].reshape(-1) for box in boxes]
+    assert all(run[-1] - run[0] + 1 == len(run) for run in runs), "in logical order each is a run"
+    assert all(one[-1] < two[0] for one, two in pairwise(runs))
+    assert len(runs) == PARTS and SAMPLED / 2 <= sum(map(len, runs)) <= 2 * SAMPLED
+    stretch = prod(shape) / PARTS
+    assert all(abs(run[0] / stretch - i) < 2 for i, run in enumerate(runs))
+
+
+def test_a_sample_has_the_std_of_its_block() -> None:
+    """Within five standard errors, also where it differs from channel to channel alike in all heads."""
+    x = torch.randn(40, 64, 500, generator=torch.Generator().manual_seed(2)) * 3 + 5
+    assert prod(x.shape) > 2 * SAMPLED
+    error = (2 * SAMPLED) ** -0.5
+    mean, std = measured(x, "sample")
+    assert (mean, std) != measured(x)
+    assert std == pytest.approx(3, rel=5 * error) and mean == pytest.approx(5, abs=5 * 3 * SAMPLED**-0.5)
+    by_channel = x * torch.arange(64)[:, None]
+    assert measured(by_channel, "sample")[1] == pytest.approx(measured(by_channel)[1], rel=0.1)
+    back = x.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    assert measured(back, "sample") == (mean, std)
 
 
 # ── of a growth ──

@@ -38,7 +38,7 @@ def statistics(plan: Plan, blocks: Iterable[Block], read: Read, given: Stats | N
     stats = given or Stats()
     asked = taken(plan, blocks, stats.means.keys())
     matched = {
-        like: mean_and_std(read, like, like.shape(plan.source))
+        like: mean_and_std(read, like, summed(like.shape(plan.source), FIXED, plan.std_of))
         for like in asked.matched
         if like not in stats.matched
     }
@@ -66,19 +66,19 @@ def asked_of(draws: Iterable[Draw], plan: Plan, read: Read, stats: Stats) -> Sta
 # ── mean and std of a block ──
 
 
-def mean_and_std(read: Read, block: Block, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Mean and std of a block of this shape, summed in fixed boxes in logical order.
+def mean_and_std(read: Read, block: Block, fixed: Iterable[Box]) -> tuple[float, float]:
+    """Mean and std of a block's entries in these boxes (`isogrow.plans.taking.summed`).
 
     Raises `CheckpointError` where the block holds numbers that are not finite.
     """
-    return combined(block, shape, (sums(read(block, box)) for box in summed(shape, FIXED)))
+    return combined(block, ((box, sums(read(block, box))) for box in fixed))
 
 
-def combined(block: Block, shape: tuple[int, ...], found: Iterable[Sums]) -> tuple[float, float]:
-    """Mean and std of a block from the sums of its fixed boxes in their order; raises as `mean_and_std`."""
-    total, squares, count = 0.0, 0.0, prod(shape)
-    for one, two in found:
-        total, squares = total + one, squares + two
+def combined(block: Block, found: Iterable[tuple[Box, Sums]]) -> tuple[float, float]:
+    """Mean and std of a block from its boxes and their sums, in their order; raises as `mean_and_std`."""
+    total, squares, count = 0.0, 0.0, 0
+    for box, (one, two) in found:
+        total, squares, count = total + one, squares + two, count + prod(map(len, box))
     if not isfinite(total) or not isfinite(squares):
         at = "".join(f", {axis} {number}" for axis, number in block.index)
         raise CheckpointError(

@@ -84,10 +84,11 @@ class Request:
     it. `layers_at` says where new layers go: "end", "start", "even", or the old layer that each goes before.
 
     New weights that the laws leave free are drawn by `init` ("normal", "uniform", "copy", "orthogonal", or a
-    function of an `isogrow.Region`) with `init_std` (a number, or "match": that of what they extend), from
-    `seed`. `allow_dead` allows new parts that could never learn. `engines` are those in which the grown model
-    is to be right too (`isogrow.engines`): what they don't follow stays as it is, and what they can't have is
-    refused. `say` is how the asker writes a name.
+    function of an `isogrow.Region`) with `init_std` (a number, or "match": that of what they extend, or of a
+    sample of it, where it has more than 524,288 entries), from `seed`. `allow_dead` allows new parts that
+    could never learn. `engines` are those in which the grown model is to be right too (`isogrow.engines`):
+    what they don't follow stays as it is, and what they can't have is refused. `say` is how the asker writes
+    a name.
     """
 
     sizes: Mapping[str, Size] = field(default_factory=dict[str, Size])

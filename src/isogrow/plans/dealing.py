@@ -74,7 +74,7 @@ def bytes_of(means: Iterable[Average]) -> int:
 
 def sums_of(like: Block, plan: Plan, limit: int) -> list[Task[Box]]:
     """The boxes by which an old block is summed, and what each reads."""
-    return [(box, ((like, box),)) for box in summed(like.shape(plan.source), limit)]
+    return [(box, ((like, box),)) for box in summed(like.shape(plan.source), limit, plan.std_of)]
 
 
 def parts_of(average: Average, plan: Plan, limit: int) -> list[Task[Box]]:
@@ -100,7 +100,7 @@ def sum_turns(likes: Iterable[Block], plan: Plan, limit: int) -> Iterator[int]:
 
     @cache
     def count(shape: tuple[int, ...]) -> int:
-        return sum(1 for _ in summed(shape, limit))
+        return sum(1 for _ in summed(shape, limit, plan.std_of))
 
     return _turns((like.slot, count(like.shape(plan.source))) for like in likes)
 

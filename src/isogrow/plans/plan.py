@@ -24,6 +24,8 @@ KINDS = ("normal", "uniform", "copy", "orthogonal")
 REPLAYED = ("box-muller",)  # what older plans are carried out with; nobody asks for it
 LARGEST_STD = 1000.0
 
+StdOf = Literal["sample", "all"]
+
 
 @dataclass(frozen=True)
 class Init:
@@ -180,13 +182,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps, and the sizes and config edits that they add up to."""
+    """Steps, and the sizes and config edits that they add up to.
+
+    `std_of` says what of an old tensor the std that new entries match is made of: a sample of a large one
+    (`isogrow.plans.taking.summed`), or all of it, as in plans of older versions.
+    """
 
     family: str
     source: Sizes
     steps: tuple[Step, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seed: int = 0
+    std_of: StdOf = "sample"
 
     @property
     def target(self) -> Sizes:
@@ -212,6 +219,11 @@ class Plan:
         """This plan, and after it `other`, which must start where this one ends."""
         if (self.family, self.target) != (other.family, other.source):
             raise LawError("the second plan does not start at the sizes where the first one ends")
+        if self.std_of != other.std_of:
+            raise LawError(
+                f"one plan matches the std of {self.std_of} entries and the other that of {other.std_of}, as"
+                " plans of different versions do: make both anew"
+            )
         config = {**self.config, **other.config}
         return dataclasses.replace(self, steps=self.steps + other.steps, config=config)
 

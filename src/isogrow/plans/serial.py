@@ -13,6 +13,7 @@ What nobody was given is not counted: 0.1.0 is not published yet, and in its bui
 that is matched changed once without a new version (CHANGELOG.md).
 
 Version 2: "normal" draws other numbers. What version 1 calls so is "box-muller".
+Version 3: the std that is matched is that of a sample of a large tensor, before of all of it (`Plan.std_of`).
 """
 
 from __future__ import annotations
@@ -21,17 +22,34 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from isogrow.errors import IsogrowError
 from isogrow.layouts.layout import Index
 from isogrow.plans.choices import Choices
 from isogrow.plans.expansions import largest
-from isogrow.plans.plan import Constant, Entry, Free, Init, Mean, Old, Place, Plan, Rewrite, Step, rewritten
+from isogrow.plans.plan import (
+    Constant,
+    Entry,
+    Free,
+    Init,
+    Mean,
+    Old,
+    Place,
+    Plan,
+    Rewrite,
+    StdOf,
+    Step,
+    rewritten,
+)
 from isogrow.plans.sizes import Sizes
 
-VERSION = 2
-MEANT: Mapping[int, Mapping[str, str]] = {1: {"normal": "box-muller"}, 2: {}}  # kinds of init, by version
+VERSION, SAMPLES = 3, 3  # the newest, and the first of which stds are made of samples
+MEANT: Mapping[int, Mapping[str, str]] = {
+    1: {"normal": "box-muller"},
+    2: {},
+    3: {},
+}  # kinds of init
 RECORD = "isogrow.json"  # where a grown checkpoint keeps its plan
 
 Json = dict[str, Any]
@@ -48,6 +66,7 @@ def to_json(plan: Plan) -> Json:
         "version": VERSION,
         "family": plan.family,
         "seed": plan.seed,
+        "std_of": plan.std_of,
         "source": {
             "values": dict(plan.source.values),
             "sites": {axis: list(site) for axis, site in plan.source.sites.items()},
@@ -70,7 +89,8 @@ def from_json(data: Any) -> Plan:
             f"plan.version is {version}, and this isogrow reads {min(MEANT)} to {VERSION}: make the plan"
             " again with `isogrow plan`, or use the isogrow that wrote it"
         )
-    return rewritten(_plan(top), _meant(MEANT[version])) if MEANT[version] else _plan(top)
+    plan = _plan(top, "all" if version < SAMPLES else _std_of(top))
+    return rewritten(plan, _meant(MEANT[version])) if MEANT[version] else plan
 
 
 def _meant(kinds: Mapping[str, str]) -> Callable[[Step, str, str, Entry], Entry]:
@@ -84,7 +104,14 @@ def _meant(kinds: Mapping[str, str]) -> Callable[[Step, str, str, Entry], Entry]
     return entry
 
 
-def _plan(top: _Node) -> Plan:
+def _std_of(top: _Node) -> StdOf:
+    said = top.get("std_of", str)
+    if said not in get_args(StdOf):
+        raise top.at("std_of").error(f"is {said!r}, and {' or '.join(get_args(StdOf))} was expected")
+    return cast(StdOf, said)
+
+
+def _plan(top: _Node, std_of: StdOf) -> Plan:
     source = top.at("source")
     sites = source.items("sites", lambda node: tuple(node.list_of(str)))
     return Plan(
@@ -93,6 +120,7 @@ def _plan(top: _Node) -> Plan:
         steps=tuple(_read_step(node) for node in top.nodes("steps")),
         config=top.items("config", lambda node: node.value),
         seed=top.get("seed", int),
+        std_of=std_of,
     )
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import Average, Block, Box, Draw, OldBox, pieces, whole
-from isogrow.plans.plan import KINDS, REPLAYED, Plan
+from isogrow.plans.plan import KINDS, REPLAYED, Plan, StdOf
+
+PARTS, SAMPLED = 32, 1 << 19  # runs of a sample, and their entries together
+GOLDEN = 0x9E3779B97F4A7C15  # 2^64 by the golden ratio
 
 # A box (without gaps) of a block of the old model.
 Need = tuple[Block, Box]
@@ -87,13 +91,46 @@ def weights_of(average: Average) -> Block:
     return Block(average.weights, average.block.index, (average.block.axes[average.dim],))
 
 
-def summed(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
+def summed(shape: tuple[int, ...], limit: int, std_of: StdOf = "sample") -> Iterator[Box]:
     """The fixed boxes by which a block is summed, in its logical order: runs of at most `limit` entries.
+
+    Of more than `SAMPLED` entries these are a sample: `PARTS` runs, one in each of as many equal stretches of
+    the block. For normal entries its std is within 0.1 % (one standard deviation, 1 / sqrt(2 SAMPLED)).
 
     >>> [tuple(map(len, box)) for box in summed((1, 5, 3), 6)]
     [(1, 2, 3), (1, 2, 3), (1, 1, 3)]
     """
+    if std_of == "sample" and prod(shape) > SAMPLED:
+        yield from _sample(shape)
+        return
     yield from chunks(whole(shape), tuple(range(len(shape))), limit)
+
+
+def _sample(shape: tuple[int, ...]) -> Iterator[Box]:
+    """Of the runs of about `SAMPLED / PARTS` entries that tile a block, one in each of `PARTS` stretches.
+
+    Its place there is by multiples of the golden ratio, since evenly spaced runs could meet the same channels
+    of every head.
+    """
+    size = SAMPLED // PARTS
+    dim = next(d for d in range(len(shape)) if prod(shape[d + 1 :]) <= size)
+    width = shape[dim]
+    cuts = -(-width * prod(shape[dim + 1 :]) // size)
+    runs = prod(shape[:dim]) * cuts
+    for stretch in range(PARTS):
+        first, last = stretch * runs // PARTS, (stretch + 1) * runs // PARTS
+        number = first + ((last - first) * ((stretch + 1) * GOLDEN % 2**64) >> 64)
+        *lead, cut = _unraveled(number, (*shape[:dim], cuts))
+        run = range(cut * width // cuts, (cut + 1) * width // cuts)
+        yield (*(range(i, i + 1) for i in lead), run, *map(range, shape[dim + 1 :]))
+
+
+def _unraveled(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    found = list[int]()
+    for length in reversed(shape):
+        number, at = divmod(number, length)
+        found.append(at)
+    return tuple(reversed(found))
 
 
 def averaged(box: Box, dim: int, limit: int) -> Iterator[Box]:

@@ -64,7 +64,7 @@ def _nowhere(block: Block, box: Box) -> Tensor:
 def _matched(likes: Sequence[Block], plan: Plan, old: Exchange) -> dict[Block, tuple[float, float]]:
     """Mean and std of old blocks."""
     shapes = {like: like.shape(plan.source) for like in likes}
-    fixed = {like: list(summed(shape, statistics.FIXED)) for like, shape in shapes.items()}
+    fixed = {like: list(summed(shape, statistics.FIXED, plan.std_of)) for like, shape in shapes.items()}
     made = torch.zeros(sum(map(len, fixed.values())), 2, dtype=torch.float64)
 
     def add(work: tuple[int, Block, Box], read: Read) -> None:
@@ -74,8 +74,8 @@ def _matched(likes: Sequence[Block], plan: Plan, old: Exchange) -> dict[Block, t
     rows = iter(_put_together(made, old).tolist())
     found: dict[Block, tuple[float, float]] = {}
     with noted(old.fault):
-        for like, shape in shapes.items():
-            found[like] = combined(like, shape, [next(rows) for _ in fixed[like]])
+        for like in likes:
+            found[like] = combined(like, ((box, next(rows)) for box in fixed[like]))
     return found
 
 
