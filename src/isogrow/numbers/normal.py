@@ -96,13 +96,21 @@ def normal_words(key: str, shape: tuple[int, ...], box: Box, rule: Rounding) -> 
     words = np.asarray(np.take(rule.words, cell, mode="clip"))
     unsure = np.flatnonzero(words.reshape(-1) == UNSURE)
     if len(unsure):
-        width = len(box[-1]) if box else 1
-        row, column = np.divmod(unsure, width)
-        rows = places(shape[:-1], box[:-1])[row] if box else np.zeros(len(row), dtype=np.uint64)
-        start = np.uint64(box[-1].start if box else 0)
-        at = rows * np.uint64(shape[-1] if shape else 1) + (column.astype(np.uint64) + start)
+        at = _at(unsure, shape, box)
         words.reshape(-1)[unsure] = rule.exact(_inside(key, cell.reshape(-1)[unsure], at))
     return words
+
+
+def _at(numbers: NDArray[np.intp], shape: tuple[int, ...], box: Box) -> Bits:
+    """The places in a region of a box's entries with these numbers."""
+    if not box:
+        return numbers.astype(np.uint64)
+    if box[-1] == range(shape[-1]) and all(len(r) == 1 for r in box[:-2]):  # a run: it need not be cut up
+        first = places(shape, tuple(r[:1] for r in box))
+        return numbers.astype(np.uint64) + first
+    row, column = np.divmod(numbers, len(box[-1]))
+    rows = places(shape[:-1], box[:-1])[row]
+    return rows * np.uint64(shape[-1]) + (column.astype(np.uint64) + np.uint64(box[-1].start))
 
 
 def _inside(key: str, cell: Words, at: Bits) -> Floats:
