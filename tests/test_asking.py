@@ -99,3 +99,46 @@ def test_a_refusal_that_comes_late_leaves_nothing(tmp_path: Path) -> None:
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert "nothing was written" in said and said.endswith("False\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+FORKED = """
+import json, os, signal, sys, threading
+from isogrow.errors import SizeError
+from isogrow.stores import asking
+config = json.loads(sys.argv[1])
+assert asking._may_fork()
+with asking.asking(beside=True) as ask:
+    question = ask(config)
+    beside = question.answer()
+    assert question.ready() and "torch" in sys.modules and "transformers" not in sys.modules
+assert not asking._may_fork(), "torch is loaded"
+with asking._fork() as ask:
+    try:
+        ask({**config, "num_attention_heads": 7}).answer()
+    except SizeError as error:
+        refused = str(error)
+with asking._fork() as ask:
+    assert ask({"model_type": "my_own"}).answer() is None
+with asking._fork() as ask:
+    question = ask(config)
+    (child,) = map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())
+    os.kill(child, signal.SIGKILL)
+    assert question.answer() == beside == asking.here(config).answer(), "asked here instead"
+with asking._fork() as ask:
+    ask(config)
+assert not open(f"/proc/self/task/{os.getpid()}/children").read(), "none outlives its question"
+try:
+    asking.here({**config, "num_attention_heads": 7}).answer()
+except SizeError as error:
+    assert str(error) == refused
+del sys.modules["torch"]
+assert asking._may_fork()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+assert not asking._may_fork(), "a thread would be missing from the copy"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a new process is started")
+def test_a_copy_of_this_process_says_what_this_one_says(config: dict[str, Any]) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED, json.dumps(config)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -206,7 +206,7 @@ def grow(
                 found = source(model, revision, config, layout, work.tell)
             made = planned(asked, found.anatomy)
             job = growing.Order(model, Path(out), found, made, dtype)
-            with working("growing") as work:
+            with working("growing", still=True) as work:
                 data = growing.grown(job, options, not no_verify, work.bar, work.tell, remark)
         answer(data, checks.grown, json)
         if data["out"] is None:

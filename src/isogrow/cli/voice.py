@@ -167,9 +167,12 @@ class Working:
 
 
 @contextmanager
-def working(title: str) -> Generator[Working]:
-    """A line on stderr that shows how far the work is, if that is a terminal."""
+def working(title: str, still: bool = False) -> Generator[Working]:
+    """A line on stderr that shows how far the work is, if that is a terminal; `still`: nothing moves before
+    there is something to tell, so that no thread is at work until then."""
+    from rich.control import Control
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.segment import ControlType
     from rich.table import Column
 
     console = _console(sys.stderr)
@@ -181,22 +184,34 @@ def working(title: str) -> Generator[Working]:
     task = shown.add_task(title, total=None, share="")
 
     def bar(done: int, total: int) -> None:
+        shown.start()
         shown.columns = (*columns[:2], line, share)
         text = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
         shown.update(task, completed=done, total=total, share=text)
 
     def tell(what: str) -> None:
+        shown.start()
         shown.columns = columns
         shown.update(task, description=what, share="")
 
     def steps(done: int, total: int, what: str) -> None:
+        shown.start()
         shown.columns = (*columns[:2], line, share)
         shown.update(
             task, description=what, completed=done, total=total, share=f"{done:,} of {total:,} steps"
         )
 
-    with shown:
+    if not still:
+        shown.start()
+    elif console.is_terminal:
+        console.print(f"  {title}", end="")
+        console.control(Control((ControlType.CARRIAGE_RETURN,)))
+    try:
         yield Working(bar, tell, steps)
+    finally:
+        shown.stop()
+        if still and console.is_terminal:
+            console.control(Control((ControlType.ERASE_IN_LINE, 2)))
 
 
 def plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from isogrow.errors import SizeError
 
@@ -27,9 +27,9 @@ def answer(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"built": None if found is None else asdict(found)}
 
 
-def main(asked: int, said: int) -> None:
+def reply(asked: int, said: int) -> NoReturn:
     """Read, answer, and leave without what an interpreter clears up."""
-    sys.stdin.read()
+    _load()
     with os.fdopen(asked, "rb") as file:
         file.seek(0)
         found = answer(json.load(file))
@@ -38,7 +38,13 @@ def main(asked: int, said: int) -> None:
     os._exit(0)
 
 
-if __name__ == "__main__":
-    gc.disable()  # a quarter of the time of the imports that follow: this process ends before it has garbage
+def _load() -> None:
+    """What every class needs."""
+    gc.disable()  # a quarter of the time of these imports: this process ends before it has garbage
     import_module("transformers.modeling_utils")
-    main(*map(int, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    _load()
+    sys.stdin.read()
+    reply(*map(int, sys.argv[1:]))

@@ -1,22 +1,28 @@
 """Asking the model's class beside the writing: a process of its own (`answering`) loads transformers.
 
-The answer is data. Loading the class takes seconds, which a growth need not wait for: the process starts
-before the model is opened, is asked when the grown config is known, and is heard before the output gets its
-name. Where transformers is loaded already (so it may know classes that were registered in this process) it is
+The answer is data. Loading the class takes seconds, which a growth need not wait for: the process is asked
+when the grown config is known, and is heard before the output gets its name. It is a copy of this one where
+that is safe, so that both share what they load; otherwise a new one, which starts before the model is opened.
+Where transformers is loaded already (so it may know classes that were registered in this process) it is
 asked here.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import warnings
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from typing import IO, Any, cast
 
 from isogrow.errors import SizeError
@@ -59,11 +65,62 @@ def grown_config(config: Config, plan: Plan, dtype: str | None) -> dict[str, Any
 def asking(beside: bool) -> Generator[Callable[[Config], Question]]:
     """What asks once what the class makes of a config: `beside` if that can save time, otherwise when the
     answer is wanted."""
-    if beside and "transformers" not in sys.modules and sys.executable:
+    if not beside or "transformers" in sys.modules:
+        yield here
+    elif _may_fork():
+        with _fork() as ask:
+            yield ask
+    elif sys.executable:
         with _process() as ask:
             yield ask
-        return
-    yield here
+    else:
+        yield here
+
+
+def _may_fork() -> bool:
+    """Whether a copy of this process can load the class, so that torch, which both need, is loaded once: on
+    Linux, where nothing runs yet that a copy would lack (torch's threads, or threads of the caller's)."""
+    return sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
+
+
+@contextmanager
+def _fork() -> Generator[Callable[[Config], Question]]:
+    """What asks a copy of this process, which is made when the question is known and torch is loaded."""
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as said, ExitStack() as ending:
+
+        def ask(config: Config) -> Question:
+            importlib.import_module("torch")
+            asked.write(json.dumps(dict(config)).encode())
+            asked.flush()
+            files = asked.fileno(), said.fileno()
+            run = get_context("fork").Process(target=_reply, args=files, daemon=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # numpy's threads, which wait for nothing
+                run.start()
+            ending.callback(_end, run)
+            return Question(lambda: not run.is_alive(), cache(lambda: _heard(_ended(run), said, config)))
+
+        yield ask
+
+
+def _reply(asked: int, said: int) -> None:
+    """What the copy does."""
+    from isogrow.stores.answering import reply
+
+    for stream in (1, 2):  # where a class may complain of what it is asked
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    reply(asked, said)
+
+
+def _ended(run: BaseProcess) -> int:
+    run.join()
+    assert run.exitcode is not None
+    return run.exitcode
+
+
+def _end(run: BaseProcess) -> None:
+    run.kill()
+    run.join()
 
 
 def here(config: Config) -> Question:
