@@ -3,11 +3,12 @@ are added to what attention compares."""
 
 from __future__ import annotations
 
+from isogrow.families.dinov3 import SAID
 from isogrow.families.edits import after, alter, drop, like, swap
 from isogrow.families.heads import BIAS
 from isogrow.families.towers import IDEFICS3_VISION, POOLED
 from isogrow.families.vit import VIT
-from isogrow.families.vit_kin import ALONE, LEFT, SAID
+from isogrow.families.vit_mae import ALONE, LEFT
 from isogrow.layouts.layout import Bias, Key, Kinds, Norm, Weight
 
 V = "encoder.layers.{layers}."

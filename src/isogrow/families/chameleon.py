@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from isogrow.families.edits import after, alter, drop, like
-from isogrow.families.grids import DIVIDED, FILLING
 from isogrow.families.heads import BIAS
 from isogrow.families.llama import ATTENTION, LLAMA, MLP, A
+from isogrow.families.multimodal_rope import DIVIDED, FILLING
 from isogrow.layouts.layout import Attention, Bias, Norm, Rope, Weight
 
 EACH = ("key_dim",)

@@ -7,8 +7,8 @@ from typing import Any
 
 from isogrow.families.edits import after, like
 from isogrow.families.granite import GRANITE
+from isogrow.families.granitemoe import GRANITEMOESHARED
 from isogrow.families.llama import A
-from isogrow.families.moe_kin import GRANITEMOESHARED
 from isogrow.layouts.layout import Attention, PerLayer, Rope, Weight
 
 ROPE = Rope(listed="layer_rope_theta", everywhere=False)
@@ -39,5 +39,4 @@ GRANITE_SWA = like(
 )
 
 GRANITEMOE_SWA = like(GRANITEMOESHARED, "granitemoe_swa", SINKS, **SAID)
-
 LAYOUTS = (GRANITE_SWA, GRANITEMOE_SWA)

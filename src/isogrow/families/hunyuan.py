@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from isogrow.families.edits import after, like
-from isogrow.families.llama import EQUAL, LLAMA, A
+from isogrow.families.edits import after, like, swap
+from isogrow.families.experts import readers, shared_readers, shared_writer, stacked, writer
+from isogrow.families.llama import EQUAL, LLAMA, MLP, A, M
 from isogrow.families.qwen3 import K_NORM, Q_NORM
-from isogrow.layouts.layout import Weight
+from isogrow.layouts.layout import Key, Weight
 
 HUNYUAN = like(
     LLAMA,
@@ -19,4 +20,23 @@ HUNYUAN = like(
     constraints=EQUAL,
 )
 
-LAYOUTS = (HUNYUAN,)
+HUNYUAN_MOE = like(
+    HUNYUAN,
+    "hunyuan_v1_moe",
+    swap(
+        MLP,
+        Weight(
+            M + "gate.wg.weight", "experts <- hidden", "router", scales="experts.down", idle="moe_topk == 1"
+        ),
+        *readers(M, "ffn"),
+        *shared_readers(M + "shared_mlp.", "ffn"),
+        writer(M, "ffn"),
+        shared_writer(M + "shared_mlp.", "ffn"),
+    ),
+    axes={**LLAMA.axes, "experts": "num_experts"},
+    more=(Key("num_experts", "experts", 1), Key("moe_topk", default=1)),
+    fixed=LLAMA.fixed | {"experts"},
+    bindings=(stacked(M, "ffn"),),
+)
+
+LAYOUTS = (HUNYUAN, HUNYUAN_MOE)

@@ -16,9 +16,9 @@ from typing import Any
 from isogrow.families.delta import BENT
 from isogrow.families.edits import Rows, after, alter, before, like, swap
 from isogrow.families.experts import router
+from isogrow.families.granitemoe import GRANITEMOESHARED
 from isogrow.families.heads import FURTHER, LM
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, PRE, L
-from isogrow.families.moe_kin import GRANITEMOESHARED
 from isogrow.families.phi3 import SHARE
 from isogrow.layouts.layout import (
     Attention,

@@ -4,8 +4,8 @@ cross-attention behind gates of one number, instead of at the text. A text witho
 from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like
-from isogrow.families.grids import DIVIDED, FILLING
 from isogrow.families.llama import ATTENTION, LLAMA, MLP, L
+from isogrow.families.multimodal_rope import DIVIDED, FILLING
 from isogrow.layouts.layout import Attention, Kinds, Norm, Rope, Weight
 
 CROSS = "layers in cross_attention_layers"

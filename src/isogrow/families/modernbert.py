@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from isogrow.families.edits import like, swap
 from isogrow.families.heads import head
-from isogrow.families.listed import rope
+from isogrow.families.mellum import rope
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Weight
 
 POST = Norm("layer", "post", eps="norm_eps")

@@ -102,7 +102,7 @@ LLAVA = (
     ),
 )
 
-# Tokens of images have positions in time, height and width (families/grids.py).
+# Tokens of images have positions in time, height and width (families/multimodal_rope.py).
 GRIDS = (
     Wrapper(
         "qwen2_vl",
