@@ -7,7 +7,6 @@ attributes of the user's) stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -23,7 +22,6 @@ HOOKS = (
 )
 WITH_HOOKS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
 # transformers' notes that it has put hooks on a model's parts; the new parts are without them.
 INSTALLED, GRADS = "_output_capturing_hooks_installed", "_require_grads_hooks"
 
@@ -31,14 +29,13 @@ INSTALLED, GRADS = "_output_capturing_hooks_installed", "_require_grads_hooks"
 def adopt_(model: nn.Module, large: nn.Module) -> None:
     """`model` becomes `large`: its parts, parameters and config; `large` is not to be used afterwards.
 
-    What stays: the object, its hooks and training mode, a `forward` that was put on it, attributes that
-    `large` lacks. Activation checkpointing is carried over by class. Raises `CheckpointError` for a part
-    that holds hooks or a `forward` of its own, since its counterpart in `large` would be without them.
+    What stays: the object, its hooks, a `forward` that was put on it, attributes that `large` lacks. Raises
+    `CheckpointError` for a part that holds hooks or a `forward` of its own, since its counterpart in `large`
+    would be without them.
     """
     assert type(model) is type(large), f"{type(model).__name__} can't become a {type(large).__name__}"
     check_parts(model)
-    carry_checkpointing_(model, large)
-    training, wants_grads = model.training, bool(vars(model).get(GRADS))
+    wants_grads = bool(vars(model).get(GRADS))
     kept = {*HOOKS, *WITH_HOOKS, "forward"} & vars(model).keys()
     for name, value in vars(large).items():
         if name not in kept:
@@ -47,7 +44,6 @@ def adopt_(model: nn.Module, large: nn.Module) -> None:
     if wants_grads:
         same: Any = model
         same.enable_input_require_grads()
-    model.train(training)
 
 
 def adopt_optimizer_(optimizer: Optimizer, grown: Optimizer) -> None:
@@ -84,15 +80,3 @@ def _held(name: str, what: str) -> CheckpointError:
 
 def _module_of(function: Any) -> str:
     return str(getattr(getattr(function, "hook", function), "__module__", ""))
-
-
-def carry_checkpointing_(model: nn.Module, large: nn.Module) -> None:
-    """Parts of `large` recompute their activations where parts of their class do in `model`."""
-    flags = {type(part): dict(_flags(part)) for part in model.modules()}
-    for part in large.modules():
-        for name, value in flags.get(type(part), {}).items():
-            setattr(part, name, value)
-
-
-def _flags(part: nn.Module) -> Iterator[tuple[str, Any]]:
-    return ((name, vars(part)[name]) for name in CHECKPOINTING if name in vars(part))

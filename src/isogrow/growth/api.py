@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isogrow.errors import SizeError, StateError
-from isogrow.growth.adopting import adopt_, adopt_optimizer_, carry_checkpointing_, check_parts
+from isogrow.growth.adopting import adopt_, adopt_optimizer_, check_parts
+from isogrow.growth.as_built import carry_settings_, check_as_built
 from isogrow.growth.models import anatomy_of, build_of, remember
 from isogrow.growth.opening import Opened, opened
 from isogrow.growth.owners import check_free, check_given
@@ -157,6 +158,7 @@ def _ready(model: nn.Module, asked: Request, optimizer: Any, scheduler: Any, pol
     with naming(asked.kind):
         plan = asked.plan(anatomy)
         check_trained(trained, model, anatomy, plan, policy)
+    check_as_built(model, anatomy, build_of(model))
     return _Ready(anatomy, plan, trained, policy)
 
 
@@ -175,7 +177,7 @@ def _made(model: nn.Module, ema: Any, anatomy: Anatomy, plan: Plan) -> tuple[nn.
     """The grown model, and its average if there is one: free entries of both match the model's old ones."""
     build, stats = build_of(model), first_pass(model.state_dict(), anatomy, plan)
     large = grow_module(model, anatomy, plan, build, stats)
-    carry_checkpointing_(model, large)
+    carry_settings_(model, large, anatomy, plan)
     return large, None if ema is None else grow_average(ema, anatomy, plan, build, stats)
 
 
@@ -225,8 +227,10 @@ def grow_(
         check_trained(trained, model, anatomy, plan, policy)
         if not plan.steps:
             return plan
+        check_as_built(model, anatomy, build_of(model))
         with fitting(asked.kind, model, plan):
             large = grow_module(model, anatomy, plan, build_of(model))
+            carry_settings_(model, large, anatomy, plan)
     grown = [grow_optimizer(each, model, large, anatomy, plan, policy, release=True) for each in trained]
     adopt_(model, large)
     for each in replicas:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isogrow.errors import StateError
-from isogrow.growth.adopting import carry_checkpointing_
+from isogrow.growth.as_built import carry_settings_
 from isogrow.growth.models import build_of
 from isogrow.interpreters.module import numberless_module
 from isogrow.numbers.local import local_of, parts_of
@@ -31,7 +31,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 def sharded_anew(model: nn.Module, anatomy: Anatomy, plan: Plan, shard: Shard) -> nn.Module:
     """The grown model as the user's function shards it, with room for this rank's parts."""
     large = numberless_module(model, anatomy, plan, build_of(model))
-    carry_checkpointing_(model, large)
+    carry_settings_(model, large, anatomy, plan)
     buffers = {name: x.detach().clone() for name, x in large.named_buffers()}
     shapes = {name: tuple(x.shape) for name, x in large.named_parameters()}
     large = _by_user(large, shard)

@@ -58,9 +58,7 @@ def numberless_module(
 ) -> nn.Module:
     """The same new model before it has numbers: parameters on the meta device, with the dtypes that they will
     have; buffers as its class makes them. What may be sharded is sharded in this state."""
-    config = edited(anatomy.config, plan.config)
-    with numberless(), quiet(), torch.random.fork_rng(devices=[]):
-        large = build(config, plan.target) if build is not None else _empty(model, config)
+    large = emptied(model, edited(anatomy.config, plan.config), plan.target, build)
     state, old = dict(large.state_dict(keep_vars=True)), model.state_dict()
     made = {stored.name: stored for stored in _made(anatomy, plan)}
     _complete(_lacking(large, state, made.keys()), made.keys() - state.keys())
@@ -69,6 +67,12 @@ def numberless_module(
         state[name].data = state[name].data.to(old[source_of(anatomy, plan, stored)].dtype)
     _carry_(model, large, anatomy, plan)
     return large
+
+
+def emptied(model: nn.Module, config: Config, sizes: Sizes, build: Build | None = None) -> nn.Module:
+    """What the model's class makes of a config, its parameters on the meta device."""
+    with numberless(), quiet(), torch.random.fork_rng(devices=[]):
+        return build(config, sizes) if build is not None else _empty(model, config)
 
 
 def own_class(model: nn.Module) -> type[nn.Module]:
@@ -140,6 +144,13 @@ def grown_state(
         check_range(tensor, stored.name, lambda x=old: x)
         made[stored.name] = tensor.to(old.device)
     return made
+
+
+def source_names(anatomy: Anatomy, plan: Plan) -> Iterator[tuple[str, str]]:
+    """The grown model's tensors, each with the old one that it extends."""
+    for stored in outputs(anatomy, plan):
+        if not is_tied(anatomy, stored):
+            yield stored.name, source_of(anatomy, plan, stored)
 
 
 def _made(anatomy: Anatomy, plan: Plan) -> list[Stored]:
@@ -243,7 +254,6 @@ def _carry_(model: nn.Module, large: nn.Module, anatomy: Anatomy, plan: Plan) ->
     """Frozen parameters stay frozen, and what extends them is frozen too."""
     old = dict(model.named_parameters(remove_duplicate=False))
     new = dict(large.named_parameters(remove_duplicate=False))
-    for stored in outputs(anatomy, plan):
-        source = old.get(source_of(anatomy, plan, stored)) if not is_tied(anatomy, stored) else None
-        if source is not None and stored.name in new:
-            new[stored.name].requires_grad_(source.requires_grad)
+    for name, source in source_names(anatomy, plan):
+        if source in old and name in new:
+            new[name].requires_grad_(old[source].requires_grad)

@@ -14,7 +14,8 @@ import transformers
 from torch import Tensor, nn
 
 from isogrow.errors import CheckpointError, LawError
-from isogrow.growth.models import anatomy_of, plan_of
+from isogrow.growth.as_built import check_as_built
+from isogrow.growth.models import anatomy_of, build_of, plan_of
 from isogrow.laws.history import Classes, is_old
 from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Index, Line
@@ -189,6 +190,9 @@ def pair(
             f" {stated(after.sizes, before.layout.stacks)}: give the model that was grown by this plan, or"
             " the plan by which this one was"
         )
+    for given, model, anatomy in zip((small, large), models, (before, after), strict=True):
+        if isinstance(given, nn.Module):
+            check_as_built(model, anatomy, build_of(model))
     made = drawn(made)  # free entries may be anything, and a function that fills them may be unknown here
     files = None if isinstance(small, nn.Module) or isinstance(large, nn.Module) else (small, large)
     configs = (before.config, after.config) if files is None else (files[0].config, files[1].config)
