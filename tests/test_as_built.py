@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import transformers
 from torch import nn
 
 import isogrow
@@ -154,3 +155,16 @@ def test_a_proof_is_of_the_models_that_are_given() -> None:
     set_scale(large)
     with pytest.raises(CheckpointError, match="self_attn.scaling is .*, by which it is grown and proven"):
         isogrow.verify(small, large, liveness=False)
+
+
+def test_a_class_that_computes_its_table_in_its_dtype_keeps_it() -> None:
+    """GPT-J's class computes its table in the model's dtype, and `from_pretrained`, which makes the grown
+    one, does not (transformers 5.23: findings/gptj_rotates_otherwise_once_loaded.sh)."""
+    sizes = dict(vocab_size=50, n_embd=24, n_layer=1, n_head=2, rotary_dim=4, n_positions=64)
+    config = transformers.GPTJConfig(**sizes, bos_token_id=None, eos_token_id=None)
+    model: Model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    table = model.transformer.h[0].attn.embed_positions
+    with torch.no_grad():
+        grown: Model = isogrow.grow(model, ffn="x2")
+        assert torch.equal(grown.transformer.h[0].attn.embed_positions, table)
+        assert torch.equal(grown(IDS[:, :10] % 50).logits, model(IDS[:, :10] % 50).logits)

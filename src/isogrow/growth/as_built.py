@@ -25,9 +25,10 @@ CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
 LONGEST = "max_seq_len_cached"  # for which length a part has computed its tables
 CHANGING = frozenset({"training", LONGEST, *CHECKPOINTING})
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-# Tables are computed in float32, and where in float64 or on another device, otherwise in some last bits: an
-# exponent's rounding counts ln θ times.
-NEAR = 32 * torch.finfo(torch.float32).eps
+# How far tables may be apart, beside their largest number: in last bits, which devices differ in; or, where a
+# model is no float32 one, by what that costs: a sine of an angle of thousands in float32, or a number in
+# the model's dtype (GPT-J's class computes its table in it, unless `from_pretrained` makes the model).
+NEAR, CAST = 32 * torch.finfo(torch.float32).eps, 1e-3
 
 
 def check_as_built(model: nn.Module, anatomy: Anatomy, build: Build | None = None) -> None:
@@ -110,23 +111,29 @@ def tables_of(model: nn.Module) -> dict[str, Tensor]:
 def _check_tables(model: nn.Module, twin: nn.Module) -> None:
     """Refuse tables with other numbers than in the twin; those of a part that has computed them anew, for a
     longer sequence, are its own."""
-    made = tables_of(twin)
+    made, dtype = tables_of(twin), _dtype(model)
     for name, own in tables_of(model).items():
         part, other = name.rpartition(".")[0], made.get(name)
         if other is None or other.is_meta or own.is_meta or is_sharded(own):
             continue
         lengths = {getattr(each.get_submodule(part), LONGEST, None) for each in (model, twin)}
-        if len(lengths) == 1 and not _alike(own, other):
+        if len(lengths) == 1 and not _alike(own, other, dtype):
             raise _changed(name, "has other numbers", "those that its class computes")
 
 
-def _alike(own: Tensor, other: Tensor) -> bool:
-    """Whether a table is another one in its own dtype, but for last bits."""
-    if own.shape != other.shape or not (own.is_floating_point() and other.is_floating_point()):
-        return own.shape == other.shape and torch.equal(own.cpu(), other.cpu())
-    near = max(torch.finfo(own.dtype).eps, NEAR)
+def _alike(own: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a table of a model of this dtype is another one, as nearly as it was computed."""
+    floating = own.is_floating_point() and other.is_floating_point()
+    if not own.numel() or own.shape != other.shape or not floating:
+        return torch.equal(own.cpu(), other.cpu())
+    dtypes = {own.dtype, other.dtype, dtype}
+    near = NEAR if len(dtypes) == 1 else max(CAST, *(torch.finfo(each).eps for each in dtypes))
     one, two = (each.detach().to("cpu", own.dtype).double() for each in (own, other))
-    return torch.allclose(one, two, rtol=near, atol=0.0, equal_nan=True)
+    return torch.allclose(one, two, rtol=near, atol=near * float(one.abs().max()), equal_nan=True)
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((x.dtype for x in model.parameters() if x.is_floating_point()), torch.float32)
 
 
 def carry_settings_(model: nn.Module, large: nn.Module, anatomy: Anatomy, plan: Plan) -> None:
@@ -140,12 +147,12 @@ def carry_settings_(model: nn.Module, large: nn.Module, anatomy: Anatomy, plan: 
             for attribute, value in vars(old).items():
                 if attribute in CHECKPOINTING or (_is_plain(value) and _of_training(old, attribute)):
                     setattr(part, attribute, value)
-    old_tables = tables_of(model)
+    old_tables, dtype = tables_of(model), _dtype(model)
     for name, table in tables_of(large).items():
         part, _, own = name.rpartition(".")
         was = old_tables.get(f"{_origin(part, home)}.{own}")
         if was is not None and table.is_floating_point() and not (was.is_meta or is_sharded(was)):
-            same = _alike(was, table)
+            same = _alike(was, table, dtype)
             made = was.detach().clone().to(table.device) if same else table.to(was.dtype)
             setattr(large.get_submodule(part), own, made)
 
