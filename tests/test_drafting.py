@@ -18,16 +18,20 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from isogrow import families
 from isogrow.drafting.attentions import turning
+from isogrow.drafting.checking import check, defaults
 from isogrow.drafting.comparing import differences
 from isogrow.drafting.drafts import Draft, draft, read_layout
 from isogrow.drafting.formulas import fitted
 from isogrow.drafting.kinds import default_config
+from isogrow.drafting.measuring import measure
 from isogrow.drafting.norms import measured
+from isogrow.drafting.partial import WIDTH
 from isogrow.drafting.proof import EXACT, Proof, Shown, proof, proven
+from isogrow.drafting.samples import smallest
 from isogrow.drafting.twins import TINY, twin
 from isogrow.errors import FamilyError, LayoutError
 from isogrow.layouts.layout import Attention, Layout, Norm, Weight
-from isogrow.layouts.text import written
+from isogrow.layouts.text import read, written
 
 KNOWN = ("llama", "gpt2", "gemma2", "qwen3", "phi3", "mixtral")
 EVERY_RUN = ("llama", "gpt2")
@@ -226,16 +230,86 @@ def test_sizes_of_a_twin_are_distinct() -> None:
 def test_types_of_which_no_layout_is_told() -> None:
     with pytest.raises(FamilyError, match="model_type 'nosuch' is none that transformers"):
         draft("nosuch")
-    with pytest.raises(FamilyError, match="'vit' has no class for causal language modelling"):
-        draft("vit")
+    with pytest.raises(
+        FamilyError, match="a 'bart' model is an encoder and a decoder, and only single stacks"
+    ):
+        draft("bart")
     with pytest.raises(FamilyError, match="it is a model of several parts"):
-        draft("emu3")
+        draft("blt")
+
+
+# The library against what is built in
+
+
+def test_a_default_that_moved_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert defaults("llama") == defaults("t5") == ()
+    known = families.LAYOUTS["llama"]
+    keys = tuple(replace(key, default=11) if key.name == "num_hidden_layers" else key for key in known.keys)
+    monkeypatch.setitem(families.LAYOUTS, "llama", replace(known, keys=keys))
+    assert defaults("llama") == ("by default the class takes layers=32, the table 11",)
+    rows = tuple(row for row in known.weights if row.slot != "mlp.up")
+    monkeypatch.setitem(families.LAYOUTS, "llama", replace(known, weights=rows))
+    assert "its default model is no longer the table's: model.layers.0.mlp.up_proj" in defaults("llama")[0]
 
 
 @pytest.mark.slow
-def test_a_layer_with_a_recurrence_is_refused_by_name() -> None:
+def test_the_check_ends_with_one_where_a_table_is_no_longer_the_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (run("draft", "--check", "llama", "clip_vision_model").code, check("bart").said) == (0, ())
+    known = families.LAYOUTS["llama"]
+    monkeypatch.setitem(families.LAYOUTS, "llama", with_norms(known, offset=1.0))
+    said = run("draft", "--check", "llama", "gpt2", "--json")
+    assert said.code == 1 and said.json["changed"] == ["llama"]
+    assert said.json["types"][0]["said"][0].startswith(
+        "model.layers.0.input_layernorm.weight: the layout has"
+    )
+    assert "no pattern" not in said.out and said.json["types"][1] | {"why": ""} == {
+        "model_type": "gpt2", "drafted": "proven", "why": "", "said": []
+    }  # fmt: skip
+
+
+# What is told in part
+
+
+@pytest.mark.slow
+def test_what_is_not_told_stays_as_it_is() -> None:
+    """A recurrence has no role that is known: layers are added around it, and an MLP grows where one is."""
     with pytest.raises(FamilyError, match="mixer.x_proj reads neither the residual nor a norm of it"):
-        draft("mamba")
+        assert measure(smallest(default_config("mamba"))).layers
+    made = drafted("mamba")
+    assert made.proven and made.exact == ("layers",) and not made.whole
+    kept = [row for row in made.layout.weights if row.slot.startswith("kept.")]
+    assert {"kept.mixer_A_log", "kept.norm_weight"} <= {row.slot for row in kept}
+    assert made.layout.refusals["hidden"] == WIDTH
+    assert read(written(made.layout)) == made.layout
+    assert drafted("bamba").exact == ("ffn", "layers")
+
+
+@pytest.mark.slow
+def test_a_kept_module_that_is_said_to_write_is_found_out() -> None:
+    """New layers compute the identity because what writes to the residual is known: the proof shows it."""
+    made = drafted("mamba").layout
+    silent = tuple(
+        replace(row, pattern="-> own_out_0 own_out_1", idle="True") if row.slot.startswith("own.") else row
+        for row in made.weights
+    )
+    seen = proof(
+        replace(made, weights=silent, fixed=made.fixed | {"own_out_0", "own_out_1"}), drafted("mamba").config
+    )
+    assert not seen.passed and "off by" in seen.wrong()["layers"]
+
+
+@pytest.mark.slow
+def test_towers_and_wrappers_are_drafted_within_what_stands_around() -> None:
+    tower = drafted("clip_vision_model")
+    assert tower.exact == ("ffn", "layers") and "pixel_values" in tower.proof.given
+    assert "its layers was not told" in tower.layout.refusals["hidden"]
+    around = drafted("llava")
+    assert {"ffn", "heads", "kv_heads", "layers"} <= set(around.exact)
+    assert "pixel_values" in around.proof.given and around.layout.model_types == ("llava",)
+    assert around.layout.axes["ffn"] == "text_config.intermediate_size"
+    assert {"model.multi_modal_projector.", "model.vision_tower."} <= set(around.layout.carried)
 
 
 def test_the_verb_refuses() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from isogrow import __version__
 from isogrow.cli.asking import write_text
-from isogrow.errors import IsogrowError
 from isogrow.growth.opening import Opened, opened, seen
 
 Data = dict[str, Any]
@@ -51,31 +50,22 @@ def drafted(model: str, out: str | None, overwrite: bool) -> Data:
 
 
 def checked(types: Iterable[str], tell: Tell) -> Data:
-    """What a re-draft of the types that are built in says otherwise than their layouts."""
-    from isogrow.drafting.comparing import differences
-    from isogrow.drafting.drafts import draft
-    from isogrow.families import layout_for
+    """What the library that is installed makes otherwise than the tables of these types, or of all: their
+    default configs and classes are held against them, and what can be drafted is drafted anew."""
+    from transformers import __version__ as library
+
+    from isogrow.drafting.checking import check, checkable
 
     rows: list[Data] = []
-    for kind in types:
+    for kind in tuple(types) or checkable():
         tell(f"drafting {kind}")
-        known = layout_for(kind)
-        try:
-            made = draft(kind)
-        except IsogrowError as error:
-            rows.append({"model_type": kind, "drafted": False, "proven": False, "said": [str(error)]})
-            continue
-        said = list(differences(made, known))
-        rows.append({"model_type": kind, "drafted": True, "proven": made.proven, "said": said})
-    return {"types": rows, "changed": [row["model_type"] for row in rows if row["drafted"] and row["said"]]}
-
-
-def known_types() -> tuple[str, ...]:
-    """The types that are built in and have a class for causal language modelling."""
-    from isogrow.drafting.kinds import CAUSAL
-    from isogrow.families import LAYOUTS
-
-    return tuple(sorted(LAYOUTS.keys() & CAUSAL.keys()))
+        seen = check(kind)
+        rows.append({"model_type": kind, "drafted": seen.drafted, "why": seen.why, "said": list(seen.said)})
+    return {
+        "transformers": library,
+        "types": rows,
+        "changed": [row["model_type"] for row in rows if row["said"]],
+    }
 
 
 def source(model: str, revision: str | None, config: str | None, layout: str | None, tell: Tell) -> Opened:

@@ -321,13 +321,16 @@ def report(
 
 @app.command(cls=Verb)
 def draft(
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL_TYPE|FOLDER", help="A model type, or a model's folder.")
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL_TYPE|FOLDER", help="A model type, or a model's folder; with --check several types."
+        ),
     ] = None,
     out: Annotated[str | None, option("--out", "Write the layout to this file.", OUTPUT, "FILE")] = None,
     overwrite: Overwrite = False,
     check: Annotated[
-        bool, option("--check", "Draft what is built in (or MODEL_TYPE) again, and say what changed.")
+        bool, option("--check", "Draft what is built in (or each MODEL_TYPE) again, and say what changed.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -336,16 +339,15 @@ def draft(
     It is written as family files are written, to be read; `grow --layout FILE` grows by it after its proof.
     """
     with alone(json):
-        from isogrow.cli.drafting import checked, drafted, known_types
+        from isogrow.cli.drafting import checked, drafted
         from isogrow.cli.tables import drafts
 
-        if model is None and not check:
-            raise FamilyError("no model is named: give a model type, like qwen3, or a folder; or --check")
+        named = models or []
+        if len(named) != 1 and not check:
+            said = f"{len(named)} models are" if named else "no model is"
+            raise FamilyError(f"{said} named: give a model type, like qwen3, or a folder; or --check")
         with working("drafting") as work:
-            if check:
-                data = checked(known_types() if model is None else (model,), work.tell)
-            else:
-                data = drafted(str(model), out, overwrite)
+            data = checked(named, work.tell) if check else drafted(named[0], out, overwrite)
         answer(data, drafts.checked if check else drafts.drafted, json)
         if data["changed"] if check else not data["proven"]:
             raise typer.Exit(FAILED)

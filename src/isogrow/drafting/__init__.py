@@ -9,13 +9,17 @@ grow anything.
     roles.py       what each module of a layer does
     slots.py       which slot that is
     outside.py     embeddings, the last norm, the head
+    inputs.py      what a tiny model is run on
     samples.py     models under changed configs
+    measuring.py   all that is measured of a type
     formulas.py    the formula that has all measured values
     defaults.py    what a class takes a missing key for
     layering.py    layers of several kinds
     mixtures.py    mixtures of experts
     fitting.py     axes and patterns
     assembling.py  the layout
+    partial.py     the layout of what was told, where not all was
+    wrapped.py     a language model's layout within a wrapper
     proof.py       the proof
     drafts.py      a draft, and a layout file that is proven
     comparing.py   a draft against the layout that is built in

@@ -5,107 +5,37 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from isogrow.drafting.attentions import AttentionSizes, Turning, multiple, turning
 from isogrow.drafting.defaults import alias_of, default_of, listed
-from isogrow.drafting.fitting import UNSCALED, Fit, fit
+from isogrow.drafting.fitting import OWN, UNSCALED, Fit, fit
 from isogrow.drafting.formulas import holds, scales
 from isogrow.drafting.kinds import default_config
-from isogrow.drafting.layering import Layered, in_order, kinds_of, layered
+from isogrow.drafting.layering import Layered, in_order, kinds_of
+from isogrow.drafting.measuring import EPSILONS, Measures
 from isogrow.drafting.mixtures import MIXED, bindings, choices, mixture_rows
 from isogrow.drafting.norms import measured
-from isogrow.drafting.outside import Outside, outside
+from isogrow.drafting.outside import Outside
 from isogrow.drafting.roles import Role, by_token, sinks_of
-from isogrow.drafting.samples import Sample, changed, sampled, shapes_under
-from isogrow.drafting.slots import SINKS, PlacedModule, placed
+from isogrow.drafting.samples import Sample, shapes_under
+from isogrow.drafting.slots import SINKS, PlacedModule
 from isogrow.drafting.tracing import Attended
 from isogrow.drafting.twins import lists, word_of
 from isogrow.errors import FamilyError
 from isogrow.layouts.config import Config, get
 from isogrow.layouts.formula import names
-from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, PerLayer, Rope, Stream, Weight
 
-SCALES = re.compile("scal|multiplier")
-EPSILONS = (3e-4, 5e-4, 7e-4)
+NAME = re.compile(r"[a-z_]\w*")
 SHARE = (
     "rope_scaling.partial_rotary_factor",
     "rope_parameters.partial_rotary_factor",
     "partial_rotary_factor",
 )
-
-
-@dataclass(frozen=True)
-class Measures:
-    """All that was measured of a type under one config."""
-
-    base: Sample
-    other: Sample | None
-    shapes: tuple[tuple[Config, Mapping[str, tuple[int, ...]]], ...]
-    biases: Mapping[str, str]
-
-    @property
-    def config(self) -> Config:
-        return self.base.config
-
-    @cached_property
-    def layers(self) -> tuple[Layered, ...]:
-        """The modules of all layers, each with the condition under which a layer has it."""
-        return tuple(layered(self.config, [placed(roles) for roles in self.base.roles]))
-
-    @cached_property
-    def placed(self) -> tuple[PlacedModule, ...]:
-        return tuple(each.placed for each in self.layers)
-
-    @cached_property
-    def outside(self) -> Outside:
-        return outside(self.base)
-
-    def attended(self, layer: int = 0) -> Attended | None:
-        return next(iter(self.base.trace.attention(layer)), None)
-
-
-def measure(base: Sample) -> Measures:
-    """Measure a type from one sample of it on: changes of sizes, of ε and of flags."""
-    config = base.config
-    small = [key for key, value in config.items() if isinstance(value, float) and "eps" in key]
-    marks = dict(zip(small, EPSILONS, strict=False))
-    other = _other(config, marks)
-    shapes = [(config, shapes_under(config)), *((each, shapes_under(each)) for _, each in changed(config))]
-    whole = tuple((each, found) for each, found in shapes if found is not None)
-    return Measures(base, other, whole, dict(_biases(config, whole[0][1])))
-
-
-def _other(config: Config, marks: Mapping[str, float]) -> Sample | None:
-    """A second model, with ε marked, and with other sizes and scales where its class allows it."""
-    sizes = dict(item for key, each in changed(config) for item in [(key, each[key])])
-    scale = {
-        key: value * 3 for key, value in config.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and SCALES.search(key)
-    }  # fmt: skip
-    wide = {key: value for key, value in sizes.items() if word_of(key) in ("hidden", "head_dim")}
-    for change in ({**sizes, **scale}, {**wide, **scale}, wide, {}):
-        try:
-            return sampled({**config, **change, **marks})
-        except Exception:  # whatever a class raises on sizes that it does not like
-            continue
-    return None
-
-
-def _biases(config: Config, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name of a bias, the formula under which it is there), for those that a flag puts in or takes away."""
-    for key, value in config.items():
-        if not isinstance(value, bool) or key.startswith(("output_", "use_cache", "return_")):
-            continue
-        found = shapes_under({**config, key: not value})
-        for name in (found.keys() ^ known.keys()) if found is not None else ():
-            if name.endswith("bias"):
-                there = value if name in known else not value
-                yield name, key if there else f"not {key}"
 
 
 def assembled(family: str, measures: Measures, way: int = 0) -> Layout:
@@ -117,15 +47,14 @@ def assembled(family: str, measures: Measures, way: int = 0) -> Layout:
     heads = _heads(measures)
     made = [(each, _rows(measures, each, heads)) for each in measures.layers]
     layer_rows = in_order(made)
-    rows = tuple(_said(measures, row) for row in (*out.before, *layer_rows, *out.after))
+    rows = tuple(said(measures, row) for row in (*out.before, *layer_rows, *out.after))
     turned = frozenset(row.name for each, own in made if each.placed.role.transposed for row in own)
     found = fit(rows, measures.shapes, heads, out.prefix, way, turned)
     rows = found.rows
-    keys = tuple(_keys(measures, found, rows))
-    model_type = str(config["model_type"])
-    return Layout(
+    keys = tuple(keys_of(measures, found, rows))
+    layout = Layout(
         family=family,
-        model_types=(model_type,),
+        model_types=(str(config["model_type"]),),
         weights=rows,
         axes=found.axes,
         keys=keys,
@@ -134,10 +63,24 @@ def assembled(family: str, measures: Measures, way: int = 0) -> Layout:
         per_layer=tuple(PerLayer(key, listed(config, key)) for key in lists(config)),
         follows=found.follows,
         constraints=(*found.constraints, *_divided(config, found)),
-        fixed=frozenset({"vocab", "positions", *out.fixed, *({"experts", "shared"} & found.axes.keys())}),
         kinds=kinds_of(measures.layers),
         bindings=tuple(bindings(measures, rows)),
         refusals=_unplaced(measures, rows, heads),
+    )
+    return share(layout, out)
+
+
+def share(layout: Layout, out: Outside) -> Layout:
+    """The layout with what is said of all that stands around its layers, and with what no rule grows."""
+    named = {axis for row in layout.weights for axis in NAME.findall(row.pattern)}
+    own = {axis for axis in named if axis.startswith(OWN)}
+    fixed = {"vocab", "positions", *out.fixed, *({"experts", "shared"} & layout.axes.keys()), *own}
+    return replace(
+        layout,
+        fixed=frozenset(fixed),
+        carried=out.carried,
+        refusals={**layout.refusals, **out.refusals},
+        streams=(Stream(tie="" if out.carried else Stream().tie),),
     )
 
 
@@ -155,7 +98,7 @@ def _divided(config: Config, found: Fit) -> Iterator[str]:
         yield f"hidden % ({heads}) == 0"
 
 
-def _said(measures: Measures, row: Weight) -> Weight:
+def said(measures: Measures, row: Weight) -> Weight:
     """A row outside of the layers with the key that holds its norm's ε."""
     path = measures.outside.norms.get(row.slot, "")
     if row.norm is None or not path or measures.other is None:
@@ -251,7 +194,7 @@ def epsilon(measures: Measures, path: str, eps: float) -> str | float:
     """The key that holds a norm's ε, or the number that its code has."""
     if measures.other is None:
         return eps
-    for roles in measures.other.roles:
+    for roles in measures.other.roles if measures.whole else measures.other.partial:
         for role in roles:
             if role.path == path and role.norm is not None:
                 return _key_of(measures.other.config, role.norm.eps, eps)
@@ -265,17 +208,17 @@ def _key_of(config: Config, seen: float, eps: float) -> str | float:
     return next(marked, eps)
 
 
-def _keys(measures: Measures, found: Fit, rows: Sequence[Weight]) -> Iterator[Key]:
+def keys_of(measures: Measures, found: Fit, rows: Sequence[Weight]) -> Iterator[Key]:
     """The keys of the config that sizes, ε, scales and conditions are read from."""
     config = measures.config
     for key, size in found.keys.items():
         yield Key(key, size, default_of(config, key), alias=alias_of(config, key))
-    said = [row.norm.eps for row in rows if row.norm is not None and isinstance(row.norm.eps, str)]
-    said += [flag.removeprefix("not ") for flag in measures.biases.values()]
-    said += [*_scaled(measures, found)]
+    known = [row.norm.eps for row in rows if row.norm is not None and isinstance(row.norm.eps, str)]
+    known += [flag.removeprefix("not ") for flag in measures.biases.values()]
+    known += [*_scaled(measures, found)] if measures.whole else []
     conditions = (formula for row in rows for formula in (row.when, row.idle) if formula)
-    said += [name for formula in conditions for name in sorted(names(formula)) if name != "layers"]
-    for key in dict.fromkeys((*said, "tie_word_embeddings")):
+    known += [name for formula in conditions for name in sorted(names(formula)) if name != "layers"]
+    for key in dict.fromkeys((*known, "tie_word_embeddings")):
         if key not in found.keys and (key in config or key == "tie_word_embeddings"):
             yield Key(key, default=default_of(config, key))
 

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from isogrow.drafting.assembling import Measures, assembled, measure
+from isogrow.drafting.assembling import assembled
 from isogrow.drafting.fitting import BY_HEAD, PAIRED, UNSCALED
-from isogrow.drafting.kinds import default_config, model_class
+from isogrow.drafting.kinds import default_config, model_class, on_meta
+from isogrow.drafting.measuring import Measures, measure
+from isogrow.drafting.partial import assembled_partly
 from isogrow.drafting.proof import Proof, proof, proven
 from isogrow.drafting.samples import smallest
+from isogrow.drafting.wrapped import assembled_around, small_wrapper, text_of, wraps
 from isogrow.errors import FamilyError, IsogrowError, LayoutError
 from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.text import read
+from isogrow.plans.words import meant
 from isogrow.stores.sources import read_json
+
+UNSEEN = "no image or sound was run with its texts, and their features may be added behind layers by number"
 
 
 @dataclass(frozen=True)
 class Draft:
     """A layout as it was measured, with refusals for what is not proven, and the proof.
 
-    `config` is that of the tiny twin on which it was made.
+    `config` is that of the tiny twin on which it was made; `attended` says whether its attention was seen at
+    work, and not told by names and shapes alone.
     """
 
     layout: Layout
     proof: Proof
     config: Mapping[str, Any]
+    attended: bool = False
 
     @property
     def proven(self) -> bool:
         """Whether every axis that the layout lets grow was exact in float64."""
         return self.proof.passed
+
+    @property
+    def exact(self) -> tuple[str, ...]:
+        """The words of the axes that are proven, and that the layout lets grow."""
+        refused = self.layout.refusals.keys()
+        return tuple(axis for axis in self.proof.exact() if not refused & set(meant(axis)))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all modules of its layers were told, its attention among them."""
+        return bool(self.layout.attentions)
 
 
 def draft(config: str | Path | Config) -> Draft:
@@ -47,19 +67,53 @@ def draft(config: str | Path | Config) -> Draft:
     ('num_attention_heads // num_key_value_heads', True)
     """
     source = source_of(config)
-    model_class(str(source.get("model_type", "")))
-    base = smallest(source)
-    measures = measure(base)
-    best: Draft | None = None
-    for layout in _hypotheses(measures):
-        seen = proof(layout, base.config)
-        made = Draft(replace(layout, refusals={**layout.refusals, **seen.refusals()}), seen, base.config)
+    if wraps(source):
+        return _wrapper(source)
+    model_class(source)
+    measures = measure(smallest(source))
+    tried: list[Draft] = []
+    said: IsogrowError | None = None
+    for make in _hypotheses(measures):
+        try:
+            layout = make()
+        except IsogrowError as error:
+            said = said or error
+            continue
+        made = replace(_shown(layout, measures.config), attended=measures.attended() is not None)
         if made.proven:
             return made
-        if best is None or len(seen.exact()) > len(best.proof.exact()):
-            best = made
-    assert best is not None
-    return best
+        tried.append(made)
+    if not tried:
+        raise said or FamilyError("no layout has the shapes of its tensors")
+    return _best(tried)
+
+
+def _wrapper(source: Config) -> Draft:
+    """A wrapper's layout, around that of its language model."""
+    made = draft(text_of(source))
+    config = small_wrapper(source, made.config)
+    around = _shown(assembled_around(made.layout, on_meta(made.config), config), config)
+    if around.proof.given - {"input_ids"}:
+        return around
+    return replace(around, layout=with_refusals(around.layout, {"layers": UNSEEN}))
+
+
+def _shown(layout: Layout, config: Config) -> Draft:
+    """A layout with its proof, and with refusals for what that does not show."""
+    seen = proof(layout, config)
+    return Draft(with_refusals(layout, seen.refusals()), seen, config)
+
+
+def with_refusals(layout: Layout, more: Mapping[str, str]) -> Layout:
+    """The layout without further axes."""
+    return replace(layout, refusals={**more, **layout.refusals})
+
+
+def _best(tried: Sequence[Draft]) -> Draft:
+    """The layout of which most is exact: where all else is refused, it is proven once more without that."""
+    best = max(tried, key=lambda each: len(each.proof.exact()))
+    again = replace(_shown(best.layout, best.config), attended=best.attended) if best.proof.exact() else best
+    return again if again.proven else best
 
 
 def source_of(config: str | Path | Config) -> dict[str, Any]:
@@ -75,25 +129,29 @@ def source_of(config: str | Path | Config) -> dict[str, Any]:
     return default_config(str(config))
 
 
-def _hypotheses(measures: Measures) -> Iterator[Layout]:
-    """The layouts that what was measured allows, the likeliest first."""
+def _hypotheses(measures: Measures) -> Iterator[Callable[[], Layout]]:
+    """What makes the layouts that were measured, the likeliest first; the last says what was told alone."""
     family = str(measures.config["model_type"])
-    said: IsogrowError | None = None
-    made = 0
-    by_head = [0, BY_HEAD] if any(len(each.parts) == 3 for each in measures.placed) else [0]
+    try:
+        ways = tuple(_ways(measures))
+    except FamilyError as error:
+        yield partial(_refused, error)
+    else:
+        yield from (partial(assembled, family, measures, way) for way in ways)
+    yield partial(assembled_partly, family, replace(measures, whole=False))
+
+
+def _refused(error: FamilyError) -> Layout:
+    raise error
+
+
+def _ways(measures: Measures) -> Iterator[int]:
+    """The ways in which parts of fused tensors may lie, and attention may be scaled."""
+    by_head = (0, BY_HEAD) if any(len(each.parts) == 3 for each in measures.placed) else (0,)
     pairs = any(each.slot == "experts" or "gate" in each.parts for each in measures.placed)
     scaled = (0, UNSCALED) if measures.attended() is None else (0,)
     by_pair = (0, PAIRED) if pairs else (0,)
-    for way in [paired | heads | scale for scale in scaled for paired in by_pair for heads in by_head]:
-        try:
-            layout = assembled(family, measures, way)
-        except IsogrowError as error:
-            said = said or error
-            continue
-        made += 1
-        yield layout
-    if not made:
-        raise said or FamilyError(f"no layout of {family!r} has the shapes of its tensors")
+    yield from (paired | heads | scale for scale in scaled for paired in by_pair for heads in by_head)
 
 
 def read_layout(path: str | Path, config: str | Path | Config) -> Layout:

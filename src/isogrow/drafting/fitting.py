@@ -22,6 +22,7 @@ DEEPEST = 16  # layers that a twin may have
 # How parts of fused tensors may lie: queries, keys, values head by head; gate and up channel by channel.
 # And what may be so where an attention was not seen: its logits are not scaled.
 BY_HEAD, PAIRED, UNSCALED = 1, 2, 4
+OWN = "own_"  # how axes begin that are a module's own, which no formula says
 FOLLOWS = re.compile(r"(\d+) \* (\w+)")
 
 # How heads lie: whether keys are grouped, shared by all, or each head's own.
@@ -58,17 +59,17 @@ class Fit:
 def fit(
     rows: Sequence[Weight],
     shapes: Shapes,
-    heads: AttentionSizes,
+    heads: AttentionSizes | None,
     prefix: str,
     way: int = 0,
     transposed: frozenset[str] = frozenset(),
 ) -> Fit:
     """The rows with their patterns, and the axes. Raises `FamilyError` where no formulas have all shapes."""
     config = shapes[0][0]
-    style = _style(heads, config)
+    style = PLAIN if heads is None else _style(heads, config)
     rows = tuple(_patterned(row, style, way, row.name in transposed) for row in rows)
     known = _sized(rows, shapes[0][1], prefix)
-    known |= _headed(heads, style)
+    known |= {} if heads is None else _headed(heads, style)
     if any("shared " in row.pattern for row in rows):
         known["shared"] = next(int(v) for k, v in config.items() if word_of(k) == "shared")
     known["layers"] = next(int(v) for k, v in config.items() if word_of(k) == "layers" and isinstance(v, int))
@@ -101,7 +102,7 @@ def _patterned(row: Weight, style: Mapping[str, str], way: int, transposed: bool
     for word, axes in style.items():
         pattern = re.sub(rf"\b{word} ", f"{axes} " if axes else "", pattern)
     pattern = re.sub(r"\(([a-z_]+)\)", r"\1", pattern)
-    if transposed:
+    if transposed and " <- " in pattern:
         made, read = pattern.split(" <- ")
         pattern = f"{read} -> {made}"
     return replace(row, pattern=str(parse(pattern)))
@@ -114,7 +115,11 @@ def _sized(rows: Sequence[Weight], shapes: Mapping[str, tuple[int, ...]], prefix
         shape = _shape(row, shapes, prefix)
         for dim, length in zip(parse(row.pattern).dims, shape or (), strict=False):
             axis = dim.factors[0]
-            if len(dim.factors) == 1 and isinstance(axis, str) and not axis.isdigit():
+            if (
+                len(dim.factors) == 1
+                and isinstance(axis, str)
+                and not (axis.isdigit() or axis.startswith(OWN))
+            ):
                 found.setdefault(axis, length)
     for row in (row for row in rows if row.slot in ("mlp.*",)):
         shape = _shape(row, shapes, prefix)
@@ -170,7 +175,7 @@ def _fits(
         sizes = {axis: int(evaluate(formula, config)) for axis, formula in axes.items()}
     except FormulaError:
         return False
-    for row in rows:
+    for row in (row for row in rows if OWN not in row.pattern):
         shape = _shape(row, shapes, prefix)
         if shape is not None and parse(row.pattern).shape(sizes.__getitem__) != shape:
             return False
@@ -193,13 +198,19 @@ def _held(
             keys.setdefault(name, "")
     keys |= {key: "hidden" for key in BESIDE if key in config and key not in keys}
     heads = "kv_heads * group" if style is GROUPED else "heads"
+    if "key_dim" not in axes:
+        return keys, _following(axes), ()
     constraints = ["key_dim == value_dim"] if axes["key_dim"] == axes["value_dim"] else []
     if "//" in axes["key_dim"]:
         constraints.append(f"{heads} * key_dim == hidden")
+    return keys, _following(axes), tuple(constraints)
+
+
+def _following(axes: Mapping[str, str]) -> dict[str, str]:
+    """The axes that are a multiple of the width."""
     follows = {
         axis: f"{hit[1]} * hidden"
         for axis, formula in axes.items()
         if (hit := FOLLOWS.fullmatch(formula)) and hit[2] == axes["hidden"]
     }
-    follows |= {"transform": "hidden"} if "transform" in axes else {}
-    return keys, follows, tuple(constraints)
+    return follows | ({"transform": "hidden"} if "transform" in axes else {})

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any, cast
 
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from isogrow.errors import FamilyError
 from isogrow.layouts.config import Config
 from isogrow.quiet import quiet
 from isogrow.verification.float64 import build
 
-CAUSAL: Mapping[str, Any] = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-LARGEST = 10_000_000  # parameters of a twin
+CAUSAL: Mapping[str, Any] = cast(Any, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+TWO_STACKS: Mapping[str, Any] = cast(Any, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+# Where the class of a model around a language model is sought.
+AROUND: tuple[Mapping[str, Any], ...] = (
+    cast(Any, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
+    TWO_STACKS,
+    cast(Any, auto.MODEL_MAPPING_NAMES),
+)
+# Where a type's class is sought, the first that has it: with a head for all tokens, or without one.
+TASKS: tuple[Mapping[str, Any], ...] = (
+    CAUSAL,
+    cast(Any, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    cast(Any, auto.MODEL_MAPPING_NAMES),
+)
+LARGEST = 30_000_000  # parameters of a twin
 SPREAD = 0.3  # the std of a random model's matrices
 
 # Beside the logits, outputs that the comparison of two models has no use for.
@@ -41,15 +56,47 @@ def config_class(model_type: str) -> Any:
     return CONFIG_MAPPING[model_type]
 
 
-def model_class(model_type: str) -> type[nn.Module]:
-    """The class for causal language modelling. Raises `FamilyError` for a type that has none."""
-    name = CAUSAL.get(model_type)
-    if name is None:
+def model_class(config: Config) -> type[nn.Module]:
+    """The class of a config's type: for language modelling if it has one, else without a head; of a type
+    around a language model, the class for images or sound with texts.
+
+    Raises `FamilyError` for a type of an encoder and a decoder, and for one that has no class of its own.
+    """
+    model_type = str(config.get("model_type", ""))
+    if isinstance(config.get("text_config"), Mapping):
+        name = next((task[model_type] for task in AROUND if model_type in task), None)
+        return getattr(transformers, name) if isinstance(name, str) else _unlisted(model_type)
+    if model_type in TWO_STACKS or getattr(config_class(model_type)(), "is_encoder_decoder", False):
         raise FamilyError(
-            f"model_type {model_type!r} has no class for causal language modelling, and only such models are"
-            " drafted: write a layout (docs/add-a-family.md)"
+            f"a {model_type!r} model is an encoder and a decoder, and only single stacks are drafted: write a"
+            " layout (docs/add-a-family.md)"
         )
-    return getattr(transformers, name if isinstance(name, str) else name[0])
+    name = next((task[model_type] for task in TASKS if model_type in task), None)
+    if name is not None:
+        return getattr(transformers, name if isinstance(name, str) else name[0])
+    return _unlisted(model_type)
+
+
+def _unlisted(model_type: str) -> type[nn.Module]:
+    """The class of a type that no task lists: that of the same file which reads this config."""
+    kind = config_class(model_type)
+    found = sorted(_reading(kind), key=lambda each: (not each.__name__.endswith("Model"), len(each.__name__)))
+    if not found:
+        raise FamilyError(
+            f"model_type {model_type!r} has no class of its own, only a config that others hold: draft the"
+            " model that holds it, or write a layout (docs/add-a-family.md)"
+        )
+    return found[0]
+
+
+def _reading(kind: Any) -> Iterator[type[nn.Module]]:
+    """The classes beside a config class that are built from it, whole models of their own."""
+    beside = kind.__module__.replace(".configuration_", ".modeling_")
+    file = sys.modules.get(beside) or import_module(beside)
+    for each in vars(file).values():
+        whole = isinstance(each, type) and issubclass(each, transformers.PreTrainedModel)
+        if whole and getattr(each, "config_class", None) is kind and "forward" in vars(each):
+            yield each
 
 
 def default_config(model_type: str) -> dict[str, Any]:
@@ -75,7 +122,17 @@ def config_of(config: Config) -> Any:
 def on_meta(config: Config) -> nn.Module:
     """A model of this config without numbers."""
     with quiet(), torch.device("meta"):
-        return cast(Any, model_class(str(config["model_type"])))(config_of(config))
+        return cast(Any, model_class(config))(config_of(config))
+
+
+def built_on_meta(config: Config) -> nn.Module:
+    """The same, of a type of two stacks too."""
+    kind = str(config["model_type"])
+    name = TWO_STACKS.get(kind) if "text_config" not in config else None
+    if not isinstance(name, str):
+        return on_meta(config)
+    with quiet(), torch.device("meta"):
+        return getattr(transformers, name)(config_of(config))
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:

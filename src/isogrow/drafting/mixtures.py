@@ -18,7 +18,7 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Bias, Binding, Weight
 
 if TYPE_CHECKING:
-    from isogrow.drafting.assembling import Measures
+    from isogrow.drafting.measuring import Measures
 
 MIXED = ("router", "experts", "choice", "shared.gate", "shared.up", "shared.down", "shared.*")
 TOP = ("num_experts_per_tok", "moe_topk", "num_experts_per_token", "moe_k")

@@ -42,7 +42,7 @@ def measured(norm: nn.Module, width: int, lead: tuple[int, ...] = ()) -> Measure
             return None
     if not isinstance(made, Tensor) or made.shape != x.shape or len(own) != bool(gain) + bool(shift):
         return None
-    if gain and own[gain].shape != x.shape[x.dim() - own[gain].dim() :]:
+    if any(own[name].shape != x.shape[x.dim() - own[name].dim() :] for name in (gain, shift) if name):
         return None
     g = own[gain].detach() if gain else torch.ones((), dtype=torch.float64)
     b = own[shift].detach() if shift else torch.zeros((), dtype=torch.float64)

@@ -9,9 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from isogrow.drafting.fitting import OWN
 from isogrow.drafting.norms import Measured, measured
 from isogrow.drafting.samples import Sample
-from isogrow.drafting.tracing import Call, mark
+from isogrow.drafting.tracing import Call, Trace, mark
 from isogrow.errors import FamilyError
 from isogrow.layouts.layout import Bias, Norm, Weight
 
@@ -20,13 +21,16 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Outside:
-    """The rows before the layers and after them. `norms` are the paths of their norms, by slot."""
+    """The rows before the layers and after them. `norms` are the paths of their norms, by slot. What begins
+    with one of `carried` is no row's, and stays."""
 
     prefix: str
     before: tuple[Weight, ...]
     after: tuple[Weight, ...]
     fixed: tuple[str, ...] = ()
     norms: dict[str, str] = field(default_factory=dict[str, str])
+    carried: tuple[str, ...] = ()
+    refusals: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def outside(sample: Sample) -> Outside:
@@ -36,6 +40,8 @@ def outside(sample: Sample) -> Outside:
     prefix = f"{named}." if named and hasattr(trace.model, named) else ""
     calls = list(trace.outside())
     tables = [call for call in calls if isinstance(call.module, nn.Embedding)]
+    if trace.ids is None:
+        raise FamilyError("it reads no token ids")
     rows, values = _tables(tables, trace.ids, prefix)
     norms: dict[str, str] = {}
     start, first = trace.inputs[0], [*values]
@@ -73,6 +79,58 @@ def outside(sample: Sample) -> Outside:
     )
 
 
+def beside(sample: Sample, why: str) -> Outside:
+    """What stands around the layers, carried along as it is: the width of the layers stays, too.
+
+    One tensor as wide as the residual stands for all that writes to it first.
+    """
+    trace = sample.trace
+    named = getattr(trace.model, "base_model_prefix", "")
+    prefix = f"{named}." if named and hasattr(trace.model, named) else ""
+    around = {
+        name: tuple(value.shape)
+        for name, value in trace.model.state_dict().items()
+        if not name.startswith(f"{trace.layers}.")
+    }
+    first = _embedding(around, trace, prefix)
+    names = (first.name, prefix + first.name)
+    rest = [name for name in around if name not in names]
+    found = {part for name in rest for part in (_topmost(name, (*names, f"{trace.layers}.")),)}
+    bare = {part.removeprefix(prefix) for part in found if part.startswith(prefix)}
+    said = f"what stands around its layers was not told ({why}), so that their width stays"
+    return Outside(prefix, (first,), (), carried=tuple(sorted(found | bare)), refusals={"hidden": said})
+
+
+def _embedding(around: dict[str, tuple[int, ...]], trace: Trace, prefix: str) -> Weight:
+    """A row that writes to the residual before the layers: the ids' embedding, or what is as wide."""
+    width = trace.inputs[0].shape[-1]
+    tables = {
+        f"{call.path}.weight": call for call in trace.outside() if isinstance(call.module, nn.Embedding)
+    }
+    for name, call in tables.items():
+        if _looks_up(call, trace.ids) and around[name][-1] == width:
+            return Weight(name.removeprefix(prefix), f"{OWN}ids -> hidden", "embed")
+    for name, shape in around.items():
+        if len(shape) > 1 and shape[0] == width:
+            axes = " ".join(f"{OWN}first_{i}" for i in range(1, len(shape)))
+            return Weight(name.removeprefix(prefix), f"hidden <- {axes}", "embed")
+    raise FamilyError("nothing before its layers is as wide as they are")
+
+
+def _looks_up(call: Call, ids: Tensor | None) -> bool:
+    return ids is not None and call.given.shape == ids.shape and bool((call.given == ids).all())
+
+
+def _topmost(name: str, inside: tuple[str, ...]) -> str:
+    """The outermost module around a tensor that holds none of the names `inside`."""
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        start = ".".join(parts[:count]) + "."
+        if not any(each.startswith(start) for each in inside):
+            return start
+    return name
+
+
 def _tables(tables: Sequence[Call], ids: Tensor, prefix: str) -> tuple[list[Weight], list[Tensor]]:
     """The embeddings, and what each gives before any factor."""
     rows: list[Weight] = []
@@ -80,7 +138,7 @@ def _tables(tables: Sequence[Call], ids: Tensor, prefix: str) -> tuple[list[Weig
     for call in tables:
         weight = call.module.get_parameter("weight")
         name = f"{call.path}.weight".removeprefix(prefix)
-        if call.given.shape == ids.shape and bool((call.given == ids).all()):
+        if _looks_up(call, ids):
             slot, axes = "embed", "vocab -> hidden"
         elif weight.shape[0] <= 4 and not call.given.is_floating_point():
             slot, axes = "types", "types -> hidden"
@@ -184,7 +242,7 @@ def _head(call: Call, sample: Sample, read: str) -> Iterator[Weight]:
 
 
 def _check_whole(sample: Sample, calls: Sequence[Call]) -> None:
-    """Every parameter outside of the layers belongs to a module that was seen."""
+    """Every parameter outside of the layers belongs to a module that was seen, and there is a head."""
     held = {id(value) for call in calls for value in call.module.parameters(recurse=False)}
     for name, value in sample.model.named_parameters():
         if not name.startswith(f"{sample.trace.layers}.") and id(value) not in held:

@@ -14,6 +14,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from isogrow.drafting.inputs import batches
 from isogrow.drafting.kinds import config_of, random_model
 from isogrow.errors import IsogrowError, LayoutError
 from isogrow.interpreters.module import grown_state, headers
@@ -28,7 +29,8 @@ from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import HEAD_DIM, meant, named
 from isogrow.verification.float64 import build, float64
-from isogrow.verification.runs import full
+from isogrow.verification.pair import old_positions
+from isogrow.verification.runs import Batch, full
 
 EXACT = 1e-12
 GROWTHS = 2  # of each axis
@@ -61,12 +63,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Proof:
-    """What was seen of a layout on one config; `led` are axes that grow with others alone."""
+    """What was seen of a layout on one config; `led` are axes that grow with others alone, and `given` names
+    what the models were run on."""
 
     axes: tuple[Shown, ...]
     compositions: tuple[tuple[Mapping[str, Size], float], ...] = ()
     failed: str = ""
     led: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
 
     @property
     def passed(self) -> bool:
@@ -114,11 +118,15 @@ def proof(layout: Layout, config: Config, seed: int = 0) -> Proof:
         found = list(reaches(anatomy, _words(anatomy)))
     except IsogrowError as error:
         return Proof((), failed=" ".join(str(error).split()))
-    given = batch(anatomy)
-    before = outputs(small, given)
+    given = batches(small, config, (ROWS, TOKENS))
+    try:
+        before = outputs(small, given)
+    except Exception as error:  # whatever a class raises on what it is given
+        return Proof((), failed=f"a small twin of it does not run: {' '.join(f'{error}'.split()):.160}")
     job = _Job(small, anatomy, given, before)
     axes = tuple(_shown(job, reach) for reach in found)
-    return Proof(axes, tuple(_compositions(job, axes)), led=frozenset(layout.follows))
+    names = frozenset(name for batch in given for name in batch)
+    return Proof(axes, tuple(_compositions(job, axes)), led=frozenset(layout.follows), given=names)
 
 
 def proven(layout: Layout, config: Config) -> Layout:
@@ -140,7 +148,7 @@ def proven(layout: Layout, config: Config) -> Layout:
 class _Job:
     small: nn.Module
     anatomy: Anatomy
-    given: Mapping[str, Tensor]
+    given: Sequence[Batch]
     before: Mapping[str, Tensor]
 
     def planned(self, wanted: Mapping[str, Size]) -> Plan:
@@ -152,9 +160,16 @@ class _Job:
     def error(self, made: Plan) -> tuple[float, str]:
         """How far the grown model is off; where its class can't build or run it, infinitely, and why."""
         try:
-            return difference(self.before, outputs(self.large(made), self.given)), ""
+            found = outputs(self.large(made), self.given)
+            return difference(self.before, self._at_old(made, found)), ""
         except Exception as error:  # whatever a class raises on a config that the layout has grown wrong
             return float("inf"), " ".join(f"{error}".split())
+
+    def _at_old(self, made: Plan, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The old channels of outputs that are the residual itself, which are wider."""
+        at = torch.tensor(old_positions(made, self.anatomy.layout.residual, ()))
+        wide = {name for name, value in found.items() if value.shape[-1:] != self.before[name].shape[-1:]}
+        return {name: value.index_select(-1, at) if name in wide else value for name, value in found.items()}
 
     def large(self, made: Plan) -> nn.Module:
         state = grown_state(self.small.state_dict(), self.anatomy, made)
@@ -234,21 +249,22 @@ def _together(job: _Job, chance: random.Random, exact: Sequence[Shown]) -> dict[
     return wanted
 
 
-def batch(anatomy: Anatomy) -> dict[str, Tensor]:
-    """Token ids of several rows, one of them padded at the left."""
-    vocab = anatomy.sizes.of("vocab")
-    generator = torch.Generator().manual_seed(3)
-    ids = torch.randint(3, max(4, vocab - 4), (ROWS, TOKENS), generator=generator)
-    return {"input_ids": ids}
-
-
-def outputs(model: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The logits of one forward pass in float64."""
-    with float64():
-        return {name: value for name, value in full(model, given).items() if name == "logits"}
+def outputs(model: nn.Module, given: Sequence[Batch]) -> dict[str, Tensor]:
+    """What a model gives in float64 for each batch: its logits, or all where it has none."""
+    made: dict[str, Tensor] = {}
+    for i, batch in enumerate(given):
+        with float64():
+            found = full(model, batch)
+        kept = ["logits"] if "logits" in found else list(found)
+        made |= {f"{name} {i}": found[name] for name in kept}
+    return made
 
 
 def difference(small: Mapping[str, Tensor], large: Mapping[str, Tensor]) -> float:
-    """The largest relative error of any vector of the logits."""
-    a, b = small["logits"], large["logits"]
+    """The largest relative error of any vector of an output."""
+    errors = [_difference(value, large[name]) for name, value in small.items() if value.is_floating_point()]
+    return max(errors)
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
     return float(((a - b).abs().amax(-1) / a.abs().amax(-1)).nan_to_num(nan=torch.inf).max())

@@ -20,7 +20,9 @@ from isogrow.drafting.norms import Measured, measured
 from isogrow.drafting.tracing import Attended, Call, Trace, mark
 from isogrow.errors import FamilyError
 
-Kind = Literal["reads", "writes", "pre", "post", "branch", "inner", "routes", "experts", "sinks"]
+Kind = Literal[
+    "reads", "writes", "pre", "post", "branch", "inner", "routes", "experts", "sinks", "kept", "loose"
+]
 CLOSE = 1e-9
 
 
@@ -29,7 +31,9 @@ class Role:
     """What one module does. `path` is as in the model, a layer's from the layer on.
 
     `state` is how often the residual was written before it acts; `of` the module whose output an inner norm
-    normalises, or whose output a branch norm does; `feeds` the parts of an attention that it gives.
+    normalises, or whose output a branch norm does; `feeds` the parts of an attention that it gives. What has
+    no role that is known is "kept": it stays what it is. A layer whose output is no sum of what projections
+    give is "loose" itself. `reads` marks what a module was given.
     """
 
     path: str
@@ -39,6 +43,12 @@ class Role:
     norm: Measured | None = None
     of: str = ""
     feeds: tuple[str, ...] = ()
+    reads: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a projection."""
+        return isinstance(self.module, nn.Linear | Conv1D)
 
     @property
     def transposed(self) -> bool:
@@ -60,29 +70,33 @@ class _State:
     writers: tuple[int, ...]
 
 
-def layer_roles(trace: Trace, layer: int) -> tuple[Role, ...]:
+def layer_roles(trace: Trace, layer: int, whole: bool = True) -> tuple[Role, ...]:
     """The roles of one layer's modules, in the order in which rows of a layout stand.
 
-    Raises `FamilyError` for a module that has none that is known.
+    Raises `FamilyError` for a module that has none that is known; unless all must have one (`whole`), it is
+    kept as it is instead.
     """
     start = f"{trace.layers}.{layer}."
     calls = [replace(call, path=call.path.removeprefix(start)) for call in trace.within(layer)]
     attended = trace.attention(layer)
-    reading = _Reading(trace.inputs[layer], trace.outputs[layer], attended, start.count("."))
+    reading = _Reading(trace.inputs[layer], trace.outputs[layer], attended, start.count("."), whole)
     for call in calls:
         reading.see(call)
     reading.end()
-    _check_whole(trace.model.get_submodule(start[:-1]), reading.roles)
+    reading.keep_rest(trace.model.get_submodule(start[:-1]))
     return tuple(_ordered([_fed(role, calls, attended, reading.roles) for role in reading.roles]))
 
 
 class _Reading:
     """Goes through a layer's calls in their order, and tells each one's role."""
 
-    def __init__(self, start: Tensor, end: Tensor, attended: Sequence[Attended], before: int) -> None:
-        self.width, self.last = start.shape[-1], end
+    def __init__(
+        self, start: Tensor, end: Tensor, attended: Sequence[Attended], before: int, whole: bool
+    ) -> None:
+        self.width, self.last, self.whole = start.shape[-1], end, whole
         self.attentions = {each.path.split(".", before)[-1] for each in attended}
         self.sunk = 0
+        self.loose = False  # whether something else than a projection writes to the residual
         self.roles: list[Role] = []
         self.known: dict[str, tuple[str, str]] = {mark(start): ("stream", "")}
         self.known |= {mark(each.made): ("attended", each.path) for each in attended}
@@ -91,6 +105,34 @@ class _Reading:
         self.normed: list[tuple[int, Tensor, Tensor]] = []  # norms of the residual since it was last written
 
     def see(self, call: Call) -> None:
+        if self.whole:
+            self._see(call)
+            return
+        try:
+            self._see(call)
+        except FamilyError:
+            self._keep(call)
+
+    def _keep(self, call: Call) -> None:
+        """A module without a role: what it gives may be written to the residual."""
+        self.roles.append(Role(call.path, call.module, "kept", self.state, reads=mark(call.given)))
+        if call.made.shape == self.stream.shape and mark(call.made) not in self.known:
+            self.known[mark(call.made)] = ("kept", call.path)
+            self.terms.append((call.path, call.made))
+
+    def keep_rest(self, layer: nn.Module) -> None:
+        """Every parameter of a layer belongs to a module with a role; or else that module is kept, too."""
+        if self.whole:
+            _check_whole(layer, self.roles)
+            return
+        if self.loose:
+            self.roles.append(Role("", layer, "loose", self.state))
+        there = {role.path for role in self.roles if role.kind != "loose"}
+        for path, module in layer.named_modules():
+            if path not in there and any(True for _ in module.parameters(recurse=False)):
+                self.roles.append(Role(path, module, "kept", self.state))
+
+    def _see(self, call: Call) -> None:
         kind, source = self.known.get(mark(call.given), ("", ""))
         if sinks_of(call.module) and call.path in self.attentions:
             self.roles.append(Role(call.path, call.module, "sinks", self.sunk))
@@ -112,10 +154,8 @@ class _Reading:
 
     def end(self) -> None:
         """The layer's output is the last state."""
-        if self.known.get(mark(self.last), ("", ""))[0] == "norm":
-            self._settle(self.last)
-            return
-        self._settle(self.last)
+        settled = self._settle(self.last)
+        self.loose |= not settled
 
     def _mixture(self, call: Call, source: str) -> None:
         """Stacked experts, which read and write."""
@@ -135,7 +175,8 @@ class _Reading:
             raise FamilyError(f"{call.path} reads neither the residual nor a norm of it, nor writes to it")
         fed = ("attended",) if kind == "attended" else ()
         does = "reads" if reads else "writes"
-        self.roles.append(Role(call.path, call.module, does, self.state, of=source, feeds=fed))
+        given = mark(call.given)
+        self.roles.append(Role(call.path, call.module, does, self.state, None, source, fed, given))
         self.known.setdefault(mark(call.made), ("linear" if reads else "writer", call.path))
         if kind == "attended":
             self.sunk = self.state
@@ -158,6 +199,8 @@ class _Reading:
             # a part of what a fused projection gives, or something else
             self.roles.append(Role(call.path, call.module, "inner", self.state, norm))
             self.known.setdefault(mark(call.made), ("inner", call.path))
+            if not self.whole and call.made.shape == self.stream.shape:
+                self.terms.append((call.path, call.made))
 
     def _next(self, state: Tensor) -> bool:
         """Whether this is the residual's next state: what it was, and a multiple of what was written."""
@@ -173,10 +216,22 @@ class _Reading:
         for (at, _, _), share in zip(self.normed, found[1 : 1 + len(self.normed)], strict=True):
             if abs(share) > CLOSE:
                 self.roles[at] = replace(self.roles[at], kind="post")
+        if not self.whole:
+            self._check_terms(found[1 + len(self.normed) :])
         self.stream, self.terms, self.normed = state, [], []
         self.state += 1
         self.known[mark(state)] = ("stream", "")
         return True
+
+    def _check_terms(self, shares: Sequence[float]) -> None:
+        """What did not write to the residual after all is kept; what else writes to it is told."""
+        for (path, _), share in zip(self.terms, shares, strict=True):
+            for at, role in enumerate(self.roles):
+                if role.path == path and role.kind in ("writes", "kept", "inner"):
+                    writes, norm = abs(share) > CLOSE, role.kind == "inner"
+                    kind = "kept" if not writes else "branch" if norm else "writes" if role.plain else "kept"
+                    self.roles[at] = replace(role, kind=kind)
+                    self.loose |= writes and kind == "kept"
 
     def _weighed(self) -> bool:
         """Whether experts wrote, whose shared one a gate may weigh token by token: no sum then."""

@@ -12,7 +12,7 @@ from torch import nn
 from isogrow.drafting.kinds import config_of, json_of, on_meta, random_model
 from isogrow.drafting.roles import Role, layer_roles
 from isogrow.drafting.tracing import Trace, traced
-from isogrow.drafting.twins import BESIDE, TINY, depth_key, twin, word_of
+from isogrow.drafting.twins import BESIDE, SECTIONS, TINY, depth_key, twin, word_of
 from isogrow.errors import FamilyError
 from isogrow.layouts.config import Config
 from isogrow.quiet import quiet
@@ -31,6 +31,12 @@ MENDS: tuple[Mapping[str, int], ...] = (
     {"kv_heads": TINY["heads"]},
     {"head_dim": 8},
     {"kv_heads": TINY["heads"], "head_dim": 8},
+    {"kv_heads": TINY["heads"], "head_dim": TINY["rope_dim"]},
+    {"head_dim": 16},
+    {"heads": 8, "kv_heads": 8, "hidden": 64},
+    {SECTIONS: 1},
+    {SECTIONS: 1, "kv_heads": TINY["heads"]},
+    {name: size for name, size in TINY.items() if name in ("experts", "shared", "kv_heads", "top")},
 )
 
 
@@ -43,8 +49,13 @@ class Sample:
 
     @cached_property
     def roles(self) -> tuple[tuple[Role, ...], ...]:
-        """The roles of each layer's modules."""
+        """The roles of each layer's modules. Raises `FamilyError` for one that has none."""
         return tuple(layer_roles(self.trace, i) for i in range(len(self.trace.inputs)))
+
+    @cached_property
+    def partial(self) -> tuple[tuple[Role, ...], ...]:
+        """The roles of each layer's modules, as far as they are told."""
+        return tuple(layer_roles(self.trace, i, whole=False) for i in range(len(self.trace.inputs)))
 
     @property
     def model(self) -> nn.Module:
@@ -52,14 +63,14 @@ class Sample:
 
 
 def sampled(config: Config) -> Sample:
-    """A tiny model of exactly this config, run once. Raises `FamilyError` for one that can't run on ids."""
+    """A tiny model of exactly this config, run once. Raises `FamilyError` for a model without layers."""
     depth = depth_key(config)
-    if not depth or not isinstance(config.get("vocab_size"), int):
+    if not depth:
         raise FamilyError(
-            f"a {config['model_type']!r} config has no number of layers, or no vocabulary, of its own: it is"
-            " a model of several parts"
+            f"a {config['model_type']!r} config has no number of layers of its own: it is a model of several"
+            " parts"
         )
-    trace = traced(random_model(config), int(config[depth]), int(config["vocab_size"]))
+    trace = traced(random_model(config), int(config[depth]), config)
     if not trace.layers or len(trace.inputs) != int(config[depth]):
         raise FamilyError(
             f"no list of layers in a {config['model_type']!r} model has {config[depth]} entries that all run"
@@ -75,7 +86,7 @@ def smallest(source: Config) -> Sample:
     said: Exception | None = None
     for mend in MENDS:
         try:
-            return sampled(seen(twin(source, **_mended(source, mend))))
+            return sampled(seen(twin(_sectioned(source, mend), **_mended(source, mend))))
         except FamilyError:
             raise
         except Exception as error:  # whatever a class raises on sizes that it does not like
@@ -90,6 +101,14 @@ def smallest(source: Config) -> Sample:
 def seen(config: Config) -> dict[str, Any]:
     """A config as its class completes it."""
     return {**json_of(config_of(config)), "model_type": config["model_type"]}
+
+
+def _sectioned(source: Config, mend: Mapping[str, int]) -> Config:
+    """The config, where a mend says so with the sections of a rotary table, which a class has in its code."""
+    table = source.get("rope_parameters")
+    if SECTIONS not in mend or not isinstance(table, Mapping):
+        return source
+    return {**source, "rope_parameters": {**table, SECTIONS: []}}
 
 
 def _mended(source: Config, mend: Mapping[str, int]) -> dict[str, int]:

@@ -17,7 +17,11 @@ NAMES: Mapping[tuple[str, ...], str] = {
     ("q", "k", "v"): r"qkv|qkv_proj|query_key_value|c_attn|Wqkv|in_proj",
     ("k", "v"): r"kv|kv_proj|key_value",
 }
+ATTENDS = r"o_proj|out_proj|wo|o|dense_out"  # what an attention's output projection is called
 SINKS = "attn.sinks"
+KEPT = "kept"  # what stays as it is
+WRITES = "own."  # what writes to the residual, by its path
+UNTOLD = ("branch.", "post.")  # norms of branches that were not told, by their paths
 SHARED = re.compile(r"shared")
 ROUTER = re.compile(r"(^|\.)(router|gate)(\.|$)")
 GATE = re.compile(r"gate|w1$|wi_0$|linear_1$")
@@ -33,8 +37,55 @@ class PlacedModule:
     over: str = ""
 
 
-def placed(roles: Sequence[Role]) -> tuple[PlacedModule, ...]:
-    """The slots of one layer's modules. Raises `FamilyError` for modules beside an attention and an MLP."""
+def placed(roles: Sequence[Role], whole: bool = True) -> tuple[PlacedModule, ...]:
+    """The slots of one layer's modules. Raises `FamilyError` for modules beside an attention and an MLP,
+    unless all must be told (`whole`): what is not is kept."""
+    return _wholly(roles) if whole else tuple(_partly(roles))
+
+
+def _partly(roles: Sequence[Role]) -> Iterator[PlacedModule]:
+    """The MLP or mixture of a layer, and what else writes to its residual; all else is kept."""
+    reads = [role for role in roles if role.kind == "reads"]
+    writes = [role for role in roles if role.kind == "writes"]
+    mixture = dict(_mixture(roles, reads, writes))
+    named = {**mixture, **_found([role for role in roles if role.path not in mixture])}
+    for role in roles:
+        if role.path in named and role.kind != "loose":
+            yield PlacedModule(role, *named[role.path])
+        elif role.kind == "writes":
+            yield PlacedModule(role, f"{WRITES}{role.path}")
+        elif role.kind in ("branch", "post"):
+            yield PlacedModule(role, f"{role.kind}.{role.path}")
+        else:
+            yield PlacedModule(role, KEPT)
+
+
+def _found(roles: Sequence[Role]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The slots of a layer's MLP: the one pair, or three, of projections of which one reads what the others
+    give, as far as their sizes say. Its proof says whether it is one."""
+    found: list[tuple[bool, dict[str, tuple[str, tuple[str, ...]]]]] = []
+    for down in (role for role in roles if role.kind == "writes" and "attended" not in role.feeds):
+        made, width = down.shape[1], down.shape[0]
+        up = [role for role in roles if role.plain and role.shape in ((made, width), (2 * made, width))]
+        up = [role for role in up if role is not down and not _attends(role)]
+        if not _attends(down) and 1 <= len(up) <= 2 and len({role.reads for role in up}) == 1:
+            near = all(_owner(role.path) == _owner(down.path) for role in up)
+            found.append((near, {down.path: ("mlp.down", ()), **_mlp(up, down)}))
+    close = [slots for near, slots in found if near] or [slots for _, slots in found]
+    return close[0] if len(close) == 1 else {}
+
+
+def _owner(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _attends(role: Role) -> bool:
+    """Whether a projection is called like one of an attention."""
+    name = role.path.rpartition(".")[2]
+    return bool(role.feeds) or any(re.fullmatch(words, name) for words in (*NAMES.values(), ATTENDS))
+
+
+def _wholly(roles: Sequence[Role]) -> tuple[PlacedModule, ...]:
     parts = {role.path: _parts(role, roles) for role in roles}
     attention = [role for role in roles if role.kind == "reads" and parts[role.path]]
     reads = [role for role in roles if role.kind == "reads" and not parts[role.path]]

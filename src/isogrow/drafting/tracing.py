@@ -16,6 +16,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from isogrow.drafting.inputs import inputs, run
+from isogrow.layouts.config import Config
 from isogrow.verification.float64 import float64
 
 EAGER = "eager_attention_forward"
@@ -47,10 +49,11 @@ class Attended:
 
 @dataclass(frozen=True)
 class Trace:
-    """A forward pass of a model, in the order in which its modules were left."""
+    """A forward pass of a model, in the order in which its modules were left. `ids` are what it was given:
+    None where it takes no ids."""
 
     model: nn.Module
-    ids: Tensor
+    ids: Tensor | None
     calls: tuple[Call, ...]
     attended: tuple[Attended, ...]
     layers: str
@@ -76,39 +79,39 @@ def mark(tensor: Tensor) -> str:
     return hashlib.sha1(numbers.numpy().tobytes()).hexdigest()
 
 
-def traced(model: nn.Module, depth: int, vocab: int) -> Trace:
+def traced(model: nn.Module, depth: int, config: Config) -> Trace:
     """A forward pass of a tiny float64 model whose list of layers is `depth` long."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(3, vocab - 4, (ROWS, TOKENS), generator=generator)
-    layers = layers_of(model, depth)
+    given = inputs(model, config, (ROWS, TOKENS), 0)
+    lists = lists_of(model, depth)
     calls: list[Call] = []
     attended: list[Attended] = []
     passed: list[Call] = []
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(float64())
         for path, module in model.named_modules():
-            if _counts(module):
-                stack.callback(_hooked(path, module, calls.append).remove)
-            elif path.rpartition(".")[0] == layers and layers:
+            if path.rpartition(".")[0] in lists:
                 stack.callback(_hooked(path, module, passed.append).remove)
+            elif _counts(module):
+                stack.callback(_hooked(path, module, calls.append).remove)
         stack.enter_context(_watched(model, attended))
-        model(input_ids=ids, use_cache=False)
+        run(model, given)
     ran = {call.path: call for call in passed}
+    layers = next((each for each in lists if all(f"{each}.{i}" in ran for i in range(depth))), "")
     order = [ran[f"{layers}.{i}"] for i in range(depth) if f"{layers}.{i}" in ran]
     return Trace(
-        model, ids, tuple(calls), tuple(attended), layers,
+        model, given.get("input_ids"), tuple(calls), tuple(attended), layers,
         tuple(call.given for call in order), tuple(call.made for call in order),
     )  # fmt: skip
 
 
-def layers_of(model: nn.Module, depth: int) -> str:
-    """The path of the list of layers: the outermost list of this length; "" if there is none."""
+def lists_of(model: nn.Module, depth: int) -> list[str]:
+    """The paths of what may be the list of layers: all lists of this length, the outermost first."""
     found = [
         path
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == depth
     ]
-    return min(found, key=_depth, default="")
+    return sorted(found, key=_depth)
 
 
 def _depth(path: str) -> int:

@@ -14,14 +14,15 @@ from isogrow.layouts.config import Config
 # What sizes are called in configs, and how small each is made.
 WORDS: Mapping[str, tuple[str, ...]] = {
     "hidden": ("hidden_size", "n_embd", "d_model", "emb_dim", "embedding_dim", "word_embed_proj_dim",
-               "embedding_size"),
+               "embedding_size", "embed_dim", "dim"),
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads",
               "decoder_attention_heads", "encoder_attention_heads"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "num_query_groups"),
     "head_dim": ("head_dim", "kv_channels", "attention_head_dim", "attention_head_size", "dim_head"),
     "ffn": ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "decoder_ffn_dim",
-            "encoder_ffn_dim", "dim_ff", "dff", "feed_forward_size"),
-    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers"),
+            "encoder_ffn_dim", "dim_ff", "dff", "feed_forward_size", "hidden_dim"),
+    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers",
+               "depth"),
     "vocab": ("vocab_size",),
     "positions": ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "model_max_length"),
     "expert_ffn": ("moe_intermediate_size",),
@@ -35,6 +36,9 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "rope_dim": ("qk_rope_head_dim",),
     "value_dim": ("v_head_dim",),
     "turning": ("rotary_dim",),
+    "qk_dim": ("qk_head_dim",),
+    "out": ("out_hidden_size",),
+    "top": ("num_experts_per_tok", "moe_k", "moe_topk"),
     "per_layer": ("hidden_size_per_layer_input",),
     "per_layer_vocab": ("vocab_size_per_layer_input",),
 }  # fmt: skip
@@ -42,18 +46,29 @@ TINY: Mapping[str, int] = {
     "hidden": 48, "heads": 6, "kv_heads": 2, "head_dim": 12, "ffn": 38, "layers": 4, "vocab": 101,
     "positions": 64, "expert_ffn": 22, "shared_ffn": 26, "dense_ffn": 34, "experts": 5, "shared": 2,
     "q_rank": 14, "kv_rank": 18, "nope_dim": 10, "rope_dim": 4, "value_dim": 11, "turning": 4,
+    "qk_dim": 14, "top": 2, "out": 20,
     "per_layer": 6, "per_layer_vocab": 101,
 }  # fmt: skip
 
 # What depends on how many layers, groups or experts there are.
 COUNTS: Mapping[str, int] = {
-    "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2, "moe_k": 2,
+    "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1, 
     "max_window_layers": 2, "num_dense_layers": 1, "sliding_window": 7, "attention_chunk_size": 7,
+    "mamba_n_heads": 12, "mamba_d_head": 8, "mamba_d_state": 7, "mamba_d_ssm": 96, "mamba_chunk_size": 4,
+    "entity_vocab_size": 60, "image_size": 32, "patch_size": 8, "max_source_positions": 24,
 }  # fmt: skip
 
 # Widths that a config says once more: no model that is drafted has them differ.
 BESIDE = ("word_embed_proj_dim", "embedding_size")
-TOKENS = {"pad_token_id": TINY["vocab"] - 1, "bos_token_id": 1, "eos_token_id": 2}
+# Where a backbone is read, which a config class names by how many layers there are.
+READ, STAGES = ("out_features", "out_indices"), "stage_names"
+SECTIONS = "mrope_section"
+TOKENS = {
+    "pad_token_id": TINY["vocab"] - 1, "bos_token_id": 1, "eos_token_id": 2,
+    "image_token_id": TINY["vocab"] - 2, "video_token_id": TINY["vocab"] - 3,
+}  # fmt: skip
+# Lists of numbers of layers.
+NUMBERED: Mapping[str, tuple[int, ...]] = {"deepstack_visual_indexes": (0, 1), "fullatt_block_indexes": (1,)}
 
 
 def word_of(key: str) -> str:
@@ -72,17 +87,29 @@ def twin(config: Config, **sizes: int | None) -> dict[str, Any]:
         tiny = TINY.get(word_of(key)) or COUNTS.get(key)
         if tiny is not None and isinstance(value, int) and not isinstance(value, bool) and value > 0:
             found[key] = tiny
-        elif (
-            key.endswith("token_id")
-            and isinstance(value, int)
-            and value >= TINY["vocab"]
-            or key.endswith("token_id")
-            and isinstance(value, list)
-        ):
-            found[key] = TOKENS.get(key, 1)
+        elif key in NUMBERED:
+            found[key] = list(NUMBERED[key])
+        elif key.endswith(("token_id", "token_index")) and _too_large(value):
+            found[key] = TOKENS.get(key.replace("index", "id"), 1)
     found |= {key: value for key, value in sizes.items() if value is not None}
     found |= _listed(config, found)
-    return found
+    found |= {key: _sectioned(value, found) for key, value in found.items() if isinstance(value, Mapping)}
+    return {key: None if key in READ else value for key, value in found.items() if key != STAGES}
+
+
+def _too_large(token: Any) -> bool:
+    return isinstance(token, list) or (isinstance(token, int) and token >= TINY["vocab"])
+
+
+def _sectioned(table: Mapping[str, Any], tiny: Config) -> dict[str, Any]:
+    """A rotary table whose sections (time, height, width) have as many pairs as a tiny head turns."""
+    if not isinstance(table.get(SECTIONS), list):
+        return dict(table)
+    said = {word_of(key): value for key, value in tiny.items() if isinstance(value, int)}
+    dim = said.get("head_dim") or said.get("hidden", 0) // said.get("heads", 1)
+    pairs = int(dim * table.get("partial_rotary_factor", 1.0)) // 2
+    third = pairs // 3
+    return {**table, SECTIONS: [pairs - 2 * third, third, third]}
 
 
 def depth_key(config: Config) -> str:

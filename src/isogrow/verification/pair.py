@@ -96,13 +96,7 @@ class Pair:
 
     def old_positions(self, axis: str, index: Index) -> list[int]:
         """Positions on the grown axis that are old channels, by the old channels' order."""
-        past = Classes(self.plan)
-        found: dict[int, int] = {}
-        for position in range(self.plan.target.of(axis, index)):
-            trail = list(past.past(axis, index, position))
-            if is_old(tuple(label for label, _ in trail)):
-                found[trail[-1][1] if trail else position] = position
-        return [found[old] for old in sorted(found)]
+        return old_positions(self.plan, axis, index)
 
     def new_positions(self, axis: str, index: Index) -> list[int]:
         """Positions on the grown axis that are new channels; in a new layer all of them are."""
@@ -307,3 +301,14 @@ def _whole(
             " would fill it at random; nothing was compared"
         )
     return model.eval()
+
+
+def old_positions(plan: Plan, axis: str, index: Index) -> list[int]:
+    """Positions on an axis of a grown model that are old channels, by the old channels' order."""
+    past = Classes(plan)
+    found: dict[int, int] = {}
+    for position in range(plan.target.of(axis, index)):
+        trail = list(past.past(axis, index, position))
+        if is_old(tuple(label for label, _ in trail)):
+            found[trail[-1][1] if trail else position] = position
+    return [found[old] for old in sorted(found)]

@@ -31,13 +31,13 @@ def drafted(data: Data) -> RenderableType:
 
 
 def checked(data: Data) -> RenderableType:
-    """What each re-draft says otherwise than its table."""
-    rows = table("model type", "drafted", "what is said otherwise", ratios=(0, 0, 1))
+    """What the library makes otherwise than each table."""
+    rows = table("model type", "drafted", "what is otherwise", ratios=(0, 0, 1))
     for row in data["types"]:
-        word = "proven" if row["proven"] else "in part" if row["drafted"] else "no"
-        rows.add_row(row["model_type"], word, "; ".join(row["said"]) or "nothing")
+        rows.add_row(row["model_type"], row["drafted"] or "no", "; ".join(row["said"]) or "nothing")
     changed = ", ".join(data["changed"]) or "none"
-    return page(title("drafts against the layouts that are built in"), rows, pairs([("changed", changed)]))
+    heading = f"transformers {data['transformers']} against the layouts that are built in"
+    return page(title(heading), rows, pairs([("changed", changed)]))
 
 
 def _seen(row: Data) -> str:
