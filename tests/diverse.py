@@ -28,10 +28,10 @@ from isogrow.plans.matching import match
 from isogrow.plans.plan import Constant, Entry, Free, Mean, Old, Step
 
 
-def kinds(name: str) -> frozenset[str]:
-    """All that a family is stored in and grows by, in words."""
+def kinds(name: str, each: bool = EVERYTHING) -> frozenset[str]:
+    """All that a family is stored in and grows by, in words; `each`: by each axis alone, too."""
     found = on_meta(name)
-    return frozenset((*_stored_by(found), *_grown_by(name, found)))
+    return frozenset((*_stored_by(found), *_grown_by(name, found, each)))
 
 
 def on_meta(name: str) -> Anatomy:
@@ -70,10 +70,10 @@ def _tensor(stored: Stored, layout: Layout) -> Iterator[str]:
     yield f"named by {' '.join(_plain(axis, layout) for axis in numbered) or 'nothing'}"
 
 
-def _grown_by(name: str, found: Anatomy) -> Iterator[str]:
-    """What the family's growths do: all in one plan, and in a whole sweep each axis by itself, too."""
+def _grown_by(name: str, found: Anatomy, each: bool) -> Iterator[str]:
+    """What the family's growths do: all in one plan, and each axis by itself, too."""
     family = FAMILIES[name]
-    for wanted in (family.together, *(family.growths.values() if EVERYTHING else ())):
+    for wanted in (family.together, *(family.growths.values() if each else ())):
         made = plan(found, expansions(wanted))
         yield from (f"edits a config's {type(value).__name__}" for value in made.config.values())
         for step in made.steps:

@@ -41,9 +41,9 @@ def _bound(layout: Layout, config: Config) -> Anatomy:
 
 
 def _tensors(old: Anatomy, new: Anatomy) -> Iterator[str]:
-    before = {stored.name: _said(stored) for stored in old.stored}
-    after = {stored.name: _said(stored) for stored in new.stored}
-    kept = {stored.name for stored in new.stored if _kept(stored)}
+    before = {stored.source: _said(stored) for stored in old.stored}
+    after = {stored.source: _said(stored) for stored in new.stored}
+    kept = {stored.source for stored in (*old.stored, *new.stored) if _kept(stored)}
     for name in dict.fromkeys((*before, *after)):
         if name in kept:
             continue

@@ -37,7 +37,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "value_dim": ("v_head_dim",),
     "turning": ("rotary_dim",),
     "qk_dim": ("qk_head_dim",),
-    "out": ("out_hidden_size",),
+    "out": ("out_hidden_size", "output_dim"),
     "top": ("num_experts_per_tok", "moe_k", "moe_topk"),
     "per_layer": ("hidden_size_per_layer_input",),
     "per_layer_vocab": ("vocab_size_per_layer_input",),

@@ -84,7 +84,13 @@ SAM = like(
     after(
         "attn.*",
         *(
-            Weight(f"{S}attn.rel_pos_{way}", f"{axis}_{way} -> key_dim", f"attn.{axis}_{way}", when=when)
+            Weight(
+                f"{S}attn.rel_pos_{way}",
+                f"{axis}_{way} -> key_dim",
+                f"attn.{axis}_{way}",
+                when=when,
+                scales="attn.o",
+            )
             for axis, when in (("far", WIDE), ("near", NARROW))
             for way in "hw"
         ),

@@ -17,6 +17,7 @@ VIT_MAE = like(
     VIT,
     "vit_mae",
     drop("mask pooler classifier"),
+    alter("positions", idle="True"),  # sines at first, which the class freezes
     swap("decoder", head("decoder.decoder_embed.weight", "inner <- hidden", "decoder", bias=BIAS)),
     lacks="pooler_output_size",
     axes=ALONE,
