@@ -10,6 +10,7 @@ README says, which the planner was asked for (docs/families_table.py).
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from isogrow.families.wrappers import WRAPPERS
 
 PAGE = Path(__file__).with_name("families-not-yet.md")
 README = Path(__file__).parents[1] / "README.md"
+DRAFTS = Path(__file__).parents[1] / "benchmarks" / "drafts.jsonl"
 
 KINDS = {
     "causal language models": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -167,6 +169,22 @@ def counted() -> list[str]:
     return lines
 
 
+def drafted() -> list[str]:
+    """Which types that are not built in a draft alone grows (benchmarks/drafts.py), and along what."""
+    rows = {row["type"]: row for row in map(json.loads, DRAFTS.read_text("utf-8").splitlines())}
+    found = {name: row["axes"] for name, row in rows.items() if row["proven"] and not grown(name)}
+    lines = [
+        "## By a draft",
+        "",
+        f"{len(found)} types have no table that is built in, but `isogrow draft TYPE --out FILE` writes one that"
+        " is proven on small models, and `isogrow grow MODEL OUT --layout FILE` takes it.",
+        "",
+        "| model type | exact axes |",
+        "|---|---|",
+    ]
+    return [*lines, *(f"| {name} | {', '.join(axes)} |" for name, axes in sorted(found.items())), ""]
+
+
 def page() -> str:
     """The page in Markdown."""
     known = reasons()
@@ -181,7 +199,7 @@ def page() -> str:
     ]
     for kind, types in KINDS.items():
         lines.append(f"| {kind} | {sum(map(grown, types))} | {len(types)} |")
-    lines += ["", *counted(), "", "## Looked at", "", "| model types | why not |", "|---|---|"]
+    lines += ["", *counted(), "", *drafted(), "## Looked at", "", "| model types | why not |", "|---|---|"]
     lines += [f"| {', '.join(types.split())} | {why} |" for why, types in REASONS.items()]
     named = {name for types in KINDS.values() for name in types}
     lines += ["", "## Not looked at yet", ""]

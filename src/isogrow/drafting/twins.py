@@ -55,7 +55,7 @@ COUNTS: Mapping[str, int] = {
     "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1, 
     "max_window_layers": 2, "num_dense_layers": 1, "sliding_window": 7, "attention_chunk_size": 7,
     "mamba_n_heads": 12, "mamba_d_head": 8, "mamba_d_state": 7, "mamba_d_ssm": 96, "mamba_chunk_size": 4,
-    "entity_vocab_size": 60, "image_size": 32, "patch_size": 8, "max_source_positions": 24,
+    "entity_vocab_size": 60, "index_topk": 4, "image_size": 32, "patch_size": 8, "max_source_positions": 24,
 }  # fmt: skip
 
 # Widths that a config says once more: no model that is drafted has them differ.
