@@ -176,8 +176,8 @@ def drafted() -> list[str]:
     lines = [
         "## By a draft",
         "",
-        f"{len(found)} types have no table that is built in, but `isogrow draft TYPE --out FILE` writes one that"
-        " is proven on small models, and `isogrow grow MODEL OUT --layout FILE` takes it.",
+        f"{len(found)} types have no table that is built in, but `isogrow draft TYPE --out FILE` writes one"
+        " that is proven on small models, and `isogrow grow MODEL OUT --layout FILE` takes it.",
         "",
         "| model type | exact axes |",
         "|---|---|",
