@@ -32,7 +32,7 @@ def differences(made: Draft, known: Layout) -> tuple[str, ...]:
     except IsogrowError as error:
         return (f"the layout that is built in is not this model's any more: {error}",)
     attention = _attention(old, made) if made.whole else ()
-    return tuple((*_tensors(old, _bound(made.layout, made.config)), *attention))
+    return tuple((*_tensors(old, _bound(made.layout, made.config), made.whole), *attention))
 
 
 def _bound(layout: Layout, config: Config) -> Anatomy:
@@ -40,7 +40,8 @@ def _bound(layout: Layout, config: Config) -> Anatomy:
     return match(layout, config, headers(model), type(model).__name__)
 
 
-def _tensors(old: Anatomy, new: Anatomy) -> Iterator[str]:
+def _tensors(old: Anatomy, new: Anatomy, whole: bool) -> Iterator[str]:
+    """What is otherwise, tensor by tensor: where not all was told, slots are no more than guesses."""
     before = {stored.source: _said(stored) for stored in old.stored}
     after = {stored.source: _said(stored) for stored in new.stored}
     kept = {stored.source for stored in (*old.stored, *new.stored) if _kept(stored)}
@@ -48,6 +49,8 @@ def _tensors(old: Anatomy, new: Anatomy) -> Iterator[str]:
         if name in kept:
             continue
         one, other = before.get(name), after.get(name)
+        if one is not None and other is not None and not whole:
+            one, other = ((pattern, (), norm) for pattern, _, norm in (one, other))
         if one != other:
             yield f"{name}: the layout has {_words(one)}, the model {_words(other)}"
 
@@ -88,6 +91,8 @@ def _attention(old: Anatomy, made: Draft) -> Iterator[str]:
     if not old.layout.attentions or not made.attended or _turning(made) == 2:
         return  # two channels are one pair, however pairs lie
     ropes = [each.attentions[0].rope for each in (old.layout, made.layout)]
+    if ropes[0] is None and old.layout.refusals:
+        return  # positions of two directions, say, which no table has: what they bear on is refused
     pairs = [rope.pairs if rope is not None else "" for rope in ropes]
     if pairs[0] != pairs[1]:
         one, other = (each or "not at all" for each in pairs)

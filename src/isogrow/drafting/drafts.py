@@ -92,7 +92,7 @@ def _wrapper(source: Config) -> Draft:
     """A wrapper's layout, around that of its language model."""
     made = draft(text_of(source))
     config = small_wrapper(source, made.config)
-    around = _shown(assembled_around(made.layout, on_meta(made.config), config), config)
+    around = _best([_shown(assembled_around(made.layout, on_meta(made.config), config), config)])
     if around.proof.given - {"input_ids"}:
         return around
     return replace(around, layout=with_refusals(around.layout, {"layers": UNSEEN}))
@@ -112,7 +112,9 @@ def with_refusals(layout: Layout, more: Mapping[str, str]) -> Layout:
 def _best(tried: Sequence[Draft]) -> Draft:
     """The layout of which most is exact: where all else is refused, it is proven once more without that."""
     best = max(tried, key=lambda each: len(each.proof.exact()))
-    again = replace(_shown(best.layout, best.config), attended=best.attended) if best.proof.exact() else best
+    if best.proven or not best.proof.exact():
+        return best
+    again = replace(_shown(best.layout, best.config), attended=best.attended)
     return again if again.proven else best
 
 

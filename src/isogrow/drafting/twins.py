@@ -37,7 +37,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "value_dim": ("v_head_dim",),
     "turning": ("rotary_dim",),
     "qk_dim": ("qk_head_dim",),
-    "out": ("out_hidden_size", "output_dim"),
+    "out": ("out_hidden_size", "output_dim", "projection_dim"),
     "top": ("num_experts_per_tok", "moe_k", "moe_topk"),
     "per_layer": ("hidden_size_per_layer_input",),
     "per_layer_vocab": ("vocab_size_per_layer_input",),
@@ -63,6 +63,7 @@ BESIDE = ("word_embed_proj_dim", "embedding_size")
 # Where a backbone is read, which a config class names by how many layers there are.
 READ, STAGES = ("out_features", "out_indices"), "stage_names"
 SECTIONS = "mrope_section"
+EACH = "_per_layer"  # how keys end that say a size for each layer
 TOKENS = {
     "pad_token_id": TINY["vocab"] - 1, "bos_token_id": 1, "eos_token_id": 2,
     "image_token_id": TINY["vocab"] - 2, "video_token_id": TINY["vocab"] - 3,
@@ -93,6 +94,11 @@ def twin(config: Config, **sizes: int | None) -> dict[str, Any]:
             found[key] = TOKENS.get(key.replace("index", "id"), 1)
     found |= {key: value for key, value in sizes.items() if value is not None}
     found |= _listed(config, found)
+    found |= {
+        key: [TINY[word_of(key.removesuffix(EACH))]] * len(found[key])
+        for key in found
+        if key.endswith(EACH) and word_of(key.removesuffix(EACH)) and isinstance(found[key], list)
+    }
     found |= {key: _sectioned(value, found) for key, value in found.items() if isinstance(value, Mapping)}
     return {key: None if key in READ else value for key, value in found.items() if key != STAGES}
 

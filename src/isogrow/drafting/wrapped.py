@@ -41,11 +41,11 @@ def small_wrapper(source: Config, text: Config) -> dict[str, Any]:
         for name, part in source.items()
         if isinstance(part, Mapping) and "model_type" in part
     }
-    return seen({**twin(source), **parts, TEXT: dict(text)})
+    return seen({**_as_wide(twin(source), width), **parts, TEXT: dict(text)})
 
 
 def _as_wide(tower: dict[str, Any], width: int) -> dict[str, Any]:
-    """A tower's config with the width of what it gives to the residual."""
+    """A config with the width of what is given to the residual."""
     return {key: width if word_of(key) == "out" else value for key, value in tower.items()}
 
 
