@@ -44,7 +44,7 @@ def rank(src: str, out: str, config: str, format: str) -> None:
     import isogrow
     import isogrow.growth.resuming
     import isogrow.interpreters.checkpoint
-    import isogrow.stores.distributed_output  # noqa: F401
+    import isogrow.stores.distributed_metadata  # noqa: F401
 
     def grow() -> None:
         told: Any = {"config": config} if config != "-" else {}

@@ -165,7 +165,7 @@ def _part(
     buffers: dict[int, Tensor], limit: int, turn: Turn, new: Store, region: Box
 ) -> tuple[int, WrongBytes | None]:
     """Compare a region."""
-    entries = room(buffers, limit, turn.stored, region)
+    entries = room(buffers, limit, turn.stored.header.dtype, region)
     turn.fill_(entries, region)
     there = read(new, turn.name, region)
     one, two = words(entries), words(there)

@@ -1,53 +1,53 @@
-"""Writing a distributed checkpoint of torch (DCP), by torch's own writer: `dcp.load` reads it on any number
-of ranks.
+"""Writing a distributed checkpoint of torch (DCP): `dcp.load` reads it on any number of ranks.
 
-The writer asks for one chunk after the other, so no tensor is made before its turn, and none as a whole that
-is larger than a chunk. Several ranks write at once, each a file of its own with its stretch of the chunks
-(`shares`). Each knows what all of them write, so they only tell the first what became of it, which writes the
-metadata.
+Each chunk is an archive whose length is known before its numbers are (`frames`), so that all chunks have
+their places beforehand, and workers fill them in any order, slab by slab, each where it belongs. Several
+ranks write at once, each a file of its own with its stretch of the chunks (`shares`). Each knows what all of
+them write, so nothing is said about it, and the first writes the metadata (`distributed_metadata`).
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from functools import partial
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache, partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.default_planner import create_default_global_save_plan
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.metadata import (
-    ChunkStorageMetadata,
-    Metadata,
-    MetadataIndex,
-    TensorProperties,
-)
-from torch.distributed.checkpoint.planner import (
-    SavePlan,
-    SavePlanner,
-    TensorWriteData,
-    WriteItem,
-    WriteItemType,
-)
 
 from isogrow.plans.boxes import chunks
-from isogrow.plans.pieces import whole
+from isogrow.plans.pieces import Box, whole
 from isogrow.stores.dtypes import torch_dtype
+from isogrow.stores.files import write_at
+from isogrow.stores.frames import Frame, frame_of
 from isogrow.stores.items import Item
 from isogrow.stores.shards import region_bytes
 from isogrow.stores.shares import Share, dealt
-from isogrow.stores.workers import Pool, pool, results
+from isogrow.stores.workers import pool, results
 from isogrow.stores.writers import ONE, Writers
-from isogrow.stores.writing import Tick
+from isogrow.stores.writing import CHUNK, Tick, room
 
 PART = 1 << 22  # entries of a chunk
-Made = tuple[MetadataIndex, Tensor]  # a chunk, and its entries
+Named = tuple[str, Box]  # a tensor's name and a chunk of it, or a value's and no box
+Framed = Callable[[tuple[int, ...], str], Frame]
+Also = Callable[[], Mapping[str, tuple[tuple[str | int, ...], str]]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk of a tensor, or a value, stands in the file of the rank that writes it; `frame` is what
+    torch puts around a chunk's numbers."""
+
+    name: str
+    box: Box
+    start: int
+    length: int
+    frame: Frame | None
 
 
 def write_distributed(
@@ -57,28 +57,29 @@ def write_distributed(
     limit: int | None = None,
     writers: Writers = ONE,
     alone: bool = False,
+    also: Also = dict,
 ) -> None:
     """Write a distributed checkpoint into a folder that is there, in chunks of at most `limit` entries.
 
-    Of each tensor each region is asked for once, tensor by tensor, by a thread that is one chunk ahead of
-    what is written (`alone`: by this one). `tick` is told the bytes that are done here.
+    Of each tensor each region is asked for once, by threads that are at neighbouring chunks (`alone`: by this
+    one). `tick` is told the bytes that are done here. `also` is asked at the end, by the first of the
+    writers: further names, each with its keys and the name of the tensor that has it too.
     """
-    asked = list(_asked(items, limit or PART))
-    plans = [list[WriteItem]() for _ in range(writers.world)]
+    asked = [(size, (name, box)) for name, item in items.items() for size, box in _asked(item, limit or PART)]
+    plans = [list[Named]() for _ in range(writers.world)]
     for rank, each in dealt(Share(writers.world, sum(size for size, _ in asked)), asked):
         plans[rank].append(each)
-    writer = FileSystemWriter(folder, per_thread_copy_ahead=0)  # one by one
-    writer.set_up_storage_writer(writers.me == 0)
-    with pool(alone, writers.beside) as workers, closing(_made(items, plans[writers.me], workers)) as made:
-        planner = _Planner(items, tick, made)
-        ready, metadata = planner.create_global_plan([SavePlan(own) for own in plans])
-        own = writer.prepare_global_plan(ready)[writers.me]
-        with _unhidden():
-            done = writer.write_data(own, planner).wait() if own.items else []
-    found = writers.meet(done)
+    framed = cache(_framed)
+    if plans[writers.me]:
+        own = list(_placed(items, plans[writers.me], framed))
+        _write(folder / _file(writers.me), items, own, tick, writers.beside, alone)
+    writers.meet(None)
     if writers.me == 0:
-        with _unhidden():
-            writer.finish(metadata, found)
+        # torch.distributed loads with it: at the end, when other processes may have to be waited for anyway.
+        from isogrow.stores.distributed_metadata import write_metadata
+
+        places = {_file(rank): list(_placed(items, own, framed)) for rank, own in enumerate(plans)}
+        write_metadata(folder, items, places, also())
 
 
 def clear(folder: Path) -> None:
@@ -87,92 +88,79 @@ def clear(folder: Path) -> None:
         path.unlink()
 
 
-@contextmanager
-def _unhidden() -> Generator[None]:
-    """What the system refuses (a full disk) is an `OSError`, which torch hides."""
+# ── what is written where ──
+
+
+def _asked(item: Item, limit: int) -> Iterator[tuple[int, Box]]:
+    """An item's chunks, and of how many bytes each is."""
+    if item.header is None:
+        yield len(item.data), ()
+        return
+    box = whole(item.header.shape)
+    parts = chunks(box, tuple(range(len(box))), limit) if prod(item.header.shape) else iter([box])
+    yield from ((region_bytes(part, item.header.dtype), part) for part in parts)
+
+
+def _placed(items: Mapping[str, Item], plan: Iterable[Named], framed: Framed) -> Iterator[Place]:
+    """What one rank writes, one after the other."""
+    start = 0
+    for name, box in plan:
+        item = items[name]
+        frame = None if item.header is None else framed(tuple(map(len, box)), item.header.dtype)
+        length = len(item.data) if frame is None else frame.length
+        yield Place(name, box, start, length, frame)
+        start += length
+
+
+def _framed(shape: tuple[int, ...], word: str) -> Frame:
+    dtype = torch_dtype(word)
+    assert dtype is not None, word
+    return frame_of(shape, dtype)
+
+
+def _file(rank: int) -> str:
+    """The name that torch's own writer gives it."""
+    return f"__{rank}_0.distcp"
+
+
+# ── writing ──
+
+
+def _write(
+    path: Path, items: Mapping[str, Item], places: Sequence[Place], tick: Tick, beside: int, alone: bool
+) -> None:
+    """One rank's file. Whatever happens, no thread writes to it any more when this ends."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
+    file, rooms = os.open(path, flags, 0o666), dict[int, Tensor]()
     try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise
+        with pool(alone, beside) as workers:
+            works = (partial(_put, file, items[each.name], each, rooms) for each in places)
+            with closing(results(works, workers, workers.count)) as done:
+                for size in done:
+                    tick(size)
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
-def _asked(items: Mapping[str, Item], limit: int) -> Iterator[tuple[int, WriteItem]]:
-    """What is to be written, and of how many bytes it is: each chunk of each tensor, and each value."""
-    for name, item in items.items():
-        if item.header is None:
-            yield len(item.data), WriteItem(MetadataIndex(name), WriteItemType.BYTE_IO)
-            continue
-        dtype = torch_dtype(item.header.dtype)
-        assert dtype is not None, name
-        box = whole(item.header.shape)
-        parts = chunks(box, tuple(range(len(box))), limit) if prod(item.header.shape) else iter([box])
-        for part in parts:
-            offsets = torch.Size(r.start for r in part)
-            chunk = ChunkStorageMetadata(offsets, torch.Size(map(len, part)))
-            about = TensorWriteData(chunk, TensorProperties(dtype), torch.Size(item.header.shape))
-            yield (
-                region_bytes(part, item.header.dtype),
-                WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=about),
-            )
+def _put(file: int, item: Item, place: Place, rooms: dict[int, Tensor]) -> int:
+    """Write a value, or fill a chunk slab by slab; says how many bytes it has."""
+    if place.frame is None:
+        write_at(file, memoryview(item.data), place.start)
+        return len(item.data)
+    write_at(file, memoryview(place.frame.before), place.start)
+    at, checksum = place.start + len(place.frame.before), 0
+    for data in _slabs(item, place.box, rooms):
+        write_at(file, data, at)
+        at, checksum = at + len(data), zlib.crc32(data, checksum)
+    write_at(file, memoryview(place.frame.ended(checksum)), at)
+    return place.frame.size
 
 
-def _made(items: Mapping[str, Item], plan: Iterable[WriteItem], workers: Pool) -> Generator[Made]:
-    """A rank's chunks in their order, each in the memory of the last but one."""
-    ahead = min(1, workers.count)
-    own = [each for each in plan if each.tensor_data is not None]
-    most = max(map(_bytes, own), default=0)
-    rooms = [torch.empty(most, dtype=torch.uint8) for _ in range(ahead + 1)]
-    works = (partial(_fill, items, each, rooms[i % len(rooms)]) for i, each in enumerate(own))
-    yield from results(works, workers, ahead)
-
-
-def _fill(items: Mapping[str, Item], chunk: WriteItem, room: Tensor) -> Made:
-    """A chunk in this room. Torch saves all of its storage, which therefore has nothing else."""
-    about, fill = chunk.tensor_data, items[chunk.index.fqn].fill
-    assert about is not None and fill is not None, chunk
-    dtype, shape = about.properties.dtype, about.chunk.sizes
-    entries = torch.empty(shape, dtype=dtype)
-    if prod(shape):
-        entries = torch.frombuffer(room.numpy(), dtype=dtype, count=prod(shape)).view(shape)
-        fill(tuple(range(o, o + n) for o, n in zip(about.chunk.offsets, shape, strict=True)), entries)
-    return chunk.index, entries
-
-
-def _bytes(chunk: WriteItem) -> int:
-    about = chunk.tensor_data
-    return 0 if about is None else prod(about.chunk.sizes) * about.properties.dtype.itemsize
-
-
-class _Planner(SavePlanner):
-    """What torch's writer asks: which chunks there are, and the numbers of each in its turn.
-
-    The writer keeps what it has written until its file is closed (findings/writer_keeps_what_it_wrote.sh), so
-    chunks are made in the same places again and again.
-    """
-
-    def __init__(self, items: Mapping[str, Item], tick: Tick, made: Iterator[Made]) -> None:
-        self.items, self.tick, self.made = items, tick, made
-
-    def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
-        pass
-
-    def create_local_plan(self) -> SavePlan:
-        raise NotImplementedError("the plans of all ranks are made at once")
-
-    def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
-        plans, metadata = create_default_global_save_plan(all_plans)
-        paths = {name: item.path for name, item in self.items.items()}
-        return plans, replace(metadata, planner_data=paths)
-
-    def finish_plan(self, new_plan: SavePlan) -> SavePlan:
-        return new_plan
-
-    def resolve_data(self, write_item: WriteItem) -> Tensor | io.BytesIO:
-        if write_item.tensor_data is None:
-            return io.BytesIO(self.items[write_item.index.fqn].data)
-        index, entries = next(self.made)
-        assert index == write_item.index, f"{write_item.index} is asked for, and {index} is next"
-        self.tick(entries.nbytes)
-        return entries
+def _slabs(item: Item, box: Box, rooms: dict[int, Tensor]) -> Iterator[memoryview]:
+    """The bytes of a chunk in their order, each slab in this thread's room."""
+    assert item.header is not None and item.fill is not None, item.path
+    for region in chunks(box, tuple(range(len(box))), CHUNK) if all(box) else ():
+        entries = room(rooms, CHUNK, item.header.dtype, region)
+        item.fill(region, entries)
+        yield memoryview(entries.view(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]

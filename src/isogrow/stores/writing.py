@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -46,14 +47,14 @@ from isogrow.stores.shards import Shard, index_json, nbytes, region_bytes
 from isogrow.stores.shares import Share, dealt, shared
 from isogrow.stores.staging import write_file
 from isogrow.stores.store import Filed, Store, all_of
-from isogrow.stores.workers import Pool, pool, results
+from isogrow.stores.workers import MOST, Pool, pool, results
 from isogrow.stores.writers import ONE, Writers
 
 INDEX = "model.safetensors.index.json"
 CHUNK = 1 << 20  # entries of a slab
 COPIED = 1 << 24  # bytes that are copied at a time
 AHEAD = 2  # tensors whose statistics are made before their turn
-NEIGHBOURS = 2  # tensors whose regions are asked for at a time
+NEIGHBOURS = MOST + 1  # tensors whose regions are asked for at a time
 
 Tick = Callable[[int], None]
 
@@ -228,28 +229,37 @@ def _hashing(tick: Tick, update: Callable[[memoryview], object], file: File) -> 
     return told
 
 
-def items_of(tensors: Mapping[str, Stored], source: Source, under: tuple[str, ...] = ()) -> dict[str, Item]:
+def items_of(
+    tensors: Mapping[str, Stored], source: Source, under: tuple[str, ...], neighbours: int
+) -> dict[str, Item]:
     """A grown model's tensors in a distributed checkpoint, below these keys; each is filled when it is
-    written."""
-    fill = regions_of(source)
+    written, so many at a time."""
+    fill = regions_of(source, neighbours)
     return {
         ".".join((*under, name)): Item((*under, name), each.header, fill=partial(fill, name, each))
         for name, each in tensors.items()
     }
 
 
-def regions_of(source: Source) -> Callable[[str, Stored, Box, torch.Tensor], None]:
-    """Fills regions of tensors, one tensor after the other; several threads may be at neighbours."""
-    make, turns, lock = turns_of(source), OrderedDict[str, Turn](), Lock()
+def regions_of(
+    source: Source, neighbours: int = NEIGHBOURS
+) -> Callable[[str, Stored, Box, torch.Tensor], None]:
+    """Fills regions of tensors, one tensor after the other; several threads may be at neighbours, each of
+    which one of them makes ready."""
+    make, turns, lock = turns_of(source), OrderedDict[str, Future[Turn]](), Lock()
 
     def turn(name: str, stored: Stored) -> Turn:
         with lock:
-            while name not in turns:
-                if len(turns) < NEIGHBOURS:
-                    turns[name] = make(name, stored)
-                else:
-                    turns.popitem(last=False)
-            return turns[name]
+            first = name not in turns
+            found = turns.setdefault(name, Future[Turn]())
+            while len(turns) > neighbours:
+                turns.popitem(last=False)
+        if first:
+            try:
+                found.set_result(make(name, stored))
+            except BaseException as error:  # whoever waits for it hears of it
+                found.set_exception(error)
+        return found.result()
 
     def fill(name: str, stored: Stored, region: Box, entries: torch.Tensor) -> None:
         turn(name, stored).fill_(entries, region)
@@ -316,16 +326,16 @@ def _works(
 
 def _slab(buffers: dict[int, torch.Tensor], limit: int, file: File, turn: Turn, region: Box) -> int:
     """Fill a region in the worker's own buffer, and write it."""
-    entries = room(buffers, limit, turn.stored, region)
+    entries = room(buffers, limit, turn.stored.header.dtype, region)
     turn.fill_(entries, region)
     file.write(turn.name, region, entries)
     return entries.nbytes
 
 
-def room(buffers: dict[int, torch.Tensor], limit: int, stored: Stored, region: Box) -> torch.Tensor:
-    """Room for a region of at most `limit` entries, in the buffer of this thread."""
-    dtype = torch_dtype(stored.header.dtype)
-    assert dtype is not None, stored
+def room(buffers: dict[int, torch.Tensor], limit: int, word: str, region: Box) -> torch.Tensor:
+    """Room for a region of at most `limit` entries of this dtype, in the buffer of this thread."""
+    dtype = torch_dtype(word)
+    assert dtype is not None, word
     if get_ident() not in buffers:
         buffers[get_ident()] = torch.empty(limit * 8, dtype=torch.uint8)
     held = buffers[get_ident()][: prod(map(len, region)) * dtype.itemsize].view(dtype)

@@ -19,6 +19,7 @@ from isogrow.interpreters.checkpoint.laying_out import (
     check_unchanged,
     laid_out,
     named_in_full,
+    second_names,
     versions,
     widened,
 )
@@ -29,6 +30,7 @@ from isogrow.stores.asking import Question, here
 from isogrow.stores.binding import check_ties
 from isogrow.stores.card import model_card, record
 from isogrow.stores.carrying import Beside, Within, contents, dump
+from isogrow.stores.distributed_output import clear, write_distributed
 from isogrow.stores.files import is_written
 from isogrow.stores.items import Item
 from isogrow.stores.loadable import check_loadable
@@ -52,6 +54,7 @@ from isogrow.stores.store import Store
 from isogrow.stores.writers import ONE, Writers, check_alike
 from isogrow.stores.writing import (
     CHUNK,
+    NEIGHBOURS,
     Source,
     Tick,
     hashed_file,
@@ -109,7 +112,6 @@ def grow_checkpoint(
     job = laid_out(checkpoint, anatomy, plan, dtype, max_shard_size, optimizer, format)
     digest, question = job.digest, question or here(job.config)
     check_alike(writers, digest)
-    job = named_in_full(job, question, writers)
     heard = _Heard(job, question)
     with mapped(checkpoint) as store:
         if first:
@@ -123,7 +125,7 @@ def grow_checkpoint(
                 _begin(folder, job, told if resume else None)
             writers.meet(None)  # the folder is there
             tick = _ticking(job, writers.world, look, progress if first else None, heard if first else None)
-            _write_weights(folder, job, store, chunk, tick, hashes, writers)
+            _write_weights(folder, job, store, chunk, tick, hashes, writers, question)
             if first:
                 _complete(folder, job, out, heard, verify, hashes, keep_failed)
 
@@ -236,31 +238,43 @@ def _write_weights(
     tick: Tick,
     hashes: dict[str, str] | None,
     writers: Writers,
+    question: Question,
 ) -> None:
     """This process's share of the weights."""
     source = Source(job.anatomy, job.plan, store)
     with one_thread():
         if job.format == "distributed":
-            _write_distributed(folder, job, source, tick, writers)
+            _write_distributed(folder, job, source, tick, writers, question)
         else:
             write_shards(folder, job.shards, job.tensors, source, limit, tick, hashes, writers)
 
 
-def _write_distributed(folder: Path, job: Manifest, source: Source, tick: Tick, writers: Writers) -> None:
-    """The weights, and the optimizer's state where that is saved alike: with them, or in its own folder."""
-    from isogrow.stores.distributed_output import clear, write_distributed  # torch.distributed loads with it
+def _write_distributed(
+    folder: Path, job: Manifest, source: Source, tick: Tick, writers: Writers, question: Question
+) -> None:
+    """The weights, and the optimizer's state where that is saved alike: with them, or in its own folder.
 
+    A distributed checkpoint is loaded into a state dict, and `dcp.load` asks for every name of that: a tied
+    head's too, which has the same chunks. Only the class knows it, which is asked when all is written."""
     run = job.optimizer if isinstance(job.optimizer, Within) else Within("", {})
-    saved = defaultdict[Path, dict[str, Item]](dict)
-    saved[folder / run.weights] |= items_of(job.tensors, source, run.under)
-    saved[folder / run.folder] |= run.items
     alone = made_whole(job.tensors.values(), job.plan)
+    saved = defaultdict[Path, dict[str, Item]](dict)
+    weights = folder / run.weights
+    saved[weights] |= items_of(job.tensors, source, run.under, 1 if alone else NEIGHBOURS)
+    saved[folder / run.folder] |= run.items
+
+    def also() -> dict[str, tuple[tuple[str, ...], str]]:
+        under = run.under
+        names = second_names(job, question).items()
+        return {".".join((*under, name)): ((*under, name), ".".join((*under, home))) for name, home in names}
+
     for place, items in saved.items():
         if writers.me == 0:
             place.mkdir(exist_ok=True)
             clear(place)
         writers.meet(None)
-        write_distributed(place, items, tick, writers=writers, alone=alone)
+        names = also if place == weights else dict
+        write_distributed(place, items, tick, writers=writers, alone=alone, also=names)
 
 
 def _write_rest(folder: Path, job: Manifest) -> None:

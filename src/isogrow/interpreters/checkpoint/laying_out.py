@@ -31,7 +31,6 @@ from isogrow.stores.loadable import rebound
 from isogrow.stores.sentences import Beyond, Widened
 from isogrow.stores.shards import Shard, nbytes, parse_bytes, shards
 from isogrow.stores.sources import Checkpoint
-from isogrow.stores.writers import ONE, Writers, first_alone
 
 FLOATS = {name: WORDS[name] for name in GROWN}
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
@@ -149,24 +148,22 @@ def laid_out(
     )
 
 
-def named_in_full(job: Manifest, question: Question, writers: Writers = ONE) -> Manifest:
-    """The same, a distributed checkpoint with each name that its class has for a tensor: it is loaded into a
-    state dict, and `dcp.load` asks for every name of that (a tied head's, too). The first of the writers asks
-    the class, which takes more memory to load than to write."""
+def named_in_full(job: Manifest, question: Question) -> Manifest:
+    """The same, a distributed checkpoint with each name that its class has for a tensor."""
     if job.format != "distributed":
         return job
-    twins = first_alone(writers, lambda: _twins(question))
     more = {
         name: dataclasses.replace(job.tensors[home], name=name)
-        for name, home in twins.items()
-        if home in job.tensors and name not in job.tensors
+        for name, home in second_names(job, question).items()
     }
     return dataclasses.replace(job, tensors={**job.tensors, **more})
 
 
-def _twins(question: Question) -> Mapping[str, str]:
+def second_names(job: Manifest, question: Question) -> dict[str, str]:
+    """Further names of the class for tensors of the output, and the name that each has there."""
     model = question.answer()
-    return {} if model is None else model.twins
+    twins = {} if model is None else model.twins
+    return {name: home for name, home in twins.items() if home in job.tensors and name not in job.tensors}
 
 
 def check_unchanged(job: Manifest) -> None:
