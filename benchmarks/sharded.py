@@ -3,10 +3,12 @@
     python benchmarks/sharded.py            measure, and write the rows and the page
     python benchmarks/sharded.py --page     write the page alone
 
-All ranks are on one machine. Memory is what a rank has of its own (VmHWM counts mapped files too): the most
+And the same by the whole command of one process, `isogrow grow … --no-verify`, imports and all. Ranks are
+on one machine. Memory is what a rank has of its own (VmHWM counts mapped files too): the most
 that was seen, above what it had when all was imported, looking every 5 milliseconds. Its bound is three times
 a rank's part of the largest tensor, and 64 MB: what is grown is on disk. All forms follow each other in a
-round, so that what else runs on the machine meets each alike.
+round, each round begins with another, and ratios are of one round, so that what else runs on the machine
+meets each alike.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +31,8 @@ from ranked import reported, watched
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "sharded.jsonl", HERE / "sharded.md"
-WORLDS, ROUNDS = (1, 2, 4), 2
+WORLDS, ROUNDS = (1, 2, 4), 5
+COMMAND = "command"  # what stands for a number of ranks where a whole command was measured
 FORMS = ("safetensors", "distributed")
 SLACK = 64e6
 SIZES = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=12, num_attention_heads=16)
@@ -37,6 +41,7 @@ VOCAB = 8192
 LARGEST = 2 * VOCAB * 1280  # bytes of the largest grown tensor
 PAUSE = 0.005  # seconds between two looks at a rank's memory
 Row = Mapping[str, Any]
+Key = tuple[str, str, int | str]
 
 
 def rank(src: str, out: str, config: str, format: str) -> None:
@@ -68,11 +73,39 @@ def measured(folder: Path, world: int, source: str, format: str) -> Row:
         "memory": [each["memory"] for each in found],
         "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
         "largest": LARGEST,
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
+        **surroundings(),
     }
     shutil.rmtree(out)
     return row
+
+
+def commanded(folder: Path, source: str, format: str) -> Row:
+    """The command of one process, once: its time, and that of the processor with all that it starts."""
+    out, words = folder / "out", [f"--{name.replace('_', '-')}={size}" for name, size in GROWTH.items()]
+    config = ["--config", str(folder / "safetensors")] if source == "distributed" else []
+    start = time.perf_counter()
+    run = subprocess.Popen(
+        [sys.executable, "-m", "isogrow", "grow", folder / source, out, *words, *config]
+        + ["--format", format, "--max-shard-size", "200MB", "--no-verify"],
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(run.pid, 0)
+    row = {
+        "ranks": COMMAND,
+        "source": source,
+        "format": format,
+        "seconds": time.perf_counter() - start,
+        "busy": used.ru_utime + used.ru_stime,
+        **surroundings(),
+    }
+    assert status == 0, (source, format)
+    shutil.rmtree(out)
+    return row
+
+
+def surroundings() -> Row:
+    """What a row says of the machine."""
+    return {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
 
 
 def made(folder: Path) -> None:
@@ -90,55 +123,80 @@ def made(folder: Path) -> None:
 def measure() -> None:
     """Add a row for each run as it ends."""
     ROWS.write_text("")
+    forms = list(product(FORMS, FORMS))
     with tempfile.TemporaryDirectory() as folder:
         made(Path(folder))
-        for world in WORLDS * ROUNDS:
-            for source, format in product(FORMS, FORMS):
-                row = measured(Path(folder), world, source, format)
+        for turn, ranks in product(range(ROUNDS), (COMMAND, *WORLDS)):
+            for source, format in forms[turn % len(forms) :] + forms[: turn % len(forms)]:
+                os.sync()  # what the run before wrote is not this one's to wait for
+                if isinstance(ranks, int):
+                    row = measured(Path(folder), ranks, source, format)
+                else:
+                    row = commanded(Path(folder), source, format)
                 with ROWS.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                    file.write(json.dumps({"round": turn, **row}) + "\n")
 
 
 def page(rows: Iterable[Row]) -> str:
     """The page: medians over rounds, the most memory of any rank in any round."""
     kept = list(rows)
-    seconds, busy = (
-        {key: statistics.median(row[name] for row in own) for key, own in _grouped(kept).items()}
-        for name in ("seconds", "busy")
-    )
-    rounds, load = len(kept) // len(seconds), statistics.median(row["load"] for row in kept)
+    found, load = _grouped(kept), statistics.median(row["load"] for row in kept)
+    size = next(row["bytes"] for row in kept if "bytes" in row)
     lines = [
         "# A folder grown by several ranks",
         "",
         f"A Llama of {SIZES['hidden_size']} hidden channels and {SIZES['num_hidden_layers']} layers in"
         " bfloat16"
-        f" grows to {kept[0]['bytes'] / 1e6:,.0f} MB on one machine of {kept[0]['cores']} cores, all ranks at"
-        " once; time from the call to the return of the slowest rank (imports are done), median of rounds:"
-        f" {rounds}; `times` are those of safetensors into safetensors by as many ranks. Other work ran on"
-        f" the machine (its load was {load:.0f}), so seconds are an order alone; those of the processor, of"
-        " all ranks together, depend less on it."
+        f" grows to {size / 1e6:,.0f} MB on one machine of {kept[0]['cores']} cores, all ranks at once; time"
+        " from the call to the return of the slowest rank (imports are done), median of rounds:"
+        f" {len(found['safetensors', 'safetensors', 1])}. `times` are medians of what a round took over what"
+        " safetensors into safetensors took by as many ranks in the same round, by the clock and by the"
+        " processor, whose seconds are those of all ranks together. Other work ran on the machine"
+        f" (its load was {load:.0f}), so seconds by the clock are an order alone, and those of the processor"
+        " depend less on it."
         " Memory is what a rank has of its own above what it has after its imports, the most of any rank; its"
         " bound is three times a rank's part of the largest tensor, and 64 MB."
         " `python benchmarks/sharded.py` makes the rows (sharded.jsonl) and this page.",
         "",
-        "| from | into | ranks | seconds | times | processor | memory of a rank | its bound |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "| from | into | ranks | seconds | times | processor | times | memory of a rank | its bound |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for (source, format, world), own in sorted(_grouped(kept).items(), key=lambda each: each[0][2]):
-        taken = seconds[source, format, world]
-        times = taken / seconds["safetensors", "safetensors", world]
-        memory = max(max(row["memory"]) for row in own)
-        bound = 3 * own[0]["largest"] / world + SLACK
-        lines.append(
-            f"| {source} | {format} | {world} | {taken:.1f} | {times:.2f} |"
-            f" {busy[source, format, world]:.1f} s | {memory / 1e6:,.0f} MB"
-            f" | {bound / 1e6:,.0f} MB |"
-        )
+    for (source, format, ranks), own in sorted(
+        found.items(), key=lambda each: (str(each[0][2]), each[0][:2])
+    ):
+        if isinstance(ranks, int):
+            memory = max(max(row["memory"]) for row in own)
+            bound = 3 * own[0]["largest"] / ranks + SLACK
+            lines.append(
+                f"| {source} | {format} | {ranks} | {_taken(found, own)} | {memory / 1e6:,.0f} MB"
+                f" | {bound / 1e6:,.0f} MB |"
+            )
+    lines += [
+        "",
+        "The whole command of one process, `isogrow grow … --no-verify`, with its imports and the process"
+        " that asks the model's class:",
+        "",
+        "| from | into | seconds | times | processor | times |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for source, format in product(FORMS, FORMS):
+        lines.append(f"| {source} | {format} | {_taken(found, found[source, format, COMMAND])} |")
     return "\n".join(lines) + "\n"
 
 
-def _grouped(rows: Iterable[Row]) -> dict[tuple[str, str, int], list[Row]]:
-    found = defaultdict[tuple[str, str, int], list[Row]](list)
+def _taken(found: Mapping[Key, list[Row]], own: list[Row]) -> str:
+    """Cells of a row: seconds by the clock and by the processor, and times those of safetensors."""
+    whole = {row["round"]: row for row in found["safetensors", "safetensors", own[0]["ranks"]]}
+
+    def cells(name: str, unit: str) -> str:
+        ratio = statistics.median(row[name] / whole[row["round"]][name] for row in own)
+        return f"{statistics.median(row[name] for row in own):.1f}{unit} | {ratio:.2f}"
+
+    return f"{cells('seconds', '')} | {cells('busy', ' s')}"
+
+
+def _grouped(rows: Iterable[Row]) -> dict[Key, list[Row]]:
+    found = defaultdict[Key, list[Row]](list)
     for row in rows:
         found[row["source"], row["format"], row["ranks"]].append(row)
     return found

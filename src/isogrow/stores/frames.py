@@ -40,6 +40,8 @@ class Frame:
 
     def ended(self, checksum: int) -> bytes:
         """The bytes after numbers of this checksum (zlib's crc32)."""
+        if not self.size:  # torch writes no more than the entry's name
+            return self.after
         after = bytearray(self.after)
         entry = after.index(self.name, after.index(INDEX)) - INDEX_LENGTH
         assert after.startswith(BEHIND) and after.startswith(INDEX, entry), self.name
