@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isogrow.errors import StateError
+from isogrow.errors import CheckpointError, StateError
 from isogrow.optim.moments import FACTORED, Policy
 from isogrow.optim.state import grow_optimizer_state
 from isogrow.plans.anatomy import Anatomy, Header, Stored
 from isogrow.plans.boxes import slices
+from isogrow.plans.matching import match
 from isogrow.plans.pieces import Box
 from isogrow.plans.plan import Plan
 from isogrow.stores.distributed import Distributed, Saved, check_all_there, headers_of
@@ -48,6 +49,7 @@ def grown_items(
     for group, own in zip(state[GROUPS], names, strict=True):
         group |= {PARAMS: [numbers[name] for name in own], NAMES: own}
     _check_known(held, state, numbers)
+    anatomy = _named_so(anatomy, state, numbers)
     later = _Later(held, checkpoint, anatomy, form)
     by_number = {**state, STATE: {numbers[name]: found for name, found in state[STATE].items()}}
     made = grow_optimizer_state(by_number, names, anatomy, plan, policy, make=later)
@@ -119,6 +121,21 @@ def _check_known(held: Distributed, state: State, numbers: Mapping[str, int]) ->
                 f"{held.folder.name} has {factored} of {name}: row and column means are not grown in a"
                 " distributed checkpoint"
             )
+
+
+def _named_so(anatomy: Anatomy, state: State, names: Collection[str]) -> Anatomy:
+    """The model as its optimizer names it, where that is by another binding than its weights are saved by."""
+    if {stored.source for stored in anatomy.stored}.issuperset(names):
+        return anatomy
+    found = {
+        name: next((x for x in own.values() if isinstance(x, Tensor) and x.dim()), None)
+        for name, own in state[STATE].items()
+    }
+    headers = {name: Header(tuple(x.shape), word_of(x.dtype)) for name, x in found.items() if x is not None}
+    try:
+        return match(anatomy.layout, anatomy.config, headers)
+    except CheckpointError:  # it is refused by the name that is strange
+        return anatomy
 
 
 def _stored(checkpoint: Checkpoint, tensors: Mapping[str, Saved]) -> Mapped:

@@ -49,8 +49,10 @@ def check_loadable(
 
 
 def unread(config: Mapping[str, Any], stored: Iterable[str]) -> str:
-    """Why a model can't be compared by its own class: none is named, and what AutoModel makes of the config
-    would leave out a stored tensor. "" if it can."""
+    """Why a model can't be compared by its own class: transformers has none for it, or none is named and what
+    AutoModel makes of the config would leave out a stored tensor. "" if it can."""
+    if lack := classless(config):
+        return lack
     model: Any = None if class_name(config) else on_meta(config)
     if model is None:
         return ""
@@ -60,6 +62,15 @@ def unread(config: Mapping[str, Any], stored: Iterable[str]) -> str:
     if not lost:
         return ""
     return f"config.json {nameless(model, lost[0])}: name the class in its architectures"
+
+
+def classless(config: Mapping[str, Any]) -> str:
+    """What is said of a model type that transformers does not have; "" if it has it."""
+    import transformers
+
+    mapping: Any = transformers.CONFIG_MAPPING
+    kind = config.get("model_type")
+    return "" if kind in mapping else f"transformers has no class for {kind!r} that could run it"
 
 
 def nameless(model: nn.Module, lost: str) -> str:

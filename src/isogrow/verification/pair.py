@@ -30,7 +30,7 @@ from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import stated
 from isogrow.quiet import numberless, quiet
 from isogrow.stores.dtypes import WORDS, torch_dtype
-from isogrow.stores.loadable import class_name, nameless
+from isogrow.stores.loadable import class_name, classless, nameless
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import Checkpoint
 from isogrow.stores.store import all_of
@@ -254,21 +254,29 @@ def _recorded(large: Checkpoint | nn.Module) -> Plan:
 def _model(file: Checkpoint) -> nn.Module:
     """A checkpoint's model: by plain transformers, where that knows its files and its config."""
     dtype = _widest(file)
-    if file.configured and file.format != "distributed":
+    if file.configured and file.format != "distributed" and not classless(file.config):
         return loaded(file.folder, dtype)
-    made: Any = transformers.CONFIG_MAPPING[str(file.config["model_type"])]
-    config = made.from_dict(untagged(file.config))
+    config = _config(file)
     with mapped(file) as store:
         state = {name: all_of(store, name) for name in file.headers}
         return _whole(file.name, config, dtype, {"config": config, "state_dict": state}, None)
 
 
+def _config(file: Checkpoint) -> Any:
+    """A checkpoint's config in its class. Raises `CheckpointError` where transformers has none for it."""
+    if lack := classless(file.config):
+        raise CheckpointError(
+            f"{lack}: compare the bytes of both folders (isogrow verify --bytes), or register its class and"
+            " give isogrow.verify both models"
+        )
+    made: Any = transformers.CONFIG_MAPPING[str(file.config["model_type"])]
+    return made.from_dict(untagged(file.config))
+
+
 def numberless_model(file: Checkpoint) -> nn.Module:
     """A checkpoint's model in its own class, with parameters on the meta device and no more than its config
     read."""
-    mapping: Any = transformers.CONFIG_MAPPING
-    config = mapping[str(file.config["model_type"])].from_dict(untagged(file.config))
-    name = class_name(file.config)
+    config, name = _config(file), class_name(file.config)
     make: Any = getattr(transformers, name)._from_config if name else transformers.AutoModel.from_config
     with cast(Any, torch.random).fork_rng(devices=[]), quiet(), numberless():
         return make(config, dtype=_widest(file)).eval()
