@@ -143,12 +143,15 @@ def ids(model: Any, seed: int) -> Tensor:
     )
 
 
-def train_(model: Any, optimizer: Any, seed: int) -> None:
+def train_(model: Any, optimizer: Any, seed: int, scaler: torch.amp.GradScaler | None = None) -> None:
     model.zero_grad()
     batch = ids(model, seed)
-    model(input_ids=batch, labels=batch).loss.backward()
+    loss = model(input_ids=batch, labels=batch).loss
+    (loss if scaler is None else scaler.scale(loss)).backward()
     for each in each_of(optimizer):
-        each.step()
+        each.step() if scaler is None else scaler.step(each)
+    if scaler is not None:
+        scaler.update()
 
 
 class Lion(torch.optim.Optimizer):
@@ -324,6 +327,8 @@ def grow_case(case: Mapping[str, Any], counts: list[Any]) -> Report:
     report["counted"], report["told"] = counted_and_told(case, counts[0], model, optimizer, grown)
     pairs = zip(grown.model.parameters(), one.model.parameters(), strict=True)
     report["step"] = max(apart(whole(mine), theirs) for mine, theirs in pairs)
+    if kind == "muon":
+        report |= by_rate(grown.model, one.model)
     report["kinds"] = sorted({type(each).__name__ for each in each_of(grown.optimizer)})
     report["tied"], report["tied alone"] = (tied(each.model) for each in (grown, one))
     count = counts[0].count
@@ -331,6 +336,18 @@ def grow_case(case: Mapping[str, Any], counts: list[Any]) -> Report:
         seeded = policy is None or policy.moments == "seeded"
         report |= needed_bytes(counts[0], model, grown.model, (1, 2, 2), seeded)
     return report | {"sent": count.sent, "most": count.most, "times": count.exchanges}
+
+
+def by_rate(mine: Any, theirs: Any) -> Report:
+    """How far entries are apart after one step, in units of Muon's rate for a matrix of this shape; and of
+    what AdamW has, relative."""
+    pairs = list(zip(mine.parameters(), theirs.parameters(), strict=True))
+    units = [
+        float((whole(one) - two).detach().abs().max()) / (1e-2 * max(1, two.shape[0] / two.shape[1]) ** 0.5)
+        for one, two in pairs
+        if two.dim() == 2
+    ]
+    return {"matrices": max(units), "rest": max(apart(whole(a), b) for a, b in pairs if b.dim() != 2)}
 
 
 MESHES: Mapping[str, Callable[[int], dict[str, int]]] = {
@@ -426,6 +443,39 @@ def with_average(model: Any, optimizer: Any, ema: Any, how: Mapping[str, Any]) -
         isogrow.grow_training(model, ema=ema, **options),
         isogrow.grow_training(model, ema=by_name, **options),
     )
+
+
+def scaled() -> Report:
+    """A gradient scaler, which knows no sizes, goes on through a growth out of place and one in place; a step
+    whose gradients are not finite is left out on every rank. And the same in one process."""
+    found: Report = {}
+    for where in ("beside", "in place"):
+        shard, model, single = shard_as("fsdp"), made("llama"), made("llama")
+        shard(model)
+        optimizer = OPTIMIZERS["adamw"](list(model.parameters()))
+        alone = OPTIMIZERS["adamw"](list(single.parameters()))
+        scalers = [torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2) for _ in range(2)]
+        runs = [[model, optimizer], [single, alone]]
+        for number, growth in enumerate(({}, {"ffn": "x2", "layers": "+1"}, {"hidden": "x2", "heads": "x2"})):
+            for run, scaler, how in zip(runs, scalers, ({"shard": shard}, {}), strict=True):
+                if growth and where == "in place":
+                    isogrow.grow_(run[0], optimizer=run[1], **how, **growth)
+                elif growth:
+                    grown = isogrow.grow_training(run[0], optimizer=run[1], **how, **growth)
+                    run[:] = grown.model, grown.optimizer
+                for seed in (1, 2, 3):
+                    train_(*run, number + seed, scaler)
+            skipped = [each.clone() for each in map(whole, runs[0][0].parameters())]
+            for run, scaler in zip(runs, scalers, strict=True):
+                scaler.scale(run[0](input_ids=ids(run[0], 1)).logits.sum() * float("inf")).backward()
+                scaler.step(run[1])
+                scaler.update()
+            kept = zip(skipped, map(whole, runs[0][0].parameters()), strict=True)
+            assert all(torch.equal(one, two) for one, two in kept)
+        pairs = zip(runs[0][0].parameters(), runs[1][0].parameters(), strict=True)
+        scales = [scaler.get_scale() for scaler in scalers]
+        found[where] = {"apart": max(apart(whole(a), b) for a, b in pairs), "scales": scales}
+    return found
 
 
 def drawn(region: isogrow.Region) -> Any:
@@ -566,7 +616,7 @@ def run(out: Path) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = reports(asked["cases"])
     for name in asked["also"]:
-        found[name] = {"refusals": refusals, "average": average_and_schedule}[name]()
+        found[name] = {"refusals": refusals, "average": average_and_schedule, "scaled": scaled}[name]()
     return found
 
 

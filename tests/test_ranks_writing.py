@@ -315,6 +315,22 @@ def test_ranks_write_what_one_process_writes(
 ) -> None:
     found = run(world)
     assert not any("refused" in each[name] for each in found)
+    check_same(home, name, world)
+
+
+@started
+def test_four_ranks_read_and_write_distributed_checkpoints(home: Path) -> None:
+    """Into one, out of one, and both: tensor by tensor what one process writes."""
+    cases = {name: case for name, case in asked(home, 4).items() if name in CASES and "run" in name}
+    assert len(cases) == 3
+    assert ranks(home / "ranks4", 4, cases) == [0] * 4
+    assert not any("refused" in each[name] for each in reports(home / "ranks4", 4) for name in cases)
+    for name in cases:
+        check_same(home, name, 4)
+
+
+def check_same(home: Path, name: str, world: int) -> None:
+    """What so many ranks wrote of a case is what one process did: files' bytes, or tensors."""
     one, several = home / f"one {name}", home / f"{world} {name}"
     if CASES[name][1].get("format") != "distributed":
         assert digests(several) == digests(one)

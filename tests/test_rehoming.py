@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import rehoming_job
+from families_verb import python
 from forking import side_by_side
 from torch import nn
 
@@ -79,12 +80,37 @@ def test_what_accelerate_prepared_grows_where_it_stands(two: list[dict[str, Any]
         assert report["loads"] is True
 
 
-@spawned
-def test_trainer_grows_under_fsdp2(two: list[dict[str, Any]], folder: Path) -> None:
-    """Losses are those of one process up to the order of sums; and a run goes on with more ranks."""
+@pytest.fixture(scope="module")
+def wanted(folder: Path) -> dict[str, Any]:
+    """What Trainer's run tells in one process."""
     one = rehoming_job.trainer(folder / "one", 6)
     one.train()
-    wanted = rehoming_job.told(one)
+    return rehoming_job.told(one)
+
+
+@spawned
+def test_accelerate_launch(folder: Path, wanted: dict[str, Any]) -> None:
+    """Two processes that it starts, whom it tells how to shard: a loop and a Trainer, which grow."""
+    script = Path(__file__).with_name("launched_job.py")
+    words = "--use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --num_processes 2"
+    words += " --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
+    into = folder / "launched"
+    into.mkdir()
+    ran = python("-m", "accelerate.commands.launch", *words.split(), script, into)
+    assert ran.returncode == 0, ran.stderr
+    for rank in (0, 1):
+        found = json.loads((into / f"{rank}.json").read_text())
+        own, run = found["loop"], found["trainer"]
+        assert own["launched"] == "true" and own["ranks"] == 2 and own["kind"] == "FSDPLlamaForCausalLM"
+        assert own["apart"] < 1e-12
+        assert run["kind"] == "FSDPLlamaForCausalLM" and run["sizes"] == wanted["sizes"]
+        assert run["losses"] == pytest.approx(wanted["losses"], rel=1e-5)
+        assert len(run["differences"]) == 2 and max(run["differences"]) < 1e-5
+
+
+@spawned
+def test_trainer_grows_under_fsdp2(two: list[dict[str, Any]], folder: Path, wanted: dict[str, Any]) -> None:
+    """Losses are those of one process up to the order of sums; and a run goes on with more ranks."""
     (folder / "ranks3").mkdir()
     side_by_side(rehoming_job.others, [(folder, rank, 3) for rank in range(3)], limit=600)
     three = json.loads((folder / "ranks3" / "0.json").read_text())
