@@ -395,9 +395,9 @@ def counted() -> list[Any]:
     """The jobs that grow from here on."""
     found, true = list[Any](), api.grow_together
 
-    def noted(job: Any, *rest: Any) -> Any:
+    def noted(job: Any, *rest: Any, **how: Any) -> Any:
         found.append(job)
-        return true(job, *rest)
+        return true(job, *rest, **how)
 
     api.grow_together = noted
     return found
