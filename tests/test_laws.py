@@ -15,10 +15,12 @@ from subjects import CONFIGS, anatomy, tensors
 
 from isogrow import laws
 from isogrow.errors import LawError
+from isogrow.families import LAYOUTS
 from isogrow.families.llama import LLAMA
 from isogrow.laws.building import network
 from isogrow.layouts.layout import Layout, Weight
-from isogrow.planning.planner import plan
+from isogrow.planning.planner import draft, plan
+from isogrow.planning.reach import specimen
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import (
     AttentionExpansion,
@@ -190,6 +192,48 @@ def message(found: Anatomy, wrong: Plan, allow_dead: bool = True) -> str:
 def test_what_is_said(name: str, slot: str, label: str, entry: Entry, said: str) -> None:
     found, right = made(name)
     assert message(found, put(right, 0, slot, label, entry)) == said
+
+
+def test_copies_of_some_channels_alone_are_refused() -> None:
+    """A LayerNorm keeps its mean where every channel has equally many copies, and not otherwise."""
+    found, right = made("post, hidden x2")
+    old, copied = right.steps[0].places
+    half = replace(copied, count=copied.count // 2)
+    twice = (old, half, replace(half, start=half.start + half.count))  # of the first half of the channels
+    wrong = replace(right.steps[0], places=twice)
+    assert message(found, replace(right, steps=(wrong, *right.steps[1:]))) == (
+        "HiddenExpansion fills what feeds a layer norm over hidden with uneven copies, which changes its"
+        " statistics"
+    )
+
+
+@pytest.mark.parametrize(
+    "other", [{"init": Init("uniform")}, {"init": Init(std=0.5)}, {"center": True}], ids=str
+)
+def test_pairs_that_are_drawn_otherwise_do_not_cancel(other: dict[str, Any]) -> None:
+    """r and -r are the same numbers only if both are drawn from one law, around one centre."""
+    found, right = made("post, hidden x3")
+    drawn = right.steps[0].rewrites["attn.q"]["copy2"]
+    assert isinstance(drawn, Free)
+    assert message(found, put(right, 0, "attn.q", "copy2", replace(drawn, **other))).startswith(
+        "HiddenExpansion draws pair0 of attn.q for 2 copies of its channels, and they do not cancel"
+    )
+
+
+def test_a_scaled_embedding_that_is_a_far_head_too_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a masked language model's head makes of the residual stands between the last gain and the head."""
+    found = specimen(LAYOUTS["megatron-bert"])  # its ε is a constant: what writes the residual is scaled
+
+    def none(*_: object) -> tuple[()]:
+        return ()
+
+    with monkeypatch.context() as unasked:
+        unasked.setattr(Layout, "far_heads", none)  # the rule refuses it, too
+        wrong = draft(found, [HiddenExpansion(96), HeadAddition(12)])
+    assert message(found, wrong) == (
+        "HiddenExpansion scales embed by 1.41421, and decoder has the same entries, whose input no gain of"
+        " the residual's undoes"
+    )
 
 
 def rotary(size: int) -> tuple[Anatomy, Plan]:
