@@ -17,6 +17,7 @@ import isogrow
 from isogrow import plan_of
 from isogrow.errors import CheckpointError, FamilyError, IsogrowError, SizeError
 from isogrow.families import layout_for
+from isogrow.plans.expansions import HiddenExpansion, LayerAddition
 from isogrow.plans.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
@@ -118,6 +119,35 @@ def test_training_mode(training: bool) -> None:
     small = live("bert").train(training)
     large = isogrow.grow(small, ffn=51)
     assert [module.training for module in large.modules()] == [training] * len(list(large.modules()))
+
+
+@pytest.mark.parametrize("kernel", ["eager", "grouped_mm"])
+def test_how_experts_are_run(kernel: str) -> None:
+    """One by one stays one by one: a kernel takes not every width and every dtype."""
+    small = live("mixtral")
+    small.set_experts_implementation(kernel)
+    assert isogrow.grow(small, ffn="x2").config._experts_implementation == kernel
+
+
+def test_constants_of_an_activation_are_those_of_the_layer_before() -> None:
+    """They are tensors, and no weights: what is drawn for a new layer is all but these."""
+    small: Any = live("apertus")
+    for nth, layer in enumerate(small.model.layers):
+        layer.mlp.act_fn.beta.fill_(0.5 + nth)
+    large: Any = isogrow.grow(small, layers=len(small.model.layers) + 2, layers_at=(1, 2))
+    found = [layer.mlp.act_fn.beta.item() for layer in large.model.layers]
+    assert found == [0.5, 0.5, 1.5, 1.5, 2.5]
+
+
+def test_a_copied_gain_of_a_new_branch_is_not_its_zero() -> None:
+    """What is written there is zero too, as the width grows: two zeros in series would never learn."""
+    small = live("olmo2")
+    width = F.FAMILIES["olmo2"].growths["hidden"]["hidden"]
+    large: Any = isogrow.grow(small, LayerAddition("+1"), HiddenExpansion(width), init="copy")
+    for norm in ("post_attention_layernorm", "post_feedforward_layernorm"):
+        gains = getattr(large.model.layers[-1], norm).weight
+        old = small.config.hidden_size
+        assert not gains[:old].any() and gains[old:].all()
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])

@@ -98,6 +98,16 @@ def test_a_schedule_goes_on(kind: str) -> None:
     assert kept == ([group["lr"] for group in optimizer.param_groups], scheduler.state_dict()["_last_lr"])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_schedule_that_has_not_stepped_yet_goes_on() -> None:
+    """Torch warns of a schedule's first step where it does not watch its optimizer: the new one is watched."""
+    small = live("llama")
+    optimizer = two_groups(small)
+    scheduler = scheduled("lambda", optimizer)
+    large, grown, moved, _ = isogrow.grow_training(small, optimizer=optimizer, scheduler=scheduler, ffn=51)
+    assert rates(large, grown, moved, 2) == rates(small, optimizer, scheduler, 2)
+
+
 def test_a_schedule_of_another_optimizer_is_refused() -> None:
     small = live("llama")
     scheduler = scheduled("lambda", torch.optim.SGD(small.parameters()))
