@@ -43,6 +43,19 @@ def test_ceilings_of_the_published_law_for_twice_the_size(per: float, percent: i
     assert round(100 * found.share) in (percent, percent - 1)
 
 
+def test_when_the_guide_says_to_grow() -> None:
+    """Its three moments by the published law, from half of the parameters; no budget moves them."""
+    guide = " ".join(documents.read(documents.ROOT / "docs" / "training.md").split())
+    for size, said in (1e9, "18 tokens to 1 billion"), (7e7, "20 to 70 million"), (1e5, "28 to 100 thousand"):
+        small, large = ModelSize(size / 2, 3 * size), ModelSize(size, 6 * size)
+        moments = [
+            ceiling(CHINCHILLA, small, large, per * size * large.cost).tokens / small.parameters
+            for per in (10, 40, 200)
+        ]
+        assert {round(moment) for moment in moments} == {int(said.split()[0])}
+        assert said in guide
+
+
 @given(st.floats(0.5, 100), st.floats(1.2, 5))
 def test_a_ceiling_is_the_largest_offset(per: float, growth: float) -> None:
     large = ModelSize(HALF.parameters * growth, HALF.cost * growth)

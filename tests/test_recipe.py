@@ -9,11 +9,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import documents
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.recipes.recipe import Slope, Stage, parse, read
+from isogrow.recipes.recipe import Slope, Stage, TrainingSettings, parse, read
 from isogrow.recipes.running import growths
+from isogrow.train.schedule import LOSSES
 
 TEXT = """
 run: runs/a
@@ -46,6 +48,22 @@ def test_what_a_recipe_says(tmp_path: Path) -> None:
     assert recipe.data.train == ("*.txt",)
     assert recipe.training.rate == 0.002
     assert [recipe.longest(stage) for stage in recipe.stages] == [20, 1000, 50]
+
+
+@pytest.mark.parametrize("written", ["1k", "1K", "1 k", "1e3", "1000", "0.001m", 1000])
+def test_how_counts_are_written(said: dict[str, Any], written: Any) -> None:
+    said["stages"][2]["tokens"] = written
+    assert parse(said).stages[2].tokens == 1000
+    said["stages"][2]["tokens"] = "1.001M"
+    assert parse(said).stages[2].tokens == 1_001_000
+
+
+def test_what_the_guide_says_of_a_slope() -> None:
+    guide = " ".join(documents.read(documents.ROOT / "docs" / "training.md").split())
+    window, every = Slope(below=0, at_most=1).window, TrainingSettings().log_every
+    assert f"its last `window` steps ({window} if it is not said)" in guide
+    assert f"how many steps lie between two losses ({every}), of which a window needs three" in guide
+    assert LOSSES == 3
 
 
 def test_how_long_a_stage_s_rates_last(said: dict[str, Any]) -> None:
@@ -83,7 +101,15 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda s: s["stages"][1].update(layers_at="even"), "stage 2: layers_at says where new layers go, and"),
     (lambda s: s["model"].update(config={"when": date(2020, 1, 2)}), "config: when is datetime.* quotes"),
     (lambda s: s["training"].update(rate=-1), "training, rate is -1: input should be greater than 0"),
-    (lambda s: s["training"].update(warmup="long"), "training, warmup is 'long'"),
+    (
+        lambda s: s["training"].update(warmup="long"),
+        "training, warmup is 'long': give a number, like 8000, 8K, 8M or 8B .thousands, millions, billions",
+    ),
+    (lambda s: s["stages"][2].update(tokens="1T"), "stages, 3, tokens is '1T': give a number, like 8000, 8K"),
+    (
+        lambda s: s["stages"][2].update(tokens="0.1234K"),
+        "tokens is 123.4: input should be a valid integer",
+    ),
     (lambda s: s["training"].update(precision="fp8"), "precision is 'fp8': input should be 'float32' or"),
     (lambda s: s["stages"][1].update(hiden="x2"), "stages, 2 .*'hiden' means nothing here: did you mean hid"),
     (lambda s: s["stages"][1].update(steps=9), "stage 2: give steps, tokens or slope, and one of them"),

@@ -100,7 +100,7 @@ def test_a_schedule_goes_on(kind: str) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_a_schedule_that_has_not_stepped_yet_goes_on() -> None:
-    """Torch warns of a schedule's first step where it does not watch its optimizer: the new one is watched."""
+    """Torch warns of a schedule's first step where it watches no optimizer, so it watches the new one."""
     small = live("llama")
     optimizer = two_groups(small)
     scheduler = scheduled("lambda", optimizer)

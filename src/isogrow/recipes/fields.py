@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -12,13 +13,19 @@ STRICT = ConfigDict(extra="forbid")
 
 
 def count(value: Any) -> Any:
-    """A whole number may be written as 8M.
+    """A number may be written as 8M, or 8m. Raises `ValueError` for words that are none.
 
-    >>> count("8M"), count(7), count("many")
-    (8000000.0, 7, 'many')
+    >>> count("8M"), count("1.5k"), count("1e6"), count(7)
+    (8000000.0, 1500.0, 1000000.0, 7)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB])", value) if isinstance(value, str) else None
-    return float(found[1]) * UNITS[found[2]] if found is not None else value
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(.*?)([KMB]?)", value.strip().upper())
+    assert found is not None
+    try:
+        return float(Decimal(found[1]) * UNITS[found[2]])  # 1.001M is whole
+    except InvalidOperation:
+        raise ValueError("give a number, like 8000, 8K, 8M or 8B (thousands, millions, billions)") from None
 
 
 def listed(value: Any) -> Any:
