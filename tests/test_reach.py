@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import documents
 import pytest
 import tiny
 from command import CLASSES, checkpoints, isogrow
@@ -20,6 +22,7 @@ from isogrow.planning.planner import plan
 from isogrow.planning.reach import Reach, reaches, specimen
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.words import addressed, spelled
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +205,54 @@ def test_an_axis_that_follows_another_grows_with_it() -> None:
     assert (ffn.now, ffn.grows) == (192, "with")
     assert ffn.partners == {"hidden": ((384, 96), (576, 144), (768, 192))}
     assert ffn.why == ("ffn is 4 * hidden",)
+
+
+@pytest.mark.parametrize("model_type", ["mamba2", "bamba", "granitemoehybrid"])
+def test_a_width_whose_ratio_a_config_keeps_whole_grows_to_some_sizes(model_type: str) -> None:
+    """The made-up model has the ratio of its class, so that the table says of it what `inspect` does."""
+    anatomy = specimen(LAYOUTS[model_type])
+    (hidden,) = reaches(anatomy, {"hidden": anatomy.sizes.of("hidden")})
+    assert (hidden.grows, hidden.sizes) == ("some", (2 * hidden.now,))
+    readme = documents.read(documents.ROOT / "README.md")
+    assert f"\n| {model_type} | some sizes |" in readme
+
+
+# Families whose hints named what no request can say, or what is refused.
+HINTED = (
+    "whisper",
+    "ministral3",
+    "mamba2",
+    "bamba",
+    "wav2vec2",
+    "siglip_text_model",
+    "luke",
+    "xglm",
+    "bart",
+    "gpt2",
+    "llama",
+)
+OPTIONS = re.compile(r"; (.*) would do$")
+
+
+@pytest.mark.parametrize("model_type", HINTED)
+def test_what_a_hint_names_is_taken(model_type: str) -> None:
+    """Said beside what was asked, or in its place, by the words that it names."""
+    anatomy = specimen(LAYOUTS[model_type])
+    for word, now in named(anatomy.sizes, anatomy.layout.stacks).items():
+        for asked_for in ({word: now + 1}, {word: now + 2}):
+            try:
+                plan(anatomy, expansions(asked_for))
+            except IsogrowError as error:
+                found = OPTIONS.search(str(error))
+                for option in found[1].split(" or ") if found else ():
+                    named_ones = {n: int(size) for n, size in re.findall(r"([\w.]+)=(\d+)", option)}
+                    merged = {addressed(n): size for n, size in (asked_for | named_ones).items()}
+                    plan(anatomy, expansions({spelled(*n): size for n, size in merged.items()}))
+
+
+def test_a_hint_that_would_lead_nowhere_is_not_given() -> None:
+    anatomy = specimen(LAYOUTS["whisper"])
+    with pytest.raises(
+        IsogrowError, match=r"hidden=48; no sizes near these would do: leave them as they are$"
+    ):
+        plan(anatomy, expansions({"heads": 7}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice, product
 from typing import Any
 
@@ -11,20 +11,28 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Layout
 from isogrow.plans.plan import Init
-from isogrow.plans.words import REQUESTS
+from isogrow.plans.words import REQUESTS, WORDS, addressed
 from isogrow.rules import rule_for
 from isogrow.rules.subject import Subject
 
 LOOKED = 256  # sizes looked at, the nearest first, for a mend
+TRIED = 8  # of those that do by the constraints and the rules, planned until one is taken
 
 Option = tuple[int, Mapping[str, int]]
+Request = Mapping[str, int]
+Accepts = Callable[[Request], bool]
 
 
-def mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
-    """The nearest sizes that would do: of one axis, or else of two together."""
+def mend(start: Subject, values: Mapping[str, int], axes: Iterable[str], accepts: Accepts) -> str:
+    """The nearest sizes that would do: of one axis, or else of two together.
+
+    Named are only words that a request may say, in sizes that `accepts` says would be taken in place of, or
+    beside, what was asked.
+    """
     words = list(dict.fromkeys(REQUESTS.get(axis, axis) for axis in sorted(axes)))
     words.sort(key=lambda word: word not in start.layout.residuals)
-    near = {word: list(islice(_near(start, word, values), LOOKED)) for word in words}
+    sayable = [word for word in words if known(word, start.layout.stacks)]
+    near = {word: list(islice(_near(start, word, values), LOOKED)) for word in sayable}
 
     facts = start.layout.facts(start.config, values)
 
@@ -36,20 +44,39 @@ def mend(start: Subject, values: Mapping[str, int], axes: Iterable[str]) -> str:
         """Whether the rules grow it to any of these: where they grow it to none, no partner helps."""
         return any(ruled(start, sizes) for _, sizes in near[word])
 
-    def pairs(word: str, other: str) -> Iterator[str]:
+    def singles(word: str) -> Iterator[Request]:
+        return ({word: size} for size, sizes in holding(near[word]) if ruled(start, sizes))
+
+    def pairs(word: str, other: str) -> Iterator[Request]:
         axes = {each: {axis for _, sizes in near[each][:1] for axis in sizes} for each in (word, other)}
         both = (holding(near[word], axes[other]), holding(near[other], axes[word]))
         for (one, sizes), (two, more) in product(*both):
             merged = facts.over({**sizes, **more})
             if met(start.layout, merged) and ruled(start, sizes) and ruled(start, more):
-                yield f"{word}={one} with {other}={two}"
+                yield {word: one, other: two}
 
-    ones = (next((f"{w}={n}" for n, sizes in holding(near[w]) if ruled(start, sizes)), "") for w in words)
-    found = [one for one in ones if one]
-    if not found and possible(words[0]):
-        others = (other for other in words[1:] if possible(other))
-        found = [pair for other in others for pair in islice(pairs(words[0], other), 1)]
-    return f"{' or '.join(found)} would do" if found else "grow all of them together"
+    def first(requests: Iterator[Request]) -> list[str]:
+        """The first that would be taken, in words."""
+        taken = (request for request in islice(requests, TRIED) if accepts(request))
+        return [" with ".join(f"{word}={n}" for word, n in request.items()) for request in islice(taken, 1)]
+
+    found = [one for word in sayable for one in first(singles(word))]
+    able = [word for word in sayable if possible(word)]
+    if not found and able and able[0] == words[0]:
+        found = [pair for other in able[1:] for pair in first(pairs(able[0], other))]
+    if found:
+        return f"{' or '.join(found)} would do"
+    return (
+        "grow all of them together"
+        if able == words
+        else "no sizes near these would do: leave them as they are"
+    )
+
+
+def known(word: str, stacks: Collection[str]) -> bool:
+    """Whether a request may name an axis so."""
+    stack, own = addressed(word)
+    return own in WORDS and (not stack or stack in stacks)
 
 
 def _near(start: Subject, word: str, values: Mapping[str, int]) -> Iterator[Option]:
@@ -75,7 +102,9 @@ def met(layout: Layout, facts: Mapping[str, Any], beside: Collection[str] = ()) 
 
 
 def ruled(start: Subject, sizes: Mapping[str, int]) -> bool:
-    """Whether the rules grow these axes to these sizes."""
+    """Whether the rules grow these axes to these sizes, and the family refuses none of them."""
+    if not start.layout.refusals.keys().isdisjoint(sizes):
+        return False
     try:
         for axis, size in sizes.items():
             rule_for(start, axis)(start, axis, (), size, Init())

@@ -8,21 +8,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from isogrow.errors import SizeError
+from isogrow.errors import IsogrowError, SizeError
 from isogrow.laws import check
 from isogrow.layouts.config import Config, edited, get
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Index, Layout
-from isogrow.planning.nearest import holds, mend, ruled
+from isogrow.planning.nearest import Accepts, holds, mend, ruled
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.choices import Choices
-from isogrow.plans.expansions import At, Expansion, LayerAddition, Size, places, target
+from isogrow.plans.expansions import At, Expansion, LayerAddition, Size, expansions, places, target
 from isogrow.plans.plan import Init, Mean, Plan, Step, grown
 from isogrow.plans.regions import check_known
 from isogrow.plans.sizes import Sizes, key
-from isogrow.plans.words import named, spelled, stated, told
+from isogrow.plans.words import HEAD_DIM, addressed, named, spelled, stated, told
 from isogrow.rules import rule_for
 from isogrow.rules.layers import add
 from isogrow.rules.rotary import renamed
@@ -86,7 +87,8 @@ def draft(
             if step is not None:
                 steps.append(step)
                 now = _after(now, step)
-    _check_constraints(dataclasses.replace(subject(anatomy), words=now.words), now, advise)
+    accepts = partial(_taken, anatomy, now.sizes, choices) if advise else None
+    _check_constraints(dataclasses.replace(subject(anatomy), words=now.words), now, accepts)
     config = config_edits(anatomy, steps, now.sizes)
     return Plan(anatomy.layout.family, anatomy.sizes, tuple(steps), config, seed)
 
@@ -343,8 +345,24 @@ def _check_read_back(layout: Layout, config: Config, sizes: Sizes) -> None:
         )
 
 
-def _check_constraints(start: Subject, now: Subject, advise: bool) -> None:
-    """Ask of the final sizes alone whether the config can hold them."""
+def _taken(anatomy: Anatomy, sizes: Sizes, choices: Choices, more: Mapping[str, int]) -> bool:
+    """Whether sizes that were asked for would be taken if these were said in their place, or beside them."""
+    stacks = anatomy.layout.stacks
+    before, after = named(anatomy.sizes, stacks), named(sizes, stacks)
+    own = {addressed(word)[1] for word in after if addressed(word)[0]}  # said for each stack
+    whole = {word for word in HEAD_DIM if "head_dim" in after} | own
+    asked = {word: n for word, n in after.items() if n != before.get(word) and word not in whole}
+    request = asked | {spelled(*addressed(word)): n for word, n in more.items()}
+    try:
+        plan(anatomy, expansions(request), choices=choices, advise=False)
+    except IsogrowError:
+        return False
+    return True
+
+
+def _check_constraints(start: Subject, now: Subject, accepts: Accepts | None) -> None:
+    """Ask of the final sizes alone whether the config can hold them; where `accepts` says what would be
+    taken, a refusal says so too."""
     layout, values = now.layout, now.sizes.values
     for axis, formula in layout.follows.items():
         if axis in values and values[axis] != evaluate(formula, values):
@@ -358,7 +376,7 @@ def _check_constraints(start: Subject, now: Subject, advise: bool) -> None:
         if not layout.say(constraint, facts) or evaluate(constraint, facts):
             continue
         text, sizes = told(constraint, values)
-        advice = f"; {mend(start, values, names(constraint) & values.keys())}" if advise else ""
+        advice = f"; {mend(start, values, names(constraint) & values.keys(), accepts)}" if accepts else ""
         raise SizeError(
             f"{layout.family!r} can't hold these sizes: its config needs {text}, and they would be"
             f" {sizes}{advice}",

@@ -35,7 +35,8 @@ SMALL = {
     **dict.fromkeys(("encoder_heads", "decoder_heads"), 6),
     **dict.fromkeys(("encoder_key_dim", "decoder_key_dim", "encoder_value_dim", "decoder_value_dim"), 8),
     "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
-    "state_heads": 2, "state_group": 3, "state_key_dim": 4, "state_value_dim": 8, "taps": 4,
+    "state_heads": 2, "state_group": 3, "state_key_dim": 4, "taps": 4,
+    "state_value_dim": 16,  # in all twice `hidden`, as by the classes' own defaults
 }  # fmt: skip
 
 
