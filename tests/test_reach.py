@@ -19,7 +19,7 @@ from isogrow.errors import IsogrowError
 from isogrow.families import LAYOUTS
 from isogrow.growth.opening import opened
 from isogrow.planning.planner import plan
-from isogrow.planning.reach import Reach, reaches, specimen
+from isogrow.planning.reach import SMALL, Reach, reaches, specimen
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size, expansions
 from isogrow.plans.words import addressed, spelled
@@ -256,3 +256,11 @@ def test_a_hint_that_would_lead_nowhere_is_not_given() -> None:
         IsogrowError, match=r"hidden=48; no sizes near these would do: leave them as they are$"
     ):
         plan(anatomy, expansions({"heads": 7}))
+
+
+def test_what_no_request_can_say_is_not_told_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an inner width that is `hidden` itself, and whose axes have no words, hidden can't grow alone."""
+    monkeypatch.setitem(SMALL, "state_value_dim", 8)
+    anatomy = specimen(LAYOUTS["mamba2"])
+    with pytest.raises(IsogrowError, match=r"state_value_dim=8; no sizes near these would do: leave them as"):
+        plan(anatomy, expansions({"hidden": 49}))
