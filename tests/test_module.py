@@ -121,6 +121,32 @@ def test_training_mode(training: bool) -> None:
     assert [module.training for module in large.modules()] == [training] * len(list(large.modules()))
 
 
+@pytest.mark.slow
+def test_a_default_device_has_no_part_in_a_growth(tmp_path: Path) -> None:
+    """New entries are made on the CPU, whatever a caller's default is, and go where their tensor is."""
+    small = live("llama")
+    optimizer = torch.optim.AdamW(small.parameters())
+    small(**F.batch("")).logits.square().mean().backward()
+    optimizer.step()
+    small.save_pretrained(tmp_path / "small")
+    wanted = isogrow.grow(small, hidden=42, layers="+1")
+    with torch.device("meta"):
+        large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, hidden=42, layers="+1")
+        isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", hidden=42, layers="+1")
+        report = isogrow.verify(small, large, liveness=False)
+        isogrow.grow_(small, optimizer=optimizer, hidden=42, layers="+1")
+    assert report.passed and same(large, wanted) and same(small, wanted)
+    for state in (*grown.state.values(), *optimizer.state.values()):
+        assert not any(x.is_meta for x in state.values())
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls its own quantization deprecated
+def test_a_model_that_torch_has_quantized_is_refused() -> None:
+    packed: Any = torch.ao.quantization.quantize_dynamic(live("llama"), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(FamilyError, match=r"_packed_params.* is a dtype and no tensor.* before it is"):
+        isogrow.grow(packed, ffn="x2")
+
+
 @pytest.mark.parametrize("kernel", ["eager", "grouped_mm"])
 def test_how_experts_are_run(kernel: str) -> None:
     """One by one stays one by one: a kernel takes not every width and every dtype."""

@@ -23,9 +23,12 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.models.mamba2 import modeling_mamba2 as mamba2
 
 import isogrow
 from isogrow.cli.tables import checks
@@ -532,6 +535,42 @@ def test_a_cache_that_is_not_the_full_pass() -> None:
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
     assert report.passed, report.failed
     assert named(report)["kv cache"].detail.startswith("step by step on both sides")
+
+
+def recurrent() -> Any:
+    config = Mamba2Config(
+        vocab_size=VOCAB,
+        hidden_size=24,
+        num_heads=6,
+        head_dim=8,
+        n_groups=2,
+        state_size=5,
+        num_hidden_layers=2,
+        chunk_size=8,
+        **dict.fromkeys(("bos_token_id", "eos_token_id")),
+    )
+    return _filled(Mamba2ForCausalLM(config))
+
+
+@pytest.mark.slow
+def test_a_cache_of_states_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mamba 2 calls its cache otherwise, and keeps no keys: what a grown model makes of it is seen."""
+    small = recurrent()
+    large = isogrow.grow(small, hidden=48, layers="+1")
+    report = named(isogrow.verify(small, large, liveness=False))
+    assert report["kv cache"].passed and report["generate"].passed
+    mixer: Any = mamba2.Mamba2Mixer
+    right = mixer.forward
+
+    def wrong(self: Any, states: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        """Off in the grown model alone, and there in steps of one token."""
+        off = states.shape[1:] == (1, 48)
+        return right(self, states, *given, **named) * (1.5 if off else 1.0)
+
+    monkeypatch.setattr(mixer, "forward", wrong)
+    report = named(isogrow.verify(small, large, liveness=False))
+    assert report["float64"].passed
+    assert report["kv cache"].passed is False and report["generate"].passed is False
 
 
 def test_a_model_that_is_not_finite_is_said() -> None:

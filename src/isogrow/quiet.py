@@ -1,12 +1,13 @@
-"""Building models by transformers: silently, one thread at a time, and without numbers."""
+"""Building models by transformers: silently, one thread at a time, on the CPU, and without numbers."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -22,6 +23,14 @@ def alone() -> Generator[None]:
     tied (seen in transformers 5.23.0: findings/two_loads_untie.sh).
     """
     with _BUILDING:
+        yield
+
+
+@contextmanager
+def on_cpu() -> Generator[None]:
+    """Let tensors that name no device be made on the CPU, where new entries are, whatever a caller's default
+    device is (`with torch.device("meta")`, `torch.set_default_device`)."""
+    with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
         yield
 
 

@@ -44,6 +44,7 @@ from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import fitting, naming
+from isogrow.quiet import on_cpu
 
 Model = TypeVar("Model", bound=nn.Module)
 Optim = TypeVar("Optim", bound=Optimizer | Sequence[Optimizer] | None)
@@ -85,6 +86,7 @@ def grow(model: Model, *expansions: Expansion, shard: Shard | None = None, **req
     return grow_training(model, *expansions, shard=shard, **request).model
 
 
+@on_cpu()
 def grow_training(
     model: Model,
     *expansions: Expansion,
@@ -181,6 +183,7 @@ def _made(model: nn.Module, ema: Any, anatomy: Anatomy, plan: Plan) -> tuple[nn.
     return large, None if ema is None else grow_average(ema, anatomy, plan, build, stats)
 
 
+@on_cpu()
 def grow_(
     model: nn.Module,
     *expansions: Expansion,

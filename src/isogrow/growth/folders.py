@@ -16,6 +16,7 @@ from isogrow.planning.request import Said, check_grows, requested
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import naming
+from isogrow.quiet import on_cpu
 from isogrow.stores.asking import asking, grown_config
 from isogrow.stores.staging import Told
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from isogrow.growth.resuming import Groups
 
 
+@on_cpu()
 def grow_checkpoint(
     src: str | Path | Opened,
     out: str | Path,

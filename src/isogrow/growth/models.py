@@ -6,10 +6,10 @@ import dataclasses
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from isogrow.errors import FamilyError
 from isogrow.families import layout_of
@@ -89,6 +89,7 @@ def plan_of(large: nn.Module) -> Plan | None:
 
 def anatomy_of(model: nn.Module) -> Anatomy:
     """A model seen through its family's layout."""
+    _check_tensors(model)
     kind = own_class(model)
     registered = _REGISTERED.get(kind)
     if registered is not None:
@@ -107,6 +108,16 @@ def anatomy_of(model: nn.Module) -> Anatomy:
             " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
         )
     return _apart(model, match(layout_of(config), config, headers(model), kind.__name__, "model"))
+
+
+def _check_tensors(model: nn.Module) -> None:
+    """Refuse a state with more than tensors in it: what torch's own quantization packs, say."""
+    for name, value in cast("dict[str, object]", model.state_dict()).items():
+        if not isinstance(value, Tensor):
+            raise FamilyError(
+                f"{name} in the model's state is a {type(value).__name__} and no tensor, as in models that"
+                " torch has quantized, and no law says how that grows: grow the model before it is quantized"
+            )
 
 
 def _apart(model: nn.Module, anatomy: Anatomy) -> Anatomy:

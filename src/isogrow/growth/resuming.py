@@ -24,6 +24,7 @@ from isogrow.optim.state import check_optimizer_state
 from isogrow.optim.state import grow_optimizer_state as grow_state_dict
 from isogrow.planning.planner import check_fits
 from isogrow.plans.plan import Plan
+from isogrow.quiet import on_cpu
 from isogrow.stores.carrying import Beside, Within
 from isogrow.stores.distributed import Distributed, read_distributed
 from isogrow.stores.sources import Checkpoint, load_state
@@ -188,6 +189,7 @@ def _check_form(state: Mapping[Any, Any], name: str) -> None:
         )
 
 
+@on_cpu()
 def grow_optimizer_state(
     state: Mapping[str, Any],
     small: nn.Module,

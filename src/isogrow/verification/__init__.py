@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from isogrow.planning.request import Saved
-from isogrow.quiet import quiet
+from isogrow.quiet import on_cpu, quiet
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.verification import checks
 from isogrow.verification.float64 import rebuilt
@@ -28,6 +28,7 @@ from isogrow.verification.stored import proof, unread, weights_
 from isogrow.verification.streaming import foretold_of, streamed_checks, streamed_pair
 
 
+@on_cpu()
 def verify(
     small: str | Path | Checkpoint | nn.Module,
     large: str | Path | Checkpoint | nn.Module,

@@ -23,7 +23,7 @@ from torch import nn
 
 from isogrow.errors import CheckpointError, EngineError
 from isogrow.growth.opening import opened
-from isogrow.quiet import quiet
+from isogrow.quiet import on_cpu, quiet
 from isogrow.stores.adapters import Adapter, read_adapter
 from isogrow.stores.dtypes import word_of
 from isogrow.stores.sources import Checkpoint, open_checkpoint
@@ -53,6 +53,7 @@ class Both:
         return [*own, *(header.dtype for header in self.base.headers.values())]
 
 
+@on_cpu()
 def verify_adapter(
     adapter: str | Path,
     grown: str | Path,

@@ -207,11 +207,12 @@ def in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def decode(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
-    """float64: token by token with the KV cache against the old model's full forward pass."""
+    """float64: token by token with the model's cache (of keys and values, or of states) against the old
+    model's full forward pass."""
     batch = probe(pair)
     with float64():
         if not pretrained(pair) or not decodes(large, batch):
-            return Check("kv cache", None, detail="its class gives no key-value cache")
+            return Check("kv cache", None, detail="its class gives no cache")
         old, own, new = full(small, batch), decoded(small, batch), decoded(large, batch)
     old = _shared(old, new)
     if combined(differences(old, own).values()).relative <= EXACT:
@@ -270,10 +271,12 @@ def generate(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
     """float64: greedy generation gives the same tokens."""
     with float64():
         given = probe(pair)
-        able = pretrained(pair) and decodes(large, given) and cast(Any, large).can_generate()
+        able = pretrained(pair) and cast(Any, large).can_generate()
+        if not able or not decodes(large, given):
+            return Check("generate", None, detail="is no decoder" if able else "does not generate")
         room = positions(pair) - NEW_TOKENS
-        if not able or room < 1:
-            return Check("generate", None, detail="does not generate" if not able else "no room for tokens")
+        if room < 1:
+            return Check("generate", None, detail="no room for tokens")
         if "input_ids" not in given:
             return Check("generate", None, detail=f"generates from {taken(pair)}")
         prompt = given["input_ids"][:, : min(8, room)]

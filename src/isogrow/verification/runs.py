@@ -26,6 +26,7 @@ Batch = Mapping[str, Tensor]
 Outputs = Mapping[str, Tensor]
 Side = Literal["left", "right"]
 DECODER, MEMORY = "decoder_input_ids", "encoder_hidden_states"
+CACHES = ("cache", "past_key_values", "cache_params")  # what models call theirs
 
 
 def full(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
@@ -63,7 +64,7 @@ def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -
 
 
 def decodes(model: nn.Module, batch: Batch) -> bool:
-    """Whether the model can run a batch token by token: a decoder with a key-value cache."""
+    """Whether the model can run a batch token by token: a decoder with a cache."""
     name = cache_of(model)
     if name is None or not {DECODER, "input_ids"} & batch.keys():
         return False
@@ -73,12 +74,12 @@ def decodes(model: nn.Module, batch: Batch) -> bool:
 
 
 def cache_of(model: nn.Module) -> str | None:
-    """What a model calls its key-value cache, given and returned; None: it takes none.
+    """What a model calls its cache of keys and values, or of states, given and returned; None: it takes none.
 
-    It is `past_key_values` up to transformers 5.23 and `cache` since 5.24, which has the former no longer
-    among a forward's parameters and an output's keys.
+    Of keys and values it is `past_key_values` up to transformers 5.23 and `cache` since 5.24, which has the
+    former no longer among a forward's parameters and an output's keys; of states alone, `cache_params`.
     """
-    return next((name for name in ("cache", "past_key_values") if _takes(model, name)), None)
+    return next((name for name in CACHES if _takes(model, name)), None)
 
 
 def two_stacks(model: nn.Module) -> bool:
@@ -88,7 +89,7 @@ def two_stacks(model: nn.Module) -> bool:
 
 
 def decoded(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
-    """What `full` returns, computed token by token with the model's key-value cache.
+    """What `full` returns, computed token by token with the model's cache.
 
     Outputs without a position (those of a classifier of sequences) and those of an encoder, which is given
     all of its ids at each step, are the last step's. Raises for a model that is no decoder.
