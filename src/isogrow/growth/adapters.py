@@ -27,6 +27,7 @@ from isogrow.plans.pieces import whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import drawn
 from isogrow.plans.serial import RECORD, from_json
+from isogrow.quiet import on_cpu
 from isogrow.stores.adapters import BEFORE, SAID, WEIGHTS, Adapter, read_adapter
 from isogrow.stores.binding import check_range, fill_region_, outputs, reader
 from isogrow.stores.carrying import dump, travelling
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 README = "README.md"
 
 
+@on_cpu()
 def grow_adapter(adapter: str | Path, out: str | Path, *, base: str | Path, overwrite: bool = False) -> Plan:
     """Grow the LoRA adapter in the folder `adapter` into the new folder `out`, for the grown model in the
     folder `base`; the plan by which that grew is returned.
