@@ -258,6 +258,17 @@ def test_a_hint_that_would_lead_nowhere_is_not_given() -> None:
         plan(anatomy, expansions({"heads": 7}))
 
 
+@pytest.mark.parametrize("model_type", ["olmoe", "helium", "llama", "qwen3"])
+def test_heads_that_a_hint_gives_are_taken(model_type: str) -> None:
+    anatomy = specimen(LAYOUTS[model_type])
+    with pytest.raises(IsogrowError, match="heads=7 can't be had with kv_heads=2") as refused:
+        plan(anatomy, expansions({"heads": 7}))
+    found = re.findall(r"heads=(\d+)", str(refused.value).partition("; give ")[2])
+    assert bool(found) == (model_type in ("llama", "qwen3"))
+    for heads in found:
+        plan(anatomy, expansions({"heads": int(heads)}))
+
+
 def test_what_no_request_can_say_is_not_told_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an inner width that is `hidden` itself, and whose axes have no words, hidden can't grow alone."""
     monkeypatch.setitem(SMALL, "state_value_dim", 8)

@@ -265,7 +265,7 @@ def _axes(now: Subject, expansion: Expansion) -> dict[str, Size]:
     if heads % new_kv or heads // new_kv < group:
         raise SizeError(
             f"heads={heads} can't be had with kv_heads={new_kv}: every key/value head has the same"
-            f" number of query heads, at least {group}; give {_whole_groups(now, new_kv, heads)}"
+            f" number of query heads, at least {group}{_whole_groups(now, new_kv, heads)}"
         )
     return {"kv_heads": new_kv, "group": heads // new_kv}
 
@@ -278,7 +278,7 @@ def _keyed(now: Subject) -> str:
 
 
 def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
-    """Numbers of heads near these that can be had."""
+    """Numbers of heads near these that can be had, as an advice; none where there are none."""
     least = now.sizes.of("group")
     first = max(least, -(-heads // kv_heads))
 
@@ -286,10 +286,12 @@ def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
         grown = {a: n for a, n in (("kv_heads", kv), ("group", group)) if n != now.sizes.of(a)}
         return holds(now.layout, now.config, {**now.sizes.values, **grown}) and ruled(now, grown)
 
-    group = next((g for g in range(first, 4 * first) if fits(kv_heads, g)), first)
+    group = next((g for g in range(first, 4 * first) if fits(kv_heads, g)), 0)
     kv = heads // least
     with_it = heads % least == 0 and kv >= kv_heads and fits(kv, least)
-    return f"heads={kv_heads * group}" + (f", or kv_heads={kv} with it" if with_it else "")
+    told = [f"heads={kv_heads * group}"] if group else []
+    told += [f"kv_heads={kv} with it"] if with_it else []
+    return f"; give {', or '.join(told)}" if told else ""
 
 
 def _known(now: Subject, axis: str, word: str) -> bool:
