@@ -160,7 +160,7 @@ def test_memory_does_not_follow_the_size_of_a_tensor(case: str, kind: str, tmp_p
 def test_what_holds_a_row_of_heads_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: as it was once, the first pass summed all numbers of a row at once."""
 
-    def rows(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
+    def rows(shape: tuple[int, ...], limit: int, std_of: str) -> Iterator[Box]:
         count = max(1, limit // prod(shape[1:]))
         yield from (
             (range(i, min(i + count, shape[0])), *whole(shape[1:])) for i in range(0, shape[0], count)

@@ -35,10 +35,26 @@ from isogrow.verification.units import Group, Units
 
 @dataclass(frozen=True)
 class LayerInput:
-    """What a layer was given, once."""
+    """What a layer was given, once. Hidden states are kept in float32: those of all layers wait here for
+    their turn, and any will do to see what learns."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LayerInput:
+        """A copy of what is given."""
+        return cls(tuple(_cast(x, torch.float64, torch.float32) for x in args), dict(kwargs))
+
+    @property
+    def wide(self) -> tuple[Any, ...]:
+        """The arguments in float64 again."""
+        return tuple(_cast(x, torch.float32, torch.float64) for x in self.args)
+
+
+def _cast(x: object, old: torch.dtype, new: torch.dtype) -> object:
+    """A copy of a tensor, in a new dtype if it has the old one; anything else as it is."""
+    return x.to(new if x.dtype is old else x.dtype, copy=True) if isinstance(x, Tensor) else x
 
 
 @dataclass
@@ -64,8 +80,7 @@ def _keeper(layer: str, calls: Calls) -> Callable[[nn.Module, Any, Any], None]:
     def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
         run = getattr(CURRENT, "run", None)
         if run is not None and run.name == calls.run and layer not in calls.found:
-            first = tuple(x.clone() if isinstance(x, Tensor) else x for x in args)
-            calls.found[layer] = LayerInput(first, dict(kwargs))
+            calls.found[layer] = LayerInput.of(args, kwargs)
 
     return keep
 
@@ -83,11 +98,11 @@ class LayerAlone(nn.Module):
 
     def __init__(self, layer: nn.Module, call: LayerInput, rooms: Rooms) -> None:
         super().__init__()
-        self.layer, self.call, self.rooms = layer, call, rooms
+        self.layer, self.args, self.kwargs, self.rooms = layer, call.wide, call.kwargs, rooms
 
     def forward(self) -> dict[str, Tensor]:
         with roomy(self.rooms):
-            return {"output": first_tensor(self.layer(*self.call.args, **self.call.kwargs))}
+            return {"output": first_tensor(self.layer(*self.args, **self.kwargs))}
 
 
 def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[Check, Check, Units]:
