@@ -138,6 +138,21 @@ def test_what_extends_zeros_is_spread_all_the_same() -> None:
     assert matched(torch.zeros(3, 4).double(), Free()) == pytest.approx((0.0, FALLBACK_STD))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+@pytest.mark.parametrize("center", [False, True], ids=["bias", "gain"])
+def test_a_gain_that_extends_zeros_is_none_itself(value: float, center: bool) -> None:
+    """Those of a new branch are 0: new ones before weights that are 0 would never learn. Biases may be 0."""
+    step = Step(
+        "Growth", "a", 3, 5, (Place(0, 3, 0), Place(3, 2, 0, "new")), {"w": {"new": Free(center=center)}}
+    )
+    plan, gains = Plan("f", Sizes({"a": 3}), (step,)), Block("w", (), ("a",))
+    stats, out = Stats({gains: (value, 0.0)}), torch.empty(2).double()
+    fill_(out, gains, (range(3, 5),), plan, lambda block, box: torch.full((3,), value)[slices(box)], stats)
+    spread = center and value == 0.0
+    assert bool((out != out[0]).any()) == spread
+    assert spread or torch.equal(out, torch.full((2,), value if center else 0.0).double())
+
+
 def test_signs_of_a_stream_cancel() -> None:
     old = torch.randn((3, 4), generator=torch.Generator().manual_seed(2)).double()
     one, two = (grown(old, Free(sign=sign, stream="pair0"))[NEW] for sign in (1.0, -1.0))

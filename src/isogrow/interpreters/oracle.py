@@ -136,9 +136,9 @@ def _drawn(
     key = f"{plan.seed}/{step.key(sizes)}/{block.slot}/{index}/{entry.stream or name}"
     x, a, b = like
     std = abs(a) * x.std() if entry.init.std == "match" else float(entry.init.std)
-    if std == 0.0 and len(shape) > 1:
-        std = 0.02
     mean = a * x.mean() + b if entry.center else 0.0
+    if std == 0.0 and (len(shape) > 1 or (entry.center and mean == 0.0)):
+        std = 0.02
     if entry.init.kind not in INITIALIZERS:
         region = Region(
             block.slot, block.index, block.axes, step.axis, shape, mean, std, key, lambda: a * x + b

@@ -110,7 +110,8 @@ def center_and_std(draw: Draw, stats: Stats) -> tuple[float, float]:
     mean, std = stats.matched[draw.like]
     center = draw.like_a * mean + draw.like_b if draw.center else 0.0
     spread = abs(draw.like_a) * std if draw.init.std == "match" else float(draw.init.std)
-    degenerate = spread == 0.0 and len(draw.shape) > 1
+    # Gains that are all 0 (a new branch's) would give new ones 0 too, dead behind weights that are 0.
+    degenerate = spread == 0.0 and (len(draw.shape) > 1 or (draw.center and center == 0.0))
     return center, FALLBACK_STD if degenerate else spread
 
 
