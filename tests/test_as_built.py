@@ -74,10 +74,10 @@ def add_part(model: Model) -> None:
 CHANGES: dict[Callable[[Model], None], str] = {
     set_config: "model.layers.0.input_layernorm.variance_epsilon is 1e-06, and 0.01 by the model's config",
     set_epsilon: "model.layers.0.input_layernorm.variance_epsilon is 0.01, and 1e-06 by the model's config",
-    set_theta: "model.rotary_emb.inv_freq has other numbers, and those that its class computes by",
+    set_theta: "model.rotary_emb.inv_freq has other numbers than its class computes by the model's config",
     set_activation: "model.layers.1.mlp.act_fn is a GELU, and a SiLUActivation by the model's config",
     set_scale: r"model.layers.0.self_attn.scaling is 0\.\d+, and 0\.\d+ by the model's config",
-    set_table: "model.rotary_emb.inv_freq has other numbers",
+    set_table: "by which it is grown and proven: save and load the model, or put them back",
     set_class: "model.layers.0.mlp.up_proj is a Doubled, and a Linear by the model's config",
     set_forward: "model.layers.0.mlp has a forward of its own",
     add_part: "model.layers.0.mlp.after is a Tanh, and not there by the model's config, by which it is",
@@ -134,6 +134,38 @@ def test_how_parts_are_trained_is_carried_over(in_place: bool) -> None:
     assert [layer.mlp.dropout.p for layer in grown.transformer.h] == [0.25, 0.25, 0.0, 0.0]
     assert [layer.gradient_checkpointing for layer in grown.transformer.h] == [True, True, False, True]
     assert grown.transformer.drop.p == 0.0
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["anew", "in place"])
+def test_what_tokens_mean_is_carried_over(in_place: bool) -> None:
+    """A Trainer sets the tokenizer's padding in the config alone, and more tokens change no number of them
+    that an inner part keeps."""
+    model = llama().eval()
+    model.resize_token_embeddings(61)
+    model.config.pad_token_id = 7
+    assert (model.model.padding_idx, model.model.vocab_size) == (None, 53), "as the class made them"
+    with torch.no_grad():
+        before = model(IDS).logits
+        if in_place:
+            isogrow.grow_(model, ffn="x2")
+        grown: Model = model if in_place else isogrow.grow(model, ffn="x2")
+        assert torch.equal(grown(IDS).logits, before)
+    assert grown.model.padding_idx is None and grown.model.embed_tokens.padding_idx is None
+    assert grown.config.pad_token_id == 7 and grown.model.embed_tokens.num_embeddings == 61
+
+
+def test_another_position_of_the_first_token_is_carried_over() -> None:
+    """RoBERTa counts positions from the token of padding, so the function is the old number's."""
+    sizes = dict(vocab_size=50, hidden_size=24, intermediate_size=44, num_hidden_layers=2)
+    config = transformers.RobertaConfig(**sizes, num_attention_heads=4, max_position_embeddings=40)
+    model: Model = transformers.RobertaForMaskedLM(config).eval()
+    was = model.roberta.embeddings.padding_idx
+    model.config.pad_token_id = was + 2
+    given = IDS[:, :9] % 40 + 7
+    with torch.no_grad():
+        grown: Model = isogrow.grow(model, ffn="x2")
+        assert torch.equal(grown(given).logits, model(given).logits)
+    assert grown.roberta.embeddings.padding_idx == was
 
 
 def test_a_longer_sequence_changes_no_model() -> None:

@@ -2,8 +2,9 @@
 
 A grown model is made by its class of the grown config. What somebody changed in the small one since its class
 made it would be lost: it is refused (`check_as_built`) where it may change the function, and carried over
-(`carry_settings_`) where it says how a model is trained: modes, dropout, checkpointing. A model that was cast
-after it was made (`model.half()`) has its tables of rotary angles cast too, and so has the grown one.
+(`carry_settings_`) where it says how a model is trained (modes, dropout, checkpointing) or what tokens mean.
+A model that was cast after it was made (`model.half()`) has its tables of rotary angles cast too, and so has
+the grown one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from isogrow.plans.plan import Plan
 
 CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
 LONGEST = "max_seq_len_cached"  # for which length a part has computed its tables
+TOKENS = ("padding_idx", "vocab_size")
 CHANGING = frozenset({"training", LONGEST, *CHECKPOINTING})
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 # How far tables may be apart, beside their largest number: in last bits, which devices differ in; or, where a
@@ -86,7 +88,7 @@ def _of_transformers(function: Any) -> bool:
 def _changes(part: nn.Module, twin: nn.Module) -> Iterator[tuple[str, object, object]]:
     """Plain attributes of a part that are others in its twin, with both values."""
     for name, value in vars(part).items():
-        if name.startswith("_") or name in CHANGING or _of_training(part, name):
+        if name.startswith("_") or name in CHANGING or _stays(part, name):
             continue
         other = vars(twin).get(name, value)
         if _is_plain(value) and _is_plain(other) and repr(value) != repr(other):
@@ -97,8 +99,11 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str | torch.dtype)
 
 
-def _of_training(part: nn.Module, name: str) -> bool:
-    """Whether an attribute says how likely something is dropped in training."""
+def _stays(part: nn.Module, name: str) -> bool:
+    """Whether an attribute is carried over: how likely something is dropped in training, what tokens mean,
+    which a tokenizer or another number of tokens changes in the config alone, after a part is made."""
+    if name in TOKENS or name.endswith("token_id"):
+        return True
     return "drop" in name or (isinstance(part, DROPOUTS) and name == "p")
 
 
@@ -118,7 +123,10 @@ def _check_tables(model: nn.Module, twin: nn.Module) -> None:
             continue
         lengths = {getattr(each.get_submodule(part), LONGEST, None) for each in (model, twin)}
         if len(lengths) == 1 and not _alike(own, other, dtype):
-            raise _changed(name, "has other numbers", "those that its class computes")
+            raise CheckpointError(
+                f"{name} has other numbers than its class computes by the model's config, by which it is"
+                " grown and proven: save and load the model, or put them back"
+            )
 
 
 def _alike(own: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
@@ -138,14 +146,15 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 def carry_settings_(model: nn.Module, large: nn.Module, anatomy: Anatomy, plan: Plan) -> None:
     """Parts of `large` are trained as those of `model` that they come from: in the same mode, dropping as
-    much, recomputing activations alike. Tables have the old dtype, and the old bits where they stay."""
+    much, recomputing activations alike, with the same padding. Tables have the old dtype, and the old bits
+    where they stay."""
     home, parts = _homes(anatomy, plan), dict(model.named_modules())
     for name, part in large.named_modules():
         old = parts.get(_origin(name, home))
         if old is not None and _kind(old) is _kind(part):
             part.training = old.training
             for attribute, value in vars(old).items():
-                if attribute in CHECKPOINTING or (_is_plain(value) and _of_training(old, attribute)):
+                if attribute in CHECKPOINTING or (_is_plain(value) and _stays(old, attribute)):
                     setattr(part, attribute, value)
     old_tables, dtype = tables_of(model), _dtype(model)
     for name, table in tables_of(large).items():

@@ -7,7 +7,8 @@ from typing import Any
 
 from isogrow.errors import IsogrowError, SizeError
 from isogrow.gradmax import NAME
-from isogrow.growth.models import anatomy_of
+from isogrow.growth.as_built import check_as_built
+from isogrow.growth.models import anatomy_of, build_of
 from isogrow.planning.request import requested
 from isogrow.plans.anatomy import grown_anatomy
 from isogrow.plans.expansions import expansions
@@ -19,12 +20,14 @@ def check_possible(model: Any, growths: Sequence[Growth], done: int) -> None:
 
     No weight is read. What needs the run's data or its optimizer is asked when the growth is made.
 
-    Raises `SizeError`, with the growth's number and what is wrong with it.
+    Raises `SizeError`, with the growth's number and what is wrong with it, and `CheckpointError` for a model
+    that is not what its class makes of its config.
     """
     left = [(number, each) for number, each in enumerate(growths, 1) if number > done and each.sizes]
     if not left:
         return
     anatomy = anatomy_of(model)
+    check_as_built(model, anatomy, build_of(model))
     for number, growth in left:
         kind = "normal" if growth.init.kind == NAME else growth.init.kind
         asked = {"init": kind, "init_std": growth.init.std, "seed": growth.seed}
