@@ -14,6 +14,7 @@ import isogrow as library
 from isogrow import laws
 from isogrow.families import layout_of
 from isogrow.laws.building import _Builder
+from isogrow.planning import planner
 from isogrow.plans import matching
 from isogrow.stores import sources
 
@@ -73,13 +74,23 @@ def test_verify(counted: Counted, llama: Path) -> None:
 
 
 def test_inspect(counted: Counted, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each growth that it asks about is another plan."""
-    asked: list[object] = []
-    check = laws.check_norms
-    monkeypatch.setattr(laws, "check_norms", lambda *given: [asked.append(given[1]), check(*given)][1])
+    """Each growth that it asks about is another plan; what a refusal advises is asked for beside them."""
+    asked, advised, hint = list[object](), list[object](), planner._taken
+    check, now = laws.check_norms, [asked]
+
+    def taken(*given: Any) -> bool:
+        now.append(advised)
+        try:
+            return hint(*given)
+        finally:
+            now.pop()
+
+    monkeypatch.setattr(laws, "check_norms", lambda *given: [now[-1].append(given[1]), check(*given)][1])
+    monkeypatch.setattr(planner, "_taken", taken)
     assert isogrow("inspect", llama).code == 0
-    found = counted()
-    assert found["opened"] == 1 and found["built"] == len(asked) > 1 and found["checked"] <= len(asked)
+    found, total = counted(), len(asked) + len(advised)
+    assert found["opened"] == 1 and found["built"] == total and found["checked"] <= total
+    assert len(asked) > len(advised) > 0
     assert all(one != two for n, one in enumerate(asked) for two in asked[:n]), "a plan is asked about twice"
 
 

@@ -238,7 +238,7 @@ def test_how_long_a_release_decays(decay: Any, lasted: int, steps: int) -> None:
         (1, {"decay": 4}, "stage 2 may end after 3 steps, and its release decays over 4"),
         (0, {"decay": 1.5}, "stage 1 release, decay is 1.5: give a share of the stage's steps, below 1"),
         (0, {"decay": 0}, "release, decay is 0: input should be greater than 0"),
-        (0, {"decay": "long"}, "release, decay is 'long': input should be a valid number"),
+        (0, {"decay": "long"}, "release, decay is 'long': give a number, like 8000, 8K, 8M or 8B"),
         (0, {"deacy": 3}, "release has 'deacy', which means nothing here: did you mean decay"),
         (0, {}, "release, decay is"),
         (2, {"decay": 0.2}, "stage 3 is the last, whose model decays by training, decay and is"),
