@@ -62,7 +62,7 @@ def check_parts(model: nn.Module) -> None:
             for hook in (vars(part).get(what) or {}).values():
                 if not _module_of(hook).startswith(("transformers.", "torch.")):
                     raise _held(name, what.strip("_").replace("_", " "))
-        if "forward" in vars(part) and not _module_of(vars(part)["forward"]).startswith("transformers."):
+        if has_own_forward(part):
             raise _held(name, "a forward of its own")
     for name, parameter in model.named_parameters():
         hooks = [hook for kind in PARAMETER_HOOKS for hook in (getattr(parameter, kind) or {}).values()]
@@ -70,6 +70,11 @@ def check_parts(model: nn.Module) -> None:
             raise _held(name, "hooks of its own")
         if hasattr(parameter, "_in_backward_optimizers"):
             raise _held(name, "an optimizer that steps in the backward pass")
+
+
+def has_own_forward(part: nn.Module) -> bool:
+    """Whether somebody put a `forward` on a part; what transformers puts there it does again."""
+    return "forward" in vars(part) and not _module_of(vars(part)["forward"]).startswith("transformers.")
 
 
 def _held(name: str, what: str) -> CheckpointError:

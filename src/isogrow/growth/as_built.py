@@ -10,13 +10,13 @@ the grown one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from isogrow.errors import CheckpointError
+from isogrow.growth.adopting import has_own_forward
 from isogrow.interpreters.module import Build, emptied, own_class, source_names
 from isogrow.numbers.local import is_sharded
 from isogrow.plans.anatomy import Anatomy
@@ -62,7 +62,7 @@ def _check_part(name: str, part: nn.Module, twin: nn.Module | None) -> None:
         raise _changed(called, f"is a {kind}", "not there")
     if _kind(part) is not _kind(twin):
         raise _changed(called, f"is a {kind}", f"a {type(twin).__name__}")
-    if name and "forward" in vars(part) and not _of_transformers(vars(part)["forward"]):
+    if name and has_own_forward(part):
         raise _changed(called, "has a forward of its own", f"that of {kind}")
     for attribute, value, other in _changes(part, twin):
         raise _changed(f"{name}.{attribute}".lstrip("."), f"is {value!r:.60}", f"{other!r:.60}")
@@ -78,11 +78,6 @@ def _changed(what: str, found: str, made: str) -> CheckpointError:
     return CheckpointError(
         f"{what} {found}, and {made} by the model's config, by which it is grown and proven: have both alike"
     )
-
-
-def _of_transformers(function: Any) -> bool:
-    """Whether transformers put this `forward` on a part; then it does so again."""
-    return str(getattr(function, "__module__", "")).startswith("transformers.")
 
 
 def _changes(part: nn.Module, twin: nn.Module) -> Iterator[tuple[str, object, object]]:

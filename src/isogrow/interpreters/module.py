@@ -148,9 +148,7 @@ def grown_state(
 
 def source_names(anatomy: Anatomy, plan: Plan) -> Iterator[tuple[str, str]]:
     """The grown model's tensors, each with the old one that it extends."""
-    for stored in outputs(anatomy, plan):
-        if not is_tied(anatomy, stored):
-            yield stored.name, source_of(anatomy, plan, stored)
+    return ((stored.name, source_of(anatomy, plan, stored)) for stored in _made(anatomy, plan))
 
 
 def _made(anatomy: Anatomy, plan: Plan) -> list[Stored]:

@@ -45,11 +45,8 @@ from isogrow.plans.plan import (
 from isogrow.plans.sizes import Sizes
 
 VERSION, SAMPLES = 3, 3  # the newest, and the first of which stds are made of samples
-MEANT: Mapping[int, Mapping[str, str]] = {
-    1: {"normal": "box-muller"},
-    2: {},
-    3: {},
-}  # kinds of init
+# What kinds of init mean, by version.
+MEANT: Mapping[int, Mapping[str, str]] = {1: {"normal": "box-muller"}, 2: {}, 3: {}}
 RECORD = "isogrow.json"  # where a grown checkpoint keeps its plan
 
 Json = dict[str, Any]

@@ -65,13 +65,9 @@ def grown_config(config: Config, plan: Plan, dtype: str | None) -> dict[str, Any
 def asking(beside: bool) -> Generator[Callable[[Config], Question]]:
     """What asks once what the class makes of a config: `beside` if that can save time, otherwise when the
     answer is wanted."""
-    if not beside or "transformers" in sys.modules:
-        yield here
-    elif _may_fork():
-        with _fork() as ask:
-            yield ask
-    elif sys.executable:
-        with _process() as ask:
+    start = _fork if _may_fork() else _process if sys.executable else None
+    if beside and start is not None and "transformers" not in sys.modules:
+        with start() as ask:
             yield ask
     else:
         yield here
