@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from isogrow.errors import SizeError
 from isogrow.numbers.initializers import INITIALIZERS, WHOLE_LIMIT, check_whole, sample
+from isogrow.numbers.normal import COUNT
 from isogrow.plans.boxes import chunks, slices
 
 PINNED = [[-0.14516035440577907, 1.196550525470418], [-1.3202331850956879, -0.09035605512715235]]
-QUANTILES = [[1.2486201816889893, -1.2714015062657418], [0.573519569774983, 1.9689896288948556]]
+QUANTILES = [[1.4225679164528628, 0.05324739922070876], [-1.2954206133090338, 0.8545930269519886]]
 BOX_MULLER = [[-1.2384316506005502, 0.19152461136221857], [0.3376977450454289, -0.7456300785281981]]
 KINDS = sorted(INITIALIZERS)
 SHAPE = (7, 5, 11)
@@ -58,7 +59,8 @@ def test_other_keys_give_other_numbers(kind: str) -> None:
     drawn = [whole(kind, f"{i}", 13, 17) for i in range(9)]
     for i, one in enumerate(drawn):
         assert np.array_equal(one, whole(kind, f"{i}", 13, 17))
-        assert not any((one == other).any() for other in drawn[:i])
+        # of 221 entries one in 2^16 is the same by chance, where so few numbers are drawn
+        assert not any((one == other).mean() > 0.02 for other in drawn[:i])
 
 
 @pytest.mark.parametrize(("kind", "kurtosis"), [("normal", 3.0), ("box-muller", 3.0), ("uniform", 1.8)])
@@ -72,7 +74,7 @@ def test_moments(kind: str, kurtosis: float) -> None:
     assert abs((x**3).mean()) < 4 * sigma * 4
     for near in (x[1:] * x[:-1], x[:, 1:] * x[:, :-1], x * whole(kind, "moment", *x.shape)):
         assert abs(near.mean()) < 4 * sigma
-    assert len(np.unique(x)) > 0.999 * count
+    assert len(np.unique(x)) > 0.999 * (COUNT if kind == "normal" else count)
 
 
 def test_uniform_fills_its_interval_evenly() -> None:

@@ -10,16 +10,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isogrow.errors import SizeError
 from isogrow.numbers.arithmetic import rounded, storage_order
 from isogrow.numbers.hashing import Floats
 from isogrow.numbers.initializers import INITIALIZERS, PARTS, made, sample
-from isogrow.numbers.normal import Rounding, Words, normal_words, rounding
+from isogrow.numbers.normal import looked_up, values
 from isogrow.plans.boxes import chunks, contiguous, slices
 from isogrow.plans.pieces import Average, Block, Box, Draw, Fill, OldBox, Piece, pieces, whole
 from isogrow.plans.plan import Plan
@@ -32,6 +34,8 @@ Read = Callable[[Block, Box], Tensor]
 Drawings = Callable[[Draw], Tensor]
 Entries = Callable[[Box], Tensor]
 
+Words = NDArray[np.signedinteger[Any]]  # the bits of numbers
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 SHORT = (torch.bfloat16, torch.float16)  # dtypes with so few numbers that a table holds what becomes of each
 # Entries that are computed at a time: few enough for the cache that cores share, and enough that threads
 # seldom wait for the interpreter's lock between two passes.
@@ -146,15 +150,13 @@ def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, 
             return
         short = x.dtype in SHORT and target.dtype in SHORT and x.numel() > WORK and x.device.type == "cpu"
         if short:
-            _place_words_(target, _looked_up(x, _levels(x.dtype, target.dtype, piece.a, piece.b)))
+            _place_words_(target, _scaled(x, _levels(x.dtype, target.dtype, piece.a, piece.b)))
             return
         entries = _parts_of(x)
     elif isinstance(value, Draw):
-        if value.init.kind == "normal" and target.dtype in SHORT:
-            rule = _rule(*center_and_std(value, stats), piece.a, piece.b, target.dtype)
-            _place_words_(
-                target, lambda part: normal_words(value.key, value.shape, _of(value.box, part), rule)
-            )
+        if value.init.kind == "normal":
+            table = _normals(*center_and_std(value, stats), piece.a, piece.b, target.dtype)
+            _place_words_(target, lambda part: looked_up(table, value.key, value.shape, _of(value.box, part)))
             return
         entries = _drawn(value, stats, drawings)
     else:
@@ -165,13 +167,13 @@ def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, 
 
 
 def _place_words_(target: Tensor, words: Callable[[Box], Words]) -> None:
-    """Fill `target`, of a 16-bit dtype, with the bits of its numbers."""
-    bits = target.view(torch.int16)
+    """Fill `target` with the bits of its numbers."""
+    bits = target.view(BITS[target.itemsize])
     for part in chunks(whole(tuple(target.shape)), storage_order(target), WORK):
-        bits[slices(part)].copy_(torch.from_numpy(words(part).view(np.int16)))
+        bits[slices(part)].copy_(torch.from_numpy(words(part)))
 
 
-def _looked_up(x: Tensor, levels: Words) -> Callable[[Box], Words]:
+def _scaled(x: Tensor, levels: Words) -> Callable[[Box], Words]:
     bits = x.detach().view(torch.int16).numpy().view(np.uint16)
     return lambda part: np.take(levels, bits[slices(part)], mode="clip")
 
@@ -184,18 +186,14 @@ def _levels(old: torch.dtype, new: torch.dtype, a: float, b: float) -> Words:
 
 
 @lru_cache(maxsize=8)
-def _rule(mean: float, std: float, a: float, b: float, dtype: torch.dtype) -> Rounding:
-    """What normal entries with this mean and std become in a 16-bit dtype, times a plus b."""
-
-    def exact(z: Floats) -> Words:
-        x = torch.from_numpy(z).mul(std).add_(mean)
-        return _words(x if (a, b) == (1.0, 0.0) else x * a + b, dtype)
-
-    return rounding(exact)
+def _normals(mean: float, std: float, a: float, b: float, dtype: torch.dtype) -> Words:
+    """What each number that a normal entry can be becomes with this mean and std, times a plus b."""
+    x = torch.from_numpy(values()).mul(std).add_(mean)
+    return _words(x if (a, b) == (1.0, 0.0) else x * a + b, dtype)
 
 
 def _words(x: Tensor, dtype: torch.dtype) -> Words:
-    return rounded(x, dtype).view(torch.int16).numpy().view(np.uint16)
+    return rounded(x, dtype).view(BITS[dtype.itemsize]).numpy()
 
 
 def _parts_of(x: Tensor) -> Entries:

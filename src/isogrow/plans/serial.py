@@ -6,14 +6,14 @@
     True
 
 Numbers are written so that every bit of a float comes back. `VERSION` grows with the format and with what the
-same words mean. A plan of an older version is read as what it meant then, and grows the bytes that it grew;
-one of a newer version is refused, never guessed at.
+same words mean. A plan of version 1 is read as what it meant then, and grows the bytes that it grew; one of
+another version is refused, never guessed at.
 
-What nobody was given is not counted: 0.1.0 is not published yet, and in its builds the last bits of a std
-that is matched changed once without a new version (CHANGELOG.md).
+What nobody was given is not kept: 0.1.0 is not published yet, and what "normal" draws by versions 2 and 3,
+which its builds wrote in between, can't be drawn any more (CHANGELOG.md).
 
-Version 2: "normal" draws other numbers. What version 1 calls so is "box-muller".
-Version 3: the std that is matched is that of a sample of a large tensor, before of all of it (`Plan.std_of`).
+Version 4: "normal" draws other numbers. What version 1 calls so is "box-muller". The std that is matched is
+that of a sample of a large tensor, in version 1 of all of it (`Plan.std_of`).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from isogrow.plans.plan import (
 )
 from isogrow.plans.sizes import Sizes
 
-VERSION, SAMPLES = 3, 3  # the newest, and the first of which stds are made of samples
+VERSION = 4
 # What kinds of init mean, by version.
-MEANT: Mapping[int, Mapping[str, str]] = {1: {"normal": "box-muller"}, 2: {}, 3: {}}
+MEANT: Mapping[int, Mapping[str, str]] = {1: {"normal": "box-muller"}, VERSION: {}}
 RECORD = "isogrow.json"  # where a grown checkpoint keeps its plan
 
 Json = dict[str, Any]
@@ -82,11 +82,12 @@ def from_json(data: Any) -> Plan:
     top = top.fields().get("plan", top)
     version = top.get("version", int)
     if version not in MEANT:
+        said = " and ".join(map(str, MEANT))
         raise PlanError(
-            f"plan.version is {version}, and this isogrow reads {min(MEANT)} to {VERSION}: make the plan"
+            f"plan.version is {version}, and this isogrow reads {said}: make the plan"
             " again with `isogrow plan`, or use the isogrow that wrote it"
         )
-    plan = _plan(top, "all" if version < SAMPLES else _std_of(top))
+    plan = _plan(top, _std_of(top) if version == VERSION else "all")
     return rewritten(plan, _meant(MEANT[version])) if MEANT[version] else plan
 
 

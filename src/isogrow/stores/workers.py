@@ -8,11 +8,22 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Semaphore
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
 MOST = 4  # further ones wait for memory and disk
+
+
+def cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# Whoever computes holds one of these: half of the workers, while the others write. Threads that compute at
+# once wait for the interpreter's lock after nearly every pass, and each such wait costs more than a pass.
+COMPUTING = Semaphore(max(1, min(MOST, cores()) // 2))
 
 
 class Pool(Protocol):
@@ -74,8 +85,3 @@ def results(works: Iterable[Callable[[], T]], workers: Pool, ahead: int) -> Gene
         for each in waiting:
             each.cancel()
         wait(waiting)
-
-
-def cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
