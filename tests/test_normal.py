@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogrow.numbers.arithmetic import rounded
-from isogrow.numbers.filling import _levels, _normals, _scaled
+from isogrow.numbers.filling import _levels, _scaled, normals
 from isogrow.numbers.normal import COUNT, looked_up, normal, values
 
 SHAPE = (7, 5, 11)
@@ -64,7 +64,7 @@ def test_neighbours_that_share_random_bits_know_nothing_of_each_other() -> None:
 )
 def test_a_table_gives_the_same_bits(dtype: torch.dtype, mean: float, std: float, a: float, b: float) -> None:
     shape, box = (90, 2051), (range(3, 80), range(5, 2046))
-    table = _normals(mean, std, a, b, dtype)
+    table = normals(mean, std, a, b, dtype)
     wanted = rounded((torch.from_numpy(normal("key", shape, box)) * std + mean) * a + b, dtype)
     found = torch.from_numpy(looked_up(table, "key", shape, box)).view(dtype)
     assert torch.equal(found, wanted)

@@ -11,7 +11,8 @@ fill, and in layers alone. OLD is a checkout of an earlier build. Every time end
 forget it. mergekit makes the deeper output by passthrough, in an environment of its own. "alone" is
 `grow_checkpoint` in a process that has imported all; "whole" is the command with `--no-verify` and its start,
 "whole depth" the same in layers alone, and "class" a process that loads the model's class as the command's
-own does, which it can't end before. "mergekit start" is what mergekit imports before it reads a model.
+own does, which it can't end before. "draw" is a normal entry in memory, drawn as the build draws it.
+"mergekit start" is what mergekit imports before it reads a model.
 Memory is the peak of anonymous memory (RssAnon) over what the process had before; of a command it is all,
 with the processes that it starts. Each measurement is a line of rows.jsonl.
 """
@@ -106,6 +107,7 @@ def rounds(
 
     read(place.model)
     for build in builds:
+        yield {"what": "draw", "build": build, "memory": 0.0, **workers[build].asked("draw")}
         for init in ("copy", "normal"):
             yield {"what": "alone", "init": init, "build": build, **alone(build, init, SIZES)}
     yield {"what": "cp", "output": "wide", **copied(place)}

@@ -101,6 +101,13 @@ def sayings(rows: list[Row]) -> Iterator[str]:
             f" {told(shares(theirs['busy'], own['busy']))} times its processor seconds, and"
             f" {told(shares(theirs['memory'], own['memory']))} times its memory."
         )
+        copy, load = (by_round(rows, pick, "seconds") for pick in (is_("cp", output="deep"), is_("class")))
+        third, copy, load = (statistics.median(each.values()) for each in (theirs["seconds"], copy, load))
+        yield (
+            f"- A third of mergekit's seconds is {third / 3:.2f}. `cp` and `sync` of what is written take"
+            f" {copy:.2f} of their own, and loading the model's class, which ends before the output gets its"
+            f" name, {load:.2f}: {third / max(copy, load):.2f} times is all that can be had."
+        )
     alone = {field: by_round(rows, is_("depth", build="now"), field) for field in FIELDS}
     if start["seconds"] and alone["seconds"]:
         merging = {field: less(theirs[field], start[field]) for field in FIELDS}
@@ -110,6 +117,13 @@ def sayings(rows: list[Row]) -> Iterator[str]:
             f" {told(shares(merging['seconds'], alone['seconds']))} times the seconds,"
             f" {told(shares(merging['busy'], alone['busy']))} times the processor seconds, and"
             f" {memory[0]:.0f} MB to {memory[1]:.0f}."
+        )
+    drawn = {build: by_round(rows, is_("draw", build=build), "busy") for build in ("now", "before")}
+    if drawn["before"]:
+        now, before = (1e9 * statistics.median(drawn[build].values()) for build in ("now", "before"))
+        yield (
+            f"- To draw a bfloat16 entry, in memory, takes {now:.1f} ns of the processor, and in the build"
+            f" before {before:.1f}: {told(shares(drawn['now'], drawn['before']))} of it."
         )
     busy = {
         build: [by_round(rows, is_("alone", init=init, build=build), "busy") for init in INITS]
@@ -122,7 +136,7 @@ def sayings(rows: list[Row]) -> Iterator[str]:
         )
         rounds = sorted(shares(less(*busy["now"]), less(*busy["before"])))
         yield (
-            "- Random fill alone, which is what it takes over copied new entries, takes"
+            "- Random fill with its writing, which is what it takes over copied new entries, takes"
             f" {now:.2f} processor seconds, and that of the build before {before:.2f}: {now / before:.2f} of"
             f" it (of medians; in single rounds {rounds[0]:.2f} to {rounds[-1]:.2f})."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ import transformers
 
 import isogrow
 
+DRAWINGS = 40
 held: dict[str, Any] = {"class": transformers.LlamaForCausalLM, "grow": isogrow.grow_checkpoint}
 
 
@@ -30,6 +32,33 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
 
 def grow(model: str, out: str, init: str, sizes: str) -> dict[str, float]:
     return timed(lambda: isogrow.grow_checkpoint(model, out, init=init, **json.loads(sizes)))
+
+
+def draw() -> dict[str, float]:
+    """Normal entries of bfloat16 in memory, drawn as a build draws them: nothing is read or written."""
+    shape, box = (1 << 12, 1 << 12), (range(1 << 9), range(1 << 9))
+    torch.set_num_threads(1)  # as growing on disk does
+    make = drawing(shape, box)
+    make()
+    return {key: value / DRAWINGS / 2**18 for key, value in timed(lambda: repeat(make, DRAWINGS)).items()}
+
+
+def drawing(shape: tuple[int, int], box: tuple[range, range]) -> Callable[[], object]:
+    """One drawing of a box of a region, by this build or by an earlier one."""
+    try:
+        from isogrow.numbers import filling, normal
+    except ImportError:
+        old, rounding = map(importlib.import_module, ("isogrow.initializers", "isogrow.arithmetic"))
+        return lambda: rounding.rounded(
+            torch.from_numpy(old.normal("key", shape, box)).mul_(0.02), torch.bfloat16
+        )
+    table = filling.normals(0.0, 0.02, 1.0, 0.0, torch.bfloat16)
+    return lambda: normal.looked_up(table, "key", shape, box)
+
+
+def repeat(work: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        work()
 
 
 def tofile(out: str) -> dict[str, float]:
@@ -141,6 +170,7 @@ def save(copy: str) -> dict[str, float]:
 ASKED: dict[str, Callable[..., dict[str, Any]]] = {
     "begin": dict,
     "grow": grow,
+    "draw": draw,
     "tofile": tofile,
     "bytes": compare,
     "verify": verify,

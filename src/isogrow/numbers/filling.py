@@ -155,7 +155,7 @@ def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, 
         entries = _parts_of(x)
     elif isinstance(value, Draw):
         if value.init.kind == "normal":
-            table = _normals(*center_and_std(value, stats), piece.a, piece.b, target.dtype)
+            table = normals(*center_and_std(value, stats), piece.a, piece.b, target.dtype)
             _place_words_(target, lambda part: looked_up(table, value.key, value.shape, _of(value.box, part)))
             return
         entries = _drawn(value, stats, drawings)
@@ -186,7 +186,7 @@ def _levels(old: torch.dtype, new: torch.dtype, a: float, b: float) -> Words:
 
 
 @lru_cache(maxsize=8)
-def _normals(mean: float, std: float, a: float, b: float, dtype: torch.dtype) -> Words:
+def normals(mean: float, std: float, a: float, b: float, dtype: torch.dtype) -> Words:
     """What each number that a normal entry can be becomes with this mean and std, times a plus b."""
     x = torch.from_numpy(values()).mul(std).add_(mean)
     return _words(x if (a, b) == (1.0, 0.0) else x * a + b, dtype)
