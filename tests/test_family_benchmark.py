@@ -1,4 +1,4 @@
-"""The benchmark of a family of sizes: what is counted, and that it goes on where it was."""
+"""The benchmarks of a family of sizes, and of a sunk model: what is counted, and what is to be run next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.training import ceiling, family, models, runs
+from benchmarks.training import ceiling, family, models, runs, sunk
 from benchmarks.training.contestants import Tuned
 from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, table
 from benchmarks.training.models import SIZES, step_flops
@@ -106,11 +106,60 @@ def test_a_name_is_no_part_of_a_row_and_a_target_is() -> None:
         assert dataclasses.replace(job, **other).key != job.key
 
 
-def test_the_command_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+SECOND = sunk.Second("grown", "middle", "large", 0.15)
+SUNK = sunk.Course(
+    (SECOND, dataclasses.replace(SECOND, name="grown, decayed", decayed=True, rewarm=3)),
+    COURSE.tuned,
+    (EACH,),
+    (1,),
+    (0.4, 1.0, 1.4),
+)
+
+
+@pytest.mark.slow
+def test_of_a_sunk_model_the_second_stage_is_counted() -> None:
+    rows: dict[str, Any] = {}
+    while jobs := sunk.pending(SUNK, rows):
+        rows |= {job.key: json.loads(json.dumps(sunk.made(job))) for job in jobs}
+    own = [row for row in rows.values() if row["stage"] == sunk.STAGE]
+    (scratch,) = (row for row in rows.values() if row["stage"] == family.STAGE)
+    assert [row["name"] for row in own] == ["grown", "grown, decayed"] and len(rows) == 3
+    steps = step_flops("middle") + step_flops("large")
+    for row in own:
+        assert row["separate"] == scratch["operations"] and row["target"] == scratch["losses"][0]
+        until = budget_of("middle", 0.15)
+        assert until - steps <= row["sunk"] <= until
+        counted = (row["share"] + SUNK.decay) * row["separate"]
+        assert counted - 2 * steps <= row["operations"] <= counted
+        assert row["found"] is (row["losses"][0] <= row["target"])
+    assert own[0]["losses"] != own[1]["losses"]
+    said = sunk.table(rows)
+    assert "| grown | 0.15 | 0.1 | 1 | " in said and "| grown, decayed | 0.15 | 0.1 | 1 | " in said
+    unmet = {"x": {**own[0], "found": False}}
+    assert "0 of 1 seeds got there" in sunk.table(unmet)
+
+
+def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
+    scratch = sunk.pending(sunk.FULL, {})
+    assert len(scratch) == len(sunk.FULL.seeds) and all(isinstance(job, Job) for job in scratch)
+    rows = {job.key: {"losses": [1.5 + 0.1 * job.seed]} for job in scratch}
+    jobs = [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]
+    assert len(jobs) == len(sunk.FULL.seconds) * len(scratch) == len({job.key for job in jobs})
+    assert {job.target for job in jobs} == {1.5 + 0.1 * seed for seed in sunk.FULL.seeds}
+    assert sunk.pending(sunk.FULL, rows | {job.key: {} for job in jobs}) == []
+    one = jobs[0]
+    renamed = dataclasses.replace(one, second=dataclasses.replace(one.second, name="another"))
+    assert renamed.key == one.key != dataclasses.replace(one, target=1.0).key
+
+
+@pytest.mark.parametrize(("what", "said"), [("family", "saved in all"), ("sunk", "second stage saved")])
+def test_the_command_takes_it(
+    what: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     from benchmarks.training import __main__ as command
 
     asked: list[Path] = []
     monkeypatch.setattr(command, "run_all", lambda path, *_: asked.append(path))
-    monkeypatch.setattr("sys.argv", ["training", "family", "--rows", str(tmp_path / "rows.jsonl")])
+    monkeypatch.setattr("sys.argv", ["training", what, "--rows", str(tmp_path / "rows.jsonl")])
     command.main()
-    assert asked == [tmp_path / "rows.jsonl"] and "operations saved in all" in capsys.readouterr().out
+    assert asked == [tmp_path / "rows.jsonl"] and said in capsys.readouterr().out

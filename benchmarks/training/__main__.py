@@ -4,6 +4,7 @@
     python -m benchmarks.training full      all of it: some hours of two cores; go on with it at any time
     python -m benchmarks.training long      three times the budget, one seed, few contestants: half an hour
     python -m benchmarks.training family    three sizes that are all wanted, in one run or each: hours, too
+    python -m benchmarks.training sunk      a small model that is already there, made larger: hours, too
     python -m benchmarks.training page      the page and the plot again, from the rows that are there
 
 A byte-level Llama of 442k parameters beside embeddings learns Python's standard library, from scratch or
@@ -25,20 +26,26 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training import family
+from benchmarks.training import family, sunk
 from benchmarks.training.page import table, write_page
 from benchmarks.training.stages import COURSES, Rows, pending, settled
 from benchmarks.training.working import made, settle
 
 HERE = Path(__file__).parent
 WORKERS = 2
+# Courses of their own: what is lacking by the rows, what makes a row, what is told of them.
+Lacking, Work, Told = Callable[[Rows], Sequence[Any]], Callable[[Any], dict[str, Any]], Callable[[Rows], str]
+OTHERS: dict[str, tuple[Lacking, Work, Told]] = {
+    "family": (partial(family.pending, family.FULL), family.made, family.table),
+    "sunk": (partial(sunk.pending, sunk.FULL), sunk.made, sunk.table),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=(*COURSES, "family", "page"))
+    parser.add_argument("what", choices=(*COURSES, *OTHERS, "page"))
     parser.add_argument("--rows", type=Path, help="finished runs (default: rows-WHAT.jsonl beside this file)")
     parser.add_argument(
         "--cache", type=Path, help="trunks that contestants share (default: a temporary folder)"
@@ -46,9 +53,10 @@ def main() -> None:
     asked = parser.parse_args()
     course = "full" if asked.what == "page" else asked.what
     path = asked.rows or HERE / f"rows-{course}.jsonl"
-    if asked.what == "family":
-        run_all(path, partial(family.pending, family.FULL), family.made)
-        print(family.table(read(path)))
+    if asked.what in OTHERS:
+        lacking, work, told = OTHERS[asked.what]
+        run_all(path, lacking, work)
+        print(told(read(path)))
         return
     if asked.what != "page":
         with tempfile.TemporaryDirectory() as own:

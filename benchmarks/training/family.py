@@ -1,23 +1,23 @@
 """A family of sizes that are all wanted: one run that releases each and grows, or each from scratch.
 
 Counted are all operations, decays included, until every size has the loss that its own scratch run ends with.
-A chain trains a size until a decay from there would have that loss, counts this decay, and grows from before
-it. Where that is, is found by bisection on marks of the trunk; what the search costs is not counted, as it is
-not where a budget is looked for elsewhere in this benchmark.
+A chain trains a size until a decay from there would have that loss (`reaching`), counts this decay, and grows
+from before it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.models import new_model, optimizer_of, step_flops
-from benchmarks.training.runs import Run, advance_, decayed, grow_run_, restore_, state_of
+from benchmarks.training.reaching import first, marked
+from benchmarks.training.runs import Run, advance_, decayed, grow_run_, restore_
 from benchmarks.training.saved import interval
 from benchmarks.training.text import LENGTH, ROWS
 
@@ -142,8 +142,8 @@ def chained(job: Job) -> dict[str, Any]:
     after = [*job.chain.sizes[1:], ""]
     for size, target, following in zip(job.chain.sizes, job.targets, after, strict=True):
         budget, start = budget_of(size, job.per_parameter), run.spent
-        kept = _marked(run, [start + mark * budget for mark in job.marks])
-        at, loss, cost = _first(run, kept, job.chain.decay * budget, target)
+        kept = marked(run, [start + mark * budget for mark in job.marks])
+        at, loss, cost = first(run, kept, job.chain.decay * budget, target)
         found = found and loss <= target
         shares, losses, decays = [*shares, job.marks[at]], [*losses, loss], decays + cost
         if not found:
@@ -162,32 +162,6 @@ def _run(job: Job, budget: int) -> Run:
     contestant = Contestant(job.chain.name, STAGE, first, growths)
     model = new_model(first, job.tuned.std, job.seed)
     return Run(contestant, job.tuned, job.seed, budget, model, optimizer_of(model), first)
-
-
-def _marked(run: Run, places: Sequence[float]) -> list[Any]:
-    """The trunk's state at each of these numbers of operations."""
-    kept: list[Any] = []
-    for place in places:
-        advance_(run, place)
-        kept.append((state_of(run), dataclasses.replace(run, growths=list(run.growths))))
-    return kept
-
-
-def _first(run: Run, kept: Sequence[Any], decay: float, target: float) -> tuple[int, float, int]:
-    """The first mark from which a decay has the loss, that loss and the decay's operations; else the last."""
-    low, high, tried = 0, len(kept) - 1, dict[int, tuple[float, int]]()
-
-    def at(mark: int) -> float:
-        restore_(run, kept[mark])
-        start = run.spent
-        tried[mark] = decayed(run, start + decay), run.spent - start
-        return tried[mark][0]
-
-    if at(high) <= target:
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if at(middle) <= target else (middle + 1, high)
-    return high, *tried[high]
 
 
 def table(rows: Mapping[str, Row]) -> str:

@@ -1,0 +1,191 @@
+"""A small model that is already there: what the larger one costs from it, or from scratch.
+
+What the small model has cost is spent, whatever is done next, so only the second stage is counted: from the
+growth on, its decay included, until the larger model has the loss that its own tuned scratch run ends with.
+The small model learned some bytes for each of its parameters; it is taken as its trunk was, or decayed, as a
+model is released. The more it has learned, the more it may save, until what it carries is no longer what the
+larger one lacks: the rows say where that is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.training import family
+from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
+from benchmarks.training.family import Chain, budget_of
+from benchmarks.training.models import new_model, optimizer_of
+from benchmarks.training.reaching import first, marked
+from benchmarks.training.runs import Run, advance_, decayed, grow_run_
+from benchmarks.training.saved import interval
+
+Row = Mapping[str, Any]
+STAGE = "sunk"
+
+
+@dataclass(frozen=True)
+class Second:
+    """A small model that has learned `learned` bytes for each parameter, `decayed` at the end or not, made
+    larger by a method of `methods.METHODS`; after it the tuned rate is multiplied by `rate`, and rises from
+    nothing over `rewarm` steps."""
+
+    name: str
+    start: str
+    size: str
+    learned: float
+    decayed: bool = False
+    method: str = "grow"
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    rate: float = 1.0
+    rewarm: int = 0
+
+
+@dataclass(frozen=True)
+class Course:
+    """`goals`: how many bytes for each parameter the scratch runs of the larger size learn. A second stage is
+    decayed over `decay` of that budget, at one of the `marks`, shares of it."""
+
+    seconds: tuple[Second, ...]
+    tuned: Tuned
+    goals: tuple[float, ...]
+    seeds: tuple[int, ...]
+    marks: tuple[float, ...]
+    decay: float = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """A second stage on a seed, to the loss that scratch had there after `goal` bytes for each parameter."""
+
+    second: Second
+    tuned: Tuned
+    goal: float
+    decay: float
+    marks: tuple[float, ...]
+    seed: int
+    target: float
+
+    @property
+    def key(self) -> str:
+        """What names its row: all that its numbers depend on, but for names."""
+        second = dataclasses.replace(self.second, name="")
+        own = (second, self.tuned, self.goal, self.decay, self.marks, self.seed, self.target)
+        return digest(STAGE, *own)
+
+
+KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("grown", "middle", "grow", {}),
+    ("stacked, moments carried", "shallow", "stack", {"carry": True}),
+)
+FULL = Course(
+    seconds=tuple(
+        Second(
+            f"{kind}{', decayed' if ended else ''}",
+            start,
+            "large",
+            learned,
+            ended,
+            method,
+            options,
+            rewarm=100 if ended else 0,
+        )
+        for kind, start, method, options in KINDS
+        for learned in (14.0, 50.0)
+        for ended in (False, True)
+    ),
+    tuned=Tuned(0.002, 0.05, 0.4),
+    goals=(10.0,),
+    seeds=(1, 2, 3, 4, 5),
+    marks=tuple(round(0.05 * i, 2) for i in range(1, 25)),
+)
+
+
+def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
+    """What is to be run next: the larger size from scratch, then what is to reach its losses."""
+    scratch = {
+        (size, goal, seed): _scratch(course, size, goal, seed)
+        for size in dict.fromkeys(second.size for second in course.seconds)
+        for goal in course.goals
+        for seed in course.seeds
+    }
+    lacking: list[family.Job | Job] = [job for job in scratch.values() if job.key not in rows]
+    jobs = [
+        Job(second, course.tuned, goal, course.decay, course.marks, seed, rows[own.key]["losses"][0])
+        for second in course.seconds
+        for goal in course.goals
+        for seed in course.seeds
+        if (own := scratch[second.size, goal, seed]).key in rows
+    ]
+    return lacking or [job for job in jobs if job.key not in rows]
+
+
+def _scratch(course: Course, size: str, goal: float, seed: int) -> family.Job:
+    chain = Chain(f"{size} from scratch", (size,), decay=course.tuned.decay)
+    return family.Job(chain, course.tuned, goal, (), seed)
+
+
+def made(job: family.Job | Job) -> dict[str, Any]:
+    """The row of a job: of a second stage its operations, its share of the scratch run's budget, its loss."""
+    if isinstance(job, family.Job):
+        return family.made(job)
+    second, budget = job.second, budget_of(job.second.size, job.goal)
+    run = begun(second, job.tuned, job.seed)
+    sunk = run.spent
+    grow_run_(run, run.contestant.growths[0])
+    start = run.spent
+    kept = marked(run, [start + mark * budget for mark in job.marks])
+    at, loss, decay = first(run, kept, job.decay * budget, job.target)
+    return dict(
+        key=job.key,
+        stage=STAGE,
+        name=second.name,
+        seed=job.seed,
+        second=dataclasses.asdict(second),
+        tuned=dataclasses.asdict(job.tuned),
+        goal=job.goal,
+        target=job.target,
+        separate=budget,
+        sunk=sunk,
+        # What a method spends in looking at data is of the second stage.
+        operations=kept[at][1].spent - sunk + decay,
+        share=job.marks[at],
+        losses=[loss],
+        found=loss <= job.target,
+    )
+
+
+def begun(second: Second, tuned: Tuned, seed: int) -> Run:
+    """The small model as it is there."""
+    growth = Growth(0.0, second.size, second.method, second.options, second.rate, second.rewarm)
+    contestant = Contestant(second.name, STAGE, second.start, (growth,))
+    model, budget = new_model(second.start, tuned.std, seed), budget_of(second.start, second.learned)
+    run = Run(contestant, tuned, seed, budget, model, optimizer_of(model), second.start)
+    advance_(run, (1 - tuned.decay) * budget if second.decayed else budget)
+    if second.decayed:
+        decayed(run, budget)
+    return run
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """Operations of the second stage that a small model saved, over seeds."""
+    lines = [
+        "| a small model | bytes it learned for each parameter | to scratch's loss at | seeds | operations"
+        " of the second stage saved, % | share of scratch's budget before the decay |",
+        "|---|---|---|---|---|---|",
+    ]
+    found: dict[tuple[str, float, float], list[Row]] = {}
+    for row in rows.values():
+        if row["stage"] == STAGE:
+            found.setdefault((row["name"], row["second"]["learned"], row["goal"]), []).append(row)
+    for (name, learned, goal), own in found.items():
+        saved = interval([100 * (1 - row["operations"] / row["separate"]) for row in own])
+        said = f"{saved.mean:+.1f} ± {saved.half:.1f}"
+        if not all(row["found"] for row in own):
+            said = f"{sum(row['found'] for row in own)} of {len(own)} seeds got there"
+        share = statistics.mean(row["share"] for row in own)
+        lines.append(f"| {name} | {learned:g} | {goal:g} | {len(own)} | {said} | {share:.2f} |")
+    return "\n".join(lines)
