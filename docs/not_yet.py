@@ -46,8 +46,8 @@ HALF = {
 
 # One reason, and the types (of transformers 5.23) that it holds back.
 REASONS: Mapping[str, str] = {
-    "its layers hold a recurrence with a state that no table says yet (Mamba-1, RWKV, xLSTM)": (
-        "falcon_mamba jamba mamba olmo_hybrid recurrent_gemma rwkv xlstm zamba zamba2"
+    "its layers hold a recurrence with a state that no table says yet (RWKV, xLSTM)": (
+        "olmo_hybrid recurrent_gemma rwkv xlstm zamba zamba2"
     ),
     "its layers hold linear attention that no table says yet": "kimi_linear lfm2_moe minimax",
     "a norm runs over what attention gives, mixed from all values, and over the product of gate and up": (

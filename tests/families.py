@@ -35,6 +35,7 @@ from isogrow.plans.expansions import (
 )
 from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
+from isogrow.plans.words import STATES
 from isogrow.verification.float64 import build as build
 from isogrow.verification.float64 import float64 as float64
 from isogrow.verification.float64 import rebuilt as rebuilt
@@ -218,7 +219,7 @@ def growths(draw: st.DrawFn, anatomy: Anatomy) -> tuple[Expansion, ...]:
     """Expansions in any order, some axes in two of them, that end in sizes the family holds."""
     family = FAMILIES[anatomy.layout.family]
     found = family.draws(draw, anatomy)
-    for axis in (axis for axis in INNER if anatomy.sizes.has(axis)):
+    for axis in (axis for axis in INNER if axis not in STATES and anatomy.sizes.has(axis)):
         found += [MlpExpansion(n, axis=axis) for n in draw(st.sampled_from(family.widths))]
     if "layers" in family.growths:
         places = st.sampled_from(family.places)

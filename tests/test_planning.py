@@ -136,8 +136,8 @@ def test_sizes_by_name_become_expansions_in_an_order_that_leaves_most_free() -> 
     with pytest.raises(SizeError) as refused:
         expansions({"hidden": 3, "vocab": 9, "foo": 1})
     assert str(refused.value) == (
-        "foo, vocab is no axis that grows: give one of expert_ffn, ffn, head_dim, heads, hidden, key_dim,"
-        " kv_heads, kv_rank, layers, q_rank, shared_ffn, value_dim"
+        "foo, vocab is no axis that grows: give one of dt_rank, expert_ffn, ffn, head_dim, heads, hidden,"
+        " key_dim, kv_heads, kv_rank, layers, q_rank, shared_ffn, state_dim, state_width, taps, value_dim"
     )
 
 

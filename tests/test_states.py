@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import families as F
 import pytest
-from breaking import Change, changed, switched_on, unscaled
+import transformers
+from breaking import Change, changed, switched_on, unscaled, zeroed
 
 from isogrow.errors import LawError, SizeError
 from isogrow.laws import check
 from isogrow.layouts.config import edited
+from isogrow.rules.places import append
 
 
 @cache
@@ -27,6 +30,18 @@ def small(name: str) -> F.Subject:
         ("falcon_h1", "hidden", "state.o", unscaled),
         ("nemotron_h", "layers", "mlp.down", switched_on),
         ("lfm2", "hidden", "conv.out", switched_on),
+        ("mamba", "layers", "state.o", switched_on),
+        ("mamba", "hidden", "state.o", switched_on),
+        ("mamba", "state_width", "state.o", switched_on),
+        ("mamba", "state_width", "state.read", switched_on),
+        ("mamba", "state_width", "state.rate", switched_on),
+        ("mamba", "state_dim", "state.read", switched_on),
+        ("mamba", "dt_rank", "state.step", switched_on),
+        ("mamba", "taps", "state.conv", switched_on),
+        ("jamba", "state_dim", "state.read_norm", switched_on),
+        ("jamba", "state_dim", "state.write", zeroed),
+        ("jamba", "dt_rank", "state.rate", unscaled),
+        ("jamba", "hidden", "state.rate", unscaled),
     ],
 )
 def test_a_broken_plan_is_refused_and_breaks(name: str, axis: str, slot: str, change: Change) -> None:
@@ -43,6 +58,48 @@ def test_the_epsilon_that_a_state_s_norm_shares_stays() -> None:
     assert "rms_norm_eps" not in plan.config
     scaled = edited(subject.json(plan), {"rms_norm_eps": subject.source["rms_norm_eps"] * 30 / 42})
     assert subject.error(plan, scaled) > F.BROKEN
+
+
+def test_taps_that_move_are_refused_and_break() -> None:
+    """The last tap is the newest token's: new ones behind it would shift what each old one reads."""
+    plan = small("mamba").plan({"taps": 6})
+    (step,) = plan.steps
+    behind = replace(plan, steps=(replace(step, places=append(4, 6)),))
+    assert small("mamba").error(behind) > F.BROKEN
+    with pytest.raises(LawError, match="new ones must come before the old"):
+        check(small("mamba").anatomy, behind)
+
+
+def test_layers_extend_the_last_of_the_kind_that_their_number_says() -> None:
+    """Jamba's class computes kinds from a layer's number, so a new layer's is given: at the end old layers
+    keep theirs, and elsewhere they could not."""
+    subject = small("jamba")
+    plan = subject.plan({"layers": "+3"})
+    assert [plan.steps[0].source(layer) for layer in range(3, 6)] == [(1, "new"), (2, "new"), (1, "new")]
+    assert subject.error(plan) < F.EXACT
+    with pytest.raises(SizeError, match="of its predecessor's kind.*give --layers-at 3$"):
+        subject.plan({"layers": "+1"}, at="start")
+    alone = F.subject(F.FAMILIES["jamba"], "", F.FAMILIES["jamba"].json(num_hidden_layers=1))
+    with pytest.raises(SizeError, match="no config of 'jamba' says"):
+        alone.plan({"layers": "+1"})
+
+
+def test_widths_as_the_real_classes_read_them() -> None:
+    """transformers 5.23: a Mamba config's intermediate_size counts, whatever `expand` says; a rank that is
+    not said is a 16th of hidden, rounded up. Jamba's width is `expand` times hidden, and the
+    dim of its heads the key head_dim, which its config class does not list."""
+    said = transformers.MambaConfig.from_dict({"hidden_size": 33, "expand": 2, "intermediate_size": 37})
+    assert (said.intermediate_size, said.time_step_rank) == (37, 3)
+    source = F.FAMILIES["mamba"].json()
+    del source["intermediate_size"], source["time_step_rank"]
+    source |= {"hidden_size": 33, "expand": 3}
+    subject = F.subject(F.FAMILIES["mamba"], "", source)
+    assert (subject.anatomy.sizes.of("state_width"), subject.anatomy.sizes.of("dt_rank")) == (99, 3)
+    plan = subject.plan({"hidden": 50})
+    assert (plan.config["intermediate_size"], plan.config["time_step_rank"]) == (99, 3)
+    assert subject.error(plan) < F.EXACT
+    assert "head_dim" not in transformers.JambaConfig().to_dict()
+    assert small("jamba").json(small("jamba").plan({"head_dim": 14}))["head_dim"] == 14
 
 
 def test_a_width_that_the_class_computes_by_a_whole_number_names_its_constraint() -> None:

@@ -7,6 +7,7 @@
     clamps.py     no scale passes a clamp
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
     leading.py    what is added behind the first layers stays behind them
+    windows.py    a causal convolution reads each token at the distance that it did
     positions.py  rotary pairs stay pairs, and turn as before; frequencies.py says how fast
     slopes.py     heads keep their slopes (ALiBi)
     twins.py      new channels differ from each other and from what they copy
@@ -30,6 +31,7 @@ from isogrow.laws.positions import check_positions
 from isogrow.laws.scales import check_scales
 from isogrow.laws.slopes import check_slopes
 from isogrow.laws.twins import check_twins
+from isogrow.laws.windows import check_windows
 from isogrow.layouts.layout import Attention, Index
 from isogrow.layouts.slots import bias_of
 from isogrow.plans.anatomy import Anatomy
@@ -61,6 +63,7 @@ def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> int:
     check_positions(anatomy, plan)
     check_slopes(anatomy, plan)
     check_leading(anatomy, plan)
+    check_windows(anatomy, plan)
     preserves(net)
     found = lives(anatomy, net)
     if not allow_dead:

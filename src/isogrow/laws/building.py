@@ -8,7 +8,7 @@ from itertools import product
 
 from isogrow.laws.history import Classes, is_old
 from isogrow.laws.network import ONE, Cancels, Combo, Contribution, Entry, Network, Node, output
-from isogrow.laws.walking import Walk
+from isogrow.laws.walking import Walk, twin_axes
 from isogrow.layouts.layout import Attention, Index, Norm, Slot
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.pieces import Average, Block, Fill, Piece, pieces
@@ -128,7 +128,7 @@ class _Builder:
         if not (self.anatomy.ties(self.layout.slots[slot]) and tied in self.anatomy.slots):
             return slot, combo
         other = self.anatomy.slots[tied]
-        names = _twin_axes(self.layout.slots[slot], other)
+        names = twin_axes(self.layout.slots[slot], other)
         moved = {names[axis]: self._class_of(names[axis], p) for axis, p in combo}
         return tied, tuple((axis, moved[axis]) for axis in other.axes)
 
@@ -318,7 +318,8 @@ class _Builder:
             return {combo: stream[dict(combo)[self.now[0].axis]] for combo in combos}
         feeding = [key for key in self.stems if key[1] == index and self._feeds(key, consumed)]
         self.read.update(feeding)
-        patterns = [a for a in self.layout.attentions if (a.value, index) in feeding]
+        met = (a for a in self.layout.attentions if (a.key, index) in self.stems)
+        patterns = [a for a in met if (a.value, index) in feeding]
         return {
             combo: self.net.node("product", *self._factors(feeding, patterns, dict(combo), index))
             for combo in self._combos(consumed, index)
@@ -375,11 +376,11 @@ class _Builder:
                 continue
             for other, k in self.stems[attention.key, index].items():
                 if all(dict(own).get(axis, p) == p for axis, p in other):
-                    met = self.net.node("product", q, k)
+                    pace = self._paced(attention, {**combo, **dict(own)}, index)
+                    met = self.net.node("product", q, k, *pace)
                     terms.append(met)
-                    at = (*index,)
                     if not self._old(index, own) and self._old(index, self._without(own, attention.axis)):
-                        self.net.contractions.append((attention.key, at, met))
+                        self.net.contractions.append((attention.key, index, met))
         beside = [
             key for key in self.stems if key[0] in (attention.sink, attention.bias) and key[1] in ((), index)
         ]
@@ -387,13 +388,12 @@ class _Builder:
         terms += (self._matching(self.stems[key], tuple(combo.items())) for key in beside)
         return self.net.node("always", self.net.node("sum", *terms))
 
+    def _paced(self, attention: Attention, at: dict[str, int], index: Index) -> Iterator[Node]:
+        """What a term of a contraction is multiplied by, of what makes it fade: never zero."""
+        if attention.decay:
+            self.read.add((attention.decay, index))
+            nodes = self._matching(self.stems[attention.decay, index], tuple(at.items()))
+            yield self.net.node("always", nodes)
+
     def _without(self, combo: Combo, axis: str) -> Combo:
         return tuple((name, p) for name, p in combo if name != axis)
-
-
-def _twin_axes(slot: Slot, other: Slot) -> dict[str, str]:
-    """The axes of a tied slot, and what the slot that holds its entries calls them: a head reads what the
-    embedding writes, and writes what that reads."""
-    turned = bool(slot.consumed) and slot.produced != other.produced
-    theirs = other.consumed + other.produced if turned else other.axes
-    return dict(zip(slot.axes, theirs, strict=True))

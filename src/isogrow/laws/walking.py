@@ -94,3 +94,11 @@ class Walk:
         for slot, index in (each for each in self.anatomy.held if each[1]):
             found.setdefault(index[0], set()).add(slot)
         return {at: frozenset(slots) for at, slots in found.items()}
+
+
+def twin_axes(slot: Slot, other: Slot) -> dict[str, str]:
+    """The axes of a tied slot, and what the slot that holds its entries calls them: a head reads what the
+    embedding writes, and writes what that reads."""
+    turned = bool(slot.consumed) and slot.produced != other.produced
+    theirs = other.consumed + other.produced if turned else other.axes
+    return dict(zip(slot.axes, theirs, strict=True))

@@ -49,7 +49,8 @@ class Attention:
 
     `sink` names a slot with one more logit for each head, beside those of the keys; `bias` one whose entries
     for each head are added to the logits (relative positions), of the same block or of a whole stack.
-    `scale` is a formula over sizes, config keys and `layer`; "" where the model has none.
+    `scale` is a formula over sizes, config keys and `layer`; "" where the model has none. `decay` names a
+    slot by a function of which, never zero, each term is multiplied (how fast a state fades).
     """
 
     query: str = "attn.q"
@@ -61,6 +62,7 @@ class Attention:
     alibi: Alibi | None = None
     sink: str = ""
     bias: str = ""
+    decay: str = ""
 
     @property
     def ropes(self) -> tuple[Rope, ...]:
@@ -177,7 +179,8 @@ class Layout:
     of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows. `kept` are
     keys of an ε that something beside the residual's norms reads too, so that no growth may edit them.
     `leading` is a formula over sizes and config keys: behind so many first layers something else is added.
-    `signalled` are slots that images or sound alone reach.
+    `signalled` are slots that images or sound alone reach. `windows` are axes along which a causal
+    convolution sums, whose last position is the newest token's.
     """
 
     family: str
@@ -205,6 +208,7 @@ class Layout:
     kept: tuple[str, ...] = ()
     leading: str = ""
     signalled: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for attention in self.attentions:

@@ -36,8 +36,11 @@ SMALL = {
     **dict.fromkeys(("encoder_key_dim", "decoder_key_dim", "encoder_value_dim", "decoder_value_dim"), 8),
     "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
     "state_heads": 2, "state_group": 3, "state_key_dim": 4, "taps": 4,
+    "state_width": 96, "state_dim": 7, "dt_rank": 3,
     "state_value_dim": 16,  # in all twice `hidden`, as by the classes' own defaults
 }  # fmt: skip
+# Where the code computes kinds from a layer's number, one of each is among so few layers.
+BY_NUMBER = {"attn_layer_period": 2, "attn_layer_offset": 1}
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def _small(layout: Layout) -> dict[str, int]:
     turning = (names(a.rope.rotated) for a in layout.attentions if a.rope is not None and a.rope.rotated)
     rotary = dict.fromkeys(frozenset[str]().union(*turning), SMALL["key_dim"] // 2)
     first = {kind.key: 1 for kind in layout.kinds if kind.counts}
+    first |= {key.name: BY_NUMBER[key.name] for key in layout.keys if key.name in BY_NUMBER}
     made = layout.written({}, SMALL) | rotary | first
     read = layout.facts(edited({}, made), layout.read(edited({}, made)))  # an axis may be a number
     held = (each for each in layout.constraints if layout.say(each, read))

@@ -55,6 +55,10 @@ class Said(TypedDict, total=False):
     shared_ffn: Size
     q_rank: Size
     kv_rank: Size
+    state_width: Size
+    state_dim: Size
+    dt_rank: Size
+    taps: Size
     heads: Size
     kv_heads: Size
     head_dim: Size

@@ -37,7 +37,8 @@ class Caches:
 def caches_of(anatomy: Anatomy, plan: Plan) -> Caches:
     """What a plan means for the caches of a model; `anatomy` is of it, before the growth or after."""
     slots = list(_slots(anatomy))
-    lost = tuple(dict.fromkeys(why for step in plan.steps for why in _lost(step, slots)))
+    windows = anatomy.layout.windows
+    lost = tuple(dict.fromkeys(why for step in plan.steps for why in _lost(step, slots, windows)))
     stacks = {slot.index[0]: slot.name for slot in slots if slot.index}
     layers = {axis: _layers(plan, axis, slot) for axis, slot in stacks.items()}
     kept = ["old layers give the same keys and values, since no step adds to these"]
@@ -54,10 +55,10 @@ def _slots(anatomy: Anatomy) -> Iterator[Slot]:
                 yield anatomy.all_slots[name]
 
 
-def _lost(step: Step, slots: Iterable[Slot]) -> Iterator[str]:
+def _lost(step: Step, slots: Iterable[Slot], windows: Iterable[str]) -> Iterator[str]:
     """Why a step ends a cache's validity, if it does."""
     for slot in slots:
-        if step.axis in (*slot.produced, *slot.index[1:]):
+        if step.axis in (*slot.produced, *slot.index[1:], *windows):
             name = key(step.axis, step.site)
             yield f"{name} grows from {step.old} to {step.new}, and what was cached has {step.old}"
 

@@ -29,7 +29,7 @@ class MlpExpansion:
 
     `axis` says whose, where a model has several: "ffn" is what the config calls the intermediate size,
     "expert_ffn" the width of each expert beside it, "shared_ffn" that of the shared expert. Any other inner
-    axis grows like these: the ranks of latent attention, "q_rank" and "kv_rank".
+    axis grows like these: the ranks of latent attention, "q_rank" and "kv_rank", and the widths of a state.
     """
 
     ffn: Size

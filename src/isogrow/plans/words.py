@@ -16,7 +16,8 @@ from isogrow.layouts.formula import names
 from isogrow.plans.sizes import Sizes
 
 MLPS = ("ffn", "expert_ffn", "shared_ffn")
-INNER = (*MLPS, "q_rank", "kv_rank")
+STATES = ("state_width", "state_dim", "dt_rank", "taps")
+INNER = (*MLPS, "q_rank", "kv_rank", *STATES)
 HEAD_DIM = ("key_dim", "value_dim")
 WORDS = ("hidden", *INNER, "heads", "kv_heads", "head_dim", *HEAD_DIM, "layers")
 

@@ -17,6 +17,9 @@ Where the channels go follows from rotary positions (rotary.py).
 Under a norm per head on q and k (QK-norm, RMS over k), new q and k rows are copies, which keep the
 RMS (and the mean, under a LayerNorm); the switch is the new key gain and shift, and c goes on the old ones.
 
+A state that writes by B and is read by C (Mamba) is such a contraction without a scale, each channel of which
+fades at a pace of its own: with C' = 0 new ones may fade at any (`Attention.decay`).
+
 Where the scale multiplies position biases too (Falcon's ALiBi), nothing undoes it for them: refused.
 """
 
@@ -57,6 +60,9 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
             rewrites[slot] = only(entries[f"{side} gain"], places)
         for slot, side in _norm_slots(subject, attention, "shift").items():
             rewrites[slot] = only(entries[f"{side} shift"], places)
+        if attention.decay:
+            paced = free(subject.drawn(init, attention.decay, axis), center=True)
+            rewrites[attention.decay] = only(paced, places)
     for attention in subject.beside(axis):
         factor = compensation(subject, attention, axis, old, new, held)
         _check_clamp(subject, attention, axis)

@@ -18,6 +18,8 @@ new ones zero, the mean square stays what it was, whatever ε is, and g/r undoes
 Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
 reason, its gains are free, and the rest is as without it: values free, the output's new columns zero. A norm
 per head does not run over heads: whatever gains a new head has of its own are as free as its queries.
+The taps of a causal convolution are summed over, the newest token's last, so that new ones, which are zero,
+come before the old: they read tokens that lie further back.
 An axis that nothing consumes is an output: its new channels are copies where that is possible. Where heads
 have slopes (ALiBi), old heads go where theirs are (alibi.py).
 """
@@ -31,7 +33,7 @@ from isogrow.layouts.layout import Index
 from isogrow.plans.expansions import expansion_name
 from isogrow.plans.plan import Constant, Init, Old, Rewrite, Step
 from isogrow.rules.alibi import placed
-from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
+from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only, prepend
 from isogrow.rules.subject import Subject, Use
 
 
@@ -45,7 +47,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
             return _copied(subject, axis, site, old, new, init, uses)
         return _normed(subject, axis, site, old, new, init, uses)
     output = not any(use.role == "consumer" for use in uses)
-    places = placed(subject, axis, new) or append(old, new)
+    places = placed(subject, axis, new) or (prepend if axis in subject.layout.windows else append)(old, new)
     rewrites = {
         use.name: only(_entries(use, output, subject.drawn(init, use.name, axis)), places) for use in uses
     }

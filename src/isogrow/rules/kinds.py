@@ -45,6 +45,24 @@ def changed(subject: Subject, axis: str, places: Iterable[Place], edits: Config)
     ]
 
 
+def nearest(subject: Subject, axis: str, count: int) -> list[int] | None:
+    """For each of so many new layers at the end the last old one of the kind that its number says; None where
+    one has none, or the count of layers makes an old one another kind."""
+    old = subject.sizes.of(axis)
+    asked = {slot.when for slot in subject.slots.values() if slot.when and axis in names(slot.when)}
+    sizes = {**subject.sizes.values, axis: old + count}
+    after = edited(subject.config, subject.layout.written(subject.config, sizes))
+
+    def kind(layer: int, config: Config) -> list[bool]:
+        return [_true(subject, formula, axis, layer, config) for formula in sorted(asked)]
+
+    was = [kind(layer, subject.config) for layer in range(old)]
+    now = [kind(layer, after) for layer in range(old + count)]
+    if now[:old] != was or not all(each in was for each in now[old:]):
+        return None
+    return [old - 1 - was[::-1].index(each) for each in now[old:]]
+
+
 def _said(said: Kinds, there: list[bool]) -> Any:
     return sum(there) if said.counts else [at for at, one in enumerate(there) if one]
 

@@ -9,7 +9,9 @@ A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
 
 Where features of images are added behind the first layers, by number, new layers come after those.
 
-A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where a
+A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where the
+code computes kinds from a layer's number, new layers at the end extend the last old one of the kind that
+theirs says (Jamba): the old ones keep their numbers. Where a
 reader computes such a list from the layer's number (`Choices.kinds`), a new layer's entry is what that reader
 takes it for.
 """
@@ -26,7 +28,7 @@ from isogrow.layouts.layout import Attention, Index, PerLayer
 from isogrow.plans.expansions import expansion_name
 from isogrow.plans.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
-from isogrow.rules.kinds import changed, kinds
+from isogrow.rules.kinds import changed, kinds, nearest
 from isogrow.rules.places import MORE, NEW, append, constant, free, only
 from isogrow.rules.readouts import readouts
 from isogrow.rules.subject import Subject, check_unclamped
@@ -37,7 +39,7 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
     _check_post(subject, axis)
     _check_leading(subject, axis, before)
     old = subject.sizes.of(axis)
-    places = _inserted(old, before)
+    places = _placed(subject, axis, before)
     step = _step(subject, axis, (), old, old + len(before), places, init)
     config = {
         **_lists(subject, axis, places),
@@ -121,7 +123,7 @@ def _check_kinds(
         return
     old = subject.sizes.of(axis)
     for place in (old, *range(old)):
-        other = _inserted(old, (place,) * len(before))
+        other = _placed(subject, axis, (place,) * len(before))
         if not changed(subject, axis, other, kinds(subject, axis, other)):
             mend = f"give --layers-at {','.join(str(place) for _ in before)}"
             break
@@ -132,6 +134,19 @@ def _check_kinds(
         f"{word} can't be added at {','.join(map(str, before))}: a new layer is of its predecessor's kind,"
         f" and no config of {subject.layout.family!r} says which layers are then of which kind; {mend}"
     )
+
+
+def _placed(subject: Subject, axis: str, before: tuple[int, ...]) -> tuple[Place, ...]:
+    """Where layers are, and what new ones extend: the layer before them, or one of the kind that their number
+    says where they come last and no config key could say another."""
+    old = subject.sizes.of(axis)
+    places = _inserted(old, before)
+    said = {**_lists(subject, axis, places), **kinds(subject, axis, places)}
+    if min(before) < old or not changed(subject, axis, places, said):
+        return places
+    sources = nearest(subject, axis, len(before))
+    new = (Place(old + i, 1, source, NEW) for i, source in enumerate(sources or ()))
+    return (Place(0, old, 0), *new) if sources else places
 
 
 def _inserted(old: int, before: tuple[int, ...]) -> tuple[Place, ...]:

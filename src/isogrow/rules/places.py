@@ -19,6 +19,14 @@ def append(old: int, new: int) -> tuple[Place, ...]:
     return tuple(found)
 
 
+def prepend(old: int, new: int) -> tuple[Place, ...]:
+    """Old channels come last, and new ones before them."""
+    count = new - old
+    runs = ((start, min(old, count - start)) for start in range(0, count, old))
+    found = [Place(start, length, 0, MORE if start else NEW) for start, length in runs]
+    return (*found, Place(count, old, 0))
+
+
 def copies(old: int, new: int) -> tuple[Place, ...]:
     """Old channels stay, and are copied whole: `copy1`, `copy2`, ... (`new` is a multiple of `old`)."""
     labels = [OLD, *(f"copy{i}" for i in range(1, new // old))]

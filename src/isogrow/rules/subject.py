@@ -223,7 +223,7 @@ class Subject:
     def beside(self, axis: str) -> tuple[Attention, ...]:
         """The contractions along other axes whose scale depends on this one: all in one softmax."""
         others = (a for a in self.layout.attentions if a.axis != axis and a.key in self.slots)
-        return tuple(a for a in others if axis in names(a.scale))
+        return tuple(a for a in others if a.scale and axis in names(a.scale))
 
     def attentions(self, axis: str) -> tuple[Attention, ...]:
         return tuple(a for a in self.layout.attentions if a.axis == axis and a.key in self.slots)
