@@ -44,7 +44,8 @@ LINEAR: Json = dict(
     rope_parameters={"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.5},
 )
 KINDS = ("linear_attention", "full_attention", "linear_attention")
-HEAD: Requests = {**NORMED, "head_dim, a multiple": {"head_dim": 32}}
+TAPS: Requests = {"taps": {"taps": 6}}
+HEAD: Requests = {**NORMED, **TAPS, "head_dim, a multiple": {"head_dim": 32}}
 STATES = {
     "linear_num_value_heads": st.sampled_from([2, 4]),
     "attention_bias": BOOLS,
@@ -162,7 +163,7 @@ GRANITE = gated(
     "granitemoehybrid",
     transformers.GraniteMoeHybridConfig,
     granite_options,
-    {"hidden": {"hidden": 60}, "shared_ffn": {"shared_ffn": 20}},
+    {"hidden": {"hidden": 60}, "shared_ffn": {"shared_ffn": 20}, **TAPS},
     dict(hidden=60, ffn="x3", shared_ffn="+5", heads=15, kv_heads=3, head_dim=20, layers="+2"),
     absent=("head_dim", "position_embedding_type"),
     attention_bias=True,
@@ -189,7 +190,7 @@ BAMBA = gated(
         mlp_bias=BOOLS,
         **CONVOLVED,
     ),
-    {"hidden": {"hidden": 60}, "head_dim": {}, "head_dim, a multiple": {}},
+    {"hidden": {"hidden": 60}, "head_dim": {}, "head_dim, a multiple": {}, **TAPS},
     dict(hidden=60, ffn="x3", heads=15, kv_heads=3, layers="+2"),
     absent=("head_dim", "attn_layer_indices"),
     attention_bias=True,
@@ -201,6 +202,7 @@ FALCON_H1 = gated(
     "falcon_h1",
     transformers.FalconH1Config,
     more_options(mamba_rms_norm=BOOLS, mamba_norm_before_gate=BOOLS, projectors_bias=BOOLS, **CONVOLVED),
+    TAPS,
     absent=("head_dim",),
     attention_bias=True,
     mlp_bias=True,
@@ -233,7 +235,7 @@ PURE = Family(
         layer_norm_epsilon=1e-2,
         time_step_limit=[0.01, 2.0],
     ),
-    {"hidden": {"hidden": 60}, "layers": {"layers": 5}},
+    {"hidden": {"hidden": 60}, "layers": {"layers": 5}, **TAPS},
     dict(hidden=60, layers="+2"),
     lambda draw: dict(
         num_hidden_layers=draw(LAYERS),
@@ -275,7 +277,7 @@ NEMOTRON = Family(
         layer_norm_epsilon=1e-2,
         max_position_embeddings=POSITIONS,
     ),
-    {**GATED_GROWTHS, **EACH, "shared_ffn": {"shared_ffn": 20}, "layers": {"layers": 6}},
+    {**GATED_GROWTHS, **EACH, "shared_ffn": {"shared_ffn": 20}, "layers": {"layers": 6}, **TAPS},
     dict(
         hidden=75, ffn="x3", expert_ffn="+5", shared_ffn="+3", heads=15, kv_heads=3, head_dim=20, layers="+2"
     ),
@@ -303,7 +305,7 @@ LFM2 = gated(
         {**more_options(norm_eps=EPS, conv_bias=BOOLS)(draw), "rms_norm_eps": 1e-6},
         ("conv", "full_attention"),
     ),
-    NORMED,
+    {**NORMED, **TAPS},
     absent=("head_dim",),
     layer_types=["conv", "full_attention", "conv"],
     norm_eps=1e-2,

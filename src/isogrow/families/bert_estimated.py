@@ -20,7 +20,7 @@ def estimated(family: str, taps: str, **said: Any) -> Layout:
     return like(
         ENCODER,
         family,
-        after("attn.v", Weight(S + "conv.weight", "-> heads 1 taps 1", "attn.conv", when=taps)),
+        after("attn.v", Weight(S + "conv.weight", "-> heads 1 kernel 1", "attn.conv", when=taps)),
         drop("pooler"),
         swap(
             "classifier",

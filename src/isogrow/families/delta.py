@@ -45,7 +45,7 @@ def _state(*rows: Weight) -> Rows:
     numbers: dict[str, Any] = {"when": LINEAR, "scales": MIXES}
     return (
         *rows,
-        Weight(D + "conv1d.weight", f"-> {QKV} 1 taps", "state.*_conv", **numbers),
+        Weight(D + "conv1d.weight", f"{QKV} <- 1 taps", "state.*_conv", **numbers),
         Weight(D + "dt_bias", f"-> ({EACH})", "state.step", **numbers, centred=True),
         Weight(D + "A_log", f"-> ({EACH})", "state.decay", **numbers, centred=True),
         Weight(
@@ -128,6 +128,7 @@ QWEN3_NEXT = like(
     lacks="qkv_bias use_sliding_window max_window_layers",
     attentions=(Attention(rope=ROPE),),
     per_layer=(INTERVAL,),
+    windows=("taps",),
     foreign={r"^mtp\.": FURTHER},
 )
 
@@ -157,6 +158,7 @@ QWEN3_5 = like(
     attentions=(Attention(rope=ROPE),),
     constraints=EQUAL,
     per_layer=(INTERVAL,),
+    windows=("taps",),
     foreign={r"^mtp\.": FURTHER},
 )
 

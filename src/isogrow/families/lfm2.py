@@ -61,7 +61,7 @@ LFM2 = like(
             when=CONV,
             bias=SAID,
         ),
-        Weight(C + "conv.weight", "-> conv 1 taps", "conv.taps", when=CONV),
+        Weight(C + "conv.weight", "conv <- 1 taps", "conv.taps", when=CONV),
         Weight(C + "conv.bias", "-> conv", "conv.shift", when=f"{CONV} and conv_bias"),
         Weight(C + "out_proj.weight", "hidden <- conv", "conv.out", when=CONV, bias=SAID),
     ),
@@ -95,6 +95,6 @@ LFM2 = like(
         ),
     ),
     follows={"conv": "hidden"},
-    fixed=LLAMA.fixed | {"taps"},
+    windows=("taps",),
 )
 LAYOUTS = (LFM2,)

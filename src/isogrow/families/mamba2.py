@@ -57,7 +57,7 @@ def mamba2(
             scales="state.o",
             bias=Bias(bias),
         ),
-        Weight(stem + "conv1d.weight", f"-> ({PARTS}) 1 taps", "state.*_conv", **said),
+        Weight(stem + "conv1d.weight", f"({PARTS}) <- 1 taps", "state.*_conv", **said),
         Weight(
             stem + "conv1d.bias", f"-> ({PARTS})", "state.*_shift", when=both, scales="state.o", centred=True
         ),
@@ -130,6 +130,7 @@ GRANITEMOEHYBRID = like(
     ),
     per_layer=(PerLayer("layer_types", "'linear_attention'"),),
     constraints=(*GRANITEMOESHARED.constraints, WHOLE),
+    windows=("taps",),
 )
 
 # Its layers of attention are numbered in a list.
@@ -167,6 +168,7 @@ BAMBA = like(
     attentions=(Attention(rope=Rope(share=SHARE, portion=0.5)),),
     constraints=(*EQUAL, WHOLE),
     kinds=(Kinds("attn_layer_indices", BAMBA_FULL),),
+    windows=("taps",),
     # The class says for all models that a half of each head rotates.
     refusals={"key_dim": "its class has a half of each head rotate, whatever the config says"},
 )
@@ -185,6 +187,7 @@ FALCON_H1 = like(
     defaults=BESIDE | dict(projectors_bias=False, mamba_rms_norm=False, mamba_expand=2),
     more=(Key("mamba_d_ssm", INNER, 1024, null="mamba_expand * hidden_size"), *WIDTHS),
     constraints=EQUAL,
+    windows=("taps",),
 )
 
 BACKBONE_EPS = "layer_norm_epsilon"
@@ -229,6 +232,7 @@ MAMBA2 = Layout(
     ),
     prefixes=("backbone.", ""),
     constraints=(WHOLE,),
+    windows=("taps",),
 )
 
 # One mixer a layer; the list of its kinds, or a word with one letter for each.
