@@ -58,8 +58,6 @@ REASONS: Mapping[str, str] = {
     ),
     "the residual itself is multiplied by a gain, and attention by a gate that chooses positions": "doge",
     "a head has one number for each layer and head (contacts), in one vector": "esm",
-    "one layer's weights are shared by all layers": "albert",
-    "attention is disentangled: content and relative positions are contracted apart": "deberta deberta-v2",
     "attention is a Fourier transform, a hash, a projection of the sequence, or sampled": (
         "fnet funnel reformer"
     ),

@@ -26,8 +26,9 @@ BUFFERS = {
 }
 
 
-# What loading changes by itself: Marian computes its positions, Hunyuan and ERNIE round routers to float32.
-COMPUTED = ("marian", "hunyuan_v1_moe", "ernie4_5_moe")
+# What loading changes by itself: Marian computes its positions, Hunyuan and ERNIE round routers to float32,
+# DeBERTa what it adds to queries and values.
+COMPUTED = ("marian", "hunyuan_v1_moe", "ernie4_5_moe", "deberta")
 
 
 @pytest.mark.parametrize("name", turns(F.FAMILIES))

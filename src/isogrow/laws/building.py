@@ -302,28 +302,29 @@ class _Builder:
         return any(each.norm and each.norm.of == slot.stem for each in self.slots)
 
     def _shown(self, axis: str) -> bool:
-        """Whether an axis of a head is an output's."""
-        return axis in self.layout.fixed or self._output(axis)
-
-    def _output(self, axis: str) -> bool:
-        """Whether nothing consumes an axis."""
-        return not any(axis in slot.consumed for slot in self.slots)
+        """Whether an axis of a head is an output's: nothing consumes it."""
+        return axis in self.layout.fixed or not any(axis in slot.consumed for slot in self.slots)
 
     def _inputs(self, consumed: tuple[str, ...], index: Index) -> dict[Combo, Node]:
         """The nodes that a weight reads, by combination of its consumed axes."""
         if not consumed or all(axis in self.layout.fixed or axis.isdigit() for axis in consumed):
             return {combo: ONE for combo in self._combos(consumed, index)[:1]} if consumed else {(): ONE}
         if self._residual(consumed):
-            stream, combos = self.now[0].read, self._combos(consumed, index)
-            return {combo: stream[dict(combo)[self.now[0].axis]] for combo in combos}
+            combos, axis = self._combos(consumed, index), self.now[0].axis
+            return {combo: self._heard(dict(combo)[axis]) for combo in combos}
         feeding = [key for key in self.stems if key[1] == index and self._feeds(key, consumed)]
         self.read.update(feeding)
-        met = (a for a in self.layout.attentions if (a.key, index) in self.stems)
+        met = (a for a in self.layout.attentions if {(a.query, index), (a.key, index)} <= self.stems.keys())
         patterns = [a for a in met if (a.value, index) in feeding]
         return {
             combo: self.net.node("product", *self._factors(feeding, patterns, dict(combo), index))
             for combo in self._combos(consumed, index)
         }
+
+    def _heard(self, p: int) -> Node:
+        """What a reader of several streams sees."""
+        heard = [stream.read[p] for stream in self.now]
+        return heard[0] if len(heard) == 1 else self.net.node("sum", *heard)
 
     def _scaled(self, slot: Slot, inputs: dict[Combo, Node], index: Index) -> dict[Combo, Node]:
         """What a slot reads, times what scales its output (a router's weight, a gate): that is never zero,
