@@ -58,4 +58,36 @@ DEEPSEEK_V32 = like(
     fixed=DEEPSEEK_V3.fixed | {"index_heads", "index_dim"},
 )
 
-LAYOUTS = (DEEPSEEK_V2, DEEPSEEK_V32)
+# A layer may read the tokens that the last indexer chose: a new layer with its own would choose others.
+CHOOSING = (
+    "indexer_types[layers] == 'full' if indexer_types"
+    " else max(layers - index_skip_topk_offset + 1, 0) % index_topk_freq == 0"
+)
+EACH_CHOOSES = "layers == num_hidden_layers or (index_topk_freq == 1 and 'shared' not in indexer_types)"
+GLM_MOE_DSA = like(
+    DEEPSEEK_V32,
+    "glm_moe_dsa",
+    alter(" ".join(row.slot for row in INDEXER), when=CHOOSING),
+    defaults=dict(
+        vocab_size=154880,
+        hidden_size=6144,
+        intermediate_size=12288,
+        num_hidden_layers=78,
+        num_attention_heads=64,
+        num_key_value_heads=64,
+        q_lora_rank=2048,
+        qk_nope_head_dim=192,
+        v_head_dim=256,
+        rms_norm_eps=1e-5,
+        index_n_heads=32,
+    ),
+    more=(
+        Key("indexer_types", default=[]),
+        Key("index_topk_freq", default=1),
+        Key("index_skip_topk_offset", default=2),
+    ),
+    per_layer=(*DEEPSEEK_V32.per_layer, PerLayer("indexer_types")),
+    constraints=(EACH_CHOOSES,),
+)
+
+LAYOUTS = (DEEPSEEK_V2, DEEPSEEK_V32, GLM_MOE_DSA)

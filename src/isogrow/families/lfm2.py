@@ -9,8 +9,9 @@ All of it acts channel by channel, so a new channel is as free as one of an MLP,
 from __future__ import annotations
 
 from isogrow.families.edits import after, alter, like, swap
+from isogrow.families.experts import readers, stacked, writer
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, A, L
-from isogrow.layouts.layout import Attention, Bias, Key, Norm, PerLayer, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Norm, PerLayer, Rope, Weight
 
 PRE = Norm("rms", "pre", eps="norm_eps")
 C, F = L + "conv.", L + "feed_forward."
@@ -97,4 +98,46 @@ LFM2 = like(
     follows={"conv": "hidden"},
     windows=("taps",),
 )
-LAYOUTS = (LFM2,)
+
+DENSE, SPARSE = "layers < num_dense_layers", "layers >= num_dense_layers"
+LFM2_MOE = like(
+    LFM2,
+    "lfm2_moe",
+    swap(
+        MLP,
+        *_dense(DENSE),
+        Weight(F + "gate.weight", "experts <- hidden", "router", when=SPARSE, scales="experts.down"),
+        Weight(
+            F + "expert_bias",
+            "-> experts",
+            "router.choice",
+            when=f"{SPARSE} and use_expert_bias",
+            idle="True",
+        ),
+        *readers(F, "expert_ffn", SPARSE, NAMES),
+        writer(F, "expert_ffn", SPARSE, NAMES),
+    ),
+    axes={
+        **LFM2.axes,
+        "ffn": "intermediate_size",
+        "expert_ffn": "moe_intermediate_size",
+        "experts": "num_experts",
+    },
+    defaults=dict(hidden_size=2048),
+    more=(
+        Key("intermediate_size", "ffn", 7168),
+        Key("moe_intermediate_size", "expert_ffn", 1792),
+        Key("num_experts", "experts", 32),
+        Key("num_dense_layers", default=2),
+        Key("use_expert_bias", default=True),
+    ),
+    lacks="intermediate_size block_multiple_of block_ffn_dim_multiplier block_auto_adjust_ff_dim"
+    " full_attn_idxs",
+    constraints=EQUAL,
+    kinds=(Kinds("num_dense_layers", DENSE, counts=True),),
+    per_layer=(PerLayer("layer_types"),),
+    fixed=LFM2.fixed | {"experts"},
+    bindings=(stacked(F, "expert_ffn"),),
+)
+
+LAYOUTS = (LFM2, LFM2_MOE)
