@@ -42,6 +42,13 @@ def small(name: str) -> F.Subject:
         ("jamba", "state_dim", "state.write", zeroed),
         ("jamba", "dt_rank", "state.rate", unscaled),
         ("jamba", "hidden", "state.rate", unscaled),
+        ("olmo_hybrid", "layers", "state_mlp.down", switched_on),
+        ("olmo_hybrid", "ffn", "state_mlp.down", switched_on),
+        ("kimi_linear", "hidden", "state.o", unscaled),
+        ("kimi_linear", "taps", "state.k_conv", switched_on),
+        ("minimax", "hidden", "attn_norm", unscaled),
+        ("lfm2_moe", "expert_ffn", "experts.down", switched_on),
+        ("ctrl", "layers", "mlp.down", switched_on),
     ],
 )
 def test_a_broken_plan_is_refused_and_breaks(name: str, axis: str, slot: str, change: Change) -> None:

@@ -5,11 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 import transformers
-from family import BOOLS, NORMED, NORMED_HEADS, Family, Json, gated, more_options
+from family import (
+    BOOLS,
+    LABELS,
+    LAYERS,
+    NORMED,
+    NORMED_HEADS,
+    PAD,
+    POSITIONS,
+    VOCAB,
+    Family,
+    Json,
+    gated,
+    more_options,
+)
 from hypothesis import strategies as st
 
+from isogrow.plans.expansions import HiddenExpansion
 from rows.experts_llama_attention import EACH
-from rows.experts_other_attention import INDEX, indexed
+from rows.experts_other_attention import INDEX, WHOLE, indexed
 from rows.mlp_layer_types import KINDS, LISTED
 from rows.recurrent_states import LFM2, TAPS, kinds
 from rows.sparse import DEEPSEEK_V3, LATENT
@@ -88,4 +102,56 @@ GLM_MOE_DSA = replace(
     options=indexed,
 )
 
-ROWS: tuple[Family, ...] = (LFM2_MOE, OLMO_HYBRID, KIMI, GLM_MOE_DSA)
+
+def lightning_options(draw: st.DrawFn) -> Json:
+    found = more_options(
+        num_local_experts=st.sampled_from([2, 4]), num_experts_per_tok=st.sampled_from([1, 2])
+    )(draw)
+    found = {**found, "num_hidden_layers": max(found["num_hidden_layers"], 2)}
+    return kinds(draw, found, ("linear_attention", "full_attention"))
+
+
+MINIMAX = replace(
+    gated(
+        "minimax",
+        transformers.MiniMaxConfig,
+        lightning_options,
+        {**WHOLE, "heads": {}, "kv_heads": {}, "heads and kv_heads": {}, "layers": {}},
+        dict(hidden=75, ffn="x3"),
+        layer_types=["linear_attention", "full_attention", "linear_attention"],
+        num_local_experts=4,
+        num_experts_per_tok=4,
+        block_size=8,
+        full_attn_alpha_factor=0.7,
+        linear_attn_beta_factor=0.8,
+        mlp_alpha_factor=1.3,
+    ),
+    draws=lambda draw, _: [HiddenExpansion(f"+{n}") for n in draw(st.sampled_from([[], [7], [2, 9]]))],
+    classes=("MiniMaxForCausalLM", "MiniMaxModel"),
+)
+
+CTRL = Family(
+    "ctrl",
+    transformers.CTRLConfig,
+    ("CTRLLMHeadModel", "CTRLModel", "CTRLForSequenceClassification"),
+    dict(
+        num_labels=LABELS,
+        pad_token_id=PAD,
+        vocab_size=VOCAB,
+        n_embd=30,
+        dff=37,
+        n_layer=3,
+        n_head=5,
+        n_positions=POSITIONS,
+        layer_norm_epsilon=1e-2,
+    ),
+    {"ffn": {"ffn": 51}, "layers": {"layers": 5}},
+    dict(ffn="x3", layers="+2"),
+    lambda draw: dict(
+        n_layer=draw(LAYERS), n_head=draw(st.sampled_from([1, 3, 5])), tie_word_embeddings=draw(BOOLS)
+    ),
+    lambda draw, _: [],
+    unread={"w.weight": [PAD]},
+)
+
+ROWS: tuple[Family, ...] = (LFM2_MOE, OLMO_HYBRID, KIMI, GLM_MOE_DSA, MINIMAX, CTRL)

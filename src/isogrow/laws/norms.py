@@ -96,7 +96,9 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
         )
     own = {name: slot for name, slot in anatomy.slots.items() if slot.norm == norm}
     gates = [name for name, slot in own.items() if slot.gain]
-    if norm.where == "post" and any(_fill(anatomy, step, slot) not in fills for slot in gates):
+    # A gain times the zero that feeds an RMSNorm is zero, whatever it is.
+    follows = norm.where == "post" and fills != {"zero"}
+    if follows and any(_fill(anatomy, step, slot) not in fills for slot in gates):
         raise LawError(
             f"{step.expansion} must fill the gains of a norm that writes {step.axis} as what feeds the next:"
             f" {min(fills)}"

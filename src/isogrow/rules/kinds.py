@@ -47,9 +47,11 @@ def changed(subject: Subject, axis: str, places: Iterable[Place], edits: Config)
 
 def nearest(subject: Subject, axis: str, count: int) -> list[int] | None:
     """For each of so many new layers at the end the last old one of the kind that its number says; None where
-    one has none, or the count of layers makes an old one another kind."""
+    one has none, a list says kinds, or the count of layers makes an old one another kind."""
     old = subject.sizes.of(axis)
     asked = {slot.when for slot in subject.slots.values() if slot.when and axis in names(slot.when)}
+    if any(each.key in names(formula) for each in subject.layout.per_layer for formula in asked):
+        return None
     sizes = {**subject.sizes.values, axis: old + count}
     after = edited(subject.config, subject.layout.written(subject.config, sizes))
 

@@ -124,7 +124,7 @@ def _check_kinds(
     old = subject.sizes.of(axis)
     for place in (old, *range(old)):
         other = _placed(subject, axis, (place,) * len(before))
-        if not changed(subject, axis, other, kinds(subject, axis, other)):
+        if not changed(subject, axis, other, {**_lists(subject, axis, other), **kinds(subject, axis, other)}):
             mend = f"give --layers-at {','.join(str(place) for _ in before)}"
             break
     else:
