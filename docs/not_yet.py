@@ -47,9 +47,8 @@ HALF = {
 # One reason, and the types (of transformers 5.23) that it holds back.
 REASONS: Mapping[str, str] = {
     "its layers hold a recurrence with a state that no table says yet (RWKV, xLSTM)": (
-        "olmo_hybrid recurrent_gemma rwkv xlstm zamba zamba2"
+        "recurrent_gemma rwkv xlstm zamba zamba2"
     ),
-    "its layers hold linear attention that no table says yet": "kimi_linear lfm2_moe minimax",
     "a norm runs over what attention gives, mixed from all values, and over the product of gate and up": (
         "bitnet"
     ),
@@ -71,9 +70,6 @@ REASONS: Mapping[str, str] = {
     "its attention is disentangled, and pooled over time": "sew-d",
     "its MLP is 4 times the residual, and its tied head reads what a LayerNorm wrote": "openai-gpt",
     "attention's queries and outputs are drawn from experts, all of which share the keys": "jetmoe",
-    "a layer may read the tokens that the one before it chose, and a new one between them chooses others": (
-        "glm_moe_dsa"
-    ),
     "layers with a window have twice the key heads of the others": "mimo_v2_flash",
     "each layer has an adapter for each language, which the config lists by name": "xmod",
     "its projections are convolutions in groups of channels, which whole copies would part": "squeezebert",

@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
 import isogrow
-from isogrow.errors import SizeError
+from isogrow.errors import LawError, SizeError
+from isogrow.laws import check
 from isogrow.plans.expansions import Size
 
 
@@ -34,15 +35,18 @@ SHARES = ["full", "shared", "full"]
 
 def test_a_layer_with_an_indexer_of_its_own_would_choose_for_the_next() -> None:
     """A new layer extends the one before it: behind the first it would choose for the second, and the
-    function changes. So layers stay where any layer reads another's choice, and all else grows."""
+    function changes. So where any layer reads another's choice, new ones come last."""
     subject = F.subject(F.FAMILIES["glm_moe_dsa"], "", F.FAMILIES["glm_moe_dsa"].json(indexer_types=SHARES))
-    assert subject.error(subject.plan({"hidden": 42, "heads": 10, "ffn": "x2"})) < F.EXACT
-    with pytest.raises(SizeError, match="'shared' not in indexer_types"):
+    assert subject.error(subject.plan({"hidden": 42, "heads": 10, "ffn": "x2", "layers": "+2"})) < F.EXACT
+    with pytest.raises(SizeError, match="since some read the tokens .* give --layers-at 3$"):
         subject.plan({"layers": "+1"}, at=(1,))
-    free = replace(subject.anatomy, layout=replace(subject.anatomy.layout, constraints=()))
-    lax = replace(subject, anatomy=free)
-    assert lax.error(lax.plan({"layers": "+1"}, at=(1,))) > F.BROKEN
-    assert lax.error(lax.plan({"layers": "+1"}, at=(2,))) < F.EXACT  # none reads what it chooses
+    lax = replace(
+        subject, anatomy=replace(subject.anatomy, layout=replace(subject.anatomy.layout, leading=""))
+    )
+    broken = lax.plan({"layers": "+1"}, at=(1,))
+    assert lax.error(broken) > F.BROKEN
+    with pytest.raises(LawError, match="must stay where it is"):
+        check(subject.anatomy, broken)
 
 
 def test_a_schedule_of_indexers_is_read_as_the_class_reads_it() -> None:
@@ -52,8 +56,9 @@ def test_a_schedule_of_indexers_is_read_as_the_class_reads_it() -> None:
     subject = F.subject(F.FAMILIES["glm_moe_dsa"], "", source)
     held = {i for slot, i in subject.anatomy.held if slot.name == "indexer.k"}
     assert held == {(("layers", 0),), (("layers", 2),)}
-    with pytest.raises(SizeError, match="a new layer is of its predecessor's kind"):
-        subject.plan({"layers": "+1"})
+    plan = subject.plan({"layers": "+1"})
+    assert plan.config["indexer_types"] == ["full", "shared", "full", "shared", "shared"]
+    assert subject.error(plan) < F.EXACT
 
 
 # ── Kimi Linear: a config within the config, whose lists count layers from one ──
@@ -92,7 +97,11 @@ def test_the_epsilon_of_a_state_s_norm_is_the_code_s() -> None:
     norms = small("olmo_hybrid").small.get_submodule("model.layers.0.linear_attn.o_norm")
     assert norms.variance_epsilon == 1e-5 != small("olmo_hybrid").source["rms_norm_eps"]
     config = F.FAMILIES["olmo_hybrid"].config
-    assert config().rope_parameters["rope_theta"] == 10000.0
+    assert config.from_dict({"rope_parameters": None}).rope_parameters["rope_theta"] == 10000.0
+    none = {"rope_theta": None, "rope_type": "default"}
+    assert config.from_dict({"rope_parameters": none}).rope_parameters == none
+    subject = F.subject(F.FAMILIES["olmo_hybrid"], "", F.FAMILIES["olmo_hybrid"].json(rope_parameters=none))
+    assert subject.error(subject.plan({"head_dim": 20})) < F.EXACT
 
 
 # ── MiniMax ──

@@ -199,7 +199,7 @@ def test_interleaved_positions_can_t_be_spread_by_two() -> None:
 def test_new_layers_come_behind_those_that_features_are_added_to(kind: str, first: int) -> None:
     small = model(kind, MORE[kind][0])
     batch = given(small, kind)
-    with pytest.raises(SizeError, match=f"behind the first {first} layers.*give --layers-at {first}"):
+    with pytest.raises(SizeError, match=f"the first {first} layers stay the first.*give --layers-at {first}"):
         isogrow.plan(small, layers="+1", layers_at="start")
     large = grown(small, layers="+1", layers_at=(first,))
     assert error(small, large, batch) < EXACT
@@ -211,7 +211,7 @@ def test_a_plan_that_puts_a_layer_before_them_is_refused_and_would_show() -> Non
     anatomy = anatomy_of(small)
     free = replace(anatomy, layout=replace(anatomy.layout, leading=""))
     made = plan(free, expansions({"layers": "+1"}, "start"))
-    with pytest.raises(LawError, match="behind the first layers would be added elsewhere"):
+    with pytest.raises(LawError, match="must stay where it is"):
         check(anatomy, made)
     assert error(small, _grown_by(small, free, made), given(small, "qwen3_vl")) > BROKEN
     assert error(small, _grown_by(small, free, made), texts()) < EXACT

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from isogrow.plans.expansions import HiddenExpansion
 from rows.experts_llama_attention import EACH
 from rows.experts_other_attention import INDEX, WHOLE, indexed
-from rows.mlp_layer_types import KINDS, LISTED
+from rows.mlp_layer_types import KINDS, LISTED, listed
 from rows.recurrent_states import LFM2, TAPS, kinds
-from rows.sparse import DEEPSEEK_V3, LATENT
+from rows.sparse import DEEPSEEK_V3, LATENT, latent_options
 
 KIN = True
 
@@ -47,6 +47,7 @@ LFM2_MOE = gated(
     layer_types=["conv", "full_attention", "conv"],
     norm_eps=1e-2,
     conv_bias=True,
+    said={"layer_types": ["conv", "full_attention"] * 16},
     num_dense_layers=1,
     num_experts=4,
     num_experts_per_tok=4,
@@ -59,38 +60,54 @@ LINEAR: Json = dict(
     linear_key_head_dim=5,
     linear_value_head_dim=7,
 )
+
+
+def hybrid_options(draw: st.DrawFn) -> Json:
+    """The class wants a layer of each kind."""
+    layers = st.sampled_from([2, 3])
+    found = more_options(attention_bias=BOOLS, num_hidden_layers=layers)(draw)
+    found = kinds(draw, found, ("linear_attention", "full_attention"))
+    return {**found, **LINEAR, "layer_types": ["linear_attention", *found["layer_types"][1:]]}
+
+
 OLMO_HYBRID = gated(
     "olmo_hybrid",
     transformers.OlmoHybridConfig,
-    lambda draw: {
-        **kinds(draw, more_options(attention_bias=BOOLS)(draw), ("linear_attention", "full_attention")),
-        **LINEAR,
-    },
+    hybrid_options,
     {**NORMED_HEADS, **TAPS},
     dict(hidden=75, ffn="x3", heads=18, kv_heads=6, layers="+2"),
-    absent=("head_dim", "rope_parameters"),
+    absent=("head_dim", "rope_parameters.rope_theta"),
     layer_types=["linear_attention", "full_attention", "linear_attention"],
     attention_bias=True,
     **LINEAR,
 )
 
+
+def kimi_options(draw: st.DrawFn) -> Json:
+    """Latent attention without positions, in some layers."""
+    found = listed(latent_options)(draw)
+    for key in ("rope_parameters", "rope_interleave"):
+        del found[key]
+    return kinds(draw, found, ("linear_attention", "full_attention"))
+
+
+GONE = ("rope_parameters", "first_k_dense_replace", "n_routed_experts")
 KIMI = replace(
     DEEPSEEK_V3,
     name="kimi_linear",
     config=transformers.KimiLinearConfig,
     classes=("KimiLinearForCausalLM", "KimiLinearModel"),
     sizes={
-        **{
-            key: said
-            for key, said in LATENT.items()
-            if key not in ("rope_parameters", "first_k_dense_replace")
-        },
+        **{key: said for key, said in LATENT.items() if key not in GONE},
+        "num_local_experts": 4,
         "mlp_layer_types": KINDS,
         "layer_types": ["linear_attention", "full_attention", "linear_attention"],
         "linear_head_dim": 7,
         "linear_num_heads": 5,
     },
     growths={**DEEPSEEK_V3.growths, **TAPS},
+    options=kimi_options,
+    absent=frozenset({"linear_attn_config.full_attn_layers", "first_k_dense_replace", "q_lora_rank"}),
 )
 
 GLM_MOE_DSA = replace(
@@ -100,6 +117,7 @@ GLM_MOE_DSA = replace(
     classes=("GlmMoeDsaForCausalLM", "GlmMoeDsaModel"),
     sizes={**LISTED, "mlp_layer_types": KINDS, **INDEX},
     options=indexed,
+    absent=frozenset({"said_indexers", "index_topk_freq", "index_skip_topk_offset"}),
 )
 
 
@@ -118,6 +136,7 @@ MINIMAX = replace(
         lightning_options,
         {**WHOLE, "heads": {}, "kv_heads": {}, "heads and kv_heads": {}, "layers": {}},
         dict(hidden=75, ffn="x3"),
+        absent=("head_dim",),
         layer_types=["linear_attention", "full_attention", "linear_attention"],
         num_local_experts=4,
         num_experts_per_tok=4,

@@ -58,16 +58,13 @@ DEEPSEEK_V32 = like(
     fixed=DEEPSEEK_V3.fixed | {"index_heads", "index_dim"},
 )
 
-# A layer may read the tokens that the last indexer chose: a new layer with its own would choose others.
-CHOOSING = (
-    "indexer_types[layers] == 'full' if indexer_types"
-    " else max(layers - index_skip_topk_offset + 1, 0) % index_topk_freq == 0"
-)
-EACH_CHOOSES = "layers == num_hidden_layers or (index_topk_freq == 1 and 'shared' not in indexer_types)"
+# A layer may read the tokens that the last indexer chose: a new layer before it would choose others.
+SHARES = "layers if index_topk_freq > 1 or 'shared' in said_indexers else 0"
+BY_TURNS = "'full' if max(i - index_skip_topk_offset + 1, 0) % index_topk_freq == 0 else 'shared'"
 GLM_MOE_DSA = like(
     DEEPSEEK_V32,
     "glm_moe_dsa",
-    alter(" ".join(row.slot for row in INDEXER), when=CHOOSING),
+    alter(" ".join(row.slot for row in INDEXER), when="indexer_types[layers] == 'full'"),
     defaults=dict(
         vocab_size=154880,
         hidden_size=6144,
@@ -82,12 +79,13 @@ GLM_MOE_DSA = like(
         index_n_heads=32,
     ),
     more=(
-        Key("indexer_types", default=[]),
+        Key("said_indexers", default=[], alias="indexer_types"),
         Key("index_topk_freq", default=1),
         Key("index_skip_topk_offset", default=2),
     ),
-    per_layer=(*DEEPSEEK_V32.per_layer, PerLayer("indexer_types")),
-    constraints=(EACH_CHOOSES,),
+    per_layer=(*DEEPSEEK_V32.per_layer, PerLayer("indexer_types", BY_TURNS)),
+    leading=SHARES,
+    led="some read the tokens that the one before them chose",
 )
 
 LAYOUTS = (DEEPSEEK_V2, DEEPSEEK_V32, GLM_MOE_DSA)

@@ -86,6 +86,7 @@ KIMI_LINEAR = like(
     "kimi_linear",
     _attending,
     alter(MLP, when=DENSE),
+    alter("head", tied=""),  # its class ties nothing, whatever the config says
     swap(EXPERTS, *MIXTURE),
     after("attn.o", *STATE),
     axes={
@@ -132,7 +133,6 @@ KIMI_LINEAR = like(
             f"'full_attention' if i + 1 in {NESTED}full_attn_layers else 'linear_attention'",
         ),
     ),
-    fixed=DEEPSEEK_V3.fixed | {"pace_rank", "gate_rank"},
     bindings=(
         stacked(M, "expert_ffn", **{"router": "gate.weight"}),
         Binding(

@@ -15,7 +15,7 @@ from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Norm, PerLayer, 
 
 PRE = Norm("rms", "pre", eps="norm_eps")
 C, F = L + "conv.", L + "feed_forward."
-CONV, FULL = "layer_types[layers] == 'conv'", "layer_types[layers] != 'conv'"
+CONV, FULL = "layer_types[layers] == 'conv'", "layer_types[layers] == 'full_attention'"
 SAID = Bias("conv_bias")
 NAMES = ("w1", "w3", "w2")
 # The class may compute the width of the MLP from the key.

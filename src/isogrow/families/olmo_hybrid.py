@@ -80,9 +80,9 @@ OLMO_HYBRID = like(
         Key("linear_key_head_dim", "state_key_dim", f"int(0.75 * hidden_size / {HEADS})"),
         Key("linear_value_head_dim", "state_value_dim", "2 * linear_key_head_dim"),
         Key("linear_conv_kernel_dim", "taps", 4),
-        Key("rope_parameters", default=False),
+        Key("rope_parameters.rope_theta", default=10000.0, null=0),  # null: no positions
     ),
-    attentions=(Attention(rope=Rope(when="rope_parameters")),),
+    attentions=(Attention(rope=Rope(when="rope_parameters.rope_theta")),),
     per_layer=(PerLayer("layer_types", "'full_attention' if i % 4 == 3 else 'linear_attention'"),),
     renames=(
         Rename("attention_layer_norm.weight", "input_layernorm.weight", "end"),

@@ -178,7 +178,8 @@ class Layout:
     the residual streams, the first of them that of slots which name none. Tensors whose names begin with one
     of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows. `kept` are
     keys of an ε that something beside the residual's norms reads too, so that no growth may edit them.
-    `leading` is a formula over sizes and config keys: behind so many first layers something else is added.
+    `leading` is a formula over sizes and config keys: so many first layers stay the first, since (`led`)
+    something counts on their numbers.
     `signalled` are slots that images or sound alone reach. `windows` are axes along which a causal
     convolution sums, whose last position is the newest token's.
     """
@@ -207,6 +208,7 @@ class Layout:
     carried: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     leading: str = ""
+    led: str = "features of images are added behind them, by their number"
     signalled: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
 

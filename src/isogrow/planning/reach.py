@@ -105,7 +105,7 @@ def _mixed(layout: Layout) -> dict[str, list[str]]:
     """The config lists that say which layers are of which kind, one of each that a row asks for."""
     found: dict[str, list[str]] = {}
     for listed in layout.per_layer:
-        asked = rf"{re.escape(listed.key)}\[{listed.axis}\] == '(\w+)'"
+        asked = rf"(?<!\w){re.escape(listed.key)}\[{listed.axis}\] == '(\w+)'"
         kinds = dict.fromkeys(kind for slot in layout.table for kind in re.findall(asked, slot.when)[:1])
         if kinds:
             found[listed.key] = list(islice(cycle(kinds), SMALL[listed.axis]))

@@ -7,7 +7,8 @@ output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zer
 and the weights are free (drawn even where init is copy). So it is with a gain without a norm (LayerScale).
 A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
 
-Where features of images are added behind the first layers, by number, new layers come after those.
+Where features of images are added behind the first layers, by number, or layers read what the one before them
+chose, new layers come after those (`Layout.leading`).
 
 A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where the
 code computes kinds from a layer's number, new layers at the end extend the last old one of the kind that
@@ -63,13 +64,13 @@ def _check_post(subject: Subject, axis: str) -> None:
 
 
 def _check_leading(subject: Subject, axis: str, before: tuple[int, ...]) -> None:
-    """A new layer must come after those behind which something is added by number."""
+    """A new layer must come after those that stay the first."""
     first = subject.layout.leads(subject.config, subject.sizes.values) if axis == "layers" else 0
     if any(nth < first for nth in before):
         at = ",".join(str(max(nth, first)) for nth in before)
         raise SizeError(
-            f"{subject.word(axis)} can't be added at {','.join(map(str, before))}: features of images are"
-            f" added behind the first {first} layers, by their number; give --layers-at {at}"
+            f"{subject.word(axis)} can't be added at {','.join(map(str, before))}: the first {first} layers"
+            f" stay the first, since {subject.layout.led}; give --layers-at {at}"
         )
 
 
