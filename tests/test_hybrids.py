@@ -118,7 +118,7 @@ def test_norms_write_the_residual_that_a_branch_adds_to() -> None:
 # ── files as they were published ──
 
 PUBLISHED = ("kimi_linear", "olmo_hybrid", "jamba", "lfm2_moe", "minimax", "glm_moe_dsa")
-CUTS = {"olmo_hybrid": (10, 10, 42)}  # transformers itself cuts them in thirds: findings/
+CUTS = {"olmo_hybrid": (10, 10, 42)}  # transformers itself cuts them in thirds (findings/convolutions_are_cut_in_thirds.sh)
 
 
 def published(name: str, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
