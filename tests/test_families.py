@@ -339,7 +339,10 @@ def test_null_means_what_the_class_takes_it_for(name: str, nulls: F.Json) -> Non
     assert subject.error(plan, large=large) < F.EXACT
 
 
-@pytest.mark.parametrize("name", turns(NAMES))
+COUNTED = [name for name in NAMES if name != "nemotron_h"]  # which has as many layers as a list entries
+
+
+@pytest.mark.parametrize("name", turns(COUNTED))
 def test_the_config_class_validates_what_it_reads(name: str) -> None:
     """So a grown config that is accepted says something."""
     layers = key_of(name, "layers")

@@ -49,3 +49,9 @@ def test_the_formula_is_the_counter(kind: str, sizes: dict[str, Any]) -> None:
     # The first layer's inputs need no gradient: no weight stands before the embedding.
     assert training_flops(anatomy, LENGTH) * ROWS * LENGTH == forward + counter.get_total_flops()
     assert forward_flops(anatomy, LENGTH + 1) > forward_flops(anatomy, LENGTH)
+
+
+def test_a_state_costs_the_same_in_any_length() -> None:
+    """Its contraction (of what writes it with what reads it) is none of every token with every other."""
+    anatomy = anatomy_of(model("mamba", dict(hidden_size=48, num_hidden_layers=2, state_size=5)))
+    assert forward_flops(anatomy, 10) == forward_flops(anatomy, 1000)

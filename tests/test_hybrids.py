@@ -115,10 +115,24 @@ def test_norms_write_the_residual_that_a_branch_adds_to() -> None:
             small("minimax").plan({word: "x2"})
 
 
+# ── CTRL ──
+
+
+def test_the_epsilon_of_ctrl_s_layers_is_the_code_s() -> None:
+    """Its config's is the last norm's alone."""
+    model = small("ctrl").small
+    assert model.get_submodule("transformer.h.0.layernorm1").eps == 1e-6
+    assert (
+        model.get_submodule("transformer.layernorm").eps == small("ctrl").source["layer_norm_epsilon"] == 1e-2
+    )
+
+
 # ── files as they were published ──
 
 PUBLISHED = ("kimi_linear", "olmo_hybrid", "jamba", "lfm2_moe", "minimax", "glm_moe_dsa")
-CUTS = {"olmo_hybrid": (10, 10, 42)}  # transformers itself cuts them in thirds (findings/convolutions_are_cut_in_thirds.sh)
+CUTS = {
+    "olmo_hybrid": (10, 10, 42)
+}  # transformers itself cuts them in thirds (findings/convolutions_are_cut_in_thirds.sh)
 
 
 def published(name: str, held: Mapping[str, Tensor]) -> dict[str, Tensor]:

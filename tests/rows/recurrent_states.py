@@ -45,6 +45,7 @@ LINEAR: Json = dict(
 )
 KINDS = ("linear_attention", "full_attention", "linear_attention")
 TAPS: Requests = {"taps": {"taps": 6}}
+OF_STATES: Requests = {**TAPS, "state_dim": {"state_dim": 9}}
 HEAD: Requests = {**NORMED, **TAPS, "head_dim, a multiple": {"head_dim": 32}}
 STATES = {
     "linear_num_value_heads": st.sampled_from([2, 4]),
@@ -163,7 +164,7 @@ GRANITE = gated(
     "granitemoehybrid",
     transformers.GraniteMoeHybridConfig,
     granite_options,
-    {"hidden": {"hidden": 60}, "shared_ffn": {"shared_ffn": 20}, **TAPS},
+    {"hidden": {"hidden": 60}, "shared_ffn": {"shared_ffn": 20}, **OF_STATES},
     dict(hidden=60, ffn="x3", shared_ffn="+5", heads=15, kv_heads=3, head_dim=20, layers="+2"),
     absent=("head_dim", "position_embedding_type"),
     attention_bias=True,
@@ -190,7 +191,7 @@ BAMBA = gated(
         mlp_bias=BOOLS,
         **CONVOLVED,
     ),
-    {"hidden": {"hidden": 60}, "head_dim": {}, "head_dim, a multiple": {}, **TAPS},
+    {"hidden": {"hidden": 60}, "head_dim": {}, "head_dim, a multiple": {}, **OF_STATES},
     dict(hidden=60, ffn="x3", heads=15, kv_heads=3, layers="+2"),
     absent=("head_dim", "attn_layer_indices"),
     attention_bias=True,
@@ -202,7 +203,7 @@ FALCON_H1 = gated(
     "falcon_h1",
     transformers.FalconH1Config,
     more_options(mamba_rms_norm=BOOLS, mamba_norm_before_gate=BOOLS, projectors_bias=BOOLS, **CONVOLVED),
-    TAPS,
+    OF_STATES,
     absent=("head_dim",),
     attention_bias=True,
     mlp_bias=True,
@@ -235,7 +236,7 @@ PURE = Family(
         layer_norm_epsilon=1e-2,
         time_step_limit=[0.01, 2.0],
     ),
-    {"hidden": {"hidden": 60}, "layers": {"layers": 5}, **TAPS},
+    {"hidden": {"hidden": 60}, "layers": {"layers": 5}, **OF_STATES},
     dict(hidden=60, layers="+2"),
     lambda draw: dict(
         num_hidden_layers=draw(LAYERS),
@@ -277,7 +278,7 @@ NEMOTRON = Family(
         layer_norm_epsilon=1e-2,
         max_position_embeddings=POSITIONS,
     ),
-    {**GATED_GROWTHS, **EACH, "shared_ffn": {"shared_ffn": 20}, "layers": {"layers": 6}, **TAPS},
+    {**GATED_GROWTHS, **EACH, "shared_ffn": {"shared_ffn": 20}, "layers": {"layers": 6}, **OF_STATES},
     dict(
         hidden=75, ffn="x3", expert_ffn="+5", shared_ffn="+3", heads=15, kv_heads=3, head_dim=20, layers="+2"
     ),

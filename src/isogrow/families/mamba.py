@@ -17,7 +17,7 @@ from isogrow.families.heads import LM
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, PRE, L
 from isogrow.layouts.layout import Attention, Bias, Key, Layout, Norm, Weight
 
-SCAN = Attention("state.write", "state.read", "state.x", axis="state_dim", scale="", decay="state.decay")
+SCAN = Attention("state.write", "state.read", "state.x", axis="state_dim", scale="", factors="state.decay")
 
 
 def mamba(stem: str, conv_bias: str, bias: str, when: str = "", norms: Rows = ()) -> Rows:

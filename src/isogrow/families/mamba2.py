@@ -36,7 +36,16 @@ from isogrow.layouts.layout import (
 
 HEADS = "state_heads state_group"
 HELD = f"{HEADS} state_value_dim"
-PARTS = f"x: {HELD} + write: state_heads state_key_dim + read: state_heads state_key_dim"
+# What the second convolution gives is bent, and nothing where it is zero.
+SCAN = Attention(
+    "state.write",
+    "state.read_conv",
+    "state.x",
+    axis="state_dim",
+    scale="",
+    factors="state.read state.write_conv",
+)
+PARTS = f"x: {HELD} + write: state_heads state_dim + read: state_heads state_dim"
 
 
 def mamba2(
@@ -59,7 +68,12 @@ def mamba2(
         ),
         Weight(stem + "conv1d.weight", f"({PARTS}) <- 1 taps", "state.*_conv", **said),
         Weight(
-            stem + "conv1d.bias", f"-> ({PARTS})", "state.*_shift", when=both, scales="state.o", centred=True
+            stem + "conv1d.bias",
+            f"-> ({PARTS})",
+            "state.*_conv.bias",
+            when=both,
+            scales="state.o",
+            centred=True,
         ),
         Weight(stem + "dt_bias", f"-> ({HEADS})", "state.step", **said, centred=True),
         Weight(stem + "A_log", f"-> ({HEADS})", "state.decay", **said, centred=True),
@@ -85,14 +99,14 @@ SIZES = {
     "state_heads": "mamba_n_groups",
     "state_group": "mamba_n_heads // mamba_n_groups",
     "state_value_dim": "mamba_expand * hidden_size // mamba_n_heads",
-    "state_key_dim": "mamba_d_state",
+    "state_dim": "mamba_d_state",
     "taps": "mamba_d_conv",
 }
 INNER = "state_heads * state_group * state_value_dim"
 WIDTHS = (
     Key("mamba_n_groups", "state_heads", 1),
     Key("mamba_n_heads", "state_heads * state_group", 128),
-    Key("mamba_d_state", "state_key_dim", 256),
+    Key("mamba_d_state", "state_dim", 256),
     Key("mamba_d_conv", "taps", 4),
     Key("mamba_conv_bias", default=True),
     Key("mamba_proj_bias", default=False),
@@ -127,6 +141,7 @@ GRANITEMOEHYBRID = like(
     lacks="shared_intermediate_size num_local_experts",
     attentions=(
         Attention(scale="attention_multiplier", rope=Rope(when="position_embedding_type == 'rope'")),
+        SCAN,
     ),
     per_layer=(PerLayer("layer_types", "'linear_attention'"),),
     constraints=(*GRANITEMOESHARED.constraints, WHOLE),
@@ -165,7 +180,7 @@ BAMBA = like(
     axes={**LLAMA.axes, **SIZES},
     defaults=BESIDE,
     more=(*EXPANDED, Key("attn_layer_indices", default=[])),
-    attentions=(Attention(rope=Rope(share=SHARE, portion=0.5)),),
+    attentions=(Attention(rope=Rope(share=SHARE, portion=0.5)), SCAN),
     constraints=(*EQUAL, WHOLE),
     kinds=(Kinds("attn_layer_indices", BAMBA_FULL),),
     windows=("taps",),
@@ -186,6 +201,7 @@ FALCON_H1 = like(
     axes={**LLAMA.axes, **SIZES, "state_value_dim": "mamba_d_ssm // mamba_n_heads"},
     defaults=BESIDE | dict(projectors_bias=False, mamba_rms_norm=False, mamba_expand=2),
     more=(Key("mamba_d_ssm", INNER, 1024, null="mamba_expand * hidden_size"), *WIDTHS),
+    attentions=(*LLAMA.attentions, SCAN),
     constraints=EQUAL,
     windows=("taps",),
 )
@@ -212,7 +228,7 @@ MAMBA2 = Layout(
         "state_heads": "n_groups",
         "state_group": "num_heads // n_groups",
         "state_value_dim": "head_dim",
-        "state_key_dim": "state_size",
+        "state_dim": "state_size",
         "taps": "conv_kernel",
     },
     keys=(
@@ -223,7 +239,7 @@ MAMBA2 = Layout(
         Key("n_groups", "state_heads", 8),
         Key("num_heads", "state_heads * state_group", 128),
         Key("head_dim", "state_value_dim", 64),
-        Key("state_size", "state_key_dim", 128),
+        Key("state_size", "state_dim", 128),
         Key("conv_kernel", "taps", 4),
         Key("use_bias", default=False),
         Key("use_conv_bias", default=True),
@@ -231,6 +247,7 @@ MAMBA2 = Layout(
         Key("tie_word_embeddings", default=False),
     ),
     prefixes=("backbone.", ""),
+    attentions=(SCAN,),
     constraints=(WHOLE,),
     windows=("taps",),
 )
@@ -291,7 +308,7 @@ NEMOTRON_H = like(
         "state_heads": "n_groups",
         "state_group": "mamba_num_heads // n_groups",
         "state_value_dim": "mamba_head_dim",
-        "state_key_dim": "ssm_state_size",
+        "state_dim": "ssm_state_size",
         "taps": "conv_kernel",
     },
     keys=(
@@ -307,7 +324,7 @@ NEMOTRON_H = like(
         Key("n_groups", "state_heads", 8),
         Key("mamba_num_heads", "state_heads * state_group", 128),
         Key("mamba_head_dim", "state_value_dim", 64),
-        Key("ssm_state_size", "state_key_dim", 128),
+        Key("ssm_state_size", "state_dim", 128),
         Key("conv_kernel", "taps", 4),
         Key(
             "layers_block_type",
@@ -323,7 +340,7 @@ NEMOTRON_H = like(
         Key("tie_word_embeddings", default=False),
     ),
     prefixes=("model.", ""),
-    attentions=(Attention(),),
+    attentions=(Attention(), SCAN),
     per_layer=(PerLayer("hybrid_override_pattern"), PerLayer("layers_block_type")),
     constraints=EQUAL,
     fixed=LLAMA.fixed | {"experts"},

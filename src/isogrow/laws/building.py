@@ -56,6 +56,8 @@ class _Builder:
         self.gated = {slot.gates for slot in self.slots}
         self.branches = any(slot.norm and slot.norm.where == "branch" for slot in self.slots)
         self.scaled = {slot.scales for slot in self.slots}
+        met = ((a.query, a.key, a.sink, a.bias, *a.factors.split()) for a in self.layout.attentions)
+        self.contracted = {slot for slots in met for slot in slots}
 
     def build(self) -> Network:
         for slot, index in self.walk.order():
@@ -331,7 +333,7 @@ class _Builder:
         but depends on all that it is computed from."""
         if slot.stem not in self.scaled:
             return inputs
-        scaling = {each.name for each in self.slots if each.scales == slot.stem}
+        scaling = {each.name for each in self.slots if each.scales == slot.stem} - self.contracted
         keys = [key for key in self.stems if key[0] in scaling and key[1] == index[: len(key[1])]]
         self.read.update(keys)
         found: dict[Combo, Node] = {}
@@ -348,11 +350,10 @@ class _Builder:
 
     def _feeds(self, key: tuple[str, Index], consumed: tuple[str, ...]) -> bool:
         """Whether a projection's output is (a factor of) what is consumed."""
-        contracted = {slot for a in self.layout.attentions for slot in (a.query, a.key, a.sink, a.bias)}
         combos = self.stems[key]
         own = {axis for combo in combos for axis, _ in combo if not axis.isdigit()}
         axes = own - (self.layout.fixed - set(consumed))  # a convolution's taps are summed over
-        return key[0] not in contracted and bool(axes) and axes <= set(consumed)
+        return key[0] not in self.contracted and bool(axes) and axes <= set(consumed)
 
     def _factors(
         self,
@@ -390,11 +391,10 @@ class _Builder:
         return self.net.node("always", self.net.node("sum", *terms))
 
     def _paced(self, attention: Attention, at: dict[str, int], index: Index) -> Iterator[Node]:
-        """What a term of a contraction is multiplied by, of what makes it fade: never zero."""
-        if attention.decay:
-            self.read.add((attention.decay, index))
-            nodes = self._matching(self.stems[attention.decay, index], tuple(at.items()))
-            yield self.net.node("always", nodes)
+        """What a term of a contraction is multiplied by: never zero."""
+        for key in ((name, index) for name in attention.factors.split()):
+            self.read.add(key)
+            yield self.net.node("always", self._matching(self.stems[key], tuple(at.items())))
 
     def _without(self, combo: Combo, axis: str) -> Combo:
         return tuple((name, p) for name, p in combo if name != axis)

@@ -49,8 +49,8 @@ class Attention:
 
     `sink` names a slot with one more logit for each head, beside those of the keys; `bias` one whose entries
     for each head are added to the logits (relative positions), of the same block or of a whole stack.
-    `scale` is a formula over sizes, config keys and `layer`; "" where the model has none. `decay` names a
-    slot by a function of which, never zero, each term is multiplied (how fast a state fades).
+    `scale` is a formula over sizes, config keys and `layer`; "" where the model has none. `factors`
+    names slots by functions of which, never zero, each term is multiplied (how fast a state fades).
     """
 
     query: str = "attn.q"
@@ -62,7 +62,7 @@ class Attention:
     alibi: Alibi | None = None
     sink: str = ""
     bias: str = ""
-    decay: str = ""
+    factors: str = ""
 
     @property
     def ropes(self) -> tuple[Rope, ...]:

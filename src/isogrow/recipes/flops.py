@@ -53,7 +53,7 @@ def _unstored(anatomy: Anatomy) -> bool:
 
 def _met(anatomy: Anatomy, attention: Attention) -> int:
     """Channels in which a query meets a key, or takes a value, over all layers and heads."""
-    if attention.query not in anatomy.slots:
+    if attention.query not in anatomy.slots or attention.factors:  # a state costs the same in any length
         return 0
     queries = [block for slot, block in _blocks(anatomy) if slot == attention.query]
     keys = sum(prod(block.shape(anatomy.sizes)[: -len(_read(anatomy, attention))]) for block in queries)

@@ -18,7 +18,8 @@ Under a norm per head on q and k (QK-norm, RMS over k), new q and k rows are cop
 RMS (and the mean, under a LayerNorm); the switch is the new key gain and shift, and c goes on the old ones.
 
 A state that writes by B and is read by C (Mamba) is such a contraction without a scale, each channel of which
-fades at a pace of its own: with C' = 0 new ones may fade at any (`Attention.decay`).
+fades at a pace of its own: with C' = 0 new ones may fade at any (`Attention.factors`). Where an
+activation stands behind a convolution (Mamba-2), that is the switch, since f(0) = 0; what it reads is free.
 
 Where the scale multiplies position biases too (Falcon's ALiBi), nothing undoes it for them: refused.
 """
@@ -60,9 +61,8 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
             rewrites[slot] = only(entries[f"{side} gain"], places)
         for slot, side in _norm_slots(subject, attention, "shift").items():
             rewrites[slot] = only(entries[f"{side} shift"], places)
-        if attention.decay:
-            paced = free(subject.drawn(init, attention.decay, axis), center=True)
-            rewrites[attention.decay] = only(paced, places)
+    for use in (use for use in subject.uses(axis) if use.name not in rewrites):
+        rewrites[use.name] = only(free(subject.drawn(init, use.name, axis), center=use.slot.centred), places)
     for attention in subject.beside(axis):
         factor = compensation(subject, attention, axis, old, new, held)
         _check_clamp(subject, attention, axis)
