@@ -108,6 +108,7 @@ ROWS = (
             {"head_dim": {}, "head_dim, a multiple": {}},
             dict(hidden=75, ffn="x3", heads=15, kv_heads=3, layers="+2"),
             attention_bias=True,
+            hidden_act="gelu",  # of a ReLU's units some sleep, and get no gradient
             absent=("head_dim",),
             without=("NanoChatModel",),  # whose last norm has no gain
         ),
