@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tiny
 import torch
@@ -487,6 +487,10 @@ def old_drawn(region: isogrow.Region) -> Any:
     return drawn(region) + region.old().mean()
 
 
+def drawn_by_rank(region: isogrow.Region) -> Any:
+    return drawn(region) + torch.distributed.get_rank()
+
+
 # ── what is refused ──
 
 
@@ -510,7 +514,7 @@ def refusals() -> Report:
             raise RuntimeError("no such mesh")
         shard(large)
 
-    parallel = made("llama", **EVEN)
+    parallel, stray = made("llama", **EVEN), cast("Any", 3)
     tensor_parallel(mesh)(parallel)
     tried: dict[str, Callable[[], Any]] = {
         "no function": lambda: grow(ffn="x2", shard=None),
@@ -529,6 +533,16 @@ def refusals() -> Report:
         "whole": lambda: strange_state(model, shard, {"exp_avg": (0,)}),
         "not finite": lambda: not_finite(shard, rank),
         "beyond float16": lambda: beyond(shard),
+        "no optimizer on one": lambda: grow(ffn="x2", optimizer=None if rank else optimizer),
+        "no average on one": lambda: grow(ffn="x2", ema=stray if rank else None),
+        "no optimizer in place on one": lambda: isogrow.grow_(
+            model, optimizer=stray if rank else optimizer, shard=shard, ffn="x2"
+        ),
+        "another word on one": lambda: isogrow.grow(
+            model, shard=shard, ffn="x2", **({"release": True} if rank else {})
+        ),
+        "no model on one": lambda: isogrow.grow(stray if rank else model, shard=shard, ffn="x2"),
+        "drawn otherwise": lambda: grow(ffn="x2", init=drawn_by_rank),
         "renamed": lambda: isogrow.grow(
             model, ffn="x2", shard=lambda large: large.add_module("more", nn.Linear(2, 3))
         ),

@@ -28,13 +28,13 @@ import isogrow
 from isogrow.errors import CheckpointError, OutputError, StateError
 from isogrow.growth.comparing import compare_bytes
 from isogrow.plans.anatomy import Header
-from isogrow.stores import distributed, distributed_output
+from isogrow.stores import distributed_output, inert
 from isogrow.stores.distributed import read_distributed
 from isogrow.stores.frames import frame_of
 from isogrow.stores.items import Item
 from isogrow.stores.mapping import mapped
 from isogrow.stores.sources import open_checkpoint
-from isogrow.stores.states import form_of
+from isogrow.stores.states import form_of, left_behind
 from isogrow.stores.store import all_of
 from isogrow.stores.workers import MOST, cores
 from isogrow.verification import verify
@@ -147,6 +147,28 @@ def split(folder: Path, out: Path, full: Tensor) -> Path:
     return out
 
 
+def test_what_grew_is_not_said_to_be_left_behind(tmp_path: Path) -> None:
+    """Accelerate's folders: the weights grow, and the state in one of two formats."""
+    model, optimizer, source = trained("llama")
+    saved_run("accelerate", model, optimizer, tmp_path / "run")
+    (tmp_path / "run" / "others").mkdir()
+    (tmp_path / "run" / "others" / "flax_model.msgpack").write_text("a")
+    found = open_checkpoint(tmp_path / "run", config=source)
+    assert left_behind(found, "grow", "distributed") == ["others/"]
+    assert [each.partition(" ")[0] for each in left_behind(found, "grow", "safetensors")] == [
+        "others/",
+        "random_states_0.pkl",
+        "optimizer_0",
+    ]
+
+
+def test_parts_of_safetensors_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="holds one rank's parts of tensors: save with"):
+        open_checkpoint(tmp_path)
+
+
 def test_metadata_is_read_without_torch(tmp_path: Path) -> None:
     saved({"w": torch.ones(3, 2)}, tmp_path / "d")
     script = (
@@ -248,8 +270,12 @@ FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 def saved_run(form: str, model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """A run as torch's users save it, with its state flattened, and as Accelerate does."""
+    """A run as torch's users save it, with its state flattened, as Accelerate does, and all of it below one
+    key, as torch's recipe for applications has it."""
     weights, moments = get_state_dict(model, optimizer, options=FLAT if form == "flat" else None)
+    if form == "app":
+        saved({"app": {"model": weights, "optim": moments}, "step": 7}, folder)
+        return
     if form != "accelerate":
         saved({"model": weights, "optim": moments, "step": 7}, folder)
         return
@@ -262,7 +288,9 @@ def loaded_run(form: str, model: nn.Module, optimizer: torch.optim.Optimizer, fo
     """Load a grown run into the grown model and its new optimizer, as torch says how to; its step."""
     options = FLAT if form == "flat" else None
     weights, moments = get_state_dict(model, optimizer, options=options)
-    run = {"model": weights, "optim": moments, "step": 0}
+    run: dict[str, Any] = {"model": weights, "optim": moments, "step": 0}
+    if form == "app":
+        run = {"app": {"model": weights, "optim": moments}, "step": 0}
     if form == "accelerate":
         dcp.load({"model": weights}, checkpoint_id=folder / "pytorch_model_fsdp_0", no_dist=True)
         dcp.load({"optimizer": moments}, checkpoint_id=folder / "optimizer_0", no_dist=True)
@@ -275,7 +303,7 @@ def loaded_run(form: str, model: nn.Module, optimizer: torch.optim.Optimizer, fo
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "name"),
-    [("nested", "gpt2"), ("flat", "llama"), ("accelerate", "mixtral"), ("nested", "bloom")],
+    [("nested", "gpt2"), ("flat", "llama"), ("accelerate", "mixtral"), ("nested", "bloom"), ("app", "llama")],
 )
 def test_the_optimizer_s_state_grows_with_it(
     form: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -475,11 +503,23 @@ def larger(said: Any) -> None:
     about.size = torch.Size([8, 5])
 
 
+def overlapping(said: Any) -> None:
+    """Rows 0 to 3 and 2 to 5 of 7, and the last: as many entries as there are."""
+    from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
+
+    (about,) = said.state_dict_metadata.values()
+    (info,) = said.storage_data.values()
+    rows = [(0, 3), (2, 3), (6, 1)]
+    about.chunks = [ChunkStorageMetadata(torch.Size((at, 0)), torch.Size((n, 5))) for at, n in rows]
+    said.storage_data = {MetadataIndex("w", each.offsets): info for each in about.chunks}
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (outside, "outside of it: nothing was read"),
-        (gone, "__9_0.distcp is missing"),
+        (outside, "^the metadata in .* outside of it: nothing was read$"),
+        (gone, "^__9_0.distcp is missing from .*: copy it, too$"),
+        (overlapping, "two of its chunks of w hold the same entries"),
         (unplaced, "contradicts itself"),
         (larger, "its chunks of w are 35 of 40 entries"),
     ],
@@ -494,6 +534,14 @@ def test_a_chunk_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     folder = saved({"w": torch.ones(70, 5)}, tmp_path / "d")
     file = folder / "__0_0.distcp"
     file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match="it is cut off, or another checkpoint's"):
+        open_checkpoint(folder, config={})
+
+
+def test_a_chunk_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    folder = saved({"w": torch.ones(70, 5)}, tmp_path / "d")
+    file = folder / "__0_0.distcp"
+    file.write_bytes(bytes(file.stat().st_size))
     with (
         mapped(open_checkpoint(folder, config={})) as store,
         pytest.raises(CheckpointError, match="does not hold the numbers"),
@@ -541,5 +589,5 @@ def test_the_names_that_are_allowed_are_those_that_torch_writes(tmp_path: Path) 
             return super().find_class(module_name, global_name)
 
     Seen(io.BytesIO((folder / ".metadata").read_bytes())).load()
-    assert seen <= distributed.ALLOWED.keys()
+    assert seen <= inert.ALLOWED.keys()
     assert len(read_distributed(folder).weights) == len(weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import cache
 from itertools import pairwise
 from math import prod
@@ -162,6 +164,16 @@ def test_a_job_has_experts_stacked_that_files_have_one_by_one(tmp_path: Path) ->
     assert one == two
 
 
+def test_a_config_without_architectures_loses_no_tensor(tmp_path: Path) -> None:
+    """transformers makes the base of it, which has no head; the files have one."""
+    whole, bare = checkpoints()["LlamaForCausalLM"], tmp_path / "bare"
+    shutil.copytree(whole, bare)
+    config = json.loads((bare / "config.json").read_text())
+    del config["architectures"]
+    (bare / "config.json").write_text(json.dumps(config))
+    assert grower.forecast(bare, "fsdp=2", ffn="x2") == grower.forecast(whole, "fsdp=2", ffn="x2")
+
+
 def test_the_shell_tells_it() -> None:
     folder = checkpoints()["LlamaForCausalLM"]
     asked = ("plan", folder, "--ffn", "x2", "--mesh", "fsdp=3")
@@ -199,6 +211,7 @@ def test_the_shell_tells_it() -> None:
         ("fsdp=0", None, "the mesh has fsdp=0: give a number of ranks, 1 or more"),
         ({"fsdp": True}, None, "the mesh has fsdp=True: give a number"),
         (None, 0, "the mesh has fsdp=0: give a number"),
+        ("fsdp=65536,tp=2", None, "has 131,072 ranks: give at most 65,536"),
     ],
 )
 def test_a_mesh_that_is_none(mesh: Any, ranks: int | None, said: str) -> None:

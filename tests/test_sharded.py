@@ -199,6 +199,7 @@ REFUSALS: Mapping[str, str] = {
     "factored": "StateError: the optimizer keeps row_var of model.embed_tokens.weight, means of rows",
     "whole": "StateError: exp_avg of model.embed_tokens.weight does not lie over the ranks as",
     "not finite": "CheckpointError: mlp.up, layers 0 holds numbers that are not finite",
+    "drawn otherwise": "SizeError: init gives other numbers on rank 1 than on rank 0",
     "renamed": "StateError: after shard= more.weight is [3, 2], and before it was not there",
 }
 # What one rank alone refuses, and what it says.
@@ -206,6 +207,11 @@ ON_ONE: Mapping[str, str] = {
     "no function on one": "LlamaForCausalLM is spread over ranks: give shard=",
     "one refuses": "ffn=1 would shrink ffn from 37 to 1",
     "breaks on one": "shard= can't shard the grown model: no such mesh",
+    "no optimizer on one": "a scheduler, a policy or release is given without an optimizer",
+    "no average on one": "ema is a int: give the average as a model or as its state dict",
+    "no optimizer in place on one": "optimizer= was given int: give an optimizer",
+    "another word on one": "grow takes no release: it returns the model alone",
+    "no model on one": "a int is no model in memory: load it first",
     "beyond float16": "model.layers.0.self_attn.k_proj.bias would hold numbers beyond float16's 65504",
 }
 

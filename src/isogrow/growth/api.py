@@ -10,7 +10,7 @@ given, or `to` a sibling's config, or a `plan`; and how new weights are drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, Unpack, cast
@@ -82,7 +82,8 @@ def grow(model: Model, *expansions: Expansion, shard: Shard | None = None, **req
     >>> bool(torch.allclose(small(ids).logits, large(ids).logits, atol=1e-5))
     True
     """
-    check_taken("grow", request)
+    with _agreed(_ranks(model, shard)):
+        check_taken("grow", request)
     return grow_training(model, *expansions, shard=shard, **request).model
 
 
@@ -121,14 +122,13 @@ def grow_training(
     >>> grown.model.config.intermediate_size, type(grown.optimizer).__name__, grown.scheduler
     (80, 'AdamW', None)
     """
-    check_given(model)
-    _check_optimized(optimizer, scheduler is not None or policy is not None or release)
-    if not isinstance(ema, nn.Module | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise StateError(f"ema is a {type(ema).__name__}: give the average as a model or as its state dict")
-    sharded = shard is not None or spread_out(model)
-    ranks, asked = Ranks.all() if sharded else None, requested(expansions, request)
-    with nullcontext() if ranks is None else ranks.together():
-        if sharded:
+    ranks = _ranks(model, shard)
+    with _agreed(ranks):
+        check_given(model)
+        _check_optimized(optimizer, scheduler is not None or policy is not None or release)
+        _check_average(ema)
+        asked = requested(expansions, request)
+        if ranks is not None:
             check_sharded(model, shard, asked.kind)
         ready = _ready(model, asked, optimizer, scheduler, policy or Policy())
     with naming(asked.kind):
@@ -215,13 +215,10 @@ def grow_(
     >>> model.config.intermediate_size
     80
     """
-    check_taken("grow_", request)
-    check_given(model)
-    _check_optimized(optimizer, policy is not None)
-    trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
-    asked, policy = requested(expansions, request), policy or Policy()
-    if shard is not None or spread_out(model):
-        return _grow_parts_(model, trained, asked, policy, shard)
+    ranks = _ranks(model, shard)
+    if ranks is not None:
+        return _grow_parts_(ranks, model, optimizer, expansions, request, policy, shard)
+    trained, asked, policy = _said_in_place(model, optimizer, expansions, request, policy)
     anatomy = anatomy_of(model)
     check_parts(model)
     replicas = check_free(model)
@@ -245,12 +242,33 @@ def grow_(
     return plan
 
 
+def _said_in_place(
+    model: nn.Module,
+    optimizer: Any,
+    expansions: tuple[Expansion, ...],
+    request: Mapping[str, Any],
+    policy: Policy | None,
+) -> tuple[tuple[Optimizer, ...], Request, Policy]:
+    """What `grow_` was given, once it is what can be given."""
+    check_taken("grow_", request)
+    check_given(model)
+    _check_optimized(optimizer, policy is not None)
+    trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
+    return trained, requested(expansions, request), policy or Policy()
+
+
 def _grow_parts_(
-    model: nn.Module, trained: tuple[Optimizer, ...], asked: Request, policy: Policy, shard: Shard | None
+    ranks: Ranks,
+    model: nn.Module,
+    optimizer: Any,
+    expansions: tuple[Expansion, ...],
+    request: Mapping[str, Any],
+    policy: Policy | None,
+    shard: Shard | None,
 ) -> Plan:
     """The same of a model that is spread over ranks: what is sharded anew moves into it."""
-    ranks = Ranks.all()
-    with ranks.together():
+    with _agreed(ranks):
+        trained, asked, policy = _said_in_place(model, optimizer, expansions, request, policy)
         check_sharded(model, shard, asked.kind)
         check_rehomed(model)
         check_parts(model)
@@ -323,6 +341,22 @@ def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> 
 def _pace_all(model: nn.Module, optimizers: Sequence[Optimizer], plan: Plan, policy: Policy) -> None:
     for each in optimizers if policy.paced and plan.steps else ():
         pace(model, each, plan, policy)
+
+
+def _ranks(model: object, shard: Shard | None) -> Ranks | None:
+    """The ranks that grow a model together; None for one that this process has all of."""
+    spread = shard is not None or (isinstance(model, nn.Module) and spread_out(model))
+    return Ranks.all() if spread else None
+
+
+def _agreed(ranks: Ranks | None) -> AbstractContextManager[None]:
+    """What is refused inside is refused on all ranks: nothing may be before they are asked."""
+    return nullcontext() if ranks is None else ranks.together()
+
+
+def _check_average(ema: object) -> None:
+    if not isinstance(ema, nn.Module | Mapping | None):
+        raise StateError(f"ema is a {type(ema).__name__}: give the average as a model or as its state dict")
 
 
 def _check_optimized(optimizer: object, needed: bool) -> None:

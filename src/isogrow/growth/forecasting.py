@@ -135,6 +135,8 @@ def live(model: nn.Module | Opened) -> tuple[Anatomy, Sequence[str]]:
     if made is None:
         return model.anatomy, [stored.source for stored in model.anatomy.stored]
     anatomy = anatomy_of(made)
+    if model.anatomy.holders.keys() - anatomy.holders.keys():  # without architectures a base is made
+        return model.anatomy, [stored.source for stored in model.anatomy.stored]
     own = tuple(_in_dtype(stored, anatomy, model.anatomy) for stored in anatomy.stored)
     return replace(anatomy, stored=own), [name for name, _ in made.named_parameters()]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from isogrow.errors import StateError
+from isogrow.errors import SizeError, StateError
 from isogrow.growth.shardable import check_numbers, check_rows, check_states
 from isogrow.growth.sharding import Shard, sharded_anew, tensors_of
 from isogrow.interpreters.sharded.exchanging import Count, Exchange
@@ -33,6 +33,7 @@ from isogrow.plans.pieces import Box
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import digest
 from isogrow.stores.binding import outputs
+from isogrow.stores.writers import odd_one
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,19 @@ def _fill(
     targets = [Target(each, local_of(new[each.name]), regions[each.name]) for each in job.made]
     stats = grow_parts_(targets, job.plan, old, given)
     job.ranks.settle(old.fault)
+    _check_drawn_alike(stats, job)
     check_ranges(targets, job.anatomy, job.plan, old)
     return stats
+
+
+def _check_drawn_alike(stats: Stats, job: Job) -> None:
+    """Refuse a user's function that makes other numbers of one region on one rank than on another."""
+    other = odd_one(job.ranks.gathered(stats.digests)) if stats.digests else None
+    if other is not None:
+        raise SizeError(
+            f"init gives other numbers on rank {other} than on rank 0, and parts of them would not fit"
+            " together: let it draw from region.seed alone, and from nothing that differs between ranks"
+        )
 
 
 def _by_name(boxes: Sequence[Mapping[str, Box]]) -> dict[str, dict[int, Box]]:

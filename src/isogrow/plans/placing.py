@@ -22,6 +22,7 @@ from isogrow.plans.spread import Cut, check_even, local_box
 from isogrow.plans.words import MLPS
 
 DIMS = ("replicate", "fsdp", "tp")
+MOST = 1 << 16  # ranks of a mesh
 PARALLEL = frozenset(("heads", "kv_heads", *MLPS))  # axes that tensor parallelism cuts
 
 
@@ -106,6 +107,8 @@ def read_mesh(said: str | Mapping[str, int] | None, ranks: int | None = None) ->
             f"the mesh {mesh} has {mesh.ranks:,} ranks, and {ranks:,} are asked for: give lengths whose"
             f" product is {ranks:,}, or {mesh.ranks:,} ranks"
         )
+    if mesh.ranks > MOST:
+        raise SizeError(f"the mesh {mesh} has {mesh.ranks:,} ranks: give at most {MOST:,}")
     return mesh
 
 

@@ -92,11 +92,16 @@ def left(checkpoint: Checkpoint, run: str = "") -> tuple[str, ...]:
 
     Folders are named once, with a slash at their end.
     """
-    gone = {*carried(checkpoint, run), *(path.name for path in checkpoint.paths), run}
-    found = (name for name in _files(checkpoint.folder) if name not in gone and not _any(name, MADE_ANEW))
+    gone = {*carried(checkpoint, run), *(_within(path, checkpoint.folder) for path in checkpoint.paths), run}
+    rest = (name for name in _files(checkpoint.folder) if name not in gone and not _any(name, MADE_ANEW))
+    found = (name for name in rest if not run or not name.startswith(f"{run}/"))
     return tuple(
         dict.fromkeys(f"{top}/" if rest else top for top, _, rest in (n.partition("/") for n in found))
     )
+
+
+def _within(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
 def contents(checkpoint: Checkpoint, name: str, wide: Widened) -> bytes | None:

@@ -1,8 +1,6 @@
 """Distributed checkpoints of torch (DCP): what `.metadata` says, and where each chunk's bytes lie.
 
-`.metadata` is a pickle, and torch itself unpickles whatever is in it. Here nothing but a few names is
-allowed, and what they stand for is inert data of our own, so no code of a file is ever run, and no torch is
-loaded. A chunk is an archive as `torch.save` writes it, its entries uncompressed: its numbers are mapped.
+A chunk is an archive as `torch.save` writes it, its entries uncompressed: its numbers are mapped.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -19,15 +17,16 @@ from typing import Any
 
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
+from isogrow.plans.boxes import overlap
 from isogrow.plans.pieces import Box
-from isogrow.stores.dtypes import BITS, WORDS
+from isogrow.stores.dtypes import BITS
+from isogrow.stores.inert import first, unpickled
 
 METADATA = ".metadata"
 # What Accelerate calls the folder of a model's weights beside that of its optimizer's.
 FOLDERS = ("pytorch_model_fsdp_0", "model")
 MODEL = "model"  # the key of a model's state, where an optimizer's is saved beside it
 OTHERS = ("state.", "param_groups.", "optimizer.", "optim.")  # how names begin that are no weights'
-LIMIT = 1 << 30  # bytes of metadata: a checkpoint of a million chunks has about 200 MB
 ZIP, LOCAL = b"PK\x03\x04", 30  # how an archive's entry begins, and how long that is without its name
 
 
@@ -72,15 +71,16 @@ class Distributed:
 
     @cached_property
     def under(self) -> tuple[str, ...]:
-        """The keys that lead to the model's tensors."""
-        below = any(each.path[0] == MODEL and len(each.path) > 1 for each in self.saved.values())
-        return (MODEL,) if below else ()
+        """The keys that lead to the model's tensors: none, or those down to `MODEL`, the fewest there are."""
+        paths = (each.path[:-1] for each in self.saved.values())
+        ways = {path[: path.index(MODEL) + 1] for path in paths if MODEL in path}
+        return tuple(map(str, min(ways, key=len, default=())))
 
     @cached_property
     def weights(self) -> Mapping[str, Saved]:
         """A model's tensors, by the names that the model has for them; each is all there."""
         tensors = ((fqn, each) for fqn, each in self.saved.items() if each.header is not None)
-        named = {_weight(fqn, each.path, bool(self.under)): each for fqn, each in tensors}
+        named = {_weight(fqn, each.path, self.under): each for fqn, each in tensors}
         found = {name: each for name, each in named.items() if name is not None}
         for name, each in found.items():
             check_all_there(self.folder, name, each)
@@ -104,9 +104,11 @@ def read_distributed(folder: Path) -> Distributed:
     Raises `CheckpointError` for metadata that holds anything but what torch writes, that contradicts itself,
     or that names files outside the folder or missing from it.
     """
-    said = _unpickled(folder / METADATA)
+    said = unpickled(folder / METADATA)
     try:
         return _read(folder, said)
+    except CheckpointError:
+        raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _broken(folder, f"{type(error).__name__}: {error}") from error
 
@@ -154,98 +156,25 @@ def check_all_there(folder: Path, name: str, saved: Saved) -> None:
     inside = all(
         r.start >= 0 and r.stop <= n for chunk in chunks for r, n in zip(chunk.box, header.shape, strict=True)
     )
-    starts = {tuple(r.start for r in chunk.box) for chunk in chunks}
     count = sum(prod(map(len, chunk.box)) for chunk in chunks)
-    if not inside or len(starts) != len(chunks) or count != prod(header.shape):
+    if not inside or count != prod(header.shape):
         raise _broken(folder, f"its chunks of {name} are {count:,} of {prod(header.shape):,} entries")
+    if not _are_apart([chunk.box for chunk in chunks]):
+        raise _broken(folder, f"two of its chunks of {name} hold the same entries, and none holds others")
 
 
-# ── reading the pickle ──
-
-
-class _Inert:
-    """An object of torch's metadata as data: its fields, and nothing that could be called."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Inert) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    @property
-    def _key(self) -> tuple[Any, ...]:
-        said: Any = self.__dict__
-        return (said.get("fqn"), said.get("offset"), said.get("index"))
-
-
-class _Properties(_Inert):
-    """A tensor's properties, which torch saves in order: its dtype first."""
-
-    def __setstate__(self, state: Any) -> None:
-        self.dtype = state[0] if isinstance(state, tuple) else state["dtype"]
-
-
-def _first(*given: Any) -> Any:
-    """What was given, in place of what torch would make of it."""
-    return given[0] if given else None
-
-
-def _path(*parts: str) -> PurePosixPath:
-    return PurePosixPath(*parts)
-
-
-def _size(given: Any = ()) -> tuple[int, ...]:
-    return tuple(given)
-
-
-_OF = "torch.distributed.checkpoint."
-RECORDS = (
-    "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta",
-    "TensorStorageMetadata",
-)  # fmt: skip
-ALLOWED: Mapping[tuple[str, str], Any] = {
-    ("torch", "Size"): _size,
-    ("torch.serialization", "_get_layout"): _first,
-    ("pathlib", "PosixPath"): _path,
-    ("pathlib._local", "PosixPath"): _path,
-    ("pathlib", "PurePosixPath"): _path,
-    (f"{_OF}filesystem", "_StorageInfo"): _Inert,
-    (f"{_OF}metadata", "TensorProperties"): _Properties,
-    (f"{_OF}metadata", "_MEM_FORMAT_ENCODING"): _first,
-    **{(f"{_OF}metadata", name): _Inert for name in RECORDS},
-    **{("torch", name): word for name, word in WORDS.items()},
-}
-
-
-class _Reader(pickle.Unpickler):
-    """Unpickles nothing but what `ALLOWED` names, as what it says."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        found = ALLOWED.get((module_name, global_name))
-        if found is None:
-            raise pickle.UnpicklingError(f"it names {module_name}.{global_name}")
-        return found
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to data outside of it")
-
-
-def _unpickled(path: Path) -> Any:
-    if path.stat().st_size > LIMIT:
-        raise CheckpointError(f"{path} is {path.stat().st_size:,} bytes long, which no metadata is")
-    try:
-        return _Reader(io.BytesIO(path.read_bytes())).load()
-    except Exception as error:  # a pickle that is no metadata fails in any way
-        raise CheckpointError(
-            f"{path} holds more than the metadata of a distributed checkpoint, or is damaged, and nothing of"
-            f" it was run ({error}): save the checkpoint again by torch.distributed.checkpoint"
-        ) from error
+def _are_apart(boxes: Sequence[Box]) -> bool:
+    """Whether no two boxes share an entry: each is held against those that reach as far as it begins."""
+    if not boxes or not boxes[0]:
+        return len(boxes) < 2
+    dim = max(range(len(boxes[0])), key=lambda d: len({box[d].start for box in boxes}))
+    before: list[Box] = []
+    for box in sorted(boxes, key=lambda box: box[dim].start):
+        before = [other for other in before if other[dim].stop > box[dim].start]
+        if any(overlap(other, box) is not None for other in before):
+            return False
+        before.append(box)
+    return True
 
 
 # ── what it says ──
@@ -263,10 +192,11 @@ def _read(folder: Path, said: Any) -> Distributed:
     return Distributed(folder, saved)
 
 
-def _weight(fqn: str, path: tuple[Any, ...], under: bool) -> str | None:
+def _weight(fqn: str, path: tuple[Any, ...], under: tuple[str, ...]) -> str | None:
     """The name that a model has for an entry; None for what is none of its weights."""
     if under:
-        return ".".join(map(str, path[1:])) if len(path) > 1 and path[0] == MODEL else None
+        behind = path[len(under) :]
+        return ".".join(map(str, behind)) if behind and path[: len(under)] == under else None
     return None if fqn.startswith(OTHERS) else ".".join(map(str, path))
 
 
@@ -279,16 +209,26 @@ def _chunks(
             info = places[fqn, tuple(each.offsets)]
             if getattr(info, "transform_descriptors", None):
                 raise CheckpointError(f"{fqn} is stored compressed, which can't be mapped: save it as it is")
-            yield Chunk(box, _file(folder, str(info.relative_path)), int(info.offset), int(info.length))
+            yield _chunk(folder, box, info)
 
 
 def _value(folder: Path, fqn: str, places: Mapping[tuple[str, tuple[int, ...]], Any]) -> Iterator[Chunk]:
-    info = places[fqn, ()]
-    yield Chunk((), _file(folder, str(info.relative_path)), int(info.offset), int(info.length))
+    yield _chunk(folder, (), places[fqn, ()])
 
 
 def _offset(index: Any) -> tuple[int, ...]:
     return tuple(getattr(index, "offset", None) or ())
+
+
+def _chunk(folder: Path, box: Box, info: Any) -> Chunk:
+    path, start, length = _file(folder, str(info.relative_path)), int(info.offset), int(info.length)
+    size = path.stat().st_size
+    if start < 0 or length < 0 or start + length > size:
+        raise CheckpointError(
+            f"{path.name} in {folder} has {size:,} bytes, and by the metadata numbers lie at byte {start:,}"
+            f" to {start + length:,}: it is cut off, or another checkpoint's; copy it again"
+        )
+    return Chunk(box, path, start, length)
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -330,9 +270,9 @@ class _Tensor(pickle.Unpickler):
         if module_name == "torch._utils" and global_name.startswith("_rebuild_tensor"):
             return self._tensor
         if module_name in ("torch", "torch.storage"):
-            return _first
+            return first
         if (module_name, global_name) == ("torch._utils", "_rebuild_parameter"):
-            return _first
+            return first
         raise ValueError(f"it names {module_name}.{global_name}")
 
     def persistent_load(self, pid: Any) -> Any:
@@ -372,6 +312,6 @@ class _Part(io.RawIOBase):
 
 def _broken(folder: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"the metadata in {folder} contradicts itself ({why}): save the checkpoint again by"
+        f"the metadata in {folder} contradicts itself ({why:.300}): save the checkpoint again by"
         " torch.distributed.checkpoint"
     )

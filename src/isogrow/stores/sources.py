@@ -105,8 +105,8 @@ def open_checkpoint(
     weights = _weights(folder)
     if not weights:
         raise CheckpointError(
-            f"{name} holds no weights: expected {' or '.join(WEIGHTS[::2])} (or its index) in {folder}"
-            + _variant(folder)
+            f"{name} holds no weights: expected {' or '.join(WEIGHTS[::2])} (or its index), or a distributed"
+            f" checkpoint's .metadata, in {folder}" + (_parts(folder) or _variant(folder))
         )
     kind: Format = "safetensors" if "safetensors" in weights else "bin"
     return _checked(_read(folder, name, said, _shards(folder, weights), kind, commit))
@@ -168,6 +168,15 @@ def _check_no_run(folder: Path) -> None:
             f"config.json is missing from {folder}, which is the folder of a training run: give one of its"
             f" {len(steps)} checkpoints, {found[steps[-1]]} is the last"
         )
+
+
+def _parts(folder: Path) -> str:
+    """What to do with safetensors of which each holds parts of tensors."""
+    found = next((path.name for path in sorted(folder.glob("shard-*-model-*.safetensors"))), "")
+    return found and (
+        f"; {found} holds one rank's parts of tensors: save with enable_consolidation=True, too, or without"
+        " HuggingFaceStorageWriter, as a distributed checkpoint"
+    )
 
 
 def _variant(folder: Path) -> str:

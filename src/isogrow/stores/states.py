@@ -52,7 +52,7 @@ class Form:
 def form_of(held: Distributed) -> Form | None:
     """How the optimizer's state in a checkpoint is saved; None where there is none."""
     paths = [each.path for each in held.saved.values()]
-    for key in (*((name,) for name in KEYS), ()):
+    for key in (*((*held.under[:-1], name) for name in KEYS), ()):
         below = [path[len(key) :] for path in paths if path[: len(key)] == key]
         if any(path[0] in (STATE, GROUPS) and len(path) > 1 for path in below if path):
             return Form(key, flat=False)
@@ -84,4 +84,5 @@ def left_behind(checkpoint: Checkpoint, optimizer: str, format: str) -> list[str
     run, own = taken_along(checkpoint, optimizer, format), state_in(checkpoint)
     within = checkpoint.format == "distributed" and own and not run
     hint = "" if optimizer == "drop" else ", which --format distributed takes along"
-    return [*left(checkpoint, run), *([f"{own} (the optimizer's state{hint})"] if within else [])]
+    others = [name for name in left(checkpoint, run) if not within or name != f"{own}/"]  # it is told below
+    return [*others, *([f"{own} (the optimizer's state{hint})"] if within else [])]
