@@ -363,7 +363,8 @@ def counted_and_told(case: Case, job: Any, model: Any, optimizer: Any, grown: An
     """What this rank counted, and what was told of it beforehand (nothing, of cases that can't be told)."""
     count = job.count
     counted = {name: getattr(count, name) for name in ("read", "received", "sent", "most")}
-    counted |= {"rounds": count.exchanges, "before": held(model, optimizer, job.sources)}
+    counted |= {"rounds": count.exchanges, "totals": count.totals}
+    counted |= {"before": held(model, optimizer, job.sources)}
     counted["after"] = held(grown.model, grown.optimizer, [stored.name for stored in job.made])
     kind = case.get("optimizer", "adamw")
     if case["mesh"] not in MESHES or kind not in POWERS or case.get("frozen"):
@@ -376,7 +377,8 @@ def counted_and_told(case: Case, job: Any, model: Any, optimizer: Any, grown: An
     plain = foretold(job.anatomy, job.plan, mesh, names, POWERS[kind], seeded, bounds, memory=False)
     assert told == plain
     me = torch.distributed.get_rank()
-    return counted, {name: told.rounds if name == "rounds" else getattr(told, name)[me] for name in counted}
+    figures = {name: getattr(told, name) for name in counted}
+    return counted, {name: x[me] if isinstance(x, tuple) else x for name, x in figures.items()}
 
 
 def held(model: Any, optimizer: Any, names: Sequence[str]) -> int:

@@ -119,7 +119,7 @@ def test_means_are_made_for_few_tensors_at_a_time(limit: int) -> None:
 
 def test_one_rank_sends_nothing() -> None:
     found = told("llama", "fsdp=1")
-    assert (found.rounds, found.sent, found.received, found.most) == (0, (0,), (0,), (0,))
+    assert (found.rounds, found.totals, found.sent, found.received, found.most) == (0, 0, (0,), (0,), (0,))
     assert found.read[0] > 0 and found.peak[0] > found.before[0] + found.after[0]
 
 
@@ -151,7 +151,10 @@ def test_a_forecast_of_a_model_and_of_its_files() -> None:
     alone = grower.forecast(model, ranks=3, optimizer_state="none", **request)
     assert 3 * sum(alone.before) == sum(one.before) and sum(alone.read) < sum(one.read)
     lines = str(one).splitlines()
-    assert lines[0] == f"3 ranks (fsdp=3), {one.rounds} rounds; bytes a rank"
+    assert (
+        lines[0]
+        == f"3 ranks (fsdp=3), {one.rounds} rounds, {one.totals:,} bytes of sums and means; bytes a rank"
+    )
     assert lines[-1].split() == ["held", "at", "the", "peak", *(f"{n:,}" for n in sorted(one.peak))]
 
 
@@ -182,6 +185,8 @@ def test_the_shell_tells_it() -> None:
     assert found["balance"]["sent"]["max"] == max(found["each"]["sent"])
     shown = isogrow(*asked, "--ranks", 3).out
     assert f"3 ranks (fsdp=3), {found['rounds']} rounds of exchange; AdamW's moments too\n" in shown
+    assert " sums and means     1.82 kB  1.82 kB  1.82 kB\n" in shown
+    assert found["totals"] == 1824
     assert " holds at the peak " in shown
     bare = isogrow(*asked, "--optimizer-state", "none").out
     assert "rounds of exchange; the model alone\n" in bare

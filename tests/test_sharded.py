@@ -124,8 +124,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(("count", "name"), swept(EACH, lambda *case: case in KEPT))
 def test_a_case(run: Callable[[int], Reports], count: int, name: str) -> None:
     """Weights, buffers, moments and what wants gradients: on every rank, bit by bit those of one process. It
-    computes the same, trains on, and counts what `forecast` told: bytes read, received, sent and held, and
-    rounds, of AdamW on the meshes that `forecast` knows.
+    computes the same, trains on, and counts what `forecast` told: bytes read, received, sent, held, and of
+    sums and means, and rounds, of AdamW on the meshes that `forecast` knows.
 
     The norms of these models compute in float32. Muon's step is its own: it makes matrices orthogonal in
     bfloat16, part by part, so that it differs from one process's without any growth. A mixed policy has
@@ -145,6 +145,8 @@ def test_a_case(run: Callable[[int], Reports], count: int, name: str) -> None:
             assert report["step"] < (1e-4 if name == "mixed" else 1e-12)
         assert report["counted"] == report["told"]
         assert bool(report["told"]) == (name not in ("columns", "paced", "each", "muon"))
+    told = reports[0]["told"]
+    assert not told or told["totals"] > 0
     if CASES[count][name]["mesh"] == "both":
         assert len({report["counted"]["sent"] for report in reports}) > 1
 

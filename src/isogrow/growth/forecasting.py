@@ -45,12 +45,14 @@ FIGURES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Forecast:
-    """What growing a sharded job would cost, in bytes, rank by rank; `rounds` are its exchanges, the same for
-    all. `before` and `after` are a rank's parts of the old and of the grown tensors, moments too; at the
-    `peak` it holds both, the largest exchange (`most`), and what all ranks sum up for new entries."""
+    """What growing a sharded job would cost, in bytes, rank by rank; `rounds` are its exchanges, and `totals`
+    the bytes of sums and means that are put together on all ranks: both are the same for all. `before` and
+    `after` are a rank's parts of the old and of the grown tensors, moments too; at the `peak` it holds both,
+    the largest exchange (`most`), and what all ranks sum up for new entries."""
 
     mesh: str
     rounds: int
+    totals: int
     read: tuple[int, ...]
     received: tuple[int, ...]
     sent: tuple[int, ...]
@@ -74,12 +76,14 @@ class Forecast:
             "mesh": self.mesh,
             "ranks": self.ranks,
             "rounds": self.rounds,
+            "totals": self.totals,
             "balance": balance,
             "each": {name: list(by_rank) for name, by_rank in each.items()},
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.ranks} ranks ({self.mesh}), {self.rounds} rounds; bytes a rank", ""]
+        said = f"{self.rounds} rounds, {self.totals:,} bytes of sums and means"
+        lines = [f"{self.ranks} ranks ({self.mesh}), {said}; bytes a rank", ""]
         lines.append(f"{'':20}{'min':>20}{'median':>20}{'max':>20}")
         for name, found in self.to_dict()["balance"].items():
             if name in FIGURES:
@@ -187,6 +191,7 @@ def _told(mesh: Mesh, tally: Tally, before: Sequence[int], after: Sequence[int])
     return Forecast(
         mesh=str(mesh),
         rounds=tally.exchanges,
+        totals=tally.totals,
         read=tuple(tally.read),
         received=tuple(tally.received),
         sent=tuple(tally.sent),

@@ -7,7 +7,7 @@ that holds most of what it reads, so that little moves, and those who hold as mu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -20,7 +20,8 @@ from isogrow.plans.pieces import Average, Block, Box, Draw
 from isogrow.plans.plan import Plan
 from isogrow.plans.taking import Need, averaged, needed_by_mean, summed, taken
 
-NUMBER = 8  # bytes of a mean's entry
+NUMBER = 8  # bytes of a mean's entry, and of a sum
+SUMS = 2  # of each box: of its entries, and of their squares
 FEW = 16  # tasks of a block that so few ranks would always be the same for
 Work = TypeVar("Work")
 Task = tuple[Work, Sequence[Need]]
@@ -95,14 +96,26 @@ def _depth(average: Average) -> int:
     return average.steps
 
 
+def bytes_of_sums(likes: Iterable[Block], plan: Plan, limit: int) -> int:
+    """The bytes of the sums of old blocks, box by box."""
+    count = _counter(plan, limit)
+    return NUMBER * SUMS * sum(count(like.shape(plan.source)) for like in likes)
+
+
 def sum_turns(likes: Iterable[Block], plan: Plan, limit: int) -> Iterator[int]:
     """Whose turn it is to sum the first box of each block, where several ranks could."""
+    count = _counter(plan, limit)
+    return _turns((like.slot, count(like.shape(plan.source))) for like in likes)
+
+
+def _counter(plan: Plan, limit: int) -> Callable[[tuple[int, ...]], int]:
+    """How many boxes an old block of a shape is summed by."""
 
     @cache
     def count(shape: tuple[int, ...]) -> int:
         return sum(1 for _ in summed(shape, limit, plan.std_of))
 
-    return _turns((like.slot, count(like.shape(plan.source))) for like in likes)
+    return count
 
 
 def mean_turns(means: Iterable[Average], limit: int) -> Iterator[int]:

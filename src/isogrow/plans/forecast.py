@@ -18,6 +18,7 @@ from isogrow.plans.anatomy import Stored
 from isogrow.plans.dealing import (
     by_depth,
     bytes_of,
+    bytes_of_sums,
     course,
     dealt,
     mean_turns,
@@ -61,11 +62,13 @@ class Bounds:
 @dataclass
 class Tally:
     """What it costs, rank by rank: exchanges (the same for all), bytes given and taken, the most that a rank
-    holds for one exchange, and the bytes of old numbers that it reads. `summed` are the bytes of the means
-    that every rank holds while a lot of tensors is filled, at the most."""
+    holds for one exchange, and the bytes of old numbers that it reads. `totals` are the bytes of sums and
+    means, which are put together on all ranks; `summed` those of the means that every rank holds while a lot
+    of tensors is filled, at the most."""
 
     world: int
     exchanges: int = 0
+    totals: int = 0
     summed: int = 0
     sent: list[int] = field(default_factory=list[int])
     received: list[int] = field(default_factory=list[int])
@@ -75,6 +78,10 @@ class Tally:
     def __post_init__(self) -> None:
         for each in (self.sent, self.received, self.most, self.read):
             each[:] = [0] * self.world
+
+    def total_(self, size: int) -> None:
+        """Count what ranks put together, if there are several."""
+        self.totals += size if self.world > 1 else 0
 
     def exchange_(self, load: Loads) -> None:
         """Count one exchange."""
@@ -222,10 +229,12 @@ def _streams(kind: Kind, alike: _Alike, tally: Tally) -> Iterator[Iterator[_Job]
     """What is carried out at a time: sums, and lot by lot means by their depth and the filling of tensors."""
     plan, fixed = kind.plan, alike.bounds.fixed
     asked = course(kind.made, plan, alike.bounds.round)
+    tally.total_(bytes_of_sums(asked.matched, plan, fixed))
     turns = sum_turns(asked.matched, plan, fixed)
     yield (_sum(like, turn, plan, alike) for like, turn in zip(asked.matched, turns, strict=True))
     for made, taken in asked.lots:
         tally.summed = max(tally.summed, bytes_of(taken))
+        tally.total_(bytes_of(taken))
         for means in by_depth(taken):
             turns = mean_turns(means, fixed)
             yield (_mean(average, turn, plan, alike) for average, turn in zip(means, turns, strict=True))

@@ -63,6 +63,7 @@ def _sharded(data: Data) -> RenderableType:
     for name, words in RANKED.items():
         found = data["balance"][name]
         made.add_row(words, *(size(found[key]) for key in ("min", "median", "max")))
+    made.add_row("sums and means", *([size(data["totals"])] * 3))
     return Group(Text(said), "", made)
 
 

@@ -18,6 +18,7 @@ from isogrow.numbers.statistics import asked_of, combined, kept, mean_of, unmade
 from isogrow.numbers.totals import sums
 from isogrow.plans.boxes import slices
 from isogrow.plans.dealing import (
+    SUMS,
     Course,
     Made,
     by_depth,
@@ -65,7 +66,7 @@ def _matched(likes: Sequence[Block], plan: Plan, old: Exchange) -> dict[Block, t
     """Mean and std of old blocks."""
     shapes = {like: like.shape(plan.source) for like in likes}
     fixed = {like: list(summed(shape, statistics.FIXED, plan.std_of)) for like, shape in shapes.items()}
-    made = torch.zeros(sum(map(len, fixed.values())), 2, dtype=torch.float64)
+    made = torch.zeros(sum(map(len, fixed.values())), SUMS, dtype=torch.float64)
 
     def add(work: tuple[int, Block, Box], read: Read) -> None:
         made[work[0]] = torch.tensor(sums(read(*work[1:])), dtype=torch.float64)
@@ -120,4 +121,5 @@ def _put_together(made: Tensor, old: Exchange) -> Tensor:
     home = next(iter(old.local.values())).device
     bits = made.view(torch.int64).to(old.ranks.device(home))
     distributed.all_reduce(bits)
+    old.count.totals += bits.numel() * bits.element_size()
     return bits.to("cpu").view(torch.float64)

@@ -25,14 +25,16 @@ Found = Sequence[tuple[Box, Tensor]]
 
 @dataclass
 class Count:
-    """What a growth cost this rank: exchanges, bytes given and taken, the most that it held for one, and the
-    bytes of old numbers that it read, its own and those that it was given."""
+    """What a growth cost this rank: exchanges, bytes given and taken, the most that it held for one, the
+    bytes of old numbers that it read, its own and those that it was given, and of sums and means, which are
+    put together on all ranks."""
 
     exchanges: int = 0
     sent: int = 0
     received: int = 0
     most: int = 0
     read: int = 0
+    totals: int = 0
 
 
 @dataclass(frozen=True)
