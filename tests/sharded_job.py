@@ -17,9 +17,10 @@ from rows import FAMILIES
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor import Shard as Place
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.optim.swa_utils import AveragedModel
 
 import isogrow
 from isogrow.growth import api
@@ -417,18 +418,24 @@ def reports(cases: Mapping[str, Any]) -> dict[str, Report]:
 
 
 def average_and_schedule() -> Report:
-    """A running average (a model, and a dict), a schedule, and a function that draws new entries; with a
-    model in bfloat16 whose average is in float32."""
+    """A running average (a model, a dict, and torch's own), a schedule, and a function that draws new
+    entries; with a model in bfloat16 whose average is in float32."""
     shard, model, single = shard_as("fsdp"), made("llama").bfloat16(), made("llama").bfloat16()
     averages = made("llama", seed=5).float(), made("llama", seed=5).float()
     shard(model)
     shard(averages[0])
     optimizer = OPTIMIZERS["sgd"](list(model.parameters()))
     train_(model, optimizer, 1)
+    around = AveragedModel(averages[1])  # a copy, which can't be had of what fully_shard has wrapped
+    around.n_averaged.fill_(7)
+    shard(around.module)
     many, named = with_average(model, optimizer, averages[0], {"shard": shard})
     one, named_alone = with_average(single, gathered(model, optimizer, single, "sgd"), averages[1], {})
     wrong = [*other_tensors(many.model, one.model), *other_tensors(many.ema, one.ema)]
     wrong += other_states(many.model, many.optimizer, one.model, one.optimizer)
+    kept = isogrow.grow_training(model, ema=around, shard=shard, ffn="+9").ema
+    wrong += other_tensors(kept.module, isogrow.grow_training(single, ema=averages[1], ffn="+9").ema)
+    assert isinstance(kept, AveragedModel) and int(kept.n_averaged) == 7 == int(around.n_averaged)
     wrong += [name for name, x in named_alone.ema.items() if parts_differ(named.ema[name], x)]
     assert named.ema.keys() == named_alone.ema.keys()
     many.scheduler.step()
@@ -544,6 +551,7 @@ def refusals() -> Report:
             model, shard=shard, ffn="x2", **({"release": True} if rank else {})
         ),
         "no model on one": lambda: isogrow.grow(stray if rank else model, shard=shard, ffn="x2"),
+        "left out on one": lambda: isogrow.grow(on_the_first(), shard=shard, ffn="x2"),
         "drawn otherwise": lambda: grow(ffn="x2", init=drawn_by_rank),
         "renamed": lambda: isogrow.grow(
             model, ffn="x2", shard=lambda large: large.add_module("more", nn.Linear(2, 3))
@@ -561,6 +569,15 @@ def refusals() -> Report:
     found["released"] = len(optimizer.state)
     found["at last"] = grown.model.config.intermediate_size
     return found
+
+
+def on_the_first() -> Any:
+    """A model that the first rank alone holds."""
+    model, mesh = made("llama"), DeviceMesh("cpu", [0])
+    for part in model.modules():
+        for name, p in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(distribute_tensor(p.detach(), mesh, [Place(0)])))
+    return model
 
 
 def few_rows(mesh: DeviceMesh) -> Any:

@@ -214,6 +214,7 @@ ON_ONE: Mapping[str, str] = {
     "no optimizer in place on one": "optimizer= was given int: give an optimizer",
     "another word on one": "grow takes no release: it returns the model alone",
     "no model on one": "a int is no model in memory: load it first",
+    "left out on one": "parameters lie on ranks [0] alone, and this is none of them",
     "beyond float16": "model.layers.0.self_attn.k_proj.bias would hold numbers beyond float16's 65504",
 }
 

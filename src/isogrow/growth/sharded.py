@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from isogrow.errors import SizeError, StateError
 from isogrow.growth.shardable import check_numbers, check_rows, check_states
 from isogrow.growth.sharding import Shard, sharded_anew, tensors_of
+from isogrow.interpreters.module import averaged_anew
 from isogrow.interpreters.sharded.exchanging import Count, Exchange
 from isogrow.interpreters.sharded.growing import Target, check_ranges, grow_parts_
 from isogrow.interpreters.sharded.moments import Together
@@ -171,8 +173,10 @@ def grown_optimizers(
 
 
 def grown_average(ema: Any, grown: Grown, job: Job) -> Any:
-    """A grown running average: a sharded model of the same class, or a dict of tensors by the model's names;
-    its free entries match what those of the grown model match."""
+    """A grown running average: a sharded model of the same class, torch's `AveragedModel` around one, or a
+    dict of tensors by the model's names; its free entries match what those of the grown model match."""
+    if isinstance(ema, AveragedModel):
+        return averaged_anew(ema, grown_average(ema.module, grown, job))
     given = Stats(grown.stats.matched)
     with job.ranks.together():
         tensors: Mapping[str, Tensor] = tensors_of(ema) if isinstance(ema, nn.Module) else ema

@@ -90,10 +90,8 @@ def grow_average(
     means are the average's own.
     """
     if isinstance(average, AveragedModel):
-        made: Any = copy.copy(average)
-        made._modules = {"module": grow_average(average.module, anatomy, plan, build, stats)}
-        made._buffers = {name: value.clone() for name, value in average.named_buffers(recurse=False)}
-        return made
+        own = grow_average(average.module, anatomy, plan, build, stats)
+        return cast("Average", averaged_anew(average, own))
     if isinstance(average, nn.Module):
         own = first_pass(average.state_dict(), anatomy, plan, Stats(stats.matched))
         return cast("Average", grow_module(average, anatomy, plan, build, own))
@@ -107,6 +105,14 @@ def grow_average(
         slots = {slot.name for slot in stored.line.slots}
         grown |= {twin.name: grown[stored.name] for twin in twins if twin.line.slot.tied in slots}
     return cast("Average", grown)
+
+
+def averaged_anew(average: AveragedModel, grown: nn.Module) -> AveragedModel:
+    """The same kind of average, as far on, around a grown model."""
+    made: Any = copy.copy(average)
+    made._modules = {"module": grown}
+    made._buffers = {name: value.clone() for name, value in average.named_buffers(recurse=False)}
+    return made
 
 
 def first_pass(

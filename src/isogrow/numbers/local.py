@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from isogrow.errors import StateError
 from isogrow.plans.pieces import Box, whole
 from isogrow.plans.spread import Cut, local_box
 
@@ -27,14 +28,20 @@ def box_of(x: Tensor) -> Box:
     """The region of the whole tensor that `local_of` is.
 
     torch's own offsets are wrong where a dim is cut twice into uneven parts, so it is worked out here, and
-    must have the shape of what is there.
+    must have the shape of what is there. Raises `StateError` for a process that the mesh leaves out.
     """
     if not is_sharded(x):
         return whole(tuple(x.shape))
     own: Any = x
     mesh = own.device_mesh
-    cuts = [_cut(placement) for placement in own.placements]
-    box = local_box(tuple(x.shape), tuple(mesh.shape), tuple(mesh.get_coordinate()), cuts)
+    cuts, at = [_cut(placement) for placement in own.placements], mesh.get_coordinate()
+    if at is None:
+        raise StateError(
+            f"parameters lie on ranks {mesh.mesh.flatten().tolist()} alone, and this is none of them:"
+            " all ranks of the default process group grow together, so spread the model over all of them,"
+            " or start as many as hold it"
+        )
+    box = local_box(tuple(x.shape), tuple(mesh.shape), tuple(at), cuts)
     found = tuple(own.to_local().shape)
     assert tuple(map(len, box)) == found, f"{list(x.shape)} as {own.placements}: {box} is not {list(found)}"
     return box
