@@ -41,7 +41,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     uses = list(subject.uses(axis))
     contracted = {slot for a in subject.layout.attentions for slot in (a.query, a.key)}
     if subject.norms(axis):
-        if all(use.norm is None or use.norm.of in contracted for use in uses):
+        if all(norm.of in contracted for norm in subject.norms(axis)):
             return _copied(subject, axis, site, old, new, init, uses)
         return _normed(subject, axis, site, old, new, init, uses)
     output = not any(use.role == "consumer" for use in uses)
@@ -100,12 +100,15 @@ def _amplified(
 ) -> Step:
     """Under an RMSNorm old producers make up for the changed mean square, and new ones are the switch."""
     places, r = append(old, new), sqrt(new / old)
+    gained = any(use.role == "gain" for use in uses)
     rewrites: dict[str, Rewrite] = {}
     for use in uses:
         drawn = subject.drawn(init, use.name, axis)
         offset = use.norm.offset if use.norm is not None else 0.0
         entries = free(drawn)
-        if use.role == "producer":
+        if use.role == "consumer" and not gained:
+            entries = free(drawn, Old(1 / r))  # what the gain would undo
+        elif use.role == "producer":
             entries = constant(0.0, Old(r))
         elif use.role == "gain":
             entries = free(drawn, Old(1 / r, offset * (1 / r - 1.0)), center=True)
