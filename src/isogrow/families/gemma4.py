@@ -17,7 +17,7 @@ SAID = Bias("attention_bias")
 SHARED = "num_kv_shared_layers and layers >= num_hidden_layers - num_kv_shared_layers"
 OWN = f"not ({SHARED})"
 FULL = "layer_types[layers] == 'full_attention'"
-LOCAL = "layer_types[layers] != 'full_attention'"
+LOCAL = "layer_types[layers] == 'sliding_attention'"
 ALIKE = "attention_k_eq_v"  # keys are values, and their heads may have a number of their own
 # What the last layer, where attention is full, has of its own: an empty mapping says that it has nothing.
 SAID_BY_LAYER = "per_layer_config != 0"

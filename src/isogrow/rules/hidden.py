@@ -183,7 +183,8 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     config = _epsilons(subject, axis, old / new)
     for slot in _sharing(subject, axis, set(config)):
         base = rewrites.get(slot, {})
-        rewrites[slot] = {label: _scaled(entry, s) for label, entry in {"old": Old(), **base}.items()}
+        entries = {"old": Old(), **base}
+        rewrites[slot] = {label: _exactly(_scaled(entry, s)) for label, entry in entries.items()}
     return Step("HiddenExpansion", axis, old, new, places, rewrites, config=config)
 
 
@@ -230,12 +231,12 @@ def _sharing(subject: Subject, axis: str, keys: set[str]) -> tuple[str, ...]:
 
 def _scaled(entry: Entry, s: float) -> Entry:
     """The same entry, times s (free ones are drawn like the scaled old ones, so they need nothing)."""
-    if not isinstance(entry, Old):
-        return entry
-    a = entry.a * s
-    return Old(
-        1.0 if isclose(a, 1.0, rel_tol=1e-15) else a, entry.b * s
-    )  # one undoes the other: no bit moves
+    return Old(entry.a * s, entry.b * s) if isinstance(entry, Old) else entry
+
+
+def _exactly(entry: Entry) -> Entry:
+    """The same entry, which is kept to the bit where one factor undoes another."""
+    return Old(1.0, entry.b) if isinstance(entry, Old) and isclose(entry.a, 1.0, rel_tol=1e-15) else entry
 
 
 def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:
