@@ -101,8 +101,8 @@ REASONS: Mapping[str, str] = {
     "what builds it is another library, timm, whose models have names of their own": (
         "gemma3n_vision timm_backbone timm_wrapper"
     ),
-    "a layer divides its residual by √2 and adds it normalised, so no new one is the identity (laws.md), and its"
-    " other residuals have no table yet": "gemma3n gemma3n_text",
+    "a layer divides its residual by √2 and adds it normalised, so no new one is the identity (laws.md), and"
+    " its other residuals have no table yet": "gemma3n gemma3n_text",
     "it reads the keys and values of another model, whose sizes are not its own": (
         "gemma4_assistant gemma4_unified_assistant"
     ),

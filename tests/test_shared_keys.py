@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import families as F
 import pytest
+import torch
 import transformers
 from rows.gemma4 import EXPERTS, FULL, GEMMA4, WINDOW
 
+import isogrow
 from isogrow.errors import LawError, SizeError
 from isogrow.laws import check
 from isogrow.layouts.pattern import parse
@@ -158,3 +161,19 @@ def test_heads_of_full_attention_are_as_wide_as_the_config_says_in_either_way() 
     assert alike.error(alike.plan({"layers": "+1", "hidden": 41})) < EXACT
     with pytest.raises(SizeError, match="can't say full_key_dim=8 beside the other sizes"):
         alike.plan({"head_dim": 16})
+
+
+def test_on_disk_as_in_memory(tmp_path: Path) -> None:
+    """What lies in one tensor for all layers is the same, wherever it is grown."""
+    torch.manual_seed(0)
+    model = transformers.Gemma4ForCausalLM(F.config_of(GEMMA4, GEMMA4.json()))
+    model.save_pretrained(tmp_path / "small")
+    wanted: dict[str, Any] = dict(hidden=41, ffn=60, heads=12, head_dim=16, layers="+2")
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", **wanted)
+    there = isogrow.grow(model, **wanted).state_dict()
+    read = transformers.Gemma4ForCausalLM.from_pretrained(tmp_path / "large").state_dict()
+    assert read.keys() == there.keys()
+    assert [name for name, value in read.items() if not torch.equal(value, there[name])] == []
+    name = "model.embed_tokens_per_layer.weight"
+    old = model.state_dict()[name].reshape(F.VOCAB, 6, 7)
+    assert torch.equal(read[name].reshape(F.VOCAB, 8, 7)[:, :6], old)
