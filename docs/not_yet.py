@@ -103,6 +103,8 @@ REASONS: Mapping[str, str] = {
     ),
     "a layer divides its residual by √2 and adds it normalised, so no new one is the identity (laws.md), and"
     " its other residuals have no table yet": "gemma3n gemma3n_text",
+    "its streams are mixed by a matrix of positive numbers, so no new layer is the identity (laws.md), and"
+    " its compressed attention has no table yet": "deepseek_v4",
     "it reads the keys and values of another model, whose sizes are not its own": (
         "gemma4_assistant gemma4_unified_assistant"
     ),
