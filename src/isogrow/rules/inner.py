@@ -15,6 +15,8 @@ new ones zero, the mean square stays what it was, whatever ε is, and g/r undoes
 
     (1/n̂) Σ (r x)² = (1/n) Σ x²,   (g/r) (r x) / √(mean x² + ε) = g x / √(mean x² + ε)
 
+A norm without a gain (on Gemma 4's values) leaves it to what reads the axis to undo the r.
+
 Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
 reason, its gains are free, and the rest is as without it: values free, the output's new columns zero. A norm
 per head does not run over heads: whatever gains a new head has of its own are as free as its queries.
