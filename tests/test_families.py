@@ -268,7 +268,6 @@ def test_a_scale_by_layer_number_is_undone(scaled: bool, at: str | tuple[int, ..
 def test_defaults_are_the_classes(name: str) -> None:
     """Every literal default of a layout's keys, beside the config class's own."""
     layout, made = layout_for(name), F.FAMILIES[name].config()
-    made.allow_global_per_layer_attribute_access = True  # where layers have values of their own
     assert wrong_defaults(layout, made) == {}
     absent = {key.name for key in layout.keys if said(made, key.name) is None}
     assert absent == F.FAMILIES[name].absent
@@ -276,6 +275,7 @@ def test_defaults_are_the_classes(name: str) -> None:
 
 def said(made: Any, path: str) -> Any:
     """What a config object says at a dotted path, where that is plain data (and no config for each layer)."""
+    made.allow_global_per_layer_attribute_access = True  # where layers have values of their own
     found = reduce(lambda found, name: getattr(found, name, None), path.split("."), made)
     return found if isinstance(found, str | int | float | list | tuple | dict) else None
 
