@@ -16,7 +16,8 @@ import isogrow
 from isogrow.errors import LawError, SizeError
 from isogrow.laws import check
 from isogrow.layouts.pattern import parse
-from isogrow.plans.plan import Constant, Plan
+from isogrow.plans.expansions import AttentionExpansion, HeadAddition, HeadsExpansion
+from isogrow.plans.plan import Constant, Init, Plan
 
 EXACT = 1e-12
 ALIKE: dict[str, Any] = dict(
@@ -113,6 +114,14 @@ def test_a_norm_of_values_is_undone_by_what_reads_them() -> None:
     )
     with pytest.raises(LawError, match="must scale attn.o"):
         check(small.anatomy, broken)
+
+
+def test_new_values_of_new_heads_are_alive() -> None:
+    """A new head's columns of the output are zero, so those of its new values are drawn, not copied."""
+    order = (HeadAddition(heads=12, kv_heads=4), AttentionExpansion(16), HeadsExpansion(16))
+    small = subject()
+    made = small.plan(order, init=Init("copy"))
+    assert small.error(made) < EXACT
 
 
 @pytest.mark.parametrize("more", [{}, {**EXPERTS, "num_global_key_value_heads": 1}], ids=["dense", "sparse"])

@@ -109,7 +109,10 @@ def _amplified(
         offset = use.norm.offset if use.norm is not None else 0.0
         entries = free(drawn)
         if use.role == "consumer" and not gained:
-            entries = free(drawn, Old(1 / r))  # what the gain would undo
+            # What the gain would undo. A copy may hold the zeros of an added head, and behind new producers of
+            # zero those would be dead.
+            own = Init("normal", drawn.std) if drawn.kind == "copy" else drawn
+            entries = free(own, Old(1 / r))
         elif use.role == "producer":
             entries = constant(0.0, Old(r))
         elif use.role == "gain":
