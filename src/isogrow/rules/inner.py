@@ -109,8 +109,8 @@ def _amplified(
         offset = use.norm.offset if use.norm is not None else 0.0
         entries = free(drawn)
         if use.role == "consumer" and not gained:
-            # What the gain would undo. A copy may hold the zeros of an added head, and behind new producers of
-            # zero those would be dead.
+            # What the gain would undo. A copy may hold the zeros of an added head, which would be dead behind
+            # new producers of zero.
             own = Init("normal", drawn.std) if drawn.kind == "copy" else drawn
             entries = free(own, Old(1 / r))
         elif use.role == "producer":
