@@ -208,7 +208,7 @@ REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"ffn": True}, "ffn=True is no size"),
     ({"ffn": None}, "ffn=None is no size"),
     ({"ffn": [88]}, "ffn=[88] is no size"),
-    ({"intermediate_size": 88}, "intermediate_size is no axis that grows: give one of expert_ffn, ffn,"),
+    ({"intermediate_size": 88}, "intermediate_size is no axis that grows: give one of dt_rank, expert_ffn,"),
     ({"layer": "+1"}, "layer is no axis that grows: give one of"),
     ({"vocab": 64}, "vocab is no axis that grows: give one of"),
     ({"heads": 5}, "heads=5 can't be had with kv_heads=2"),

@@ -188,9 +188,10 @@ def test_the_dry_run_has_the_cost_of_releases(tmp_path: Path) -> None:
 def test_killed_at_random_points_releases_end_alike(run: Path, tmp_path: Path) -> None:
     path, folder = written(tmp_path), tmp_path / "run"
     chance, kills, branches, ended = random.Random(0), 0, 0, 0
-    while kills < KILLS or not ended:
-        at_work = partial(_at_work, folder, kills, time.time())
-        kills += killed(["train", str(path), "--json"], at_work, chance.uniform(0.0, 0.4), kills < KILLS)
+    while kills < KILLS or not ended or not branches:
+        assert kills < 20 * KILLS, "no branch was killed while it was at work"
+        at_work, kill = partial(_at_work, folder, kills, time.time()), kills < KILLS or not branches
+        kills += killed(["train", str(path), "--json"], at_work, chance.uniform(0.0, 0.4), kill)
         own = list(folder.glob("released/*/"))
         branches += any(not (each / "outcome.json").exists() for each in own)
         if (folder / "outcome.json").exists():
@@ -199,7 +200,6 @@ def test_killed_at_random_points_releases_end_alike(run: Path, tmp_path: Path) -
                 assert log(folder / each) == log(run / each)
                 assert hashes(folder / each) == hashes(run / each)
             shutil.rmtree(folder)
-    assert branches, "no branch was killed while it was at work"
 
 
 def _at_work(folder: Path, kills: int, since: float) -> bool:
