@@ -328,7 +328,7 @@ def test_a_request_that_can_not_be_had(
             ("grow", "SMALL", "OUT", "--ffn", "x2", "--no-verify", "--keep-failed"),
             "--no-verify leaves --keep-failed nothing to do: give one of them",
         ),
-        (("verify", "SMALL", "SMALL"), "isogrow.json is missing, so no plan is known"),
+        (("verify", "SMALL", "SMALL"), "no plan is known without it"),
         (("plan", "SMALL/config.json", "--ffn", "x2"), "is no folder: give a model's folder"),
     ],
     ids=str,

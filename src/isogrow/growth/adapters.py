@@ -21,12 +21,13 @@ from isogrow.growth.adapted import Adapted, GrownBase, bound
 from isogrow.layouts.config import edited
 from isogrow.layouts.naming import as_kept
 from isogrow.numbers.statistics import statistics
+from isogrow.planning.request import plan_in
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.factors import factored
 from isogrow.plans.pieces import whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import drawn
-from isogrow.plans.serial import RECORD, from_json
+from isogrow.plans.serial import RECORD
 from isogrow.quiet import on_cpu
 from isogrow.stores.adapters import BEFORE, SAID, WEIGHTS, Adapter, read_adapter
 from isogrow.stores.binding import check_range, fill_region_, outputs, reader
@@ -82,7 +83,7 @@ def _base(folder: str | Path) -> GrownBase:
             " folder that `isogrow grow` (isogrow.grow_checkpoint) wrote"
         )
     config = read_json(found / CONFIG, "the base is no Hugging Face model folder without it")
-    plan = from_json(read_json(found / RECORD, "it says how the base grew"))
+    plan = plan_in(found / RECORD, "it says how the base grew")
     layout = layout_of(config)
     if layout.family != plan.family:
         raise CheckpointError(

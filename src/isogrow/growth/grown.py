@@ -11,11 +11,11 @@ from isogrow.growth.models import anatomy_of, plan_of
 from isogrow.growth.newness import NewEntries, new_in
 from isogrow.growth.opening import opened
 from isogrow.planning.planner import check_led
+from isogrow.planning.request import plan_in
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.caching import Caches, caches_of
 from isogrow.plans.plan import Plan
-from isogrow.plans.serial import RECORD, from_json
-from isogrow.stores.sources import read_json
+from isogrow.plans.serial import RECORD
 
 
 def new_entries(grown: nn.Module | str | Path, plan: Plan | None = None) -> NewEntries:
@@ -60,9 +60,10 @@ def caches(grown: nn.Module | str | Path, plan: Plan | None = None) -> Caches:
 
 
 def recorded(folder: Path) -> Plan:
-    """The plan that a grown folder keeps. Raises `CheckpointError` where there is none."""
+    """The plan that a grown folder keeps. Raises `CheckpointError` where there is none, `PlanError`
+    where it can't be read."""
     why = "only a folder that isogrow wrote has it; give the plan by which this model was grown"
-    return from_json(read_json(folder / RECORD, why)["plan"])
+    return plan_in(folder / RECORD, why)
 
 
 def _known(grown: nn.Module | str | Path, plan: Plan | None) -> tuple[Anatomy, Plan]:

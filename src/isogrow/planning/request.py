@@ -22,7 +22,7 @@ from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import At, Expansion, Size, expansions
 from isogrow.plans.plan import Init, Plan
 from isogrow.plans.regions import Fitting, Initializer, check_plan, name_of, naming
-from isogrow.plans.serial import RECORD, from_json
+from isogrow.plans.serial import RECORD, PlanError, from_json
 from isogrow.plans.words import Say, addressed, keyword
 from isogrow.stores.sources import read_json
 
@@ -243,5 +243,16 @@ def read_plan(saved: object, name: str = "plan=") -> Plan:
         )
     path = Path(saved) / RECORD if Path(saved).is_dir() else Path(saved)
     record = f"no plan is known without it: name the one by which the model was grown ({name})"
+    return plan_in(path, record if path.name == RECORD else f"{name} names it")
+
+
+def plan_in(path: Path, otherwise: str) -> Plan:
+    """The plan in a file; `otherwise` says why it must be there.
+
+    Raises `CheckpointError` for a file that is not there, `PlanError` for one that holds none.
+    """
     own = "give a file that `isogrow plan --out` wrote, or the folder of a grown model"
-    return from_json(read_json(path, record if path.name == RECORD else f"{name} names it", own))
+    try:
+        return from_json(read_json(path, otherwise, own))
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error

@@ -6,24 +6,21 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from threading import Semaphore
+from threading import Semaphore, local
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
 MOST = 4  # further ones wait for memory and disk
 
+_worker = local()  # what a worker knows of its pool: `turns`
+
 
 def cores() -> int:
     """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# Whoever computes holds one of these: half of the workers, while the others write. Threads that compute at
-# once wait for the interpreter's lock after nearly every pass, and each such wait costs more than a pass.
-COMPUTING = Semaphore(max(1, min(MOST, cores()) // 2))
 
 
 class Pool(Protocol):
@@ -66,8 +63,24 @@ def pool(alone: bool = False, beside: int = 1) -> Generator[Pool]:
     if alone or count < 2:
         yield Alone()
         return
-    with ThreadPoolExecutor(count) as executor:
+    turns = Semaphore(count // 2)
+    with ThreadPoolExecutor(count, initializer=_begin, initargs=(turns,)) as executor:
         yield Threads(count, executor)
+
+
+@contextmanager
+def computing() -> Generator[None]:
+    """The block waits until fewer than half of the pool's workers compute, while the others write: threads
+    that compute at once wait for the interpreter's lock after nearly every pass, and each such wait costs
+    more than a pass. Who is no worker of a pool never waits: a user's function may grow another model
+    meanwhile.
+    """
+    with getattr(_worker, "turns", None) or nullcontext():
+        yield
+
+
+def _begin(turns: Semaphore) -> None:
+    _worker.turns = turns
 
 
 def results(works: Iterable[Callable[[], T]], workers: Pool, ahead: int) -> Generator[T]:

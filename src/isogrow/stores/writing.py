@@ -47,7 +47,7 @@ from isogrow.stores.shards import Shard, index_json, nbytes, region_bytes
 from isogrow.stores.shares import Share, dealt, shared
 from isogrow.stores.staging import write_file
 from isogrow.stores.store import Filed, Store, all_of
-from isogrow.stores.workers import COMPUTING, MOST, Pool, pool, results
+from isogrow.stores.workers import MOST, Pool, computing, pool, results
 from isogrow.stores.writers import ONE, Writers
 
 INDEX = "model.safetensors.index.json"
@@ -81,7 +81,7 @@ class Turn:
 
     def fill_(self, entries: torch.Tensor, region: Box) -> None:
         """Fill a region, none of whose entries a conversion may make infinite."""
-        with COMPUTING:
+        with computing():
             fill_region_(entries, self.stored, region, self.source.plan, self.read, self.stats, self.drawings)
             check_range(entries, self.name, partial(all_of, self.source.store, self.stored.source))
 

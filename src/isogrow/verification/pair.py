@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -20,12 +19,12 @@ from isogrow.laws.history import Classes, is_old
 from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Index, Line
 from isogrow.layouts.lines import name_axes
-from isogrow.planning.request import Planned, Saved, read_plan
+from isogrow.planning.request import Planned, Saved, plan_in, read_plan
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.matching import match
 from isogrow.plans.plan import OLD, Old, Plan
 from isogrow.plans.regions import drawn
-from isogrow.plans.serial import RECORD, from_json
+from isogrow.plans.serial import RECORD
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import stated
 from isogrow.quiet import numberless, quiet
@@ -245,10 +244,7 @@ def _recorded(large: Checkpoint | nn.Module) -> Plan:
         if found is None:
             raise LawError("no plan is known for this model: give plan=, or the model that grow returned")
         return found
-    path = large.folder / RECORD
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing, so no plan is known: was {large.name} grown by isogrow?")
-    return from_json(json.loads(path.read_text())["plan"])
+    return plan_in(large.folder / RECORD, f"no plan is known without it; was {large.name} grown by isogrow?")
 
 
 def _model(file: Checkpoint) -> nn.Module:
