@@ -84,6 +84,12 @@ def test_another_plan_and_another_config_are_told(small: Path, grown: Path, tmp_
     config = json.loads((tmp_path / "edited" / "config.json").read_text())
     (tmp_path / "edited" / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1.0}))
     assert str(compare_bytes(small, tmp_path / "edited")) == "config.json differs in rms_norm_eps"
+    unset = next(key for key, value in config.items() if value is None)  # a class may have another default
+    del config[unset]
+    (tmp_path / "edited" / "config.json").write_text(json.dumps({**config, "strange": None}))
+    assert str(compare_bytes(small, tmp_path / "edited")) == "config.json differs in " + ", ".join(
+        sorted((unset, "strange"))
+    )
     grow_checkpoint(small, tmp_path / "longer", hidden=36, ffn=50, layers="+2")
     found = compare_bytes(small, tmp_path / "longer", plan=grown / "isogrow.json")
     assert found.foreign and "is in no plan" in str(found)

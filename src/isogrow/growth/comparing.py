@@ -134,7 +134,7 @@ def _edits(small: Checkpoint, large: Checkpoint, plan: Any) -> Iterator[str]:
     """The keys of config.json that are not as growing writes them; its dtype may be another."""
     wanted = json.loads(json.dumps(grown_config(small.config, plan, None)))
     for key in sorted(wanted.keys() | large.config.keys()):
-        if key not in ("dtype", "torch_dtype") and wanted.get(key) != large.config.get(key):
+        if key not in ("dtype", "torch_dtype") and wanted.get(key, ...) != large.config.get(key, ...):
             yield key
 
 
