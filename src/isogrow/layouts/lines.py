@@ -62,7 +62,6 @@ class Weight:
     idle: str = ""
     centred: bool = False
     constant: bool = False
-    unit: bool = False
     stream: str = ""
     shared: bool = False
 
