@@ -62,6 +62,13 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     fixed = any(not isinstance(norm.eps, str) for norm in norms)
     kept = not keys.isdisjoint(subject.choices.kept)
     larger = fixed or kept or any(map(subject.clamped, _sharing(subject, axis, keys)))
+    written = (slot.norm for slot in subject.slots.values() if axis in slot.normed)
+    if kept and any(norm is not None and norm.where == "post" for norm in written):
+        raise subject.cannot_grow(
+            axis,
+            "an RMSNorm writes the residual, and where its ε stays no rule scales what it writes; let the"
+            " ε be edited, or grow ffn instead",
+        )
     _check_readers(subject, axis, moved=layer or larger)
     if larger:
         step = _amplified(subject, axis, old, new, init, layer)
