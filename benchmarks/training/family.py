@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
-from benchmarks.training.models import new_model, optimizer_of, step_flops
+from benchmarks.training.models import step_flops
 from benchmarks.training.reaching import first, marked
-from benchmarks.training.runs import Run, advance_, decayed, grow_run_, restore_
+from benchmarks.training.runs import Run, advance_, begun, decayed, grow_run_, restore_
 from benchmarks.training.saved import interval
 from benchmarks.training.text import LENGTH, ROWS
 
@@ -157,11 +157,10 @@ def chained(job: Job) -> dict[str, Any]:
 
 
 def _run(job: Job, budget: int) -> Run:
-    first = job.chain.sizes[0]
-    growths = tuple(Growth(0.0, size, rate=job.chain.rate) for size in job.chain.sizes[1:])
-    contestant = Contestant(job.chain.name, STAGE, first, growths)
-    model = new_model(first, job.tuned.std, job.seed)
-    return Run(contestant, job.tuned, job.seed, budget, model, optimizer_of(model), first)
+    start, *others = job.chain.sizes
+    growths = tuple(Growth(0.0, size, rate=job.chain.rate) for size in others)
+    contestant = Contestant(job.chain.name, STAGE, start, growths)
+    return begun(contestant, job.tuned, job.seed, budget)
 
 
 def table(rows: Mapping[str, Row]) -> str:

@@ -102,6 +102,12 @@ def measure(
     )
 
 
+def begun(contestant: Contestant, tuned: Tuned, seed: int, budget: int) -> Run:
+    """A run that has made no step."""
+    model = new_model(contestant.start, tuned.std * contestant.std, seed)
+    return Run(contestant, tuned, seed, budget, model, optimizer_of(model), contestant.start)
+
+
 def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache: Path, share: float) -> Run:
     """The run at its first growth, or where its first decay begins; shared trunks are run once."""
     start, until = contestant.start, share * (1 - tuned.decay)
@@ -109,8 +115,7 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
         until = contestant.growths[0].at
     wanted = int(until * budget / step_flops(start))
     key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
-    model = new_model(start, tuned.std * contestant.std, seed)
-    run = Run(contestant, tuned, seed, budget, model, optimizer_of(model), start)
+    run = begun(contestant, tuned, seed, budget)
     found = [int(f.stem.split("-")[1]) for f in cache.glob(f"{key}-*.pt")]
     best = max((step for step in found if step <= wanted), default=0)
     if best:

@@ -18,9 +18,8 @@ from typing import Any
 from benchmarks.training import family
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.family import Chain, budget_of
-from benchmarks.training.models import new_model, optimizer_of
 from benchmarks.training.reaching import first, marked
-from benchmarks.training.runs import Run, advance_, decayed, grow_run_
+from benchmarks.training.runs import Run, advance_, begun, decayed, grow_run_
 from benchmarks.training.saved import interval
 
 Row = Mapping[str, Any]
@@ -133,7 +132,7 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     if isinstance(job, family.Job):
         return family.made(job)
     second, budget = job.second, budget_of(job.second.size, job.goal)
-    run = begun(second, job.tuned, job.seed)
+    run = small_of(second, job.tuned, job.seed)
     sunk = run.spent
     grow_run_(run, run.contestant.growths[0])
     start = run.spent
@@ -158,12 +157,12 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     )
 
 
-def begun(second: Second, tuned: Tuned, seed: int) -> Run:
+def small_of(second: Second, tuned: Tuned, seed: int) -> Run:
     """The small model as it is there."""
     growth = Growth(0.0, second.size, second.method, second.options, second.rate, second.rewarm)
     contestant = Contestant(second.name, STAGE, second.start, (growth,))
-    model, budget = new_model(second.start, tuned.std, seed), budget_of(second.start, second.learned)
-    run = Run(contestant, tuned, seed, budget, model, optimizer_of(model), second.start)
+    budget = budget_of(second.start, second.learned)
+    run = begun(contestant, tuned, seed, budget)
     advance_(run, (1 - tuned.decay) * budget if second.decayed else budget)
     if second.decayed:
         decayed(run, budget)

@@ -10,6 +10,7 @@ hidden would scale the ε that the norm of y shares, it scales what writes the r
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from isogrow.families.edits import Edit, Rows, after, alter, drop, like, swap
@@ -36,8 +37,11 @@ MIXES = "state.o"
 SAID = Bias("attention_bias")
 
 
+state_row = partial(Weight, when=LINEAR)  # of layers with a state alone
+
+
 def _read(name: str, pattern: str, slot: str, **said: Any) -> Weight:
-    return Weight(D + name, f"{pattern} <- hidden", slot, when=LINEAR, **said)
+    return state_row(D + name, f"{pattern} <- hidden", slot, **said)
 
 
 def _state(*rows: Weight) -> Rows:

@@ -9,10 +9,10 @@ R and Z go through as many numbers as a head has channels, which stay so many.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from isogrow.families.deepseek import DEEPSEEK_V3, SCALE
-from isogrow.families.delta import BENT, FULL, LINEAR, MIXES
+from isogrow.families.delta import BENT, FULL, MIXES, state_row
 from isogrow.families.edits import Rows, after, alter, like, swap
 from isogrow.families.experts import readers, router, shared_readers, shared_writer, stacked, writer
 from isogrow.families.llama import MLP, A, M
@@ -28,37 +28,30 @@ SHARED = FILES + "shared_experts."
 WIDE = "(shared expert_ffn)"
 
 
-def _state(name: str, pattern: str, slot: str, **said: Any) -> Weight:
-    return Weight(A + name, pattern, slot, when=LINEAR, **said)
-
-
-def _scaling(name: str, pattern: str, slot: str, **said: Any) -> Weight:
-    return _state(name, pattern, slot, scales=MIXES, **said)
-
-
+scaling_row = partial(state_row, scales=MIXES)
 STATE = (
     *(
-        _scaling(f"{part}_proj.weight", f"({axes}) <- hidden", f"state.{part}", clamp=BENT)
+        scaling_row(A + f"{part}_proj.weight", f"({axes}) <- hidden", f"state.{part}", clamp=BENT)
         for part, axes in (("q", READ), ("k", READ), ("v", HELD))
     ),
     *(
-        _scaling(f"{part}_conv1d.weight", f"({axes}) <- 1 taps", f"state.{part}_conv")
+        scaling_row(A + f"{part}_conv1d.weight", f"({axes}) <- 1 taps", f"state.{part}_conv")
         for part, axes in (("q", READ), ("k", READ), ("v", HELD))
     ),
-    _state("f_a_proj.weight", "pace_rank <- hidden", "state.rate_a"),
-    _scaling("f_b_proj.weight", f"({READ}) <- pace_rank", "state.rate"),
-    _scaling("dt_bias", f"-> ({READ})", "state.step", centred=True),
-    _scaling("A_log", "-> 1 1 state_heads 1", "state.decay", centred=True),
-    _scaling("b_proj.weight", "state_heads <- hidden", "state.beta"),
-    _state("g_a_proj.weight", "gate_rank <- hidden", "state.z_a"),
-    _state("g_b_proj.weight", f"({HELD}) <- gate_rank", "state.z"),
-    _state(
-        "o_norm.weight",
+    state_row(A + "f_a_proj.weight", "pace_rank <- hidden", "state.rate_a"),
+    scaling_row(A + "f_b_proj.weight", f"({READ}) <- pace_rank", "state.rate"),
+    scaling_row(A + "dt_bias", f"-> ({READ})", "state.step", centred=True),
+    scaling_row(A + "A_log", "-> 1 1 state_heads 1", "state.decay", centred=True),
+    scaling_row(A + "b_proj.weight", "state_heads <- hidden", "state.beta"),
+    state_row(A + "g_a_proj.weight", "gate_rank <- hidden", "state.z_a"),
+    state_row(A + "g_b_proj.weight", f"({HELD}) <- gate_rank", "state.z"),
+    state_row(
+        A + "o_norm.weight",
         "* state_value_dim",
         "state.norm",
         norm=Norm("rms", "inner", eps="rms_norm_eps", of="state.v"),
     ),
-    _state("o_proj.weight", f"hidden <- ({HELD})", "state.o"),
+    state_row(A + "o_proj.weight", f"hidden <- ({HELD})", "state.o"),
 )
 EXPERTS = "router router.choice experts.gate experts.up shared.gate shared.up experts.down shared.down"
 MIXTURE = (

@@ -7,13 +7,11 @@ they are and which layer it is; a norm runs over all that they give.
 
 from __future__ import annotations
 
-from typing import Any
-
-from isogrow.families.delta import BENT, FULL, LINEAR, MIXES
+from isogrow.families.delta import BENT, FULL, MIXES, state_row
 from isogrow.families.edits import after, alter, like
 from isogrow.families.llama import ATTENTION, A
 from isogrow.families.mixtral import MIXTRAL
-from isogrow.layouts.layout import Key, Norm, PerLayer, Weight
+from isogrow.layouts.layout import Key, Norm, PerLayer
 
 POST = Norm("rms", "post", eps="rms_norm_eps")
 HELD = "state_heads state_value_dim"
@@ -27,16 +25,12 @@ PACES = (
 )
 
 
-def _state(name: str, pattern: str, slot: str, **said: Any) -> Weight:
-    return Weight(A + name, pattern, slot, when=LINEAR, **said)
-
-
 STATE = (
-    _state("qkv_proj.weight", f"{PARTS} <- hidden", "state.*", clamp=BENT, scales=MIXES),
-    *(_state(name, axes, f"state.{name}", constant=True, idle="True") for name, axes in PACES),
-    _state("norm.weight", f"* ({HELD})", "state.norm", norm=Norm("rms", "inner", eps=1e-6, of="state.v")),
-    _state("output_gate.weight", f"({HELD}) <- hidden", "state.z"),
-    _state("out_proj.weight", f"hidden <- ({HELD})", "state.o"),
+    state_row(A + "qkv_proj.weight", f"{PARTS} <- hidden", "state.*", clamp=BENT, scales=MIXES),
+    *(state_row(A + name, axes, f"state.{name}", constant=True, idle="True") for name, axes in PACES),
+    state_row(A + "norm.weight", f"* ({HELD})", "state.norm", Norm("rms", "inner", eps=1e-6, of="state.v")),
+    state_row(A + "output_gate.weight", f"({HELD}) <- hidden", "state.z"),
+    state_row(A + "out_proj.weight", f"hidden <- ({HELD})", "state.o"),
 )
 AS_MANY = (
     "its lightning attention has as many heads, and their number sets the pace of each; grow ffn or hidden"

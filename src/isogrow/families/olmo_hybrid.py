@@ -5,7 +5,7 @@ The same names are other norms in the two kinds of layers, so each kind has an M
 
 from __future__ import annotations
 
-from isogrow.families.delta import BENT, EACH, FULL, HELD, LINEAR, MIXES, QKV, READ, D
+from isogrow.families.delta import BENT, EACH, FULL, HELD, MIXES, QKV, READ, D, state_row
 from isogrow.families.edits import alter, before, like
 from isogrow.families.llama import ATTENTION, MLP, PRE, L, M
 from isogrow.families.olmo2 import OLMO2
@@ -16,23 +16,17 @@ OWN = Norm("rms", "inner", eps=1e-5, of="state.v")  # whatever the config says
 
 
 def _read(name: str, axes: str, slot: str, bent: bool = False, scales: str = "") -> Weight:
-    return Weight(
-        f"{D}{name}_proj.weight",
-        f"({axes}) <- hidden",
-        slot,
-        when=LINEAR,
-        clamp=BENT if bent else "",
-        scales=scales,
-    )
+    clamp = BENT if bent else ""
+    return state_row(f"{D}{name}_proj.weight", f"({axes}) <- hidden", slot, clamp=clamp, scales=scales)
 
 
 def _taps(part: str, axes: str) -> Weight:
     name = f"{D}{part}_conv1d.weight"
-    return Weight(name, f"({axes}) <- 1 taps", f"state.{part}_conv", when=LINEAR, scales=MIXES)
+    return state_row(name, f"({axes}) <- 1 taps", f"state.{part}_conv", scales=MIXES)
 
 
 STATE = (
-    Weight(L + "input_layernorm.weight", "* hidden", "attn_norm", PRE, when=LINEAR),
+    state_row(L + "input_layernorm.weight", "* hidden", "attn_norm", PRE),
     _read("q", READ, "state.q", bent=True, scales=MIXES),
     _read("k", READ, "state.k", bent=True, scales=MIXES),
     _read("v", HELD, "state.v", bent=True, scales=MIXES),
@@ -42,14 +36,14 @@ STATE = (
     _taps("q", READ),
     _taps("k", READ),
     _taps("v", HELD),
-    Weight(D + "dt_bias", f"-> ({EACH})", "state.step", when=LINEAR, scales=MIXES, centred=True),
-    Weight(D + "A_log", f"-> ({EACH})", "state.decay", when=LINEAR, scales=MIXES, centred=True),
-    Weight(D + "o_norm.weight", "* state_value_dim", "state.norm", OWN, when=LINEAR),
-    Weight(D + "o_proj.weight", f"hidden <- ({HELD})", "state.o", when=LINEAR),
-    Weight(L + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE, when=LINEAR),
-    Weight(M + "gate_proj.weight", "ffn <- hidden", "state_mlp.gate", when=LINEAR),
-    Weight(M + "up_proj.weight", "ffn <- hidden", "state_mlp.up", when=LINEAR),
-    Weight(M + "down_proj.weight", "hidden <- ffn", "state_mlp.down", when=LINEAR),
+    state_row(D + "dt_bias", f"-> ({EACH})", "state.step", scales=MIXES, centred=True),
+    state_row(D + "A_log", f"-> ({EACH})", "state.decay", scales=MIXES, centred=True),
+    state_row(D + "o_norm.weight", "* state_value_dim", "state.norm", OWN),
+    state_row(D + "o_proj.weight", f"hidden <- ({HELD})", "state.o"),
+    state_row(L + "post_attention_layernorm.weight", "* hidden", "mlp_norm", PRE),
+    state_row(M + "gate_proj.weight", "ffn <- hidden", "state_mlp.gate"),
+    state_row(M + "up_proj.weight", "ffn <- hidden", "state_mlp.up"),
+    state_row(M + "down_proj.weight", "hidden <- ffn", "state_mlp.down"),
 )
 HEADS = "linear_num_key_heads"
 OLMO_HYBRID = like(

@@ -32,7 +32,7 @@ def check_scales(anatomy: Anatomy, plan: Plan, plain: Collection[str] = ()) -> N
     norms.py.
     """
     config = anatomy.config
-    attentions = [a for a in anatomy.layout.attentions if {a.query, a.key} <= anatomy.slots.keys()]
+    attentions = anatomy.layout.met(anatomy.slots)
     for step, small, large in zip(plan.steps, plan.stages, plan.stages[1:], strict=False):
         after = edited(config, step.config)
         undone = {slot for slot in plain if slot in anatomy.slots and _reads(anatomy, step, slot)}

@@ -8,7 +8,7 @@ position scheme, and how sizes are read from and written to config.json. There i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -307,6 +307,10 @@ class Layout:
         return tuple(
             slot for slot in there if slot.consumed and self.holds(self.streams_of(slot)[0].tie, config)
         )
+
+    def met(self, slots: Container[str]) -> tuple[Attention, ...]:
+        """The contractions of which a model with these slots has both sides."""
+        return tuple(a for a in self.attentions if a.query in slots and a.key in slots)
 
     def biased(self, attention: Attention, config: Config) -> Alibi | None:
         """The position biases of an attention, where this config has any."""

@@ -35,7 +35,7 @@ Drawings = Callable[[Draw], Tensor]
 Entries = Callable[[Box], Tensor]
 
 Words = NDArray[np.signedinteger[Any]]  # the bits of numbers
-BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
 SHORT = (torch.bfloat16, torch.float16)  # dtypes with so few numbers that a table holds what becomes of each
 # Entries that are computed at a time: few enough for the cache that cores share, and enough that threads
 # seldom wait for the interpreter's lock between two passes.
@@ -168,7 +168,7 @@ def _place_(target: Tensor, piece: Piece, plan: Plan, read: Read, stats: Stats, 
 
 def _place_words_(target: Tensor, words: Callable[[Box], Words]) -> None:
     """Fill `target` with the bits of its numbers."""
-    bits = target.view(BITS[target.itemsize])
+    bits = target.view(INTEGERS[target.itemsize])
     for part in chunks(whole(tuple(target.shape)), storage_order(target), WORK):
         bits[slices(part)].copy_(torch.from_numpy(words(part)))
 
@@ -193,7 +193,7 @@ def normals(mean: float, std: float, a: float, b: float, dtype: torch.dtype) -> 
 
 
 def _words(x: Tensor, dtype: torch.dtype) -> Words:
-    return rounded(x, dtype).view(BITS[dtype.itemsize]).numpy()
+    return rounded(x, dtype).view(INTEGERS[dtype.itemsize]).numpy()
 
 
 def _parts_of(x: Tensor) -> Entries:

@@ -26,7 +26,6 @@ COUNT = 1 << 16
 LANES = 4  # numbers that 64 random bits choose
 GRAIN = 2.0**40  # the numbers are multiples of 1 / GRAIN: no last bit of a system's logarithm is in them
 
-Choices = NDArray[np.uint16]
 T = TypeVar("T", bound=np.generic)
 
 
@@ -57,7 +56,7 @@ def looked_up(table: NDArray[T], key: str, shape: tuple[int, ...], box: Box) -> 
     return np.asarray(np.take(table, _choices(key, shape, box), mode="clip"))
 
 
-def _choices(key: str, shape: tuple[int, ...], box: Box) -> Choices:
+def _choices(key: str, shape: tuple[int, ...], box: Box) -> NDArray[np.uint16]:
     """Which of the numbers each entry is. `LANES` neighbours along the last dim share 64 bits, counted row by
     row."""
     if not box:

@@ -12,9 +12,8 @@ chose, new layers come after those (`Layout.leading`).
 
 A new layer is of the kind of the layer before it, so lists with one entry a layer grow with it. Where the
 code computes kinds from a layer's number, new layers at the end extend the last old one of the kind that
-theirs says (Jamba): the old ones keep their numbers. Where a
-reader computes such a list from the layer's number (`Choices.kinds`), a new layer's entry is what that reader
-takes it for.
+theirs says (Jamba): the old ones keep their numbers. Where a reader computes such a list from the layer's
+number (`Choices.kinds`), a new layer's entry is what that reader takes it for.
 """
 
 from __future__ import annotations
@@ -42,11 +41,7 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
     old = subject.sizes.of(axis)
     places = _placed(subject, axis, before)
     step = _step(subject, axis, (), old, old + len(before), places, init)
-    config = {
-        **_lists(subject, axis, places),
-        **kinds(subject, axis, places),
-        **readouts(subject, axis, places),
-    }
+    config = {**_said(subject, axis, places), **readouts(subject, axis, places)}
     _check_kinds(subject, axis, before, places, config)
     return _rescaled(subject, dataclasses.replace(step, config=config))
 
@@ -125,7 +120,7 @@ def _check_kinds(
     old = subject.sizes.of(axis)
     for place in (old, *range(old)):
         other = _placed(subject, axis, (place,) * len(before))
-        if not changed(subject, axis, other, {**_lists(subject, axis, other), **kinds(subject, axis, other)}):
+        if not changed(subject, axis, other, _said(subject, axis, other)):
             mend = f"give --layers-at {','.join(str(place) for _ in before)}"
             break
     else:
@@ -142,12 +137,16 @@ def _placed(subject: Subject, axis: str, before: tuple[int, ...]) -> tuple[Place
     says where they come last and no config key could say another."""
     old = subject.sizes.of(axis)
     places = _inserted(old, before)
-    said = {**_lists(subject, axis, places), **kinds(subject, axis, places)}
-    if min(before) < old or not changed(subject, axis, places, said):
+    if min(before) < old or not changed(subject, axis, places, _said(subject, axis, places)):
         return places
     sources = nearest(subject, axis, len(before))
     new = (Place(old + i, 1, source, NEW) for i, source in enumerate(sources or ()))
     return (Place(0, old, 0), *new) if sources else places
+
+
+def _said(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, Any]:
+    """The config's edits that say which layers are of which kind."""
+    return {**_lists(subject, axis, places), **kinds(subject, axis, places)}
 
 
 def _inserted(old: int, before: tuple[int, ...]) -> tuple[Place, ...]:

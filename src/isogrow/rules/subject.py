@@ -222,16 +222,11 @@ class Subject:
 
     def beside(self, axis: str) -> tuple[Attention, ...]:
         """The contractions along other axes whose scale depends on this one: all in one softmax."""
-        others = (a for a in self._met if a.axis != axis)
+        others = (a for a in self.layout.met(self.slots) if a.axis != axis)
         return tuple(a for a in others if a.scale and axis in names(a.scale))
 
     def attentions(self, axis: str) -> tuple[Attention, ...]:
-        return tuple(a for a in self._met if a.axis == axis)
-
-    @property
-    def _met(self) -> tuple[Attention, ...]:
-        """The contractions of which this model has both sides."""
-        return tuple(a for a in self.layout.attentions if {a.query, a.key} <= self.slots.keys())
+        return tuple(a for a in self.layout.met(self.slots) if a.axis == axis)
 
 
 def check_unclamped(subject: Subject, axis: str, slots: Iterable[str], mend: str) -> None:

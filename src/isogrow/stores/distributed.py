@@ -10,7 +10,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -183,12 +183,13 @@ def _are_apart(boxes: Sequence[Box]) -> bool:
 def _read(folder: Path, said: Any) -> Distributed:
     paths = {name: tuple(path) for name, path in (said.planner_data or {}).items()}
     places = {(index.fqn, _offset(index)): info for index, info in said.storage_data.items()}
+    chunk = partial(_chunk, folder, cache(partial(_file, folder)))  # one look at each file, not at each chunk
     saved: dict[str, Saved] = {}
     for fqn, about in said.state_dict_metadata.items():
         tensor = hasattr(about, "chunks")
         header = Header(tuple(map(int, about.size)), str(about.properties.dtype)) if tensor else None
-        parts = _chunks(folder, fqn, about, places) if tensor else _value(folder, fqn, places)
-        saved[fqn] = Saved(paths.get(fqn) or (fqn,), header, tuple(parts))
+        parts = tuple(_chunks(chunk, fqn, about, places)) if tensor else (chunk((), places[fqn, ()]),)
+        saved[fqn] = Saved(paths.get(fqn) or (fqn,), header, parts)
     return Distributed(folder, saved)
 
 
@@ -201,7 +202,10 @@ def _weight(fqn: str, path: tuple[Any, ...], under: tuple[str, ...]) -> str | No
 
 
 def _chunks(
-    folder: Path, fqn: str, about: Any, places: Mapping[tuple[str, tuple[int, ...]], Any]
+    chunk: Callable[[Box, Any], Chunk],
+    fqn: str,
+    about: Any,
+    places: Mapping[tuple[str, tuple[int, ...]], Any],
 ) -> Iterator[Chunk]:
     for each in about.chunks:
         box = tuple(range(o, o + n) for o, n in zip(each.offsets, each.sizes, strict=True))
@@ -209,20 +213,16 @@ def _chunks(
             info = places[fqn, tuple(each.offsets)]
             if getattr(info, "transform_descriptors", None):
                 raise CheckpointError(f"{fqn} is stored compressed, which can't be mapped: save it as it is")
-            yield _chunk(folder, box, info)
-
-
-def _value(folder: Path, fqn: str, places: Mapping[tuple[str, tuple[int, ...]], Any]) -> Iterator[Chunk]:
-    yield _chunk(folder, (), places[fqn, ()])
+            yield chunk(box, info)
 
 
 def _offset(index: Any) -> tuple[int, ...]:
     return tuple(getattr(index, "offset", None) or ())
 
 
-def _chunk(folder: Path, box: Box, info: Any) -> Chunk:
-    path, start, length = _file(folder, str(info.relative_path)), int(info.offset), int(info.length)
-    size = path.stat().st_size
+def _chunk(folder: Path, file: Callable[[str], tuple[Path, int]], box: Box, info: Any) -> Chunk:
+    path, size = file(str(info.relative_path))
+    start, length = int(info.offset), int(info.length)
     if start < 0 or length < 0 or start + length > size:
         raise CheckpointError(
             f"{path.name} in {folder} has {size:,} bytes, and by the metadata numbers lie at byte {start:,}"
@@ -231,7 +231,8 @@ def _chunk(folder: Path, box: Box, info: Any) -> Chunk:
     return Chunk(box, path, start, length)
 
 
-def _file(folder: Path, name: str) -> Path:
+def _file(folder: Path, name: str) -> tuple[Path, int]:
+    """A file of the folder, and how many bytes it has."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
         raise CheckpointError(
@@ -239,7 +240,7 @@ def _file(folder: Path, name: str) -> Path:
         )
     if not (folder / path).is_file():
         raise CheckpointError(f"{name} is missing from {folder}, and its metadata names it: copy it, too")
-    return folder / path
+    return folder / path, (folder / path).stat().st_size
 
 
 def _strides(held: zipfile.ZipFile, shape: tuple[int, ...]) -> tuple[int, ...]:
