@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.training import ceiling, family, models, runs, sunk
+from benchmarks.training import family, runs, sunk
 from benchmarks.training.contestants import Tuned
 from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, table
-from benchmarks.training.models import SIZES, step_flops
+from benchmarks.training.models import step_flops
+from benchmarks.training.scale import SCALES, chosen, halved
 
 GROWN = Chain("grown", ("small", "middle", "large"), "grow", decay=0.2)
 DEEPER = ("flat", "shallow", "large")
@@ -24,17 +25,9 @@ COURSE = Course((GROWN,), Tuned(0.003, 0.05, 0.4), EACH, (1,), (0.4, 0.7, 1.0, 1
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Models of half of every width, budgets of some dozen steps, losses of few rows."""
-    monkeypatch.setattr(models, "HEAD_DIM", models.HEAD_DIM // 2)
-    monkeypatch.setattr(runs, "FINAL_ROWS", 8)
-    monkeypatch.setattr(runs, "HELD_ROWS", 8)
     monkeypatch.setattr(runs, "WARMUP", 5)
-    for name, given in SIZES.items():
-        monkeypatch.setitem(SIZES, name, {**given, **{key: given[key] // 2 for key in ("hidden", "ffn")}})
-    for kept in (step_flops, ceiling.seen):
-        kept.cache_clear()
-    yield
-    for kept in (step_flops, ceiling.seen):
-        kept.cache_clear()
+    with chosen(halved(dataclasses.replace(SCALES["core"], held_rows=8, final_rows=8))):
+        yield
 
 
 def finished(course: Course, rows: dict[str, Any]) -> list[list[Job]]:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 from benchmarks.training import __main__ as command
-from benchmarks.training import ceiling, models, runs, stages
+from benchmarks.training import ceiling, runs, stages
 from benchmarks.training.contestants import (
     ALONE,
     BASE,
@@ -33,7 +34,6 @@ from benchmarks.training.contestants import (
 from benchmarks.training.headroom import section
 from benchmarks.training.methods import METHODS
 from benchmarks.training.models import (
-    SIZES,
     config,
     held_loss,
     loss_of,
@@ -54,31 +54,30 @@ from benchmarks.training.page import (
 )
 from benchmarks.training.rivals import doubled
 from benchmarks.training.saved import Reached, interval, reached
+from benchmarks.training.scale import CORE, SCALES, choose, chosen, halved, scale
 from benchmarks.training.stages import Course, Job, Rows, pending, settled
-from benchmarks.training.text import LENGTH, ROWS, batch, held_out, text
+from benchmarks.training.text import batch, held_out, permissive, text
 from benchmarks.training.working import settle
 from isogrow.verification.float64 import float64, rebuilt
 
 TUNED = Tuned(0.003, 0.1)
 
 
+FEW = dataclasses.replace(SCALES["core"], held_rows=8, final_rows=8)
+
+
 @pytest.fixture(autouse=True)
-def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_rows() -> Iterator[None]:
     """Losses of few rows: what they are is not asked here."""
-    monkeypatch.setattr(runs, "HELD_ROWS", 8)
-    monkeypatch.setattr(runs, "FINAL_ROWS", 8)
+    with chosen(FEW):
+        yield
 
 
 @pytest.fixture
-def half_as_wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def half_as_wide() -> Iterator[None]:
     """Models of half of every width: what a budget buys is asked, and not of which size."""
-    monkeypatch.setattr(models, "HEAD_DIM", models.HEAD_DIM // 2)
-    for name, given in SIZES.items():
-        half = {key: given[key] // 2 for key in ("hidden", "ffn")}
-        monkeypatch.setitem(SIZES, name, {**given, **half})
-    step_flops.cache_clear()
-    yield
-    step_flops.cache_clear()
+    with chosen(halved(FEW)):
+        yield
 
 
 def trained(size: str, steps: int = 12) -> tuple[Any, Any]:
@@ -193,7 +192,7 @@ def test_a_growth_that_does_not_tile_is_no_doubling() -> None:
 # ── the runs ──
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CORE)
 def test_operations_are_torchs_own_count(size: str) -> None:
     given = config(size, 0.1)
     given._attn_implementation = "eager"  # torch does not count what its fused attention computes on a CPU
@@ -204,9 +203,9 @@ def test_operations_are_torchs_own_count(size: str) -> None:
 
 
 def test_text_is_held_out_and_batches_are_named_by_seed_and_step() -> None:
-    learned, held = text()
+    learned, held = text(packages=False)
     assert len(learned) > 5 * len(held) > 0
-    assert batch(1, 5).shape == (ROWS, LENGTH) and held_out(3).shape == (3, LENGTH)
+    assert batch(1, 5).shape == (scale().rows, scale().length) and held_out(3).shape == (3, scale().length)
     assert torch.equal(batch(1, 5), batch(1, 5))
     assert not torch.equal(batch(1, 5), batch(1, 6))
     assert not torch.equal(batch(1, 5), batch(2, 5))
@@ -262,7 +261,7 @@ def test_what_gradmax_looks_at_is_paid_for(half_as_wide: None, tmp_path: Path) -
     looking = runs.measure(once("gradmax", at=0.05, options={"init": "gradmax"}), TUNED, 1, budget, tmp_path)
     assert looking["growths"][0]["marks"]["0"] == pytest.approx(plain["growths"][0]["before"], rel=1e-6)
     passes = plain["steps"] - looking["steps"]
-    assert SIZES["small"]["hidden"] < passes < 3 * SIZES["large"]["hidden"]
+    assert scale().sizes["small"]["hidden"] < passes < 3 * scale().sizes["large"]["hidden"]
 
 
 def test_rates_warm_up_and_follow_growths() -> None:
@@ -448,10 +447,10 @@ def test_the_page_says_what_the_rows_say(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| grown at 6 % | 5 |" in said
 
 
-def settled_for_few_rows() -> None:
+def settled_for_few_rows(name: str) -> None:
     """How a process of the command begins here; what is patched in this one is not patched there."""
-    settle()
-    runs.HELD_ROWS = runs.FINAL_ROWS = 8
+    settle(name)
+    choose(FEW)
 
 
 @pytest.mark.slow
@@ -476,3 +475,68 @@ def test_the_command_goes_on_where_it_was(
     assert {row["key"]: row["losses"] for row in again[5:]} == {row["key"]: row["losses"] for row in lost}
     assert capsys.readouterr().out.count("final:") == 11
     assert "grown at 12.5 %" in table(command.read(rows))
+
+
+def test_nothing_is_begun_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "get_context", lambda name: PROCESSES)  # pyright: ignore
+    rows = tmp_path / "rows.jsonl"
+    command.run("small", rows, tmp_path / "cache", until=0.0)
+    assert command.read(rows) == {}
+
+
+# ── at other scales ──
+
+
+@pytest.mark.parametrize("name", ["device", "larger"])
+def test_a_device_has_the_same_contestants_at_other_sizes(name: str) -> None:
+    course, at = stages.COURSES[name], SCALES[stages.COURSES[name].scale]
+    taking_part = (*course.chosen, *course.alone)
+    assert len(course.chosen) == len(stages.ON_DEVICE)
+    used = {each.start for each in taking_part} | {g.size for each in taking_part for g in each.growths}
+    assert used <= set(at.sizes)
+    with chosen(at):
+        large, middle = (ceiling.seen(size).parameters for size in ("large", "middle"))
+        assert 1.9 < large / middle < 2.1
+        tiled = at.sizes["narrow"]
+        assert all(at.sizes["large"][axis] == 2 * tiled[axis] for axis in ("hidden", "ffn", "heads"))
+
+
+def test_a_course_for_a_device_needs_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["training", "device", "--rows", str(tmp_path / "rows.jsonl")])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "device is for a cuda device, and there is none" in capsys.readouterr().err
+
+
+def test_matrices_in_bfloat16_and_losses_in_float32(tmp_path: Path) -> None:
+    """At the scale of a device but for the device: a growth keeps what is looked at, whatever computes."""
+    with chosen(dataclasses.replace(halved(FEW), rows=3, length=24, bf16=True)):
+        found = runs.measure(once("grown", at=0.5), TUNED, 1, 12, tmp_path)
+        (growth,) = found["growths"]
+        assert growth["marks"]["0"] == pytest.approx(growth["before"], rel=1e-6)
+        seen: set[torch.dtype] = set()
+        model = new_model("small", 0.1, 0)
+        model.model.layers[0].mlp.up_proj.register_forward_hook(lambda *given: seen.add(given[2].dtype))
+        loss_of(model, batch(1, 0))
+        assert seen == {torch.bfloat16}
+        held_loss(model, 3)
+        assert seen == {torch.bfloat16, torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("said", "allowed"),
+    [
+        ("License-Expression: Apache-2.0 AND MIT", True),
+        ("License: BSD", True),
+        ("Classifier: License :: OSI Approved :: MIT License", True),
+        ("License-Expression: MPL-2.0", False),
+        ("License-Expression: MIT AND GPL-3.0-only", False),
+        ("Summary: says nothing of it", False),
+    ],
+)
+def test_sources_of_packages_are_those_that_all_may_use(tmp_path: Path, said: str, allowed: bool) -> None:
+    (tmp_path / "METADATA").write_text(f"Metadata-Version: 2.4\nName: some\nVersion: 1\n{said}\n")
+    assert permissive(PathDistribution(tmp_path)) is allowed

@@ -5,6 +5,8 @@
     python -m benchmarks.training long      three times the budget, one seed, few contestants: half an hour
     python -m benchmarks.training family    three sizes that are all wanted, in one run or each: hours, too
     python -m benchmarks.training sunk      a small model that is already there, made larger: hours, too
+    python -m benchmarks.training device    the same at 3M, 6M and 12M parameters, on a CUDA device
+    python -m benchmarks.training larger    and at 30M, 60M and 120M
     python -m benchmarks.training page      the page and the plot again, from the rows that are there
 
 A byte-level Llama of 442k parameters beside embeddings learns Python's standard library, from scratch or
@@ -18,21 +20,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.training import family, sunk
 from benchmarks.training.page import table, write_page
+from benchmarks.training.scale import SCALES, choose, scale
 from benchmarks.training.stages import COURSES, Rows, pending, settled
 from benchmarks.training.working import made, settle
 
 HERE = Path(__file__).parent
-WORKERS = 2
 # Courses of their own: what is lacking by the rows, what makes a row, what is told of them.
 Lacking, Work, Told = Callable[[Rows], Sequence[Any]], Callable[[Any], dict[str, Any]], Callable[[Rows], str]
 OTHERS: dict[str, tuple[Lacking, Work, Told]] = {
@@ -50,17 +56,24 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, help="trunks that contestants share (default: a temporary folder)"
     )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="after so many no further run is begun"
+    )
     asked = parser.parse_args()
     course = "full" if asked.what == "page" else asked.what
     path = asked.rows or HERE / f"rows-{course}.jsonl"
+    until = time.monotonic() + 60 * asked.minutes
     if asked.what in OTHERS:
         lacking, work, told = OTHERS[asked.what]
-        run_all(path, lacking, work)
+        run_all(path, lacking, work, until=until)
         print(told(read(path)))
         return
+    choose(SCALES[COURSES[course].scale])
+    if scale().device != "cpu" and not torch.accelerator.is_available():
+        parser.error(f"{course} is for a {scale().device} device, and there is none")
     if asked.what != "page":
         with tempfile.TemporaryDirectory() as own:
-            run(course, path, asked.cache or Path(own))
+            run(course, path, asked.cache or Path(own), until)
     rows = settled(COURSES[course], read(path))
     if asked.what in ("page", "full"):
         write_page(COURSES[course], rows, read(HERE / "rows-long.jsonl"), HERE)
@@ -68,27 +81,48 @@ def main() -> None:
         print(table(rows))
 
 
-def run(course: str, path: Path, cache: Path) -> None:
+def run(course: str, path: Path, cache: Path, until: float = math.inf) -> None:
     """Make the rows of a course that are missing."""
-    run_all(path, partial(pending, COURSES[course]), partial(made, cache=cache))
+    given = COURSES[course]
+    run_all(path, partial(pending, given), partial(made, cache=cache), given.scale, until)
 
 
 def run_all(
-    path: Path, lacking: Callable[[Rows], Sequence[Any]], work: Callable[[Any], dict[str, Any]]
+    path: Path,
+    lacking: Callable[[Rows], Sequence[Any]],
+    work: Callable[[Any], dict[str, Any]],
+    at: str = "core",
+    until: float = math.inf,
 ) -> None:
-    """Make the rows that are lacking by what is there, until none is: a line for each, as it is done."""
+    """Make the rows that are lacking by what is there, until none is: a line for each, as it is done.
+
+    Nothing is begun after `until`, in seconds of the monotonic clock.
+    """
     _trim_(path)
-    with ProcessPoolExecutor(WORKERS, get_context("spawn"), initializer=settle) as pool:
+    workers = SCALES[at].side_by_side
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=settle, initargs=(at,)) as pool:
         try:
-            while jobs := lacking(read(path)):
-                for done in as_completed([pool.submit(work, job) for job in jobs]):
-                    row = done.result()
+            while (jobs := lacking(read(path))) and time.monotonic() < until:
+                for row in _as_made(pool, work, jobs, until):
                     with path.open("a") as file:
                         file.write(json.dumps(row) + "\n")
                     print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # what waits would be run for nothing
             raise
+
+
+def _as_made(
+    pool: Executor, work: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], until: float
+) -> Iterator[dict[str, Any]]:
+    """Rows as they are made; what no process has begun when the time is over is not made."""
+    waiting = [pool.submit(work, job) for job in jobs]
+    for done in as_completed(waiting):
+        if time.monotonic() >= until:
+            for future in waiting:
+                future.cancel()
+        if not done.cancelled():
+            yield done.result()
 
 
 def _trim_(path: Path) -> None:

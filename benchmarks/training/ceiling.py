@@ -17,7 +17,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from benchmarks.training.models import config, step_flops
-from benchmarks.training.text import LENGTH, ROWS
+from benchmarks.training.scale import Scale, scale
 from isogrow.recipes.scaling import Law, ModelSize, ceiling, offset
 
 Row = Mapping[str, Any]
@@ -48,14 +48,18 @@ class Fit:
     drawn: tuple[Law, ...]
 
 
-@cache
 def seen(size: str) -> ModelSize:
     """A model of the benchmark as the law sees it: parameters beside embeddings, operations for a byte."""
+    return _seen(scale(), size)
+
+
+@cache
+def _seen(at: Scale, size: str) -> ModelSize:
     with torch.device("meta"):
         model = LlamaForCausalLM(config(size, 0.02))
     own = {name: p.numel() for name, p in model.named_parameters()}
     count = sum(n for name, n in own.items() if "embed" not in name and "lm_head" not in name)
-    return ModelSize(count, step_flops(size) / (ROWS * LENGTH))
+    return ModelSize(count, step_flops(size) / at.bytes)
 
 
 def points(rows: Sequence[Row], decay: float) -> Iterator[Point]:
@@ -68,7 +72,7 @@ def points(rows: Sequence[Row], decay: float) -> Iterator[Point]:
         size = told["start"]
         for share, loss in row["losses"].items():
             steps = int(float(share) * row["budget"] * step_flops("large") / step_flops(size))
-            yield Point(size, steps * ROWS * LENGTH, loss, row["key"])
+            yield Point(size, steps * scale().bytes, loss, row["key"])
 
 
 def fitted(found: Sequence[Point], draws: int | None = None) -> Fit | None:

@@ -19,7 +19,7 @@ from benchmarks.training.models import step_flops
 from benchmarks.training.reaching import first, marked
 from benchmarks.training.runs import Run, advance_, begun, decayed, grow_run_, restore_
 from benchmarks.training.saved import interval
-from benchmarks.training.text import LENGTH, ROWS
+from benchmarks.training.scale import scale
 
 Row = Mapping[str, Any]
 STAGE = "family"
@@ -122,7 +122,7 @@ def made(job: Job) -> dict[str, Any]:
 
 def budget_of(size: str, per_parameter: float) -> int:
     """Operations of a size's own scratch run, in whole steps."""
-    return round(per_parameter * seen(size).parameters / (ROWS * LENGTH)) * step_flops(size)
+    return round(per_parameter * seen(size).parameters / scale().bytes) * step_flops(size)
 
 
 def scratch(job: Job) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import isogrow
-from benchmarks.training.models import SIZES, loss_of
+from benchmarks.training.models import loss_of
+from benchmarks.training.scale import scale
 from benchmarks.training.text import batch
 from isogrow.gradmax import Fitted
 
@@ -26,6 +27,6 @@ def grow(
         given["init"] = isogrow.GradMax(batches, loss_of, found.append)
     policy = isogrow.Policy(**given.pop("policy", {}))
     large, made, *_ = isogrow.grow_training(
-        model, optimizer=optimizer, policy=policy, seed=seed, **SIZES[size], **given
+        model, optimizer=optimizer, policy=policy, seed=seed, **scale().sizes[size], **given
     )
     return large, made, sum(each.passes for each in found)

@@ -9,11 +9,11 @@ from typing import Any
 
 from benchmarks.training.ceiling import Fit, fitted, points, seen
 from benchmarks.training.headroom import carry, ceiling_of, section
-from benchmarks.training.models import SIZES, step_flops
+from benchmarks.training.models import step_flops
 from benchmarks.training.runs import MARKS
 from benchmarks.training.saved import Interval, Reached, interval, reached
+from benchmarks.training.scale import scale
 from benchmarks.training.stages import Course, Rows, final_loss
-from benchmarks.training.text import LENGTH, ROWS
 
 Row = Mapping[str, Any]
 MIDDLE = "middle alone"  # in every table that says what growing comes to
@@ -235,11 +235,13 @@ def _head(course: Course, rows: Rows) -> str:
     dates = sorted(row["date"] for row in rows.values())
     versions = ", ".join(f"{k} {v}" for k, v in some[0]["versions"].items()) if some else ""
     best = some[0]["tuned"] if some else {}
-    sizes = (f"{name}: {', '.join(f'{k} {v}' for k, v in size.items())}" for name, size in SIZES.items())
+    sizes = (
+        f"{name}: {', '.join(f'{k} {v}' for k, v in size.items())}" for name, size in scale().sizes.items()
+    )
     return (
         "# What growing saves: the figures\n\nMade by `python -m benchmarks.training page` from"
         f" rows-full.jsonl; README.md says what they mean. Runs from {dates[0]} to {dates[-1]}; {versions}."
-        f" Budget: {course.steps} steps of the large model on {ROWS} x {LENGTH} bytes,"
+        f" Budget: {course.steps} steps of the large model on {scale().rows} x {scale().length} bytes,"
         f" {step_flops('large') / 1e9:.2f} G operations each; scratch's rate {best.get('rate')}, std"
         f" {best.get('std')}, decay over {best.get('decay')} of a budget.\n\nSizes: {'; '.join(sizes)}."
     )

@@ -22,6 +22,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.training.growing import grow
 from benchmarks.training.models import config, optimizer_of
+from benchmarks.training.scale import scale
 
 State = Mapping[str, Tensor]
 EMBEDDING = "model.embed_tokens.weight"
@@ -102,8 +103,9 @@ def copied(rival: Rival) -> Any:
         large = LlamaForCausalLM(config(size, 0.02)).train()
         shapes = {name: p.shape for name, p in large.named_parameters()}
         random = torch.Generator().manual_seed(seed)
-        large.load_state_dict(rival(dict(model.named_parameters()), shapes, 0, random, options), strict=True)
-        made = optimizer_of(large)
+        old = {name: p.detach().cpu() for name, p in model.named_parameters()}
+        large.load_state_dict(rival(old, shapes, 0, random, options), strict=True)
+        made = optimizer_of(large.to(scale().device))
         if options.get("carry"):
             _carry_(model, optimizer, large, made, lambda state, k: rival(state, shapes, k, random, options))
         return large, made
@@ -115,11 +117,12 @@ def _carry_(model: Any, optimizer: Any, large: Any, made: Any, carried: Any) -> 
     states = {name: optimizer.state[p] for name, p in model.named_parameters()}
     step = next(iter(states.values()))["step"]
     moments = {
-        key: carried({name: state[key] for name, state in states.items()}, power)
+        key: carried({name: state[key].cpu() for name, state in states.items()}, power)
         for key, power in (("exp_avg", 1), ("exp_avg_sq", 2))
     }
     for name, p in large.named_parameters():
-        made.state[p] = {"step": step.clone(), **{key: moments[key][name] for key in moments}}
+        own = {key: moments[key][name].to(p.device) for key in moments}
+        made.state[p] = {"step": step.clone(), **own}
 
 
 def padded(

@@ -20,8 +20,9 @@ import torch
 
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.methods import METHODS
-from benchmarks.training.models import CLIP, held_loss, loss_of, new_model, optimizer_of, step_flops
-from benchmarks.training.text import FINAL_ROWS, HELD_ROWS, batch
+from benchmarks.training.models import CLIP, held_loss, loss_of, new_model, optimizer_of, ready, step_flops
+from benchmarks.training.scale import scale
+from benchmarks.training.text import batch
 
 WARMUP = 100
 CLOSE = 1 + 1e-12  # shares of a budget are rounded
@@ -149,7 +150,7 @@ def decayed(run: Run, end: float) -> float:
     """The loss after the rate has fallen to nothing, where so many operations are spent."""
     start = run.spent
     advance_(run, end, lambda run: stable_rate(run) * (end - run.spent) / (end - start))
-    return held_loss(run.model, FINAL_ROWS)
+    return held_loss(run.model, scale().final_rows)
 
 
 def stable_rate(run: Run) -> float:
@@ -162,23 +163,21 @@ def stable_rate(run: Run) -> float:
 
 
 def grow_run_(run: Run, growth: Growth) -> None:
-    before, start = held_loss(run.model, HELD_ROWS), time.process_time()
+    before, start = _looked_at(run), clock()
     run.model, run.optimizer, *looks = METHODS[growth.method](
         run.model, run.optimizer, growth.size, run.seed, run.step, growth.options
     )
-    run.seconds += time.process_time() - start
+    ready(run.model)
+    run.seconds += clock() - start
     run.size, run.grown_at = growth.size, run.step
     run.spent += sum(looks) * step_flops(growth.size)
-    run.growths.append(
-        dict(step=run.step, size=growth.size, before=before, marks={"0": held_loss(run.model, HELD_ROWS)})
-    )
+    run.growths.append(dict(step=run.step, size=growth.size, before=before, marks={"0": _looked_at(run)}))
 
 
 def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate) -> None:
     """Train until so many operations are spent; a step that would exceed them is not made."""
-    cost = step_flops(run.size)
+    cost, start = step_flops(run.size), clock()
     while run.spent + cost <= until * CLOSE:
-        start = time.process_time()
         for group in run.optimizer.param_groups:
             group["lr"] = rate(run)
         run.optimizer.zero_grad()
@@ -186,10 +185,24 @@ def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate)
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), CLIP)
         run.optimizer.step()
         run.step, run.spent = run.step + 1, run.spent + cost
-        run.seconds += time.process_time() - start
         since = run.step - run.grown_at
         if run.growths and since in MARKS and str(since) not in run.growths[-1]["marks"]:
-            run.growths[-1]["marks"][str(since)] = held_loss(run.model, HELD_ROWS)
+            run.seconds += clock() - start
+            run.growths[-1]["marks"][str(since)] = _looked_at(run)
+            start = clock()
+    run.seconds += clock() - start
+
+
+def _looked_at(run: Run) -> float:
+    return held_loss(run.model, scale().held_rows)
+
+
+def clock() -> float:
+    """Seconds of this process on its core; on a device, of the device's work."""
+    if scale().device == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize()
+    return time.perf_counter()
 
 
 def state_of(run: Run) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Course:
     screening_seeds: tuple[int, ...] = ()
     best: int = 3
     chosen: tuple[Contestant, ...] = ()
+    scale: str = "core"
     alone: tuple[Contestant, ...] = ALONE
     earlier: tuple[float, ...] = ()
 
@@ -102,6 +103,11 @@ SMALL = Course(
     tuned=Tuned(0.003, 0.1),
     chosen=(BASE, *(each for each in RIVALS if each.name in ("stacked from 2", "tiled with noise"))),
 )
+ON_DEVICE = (
+    "from middle at 50 %, large at 0.7 x the rate",
+    "two growths, latest, large at 0.7 x the rate",
+    *("stacked from 2 at 25 %, moments carried", "tiled with noise at 25 %"),
+)
 LONGER = (
     *("from middle at 25 %", "from middle at 50 %, large at 0.7 x the rate"),
     "stacked from 2 at 25 %, moments carried",
@@ -118,7 +124,31 @@ LONG = Course(
 # Factors on rate and std, for the points between those of the grid.
 HIGHER = 1.5  # a longer decay may want a higher rate
 HALF_STEPS = ((0.8, 1.0), (1.25, 1.0), (1.0, 0.7), (1.0, 1.4))
-COURSES: Mapping[str, Course] = {"small": SMALL, "full": FULL, "long": LONG}
+# The same contestants at other scales, on a device: the first at 4.6 bytes per parameter as the core's, the
+# second at 1, which is what there is of text.
+CHOSEN = tuple(each for each in (*GROWN, *RIVALS) if each.name in ON_DEVICE)
+DEVICE = Course(
+    steps=3500,
+    seeds=(1, 2, 3, 4, 5),
+    rates=(0.0005, 0.001, 0.002, 0.004),
+    stds=(0.02, 0.05),
+    decays=(0.4,),
+    tuning_seeds=(100, 101),
+    tuning_kept=2,
+    chosen=CHOSEN,
+    scale="device",
+)
+LARGER = dataclasses.replace(
+    DEVICE, steps=7000, seeds=(1, 2), rates=(0.0005, 0.001, 0.002), stds=(0.02,), tuning_seeds=(100,),
+    tuning_kept=1, scale="larger",
+)  # fmt: skip
+COURSES: Mapping[str, Course] = {
+    "small": SMALL,
+    "full": FULL,
+    "long": LONG,
+    "device": DEVICE,
+    "larger": LARGER,
+}
 
 
 def tuning(course: Course, rows: Rows) -> tuple[list[Job], Tuned | None]:

@@ -12,12 +12,18 @@ import torch
 import transformers
 
 from benchmarks.training.runs import measure
+from benchmarks.training.scale import SCALES, choose, scale
 from benchmarks.training.stages import Job
 
+RECOMPILED = 64  # what is compiled for sizes, shapes and modes is kept
 
-def settle() -> None:
+
+def settle(name: str = "core") -> None:
+    """Begin as a process that makes rows at this scale."""
+    choose(SCALES[name])
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    torch._dynamo.config.recompile_limit = RECOMPILED  # pyright: ignore
 
 
 def made(job: Job, cache: Path) -> dict[str, Any]:
@@ -32,8 +38,14 @@ def made(job: Job, cache: Path) -> dict[str, Any]:
         seed=job.seed,
         budget=job.steps,
         date=datetime.date.today().isoformat(),
-        versions=dict(
-            python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__
-        ),
+        versions=versions(),
         **found,
     )
+
+
+def versions() -> dict[str, str]:
+    """What computed: versions, and a device by its name."""
+    known = dict(
+        python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__
+    )
+    return known if scale().device == "cpu" else {**known, "device": torch.cuda.get_device_name()}
