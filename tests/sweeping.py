@@ -2,10 +2,10 @@
 
 A test that asks each family the same about an interpreter is marked `sweep` where the family is none of
 DIVERSE (tests/diverse.py says why these). Of each such test one case in SHARE is run, chosen by SEED; with
-SWEEP=all in the environment they all are, with SWEEP=10 one in ten, which is what CI runs. `sweep("examples")` marks a test all of whose cases run, each on a
-part of its examples: of a property one in SHARE. Of a slow test of more than MANY cases that is not marked
-one case in SLOW_SHARE is run, but of one that is marked `sweep("each")` all. `sweep("whole")` marks what only
-the whole sweep runs.
+SWEEP=all in the environment they all are, with SWEEP=10 one in ten, which is what CI runs.
+`sweep("examples")` marks a test all of whose cases run, each on a part of its examples: of a property one in
+SHARE. Of a slow test of more than MANY cases that is not marked one case in SLOW_SHARE is run, but of one
+that is marked `sweep("each")` all. `sweep("whole")` marks what only the whole sweep runs.
 
 Families that are another one's kin (KIN of tests/rows) are swept by `turns` in tests that every other family
 is in, too; what every run asks of them is one composition.
