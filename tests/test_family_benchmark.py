@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.training import family, runs, sunk
-from benchmarks.training.contestants import Tuned
+from benchmarks.training import family, reaching, runs, sunk
+from benchmarks.training.contestants import Contestant, Tuned
 from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, table
 from benchmarks.training.models import step_flops
+from benchmarks.training.runs import begun
 from benchmarks.training.scale import SCALES, chosen, halved
 
-GROWN = Chain("grown", ("small", "middle", "large"), "grow", decay=0.2)
+GROWN = Chain("grown", ("small", "middle", "large"), "grow")
 DEEPER = ("flat", "shallow", "large")
 EACH = 0.1  # bytes for each parameter
 COURSE = Course((GROWN,), Tuned(0.003, 0.05, 0.4), EACH, (1,), (0.4, 0.7, 1.0, 1.5, 2.0))
@@ -76,6 +77,53 @@ def test_chains_in_depth(method: str) -> None:
     chain = Chain(method, DEEPER, method, options, rate=0.7)
     row = made(Job(chain, COURSE.tuned, EACH, (0.5,), 1, (9.0, 9.0, 9.0)))
     assert row["found"] and len(row["losses"]) == 3
+
+
+@pytest.mark.slow
+def test_what_is_released_goes_on_from_the_end_of_its_decay() -> None:
+    """So no decay is beside the run, and a size that is cut from a larger one pays for its teacher."""
+    chain = Chain("pruned", ("large", "middle"), "prune", {"taught": True}, decays=(0.4, 0.2), released=True)
+    row = made(Job(chain, COURSE.tuned, EACH, (0.5,), 1, (9.0, 9.0)))
+    large, middle = (budget_of(size, EACH) for size in chain.sizes)
+    assert row["found"] and row["decays"] == 0
+    taught = step_flops("middle") + step_flops("large") // 3
+    looks = 3 * step_flops("middle")
+    assert looks > 4 / 3 * step_flops("large") > looks - step_flops("middle")
+    most = 0.9 * large + 0.7 * middle + looks
+    assert most - 2 * step_flops("large") - 2 * taught < row["operations"] <= most
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 30])
+def test_the_first_mark_is_found(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the search begins; the trunk is never made longer than the marks that are tried."""
+    run = begun(Contestant("", "", "small"), COURSE.tuned, 1, 0)
+    furthest = 0.0
+
+    def advance(run: Any, until: float) -> None:
+        nonlocal furthest
+        furthest, run.spent = max(furthest, until), until
+
+    def decayed(run: Any, until: float) -> float:
+        loss, run.spent = 1 - run.spent, until
+        return loss
+
+    monkeypatch.setattr(reaching, "advance_", advance)
+    monkeypatch.setattr(reaching, "decayed", decayed)
+    places = [i / count for i in range(count)]
+    for wanted in range(count):
+        for near in range(count):
+            run.spent, furthest = 0, 0.0
+            found = reaching.first(run, places, 5, 1 - places[wanted], near)
+            assert found.mark == wanted and found.loss == 1 - places[wanted] and found.decay == 5
+            assert (found.before[1].spent, found.after[1].spent) == (places[wanted], places[wanted] + 5)
+            assert furthest <= places[min(max(near, wanted + reaching.STRIDE), count - 1)]
+    run.spent = 0
+    assert reaching.first(run, places, 5, -1.0).mark == count - 1  # the last, where none has it
+
+
+def test_what_is_run_in_vain_is_not() -> None:
+    """Neighbours that enclose a loss are found in few decays: the strides are short of what marks cost."""
+    assert 1 < reaching.STRIDE < len(family.FULL.marks) / 4
 
 
 def test_what_is_to_be_run_follows_from_the_rows() -> None:
@@ -152,7 +200,7 @@ def test_the_command_takes_it(
     from benchmarks.training import __main__ as command
 
     asked: list[Path] = []
-    monkeypatch.setattr(command, "run_all", lambda path, *_: asked.append(path))
+    monkeypatch.setattr(command, "run_all", lambda path, *_, **__: asked.append(path))
     monkeypatch.setattr("sys.argv", ["training", what, "--rows", str(tmp_path / "rows.jsonl")])
     command.main()
     assert asked == [tmp_path / "rows.jsonl"] and said in capsys.readouterr().out

@@ -11,12 +11,14 @@ from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from forking import PROCESSES
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
+import isogrow
 from benchmarks.training import __main__ as command
 from benchmarks.training import ceiling, runs, stages
 from benchmarks.training.contestants import (
@@ -52,6 +54,7 @@ from benchmarks.training.page import (
     where,
     write_page,
 )
+from benchmarks.training.pruning import distilled, importance, pruned
 from benchmarks.training.rivals import doubled
 from benchmarks.training.saved import Reached, interval, reached
 from benchmarks.training.scale import CORE, SCALES, choose, chosen, halved, scale
@@ -524,6 +527,40 @@ def test_matrices_in_bfloat16_and_losses_in_float32(tmp_path: Path) -> None:
         assert seen == {torch.bfloat16}
         held_loss(model, 3)
         assert seen == {torch.bfloat16, torch.float32}
+
+
+# ── cutting a larger one ──
+
+
+def nothing(region: isogrow.Region) -> Any:
+    return np.zeros(region.shape)
+
+
+def test_what_says_nothing_is_cut() -> None:
+    """A model that was made larger by units that are dead is itself again: they are the least important."""
+    small = dict(hidden=24, ffn=28, heads=3, kv_heads=3, layers=2)
+    at = dataclasses.replace(FEW, sizes={"small": small}, head_dim=8)
+    with chosen(at):
+        model = new_model("small", 0.2, 0)
+        large = isogrow.grow(model, ffn=31, heads=4, kv_heads=4, layers=3, layers_at="even", init=nothing)
+        batches = [batch(3, 0)]
+        cut = pruned(large, "small", batches)
+        assert error(wide_logits(cut), wide_logits(model)) < 1e-12
+        own = importance(large, batches)
+        assert len(own["neurons 0"]) == 31 and len(own["heads 2"]) == 4 and len(own["channels"]) == 24
+        assert sorted(own["layers"].tolist())[0] == 0.0 < sorted(own["layers"].tolist())[1]
+        worst = {name: -value for name, value in own.items()}
+        assert not torch.equal(worst["neurons 0"].topk(28).indices.sort().values, torch.arange(28))
+
+
+def test_a_student_learns_what_its_teacher_gives() -> None:
+    teacher, student = new_model("middle", 0.2, 0), new_model("small", 0.2, 1)
+    assert distilled(teacher, teacher, batch(1, 0)).item() == pytest.approx(0.0, abs=1e-6)
+    loss = distilled(student, teacher, batch(1, 0))
+    assert loss.item() > 0.01
+    loss.backward()
+    assert all(p.grad is not None for p in student.parameters())
+    assert all(p.grad is None for p in teacher.parameters())
 
 
 @pytest.mark.parametrize(

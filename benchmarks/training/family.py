@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.models import step_flops
-from benchmarks.training.reaching import first, marked
+from benchmarks.training.reaching import first
 from benchmarks.training.runs import Run, advance_, begun, decayed, grow_run_, restore_
 from benchmarks.training.saved import interval
 from benchmarks.training.scale import scale
 
 Row = Mapping[str, Any]
 STAGE = "family"
+NEAR = 0.5  # of a scratch budget: the search begins there
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Sizes that grow one into the next by a method of `methods.METHODS`; without one each is from scratch.
+    """Sizes that become one the next by a method of `methods.METHODS`; without one each is from scratch.
 
-    After each growth the rate is multiplied by `rate`. `decay` is a share of the size's own scratch budget.
+    After each step the rate is the tuned one times `rate`, and rises over `rewarm` steps. A size is
+    decayed over a share of its own scratch budget: the first or only one, those between, the last. What
+    follows goes on from before the decay or, where `released`, from the end of it.
     """
 
     name: str
@@ -37,7 +40,9 @@ class Chain:
     method: str = ""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     rate: float = 1.0
-    decay: float = 0.2
+    rewarm: int = 0
+    decays: tuple[float, ...] = (0.2, 0.2, 0.2)
+    released: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Job:
 def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     """What is to be run next: sizes from scratch, then the chains that are to reach their losses."""
     scratch = {
-        (size, seed): _job(course, Chain(f"{size} from scratch", (size,), decay=course.tuned.decay), seed)
+        (size, seed): _job(course, Chain(f"{size} from scratch", (size,), decays=(course.tuned.decay,)), seed)
         for chain in course.chains
         for size in chain.sizes
         for seed in course.seeds
@@ -138,27 +143,37 @@ def scratch(job: Job) -> dict[str, Any]:
 def chained(job: Job) -> dict[str, Any]:
     """A chain, until each size has its loss; it ends where one does not have it at the last mark."""
     run = _run(job, 0)
-    decays, shares, losses, found = 0, list[float](), list[float](), True
+    decays, shares, losses, reached = 0, list[float](), list[float](), True
     after = [*job.chain.sizes[1:], ""]
-    for size, target, following in zip(job.chain.sizes, job.targets, after, strict=True):
+    for size, share, target, following in zip(
+        job.chain.sizes, job.chain.decays, job.targets, after, strict=True
+    ):
         budget, start = budget_of(size, job.per_parameter), run.spent
-        kept = marked(run, [start + mark * budget for mark in job.marks])
-        at, loss, cost = first(run, kept, job.chain.decay * budget, target)
-        found = found and loss <= target
-        shares, losses, decays = [*shares, job.marks[at]], [*losses, loss], decays + cost
-        if not found:
+        places = [start + mark * budget for mark in job.marks]
+        found = first(run, places, share * budget, target, near(job.marks))
+        reached = reached and found.loss <= target
+        shares, losses = [*shares, job.marks[found.mark]], [*losses, found.loss]
+        restore_(run, found.after if job.chain.released else found.before)
+        decays += 0 if job.chain.released else found.decay
+        if not reached:
             break
-        restore_(run, kept[at])
         if following:
-            grow_run_(run, Growth(0.0, following, job.chain.method, job.chain.options, job.chain.rate))
-    return dict(
-        losses=losses, shares=shares, operations=kept[at][1].spent + decays, decays=decays, found=found
-    )
+            grow_run_(run, _step(job.chain, following))
+    return dict(losses=losses, shares=shares, operations=run.spent + decays, decays=decays, found=reached)
+
+
+def near(marks: Sequence[float]) -> int:
+    """The mark at which the search begins."""
+    return min(range(len(marks)), key=lambda i: abs(marks[i] - NEAR))
+
+
+def _step(chain: Chain, size: str) -> Growth:
+    return Growth(0.0, size, chain.method, chain.options, chain.rate, chain.rewarm)
 
 
 def _run(job: Job, budget: int) -> Run:
     start, *others = job.chain.sizes
-    growths = tuple(Growth(0.0, size, rate=job.chain.rate) for size in others)
+    growths = tuple(_step(job.chain, size) for size in others)
     contestant = Contestant(job.chain.name, STAGE, start, growths)
     return begun(contestant, job.tuned, job.seed, budget)
 

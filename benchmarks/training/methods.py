@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.training.growing import grow
+from benchmarks.training.pruning import prune
 from benchmarks.training.rivals import copied, doubled, padded, stacked
 
 METHODS: Mapping[str, Callable[[Any, Any, str, int, int, Mapping[str, Any]], tuple[Any, ...]]] = {
@@ -18,4 +19,5 @@ METHODS: Mapping[str, Callable[[Any, Any, str, int, int, Mapping[str, Any]], tup
     "stack": copied(stacked),
     "double": copied(doubled),
     "pad": padded,
+    "prune": prune,
 }

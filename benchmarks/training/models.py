@@ -57,7 +57,12 @@ def step_flops(size: str) -> int:
 def _step_flops(at: Scale, size: str) -> int:
     with torch.device("meta"):
         model = LlamaForCausalLM(config(size, 0.02))
-    return training_flops(anatomy_of(model), at.length) * at.bytes
+    return flops_of(model)
+
+
+def flops_of(model: Any) -> int:
+    """Operations of one training step of this model."""
+    return training_flops(anatomy_of(model), scale().length) * scale().bytes
 
 
 def loss_of(model: Any, ids: Tensor) -> Tensor:

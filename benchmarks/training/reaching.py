@@ -1,4 +1,4 @@
-"""Where a trunk first is so far that a decay from there has a loss: by bisection on marks of it.
+"""Where a trunk first is so far that a decay from there has a loss: looked for among marks of it.
 
 What the search costs is not counted, as it is not where a budget is looked for elsewhere in this benchmark.
 """
@@ -7,32 +7,62 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.training.runs import Run, advance_, decayed, restore_, state_of
 
-
-def marked(run: Run, places: Sequence[float]) -> list[Any]:
-    """The trunk's state at each of these numbers of operations."""
-    kept: list[Any] = []
-    for place in places:
-        advance_(run, place)
-        kept.append((state_of(run), dataclasses.replace(run, growths=list(run.growths))))
-    return kept
+STRIDE = 4  # marks, until two are found that enclose it
 
 
-def first(run: Run, kept: Sequence[Any], decay: float, target: float) -> tuple[int, float, int]:
-    """The first mark from which a decay has the loss, that loss and the decay's operations; else the last."""
-    low, high, tried = 0, len(kept) - 1, dict[int, tuple[float, int]]()
+@dataclass(frozen=True)
+class Found:
+    """The first mark whose decay has the loss, or the last mark: that loss, and what the decay cost.
 
-    def at(mark: int) -> float:
-        restore_(run, kept[mark])
-        start = run.spent
-        tried[mark] = decayed(run, start + decay), run.spent - start
-        return tried[mark][0]
+    `before` and `after` are the run before the decay and after it.
+    """
 
-    if at(high) <= target:
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if at(middle) <= target else (middle + 1, high)
-    return high, *tried[high]
+    mark: int
+    loss: float
+    decay: int
+    before: Any
+    after: Any
+
+
+def first(run: Run, places: Sequence[float], decay: float, target: float, near: int = 0) -> Found:
+    """The first of these places, in operations, from which a decay over `decay` of them has the loss.
+
+    The trunk is made no longer than the search needs, which begins at the place `near`.
+    """
+    trunk: dict[int, Any] = {-1: _kept(run)}
+    tried: dict[int, Found] = {}
+
+    def reached(mark: int) -> bool:
+        if mark not in tried:
+            if mark not in trunk:
+                restore_(run, trunk[max(other for other in trunk if other < mark)])
+                advance_(run, places[mark])
+                trunk[mark] = _kept(run)
+            restore_(run, trunk[mark])
+            start = run.spent
+            loss = decayed(run, start + decay)
+            tried[mark] = Found(mark, loss, run.spent - start, trunk[mark], _kept(run))
+        return tried[mark].loss <= target
+
+    last = len(places) - 1
+    low, high = -1, min(near, last)  # at `low` it is not reached
+    while not reached(high):
+        if high == last:
+            return tried[last]
+        low, high = high, min(high + STRIDE, last)
+    while low < 0 < high:
+        below = max(high - STRIDE, 0)
+        low, high = (low, below) if reached(below) else (below, high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return tried[high]
+
+
+def _kept(run: Run) -> Any:
+    return state_of(run), dataclasses.replace(run, growths=list(run.growths))

@@ -20,7 +20,17 @@ import torch
 
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.methods import METHODS
-from benchmarks.training.models import CLIP, held_loss, loss_of, new_model, optimizer_of, ready, step_flops
+from benchmarks.training.models import (
+    CLIP,
+    flops_of,
+    held_loss,
+    loss_of,
+    new_model,
+    optimizer_of,
+    ready,
+    step_flops,
+)
+from benchmarks.training.pruning import distilled
 from benchmarks.training.scale import scale
 from benchmarks.training.text import batch
 
@@ -35,7 +45,10 @@ REACHABLE = 0.03  # a budget beyond the full one is worth its time if less is la
 
 @dataclass
 class Run:
-    """A run on its way: what it has spent of its `budget` in operations, and in seconds of one core."""
+    """A run on its way: what it has spent of its `budget` in operations, and in seconds of one core.
+
+    With a `teacher` it learns what that one gives, and pays for its passes.
+    """
 
     contestant: Contestant
     tuned: Tuned
@@ -44,6 +57,7 @@ class Run:
     model: Any
     optimizer: Any
     size: str
+    teacher: Any = None
     step: int = 0
     spent: int = 0
     seconds: float = 0.0
@@ -164,10 +178,12 @@ def stable_rate(run: Run) -> float:
 
 def grow_run_(run: Run, growth: Growth) -> None:
     before, start = _looked_at(run), clock()
+    old = run.model
     run.model, run.optimizer, *looks = METHODS[growth.method](
-        run.model, run.optimizer, growth.size, run.seed, run.step, growth.options
+        old, run.optimizer, growth.size, run.seed, run.step, growth.options
     )
     ready(run.model)
+    run.teacher = old if growth.options.get("taught") else None
     run.seconds += clock() - start
     run.size, run.grown_at = growth.size, run.step
     run.spent += sum(looks) * step_flops(growth.size)
@@ -176,12 +192,13 @@ def grow_run_(run: Run, growth: Growth) -> None:
 
 def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate) -> None:
     """Train until so many operations are spent; a step that would exceed them is not made."""
-    cost, start = step_flops(run.size), clock()
+    cost, start = cost_of(run), clock()
     while run.spent + cost <= until * CLOSE:
         for group in run.optimizer.param_groups:
             group["lr"] = rate(run)
         run.optimizer.zero_grad()
-        loss_of(run.model, batch(run.seed, run.step)).backward()
+        ids = batch(run.seed, run.step)
+        (distilled(run.model, run.teacher, ids) if run.teacher else loss_of(run.model, ids)).backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), CLIP)
         run.optimizer.step()
         run.step, run.spent = run.step + 1, run.spent + cost
@@ -191,6 +208,11 @@ def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate)
             run.growths[-1]["marks"][str(since)] = _looked_at(run)
             start = clock()
     run.seconds += clock() - start
+
+
+def cost_of(run: Run) -> int:
+    """Operations of the next step; a pass forward is a third of a step."""
+    return step_flops(run.size) + (flops_of(run.teacher) // 3 if run.teacher else 0)
 
 
 def _looked_at(run: Run) -> float:

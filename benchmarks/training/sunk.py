@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.training import family
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
-from benchmarks.training.family import Chain, budget_of
-from benchmarks.training.reaching import first, marked
+from benchmarks.training.family import Chain, budget_of, near
+from benchmarks.training.reaching import first
 from benchmarks.training.runs import Run, advance_, begun, decayed, grow_run_
 from benchmarks.training.saved import interval
 
@@ -123,7 +123,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
 
 
 def _scratch(course: Course, size: str, goal: float, seed: int) -> family.Job:
-    chain = Chain(f"{size} from scratch", (size,), decay=course.tuned.decay)
+    chain = Chain(f"{size} from scratch", (size,), decays=(course.tuned.decay,))
     return family.Job(chain, course.tuned, goal, (), seed)
 
 
@@ -136,8 +136,8 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     sunk = run.spent
     grow_run_(run, run.contestant.growths[0])
     start = run.spent
-    kept = marked(run, [start + mark * budget for mark in job.marks])
-    at, loss, decay = first(run, kept, job.decay * budget, job.target)
+    places = [start + mark * budget for mark in job.marks]
+    found = first(run, places, job.decay * budget, job.target, near(job.marks))
     return dict(
         key=job.key,
         stage=STAGE,
@@ -150,10 +150,10 @@ def made(job: family.Job | Job) -> dict[str, Any]:
         separate=budget,
         sunk=sunk,
         # What a method spends in looking at data is of the second stage.
-        operations=kept[at][1].spent - sunk + decay,
-        share=job.marks[at],
-        losses=[loss],
-        found=loss <= job.target,
+        operations=found.after[1].spent - sunk,
+        share=job.marks[found.mark],
+        losses=[found.loss],
+        found=found.loss <= job.target,
     )
 
 
