@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.training import family, reaching, runs, sunk
+from benchmarks.training import carrying, family, reaching, runs, sunk
 from benchmarks.training.contestants import Contestant, Tuned
 from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, table
 from benchmarks.training.models import step_flops
@@ -193,7 +193,37 @@ def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
     assert renamed.key == one.key != dataclasses.replace(one, target=1.0).key
 
 
-@pytest.mark.parametrize(("what", "said"), [("family", "saved in all"), ("sunk", "second stage saved")])
+@pytest.mark.slow
+def test_second_stages_of_one_length() -> None:
+    seconds = (
+        carrying.scratch(0.5),
+        carrying.grown("grown", 0.7, learned=0.1),
+        carrying.released("grown", 1.0),
+    )
+    short = dataclasses.replace(seconds[2], learned=0.1)
+    course = carrying.Course((*seconds[:2], short), (seconds[1].name,), COURSE.tuned, EACH, 0.8, (1, 2))
+    jobs = carrying.pending(course, {})
+    assert [(job.second.name, job.seed) for job in jobs] == [
+        ("scratch, 0.5 x the rate", 1),
+        ("grown, 0.7 x the rate", 1),
+        ("grown, decayed, 1 x the rate", 1),
+        ("grown, 0.7 x the rate", 2),
+    ]
+    rows = {job.key: json.loads(json.dumps(carrying.made(job))) for job in jobs}
+    assert carrying.pending(course, rows) == [] and len({row["losses"][0] for row in rows.values()}) == 4
+    said = carrying.table(rows).splitlines()
+    assert said[0] == "| second stage | seed 1 | seed 2 | mean |" and len(said) == 5
+    assert said[2].startswith("| grown, 0.7 x the rate | ")  # of whom most seeds tell comes first
+    from_scratch = family.made(Job(Chain("", ("large",), decays=(0.4,)), COURSE.tuned, EACH, (), 1))
+    warmed = dataclasses.replace(carrying.scratch(1.0), rewarm=runs.WARMUP)
+    same = carrying.made(dataclasses.replace(jobs[0], second=warmed, share=1.0))
+    assert same["losses"] == from_scratch["losses"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("family", "saved in all"), ("sunk", "second stage saved"), ("carry", "| second stage |")],
+)
 def test_the_command_takes_it(
     what: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -529,6 +529,20 @@ def test_matrices_in_bfloat16_and_losses_in_float32(tmp_path: Path) -> None:
         assert seen == {torch.bfloat16, torch.float32}
 
 
+def test_a_share_of_the_small_one_is_in_the_larger() -> None:
+    model, optimizer = trained("small")
+    large, made = METHODS["shrink"](model, optimizer, "large", 5, 0, {"std": 0.05, "share": 0.4})
+    fresh, _ = METHODS["shrink"](model, optimizer, "large", 5, 0, {"std": 0.05, "share": 0.0})
+    old, new, bare = (dict(each.named_parameters()) for each in (model, large, fresh))
+    name = "model.layers.1.mlp.up_proj.weight"
+    rows, columns = old[name].shape
+    added = (new[name] - bare[name])[:rows, :columns]
+    assert torch.allclose(added, 0.4 * old[name], atol=1e-6)
+    assert torch.equal(new[name][rows:], bare[name][rows:]) and not made.state
+    assert torch.equal(new["model.norm.weight"][: len(old["model.norm.weight"])], old["model.norm.weight"])
+    assert torch.equal(new["model.layers.3.mlp.up_proj.weight"], bare["model.layers.3.mlp.up_proj.weight"])
+
+
 # ── cutting a larger one ──
 
 

@@ -5,6 +5,7 @@
     python -m benchmarks.training long      three times the budget, one seed, few contestants: half an hour
     python -m benchmarks.training family    three sizes that are all wanted, in one run or each: hours, too
     python -m benchmarks.training sunk      a small model that is already there, made larger: hours, too
+    python -m benchmarks.training carry     what keeps more of a small model's lead: an hour
     python -m benchmarks.training device    the same at 3M, 6M and 12M parameters, on a CUDA device
     python -m benchmarks.training larger    and at 30M, 60M and 120M
     python -m benchmarks.training page      the page and the plot again, from the rows that are there
@@ -32,7 +33,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.training import family, sunk
+from benchmarks.training import carrying, family, sunk
 from benchmarks.training.page import table, write_page
 from benchmarks.training.scale import SCALES, choose, scale
 from benchmarks.training.stages import COURSES, Rows, pending, settled
@@ -44,6 +45,12 @@ Lacking, Work, Told = Callable[[Rows], Sequence[Any]], Callable[[Any], dict[str,
 OTHERS: dict[str, tuple[Lacking, Work, Told]] = {
     "family": (partial(family.pending, family.FULL), family.made, family.table),
     "sunk": (partial(sunk.pending, sunk.FULL), sunk.made, sunk.table),
+    "carry": (partial(carrying.pending, carrying.FULL), carrying.made, carrying.table),
+}
+TITLES = {
+    "carry": "What raises the carry",
+    "family": "A family of sizes",
+    "sunk": "A small model that is already there",
 }
 
 
@@ -76,9 +83,15 @@ def main() -> None:
             run(course, path, asked.cache or Path(own), until)
     rows = settled(COURSES[course], read(path))
     if asked.what in ("page", "full"):
-        write_page(COURSES[course], rows, read(HERE / "rows-long.jsonl"), HERE)
+        write_page(COURSES[course], rows, read(HERE / "rows-long.jsonl"), HERE, tables(HERE))
     else:
         print(table(rows))
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """What is told of other courses, by the title of its section, where there are rows of them."""
+    found = {what: read(folder / f"rows-{what}.jsonl") for what in OTHERS}
+    return {TITLES[what]: OTHERS[what][2](rows) for what, rows in found.items() if rows}
 
 
 def run(course: str, path: Path, cache: Path, until: float = math.inf) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.training.growing import grow
 from benchmarks.training.pruning import prune
-from benchmarks.training.rivals import copied, doubled, padded, stacked
+from benchmarks.training.rivals import copied, doubled, padded, shrunk, stacked
 
 METHODS: Mapping[str, Callable[[Any, Any, str, int, int, Mapping[str, Any]], tuple[Any, ...]]] = {
     "stay": lambda model, optimizer, *_: (model, optimizer),  # the rate alone changes
@@ -19,5 +19,6 @@ METHODS: Mapping[str, Callable[[Any, Any, str, int, int, Mapping[str, Any]], tup
     "stack": copied(stacked),
     "double": copied(doubled),
     "pad": padded,
+    "shrink": shrunk,
     "prune": prune,
 }

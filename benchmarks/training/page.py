@@ -180,8 +180,11 @@ def law_of(rows: Rows, longer: Rows) -> Fit | None:
     return fitted([*points([*rows.values(), *longer.values()], finished[0]["tuned"]["decay"])])
 
 
-def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
-    """results.md and results.svg in `folder`; `longer` are rows of the longer course."""
+def write_page(
+    course: Course, rows: Rows, longer: Rows, folder: Path, told: Mapping[str, str] | None = None
+) -> None:
+    """results.md and results.svg in `folder`; `longer` are rows of the longer course, `told` tables of others
+    by the title of their section."""
     fit = law_of(rows, longer)
     sections = {
         "Scratch, tuned": tuned(rows),
@@ -193,6 +196,7 @@ def write_page(course: Course, rows: Rows, longer: Rows, folder: Path) -> None:
     }
     if longer:
         sections["Three times the budget"] = single(longer)
+    sections |= told or {}
     parts = [_head(course, rows)]
     parts += [f"## {title}\n\n{NOTES[title]}\n\n{made}" for title, made in sections.items()]
     parts.insert(4, "![operations saved, by contestant and seed](results.svg)")
@@ -225,6 +229,14 @@ NOTES: Mapping[str, str] = {
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it: mean"
     " over seeds, with 95 % intervals.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
+    "What raises the carry": "From a model of half the cost that has learned 11 bytes for each parameter (14"
+    " where it was decayed), and from scratch: held-out loss where 0.65 of the large one's budget at 14 bytes"
+    " for each parameter is spent on it, the decay included, the small one's budget not. On seeds of tuning.",
+    "A family of sizes": "Operations saved in all against a scratch run for each size at 14 bytes for each"
+    " parameter, until every size has the loss of its own scratch run on the same seed, decays included; with"
+    " Student's 95 % intervals. Shares: where a size's trunk was decayed, of its own scratch budget.",
+    "A small model that is already there": "Operations of the second stage alone, to the loss of a scratch"
+    " run that learned so many bytes for each parameter, on the same seed; with Student's 95 % intervals.",
     "Three times the budget": "The same for three times as many steps, on one seed, by share of these; the"
     " rate is that of the shorter budget, not tuned for this one.",
 }

@@ -5,6 +5,8 @@
   `noise`, numbers that cancel over the two copies of an input are added, 10 dB below the weights.
 - split: LEMON, arXiv 2310.07999: as tiled, but each reader divides its weight between the two copies of an
   input in a random ratio.
+- shrunk: shrink, pad and perturb, arXiv 2605.13405: a new model, and a `share` of the small one's
+  matrices added where they have a place; norms are the small one's there. Not exact.
 - padded: zero for everything that is new, the free blocks too: the direct zero growth of arXiv 2405.15319.
 
 Each gives the new state dict; the same map with `power` 1 or 2 carries Adam's moments, as gradients scale.
@@ -21,7 +23,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from benchmarks.training.growing import grow
-from benchmarks.training.models import config, optimizer_of
+from benchmarks.training.models import config, new_model, optimizer_of
 from benchmarks.training.scale import scale
 
 State = Mapping[str, Tensor]
@@ -123,6 +125,19 @@ def _carry_(model: Any, optimizer: Any, large: Any, made: Any, carried: Any) -> 
     for name, p in large.named_parameters():
         own = {key: moments[key][name].to(p.device) for key in moments}
         made.state[p] = {"step": step.clone(), **own}
+
+
+def shrunk(
+    model: Any, optimizer: Any, size: str, seed: int, step: int, options: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """As a method; the optimizer is a new one."""
+    large, old = new_model(size, options["std"], seed + 1), dict(model.named_parameters())
+    with torch.no_grad():
+        for name, p in large.named_parameters():
+            if name in old:
+                box = tuple(slice(n) for n in old[name].shape)
+                p[box] = old[name] if p.dim() == 1 else p[box] + options["share"] * old[name]
+    return large, optimizer_of(large)
 
 
 def padded(

@@ -1,0 +1,136 @@
+"""What raises the carry: second stages of one length from the same small model, screened by their losses.
+
+A second stage is as in `sunk.py`, but ends where `share` of the larger size's scratch budget is spent, with a
+decay as scratch was tuned for. From scratch is such a stage, too: of a model that has learned nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.training.contestants import Tuned, digest
+from benchmarks.training.family import budget_of
+from benchmarks.training.runs import advance_, decayed, grow_run_
+from benchmarks.training.sunk import Second, small_of
+
+Row = Mapping[str, Any]
+STAGE = "carry"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A second stage on a seed: `goal` bytes for each parameter are the budget that `share` is of."""
+
+    second: Second
+    tuned: Tuned
+    goal: float
+    share: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """What names its row: all that its numbers depend on, but for names."""
+        second = dataclasses.replace(self.second, name="")
+        return digest(STAGE, second, self.tuned, self.goal, self.share, self.seed)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Every second stage on the first seed; those of `again` on the others, too."""
+
+    seconds: tuple[Second, ...]
+    again: tuple[str, ...]
+    tuned: Tuned
+    goal: float
+    share: float
+    seeds: tuple[int, ...]
+
+
+def scratch(rate: float) -> Second:
+    """A model that has learned nothing, at this factor on the tuned rate."""
+    name = f"scratch, {rate:g} x the rate"
+    return Second(name, "large", "large", 0.0, method="stay", rate=rate, rewarm=100)
+
+
+def grown(name: str, rate: float, start: str = "middle", learned: float = 11.2, **other: Any) -> Second:
+    """A stage after a growth to large."""
+    return Second(f"{name}, {rate:g} x the rate", start, "large", learned, rate=rate, **other)
+
+
+def released(name: str, rate: float, **other: Any) -> Second:
+    """The same after a decay."""
+    return grown(f"{name}, decayed", rate, learned=14.0, decayed=True, rewarm=100, **other)
+
+
+CARRIED = {"carry": True}
+SHRUNK = {"std": 0.05, "share": 0.4}
+TWICE = {"policy": {"ramp": 4000, "ramp_from": 2.0}}
+FULL = Course(
+    seconds=(
+        *(scratch(rate) for rate in (1.0, 0.7, 0.5)),
+        *(grown("grown", rate) for rate in (1.0, 0.7, 0.5, 0.35)),
+        *(released("grown", rate) for rate in (1.0, 0.7, 0.5)),
+        grown("grown, new entries from 2 x", 0.5, options=TWICE),
+        grown("grown in depth", 0.5, start="shallow"),
+        grown("stacked, moments carried", 0.5, start="shallow", method="stack", options=CARRIED),
+        grown("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK, rewarm=100),
+    ),
+    again=(),
+    tuned=Tuned(0.002, 0.05, 0.4),
+    goal=14.0,
+    share=0.65,
+    seeds=(100, 101),
+)
+
+
+def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
+    """What is to be run next."""
+    jobs = [
+        Job(second, course.tuned, course.goal, course.share, seed)
+        for seed in course.seeds
+        for second in course.seconds
+        if seed == course.seeds[0] or second.name in course.again
+    ]
+    return [job for job in jobs if job.key not in rows]
+
+
+def made(job: Job) -> dict[str, Any]:
+    """The row of a job: the loss at the end of its second stage."""
+    run = small_of(job.second, job.tuned, job.seed)
+    grow_run_(run, run.contestant.growths[0])
+    budget, start = job.share * budget_of(job.second.size, job.goal), run.spent
+    advance_(run, start + (1 - job.tuned.decay) * budget)
+    loss = decayed(run, start + budget)
+    return dict(
+        key=job.key,
+        stage=STAGE,
+        name=job.second.name,
+        second=dataclasses.asdict(job.second),
+        tuned=dataclasses.asdict(job.tuned),
+        goal=job.goal,
+        share=job.share,
+        seed=job.seed,
+        losses=[loss],
+    )
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """Losses at the end of the second stage, the best mean over most seeds first."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows.values():
+        if row["stage"] == STAGE:
+            found.setdefault(row["name"], {})[row["seed"]] = row["losses"][0]
+    seeds = sorted({seed for own in found.values() for seed in own})
+    lines = [
+        f"| second stage | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
+        "|---" * (len(seeds) + 2) + "|",
+    ]
+    means = {name: statistics.mean(own.values()) for name, own in found.items()}
+    for name, own in sorted(found.items(), key=lambda item: (-len(item[1]), means[item[0]])):
+        cells = " | ".join(f"{own[seed]:.4f}" if seed in own else "" for seed in seeds)
+        lines.append(f"| {name} | {cells} | {means[name]:.4f} |")
+    return "\n".join(lines)
