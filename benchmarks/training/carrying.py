@@ -76,7 +76,10 @@ FULL = Course(
         *(released("grown", rate) for rate in (1.0, 0.7, 0.5)),
         grown("grown, new entries from 2 x", 0.5, options=TWICE),
         grown("grown in depth", 0.5, start="shallow"),
-        grown("stacked, moments carried", 0.5, start="shallow", method="stack", options=CARRIED),
+        *(
+            grown("stacked, moments carried", rate, start="shallow", method="stack", options=CARRIED)
+            for rate in (1.0, 0.5)
+        ),
         grown("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK, rewarm=100),
     ),
     again=(),
