@@ -96,10 +96,7 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "a run of a trainer": (in_a_run, "give one of its 2 checkpoints, "),
     "a config alone": (only("config.json"), "holds no weights: expected model.safetensors or"),
     "weights alone": (only("model.safetensors"), "config.json is missing from"),
-    "a GGUF file": (
-        gguf,
-        'gguf_file="model-q4.gguf", quantization_config=GgufConfig(dequantize=True)), save',
-    ),
+    "a GGUF file that is none": (gguf, "model-q4.gguf is no GGUF file that can be read"),
     "a variant": (variant, "variant='fp16'), save that, and grow that"),
     "a file that was cut off": (cut, "model.safetensors is cut off: it has"),
     "a pointer of Git LFS": (pointer, "run git lfs pull"),
@@ -121,14 +118,7 @@ def test_a_folder_that_is_no_model(mistake: str, small: Path, tmp_path: Path) ->
     assert said in refused(tmp_path / "given", tmp_path / "large", ffn="x2")
 
 
-def test_a_gguf_file_is_named_with_what_to_do(small: Path, tmp_path: Path) -> None:
-    """Beside weights that can be grown it is left behind."""
-    (tmp_path / "alone").mkdir()
-    for path in (tmp_path / "alone" / "m.gguf", tmp_path / "m.gguf"):
-        path.write_text("GGUF")
-        for given in (path, path.parent):
-            said = refused(given, tmp_path / "large", ffn="x2")
-            assert said.startswith("m.gguf is a GGUF file") and f'pretrained("{path.parent}", gguf' in said
+def test_a_gguf_file_beside_weights_is_left_behind(small: Path, tmp_path: Path) -> None:
     whole = shutil.copytree(small, tmp_path / "whole")
     (whole / "m.gguf").write_text("GGUF")
     isogrow.grow_checkpoint(whole, tmp_path / "large", ffn="x2")

@@ -117,7 +117,9 @@ def dump(data: Mapping[str, Any]) -> bytes:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Every file that is not hidden; folders that are links are not entered."""
+    """Every file that is not hidden; folders that are links are not entered, and a file holds none."""
+    if not folder.is_dir():
+        return
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue

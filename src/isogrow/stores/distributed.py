@@ -21,6 +21,7 @@ from isogrow.plans.boxes import overlap
 from isogrow.plans.pieces import Box
 from isogrow.stores.dtypes import BITS
 from isogrow.stores.inert import first, unpickled
+from isogrow.stores.laid import Numbers
 
 METADATA = ".metadata"
 # What Accelerate calls the folder of a model's weights beside that of its optimizer's.
@@ -111,14 +112,6 @@ def read_distributed(folder: Path) -> Distributed:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _broken(folder, f"{type(error).__name__}: {error}") from error
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """Where a chunk's numbers lie: the byte of its file at which they begin, and their strides."""
-
-    start: int
-    strides: tuple[int, ...]
 
 
 def numbers_of(chunk: Chunk, header: Header) -> Numbers:

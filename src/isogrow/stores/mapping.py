@@ -20,16 +20,17 @@ from torch import Tensor
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
 from isogrow.plans.boxes import strides
-from isogrow.plans.pieces import Box, whole
-from isogrow.stores.distributed import Chunk, Numbers, numbers_of
+from isogrow.plans.pieces import whole
+from isogrow.stores.distributed import Chunk, numbers_of
 from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.fetching import fetched, shortened
+from isogrow.stores.laid import Laid, Numbers
 from isogrow.stores.sources import Checkpoint, load_bin
 from isogrow.stores.store import Part
 
 # How many files stay mapped. Tensors come in the order of the files, more or less, and workers are at a few
 # at once; of a distributed checkpoint each may be in the files of all ranks.
-KEPT = {"safetensors": 8, "bin": 4, "distributed": 64}
+KEPT = {"safetensors": 8, "bin": 4, "distributed": 64, "gguf": 1}
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_DENYWRITE") else 0)
 
 
@@ -79,16 +80,17 @@ class Mapped:
             _check_length(held.files[name], archive.size)
             yield whole(header.shape), archive.tensors[name]
             return
-        for box, path, numbers in self._places(name, header):
-            pages = self._open(path, _pages).mapped
-            _check_length(path, len(pages))
-            yield box, _view(pages, tuple(map(len, box)), header.dtype, numbers)
+        for laid in self._places(name, header):
+            pages = self._open(laid.path, _pages).mapped
+            _check_length(laid.path, len(pages))
+            yield laid.box, _as(header.dtype, _view(pages, laid), laid.less)
 
     def fetched(self, name: str, view: Tensor) -> Tensor:
         """A view of what `parts` gave, in memory of its own where torch has not mapped it, and the view is
         no larger than `fetching.MOST`."""
         held = self.checkpoint
-        paths = [chunk.path for chunk in held.chunks.get(name, ())]
+        chunks = [*held.chunks.get(name, ()), *held.laid.get(name, ())]
+        paths = dict.fromkeys(chunk.path for chunk in chunks)
         for path in [held.files[name]] if held.format == "safetensors" else paths:
             pages: Pages = self._open(path, _pages)  # open for as long as it is read
             if (start := pages.place(view)) is not None:
@@ -99,16 +101,18 @@ class Mapped:
         held = self.checkpoint
         return (held.files[name], held.starts[name]) if held.format == "safetensors" else None
 
-    def _places(self, name: str, header: Header) -> Iterator[tuple[Box, Path, Numbers]]:
-        """Each box of a tensor that is stored, its file, and where its numbers lie in it."""
+    def _places(self, name: str, header: Header) -> Iterator[Laid]:
+        """Each box of a tensor that is stored, and where its numbers lie."""
         held = self.checkpoint
         if held.format == "safetensors":
-            yield whole(header.shape), held.files[name], Numbers(held.starts[name], strides(header.shape))
+            numbers = Numbers(held.starts[name], strides(header.shape))
+            yield Laid(whole(header.shape), held.files[name], numbers, header.dtype)
             return
-        for chunk in held.chunks[name]:
+        yield from held.laid.get(name, ())
+        for chunk in held.chunks.get(name, ()):
             if chunk not in self.known:
                 self.known[chunk] = numbers_of(chunk, header)
-            yield chunk.box, chunk.path, self.known[chunk]
+            yield Laid(chunk.box, chunk.path, self.known[chunk], header.dtype)
 
     def _open(self, path: Path, how: Callable[[Path], Any]) -> Any:
         """A file that stays open until others have been asked for since."""
@@ -143,13 +147,21 @@ def _check_length(path: Path, before: int) -> None:
         raise shortened(path, f" ({now:,} bytes of {before:,})")
 
 
-def _view(pages: mmap.mmap, shape: tuple[int, ...], word: str, at: Numbers) -> Tensor:
-    """The numbers of this shape in a mapped file."""
-    dtype, count = torch_dtype(word), prod(shape)
-    assert dtype is not None, word  # what torch has no dtype for is refused when a folder is opened
-    if count == 0:
+def _view(pages: mmap.mmap, laid: Laid) -> Tensor:
+    """The numbers of a box in a mapped file."""
+    shape, at = tuple(map(len, laid.box)), laid.numbers
+    dtype = torch_dtype(laid.word)
+    assert dtype is not None, laid.word  # what torch has no dtype for is refused when a folder is opened
+    if prod(shape) == 0:
         return torch.empty(shape, dtype=dtype)
+    count = 1 + sum((n - 1) * stride for n, stride in zip(shape, at.strides, strict=True))
     return torch.frombuffer(pages, dtype=dtype, count=count, offset=at.start).as_strided(shape, at.strides)
+
+
+def _as(word: str, view: Tensor, less: float) -> Tensor:
+    """The numbers as the tensor has them; what is made of those in the file is exact, which was looked at."""
+    dtype = torch_dtype(word)
+    return (view - less if less else view).to(dtype)
 
 
 def _archive(path: Path) -> Archive:

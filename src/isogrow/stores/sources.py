@@ -19,9 +19,11 @@ from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
+from isogrow.stores.gguf import gguf_of, held_in
 from isogrow.stores.hub import WEIGHTS, fetched
+from isogrow.stores.laid import Laid
 from isogrow.stores.shards import check_fetched, read_spans
-from isogrow.stores.strangers import check_no_adapter, check_no_gguf
+from isogrow.stores.strangers import check_no_adapter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +34,7 @@ VARIANTS = ("model.*.safetensors", "pytorch_model.*.bin")
 RUNS = "checkpoint-"  # before the step in the name of what Trainer leaves in a run's folder
 
 CONFIG = "config.json"
-Format = Literal["safetensors", "bin", "distributed"]
+Format = Literal["safetensors", "bin", "distributed", "gguf"]
 
 QUANTIZED_KEYS = ("quantization_config", "compression_config")
 QUANTIZED_NAMES = re.compile(
@@ -48,7 +50,9 @@ class Checkpoint:
 
     `name` is what a model card may call it: the Hub id, or the folder's name. `files` says which file
     holds a tensor, and `starts` (of `.safetensors` alone) at which byte of it; of a distributed checkpoint
-    `chunks` says where each of its parts is, and `held` what else it holds.
+    `chunks` says where each of its parts is, and `held` what else it holds; of a GGUF file `laid` says where
+    each tensor's numbers are. A GGUF file that was given by its own name is its own `folder`, in which
+    nothing else lies.
     """
 
     folder: Path
@@ -61,6 +65,12 @@ class Checkpoint:
     revision: str = ""
     chunks: Mapping[str, tuple[Chunk, ...]] = field(default_factory=dict[str, "tuple[Chunk, ...]"])
     held: Distributed | None = None
+    laid: Mapping[str, tuple[Laid, ...]] = field(default_factory=dict[str, "tuple[Laid, ...]"])
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a folder as `from_pretrained` reads it."""
+        return self.format in ("safetensors", "bin")
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -87,13 +97,14 @@ def open_checkpoint(
     model: str | Path, revision: str | None = None, config: str | Path | Mapping[str, Any] | None = None
 ) -> Checkpoint:
     """The checkpoint in a folder, or under a Hub id (fetched, or taken from the local cache): a Hugging Face
-    model, or a distributed checkpoint of torch.
+    model, or a distributed checkpoint of torch; or a GGUF file, or the one in a folder.
 
     `config` is the config of a folder that has none: its values, its file, or a folder that holds it. Raises
     `CheckpointError` for a checkpoint that is missing, incomplete, damaged or quantized.
     """
     _check_named(model)
-    check_no_gguf(Path(model).expanduser())
+    if (found := gguf_of(Path(model).expanduser())) is not None:
+        return _of_gguf(found, Path(model).expanduser(), revision, config)
     folder, name, commit = _located(model, revision)
     _check_no_run(folder)
     check_no_adapter(folder, name)
@@ -121,6 +132,16 @@ def _of_chunks(folder: Path, weights: Path, name: str, config: Mapping[str, Any]
     held = read_distributed(weights)
     files = {name: parts[0].path for name, parts in held.chunks.items() if parts}
     return Checkpoint(folder, name, config, held.headers, files, "distributed", chunks=held.chunks, held=held)
+
+
+def _of_gguf(file: Path, folder: Path, revision: str | None, config: object) -> Checkpoint:
+    for given, what in ((revision, "revision"), (config, "config")):
+        if given is not None:
+            raise CheckpointError(f"{file.name} is a GGUF file, which takes no {what}: leave it out")
+    held = held_in(file)
+    name = file.stem if file == folder else folder.resolve().name
+    files = dict.fromkeys(held.headers, file)
+    return Checkpoint(folder, name, held.config, held.headers, files, "gguf", laid=held.laid)
 
 
 def _with_config(folder: Path, weights: Path) -> Path:

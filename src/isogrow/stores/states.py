@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isogrow.stores.carrying import RUN, left
+from isogrow.stores.carrying import RUN, carried, left
 from isogrow.stores.distributed import METADATA, Distributed, Saved
 from isogrow.stores.sources import Checkpoint
 
@@ -85,4 +85,15 @@ def left_behind(checkpoint: Checkpoint, optimizer: str, format: str) -> list[str
     within = checkpoint.format == "distributed" and own and not run
     hint = "" if optimizer == "drop" else ", which --format distributed takes along"
     others = [name for name in left(checkpoint, run) if not within or name != f"{own}/"]  # it is told below
-    return [*others, *([f"{own} (the optimizer's state{hint})"] if within else [])]
+    return [*others, *([f"{own} (the optimizer's state{hint})"] if within else []), *_words(checkpoint)]
+
+
+def _words(checkpoint: Checkpoint) -> list[str]:
+    """The tokenizer of a GGUF file beside which none lies: what it is in is no file that travels."""
+    if checkpoint.format != "gguf" or any(name.startswith("tokenizer") for name in carried(checkpoint)):
+        return []
+    (file,) = checkpoint.paths
+    return [
+        f"tokenizer (it is in {file.name}: take it from the model that the file was made from, or have"
+        " transformers make one: AutoTokenizer.from_pretrained(…, gguf_file=…))"
+    ]

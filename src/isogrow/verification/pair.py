@@ -250,7 +250,7 @@ def _recorded(large: Checkpoint | nn.Module) -> Plan:
 def _model(file: Checkpoint) -> nn.Module:
     """A checkpoint's model: by plain transformers, where that knows its files and its config."""
     dtype = _widest(file)
-    if file.configured and file.format != "distributed" and not classless(file.config):
+    if file.configured and file.plain and not classless(file.config):
         return loaded(file.folder, dtype)
     config = _config(file)
     with mapped(file) as store:

@@ -62,6 +62,11 @@ def verify_in(
     known, _ = runner_for(engine)
     first = opened(small)
     pair = first.checkpoint, large if isinstance(large, Checkpoint) else open_checkpoint(large)
+    if other := next((each for each in pair if not each.plain), None):
+        raise EngineError(
+            f"{other.name} is in the {other.format} format, and {known.title} is compared on folders that"
+            " transformers loads: save it by save_pretrained, and give that folder"
+        )
     if lack := shortage(*map(parameters, pair)):
         return Report((Check(known.name, None, detail=lack),), proves=known.name)
     say(f"running both in {known.title}")

@@ -1,0 +1,94 @@
+"""A GGUF file as the `gguf` package reads it: its metadata, and where each tensor's numbers lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from isogrow.errors import CheckpointError
+
+WORDS = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F64"}  # of ggml, in safetensors' words
+BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of a file: its shape as torch would say it, its dtype, and the byte at which it begins."""
+
+    shape: tuple[int, ...]
+    word: str
+    start: int
+
+
+@dataclass(frozen=True)
+class File:
+    """What a file says: its metadata by their keys, and its tensors by llama.cpp's names."""
+
+    path: Path
+    said: Mapping[str, Any]
+    entries: Mapping[str, Entry]
+
+    @property
+    def architecture(self) -> str:
+        return str(self.said.get("general.architecture"))
+
+
+def read_file(path: Path) -> File:
+    """What a GGUF file says; none of its numbers are read.
+
+    Raises `CheckpointError` where the `gguf` package is missing, where the file is damaged, is one of
+    several, holds no model, or has tensors that are quantized.
+    """
+    if find_spec("gguf") is None:
+        raise CheckpointError(
+            f"{path.name} is a GGUF file, which the package gguf reads, and that is not installed: pip"
+            " install 'isogrow[gguf]'"
+        )
+    gguf: Any = import_module("gguf")
+    try:
+        reader = gguf.GGUFReader(path)
+        said = {name: _value(field) for name, field in reader.fields.items()}
+        found = {tensor.name: tensor for tensor in reader.tensors}
+    except Exception as error:  # it raises half a dozen kinds of what numpy says
+        raise CheckpointError(
+            f"{path.name} is no GGUF file that can be read ({type(error).__name__}: {str(error):.200}):"
+            " fetch it again"
+        ) from error
+    _check_model(path, said, reader.endianess.name)
+    return File(path, said, {name: _entry(path, each) for name, each in found.items()})
+
+
+def _value(field: Any) -> Any:
+    """The value of a field; of a list of strings only how many they are, since no config has them."""
+    kinds = [kind.name for kind in field.types]
+    return len(field.data) if kinds[-1:] == ["STRING"] and len(kinds) > 1 else field.contents()
+
+
+def _check_model(path: Path, said: Mapping[str, Any], order: str) -> None:
+    if said.get("general.type", "model") != "model":
+        raise CheckpointError(
+            f"{path.name} holds no model but a part of one (its general.type is {said['general.type']!r}):"
+            " give the model's file"
+        )
+    if int(said.get("split.count") or 1) > 1:
+        raise CheckpointError(
+            f"{path.name} is one of {said['split.count']} files: join them by llama.cpp's llama-gguf-split"
+            " --merge, and give the file that it writes"
+        )
+    if order != "LITTLE":
+        raise CheckpointError(f"{path.name} is big-endian, which can't be mapped: convert it again")
+
+
+def _entry(path: Path, tensor: Any) -> Entry:
+    kind = tensor.tensor_type.name
+    if kind not in WORDS:
+        raise CheckpointError(
+            f"{path.name} is quantized ({tensor.name} is {kind}), and growing needs the weights themselves:"
+            " give the file in F32, F16 or BF16, or the model that it was made from"
+        )
+    shape = tuple(reversed([int(n) for n in tensor.shape]))
+    return Entry(shape, WORDS[kind], int(tensor.data_offset))
