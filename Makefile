@@ -57,8 +57,9 @@ bench: $(VENV)/.plots
 	$(BIN)/python -m benchmarks.checkpoint --rows "$$(mktemp)"
 	$(BIN)/python -m benchmarks.training small
 
+# A part: make engines ENGINES="openvino --family llama --axis ffn"
 engines: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.engines.environments
+	$(BIN)/python -m benchmarks.engines.environments $(ENGINES)
 
 wheel:
 	PYTHON=$(PYTHON) .ci/wheel

@@ -57,11 +57,20 @@ same tokens, in a process of its own, on the CPU, and compares the grown model t
     max |f(L) − f(S)|  ≤  16 · max(noise, rounding, ulp)
 
 `noise` is how far the engine is from itself on the small model, the same rows in other batch shapes and
-orders; `rounding` what the small model's own dtype costs it in transformers, against float64. What the engine
-computes its own way for both is not asked. Where it fails it names the token, says what transformers makes of
-the same two folders (so whether it is the engine or the weights), and what the tables below know. Exit codes
-are those of `verify`: 0 where it passes, 1 where it fails, 2 where the engine is not there or does not run
-the small model.
+orders (llama.cpp, which runs row by row: with every weight one unit in the last place larger); `rounding`
+what the small model's own dtype costs it in transformers, against float64. What the engine computes its own
+way for both is not asked. Where it fails it names the token, says what transformers makes of the same two
+folders (so whether it is the engine or the weights), and what the tables below know. Exit codes are those of
+`verify`: 0 where it passes, 1 where it fails, 2 where the engine is not there or does not run the small model.
+
+llama.cpp's converter is a script in its source, and no part of what pip installs; the source archive of
+llama-cpp-python has the one of its version. The vocabulary is not converted, since token ids are compared:
+
+    pip install llama-cpp-python==0.3.36                   # compiles llama.cpp: a C++ compiler, some minutes
+    pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36
+    tar xf llama_cpp_python-0.3.36.tar.gz
+    export LLAMA_CPP_SOURCE=llama_cpp_python-0.3.36/vendor/llama.cpp
+    isogrow verify small/ large/ --engine llama.cpp
 """
 
 
@@ -111,7 +120,11 @@ def section(engine: Engine) -> Iterator[str]:
         yield from (f"Does not load, small or grown: {told}.", "")
     if engine.packages:
         installed = " ".join(f"`{package}`" for package in engine.packages)
-        yield from (f"`isogrow verify --engine {engine.name}` runs it: {installed}.", "")
+        beside = "".join(
+            f" {variable} must name the folder {folder} of that package's source archive."
+            for variable, folder in engine.sources.items()
+        )
+        yield from (f"`isogrow verify --engine {engine.name}` runs it: {installed}.{beside}", "")
     if engine.rows:
         rows = ([described(r), families(engine, r), r.seen.version, r.seen.how] for r in engine.rows)
         yield from table(("what it does", "model types", "version", "seen"), rows)

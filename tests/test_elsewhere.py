@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from isogrow.errors import EngineError, SizeError
 from isogrow.verification.elsewhere import apart
 from isogrow.verification.elsewhere.outputs import batches_of, farthest
 from isogrow.verification.elsewhere.proof import verify_in
-from isogrow.verification.runners import RUNNERS, runner_for
+from isogrow.verification.runners import RUNNERS, llama_cpp, runner_for
 from isogrow.verification.runners import transformers as plain
 from isogrow.verification.runners.runner import Ids, Logits, Run, Runner, commanded
 
@@ -229,6 +230,56 @@ def test_a_process_that_dies_says_so(inside: Any, tmp_path: Path, monkeypatch: p
 def test_a_converter_that_fails_says_so() -> None:
     with pytest.raises(RuntimeError, match=r"no such model \(exit code 3\)"):
         commanded("-S", "-c", "import sys; print('no such model', file=sys.stderr); sys.exit(3)")
+
+
+# ── llama.cpp's converter, which is no package ──
+
+SCRIPT = """
+import logging, sys
+def get_model_class(name):
+    class Model:
+        model_arch = 1
+        def set_vocab(self): raise AssertionError("no tokenizer is known")
+        def modify_tensors(self, data_torch, name, bid): return data_torch
+    return Model
+def main():
+    made = get_model_class("m")()
+    made.hparams, made.gguf_writer = {"vocab_size": 53}, Writer()
+    made.set_vocab()
+    if "refused" in sys.argv[1]:
+        logging.getLogger("converter").error("Model Refused is not supported")
+        sys.exit(1)
+    weight = made.modify_tensors(1.0, "w", None)
+    open(sys.argv[3], "w").write(f"{made.gguf_writer.said} {sys.argv[4:]} {weight}")
+class Writer:
+    said = ""
+    def add_tokenizer_model(self, name): self.said += name
+    def add_vocab_size(self, count): self.said += f" {count}"
+"""
+
+
+def test_a_converter_in_a_folder_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is run as in a shell, but for the vocabulary; what it logged last says why it ends."""
+    monkeypatch.delenv("LLAMA_CPP_SOURCE", raising=False)
+    with pytest.raises(EngineError, match="LLAMA_CPP_SOURCE is not set.: set LLAMA_CPP_SOURCE to the folder"):
+        llama_cpp.source()
+    monkeypatch.setenv("LLAMA_CPP_SOURCE", str(tmp_path))
+    with pytest.raises(
+        EngineError, match="which holds convert_hf_to_gguf.py; llama-cpp-python's source arch"
+    ):
+        llama_cpp.source()
+    (tmp_path / "convert_hf_to_gguf.py").write_text(SCRIPT)
+    before = list(sys.path), list(sys.argv)
+    try:
+        llama_cpp.converted(Path("small"), tmp_path / "m.gguf")
+        assert (tmp_path / "m.gguf").read_text() == "none 53 ['--outtype', 'f32'] 1.0"
+        llama_cpp.converted(Path("small"), tmp_path / "m.gguf", "bf16", more=0.5)
+        assert (tmp_path / "m.gguf").read_text() == "none 53 ['--outtype', 'bf16'] 1.5"
+        with pytest.raises(RuntimeError, match="^Model Refused is not supported$"):
+            llama_cpp.converted(Path("refused"), tmp_path / "m.gguf")
+    finally:
+        sys.modules.pop("convert_hf_to_gguf", None)
+    assert (sys.path, sys.argv) == before
 
 
 # ── the command ──

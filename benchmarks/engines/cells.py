@@ -67,13 +67,29 @@ OWN: Mapping[str, Sizes] = {
     "opt": dict(
         hidden_size=64, word_embed_proj_dim=64, ffn_dim=256, num_hidden_layers=4, num_attention_heads=4
     ),
+    "mt5": dict(d_model=64, d_kv=16, d_ff=112, num_layers=4, num_heads=4, layer_norm_epsilon=1e-2),
+    "bart": dict(
+        d_model=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=112,
+        decoder_ffn_dim=112,
+        max_position_embeddings=64,
+    ),
     "t5": dict(d_model=64, d_kv=16, d_ff=112, num_layers=4, num_heads=4, layer_norm_epsilon=1e-2),
     "bert": dict(hidden_size=64, intermediate_size=112, num_hidden_layers=4, num_attention_heads=4),
 }
 # Types whose first cells are in rows.jsonl: what their configs say beside NEW_NAMES.
 MIXTURE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=112)
+STATES = dict(mamba_n_heads=8, mamba_d_head=16, mamba_d_state=16, mamba_n_groups=1)
 NEWER: Mapping[str, Sizes] = {
+    "bamba": dict(**STATES, attn_layer_indices=[1, 3]),
+    "bart": OWN["bart"],
     "ernie4_5": {},
+    "exaone4": dict(sliding_window=8, sliding_window_pattern=4),
+    "falcon_h1": dict(**STATES, mamba_d_ssm=128),
     "glm4_moe": dict(
         n_routed_experts=4,
         num_experts_per_tok=2,
@@ -86,15 +102,13 @@ NEWER: Mapping[str, Sizes] = {
     ),
     "granitemoehybrid": dict(
         layer_types=["mamba", "attention", "mamba", "attention"],
-        mamba_n_heads=8,
-        mamba_d_head=16,
-        mamba_d_state=16,
-        mamba_n_groups=1,
+        **STATES,
         num_local_experts=4,
         num_experts_per_tok=2,
         shared_intermediate_size=112,
         position_embedding_type="rope",
     ),
+    "hunyuan_v1_dense": {},
     "lfm2": dict(
         layer_types=["conv", "full_attention", "conv", "full_attention"],
         conv_L_cache=3,
@@ -107,6 +121,15 @@ NEWER: Mapping[str, Sizes] = {
         norm_eps=1e-2,
     ),
     "mamba2": dict(num_heads=8, head_dim=16, state_size=16, n_groups=1, expand=2),
+    "mt5": OWN["mt5"],
+    "nemotron_h": dict(
+        layers_block_type=["linear_attention", "mlp", "full_attention", "mlp"],
+        mamba_num_heads=8,
+        mamba_head_dim=16,
+        n_groups=1,
+        ssm_state_size=16,
+        layer_norm_epsilon=1e-2,
+    ),
     "olmo3": {},
     "qwen3_moe": dict(**MIXTURE, decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=True),
     "qwen3_next": dict(
@@ -126,7 +149,11 @@ NEWER: Mapping[str, Sizes] = {
 USUAL = ("hidden", "hidden2", "heads", "kv", "hd2", "hd24", "ffn", "ffnodd", "layers", "layers0", "all")
 COPIES = tuple(axis for axis in USUAL if axis != "hd24")  # heads are normalised, so they are copied whole
 FEWER: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("lfm2", "olmo3", "qwen3_moe", "qwen3_next"), COPIES),
+    "bamba": ("hidden2", "heads", "kv", "ffn", "ffnodd", "layers", "layers0"),
+    "nemotron_h": USUAL[1:],
+    "bart": ("ffn", "ffnodd"),
+    "mt5": ("hidden", "hidden2", "heads", "hd2", "ffn", "ffnodd", "layers", "all"),
+    **dict.fromkeys(("exaone4", "hunyuan_v1_dense", "lfm2", "olmo3", "qwen3_moe", "qwen3_next"), COPIES),
     "granitemoehybrid": USUAL[1:],
     "mamba2": ("hidden2", "layers", "layers0"),
 }
@@ -163,7 +190,16 @@ def _theta(keys: str) -> dict[str, Any]:
 
 # ── the growths ──
 
-JOINT = ("gpt2", "gptj", "bloom", "falcon", "opt", "gpt_neox", "bert")  # hidden is heads times head_dim
+JOINT = (
+    "bart",
+    "gpt2",
+    "gptj",
+    "bloom",
+    "falcon",
+    "opt",
+    "gpt_neox",
+    "bert",
+)  # hidden is heads times head_dim
 COPIED = ("olmo2", "olmo3")  # heads come as multiples, and were not grown together with the head dim
 
 EXPERTS = ("glm4_moe", "qwen3_moe", "qwen3_next")  # whose inner width is their experts'

@@ -126,7 +126,9 @@ class Engine:
     `families` are those that were seen to load and run, `refused` those that were not, before any growth, and
     why. `aside` engines are spoken of only when they are asked for: most users have nothing to do with them.
     `unit` says what the number `n` is, where one belongs to the name (`tp=8`). `packages` are what pip
-    installs to run it, in the versions in which it was run.
+    installs to run it, in the versions in which it was run; `sources` are variables of the environment, and
+    the folder that each is to name: one in the source archive of the first of these packages. `apart` are
+    packages that it wants in other versions than isogrow was tested with.
     """
 
     name: str
@@ -140,6 +142,8 @@ class Engine:
     unit: str = ""
     n: int = 0
     packages: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict[str, str])
+    apart: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:

@@ -24,6 +24,7 @@ OPENVINO = Engine(
     families=("bert", "falcon", "gpt2", "llama", "phi3", "qwen3", "t5"),
     refused=dict.fromkeys(("gemma2", "gemma3_text"), "optimum-intel 2.2.0 does not export them"),
     packages=("openvino==2026.4.1", "optimum-intel==2.2.0"),
+    apart=("transformers",),  # optimum-intel 2.2.0 wants one before 5.6
 )
 
 ENGINES = (ONNX, OPENVINO)

@@ -22,6 +22,8 @@ LLAMA_CPP = Engine(
         "gpt_neox": "the converter wants rotary_pct, which transformers 5.23.0 does not write",
         "phi": "it can't convert it as transformers 5.23.0 writes it",
     },
+    packages=("llama-cpp-python==0.3.36",),
+    sources={"LLAMA_CPP_SOURCE": "vendor/llama.cpp"},
     rows=(
         Fixes("rope_theta", 10000.0, ("gemma", "gemma2"), RUN),
         Scale("head_dim ** -0.5", ("gemma2", "gemma3_text"), RUN),

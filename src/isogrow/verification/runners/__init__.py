@@ -42,4 +42,5 @@ def runner_for(name: str) -> tuple[Engine, Runner]:
             f"{engine.title} is not installed here ({missing[0]} is missing): pip install {packages} in an"
             " environment that has isogrow too"
         )
+    runner.ready()
     return engine, runner

@@ -25,12 +25,14 @@ class Runner:
     `load(folder, scratch)` converts, in the empty folder `scratch` if it writes anything, and gives what maps
     token ids (rows, tokens) to logits (rows, tokens, vocabulary); of an encoder-decoder, to the log
     probabilities (rows, tokens + 1) of the same ids, and of an end, as its output. It raises what the engine
-    raises. `modules` are what it imports, when it runs.
+    raises. `modules` are what it imports, when it runs; `ready` raises `EngineError` where something else
+    that it needs is not there.
     """
 
     engine: str
     modules: tuple[str, ...]
     load: Load
+    ready: Callable[[], object] = lambda: None
 
 
 def config_of(folder: Path) -> Mapping[str, Any]:
