@@ -61,7 +61,7 @@ orders (llama.cpp, which runs row by row: with every weight one unit in the last
 what the small model's own dtype costs it in transformers, against float64. What the engine computes its own
 way for both is not asked. Where it fails it names the token, says what transformers makes of the same two
 folders (so whether it is the engine or the weights), and what the tables below know. Exit codes are those of
-`verify`: 0 where it passes, 1 where it fails, 2 where the engine is not there or does not run the small model.
+`verify`: 0 where it passes, 1 where it fails, 2 where the engine is not there or doesn't run the small model.
 
 llama.cpp's converter is a script in its source, and no part of what pip installs; the source archive of
 llama-cpp-python has the one of its version. The vocabulary is not converted, since token ids are compared:

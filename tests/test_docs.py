@@ -29,7 +29,7 @@ HOMES = (ROOT, ROOT / "src" / "isogrow", ROOT / "docs", ROOT / "tests")
 # Files that models have, or users write: no file of the repository.
 THEIRS = {"config.json", "isogrow.json", "plan.json", "modeling_*.py", "configuration_*.py", "utils.py"}
 # Options of other commands.
-OTHERS = '"--nproc-per-node"'  # torchrun's
+OTHERS = '"--nproc-per-node" "--no-deps" "--no-binary"'  # torchrun's, pip's
 SUFFIXES = "py|md|svg|png|json|toml|txt|cff|yaml"
 Check = Callable[[Path, str], Iterator[str]]
 

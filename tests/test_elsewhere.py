@@ -145,6 +145,17 @@ def test_noise_gives_room(pair: tuple[Path, Path], nudged: Path, monkeypatch: py
     assert report.passed and "noise 1.0e-02" in report.checks[0].detail
 
 
+def test_an_engine_that_is_nowhere_near_itself_proves_nothing(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(folder: Path, scratch: Path) -> Run:
+        exact = plain.load(folder, scratch)
+        return lambda ids: exact(ids) * np.float32(1 + (len(ids) == 1))
+
+    with pytest.raises(EngineError, match="otherwise in every batch, off by 1.0e.00 from itself, so nothing"):
+        verify_in(engine(monkeypatch, load), *pair)
+
+
 def test_an_encoder_and_a_decoder(tmp_path: Path) -> None:
     sizes = dict(vocab_size=53, d_model=24, d_kv=6, d_ff=34, num_layers=2, num_heads=3)
     config = transformers.T5Config(**sizes, decoder_start_token_id=0)

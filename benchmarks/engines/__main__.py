@@ -1,6 +1,6 @@
 """Run grown models in an engine: the small one there against the grown one there, cell by cell.
 
-    python -m benchmarks.engines ENGINE [--family F]... [--axis A]... [--keys 4|5] [--rows FILE]
+    python -m benchmarks.engines ENGINE [--family F]... [--axis A]... [--keys 4|5] [--rows FILE] [--apart]
 
 Run it where that engine is installed as its table says (`packages`), beside isogrow. Each cell is grown
 twice, plainly and for the engine. Rows are appended to a file, and those that it has are not run again.
@@ -12,7 +12,8 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from benchmarks.engines.cells import FEWER, NEWER, ROWS, USUAL, Cell, cells, gro
 from isogrow.engines import ENGINES
 from isogrow.errors import IsogrowError
 from isogrow.families import layout_for
+from isogrow.verification.elsewhere.apart import ran
 from isogrow.verification.elsewhere.outputs import ORDERS, noise_of
 from isogrow.verification.elsewhere.proof import ROOM
 from isogrow.verification.runners import RUNNERS
-from isogrow.verification.runners.runner import Run
 
 ALIKE = 5e-5
 Row = dict[str, Any]
@@ -88,67 +89,93 @@ def ids() -> np.ndarray:
     return np.random.default_rng(1).integers(1, 512, (2, 17))
 
 
-def run(engine: str, folder: Path, here: Path) -> np.ndarray:
-    """What an engine makes of a folder, converted in an empty one."""
-    return np.asarray(_loaded(engine, folder, here)(ids()))
+@dataclass(frozen=True)
+class Bench:
+    """An engine, and a model type whose models are grown and run in a folder; `apart`: each run in a process
+    of its own, for engines that end theirs."""
 
+    engine: str
+    family: str
+    keys: str
+    here: Path
+    apart: bool = False
 
-def noise(engine: str, folder: Path, here: Path) -> float:
-    """How far an engine is from itself on a folder, the same rows in other batches."""
-    running = _loaded(engine, folder, here)
-    return noise_of([running(ids()[order]) for order in ORDERS])
+    @property
+    def small(self) -> Path:
+        return self.here / "small"
 
+    def run(self, folder: Path) -> np.ndarray:
+        """What the engine makes of a folder."""
+        return self.outputs(folder, [ids()])[0]
 
-def _loaded(engine: str, folder: Path, here: Path) -> Run:
-    scratch = here / "converted"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    return RUNNERS[engine].load(folder, scratch)
+    def outputs(self, folder: Path, batches: list[np.ndarray]) -> list[np.ndarray]:
+        """The same of several batches, the folder converted in an empty one."""
+        if self.apart:
+            (answer,) = ran(self.engine, [folder], batches)
+            if answer.refused:
+                raise RuntimeError(answer.refused)
+            return list(answer.outputs)
+        scratch = self.here / "converted"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        running = RUNNERS[self.engine].load(folder, scratch)
+        return [np.asarray(running(batch)) for batch in batches]
 
+    def request(self, axis: str, asked: bool) -> Row:
+        """What is asked for: the sizes of an axis, and (`asked`) the engine."""
+        sizes, at = growth(self.family, axis)
+        request: Row = {**sizes, **({"layers_at": at} if "layers" in sizes else {})}
+        return request | ({"engines": self.engine} if asked else {})
 
-def measured(
-    engine: str, family: str, keys: str, axes: list[str], done: set[tuple[str, ...]]
-) -> Iterator[Row]:
-    """The rows of one family: its baseline, and every axis as it is grown plainly and for the engine."""
-    known = {"engine": engine, "version": ENGINES[engine].version}
-    with tempfile.TemporaryDirectory() as place:
-        here = Path(place)
-        small = made(family, keys, here / "small")
-        own = run("transformers", small, here)
+    def alike(self, axis: str) -> bool:
+        """Whether what is grown for the engine is what is grown plainly."""
         try:
-            base = run(engine, small, here)
-            both = run(engine, _named(small, here / "named"), here)
-            own_noise = noise(engine, small, here)
+            plain, own = (isogrow.plan(self.small, **self.request(axis, asked)) for asked in (False, True))
+        except IsogrowError:
+            return False
+        return plain == own
+
+    def grown(self, axis: str, asked: bool, right: Pair, limit: float) -> Row:
+        """What became of a growth."""
+        large = self.here / "large"
+        shutil.rmtree(large, ignore_errors=True)
+        try:
+            isogrow.grow_checkpoint(self.small, large, **self.request(axis, asked))
+        except IsogrowError as error:
+            return {"verdict": "refused by plan", "said": str(error)}
+        try:
+            return _compared(right, self.run(large), limit)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is measured
-            refused = {"verdict": "refused", "said": str(error)[:200]}
-            yield {**known, "family": family, "keys": keys, "axis": "baseline", "made": "plainly", **refused}
-            return
-        limit = max(ALIKE, ROOM * own_noise)
-        first = {"axis": "baseline", "made": "plainly", "noise": own_noise}
-        rows = [{**first, **_compared((own, own), base, ALIKE)}]
-        for axis in axes:
-            for how in ("plainly", "for it"):
-                if (engine, family, keys, axis, how) not in done:
-                    found = _grown(engine, small, here, axis, family, how == "for it", (base, both), limit)
-                    rows.append({"axis": axis, "made": how, **found})
-        yield from ({**known, "family": family, "keys": keys, **row} for row in rows)
+            return {"verdict": "refused", "said": str(error)[:200]}
 
 
-def _grown(
-    engine: str, small: Path, here: Path, axis: str, family: str, asked: bool, right: Pair, limit: float
-) -> Row:
-    sizes, at = growth(family, axis)
-    request: Row = {**sizes, **({"layers_at": at} if "layers" in sizes else {})}
-    request |= {"engines": engine} if asked else {}
-    shutil.rmtree(here / "large", ignore_errors=True)
+def measured(bench: Bench, axes: list[str], done: Mapping[tuple[str, ...], Row]) -> Iterator[Row]:
+    """The rows of one family that are not there yet: its baseline, and every axis as it is grown plainly and
+    for the engine."""
+    known = {"engine": bench.engine, "version": ENGINES[bench.engine].version}
+    known |= {"family": bench.family, "keys": bench.keys}
+    at = (bench.engine, bench.family, bench.keys)
+    made(bench.family, bench.keys, bench.small)
+    own = replace(bench, engine="transformers", apart=False).run(bench.small)
+    first: Row = {"axis": "baseline", "made": "plainly"}
     try:
-        isogrow.grow_checkpoint(small, here / "large", **request)
-    except IsogrowError as error:
-        return {"verdict": "refused by plan", "said": str(error)}
-    try:
-        return _compared(right, run(engine, here / "large", here), limit)
+        base, *others = bench.outputs(bench.small, [ids(), *(ids()[order] for order in ORDERS)])
+        both = bench.run(_named(bench.small, bench.here / "named"))
+        if ROOM * (noise := noise_of(others)) >= 1:
+            raise RuntimeError(f"it is off by {noise:.1e} from itself in other batches")
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is measured
-        return {"verdict": "refused", "said": str(error)[:200]}
+        yield {**known, **first, "verdict": "refused", "said": str(error)[:200]}
+        return
+    limit = max(ALIKE, ROOM * noise)
+    if (*at, "baseline", "plainly") not in done:
+        yield {**known, **first, "noise": noise, **_compared((own, own), base, ALIKE)}
+    for axis in axes:
+        same, found = bench.alike(axis), done.get((*at, axis, "plainly"), {})
+        for how in ("plainly", "for it"):
+            if (*at, axis, how) not in done:
+                if not (same and found):
+                    found = bench.grown(axis, how == "for it", (base, both), limit)
+                yield {**known, **found, "axis": axis, "made": how}
 
 
 def _compared(right: Pair, found: np.ndarray, limit: float) -> Row:
@@ -166,9 +193,10 @@ def main() -> None:
     parser.add_argument("--axis", action="append")
     parser.add_argument("--keys", default="4", choices=("4", "5"))
     parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--apart", action="store_true", help="each run in a process of its own")
     given = parser.parse_args()
     held = [json.loads(line) for line in given.rows.read_text().splitlines()] if given.rows.exists() else []
-    done = {tuple(row[k] for k in ("engine", "family", "keys", "axis", "made")) for row in held}
+    done = {tuple(row[k] for k in ("engine", "family", "keys", "axis", "made")): row for row in held}
     for family, axes in _asked(given.engine, given.family, given.axis).items():
         left = [
             a
@@ -176,9 +204,11 @@ def main() -> None:
             if any((given.engine, family, given.keys, a, h) not in done for h in ("plainly", "for it"))
         ]
         if left:
-            with given.rows.open("a") as file:
-                for row in measured(given.engine, family, given.keys, left, done):
+            with given.rows.open("a") as file, tempfile.TemporaryDirectory() as here:
+                bench = Bench(given.engine, family, given.keys, Path(here), given.apart)
+                for row in measured(bench, left, done):
                     file.write(json.dumps(row) + "\n")
+                    file.flush()
                     print(row, flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,12 @@ def cells() -> Iterator[Cell]:
             yield Cell(*line.split("\t"))
 
 
-def newer() -> Iterator[Cell]:
-    """Those of types in NEWER, as they are grown plainly."""
+def later(made: str = "plainly") -> Iterator[Cell]:
+    """What was run since, as it was grown plainly, or `for it`: the engine."""
     for row in map(json.loads, ROWS.read_text(encoding="utf-8").splitlines()):
-        if row["family"] in NEWER and row["made"] == "plainly":
-            yield Cell(*(row[field.name] for field in fields(Cell) if field.name != "figure"))
+        if row["made"] == made:
+            figure = min(row.get("figure", inf), row.get("named", inf))
+            yield Cell(*(row[field.name] for field in fields(Cell)[:-1]), f"{figure:g}")
 
 
 # ── the small models, as the file's head says them ──

@@ -35,6 +35,8 @@ def environment(engine: str) -> tuple[Path, dict[str, str]]:
         within = ["-c", str(ROOT / "constraints.txt")]
         subprocess.run([*pip, "install", "--quiet", *within, "torch"], check=True)
         subprocess.run([*pip, "install", "--quiet", *limits(engine), str(ROOT), *known.packages], check=True)
+        if known.without:
+            subprocess.run([*pip, "uninstall", "--quiet", "--yes", *known.without], check=True)
         if known.sources:
             unpacked(pip, known.packages[0], folder / "source")
         made.touch()

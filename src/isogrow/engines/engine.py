@@ -52,7 +52,8 @@ class Scale:
 
 @dataclass(frozen=True)
 class Period:
-    """The engine computes a config list with one entry a layer from the layer's number `i`, by this formula.
+    """The engine computes a config list with one entry a layer from the layer's number `i`, by this formula,
+    which may name sizes, too.
 
     `weighs`: layers of another entry have other tensors, so a new layer of the wrong one does not load.
     """
@@ -128,7 +129,8 @@ class Engine:
     `unit` says what the number `n` is, where one belongs to the name (`tp=8`). `packages` are what pip
     installs to run it, in the versions in which it was run; `sources` are variables of the environment, and
     the folder that each is to name: one in the source archive of the first of these packages. `apart` are
-    packages that it wants in other versions than isogrow was tested with.
+    packages that it wants in other versions than isogrow was tested with, `without` those that its own bring
+    along and that texts don't need.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Engine:
     packages: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
     apart: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:

@@ -75,9 +75,14 @@ def chosen(engine: Engine, layout: Layout) -> Choices:
     epsilons = {slot.norm.eps for slot in layout.table if slot.norm is not None}
     return Choices(
         tuple(row.key for row in rows if isinstance(row, Fixes) and row.key in epsilons),
-        tuple((row.key, row.formula) for row in rows if isinstance(row, Period) and not row.weighs),
+        tuple((row.key, row.formula) for row in rows if isinstance(row, Period) and _by_place(row)),
         any(isinstance(row, OldName) for row in rows),
     )
+
+
+def _by_place(row: Period) -> bool:
+    """Whether a layer's place alone says which it is, and new ones may be of any: places can be chosen."""
+    return not row.weighs and names(row.formula) <= {"i"}
 
 
 def with_number(engine: Engine, n: int) -> Engine:
@@ -113,14 +118,15 @@ def _scale(row: Scale, change: Change, strict: bool, n: int) -> str:
 
 def _period(row: Period, change: Change, strict: bool, n: int) -> str:
     for was, now in change.moved():
-        before, after = (evaluate(row.formula, {"i": i}) for i in (was, now))
+        sides = ((change.before, was), (change.after, now))
+        before, after = (evaluate(row.formula, {**side.facts, "i": i}) for side, i in sides)
         if before != after:
             return (
                 f"computes {row.key} of {change.family!r} from a layer's number: {before!r} for layer {was},"
                 f" which becomes layer {now}, {after!r}"
             )
     for i, entry in enumerate(get(change.after.config, row.key) or () if row.weighs else ()):
-        if (theirs := evaluate(row.formula, {"i": i})) != entry:
+        if (theirs := evaluate(row.formula, {**change.after.facts, "i": i})) != entry:
             return f"takes layer {i} of {change.family!r} by its number for {theirs!r}, and it is {entry!r}"
     return ""
 

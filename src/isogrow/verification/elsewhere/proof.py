@@ -79,6 +79,11 @@ def verify_in(
         )
     if not isfinite(noise := noise_of(one.outputs)):
         raise EngineError(f"{known.title} computes no finite numbers for {pair[0].name}: correct its weights")
+    if ROOM * noise >= 1:
+        raise EngineError(
+            f"{known.title} computes {pair[0].name} otherwise in every batch, off by {noise:.1e} from itself,"
+            " so nothing can be told of the grown model there"
+        )
     if two.refused:
         check = Check(known.name, False, detail=f"it does not run the grown model: {two.refused}")
         return _report(known, pair, check)

@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 
 from isogrow.errors import EngineError
-from isogrow.verification.runners.runner import Ids, Logits, Run, Runner
+from isogrow.verification.runners.runner import Ids, Logits, Run, Runner, has_encoder
 
 SOURCE, SCRIPT = "LLAMA_CPP_SOURCE", "convert_hf_to_gguf"
 ULP = 2.0**-22  # of float32, at the most
@@ -28,6 +28,8 @@ def load(folder: Path, scratch: Path) -> Run:
     """It runs row by row, to the same bits in any batch, so another batch would show no noise of it. A row
     alone is run with every weight one unit in the last place of float32 larger instead: what the engine
     rounds itself (its GELU is a table in float16) shows in that."""
+    if has_encoder(folder):
+        raise EngineError("its encoders with decoders are not run from here")
     model = cache(partial(_model, folder, scratch))
     return lambda ids: np.stack([_row(model(0.0 if len(ids) > 1 else ULP), row) for row in ids])
 
