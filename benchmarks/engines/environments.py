@@ -41,7 +41,8 @@ def environment(engine: str) -> tuple[Path, dict[str, str]]:
             unpacked(pip, known.packages[0], folder / "source")
         made.touch()
     (top,) = (folder / "source").glob("*/") if ENGINES[engine].sources else [folder]
-    return python, {name: str(top / path) for name, path in ENGINES[engine].sources.items()}
+    here = {"PYTHONPATH": str(ROOT / "src")}  # as it is now, not as it was when the environment was made
+    return python, here | {name: str(top / path) for name, path in ENGINES[engine].sources.items()}
 
 
 def limits(engine: str) -> list[str]:
