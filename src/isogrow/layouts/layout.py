@@ -25,6 +25,7 @@ from isogrow.layouts.rotary import Rope as Rope
 from isogrow.layouts.slots import Norm as Norm
 from isogrow.layouts.slots import Slot as Slot
 from isogrow.layouts.slots import Stream as Stream
+from isogrow.layouts.slots import closing
 
 Index = tuple[tuple[str, int], ...]
 
@@ -51,6 +52,7 @@ class Attention:
     for each head are added to the logits (relative positions), of the same block or of a whole stack.
     `scale` is a formula over sizes, config keys and `layer`; "" where the model has none. `factors`
     names slots by functions of which, never zero, each term is multiplied (how fast a state fades).
+    A layer that has queries and no keys (values) reads those of the last layer before it that has.
     """
 
     query: str = "attn.q"
@@ -100,13 +102,15 @@ class Key:
 class PerLayer:
     """A config list with one entry a layer; `default` is a formula over config keys and `i`.
 
-    With `runs` it is a list of runs, [entries, how often they come one after the other].
+    With `runs` it is a list of runs, [entries, how often they come one after the other]; with `mapped` a
+    mapping from a layer's number to its entry, where it has one.
     """
 
     key: str
     default: str = ""
     axis: str = "layers"
     runs: bool = False
+    mapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,10 +228,10 @@ class Layout:
                 f" {', '.join(map(repr, known))}: name it there"
             )
         for slot in (slot for slot in self.table if not slot.stored):
-            if slot.norm is None or slot.norm.where not in ("pre", "post"):
+            if slot.norm is None or closing(slot.norm):
                 raise LayoutError(
-                    f"{self.family}: {slot.name} has no tensor, and is no norm before a branch or on the"
-                    " residual: give it one of those, or leave it out"
+                    f"{self.family}: {slot.name} has no tensor, and is no norm before a branch, on the"
+                    " residual or on another weight's output: give it one of those, or leave it out"
                 )
 
     @cached_property

@@ -210,13 +210,14 @@ def _growths(now: Subject, expansion: Expansion) -> Iterator[AxisGrowth]:
     layer = getattr(expansion, "layer", None)
     head = getattr(expansion, "head", None)
     at = expansion.at if isinstance(expansion, LayerAddition) else "end"
+    sizes = dict(now.sizes.values)
     for axis, size, word in _stacked(now, _axes(now, expansion), expansion):
         for site in _sites(now, axis, word, layer, head):
             yield AxisGrowth(axis, site, size, at, word)
         for follower, formula in now.layout.follows.items():
             if axis in names(formula) and any(True for _ in now.uses(follower)):
-                leader = target(size, now.sizes.of(axis), word)
-                yield AxisGrowth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
+                sizes[axis] = target(size, now.sizes.of(axis), word)
+                yield AxisGrowth(follower, (), evaluate(formula, sizes))
 
 
 def _word(axis: str, expansion: Expansion) -> str:

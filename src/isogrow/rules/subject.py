@@ -10,6 +10,7 @@ from isogrow.errors import SizeError
 from isogrow.layouts.config import Config
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Attention, Layout, Norm, Slot
+from isogrow.layouts.slots import closing
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.choices import Choices
 from isogrow.plans.plan import Init, Old, Step
@@ -77,7 +78,8 @@ class Subject:
         return tuple({slot.norm: None for slot in slots if slot.norm is not None and axis in slot.normed})
 
     def all_norms(self) -> tuple[Norm, ...]:
-        return tuple({slot.norm: None for slot in self.slots.values() if slot.norm is not None})
+        slots = (*self.slots.values(), *self.plain_norms)
+        return tuple({slot.norm: None for slot in slots if slot.norm is not None})
 
     def clamped(self, slot: str) -> str:
         """By what the model clamps what this slot, or the weight that it is the bias of, gives; "": not."""
@@ -214,7 +216,7 @@ class Subject:
             if each.norm is not None and each.norm.where != "inner" and self.layout.on_residual(each.normed)
             if self.layout.stream(each) == self.layout.stream(slot) and each.index[:1] == slot.index[:1]
         )
-        return next((norm.where == "branch" for norm in norms), False)
+        return next((closing(norm) for norm in norms), False)
 
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""
