@@ -25,6 +25,7 @@ from isogrow.plans.regions import check_known
 from isogrow.plans.sizes import Sizes, key
 from isogrow.plans.words import HEAD_DIM, addressed, named, spelled, stated, told
 from isogrow.rules import rule_for
+from isogrow.rules.kinds import counted
 from isogrow.rules.layers import add
 from isogrow.rules.rotary import renamed
 from isogrow.rules.subject import Subject, subject
@@ -200,8 +201,10 @@ def _calling(now: Subject, growth: AxisGrowth) -> Subject:
 
 
 def _after(now: Subject, step: Step) -> Subject:
-    sizes = grown(now.sizes, step)
-    config = edited(now.config, step.config)
+    """The subject behind a step. Its config counts the blocks that there are: which slots a block has is told
+    by its number."""
+    counts = counted(now, step.axis, step.new) if now.is_index(step.axis) else now.config
+    sizes, config = grown(now.sizes, step), edited(counts, step.config)
     return dataclasses.replace(now, sizes=sizes, config=config, before=(*now.before, step))
 
 

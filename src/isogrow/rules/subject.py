@@ -13,7 +13,7 @@ from isogrow.layouts.layout import Attention, Layout, Norm, Slot
 from isogrow.layouts.slots import closing
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.choices import Choices
-from isogrow.plans.plan import Init, Old, Step
+from isogrow.plans.plan import Constant, Init, Old, Step
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import word_for
 
@@ -88,22 +88,25 @@ class Subject:
         return next((each.clamp for each in both if self.layout.clamps(each, self.config)), "")
 
     def drawn(self, init: Init, slot: str, axis: str) -> Init:
-        """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins.
+        """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins, or dead.
 
         A copied unit differs from its original by what reads it: that is zero for the copy. So nothing
-        is copied twice: neither on one axis, nor on two inner axes, nor into a new layer.
+        is copied twice: neither on one axis, nor on two inner axes, nor into a new layer. Nor are zeros
+        copied that another inner axis has for its switch (values under a norm), since zeros read the copy.
         """
         own = self.slots[slot]
         contracted = {attention.axis for attention in self.layout.attentions}
         inner = {*own.produced, *own.index} - contracted - self.layout.residuals
         twice = (inner if axis in inner else set[str]()) | {axis}
-        copied = any(
-            not place.old and isinstance(step.entry(slot, place.label), Old)
+        switches = inner & {*own.produced} if axis in own.produced else set[str]()
+        spent = any(
+            isinstance(step.entry(slot, place.label), (Old, Constant) if step.axis in switches else Old)
             for step in self.before
             if step.axis in twice and not (step.axis == axis and self.is_index(axis))
             for place in step.places
+            if not place.old
         )
-        return Init("normal", init.std) if init.kind == "copy" and copied else init
+        return Init("normal", init.std) if init.kind == "copy" and spent else init
 
     def reading(self, axis: str) -> dict[str, Reading]:
         """How each slot (a tied head's, too) reads `axis`: behind a norm with a gain, or behind one without a
