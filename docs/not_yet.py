@@ -41,7 +41,8 @@ KINDS = {
 
 # Why a type grows on ffn alone: no rule but the one of layers refuses it.
 HALF = {
-    "layers": "a layer normalises the residual itself (post-norm), so no new one is the identity",
+    "layers": "a layer normalises the residual itself (post-norm), or divides it (Gemma 3n), so no new one is"
+    " the identity",
 }
 
 # One reason, and the types (of transformers 5.23) that it holds back.
@@ -95,8 +96,7 @@ REASONS: Mapping[str, str] = {
     "what builds it is another library, timm, whose models have names of their own": (
         "gemma3n_vision timm_backbone timm_wrapper"
     ),
-    "a layer divides its residual by √2 and adds it normalised, so no new one is the identity (laws.md), and"
-    " its other residuals have no table yet": "gemma3n gemma3n_text",
+    "its images are read by another library's model, timm; its language model grows by itself": "gemma3n",
     "its streams are mixed by a matrix of positive numbers, so no new layer is the identity (laws.md), and"
     " its compressed attention has no table yet": "deepseek_v4",
     "it reads the keys and values of another model, whose sizes are not its own": (

@@ -20,6 +20,7 @@ A norm without a gain (on Gemma 4's values) leaves it to what reads the axis to 
 Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
 reason, its gains are free, and the rest is as without it: values free, the output's new columns zero. A norm
 per head does not run over heads: whatever gains a new head has of its own are as free as its queries.
+So is a gate of which only what is far above its mean is kept (Gemma 3n) copied, and all else as usual.
 The taps of a causal convolution are summed over, the newest token's last, so that new ones, which are zero,
 come before the old: they read tokens that lie further back.
 An axis that nothing consumes is an output: its new channels are copies where that is possible. Where heads
@@ -45,7 +46,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     uses = list(subject.uses(axis))
     contracted = {slot for a in subject.layout.attentions for slot in (a.query, a.key)}
     if subject.norms(axis):
-        if all(norm.of in contracted for norm in subject.norms(axis)):
+        if all(norm.of in contracted for norm in subject.norms(axis)) or _ungained(subject, axis, uses):
             return _copied(subject, axis, site, old, new, init, uses)
         return _normed(subject, axis, site, old, new, init, uses)
     output = not any(use.role == "consumer" for use in uses)
@@ -65,15 +66,21 @@ def _entries(use: Use, output: bool, init: Init) -> Rewrite:
     return free(Init("copy", init.std) if output else init, center=use.role == "gain" or use.slot.centred)
 
 
+def _ungained(subject: Subject, axis: str, uses: list[Use]) -> bool:
+    """Whether a mean is taken over the axis, and no gain could be a switch behind it."""
+    kinds = {norm.kind for norm in subject.norms(axis)}
+    return kinds == {"layer"} and not any(use.role == "gain" for use in uses)
+
+
 def _copied(
     subject: Subject, axis: str, site: Index, old: int, new: int, init: Init, uses: list[Use]
 ) -> Step:
-    """Queries and keys that a norm runs over are copied; nothing else changes."""
+    """Queries and keys that a norm runs over are copied (or what a mean without a gain is taken of); nothing
+    else changes."""
     if new % old:
-        raise multiples(
-            subject, axis, old, new, "a norm runs over it, so only whole copies keep its mean square"
-        )
-    stems = {use.norm.of for use in uses if use.norm is not None}
+        kept = "mean and std" if _ungained(subject, axis, uses) else "mean square"
+        raise multiples(subject, axis, old, new, f"a norm runs over it, so only whole copies keep its {kept}")
+    stems = {norm.of for norm in subject.norms(axis)}
     places = append(old, new)
     rewrites: dict[str, Rewrite] = {}
     for use in uses:
