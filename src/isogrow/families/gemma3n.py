@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from isogrow.families.edits import like
 from isogrow.families.gemma import GEMMA, GLOBAL
-from isogrow.families.gemma4 import BRANCH, PRE, attention, inner, mlp
+from isogrow.families.gemma4 import BRANCH, PRE, SHARED, attention, inner, mlp
 from isogrow.families.llama import L, M
-from isogrow.layouts.layout import Attention, Key, Norm, Weight
+from isogrow.layouts.layout import Attention, Key, Kinds, Norm, Weight
 
 # relu(g - mean g - c · std g) over the whole inner width: copies leave the mean and the std as they are.
 SPARSE = Norm("layer", "inner", eps=0.0, of="mlp.gate")
@@ -88,6 +88,7 @@ GEMMA3N = like(
         Key("activation_sparsity_pattern", default=[0.95] * 10 + [0.0] * 25),
     ),
     attentions=(Attention(scale="", rope=GLOBAL),),
+    kinds=(Kinds("num_kv_shared_layers", SHARED, counts=True),),
     constraints=("key_dim == value_dim", "hidden % (kv_heads * group) == 0"),
     fixed=GEMMA.fixed | {"width", "laurel", "ple", "ple_vocab", "streams", "corrected", "maps", "others"},
     refusals={
