@@ -9,7 +9,7 @@ from isogrow.laws.leaves import Leaves
 from isogrow.laws.network import ONE, Combo, Contribution, Entry, Network, Node, output
 from isogrow.laws.walking import Walk
 from isogrow.layouts.layout import Attention, Index, Norm, Slot
-from isogrow.layouts.slots import closing
+from isogrow.layouts.slots import Stream, closing
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
@@ -82,7 +82,7 @@ class _Builder:
 
     def _act(self, slot: Slot, index: Index) -> None:
         streams = self.layout.streams_of(slot)
-        self.now = [self.streams.setdefault(stream.name, StreamState(stream.axis)) for stream in streams]
+        self.now = [self.streams.setdefault(stream.name, self._begun(stream)) for stream in streams]
         if slot.unit:
             return  # a number times all channels: none of them is zero for it, or reaches another
         if slot.norm is not None:
@@ -91,6 +91,11 @@ class _Builder:
             self._gate(slot, index)
         else:
             self._linear(slot, index)
+
+    def _begun(self, stream: Stream) -> StreamState:
+        """A stream that no slot has written yet; what is given is never zero."""
+        given = self.leaves.classes(stream.axis, ()) if stream.given else ()
+        return StreamState(stream.axis, dict.fromkeys(given, ONE))
 
     def _norm(self, slot: Slot, norm: Norm, index: Index) -> None:
         if norm.where == "inner" and not slot.stored:

@@ -36,13 +36,15 @@ class Stream:
     """A residual stream: the sum along `axis` that branches read and add to, known by its `name` in slots.
 
     `tie` is a formula over config keys, true where the head which reads it is the embedding; `longest` the
-    key that says how many positions a sequence may have.
+    key that says how many positions a sequence may have. `given`: tensors that no row names (`carried`: a
+    front of convolutions) write it before any row does.
     """
 
     name: str = ""
     axis: str = "hidden"
     tie: str = "tie_word_embeddings"
     longest: str = "max_position_embeddings"
+    given: bool = False
 
 
 @dataclass(frozen=True)
