@@ -16,7 +16,13 @@ import isogrow
 from isogrow.errors import LawError, SizeError
 from isogrow.laws import check
 from isogrow.layouts.pattern import parse
-from isogrow.plans.expansions import AttentionExpansion, HeadAddition, HeadsExpansion
+from isogrow.plans.expansions import (
+    AttentionExpansion,
+    Expansion,
+    HeadAddition,
+    HeadsExpansion,
+    LayerAddition,
+)
 from isogrow.plans.plan import Constant, Init, Plan
 
 EXACT = 1e-12
@@ -116,11 +122,22 @@ def test_a_norm_of_values_is_undone_by_what_reads_them() -> None:
         check(small.anatomy, broken)
 
 
-def test_new_values_of_new_heads_are_alive() -> None:
-    """A new head's columns of the output are zero, so those of its new values are drawn, not copied."""
-    order = (HeadAddition(heads=12, kv_heads=4), AttentionExpansion(16), HeadsExpansion(16))
+HEADS, DIMS = (HeadAddition(heads=12, kv_heads=4),), (AttentionExpansion(16), HeadsExpansion(16))
+
+
+@pytest.mark.parametrize("order", [(*HEADS, *DIMS), (*DIMS, *HEADS)], ids=["heads first", "dims first"])
+def test_new_values_of_new_heads_are_alive(order: tuple[Expansion, ...]) -> None:
+    """New heads' columns of the output are zero, and so are new values: what meets them is drawn."""
     small = subject()
     made = small.plan(order, init=Init("copy"))
+    assert small.error(made) < EXACT
+
+
+def test_layers_that_share_keys_are_counted_after_each_step() -> None:
+    """The last one shares keys, wherever others were added before."""
+    small = subject(layer_types=[WINDOW, WINDOW, FULL, FULL], num_hidden_layers=4, num_kv_shared_layers=1)
+    made = small.plan((LayerAddition("+2", "start"), LayerAddition("+1", "end")))
+    assert made.config["num_kv_shared_layers"] == 2
     assert small.error(made) < EXACT
 
 
