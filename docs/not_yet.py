@@ -41,7 +41,8 @@ KINDS = {
 
 # Why a type grows on ffn alone: no rule but the one of layers refuses it.
 HALF = {
-    "layers": "a layer normalises the residual itself (post-norm), so no new one is the identity",
+    "layers": "a layer normalises the residual itself (post-norm), or divides it (Gemma 3n), so no new one is"
+    " the identity",
 }
 
 # One reason, and the types (of transformers 5.23) that it holds back.
@@ -95,9 +96,11 @@ REASONS: Mapping[str, str] = {
     "what builds it is another library, timm, whose models have names of their own": (
         "gemma3n_vision timm_backbone timm_wrapper"
     ),
-    "it has per-layer embeddings, several residuals or shared keys and values, for which no rule is proven": (
-        "gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified gemma4_unified_assistant"
-        " gemma4_unified_text"
+    "its images are read by another library's model, timm; its language model grows by itself": "gemma3n",
+    "its streams are mixed by a matrix of positive numbers, so no new layer is the identity (laws.md), and"
+    " its compressed attention has no table yet": "deepseek_v4",
+    "it reads the keys and values of another model, whose sizes are not its own": (
+        "gemma4_assistant gemma4_unified_assistant"
     ),
     "its MLP normalises its inner width, or is as wide as what it gives": (
         "glm4v_moe_vision glm4v_vision kosmos-2"

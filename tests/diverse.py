@@ -104,6 +104,7 @@ def _entry(entry: Entry, label: str) -> str:
 
 
 def _plain(axis: str, layout: Layout) -> str:
-    """An axis without its stack's name; groups of layers (ALBERT) number blocks as layers do."""
+    """An axis without its stack's name; groups of layers (ALBERT) and streams beside the first (Gemma 3n)
+    number blocks as layers do."""
     stack = next((stack for stack in layout.stacks if axis.startswith(f"{stack}_")), "")
-    return {"groups": "layers"}.get(axis, axis.removeprefix(f"{stack}_"))
+    return {"groups": "layers", "others": "layers"}.get(axis, axis.removeprefix(f"{stack}_"))

@@ -27,7 +27,7 @@ KINDS = 6  # of files that are fuzzed (tests/test_fuzz.py)
 FUZZED = 3000 if EVERYTHING else 100  # cases of each kind
 KILLS = 120 if EVERYTHING else 8  # growths that are killed (tests/test_kills.py)
 DIVERSE = (
-    "bloom", "deepseek_v3", "dinov2", "gemma3_text", "megatron-bert", "olmo",
+    "bloom", "deepseek_v3", "dinov2", "gemma3_text", "gemma4_text", "megatron-bert",
     "qwen3_vl_text", "stablelm", "t5",
 )  # fmt: skip
 SEED = 20

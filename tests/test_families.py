@@ -274,8 +274,10 @@ def test_defaults_are_the_classes(name: str) -> None:
 
 
 def said(made: Any, path: str) -> Any:
-    """What a config object says at a dotted path."""
-    return reduce(lambda found, name: getattr(found, name, None), path.split("."), made)
+    """What a config object says at a dotted path, where that is plain data (and no config for each layer)."""
+    made.allow_global_per_layer_attribute_access = True  # where layers have values of their own
+    found = reduce(lambda found, name: getattr(found, name, None), path.split("."), made)
+    return found if isinstance(found, str | int | float | list | tuple | dict) else None
 
 
 def wrong_defaults(layout: Layout, made: Any) -> dict[str, tuple[Any, Any]]:

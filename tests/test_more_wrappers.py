@@ -52,6 +52,8 @@ MORE: Mapping[str, tuple[str, Request]] = {
     "lfm2_vl": ("lfm2", FILLED),
     "aria": ("aria_text", {**DIVIDED, "ffn": "+3"}),
     "llama4": ("llama4_text", ALL),
+    "gemma4": ("gemma4_text", {**ALL, "head_dim": 20}),
+    "gemma4_unified": ("gemma4_unified_text", ALL),
     "qwen2_vl": ("qwen2_vl_text", DIVIDED),
     "qwen2_5_vl": ("qwen2_5_vl_text", DIVIDED),
     "qwen3_vl": ("qwen3_vl_text", ALL),

@@ -21,6 +21,7 @@ from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.laws import check
 from isogrow.plans.expansions import LayerAddition, MlpExpansion, Size
 from isogrow.plans.plan import Old
+from isogrow.plans.words import named
 
 FAMILY = F.FAMILIES["t5"]
 
@@ -31,6 +32,42 @@ def small(kind: str = "") -> F.Subject:
 
 
 # Which stack
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        (
+            {"encoder.heads": 7},
+            r"encoder\.heads=7 can't be had with encoder\.kv_heads=2.*give encoder\.heads=10",
+        ),
+        ({"encoder.kv_heads": 1}, r"would shrink encoder\.kv_heads from 2 to 1"),
+        ({"heads": 12}, "encoder_heads=12, encoder_hidden=30"),
+    ],
+)
+def test_grouped_heads_of_a_stack_are_refused_in_its_words(wanted: dict[str, Size], why: str) -> None:
+    with pytest.raises(SizeError, match=why):
+        F.subject(F.FAMILIES["t5gemma"], spread=0.1).plan(wanted)
+
+
+def test_each_stack_has_grouped_heads_of_its_own() -> None:
+    two = F.subject(F.FAMILIES["t5gemma"], spread=0.1)
+    made = two.plan({"hidden": 60, "encoder.heads": 12, "decoder.kv_heads": 5})
+    grown = named(made.target, two.anatomy.layout.stacks)
+    assert {word: n for word, n in grown.items() if word.endswith(("heads", "hidden"))} == {
+        **{"hidden": 60, "encoder.hidden": 60, "decoder.hidden": 60},
+        **{"encoder.heads": 12, "decoder.heads": 10, "encoder.kv_heads": 2, "decoder.kv_heads": 5},
+    }
+    assert two.error(made) < F.EXACT
+
+
+def test_a_scale_in_a_nested_config_that_is_the_head_dim_stays_it() -> None:
+    """The encoder's is its head dim, and the decoder's a number of its own."""
+    two = F.subject(F.FAMILIES["t5gemma"], spread=0.1)
+    made = two.plan({"head_dim": "x2"})
+    assert made.config["encoder.query_pre_attn_scalar"] == 16
+    assert "decoder.query_pre_attn_scalar" not in made.config
+    assert two.error(made) < F.EXACT
 
 
 @pytest.mark.slow

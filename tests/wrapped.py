@@ -37,6 +37,12 @@ MIXED = {"moe_intermediate_size": 12, "num_experts": 4, "num_experts_per_tok": 2
 SHARED = {
     "moe_intermediate_size": 12, "n_routed_experts": 4, "num_experts_per_tok": 2, "first_k_dense_replace": 1
 }  # fmt: skip
+SHARED_KEYS = {
+    "num_hidden_layers": 4, "num_kv_shared_layers": 1, "head_dim": 10, "global_head_dim": 12,
+    "sliding_window": 8,
+    "layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"],
+    "pad_token_id": 51,
+}  # fmt: skip
 TEXTS: Mapping[str, Mapping[str, Any]] = {
     "llama": {**TEXT, **DIM},
     "mistral": {**TEXT, **DIM},
@@ -45,6 +51,8 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
     "gemma": {**TEXT, **DIM},
     "gemma2": {**TEXT, **SCALED},
     "gemma3_text": {**TEXT, **SCALED},
+    "gemma4_text": {**TEXT, **SHARED_KEYS, "hidden_size_per_layer_input": 6},
+    "gemma4_unified_text": {**TEXT, **SHARED_KEYS},
     "cohere": {
         **{k: v for k, v in TEXT.items() if k != "rms_norm_eps"},
         "layer_norm_eps": 1e-2,
@@ -125,6 +133,17 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "vipllava": {"vision_config": CLIP, "vision_feature_layers": [-1, 0]},
     "mistral3": {"vision_config": PIXTRAL, "spatial_merge_size": 2, "vision_feature_layer": -1},
     "internvl": {"vision_config": INTERN, "image_seq_length": 4, "vision_feature_layer": -1},
+    "gemma4": {
+        "vision_config": {
+            "hidden_size": 16, "intermediate_size": 30, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "head_dim": 8, "patch_size": 4, "position_embedding_size": 16,
+            "pooling_kernel_size": 2,
+        },
+    },
+    "gemma4_unified": {
+        "vision_config": {"patch_size": 4, "pooling_kernel_size": 2, "mm_embed_dim": 16, "mm_posemb_size": 8,
+                          "output_proj_dims": 16},
+    },
     "gemma3": {"vision_config": SIGLIP, "mm_tokens_per_image": 4},
     "paligemma": {"vision_config": SIGLIP, "projection_dim": 24},
     "aya_vision": {

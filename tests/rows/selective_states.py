@@ -73,9 +73,9 @@ FALCON_MAMBA = replace(
     config=transformers.FalconMambaConfig,
     classes=("FalconMambaForCausalLM", "FalconMambaModel"),
     sizes={**SELECTIVE.sizes, "mixer_rms_eps": 1e-2},
-    growths={axis: said for axis, said in SELECTIVE.growths.items() if axis not in ("state_dim", "dt_rank")},
-    together=dict(hidden=75, state_width="x3", taps="+6", layers="+2"),
-    draws=expanded("state_width", "taps"),
+    growths={axis: said for axis, said in SELECTIVE.growths.items() if axis != "state_dim"},
+    together=dict(hidden=75, state_width="x3", dt_rank="+3", taps="+6", layers="+2"),
+    draws=expanded("state_width", "dt_rank", "taps"),
 )
 
 JAMBA = gated(

@@ -127,6 +127,31 @@ WHISPER = replace(
     inputs=spoken,
 )
 
+
+def heard(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """Spectra with a mask, and what a decoder makes of them."""
+    ids = texts("WhisperModel", generator)["decoder_input_ids"]
+    features = torch.randn(len(ids), 4 * FRAMES, 7, generator=generator, dtype=torch.float64)
+    mask = torch.ones(features.shape[:2], dtype=torch.long)
+    mask[0, -9:] = 0
+    return {"input_features": features, "attention_mask": mask, "decoder_input_ids": ids}
+
+
+SPEECH_TO_TEXT = replace(
+    narrow(pre(bart("speech_to_text", transformers.Speech2TextConfig, unread={}))),
+    classes=("Speech2TextForConditionalGeneration", "Speech2TextModel"),
+    sizes={
+        **{key: said for key, said in WHISPER.sizes.items() if key not in ("num_mel_bins", "bos_token_id")},
+        "max_source_positions": 4 * FRAMES,
+        "max_target_positions": 4 * FRAMES,  # the padding token's number is a row of its table of sines
+        "num_conv_layers": 2,
+        "conv_kernel_sizes": [3, 5],
+        "conv_channels": 6,
+        "input_feat_per_channel": 7,
+    },
+    inputs=heard,
+)
+
 ROWS = (
     speech("wav2vec2", transformers.Wav2Vec2Config, stable=True),
     speech("hubert", transformers.HubertConfig, stable=False),
@@ -136,4 +161,5 @@ ROWS = (
     without_choice(speech("data2vec-audio", transformers.Data2VecAudioConfig, stable=False)),
     without_choice(speech("sew", transformers.SEWConfig, stable=False)),
     WHISPER,
+    SPEECH_TO_TEXT,
 )

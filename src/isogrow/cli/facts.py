@@ -20,7 +20,7 @@ from isogrow.plans.caching import caches_of
 from isogrow.plans.plan import Free, Old, Plan, Step, word
 from isogrow.plans.serial import to_json
 from isogrow.plans.sizes import Sizes, key
-from isogrow.plans.words import MLPS, named
+from isogrow.plans.words import MLPS, named, with_words
 from isogrow.stores.dtypes import GROWN, TABLE, WORDS
 from isogrow.stores.shards import nbytes
 from isogrow.stores.sources import Checkpoint
@@ -209,9 +209,10 @@ def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:
 
 def _heads(step: Step, before: Sizes, after: Sizes) -> list[int] | None:
     """Query heads before and after, where the axis is a part of them."""
-    if step.axis not in ("kv_heads", "group"):
+    of = step.axis.removesuffix("kv_heads").removesuffix("group")
+    if step.axis not in (f"{of}kv_heads", f"{of}group"):
         return None
-    return [named(sizes)["heads"] for sizes in (before, after)]
+    return [with_words(sizes.values)[f"{of}heads"] for sizes in (before, after)]
 
 
 def _memory(plan: Plan, grown: list[Stored]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from isogrow.families.edits import Rows, after, alter, drop, like, swap
+from isogrow.families.edits import Rows, after, alter, before, drop, like, swap
 from isogrow.families.experts import readers, stacked, writer
 from isogrow.families.heads import LM
 from isogrow.families.llama import ATTENTION, EQUAL, LLAMA, MLP, PRE, L
@@ -87,8 +87,20 @@ MAMBA = Layout(
     windows=("taps",),
 )
 
-UNGAINED = "its class normalises it without a gain, and no rule undoes that yet; grow state_width instead"
-FALCON_MAMBA = like(MAMBA, "falcon_mamba", refusals={"state_dim": UNGAINED, "dt_rank": UNGAINED})
+UNGAINED = (
+    "its class normalises what writes the state and what reads it without a gain, and no rule undoes both"
+    " yet; grow state_width or dt_rank instead"
+)
+RATE = Norm("rms", "inner", eps="mixer_rms_eps", of="state.rate")
+FALCON_MAMBA = like(
+    MAMBA,
+    "falcon_mamba",
+    before(
+        "state.step", Weight(L + "mixer.dt_layernorm", "* dt_rank", "state.rate_norm", RATE, stored=False)
+    ),
+    defaults={"mixer_rms_eps": 1e-6},
+    refusals={"state_dim": UNGAINED},
+)
 
 # Which layers are of which kind, the class computes from their numbers.
 FULL = "layers % attn_layer_period == attn_layer_offset"

@@ -1,11 +1,11 @@
 """Whisper: BART's stacks with norms before each branch, keys without a bias, and an encoder that reads speech
-through two convolutions."""
+through two convolutions. Speech2Text has sines for positions, and convolutions that gate each other."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from isogrow.families.bart import BART, branches, norm
+from isogrow.families.bart import BART, TIMES, branches, norm
 from isogrow.families.edits import like
 from isogrow.families.heads import BIAS, head
 from isogrow.families.speech import LAYERS
@@ -84,4 +84,48 @@ WHISPER = like(
     fixed=frozenset({"vocab", "sources", "targets", "projected"}),
 )
 
-LAYOUTS = (WHISPER,)
+GATED = (
+    "its convolutions gate one half of what they give by the other before it joins the residual, so that no"
+    " new channel of it is the mean of the old ones, and its positions are sines: grow ffn or layers instead"
+)
+SPEECH_TO_TEXT = like(
+    WHISPER,
+    "speech_to_text",
+    weights=(
+        *branches("encoder", "pre"),
+        norm("encoder.layer_norm", "encoder.final_norm", "pre", "encoder"),
+        Weight("decoder.embed_tokens.weight", "vocab -> hidden", "embed", stream="decoder", times=TIMES),
+        *branches("decoder", "pre"),
+        norm("decoder.layer_norm", "decoder.final_norm", "pre", "decoder"),
+        head("lm_head.weight", "vocab <- hidden", "head", tied="embed", stream="decoder"),
+    ),
+    axes={
+        axis: said for axis, said in WHISPER.axes.items() if axis not in ("sources", "targets", "projected")
+    },
+    lacks="classifier_proj_size",
+    defaults=dict(
+        vocab_size=10000,
+        max_source_positions=6000,
+        d_model=256,
+        max_target_positions=1024,
+        encoder_layers=12,
+        encoder_ffn_dim=2048,
+        encoder_attention_heads=4,
+        decoder_layers=6,
+        decoder_ffn_dim=2048,
+        decoder_attention_heads=4,
+        scale_embedding=True,
+    ),
+    streams=(
+        Stream("encoder", longest="max_source_positions", given=True),
+        Stream("decoder", longest="max_target_positions"),
+    ),
+    refusals={"hidden": GATED},
+    foreign={},
+    # Old files hold the sines, which no model reads.
+    derived=(*BART.derived, r"embed_positions\.weights$"),
+    carried=("encoder.conv.", "model.encoder.conv."),
+    fixed=frozenset({"vocab"}),
+)
+
+LAYOUTS = (WHISPER, SPEECH_TO_TEXT)

@@ -3,7 +3,7 @@ puts among the embeddings. One row for each model type; wrapping.py says what a 
 
 from __future__ import annotations
 
-from isogrow.families.wrappers_of_sound import HEARING, OMNI
+from isogrow.families.wrappers_of_sound import HEARING, OMNI, SOUNDS
 from isogrow.families.wrapping import INNER, LINEAR, MAYBE, NORMED, OUT, TWO, WRITTEN, P, Wrapper, last, two
 from isogrow.layouts.layout import Bias, Key, Rename, Weight
 
@@ -28,6 +28,15 @@ BOTH = (
 NEIGHBOURS = (
     "what merges neighbouring patches is as wide as several of them, or as the language model, by its number:"
     " grow ffn, heads or layers instead"
+)
+
+EMBEDDED = "embedding_projection.weight"
+UNIFIED = (
+    *(
+        Rename(f"model.vision_embedder.{part}", f"model.embed_vision.{part}")
+        for part in ("patch_ln1", "patch_dense", "patch_ln2", "pos_embedding", "pos_norm")
+    ),
+    Rename(f"model.embed_vision.{EMBEDDED}", f"model.embed_vision.multimodal_embedder.{EMBEDDED}"),
 )
 
 LLAVA = (
@@ -88,6 +97,24 @@ LLAVA = (
         EYES,
         (Weight(P + "mm_input_projection_weight", "features -> hidden", "projector"),),
         tie=True,
+    ),
+    *(
+        Wrapper(
+            kind,
+            f"{kind}_text",
+            ("vision_tower", "embed_vision", "audio_tower", "embed_audio"),
+            (
+                Weight(f"embed_vision.{within}{EMBEDDED}", WRITTEN, "projector", required=False),
+                Weight(f"embed_audio.{EMBEDDED}", SOUNDS, "projector.sound", required=False, idle="True"),
+            ),
+            tie=True,
+            renames=renames,
+        )
+        for kind, within, renames in (
+            ("gemma4", "", ()),
+            # As the first files have what cuts images into patches.
+            ("gemma4_unified", "multimodal_embedder.", UNIFIED),
+        )
     ),
     Wrapper(
         "paligemma",

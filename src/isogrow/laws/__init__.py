@@ -1,11 +1,12 @@
 """The two laws, checked on every plan before anything is read (docs/laws.md).
 
     network.py    the grown model with booleans for numbers; building.py builds it from a layout,
-                  whose lines walking.py goes through as the model runs them
+                  whose lines walking.py goes through as the model runs them; leaves.py has its entries
     history.py    what became of each position in the steps of a plan
     norms.py      what each norm needs when its axis grows
     clamps.py     no scale passes a clamp
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
+    lending.py    layers without keys read those of an old layer
     leading.py    what is added behind the first layers stays behind them
     windows.py    a causal convolution reads each token at the distance that it did
     positions.py  rotary pairs stay pairs, and turn as before; frequencies.py says how fast
@@ -25,6 +26,7 @@ from isogrow.errors import LawError
 from isogrow.laws.building import network
 from isogrow.laws.clamps import check_clamps
 from isogrow.laws.leading import check_leading
+from isogrow.laws.lending import check_lending
 from isogrow.laws.network import Entry, Network
 from isogrow.laws.norms import check_norms
 from isogrow.laws.positions import check_positions
@@ -64,6 +66,7 @@ def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> int:
     check_slopes(anatomy, plan)
     check_leading(anatomy, plan)
     check_windows(anatomy, plan)
+    check_lending(anatomy, plan)
     preserves(net)
     found = lives(anatomy, net)
     if not allow_dead:

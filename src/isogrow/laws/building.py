@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 
-from isogrow.laws.history import Classes, is_old
-from isogrow.laws.network import ONE, Cancels, Combo, Contribution, Entry, Network, Node, output
-from isogrow.laws.walking import Walk, twin_axes
+from isogrow.laws.leaves import Leaves
+from isogrow.laws.network import ONE, Combo, Contribution, Entry, Network, Node, output
+from isogrow.laws.walking import Walk
 from isogrow.layouts.layout import Attention, Index, Norm, Slot
+from isogrow.layouts.slots import Stream, closing
 from isogrow.plans.anatomy import Anatomy
-from isogrow.plans.pieces import Average, Block, Fill, Piece, pieces
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
 
@@ -42,22 +41,25 @@ class _Builder:
     def __init__(self, anatomy: Anatomy, plan: Plan) -> None:
         self.anatomy, self.plan, self.layout = anatomy, plan, anatomy.layout
         self.sizes: Sizes = plan.target
-        self.classes, self.net = Classes(plan), Network()
-        self.cache: dict[tuple[str, Index], dict[int, bool]] = {}
-        self.old: dict[Index, bool] = {}
+        self.net = Network()
+        self.leaves = Leaves(anatomy, plan, self.net)
         self.streams: dict[str, StreamState] = {}
         self.now: list[StreamState] = []
         self.branch: dict[int, Node] = {}
+        self.parts: dict[int, Node] = {}
         self.stems: dict[tuple[str, Index], dict[Combo, Node]] = {}
         self.read: set[tuple[str, Index]] = set()
         self.heads: list[Node] = []
         self.walk = Walk(anatomy, plan)
         self.slots = self.walk.slots
         self.gated = {slot.gates for slot in self.slots}
-        self.branches = any(slot.norm and slot.norm.where == "branch" for slot in self.slots)
+        self.branches = any(slot.norm and closing(slot.norm) for slot in self.slots)
         self.scaled = {slot.scales for slot in self.slots}
-        met = ((a.query, a.key, a.sink, a.bias, *a.factors.split()) for a in self.layout.attentions)
-        self.contracted = {slot for slots in met for slot in slots}
+        self.ungained = {slot.norm.of: slot.norm for slot in anatomy.plain_norms if slot.norm is not None}
+        attentions = self.layout.attentions
+        met = ((a.query, a.key, a.sink, a.bias, *a.factors.split()) for a in attentions)
+        # Keys that are values, too, are read as these.
+        self.contracted = {slot for slots in met for slot in slots} - {a.value for a in attentions}
 
     def build(self) -> Network:
         for slot, index in self.walk.order():
@@ -78,78 +80,11 @@ class _Builder:
         chooses = bool(slot.idle) and self.layout.holds(slot.idle, self.anatomy.config)
         return (stem, index) not in self.read and not chooses
 
-    def _combos(self, axes: tuple[str, ...], index: Index) -> list[Combo]:
-        lists = [[(axis, p) for p in self._classes(axis, index)] for axis in axes]
-        return [tuple(combo) for combo in product(*lists)]
-
-    def _classes(self, axis: str, index: Index) -> dict[int, bool]:
-        key = (axis, index if axis in self.sizes.sites else ())
-        if key not in self.cache:
-            self.cache[key] = self.classes.of(axis, index)
-        return self.cache[key]
-
-    def _entry(self, slot: str, index: Index, combo: Combo, offset: float) -> Entry:
-        """The leaf of one class of entries, shared by tied weights."""
-        slot, combo = self._tied(slot, combo)
-        key = (slot, index, tuple(sorted(combo)))
-        if key not in self.net.entries:
-            axes = tuple(axis for axis, _ in combo)
-            point = tuple(range(p, p + 1) for _, p in combo)
-            (piece,) = pieces(self.plan, Block(slot, index, axes), point)
-            node = self.net.node("leaf")
-            node.value = not self._zero(piece, offset)
-            new = not self._old(index, combo)
-            self.net.entries[key] = Entry(slot, index, combo, new, self._cancels(piece), node)
-        return self.net.entries[key]
-
-    def _zero(self, piece: Piece, offset: float = 0.0) -> bool:
-        value = piece.value
-        if isinstance(value, Average):
-            parts = pieces(self.plan, value.block, value.box, value.steps)
-            return all(self._zero(part) for part in parts) or self._weightless(value)
-        return isinstance(value, Fill) and value.value + offset == 0.0
-
-    def _weightless(self, average: Average) -> bool:
-        """Whether all weights of a mean are zero."""
-        if not average.weights:
-            return False
-        block = Block(average.weights, average.block.index, (average.block.axes[average.dim],))
-        parts = pieces(self.plan, block, (average.box[average.dim],), average.steps)
-        return all(self._zero(part) for part in parts)
-
-    def _cancels(self, piece: Piece) -> Cancels:
-        value = piece.value
-        if isinstance(value, Average):
-            return "mean" if value.block.axes[value.dim] in self.layout.residuals else ""
-        stream = getattr(value, "key", "").rpartition("/")[2]
-        return "pair" if stream.startswith("pair") else ""
-
-    def _tied(self, slot: str, combo: Combo) -> tuple[str, Combo]:
-        """The slot that really holds a tied weight's entries, under its own axes' names."""
-        tied = self.layout.slots[slot].tied
-        if not (self.anatomy.ties(self.layout.slots[slot]) and tied in self.anatomy.slots):
-            return slot, combo
-        other = self.anatomy.slots[tied]
-        names = twin_axes(self.layout.slots[slot], other)
-        moved = {names[axis]: self._class_of(names[axis], p) for axis, p in combo}
-        return tied, tuple((axis, moved[axis]) for axis in other.axes)
-
-    def _class_of(self, axis: str, position: int) -> int:
-        """The representative of a position's class."""
-        history = self.classes.history(axis, (), position)
-        return next(p for p in self._classes(axis, ()) if self.classes.history(axis, (), p) == history)
-
-    def _old(self, index: Index, combo: Combo) -> bool:
-        """Whether everything about a combination was there before the plan."""
-        if index not in self.old:
-            self.old[index] = all(
-                is_old(self.classes.history(axis, index[:place], i)) for place, (axis, i) in enumerate(index)
-            )
-        return self.old[index] and all(not self._classes(axis, index)[p] for axis, p in combo)
-
     def _act(self, slot: Slot, index: Index) -> None:
         streams = self.layout.streams_of(slot)
-        self.now = [self.streams.setdefault(stream.name, StreamState(stream.axis)) for stream in streams]
+        self.now = [self.streams.setdefault(stream.name, self._begun(stream)) for stream in streams]
+        if slot.unit:
+            return  # a number times all channels: none of them is zero for it, or reaches another
         if slot.norm is not None:
             self._norm(slot, slot.norm, index)
         elif slot.gain:
@@ -157,13 +92,20 @@ class _Builder:
         else:
             self._linear(slot, index)
 
+    def _begun(self, stream: Stream) -> StreamState:
+        """A stream that no slot has written yet; what is given is never zero."""
+        given = self.leaves.classes(stream.axis, ()) if stream.given else ()
+        return StreamState(stream.axis, dict.fromkeys(given, ONE))
+
     def _norm(self, slot: Slot, norm: Norm, index: Index) -> None:
+        if norm.where == "inner" and not slot.stored:
+            return  # it lets every channel through; what reads behind it is told in _linear
         if not slot.stored:
             self._plain(norm)
             return
-        gain, combos = slot.gain, self._combos(slot.produced, index)
+        gain, combos = slot.gain, self.leaves.combos(slot.produced, index)
         offset = norm.offset if gain else 0.0
-        every = {combo: self._entry(slot.name, index, combo, offset) for combo in combos}
+        every = {combo: self.leaves.entry(slot.name, index, combo, offset) for combo in combos}
         if norm.where == "inner":
             self._inner(norm.of, gain, index, every)
             return
@@ -175,6 +117,8 @@ class _Builder:
             stream.plain = None
         elif norm.where == "post":
             stream.residual = self._applied(gain, stream.residual, nodes)
+        elif norm.where == "part":
+            self._part(gain, nodes)
         elif gain:
             self._close(entries, index)
         else:
@@ -188,8 +132,15 @@ class _Builder:
     def _inner(self, stem: str, gain: bool, index: Index, entries: Mapping[Combo, Entry]) -> None:
         """A norm on a projection's output; on that of one head, where the index names a head."""
         own = self.layout.slots[stem].index
-        nodes = self.stems[stem, tuple((axis, i) for axis, i in index if axis in own)]
-        heads = {axis: self._class_of(axis, i) for axis, i in index if axis not in own}
+        at = tuple((axis, i) for axis, i in index if axis in own)
+        heads = {axis: self.leaves.class_of(axis, i) for axis, i in index if axis not in own}
+        # One norm for all blocks is the same tensor behind each of them.
+        for key in (key for key in self.stems if key[0] == stem and key[1][: len(at)] == at):
+            self._behind(self.stems[key], gain, heads, entries)
+
+    def _behind(
+        self, nodes: dict[Combo, Node], gain: bool, heads: Mapping[str, int], entries: Mapping[Combo, Entry]
+    ) -> None:
         for combo, node in nodes.items():
             at = dict(combo)
             for channels, entry in entries.items():
@@ -202,11 +153,21 @@ class _Builder:
         kind = "product" if gain else "sum"
         return {p: self.net.node(kind, node, entries[p]) for p, node in stream.items()}
 
+    def _part(self, gain: bool, entries: Mapping[int, Node]) -> None:
+        """A part of a branch ends: it is normalised apart, and added to the parts before it."""
+        made = self._applied(True, self.branch, entries) if gain else entries
+        old = self.parts
+        self.parts = {p: self.net.node("sum", old[p], n) if p in old else n for p, n in made.items()}
+        self.branch = {}
+
     def _close(self, gains: Mapping[int, Entry], index: Index) -> None:
         """A branch ends: its gains multiply it, and it joins the residual."""
+        for p, node in self.parts.items():
+            self.branch[p] = self.net.node("sum", self.branch[p], node) if p in self.branch else node
+        self.parts = {}
         made = self._applied(True, self.branch, {p: entry.node for p, entry in gains.items()})
         for p, total in made.items():
-            to_old = not self._classes(self.now[0].axis, index)[p]
+            to_old = not self.leaves.classes(self.now[0].axis, index)[p]
             self.net.paths.append(Contribution(gains[p], self.branch[p], total, to_old))
         self._join(made)
         self.branch = {}
@@ -222,7 +183,7 @@ class _Builder:
     def _gate(self, slot: Slot, index: Index) -> None:
         """A gain without a norm, on a branch (LayerScale)."""
         (axis,) = slot.produced
-        self._close({p: self._entry(slot.name, index, ((axis, p),), 0.0) for p in self.branch}, index)
+        self._close({p: self.leaves.entry(slot.name, index, ((axis, p),), 0.0) for p in self.branch}, index)
 
     def _linear(self, slot: Slot, index: Index) -> None:
         inputs = self._scaled(slot, self._inputs(slot.consumed, index), index)
@@ -230,12 +191,15 @@ class _Builder:
             self.net.bare.append(slot.name)
         if self._residual(slot.consumed) and self.now[0].plain is not None:
             self.net.plain[slot.name] = self.now[0].plain
+        behind = [self.ungained[key[0]] for key in self.feeding if key[0] in self.ungained]
+        if behind:
+            self.net.plain[slot.name] = behind[0]
         made: dict[Combo, Node] = {}
-        for out in self._combos(slot.produced, index):
+        for out in self.leaves.combos(slot.produced, index):
             terms: list[Node] = []
             to_old = self._to_old(slot, out, index)
             for combo, source in inputs.items():
-                entry = self._entry(slot.name, index, (*out, *combo), 0.0)
+                entry = self.leaves.entry(slot.name, index, (*out, *combo), 0.0)
                 total = self.net.node("product", source, entry.node)
                 total.cancels = entry.cancels == "pair" or self._centred(entry, dict(out), index)
                 terms.append(total)
@@ -246,13 +210,13 @@ class _Builder:
     def _centred(self, entry: Entry, out: Mapping[str, int], index: Index) -> bool:
         """Whether an entry gives a new channel of the residual the mean of its old ones."""
         on = self.layout.residuals & out.keys()
-        return entry.cancels == "mean" and any(self._classes(axis, index)[out[axis]] for axis in on)
+        return entry.cancels == "mean" and any(self.leaves.classes(axis, index)[out[axis]] for axis in on)
 
     def _to_old(self, slot: Slot, out: Combo, index: Index) -> bool:
         """Whether a contribution reaches an old channel; behind a branch's gate the gate is asked."""
-        old = all(not self._classes(axis, index)[p] for axis, p in out)
+        old = all(not self.leaves.classes(axis, index)[p] for axis, p in out)
         reaches = self._residual(slot.produced) and not self._gated(slot, index)
-        return old and (reaches or self._old(index, ()))
+        return old and (reaches or self.leaves.old(index, ()))
 
     def _gated(self, slot: Slot, index: Index) -> bool:
         """Whether a norm or gain stands on what this slot writes: the next one in its layer, if that is a
@@ -271,7 +235,7 @@ class _Builder:
             and each.index[:1] == slot.index[:1]
             and self.walk.there(each, index[: len(each.index)])
         )
-        return next((norm.where == "branch" for norm in norms), False)
+        return next((closing(norm) for norm in norms), False)
 
     def _residual(self, axes: tuple[str, ...]) -> bool:
         return self.layout.on_residual(axes)
@@ -309,18 +273,25 @@ class _Builder:
 
     def _inputs(self, consumed: tuple[str, ...], index: Index) -> dict[Combo, Node]:
         """The nodes that a weight reads, by combination of its consumed axes."""
+        self.feeding: list[tuple[str, Index]] = []
         if not consumed or all(axis in self.layout.fixed or axis.isdigit() for axis in consumed):
-            return {combo: ONE for combo in self._combos(consumed, index)[:1]} if consumed else {(): ONE}
+            return (
+                {combo: ONE for combo in self.leaves.combos(consumed, index)[:1]} if consumed else {(): ONE}
+            )
         if self._residual(consumed):
-            combos, axis = self._combos(consumed, index), self.now[0].axis
+            combos, axis = self.leaves.combos(consumed, index), self.now[0].axis
             return {combo: self._heard(dict(combo)[axis]) for combo in combos}
-        feeding = [key for key in self.stems if key[1] == index and self._feeds(key, consumed)]
+        asking = (a for a in self.layout.attentions if (a.query, index) in self.stems)
+        met = [a for a in asking if self._lender(a.key, index) in self.stems]
+        lent = {self._lender(attention.value, index) for attention in met}
+        own = [key for key in self.stems if key[1] == index or key in lent]
+        feeding = [key for key in own if self._feeds(key, consumed)]
         self.read.update(feeding)
-        met = (a for a in self.layout.attentions if {(a.query, index), (a.key, index)} <= self.stems.keys())
-        patterns = [a for a in met if (a.value, index) in feeding]
+        self.feeding = feeding
+        patterns = [a for a in met if self._lender(a.value, index) in feeding]
         return {
             combo: self.net.node("product", *self._factors(feeding, patterns, dict(combo), index))
-            for combo in self._combos(consumed, index)
+            for combo in self.leaves.combos(consumed, index)
         }
 
     def _heard(self, p: int) -> Node:
@@ -371,17 +342,19 @@ class _Builder:
 
     def _pattern(self, attention: Attention, combo: dict[str, int], index: Index) -> Node:
         """The softmax of q · k for one combination of heads: never zero, but it depends on both."""
-        self.read.update({(attention.query, index), (attention.key, index)})
+        keys = self._lender(attention.key, index)
+        self.read.update({(attention.query, index), keys})
         terms: list[Node] = []
         for own, q in self.stems[attention.query, index].items():
             if any(combo.get(axis, p) != p for axis, p in own):
                 continue
-            for other, k in self.stems[attention.key, index].items():
+            for other, k in self.stems[keys].items():
                 if all(dict(own).get(axis, p) == p for axis, p in other):
                     pace = self._paced(attention, {**combo, **dict(own)}, index)
                     met = self.net.node("product", q, k, *pace)
                     terms.append(met)
-                    if not self._old(index, own) and self._old(index, self._without(own, attention.axis)):
+                    rest = self._without(own, attention.axis)
+                    if not self.leaves.old(index, own) and self.leaves.old(index, rest):
                         self.net.contractions.append((attention.key, index, met))
         beside = [
             key for key in self.stems if key[0] in (attention.sink, attention.bias) and key[1] in ((), index)
@@ -395,6 +368,14 @@ class _Builder:
         for key in ((name, index) for name in attention.factors.split()):
             self.read.add(key)
             yield self.net.node("always", self._matching(self.stems[key], tuple(at.items())))
+
+    def _lender(self, stem: str, index: Index) -> tuple[str, Index]:
+        """Where keys or values are read: in this block, or in the last before it that has them."""
+        axes = tuple(axis for axis, _ in index)
+        own = (slot for slot in self.slots if slot.name == stem and slot.index == axes)
+        if any(self.walk.there(slot, index) for slot in own):
+            return stem, index
+        return next((key for key in reversed(self.stems) if key[0] == stem), (stem, index))
 
     def _without(self, combo: Combo, axis: str) -> Combo:
         return tuple((name, p) for name, p in combo if name != axis)

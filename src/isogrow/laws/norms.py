@@ -33,6 +33,7 @@ from isogrow.laws.multipliers import multiplied
 from isogrow.laws.network import output
 from isogrow.layouts.config import Config, edited
 from isogrow.layouts.layout import Norm, Slot
+from isogrow.layouts.slots import closing
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.plan import OLD, Constant, Entry, Mean, Old, Plan, Step
 
@@ -67,13 +68,25 @@ def check_norms(anatomy: Anatomy, plan: Plan, plain: Mapping[str, Norm], bare: I
 
 
 def _check_identity(anatomy: Anatomy, step: Step) -> None:
-    """A new layer that normalises the residual itself gives LN(x), which is never x."""
+    """A new layer that normalises the residual itself gives LN(x), which is never x; one that multiplies it
+    gives x only by 1."""
     for slot in (*anatomy.slots.values(), *anatomy.plain_norms):
         if slot.norm is not None and slot.norm.where == "post" and step.axis in slot.index:
             raise LawError(
                 f"{step.expansion} adds {step.axis} that normalise the residual itself ({slot.name}): such a"
                 " layer computes LN(x), never x"
             )
+        if slot.unit and step.axis in slot.index and _new(step, slot.name) != {Constant(1.0)}:
+            raise LawError(
+                f"{step.expansion} makes {slot.name} of a new block"
+                f" {' and '.join(map(str, _new(step, slot.name)))}, and it multiplies all of the residual: it"
+                " must be 1"
+            )
+
+
+def _new(step: Step, slot: str) -> set[Entry]:
+    """What a step makes of a slot's new entries."""
+    return {step.entry(slot, place.label) for place in step.places if not place.old}
 
 
 def _axes(anatomy: Anatomy, norm: Norm) -> tuple[str, ...]:
@@ -117,7 +130,7 @@ def _check_grown(anatomy: Anatomy, step: Step, norm: Norm, ratio: float | None) 
     }
     if ratio is not None and not isclose(ratio, kept, rel_tol=TOLERANCE):
         raise LawError(f"{step.expansion} must scale ε of a norm over {step.axis} by {kept:g}, not {ratio:g}")
-    written = fed if norm.where == "branch" else 1.0
+    written = fed if closing(norm) else 1.0
     # The gains of queries and keys undo the attention scale, too: scales.py.
     met = any(norm.of in (a.query, a.key) for a in anatomy.layout.attentions)
     for slot, factor in shown.items() if not (norm.of and met) else ():
@@ -152,7 +165,10 @@ def _check_bare(anatomy: Anatomy, step: Step, bare: Iterable[str]) -> None:
         own = slot in anatomy.slots
         given = _read(anatomy, step, slot)
         held = own and anatomy.slots[slot].stem in fed  # by _check_input
-        undone = held or all(isclose(given * factor, 1.0, rel_tol=TOLERANCE) for factor in factors)
+        times = (
+            multiplied(anatomy, step, anatomy.slots[slot]) if own and not anatomy.slots[slot].head else 1.0
+        )
+        undone = held or all(isclose(given * times * factor, 1.0, rel_tol=TOLERANCE) for factor in factors)
         if not undone or (mean and not (own and _fill(anatomy, step, slot) == "zero")):
             raise LawError(
                 f"{slot} reads {step.axis} without a norm, so {step.expansion} must scale it"
@@ -275,7 +291,7 @@ def _check_input(anatomy: Anatomy, step: Step, norm: Norm, wanted: float, bare: 
     for slot in _stem(anatomy, norm.of) if norm.of else ():
         reads = slot in bare and _reads(anatomy, slot, step)
         factors = {_written(anatomy, step, writer) for writer in _writers(anatomy, step)} if reads else {1.0}
-        for factor in factors:
+        for factor in (factor * multiplied(anatomy, step, anatomy.slots[slot]) for factor in factors):
             if not isclose(_factor(step, slot) * factor, wanted, rel_tol=TOLERANCE):
                 raise LawError(
                     f"{step.expansion} scales the ε of the norm over {slot} by {wanted**2:g}, so {slot} must"

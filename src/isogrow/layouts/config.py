@@ -116,8 +116,14 @@ class Defaults(Mapping[str, Any]):
         return evaluate(default, self) if isinstance(default, str) else default
 
     def over(self, values: Mapping[str, Any]) -> Defaults:
-        """The same view, with these values in front of it."""
-        return Defaults({**self.config, **values}, self.defaults)
+        """The same view, with these values (at dotted paths, too) in front of it.
+
+        >>> Defaults({"a": {"b": 1}}, {}).over({"a.b": 2})["a.b"]
+        2
+        """
+        nested = {path: value for path, value in values.items() if "." in path}
+        config = edited(self.config, nested) if nested else self.config
+        return Defaults({**config, **values}, self.defaults)
 
     def __contains__(self, key: object) -> bool:
         return key in self.defaults or get(self.config, str(key)) is not None

@@ -2,7 +2,7 @@
 
 A layout says `"hidden_size // num_attention_heads"` or `"key_dim ** -0.5"` instead of bringing a
 function. Only names (with dots: `attn_config.clip_qkv`), entries of lists (`layer_types[layers]`), numbers,
-strings, arithmetic, comparisons, `and/or/not`, `x if c else y` and the calls `int`, `len`, `round`,
+strings, arithmetic, comparisons, `and/or/not`, `x if c else y` and the calls `int`, `str`, `len`, `round`,
 `sqrt`, `min`, `max`, `list`, `range` are read; anything else is refused when it is parsed.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from isogrow.errors import FormulaError
 
 CALLS = {
-    **{"int": int, "len": len, "round": round, "sqrt": math.sqrt, "min": min, "max": max},
+    **{"int": int, "str": str, "len": len, "round": round, "sqrt": math.sqrt, "min": min, "max": max},
     **{"list": list, "range": range},
 }
 

@@ -17,6 +17,10 @@ from typing import Any, Literal
 from isogrow.errors import FormulaError, LayoutError
 from isogrow.layouts.config import Config, Defaults, Each, get
 from isogrow.layouts.formula import evaluate, names
+from isogrow.layouts.keys import Key as Key
+from isogrow.layouts.keys import Kinds as Kinds
+from isogrow.layouts.keys import PerLayer as PerLayer
+from isogrow.layouts.keys import Readout as Readout
 from isogrow.layouts.lines import Bias as Bias
 from isogrow.layouts.lines import Binding as Binding
 from isogrow.layouts.lines import Line as Line
@@ -25,6 +29,7 @@ from isogrow.layouts.rotary import Rope as Rope
 from isogrow.layouts.slots import Norm as Norm
 from isogrow.layouts.slots import Slot as Slot
 from isogrow.layouts.slots import Stream as Stream
+from isogrow.layouts.slots import closing
 
 Index = tuple[tuple[str, int], ...]
 
@@ -51,6 +56,7 @@ class Attention:
     for each head are added to the logits (relative positions), of the same block or of a whole stack.
     `scale` is a formula over sizes, config keys and `layer`; "" where the model has none. `factors`
     names slots by functions of which, never zero, each term is multiplied (how fast a state fades).
+    A layer that has queries and no keys (values) reads those of the last layer before it that has.
     """
 
     query: str = "attn.q"
@@ -68,76 +74,6 @@ class Attention:
     def ropes(self) -> tuple[Rope, ...]:
         """The tables of all kinds of layers."""
         return () if self.rope is None else (self.rope, *self.rope.others)
-
-
-@dataclass(frozen=True)
-class Key:
-    """A config key: the formula over sizes that it holds ("" if none), and its class's default.
-
-    `null` is what the class takes an explicit null for, where that is not its default. A key holds no size
-    where an axis of its formula is missing, or the formula `when` over config keys is false. `alias` is
-    another name for it, which the class takes where both are given. `usual` is a formula over sizes: what it
-    is by convention, which some readers compute whatever the key says; where it is that, it stays that.
-    """
-
-    name: str
-    size: str = ""
-    default: Any = None
-    null: Any = None
-    when: str = ""
-    alias: str = ""
-    usual: str = ""
-
-    def meant(self, config: Config) -> Any:
-        """What the class takes the key for where the config does not say."""
-        *folders, last = self.name.split(".")
-        holder = get(config, ".".join(folders)) if folders else config
-        said_null = self.null is not None and isinstance(holder, Mapping) and last in holder
-        return self.null if said_null else self.default
-
-
-@dataclass(frozen=True)
-class PerLayer:
-    """A config list with one entry a layer; `default` is a formula over config keys and `i`.
-
-    With `runs` it is a list of runs, [entries, how often they come one after the other].
-    """
-
-    key: str
-    default: str = ""
-    axis: str = "layers"
-    runs: bool = False
-
-
-@dataclass(frozen=True)
-class Kinds:
-    """A config key that says which layers are of a kind: those for which the formula `where` is true.
-
-    It lists their numbers, or (`counts`) says how many there are, all of them before the others.
-    `beside` are keys that take these values where the list alone must say it.
-    """
-
-    key: str
-    where: str
-    counts: bool = False
-    beside: tuple[tuple[str, Any], ...] = ()
-    axis: str = "layers"
-
-
-@dataclass(frozen=True)
-class Readout:
-    """A config list of where a model is read (a backbone's stages), each by how many layers have run.
-
-    Its entries are numbers, of which a negative one counts from the end; or names that hold one, like `name`.
-    With `every` it lists all such names in order, after that of what no layer has gone through. With `behind`
-    an entry is the number of the layer that has run last.
-    """
-
-    key: str
-    name: str = ""
-    every: bool = False
-    axis: str = "layers"
-    behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,10 +160,10 @@ class Layout:
                 f" {', '.join(map(repr, known))}: name it there"
             )
         for slot in (slot for slot in self.table if not slot.stored):
-            if slot.norm is None or slot.norm.where not in ("pre", "post"):
+            if slot.norm is None or closing(slot.norm):
                 raise LayoutError(
-                    f"{self.family}: {slot.name} has no tensor, and is no norm before a branch or on the"
-                    " residual: give it one of those, or leave it out"
+                    f"{self.family}: {slot.name} has no tensor, and is no norm before a branch, on the"
+                    " residual or on another weight's output: give it one of those, or leave it out"
                 )
 
     @cached_property

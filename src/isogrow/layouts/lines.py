@@ -62,6 +62,7 @@ class Weight:
     idle: str = ""
     centred: bool = False
     constant: bool = False
+    unit: bool = False
     stream: str = ""
     shared: bool = False
 

@@ -6,12 +6,13 @@
              | "*" side            a gain: multiplies
     side    := dim*                one word or bracket for each dim of the stored tensor
     dim     := axis | number | "{" axis "}" | "(" product ")" | "(" sum ")"
-    product := (axis | number | "(" sum ")")+        row-major, the first varies slowest
+    product := ["{" axis "}"] (axis | number | "(" sum ")")+     row-major, the first varies slowest
     sum     := part ("+" part)+                      concatenated, for fused weights
     part    := name ":" (axis | number)+
 
 `{experts}` is an index axis that is stored inside the tensor: each index is a block of its own, as
-`{layers}` in a tensor's name is. A tensor has at most one sum; its parts are slots of their own.
+`{layers}` in a tensor's name is; `({layers} width)` are the blocks of all layers one after the other in one
+dim. A tensor has at most one sum; its parts are slots of their own.
 
     >>> parse("(kv_heads (q: group head_dim + k: head_dim)) <- hidden").parts
     ('q', 'k')
@@ -43,10 +44,18 @@ Factor = str | Sum
 
 @dataclass(frozen=True)
 class Dim:
-    """One dim of a stored tensor: the factors it flattens, and whether it is an index axis."""
+    """One dim of a stored tensor: the factors it flattens, and whether the first of them is an index axis."""
 
     factors: tuple[Factor, ...]
     index: bool = False
+
+    @property
+    def inside(self) -> tuple[Factor, ...]:
+        """The factors that are axes of a block."""
+        return self.factors[self.index :]
+
+    def length(self, size: Size) -> int:
+        return prod(_length(factor, size) for factor in self.factors)
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,11 @@ class Pattern:
         """The index axes stored inside the tensor, in storage order."""
         return tuple(str(dim.factors[0]) for dim in self.dims if dim.index)
 
+    @cached_property
+    def blocks(self) -> tuple[Dim, ...]:
+        """The dims that number blocks, and nothing else."""
+        return tuple(dim for dim in self.dims if not dim.inside)
+
     @property
     def gate(self) -> bool:
         return self.arrow == "*"
@@ -111,12 +125,11 @@ class Pattern:
         '{experts} -> (ffn (gate: 1 + up: 1))'
         """
         made = self.left if self.arrow == "<-" else self.right
-        blocks = tuple(dim for dim in self.dims if dim.index)
-        return Pattern(blocks, "->", tuple(dim for dim in made if not dim.index))
+        return Pattern(self.blocks, "->", tuple(dim for dim in made if dim.inside))
 
     def shape(self, size: Size) -> tuple[int, ...]:
         """The stored tensor's shape under these sizes."""
-        return tuple(prod(_length(factor, size) for factor in dim.factors) for dim in self.dims)
+        return tuple(dim.length(size) for dim in self.dims)
 
     def view(self, part: str, index: dict[str, int], size: Size) -> View:
         """How the stored tensor is seen as the block of `part` at `index`, without a copy."""
@@ -124,13 +137,13 @@ class Pattern:
         split: list[tuple[str, int, bool]] = []
         narrow: tuple[int, int, int] | None = None
         for dim in self.dims:
-            for factor in dim.factors:
+            for place, factor in enumerate(dim.factors):
                 if isinstance(factor, Sum):
                     start, axes = _locate(factor, part, size)
                     narrow = (len(full), start, prod(extent(axis, size) for axis in axes))
                     split += [(axis, extent(axis, size), False) for axis in axes]
                 else:
-                    split.append((factor, extent(factor, size), dim.index))
+                    split.append((factor, extent(factor, size), dim.index and place == 0))
                 full.append(_length(factor, size))
         select = tuple((d, index[axis]) for d, (axis, _, is_index) in enumerate(split) if is_index)
         kept = [axis for axis, _, is_index in split if not is_index]
@@ -213,16 +226,34 @@ def _side(tokens: _Tokens) -> tuple[Dim, ...]:
 
 def _dim(tokens: _Tokens) -> Dim:
     if tokens.next == "{":
-        tokens.take("{")
-        dim = Dim((tokens.take(),), index=True)
-        tokens.take("}")
-        return dim
-    return Dim(_bracket(tokens) if tokens.next == "(" else (tokens.take(),))
+        return Dim(_number(tokens), index=True)
+    if tokens.next != "(":
+        return Dim((tokens.take(),))
+    tokens.take("(")
+    return _numbered(tokens)
+
+
+def _numbered(tokens: _Tokens) -> Dim:
+    """The inside of a bracket that is a dim: the blocks of an axis may lie in it one after the other."""
+    number = _number(tokens) if tokens.next == "{" else ()
+    return Dim((*number, *_inside(tokens)), index=bool(number))
+
+
+def _number(tokens: _Tokens) -> tuple[str]:
+    """An axis that numbers blocks."""
+    tokens.take("{")
+    axis = tokens.take()
+    tokens.take("}")
+    return (axis,)
 
 
 def _bracket(tokens: _Tokens) -> tuple[Factor, ...]:
-    """The inside of a bracket: a product of factors, or a single sum."""
     tokens.take("(")
+    return _inside(tokens)
+
+
+def _inside(tokens: _Tokens) -> tuple[Factor, ...]:
+    """The inside of a bracket: a product of factors, or a single sum."""
     factors: list[Factor] = []
     while tokens.next != ")" or not factors:
         if tokens.next == "(":
@@ -250,9 +281,8 @@ def _sum(tokens: _Tokens, name: str) -> Sum:
 
 
 def _show(dim: Dim) -> str:
-    if dim.index:
-        return "{" + str(dim.factors[0]) + "}"
-    words = [_show_sum(factor) if isinstance(factor, Sum) else factor for factor in dim.factors]
+    words = ["{" + str(dim.factors[0]) + "}"] if dim.index else []
+    words += [_show_sum(factor) if isinstance(factor, Sum) else factor for factor in dim.inside]
     bare = len(words) == 1
     return words[0] if bare else f"({' '.join(words)})"
 
@@ -267,7 +297,7 @@ def _sums(dims: tuple[Dim, ...]) -> Iterator[Sum]:
 
 def _axes(side: tuple[Dim, ...], part: str) -> tuple[str, ...]:
     axes: list[str] = []
-    for factor in (factor for dim in side if not dim.index for factor in dim.factors):
+    for factor in (factor for dim in side for factor in dim.inside):
         axes += dict(factor.parts)[part] if isinstance(factor, Sum) else (factor,)
     return tuple(axes)
 

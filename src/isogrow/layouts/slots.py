@@ -17,13 +17,14 @@ class Norm:
     """What a gain (and shift) belongs to.
 
     `where`: "pre" reads the residual for a branch or head; "post" is written back as the residual;
-    "branch" stands on a branch's output; "inner" normalises the output of the slot `of`.
+    "branch" stands on a branch's output, "part" on what one of the branch's parts gives to it; "inner"
+    normalises the output of the slot `of`.
     `eps` is a config key, or the constant in the model's code. `offset` is 1 where the code
     multiplies by 1 + g. `over` are the axes that it runs over, where those are not all that its gain has.
     """
 
     kind: Literal["rms", "layer"]
-    where: Literal["pre", "post", "branch", "inner"]
+    where: Literal["pre", "post", "branch", "part", "inner"]
     eps: str | float
     of: str = ""
     offset: float = 0.0
@@ -35,13 +36,15 @@ class Stream:
     """A residual stream: the sum along `axis` that branches read and add to, known by its `name` in slots.
 
     `tie` is a formula over config keys, true where the head which reads it is the embedding; `longest` the
-    key that says how many positions a sequence may have.
+    key that says how many positions a sequence may have. `given`: tensors that no row names (`carried`: a
+    front of convolutions) write it before any row does.
     """
 
     name: str = ""
     axis: str = "hidden"
     tie: str = "tie_word_embeddings"
     longest: str = "max_position_embeddings"
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Slot:
     `centred`: new entries lie around the old ones' mean, as a gain's do, and not around zero: numbers with a
     scale of their own, of how fast a state decays.
     `constant`: numbers of the code that files hold, which nothing trains: a new block has the old one's.
+    `unit`: a number that multiplies the whole residual, which nothing trains: a new block's is 1.
     `stream` names the residual `Stream` that it reads or writes, where a model has several (an encoder's and
     a decoder's); an embedding may write several. A slot that names none is of the layout's first.
     """
@@ -88,6 +92,7 @@ class Slot:
     idle: str = ""
     centred: bool = False
     constant: bool = False
+    unit: bool = False
     stream: str = ""
 
     def __hash__(self) -> int:
@@ -117,6 +122,11 @@ class Slot:
     def normed(self) -> tuple[str, ...]:
         """The axes that its norm runs over."""
         return (self.norm.over or self.produced) if self.norm is not None else ()
+
+
+def closing(norm: Norm) -> bool:
+    """Whether a norm stands on what a branch, or a part of one, gives."""
+    return norm.where in ("branch", "part")
 
 
 def bias_of(slot: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 from isogrow.errors import CheckpointError
 from isogrow.layouts.config import Config, get
@@ -20,6 +21,9 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
         flag = isinstance(value, bool)
         if value is None or (flag and not size):
             continue
+        if size and isinstance(key.default, list):
+            _check_alike(layout, name, value, where)
+            continue
         kind = int if size else int | float
         sound = isinstance(value, kind) and not flag and (value > 0 if size else value >= 0)
         if (size or type(key.default) is float) and not sound:
@@ -33,6 +37,16 @@ def check_config(layout: Layout, config: Config, where: str = "config.json") -> 
         raise CheckpointError(f"{where} says architectures is {named!r}, and it lists classes: correct it")
     for rope in {rope for attention in layout.attentions for rope in attention.ropes}:
         _check_rope(rope, config, where)
+
+
+def _check_alike(layout: Layout, name: str, value: Any, where: str) -> None:
+    """A key that lists a size for each layer must say the same of all."""
+    found = cast("list[Any]", value) if isinstance(value, list) and value else [None]
+    if not all(type(each) is int and each > 0 and each == found[0] for each in found):
+        raise CheckpointError(
+            f"{where} says {name} is {value!r}, and {layout.family!r} grows where it lists one whole number"
+            " above 0, the same for each layer: a layer with a size of its own can't be grown yet"
+        )
 
 
 def _check_rope(rope: Rope, config: Config, where: str) -> None:

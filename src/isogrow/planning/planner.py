@@ -16,15 +16,26 @@ from isogrow.laws import check
 from isogrow.layouts.config import Config, edited, get
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Index, Layout
-from isogrow.planning.nearest import Accepts, holds, mend, ruled
+from isogrow.planning.heads import grouped, meant
+from isogrow.planning.nearest import Accepts, mend
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.choices import Choices
-from isogrow.plans.expansions import At, Expansion, LayerAddition, Size, expansions, places, target
+from isogrow.plans.expansions import (
+    At,
+    Expansion,
+    HeadAddition,
+    LayerAddition,
+    Size,
+    expansions,
+    places,
+    target,
+)
 from isogrow.plans.plan import Init, Mean, Plan, Step, grown
 from isogrow.plans.regions import check_known
 from isogrow.plans.sizes import Sizes, key
 from isogrow.plans.words import HEAD_DIM, addressed, named, spelled, stated, told
 from isogrow.rules import rule_for
+from isogrow.rules.kinds import counted
 from isogrow.rules.layers import add
 from isogrow.rules.rotary import renamed
 from isogrow.rules.subject import Subject, subject
@@ -200,8 +211,10 @@ def _calling(now: Subject, growth: AxisGrowth) -> Subject:
 
 
 def _after(now: Subject, step: Step) -> Subject:
-    sizes = grown(now.sizes, step)
-    config = edited(now.config, step.config)
+    """The subject behind a step. Its config counts the blocks that there are: which slots a block has is told
+    by its number."""
+    counts = counted(now, step.axis, step.new) if now.is_index(step.axis) else now.config
+    sizes, config = grown(now.sizes, step), edited(counts, step.config)
     return dataclasses.replace(now, sizes=sizes, config=config, before=(*now.before, step))
 
 
@@ -210,13 +223,14 @@ def _growths(now: Subject, expansion: Expansion) -> Iterator[AxisGrowth]:
     layer = getattr(expansion, "layer", None)
     head = getattr(expansion, "head", None)
     at = expansion.at if isinstance(expansion, LayerAddition) else "end"
-    for axis, size, word in _stacked(now, _axes(now, expansion), expansion):
+    sizes = dict(now.sizes.values)
+    for axis, size, word in _stacked(now, expansion):
         for site in _sites(now, axis, word, layer, head):
             yield AxisGrowth(axis, site, size, at, word)
         for follower, formula in now.layout.follows.items():
             if axis in names(formula) and any(True for _ in now.uses(follower)):
-                leader = target(size, now.sizes.of(axis), word)
-                yield AxisGrowth(follower, (), evaluate(formula, {**now.sizes.values, axis: leader}))
+                sizes[axis] = target(size, now.sizes.of(axis), word)
+                yield AxisGrowth(follower, (), evaluate(formula, sizes))
 
 
 def _word(axis: str, expansion: Expansion) -> str:
@@ -225,15 +239,19 @@ def _word(axis: str, expansion: Expansion) -> str:
     return spelled(expansion.stack, word)
 
 
-def _stacked(
-    now: Subject, sizes: Mapping[str, Size], expansion: Expansion
-) -> Iterator[tuple[str, Size, str]]:
+def _stacked(now: Subject, expansion: Expansion) -> Iterator[tuple[str, Size, str]]:
     """Requests by the axes that they mean, one stack's or those of all, and the asker's words for them."""
     layout, stack = now.layout, expansion.stack
     if stack and stack not in layout.stacks:
         known = f"whose stacks are {', '.join(layout.stacks)}" if layout.stacks else "which has one stack"
         raise SizeError(f"{stack} is no stack of {layout.family!r}, {known}: give one of its axes")
-    for axis, size in sizes.items():
+    own = [each for each in layout.stacks if stack in ("", each) and now.sizes.has(f"{each}_kv_heads")]
+    if own and isinstance(expansion, HeadAddition):
+        for each in own:
+            for axis, size in grouped(now, expansion, f"{each}_").items():
+                yield axis, size, _word(axis.removeprefix(f"{each}_"), expansion)
+        return
+    for axis, size in meant(now, expansion).items():
         word = _word(axis, expansion)
         own = [f"{each}_{axis}" for each in layout.stacks if now.sizes.has(f"{each}_{axis}")]
         if stack and own and f"{stack}_{axis}" not in own:
@@ -246,52 +264,6 @@ def _stacked(
             )
         axes = [f"{stack}_{axis}"] if stack else own or [axis]
         yield from ((each, size, word) for each in axes if _known(now, each, word))
-
-
-def _axes(now: Subject, expansion: Expansion) -> dict[str, Size]:
-    """Requests by axis: query heads become groups where heads are grouped."""
-    sizes = expansion.sizes()
-    if expansion.stack or ("kv_heads" not in sizes and "heads" not in sizes):
-        return dict(sizes)
-    if not now.sizes.has("kv_heads"):
-        if sizes.get("kv_heads") is not None:
-            raise SizeError(
-                f"kv_heads is no axis of {now.layout.family!r}, where {_keyed(now)}: give heads alone"
-            )
-        return {"heads": sizes["heads"]}
-    kv, group = now.sizes.of("kv_heads"), now.sizes.of("group")
-    new_kv = target(sizes.get("kv_heads", kv), kv, "kv_heads")
-    heads = target(sizes["heads"], kv * group, "heads") if "heads" in sizes else new_kv * group
-    if heads % new_kv or heads // new_kv < group:
-        raise SizeError(
-            f"heads={heads} can't be had with kv_heads={new_kv}: every key/value head has the same"
-            f" number of query heads, at least {group}{_whole_groups(now, new_kv, heads)}"
-        )
-    return {"kv_heads": new_kv, "group": heads // new_kv}
-
-
-def _keyed(now: Subject) -> str:
-    """Whose the keys and values are, where they are not grouped."""
-    keys = (now.slots[a.key] for a in now.layout.attentions if a.key in now.slots)
-    own = any("heads" in key.produced for key in keys)
-    return "every head has keys and values of its own" if own else "all heads share their keys and values"
-
-
-def _whole_groups(now: Subject, kv_heads: int, heads: int) -> str:
-    """Numbers of heads near these that can be had, as an advice; none where there are none."""
-    least = now.sizes.of("group")
-    first = max(least, -(-heads // kv_heads))
-
-    def fits(kv: int, group: int) -> bool:
-        grown = {a: n for a, n in (("kv_heads", kv), ("group", group)) if n != now.sizes.of(a)}
-        return holds(now.layout, now.config, {**now.sizes.values, **grown}) and ruled(now, grown)
-
-    group = next((g for g in range(first, 4 * first) if fits(kv_heads, g)), 0)
-    kv = heads // least
-    with_it = heads % least == 0 and kv >= kv_heads and fits(kv, least)
-    told = [f"heads={kv_heads * group}"] if group else []
-    told += [f"kv_heads={kv} with it"] if with_it else []
-    return f"; give {', or '.join(told)}" if told else ""
 
 
 def _known(now: Subject, axis: str, word: str) -> bool:

@@ -33,9 +33,12 @@ SMALL = {
     "key_dim": 8, "value_dim": 8, "layers": 4, "encoder_layers": 3, "decoder_layers": 3,
     **dict.fromkeys(("encoder_ffn", "decoder_ffn"), 96),
     **dict.fromkeys(("encoder_heads", "decoder_heads"), 6),
+    **dict.fromkeys(("encoder_kv_heads", "decoder_kv_heads"), 2),
+    **dict.fromkeys(("encoder_group", "decoder_group"), 3),
+    **dict.fromkeys(("encoder_hidden", "decoder_hidden"), 48),
     **dict.fromkeys(("encoder_key_dim", "decoder_key_dim", "encoder_value_dim", "decoder_value_dim"), 8),
     "experts": 4, "expert_ffn": 40, "shared_ffn": 56, "q_rank": 20, "kv_rank": 16, "rope_dim": 4, "shared": 2,
-    "state_heads": 2, "state_group": 3, "state_key_dim": 4, "taps": 4,
+    "state_heads": 2, "state_group": 3, "state_key_dim": 4, "taps": 4, "apart_kv_heads": 2,
     "state_width": 96, "state_dim": 7, "dt_rank": 3,
     "state_value_dim": 16,  # in all twice `hidden`, as by the classes' own defaults
 }  # fmt: skip
@@ -86,8 +89,10 @@ def specimen(layout: Layout) -> Anatomy:
         asked = slot.required or (slot.head and known and _beside(layout, slot))
         if asked and slot.stored:
             for index in sizes.indices(name_axes(line.name)):
+                if not layout.applies(slot, config, index):
+                    continue
                 held = {(block.slot, block.index) for _, block in blocks(line, index, sizes)}
-                if not layout.applies(slot, config, index) or held & made:
+                if held & made:
                     continue
                 made |= held
                 shape = line.parsed.shape(lambda a, at=index: sizes.of(a, at) if sizes.has(a) else UNSTATED)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from isogrow.layouts.pattern import View
+from isogrow.layouts.pattern import Dim, View
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Block, Box
@@ -154,12 +154,21 @@ def boxes(stored: Stored, region: Box, sizes: Sizes, see: See = view_of) -> Iter
     """
     pattern = stored.line.parsed
     counts = tuple(len(dim.factors) for dim in pattern.dims)
-    numbers = [r for r, dim in zip(region, pattern.dims, strict=True) if dim.index]
+    dims = zip(region, pattern.dims, strict=True)
+    numbers = [_numbers(r, stored, dim, sizes) for r, dim in dims if dim.index]
     for part, slot in stored.line.parts():
         for at in product(*numbers):
             block = Block(slot.name, (*stored.index, *zip(pattern.index, at, strict=True)), slot.axes)
             for found in within(see(stored, part, block, sizes), region, counts):
                 yield Held(block, *found)
+
+
+def _numbers(r: range, stored: Stored, dim: Dim, sizes: Sizes) -> range:
+    """The numbers of the blocks that these positions of a dim lie in."""
+    if not dim.inside or not r:
+        return r
+    inner = dim.length(lambda axis: sizes.of(axis, stored.index)) // sizes.of(str(dim.factors[0]))
+    return range(r[0] // inner, r[-1] // inner + 1)
 
 
 def remembered() -> See:

@@ -23,7 +23,7 @@ WORDS = ("hidden", *INNER, "heads", "kv_heads", "head_dim", *HEAD_DIM, "layers")
 
 # The word for an axis, as a request that would have it grow says it.
 REQUESTS: Mapping[str, str] = {"kv_heads": "heads", "group": "heads", **dict.fromkeys(HEAD_DIM, "head_dim")}
-PRODUCT = re.compile(r"\(kv_heads \* group\)|kv_heads \* group")  # as formulas spell heads
+PRODUCT = re.compile(r"\((\w*?)kv_heads \* \1group\)|\b(\w*?)kv_heads \* \2group")  # as formulas spell heads
 
 
 SHELL = {"engines": "for"}  # what the shell calls otherwise: in Python that is a word of the language
@@ -71,7 +71,8 @@ def meant(word: str) -> tuple[str, ...]:
 def word_for(axis: str, stacks: Collection[str] = ()) -> str:
     """The word for an axis that nobody has said."""
     stack, _, rest = axis.partition("_")
-    return spelled(stack, rest) if stack in stacks else "heads" if axis == "group" else axis
+    own = rest if stack in stacks else axis
+    return spelled(stack if stack in stacks else "", "heads" if own == "group" else own)
 
 
 def with_words(values: Mapping[str, int]) -> dict[str, int]:
@@ -81,8 +82,9 @@ def with_words(values: Mapping[str, int]) -> dict[str, int]:
     6
     """
     found = dict(values)
-    if "kv_heads" in found and "group" in found:
-        found["heads"] = found["kv_heads"] * found["group"]
+    for of in (axis.removesuffix("group") for axis in values if axis.endswith("group")):
+        if f"{of}kv_heads" in values:
+            found[f"{of}heads"] = values[f"{of}kv_heads"] * values[f"{of}group"]
     if "key_dim" in found and found["key_dim"] == found.get("value_dim"):
         found["head_dim"] = found["key_dim"]
     return found
@@ -96,7 +98,7 @@ def told(formula: str, values: Mapping[str, int]) -> tuple[str, str]:
     ('heads * head_dim == hidden', 'head_dim=8, heads=4, hidden=30')
     """
     sizes = with_words(values)
-    text = PRODUCT.sub("heads", formula) if "heads" in sizes else formula
+    text = PRODUCT.sub(lambda found: f"{found[1] or found[2] or ''}heads", formula)
     if "head_dim" in sizes:
         text = re.sub(rf"\b({'|'.join(HEAD_DIM)})\b", "head_dim", text)
     return text, ", ".join(f"{word}={sizes[word]}" for word in sorted(names(text) & sizes.keys()))
@@ -127,6 +129,6 @@ def stated(sizes: Sizes, stacks: tuple[str, ...] = ()) -> str:
     >>> stated(Sizes({"kv_heads": 2, "group": 3, "vocab": 50}))
     'vocab=50, heads=6, kv_heads=2'
     """
-    own = {f"{stack}_{word}" for stack in stacks for word in WORDS}
+    own = {f"{stack}_{word}" for stack in stacks for word in (*WORDS, "group")}
     fixed = {axis: size for axis, size in sizes.values.items() if axis not in (*WORDS, "group", *own)}
     return ", ".join(f"{word}={size}" for word, size in (fixed | named(sizes, stacks)).items())

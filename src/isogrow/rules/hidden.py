@@ -39,10 +39,11 @@ are zero. Names without a prefix don't tell whether a head is tied, and this is 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log2, sqrt
+from math import isclose, log2, sqrt
 from typing import Any
 
 from isogrow.layouts.layout import Index
+from isogrow.layouts.slots import closing
 from isogrow.plans.plan import OLD, Constant, Entry, Free, Init, Mean, Old, Rewrite, Step
 from isogrow.rules.inner import multiples
 from isogrow.rules.places import MORE, NEW, append, constant, copies, free, only
@@ -53,7 +54,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     """The step that grows the residual stream to `new`."""
     norms = subject.norms(axis)
     old = subject.sizes.of(axis)
-    if any(norm.kind == "layer" and norm.where in ("post", "branch") for norm in norms):
+    if any(norm.kind == "layer" and (norm.where == "post" or closing(norm)) for norm in norms):
         return _copied(subject, axis, old, new, init)
     layer = any(norm.kind == "layer" for norm in norms)
     if layer and any(norm.kind == "rms" for norm in norms):
@@ -102,7 +103,8 @@ def _amplified(subject: Subject, axis: str, old: int, new: int, init: Init, laye
             filled = _filled(subject, use, fill)
             entries = _times({OLD: Old(r), NEW: filled, MORE: filled}, subject.times(use, axis, old, new))
         elif use.role == "consumer":
-            entries = _read(reading[use.name], 1 / r, 1 / r, drawn, fill)
+            read = _read(reading[use.name], 1 / r, 1 / r, drawn, fill)
+            entries = _times(read, subject.times(use, axis, old, new))
         else:
             gain, shift = _undone(subject, use, 1 / r, r * _tied_times(subject, axis, old, new))
             entries = _entries(subject, use, gain, drawn, fill, shift)
@@ -140,7 +142,7 @@ def _check_readers(subject: Subject, axis: str, moved: bool) -> None:
 def _undone(subject: Subject, use: Use, s: float, tied: float) -> tuple[float, float]:
     """What the gain and shift of a norm take where its input is scaled by 1/s and ε is not, and a tied
     head's entries by `tied`."""
-    if use.norm is not None and use.norm.where == "branch":
+    if use.norm is not None and closing(use.norm):
         return 1.0, 1 / s  # it writes the residual, which is scaled itself
     if subject.before_tied_head(use.slot):
         return s / tied, 1 / tied
@@ -188,7 +190,8 @@ def _normalised(subject: Subject, axis: str, old: int, new: int, init: Init, fil
     config = _epsilons(subject, axis, old / new)
     for slot in _sharing(subject, axis, set(config)):
         base = rewrites.get(slot, {})
-        rewrites[slot] = {label: _scaled(entry, s) for label, entry in {"old": Old(), **base}.items()}
+        entries = {"old": Old(), **base}
+        rewrites[slot] = {label: _exactly(_scaled(entry, s)) for label, entry in entries.items()}
     return Step("HiddenExpansion", axis, old, new, places, rewrites, config=config)
 
 
@@ -236,6 +239,11 @@ def _sharing(subject: Subject, axis: str, keys: set[str]) -> tuple[str, ...]:
 def _scaled(entry: Entry, s: float) -> Entry:
     """The same entry, times s (free ones are drawn like the scaled old ones, so they need nothing)."""
     return Old(entry.a * s, entry.b * s) if isinstance(entry, Old) else entry
+
+
+def _exactly(entry: Entry) -> Entry:
+    """The same entry, which is kept to the bit where one factor undoes another."""
+    return Old(1.0, entry.b) if isinstance(entry, Old) and isclose(entry.a, 1.0, rel_tol=1e-15) else entry
 
 
 def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:

@@ -15,9 +15,12 @@ new ones zero, the mean square stays what it was, whatever ε is, and g/r undoes
 
     (1/n̂) Σ (r x)² = (1/n) Σ x²,   (g/r) (r x) / √(mean x² + ε) = g x / √(mean x² + ε)
 
+A norm without a gain (on Gemma 4's values) leaves it to what reads the axis to undo the r.
+
 Where the norm is one of queries or keys over all heads (OLMo 2), what it normalises is copied for the same
 reason, its gains are free, and the rest is as without it: values free, the output's new columns zero. A norm
 per head does not run over heads: whatever gains a new head has of its own are as free as its queries.
+So is a gate of which only what is far above its mean is kept (Gemma 3n) copied, and all else as usual.
 The taps of a causal convolution are summed over, the newest token's last, so that new ones, which are zero,
 come before the old: they read tokens that lie further back.
 An axis that nothing consumes is an output: its new channels are copies where that is possible. Where heads
@@ -43,7 +46,7 @@ def grow(subject: Subject, axis: str, site: Index, new: int, init: Init) -> Step
     uses = list(subject.uses(axis))
     contracted = {slot for a in subject.layout.attentions for slot in (a.query, a.key)}
     if subject.norms(axis):
-        if all(use.norm is None or use.norm.of in contracted for use in uses):
+        if all(norm.of in contracted for norm in subject.norms(axis)) or _ungained(subject, axis, uses):
             return _copied(subject, axis, site, old, new, init, uses)
         return _normed(subject, axis, site, old, new, init, uses)
     output = not any(use.role == "consumer" for use in uses)
@@ -63,15 +66,21 @@ def _entries(use: Use, output: bool, init: Init) -> Rewrite:
     return free(Init("copy", init.std) if output else init, center=use.role == "gain" or use.slot.centred)
 
 
+def _ungained(subject: Subject, axis: str, uses: list[Use]) -> bool:
+    """Whether a mean is taken over the axis, and no gain could be a switch behind it."""
+    kinds = {norm.kind for norm in subject.norms(axis)}
+    return kinds == {"layer"} and not any(use.role == "gain" for use in uses)
+
+
 def _copied(
     subject: Subject, axis: str, site: Index, old: int, new: int, init: Init, uses: list[Use]
 ) -> Step:
-    """Queries and keys that a norm runs over are copied; nothing else changes."""
+    """Queries and keys that a norm runs over are copied (or what a mean without a gain is taken of); nothing
+    else changes."""
     if new % old:
-        raise multiples(
-            subject, axis, old, new, "a norm runs over it, so only whole copies keep its mean square"
-        )
-    stems = {use.norm.of for use in uses if use.norm is not None}
+        kept = "mean and std" if _ungained(subject, axis, uses) else "mean square"
+        raise multiples(subject, axis, old, new, f"a norm runs over it, so only whole copies keep its {kept}")
+    stems = {norm.of for norm in subject.norms(axis)}
     places = append(old, new)
     rewrites: dict[str, Rewrite] = {}
     for use in uses:
@@ -102,12 +111,18 @@ def _amplified(
 ) -> Step:
     """Under an RMSNorm old producers make up for the changed mean square, and new ones are the switch."""
     places, r = append(old, new), sqrt(new / old)
+    gained = any(use.role == "gain" for use in uses)
     rewrites: dict[str, Rewrite] = {}
     for use in uses:
         drawn = subject.drawn(init, use.name, axis)
         offset = use.norm.offset if use.norm is not None else 0.0
         entries = free(drawn)
-        if use.role == "producer":
+        if use.role == "consumer" and not gained:
+            # What the gain would undo. A copy may hold the zeros of an added head, which would be dead behind
+            # new producers of zero.
+            own = Init("normal", drawn.std) if drawn.kind == "copy" else drawn
+            entries = free(own, Old(1 / r))
+        elif use.role == "producer":
             entries = constant(0.0, Old(r))
         elif use.role == "gain":
             entries = free(drawn, Old(1 / r, offset * (1 / r - 1.0)), center=True)

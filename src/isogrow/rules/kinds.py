@@ -21,9 +21,10 @@ def kinds(subject: Subject, axis: str, places: Iterable[Place]) -> dict[str, Any
     """The config's edits where the keys that say which layers are of a kind would say it of other ones."""
     edits: dict[str, Any] = {}
     sources = _sources(places)
+    now = counted(subject, axis, len(sources))
     for said in subject.layout.kinds:
         there = [_true(subject, said.where, said.axis, source, subject.config) for source in sources]
-        here = [_true(subject, said.where, said.axis, at, subject.config) for at in range(len(sources))]
+        here = [_true(subject, said.where, said.axis, at, now) for at in range(len(sources))]
         if said.axis == axis and here != there:
             edits |= {said.key: _said(said, there), **dict(said.beside)}
     return edits
@@ -31,7 +32,8 @@ def kinds(subject: Subject, axis: str, places: Iterable[Place]) -> dict[str, Any
 
 def changed(subject: Subject, axis: str, places: Iterable[Place], edits: Config) -> list[Slot]:
     """The slots that some layer would gain or lose."""
-    sources, after = _sources(places), edited(subject.config, edits)
+    sources = _sources(places)
+    after = edited(counted(subject, axis, len(sources)), edits)
     return [
         slot
         for slot in subject.slots.values()
@@ -52,8 +54,7 @@ def nearest(subject: Subject, axis: str, count: int) -> list[int] | None:
     asked = {slot.when for slot in subject.slots.values() if slot.when and axis in names(slot.when)}
     if any(each.key in names(formula) for each in subject.layout.per_layer for formula in asked):
         return None
-    sizes = {**subject.sizes.values, axis: old + count}
-    after = edited(subject.config, subject.layout.written(subject.config, sizes))
+    after = counted(subject, axis, old + count)
 
     def kind(layer: int, config: Config) -> list[bool]:
         return [_true(subject, formula, axis, layer, config) for formula in sorted(asked)]
@@ -63,6 +64,14 @@ def nearest(subject: Subject, axis: str, count: int) -> list[int] | None:
     if now[:old] != was or not all(each in was for each in now[old:]):
         return None
     return [old - 1 - was[::-1].index(each) for each in now[old:]]
+
+
+def counted(subject: Subject, axis: str, count: int) -> Config:
+    """The config as it says so many layers."""
+    sizes = {**subject.sizes.values, axis: count}
+    held = subject.layout.written(subject.config, sizes)
+    before = subject.layout.written(subject.config, subject.sizes.values)
+    return edited(subject.config, {key: n for key, n in held.items() if n != before.get(key)})
 
 
 def _said(said: Kinds, there: list[bool]) -> Any:

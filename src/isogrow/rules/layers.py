@@ -5,7 +5,11 @@
 All that writes the residual in a new block is zero, the rest is free. Where a norm stands on a branch's
 output its gain is the switch instead (an RMSNorm at 0 has slope 1/√ε, so zero weights would explode),
 and the weights are free (drawn even where init is copy). So it is with a gain without a norm (LayerScale).
-A post-norm layer computes LN(x) ≠ x whatever its weights are: refused.
+A number that multiplies the whole residual is 1. A post-norm layer computes LN(x) ≠ x whatever its weights
+are: refused.
+
+A layer without keys and values of its own reads those of the last one before it that has them. That must stay
+the old one, so a new layer that has keys may not come between the two.
 
 Where features of images are added behind the first layers, by number, or layers read what the one before them
 chose, new layers come after those (`Layout.leading`).
@@ -28,7 +32,8 @@ from isogrow.layouts.layout import Attention, Index, PerLayer
 from isogrow.plans.expansions import expansion_name
 from isogrow.plans.plan import OLD, Init, Old, Place, Rewrite, Step
 from isogrow.rules.attention import scale
-from isogrow.rules.kinds import changed, kinds, nearest
+from isogrow.rules.kinds import changed, counted, kinds, nearest
+from isogrow.rules.lenders import check_lenders
 from isogrow.rules.places import MORE, NEW, append, constant, free, only
 from isogrow.rules.readouts import readouts
 from isogrow.rules.subject import Subject, check_unclamped
@@ -40,6 +45,7 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
     _check_leading(subject, axis, before)
     old = subject.sizes.of(axis)
     places = _placed(subject, axis, before)
+    check_lenders(subject, axis, before, lambda at: _placed(subject, axis, at))
     step = _step(subject, axis, (), old, old + len(before), places, init)
     config = {**_said(subject, axis, places), **readouts(subject, axis, places)}
     _check_kinds(subject, axis, before, places, config)
@@ -103,6 +109,8 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
         return free(init, center=own.gain)
     if own.constant:
         return {NEW: Old(), MORE: Old()}
+    if own.unit:
+        return constant(1.0)
     if own.gates:
         return constant(0.0)
     if gated:
@@ -173,7 +181,8 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
         now = get(subject.config, listed.key)
         if listed.axis != axis or (now is None and not listed.default):
             continue
-        before = _computed(subject, listed, subject.sizes.of(axis)) if now is None else _entered(listed, now)
+        count = subject.sizes.of(axis)
+        before = _computed(subject, axis, listed, count) if now is None else _entered(listed, now, count)
         if len(before) != subject.sizes.of(axis):
             raise SizeError(
                 f"config key {listed.key!r} lists {len(before)} layers, but the model has"
@@ -183,26 +192,30 @@ def _lists(subject: Subject, axis: str, places: tuple[Place, ...]) -> dict[str, 
         if listed.key in chosen:
             taken = [evaluate(chosen[listed.key], {"i": i}) for i in range(len(after))]
             after = [mine if fresh else own for own, mine, fresh in zip(after, taken, new, strict=True)]
-        if now is not None or after != _computed(subject, listed, len(after)):
+        if now is not None or after != _computed(subject, axis, listed, len(after)):
             edits[listed.key] = _written(listed, after, now)
     return edits
 
 
 def _written(listed: PerLayer, entries: list[Any], now: Any) -> Any:
-    """The list as the config has it: one run, a word with a letter for each layer, or entries."""
+    """The list as the config has it: one run, a mapping, a word with a letter for each layer, or entries."""
+    if listed.mapped:
+        return {str(i): entry for i, entry in enumerate(entries) if entry is not None}
     return [[entries, 1]] if listed.runs else "".join(entries) if isinstance(now, str) else entries
 
 
-def _entered(listed: PerLayer, value: Any) -> list[Any]:
-    """The entries of a list, one a layer; a list of runs is written out."""
+def _entered(listed: PerLayer, value: Any, count: int) -> list[Any]:
+    """The entries of a list, one a layer; a list of runs is written out, and a mapping."""
+    if listed.mapped:
+        return [value.get(str(i)) for i in range(count)]
     if not listed.runs:
         return list(value)
     return [entry for entries, times in value for _ in range(times) for entry in entries]
 
 
-def _computed(subject: Subject, listed: PerLayer, count: int) -> list[Any]:
-    """What the model's code computes for a list that the config leaves out."""
-    view = subject.layout.defaults(subject.config)
+def _computed(subject: Subject, axis: str, listed: PerLayer, count: int) -> list[Any]:
+    """What the model's code computes for a list that the config leaves out, in a model of so many layers."""
+    view = subject.layout.defaults(counted(subject, axis, count))
     return [evaluate(listed.default, view.over({"i": i})) for i in range(count)]
 
 

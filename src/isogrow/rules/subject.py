@@ -10,9 +10,10 @@ from isogrow.errors import SizeError
 from isogrow.layouts.config import Config
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Attention, Layout, Norm, Slot
+from isogrow.layouts.slots import closing
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.choices import Choices
-from isogrow.plans.plan import Init, Old, Step
+from isogrow.plans.plan import Constant, Init, Old, Step
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import word_for
 
@@ -77,7 +78,8 @@ class Subject:
         return tuple({slot.norm: None for slot in slots if slot.norm is not None and axis in slot.normed})
 
     def all_norms(self) -> tuple[Norm, ...]:
-        return tuple({slot.norm: None for slot in self.slots.values() if slot.norm is not None})
+        slots = (*self.slots.values(), *self.plain_norms)
+        return tuple({slot.norm: None for slot in slots if slot.norm is not None})
 
     def clamped(self, slot: str) -> str:
         """By what the model clamps what this slot, or the weight that it is the bias of, gives; "": not."""
@@ -86,22 +88,25 @@ class Subject:
         return next((each.clamp for each in both if self.layout.clamps(each, self.config)), "")
 
     def drawn(self, init: Init, slot: str, axis: str) -> Init:
-        """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins.
+        """How `slot` is filled where `axis` grows: `init`, but normal where copies would be twins, or dead.
 
         A copied unit differs from its original by what reads it: that is zero for the copy. So nothing
-        is copied twice: neither on one axis, nor on two inner axes, nor into a new layer.
+        is copied twice: neither on one axis, nor on two inner axes, nor into a new layer. Nor are zeros
+        copied that another inner axis has for its switch (values under a norm), since zeros read the copy.
         """
         own = self.slots[slot]
         contracted = {attention.axis for attention in self.layout.attentions}
         inner = {*own.produced, *own.index} - contracted - self.layout.residuals
         twice = (inner if axis in inner else set[str]()) | {axis}
-        copied = any(
-            not place.old and isinstance(step.entry(slot, place.label), Old)
+        switches = inner & {*own.produced} if axis in own.produced else set[str]()
+        spent = any(
+            isinstance(step.entry(slot, place.label), (Old, Constant) if step.axis in switches else Old)
             for step in self.before
             if step.axis in twice and not (step.axis == axis and self.is_index(axis))
             for place in step.places
+            if not place.old
         )
-        return Init("normal", init.std) if init.kind == "copy" and copied else init
+        return Init("normal", init.std) if init.kind == "copy" and spent else init
 
     def reading(self, axis: str) -> dict[str, Reading]:
         """How each slot (a tied head's, too) reads `axis`: behind a norm with a gain, or behind one without a
@@ -214,7 +219,7 @@ class Subject:
             if each.norm is not None and each.norm.where != "inner" and self.layout.on_residual(each.normed)
             if self.layout.stream(each) == self.layout.stream(slot) and each.index[:1] == slot.index[:1]
         )
-        return next((norm.where == "branch" for norm in norms), False)
+        return next((closing(norm) for norm in norms), False)
 
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""

@@ -11,7 +11,7 @@ from isogrow.families import LAYOUTS
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import RECORD, to_json
 from isogrow.plans.sizes import key
-from isogrow.plans.words import named
+from isogrow.plans.words import with_words
 from isogrow.stores.sources import HUB_ID, Checkpoint
 
 FORMAT = 1
@@ -81,8 +81,10 @@ def model_card(
 def _rows(plan: Plan) -> Iterable[str]:
     for step, before, after in zip(plan.steps, plan.stages, plan.stages[1:], strict=False):
         axis, old, new = step.axis, step.old, step.new
-        if axis == "group" and not step.site:  # nobody asks for a group: it is a part of the heads
-            axis, old, new = "heads", named(before)["heads"], named(after)["heads"]
+        of, group, rest = axis.rpartition("group")
+        if group and not rest and not step.site:  # nobody asks for a group: it is a part of the heads
+            axis = f"{of}heads"
+            old, new = (with_words(sizes.values)[axis] for sizes in (before, after))
         yield f"| {step.expansion} | {key(axis, step.site)} | {old} | {new} |"
 
 

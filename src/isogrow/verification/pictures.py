@@ -109,6 +109,10 @@ def _grids(vision: Any, rows: int, generator: torch.Generator) -> Iterator[dict[
         return
     if patched(vision):
         yield _shaped(vision, rows, generator)
+    if hasattr(vision, "position_embedding_size"):
+        yield _placed(patch, vision.pooling_kernel_size, channels, rows, generator)
+    if hasattr(vision, "mm_posemb_size"):
+        yield _placed(vision.model_patch_size, 1, channels, rows, generator)
     frames = getattr(vision, "temporal_patch_size", 1)
     shapes = ((channels * frames * patch**2,), (channels, patch, patch))
     grid = torch.tensor([GRID] * rows)
@@ -118,6 +122,19 @@ def _grids(vision: Any, rows: int, generator: torch.Generator) -> Iterator[dict[
         yield {"pixel_values": pixels, "image_grid_thw": grid}
         yield {"pixel_values": pixels, "image_grid_thw": grid, "image_merge_sizes": merged}
     yield {"pixel_values": torch.randn(rows, GRID[-1], *shapes[0], generator=generator)}
+
+
+def _placed(
+    patch: int, pooled: int, channels: int, rows: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Images as patches, each with its place in rows and columns, of which so many in each direction are
+    pooled into one."""
+    width, height = 2 * pooled, pooled
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).flip(-1)
+    return {
+        "pixel_values": torch.rand(rows, len(places), channels * patch**2, generator=generator),
+        "image_position_ids": places.repeat(rows, 1, 1),
+    }
 
 
 def _shaped(vision: Any, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
