@@ -45,8 +45,6 @@ PASSES = 3
 SPREAD = 0.15  # no unit of the small models is so far off that its activation is 0 in float64
 
 # Where no norm's statistics and no mean bring gradient earlier than the network of booleans says.
-# Whose last norm before a tied head is the switch of hidden: what an encoder writes waits for one more pass.
-WAITING = ("mbart",)
 STRICT = ("llama", "mistral", "qwen2")
 INITS = ("normal", "uniform", "orthogonal", "copy")
 SLEEPY = ("ctrl",)  # its class knows ReLU alone, of whose units some get no gradient from any token
@@ -196,7 +194,7 @@ def test_new_entries_get_gradient_when_predicted(name: str, axis: str) -> None:
     # head reads zeros at the first, so that the last gains, behind their zero writers, wait for one more.
     norms = (slot.norm for slot in small(name).anatomy.slots.values())
     waits = small(name).anatomy.tied_head and any(norm and norm.where == "branch" for norm in norms)
-    late = (waits and axis in ("hidden", "decoder.hidden")) or (name in WAITING and "hidden" in axis)
+    late = waits and axis in ("hidden", "decoder.hidden")
     assert latest == (3 if late else 1 if axis == "taps" else 2)
     assert faults(expected, one.first, unread(name), strict=name in STRICT) == []
 

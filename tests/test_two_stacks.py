@@ -19,8 +19,8 @@ from sweeping import swept
 import isogrow
 from isogrow.errors import CheckpointError, LawError, SizeError
 from isogrow.laws import check
-from isogrow.plans.expansions import LayerAddition, MlpExpansion, Size
-from isogrow.plans.plan import Old
+from isogrow.plans.expansions import HeadAddition, HiddenExpansion, LayerAddition, MlpExpansion, Size
+from isogrow.plans.plan import Constant, Old
 from isogrow.plans.words import named
 
 FAMILY = F.FAMILIES["t5"]
@@ -173,6 +173,19 @@ def apart(tied: bool, scaled: bool) -> F.Subject:
     small = F.build(F.class_of(found.kind), F.config_of(FAMILY, source), state)
     assert not torch.equal(small.state_dict()["lm_head.weight"], small.state_dict()["shared.weight"])
     return F.Subject(FAMILY, found.kind, source, small, found.anatomy)
+
+
+@pytest.mark.parametrize(
+    "steps", [(HeadAddition("x2"), HiddenExpansion("x2")), (HiddenExpansion("x2"), HeadAddition("x2"))]
+)
+def test_copies_of_an_encoders_last_norm_are_read(steps: tuple[Any, ...]) -> None:
+    """Only the decoder's last norm is before the tied head, so only there the copies' gain is 0."""
+    subject = F.subject(F.FAMILIES["mbart"])
+    plan = subject.plan(steps)  # refused where nothing would ever read them
+    assert subject.error(plan) < F.EXACT
+    (wider,) = (step for step in plan.steps if step.axis == "hidden")
+    gains = {stack: wider.rewrites[f"{stack}.final_norm"]["copy1"] for stack in ("encoder", "decoder")}
+    assert gains == {"encoder": Old(), "decoder": Constant(0.0)}
 
 
 @pytest.mark.slow

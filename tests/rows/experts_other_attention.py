@@ -159,7 +159,7 @@ ROWS = (
         ),
         attention_bias=True,
         lm_head_bias=True,
-        num_local_experts=4,
+        num_local_experts=2,  # it takes two for a token, so that each is asked
         absent=("head_dim",),
     ),
     DBRX,

@@ -247,7 +247,7 @@ def _exactly(entry: Entry) -> Entry:
 
 
 def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:
-    last = {use.name for use in subject.uses(axis) if subject.may_tie and _last(use)}
+    last = {use.name for use in subject.uses(axis) if subject.may_tie and _last(subject, use)}
     if subject.tied_head and not last:
         raise subject.cannot_grow(
             axis,
@@ -276,9 +276,9 @@ def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step
     return Step("HiddenExpansion", axis, old, new, places, rewrites)
 
 
-def _last(use: Use) -> bool:
-    """Whether this is the norm before the head."""
-    return use.norm is not None and use.norm.where == "pre" and use.slot.index == ()
+def _last(subject: Subject, use: Use) -> bool:
+    """Whether this is the norm before the head: not an encoder's last, which attention of a decoder reads."""
+    return use.norm is not None and use.norm.where == "pre" and subject.before_head(use.slot)
 
 
 def cancelling(labels: list[str], init: Init) -> Rewrite:

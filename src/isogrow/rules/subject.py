@@ -189,10 +189,14 @@ class Subject:
 
     def before_tied_head(self, slot: Slot) -> bool:
         """Whether a slot is of the last norm before a head that is the embedding."""
+        return self.tied_head and self.before_head(slot)
+
+    def before_head(self, slot: Slot) -> bool:
+        """Whether a slot is of the last norm before a head that may be the embedding."""
         last = slot.norm is not None and slot.index == ()
         tied = (head for head in self.layout.table if head.tied)
         streams = {self.layout.stream(head) for head in tied if self.layout.on_residual(head.consumed)}
-        return self.tied_head and last and self.layout.stream(slot) in streams
+        return last and self.layout.stream(slot) in streams
 
     @property
     def far_heads(self) -> tuple[Slot, ...]:
