@@ -17,8 +17,10 @@ from command import isogrow as command
 
 import isogrow
 from isogrow.drafting.drafts import source_of
-from isogrow.errors import CheckpointError
+from isogrow.errors import CheckpointError, EngineError, RecipeError
 from isogrow.growth.opening import opened
+from isogrow.recipes.recipe import parse
+from isogrow.recipes.starting import first_config
 from isogrow.stores.gguf import file as reading
 from isogrow.stores.gguf.architectures import ARCHITECTURES
 from isogrow.stores.gguf.config import LLAMA3, llama3_factors
@@ -274,6 +276,15 @@ def test_its_config_is_one_that_others_are_held_against(tmp_path: Path) -> None:
     large = ggufs.save(tmp_path / "large.gguf", grown, "qwen3")
     assert isogrow.plan(small, to=large) == isogrow.plan(small, ffn=57, layers="+1")
     assert source_of(str(small))["num_hidden_layers"] == model.config.num_hidden_layers
+
+
+def test_where_a_folder_that_transformers_loads_is_wanted(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.gguf")
+    with pytest.raises(EngineError, match="gguf format, .* give the model that the file was made from"):
+        isogrow.verify_in("transformers", path, path)
+    said = {"run": "r", "model": {"from": "m.gguf"}, "data": {"train": ["a"]}, "stages": [{"steps": 9}]}
+    with pytest.raises(RecipeError, match="m.gguf is a GGUF file, and a run starts from a folder"):
+        first_config(parse(said), tmp_path, 53)
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
