@@ -44,6 +44,9 @@ the small one is off already.
   or come as a whole period.
 - **Sizes** that the engine can't have are refused, with the nearest that it can.
 
+Of a model type that an engine's section does not name nothing is known, and nothing is said; with `--for` it
+is refused.
+
 Nothing has to be asked for where it costs nothing: Gemma's `query_pre_attn_scalar` follows the head dim where
 it is the head dim, and an edited θ always stands under both names.
 

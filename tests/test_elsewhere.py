@@ -199,9 +199,11 @@ def test_who_can_not_be_asked(pair: tuple[Path, Path], monkeypatch: pytest.Monke
         verify_in("ctranslate", *pair)
     with pytest.raises(
         EngineError,
-        match="vLLM is known by its tables alone, .* can't run it: give one of ctranslate2, ",
+        match="vLLM 0.33.0 is known by its tables alone, .* can't run it: give one of ctranslate2, ",
     ):
         verify_in("vllm", *pair)
+    with pytest.raises(EngineError, match="^tensor parallelism over 2 is known by its tables alone"):
+        verify_in("tp=2", *pair)
     name = engine(monkeypatch, with_its_own_epsilon, "no_such_module")
     with pytest.raises(
         EngineError, match=r"not installed here \(no_such_module is missing\): pip install ctr"
@@ -246,7 +248,7 @@ def test_a_converter_that_fails_says_so() -> None:
 # ── llama.cpp's converter, which is no package ──
 
 SCRIPT = """
-import logging, sys
+import json, logging, pathlib, sys
 def get_model_class(name):
     class Model:
         model_arch = 1
@@ -261,7 +263,10 @@ def main():
         logging.getLogger("converter").error("Model Refused is not supported")
         sys.exit(1)
     weight = made.modify_tensors(1.0, "w", None)
-    open(sys.argv[3], "w").write(f"{made.gguf_writer.said} {sys.argv[4:]} {weight}")
+    folder = pathlib.Path(sys.argv[1])
+    tokens = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "tokenizer.json"]
+    open(sys.argv[3], "w").write(f"{tokens} {made.gguf_writer.said} {sys.argv[4:]} {weight}")
 class Writer:
     said = ""
     def add_tokenizer_model(self, name): self.said += name
@@ -281,13 +286,17 @@ def test_a_converter_in_a_folder_that_is_named(tmp_path: Path, monkeypatch: pyte
         llama_cpp.source()
     (tmp_path / "convert_hf_to_gguf.py").write_text(SCRIPT)
     before = list(sys.path), list(sys.argv)
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "config.json").write_text('{"text_config": {"vocab_size": 53}}')
+    (small / "tokenizer.model").write_text("which the script is not shown")
     try:
-        llama_cpp.converted(Path("small"), tmp_path / "m.gguf")
-        assert (tmp_path / "m.gguf").read_text() == "none 53 ['--outtype', 'f32'] 1.0"
-        llama_cpp.converted(Path("small"), tmp_path / "m.gguf", "bf16", more=0.5)
-        assert (tmp_path / "m.gguf").read_text() == "none 53 ['--outtype', 'bf16'] 1.5"
+        llama_cpp.converted(small, tmp_path / "m.gguf")
+        assert (tmp_path / "m.gguf").read_text() == "53 none 53 ['--outtype', 'f32'] 1.0"
+        llama_cpp.converted(small, tmp_path / "n.gguf", "bf16", more=0.5)
+        assert (tmp_path / "n.gguf").read_text() == "53 none 53 ['--outtype', 'bf16'] 1.5"
         with pytest.raises(RuntimeError, match="^Model Refused is not supported$"):
-            llama_cpp.converted(Path("refused"), tmp_path / "m.gguf")
+            llama_cpp.converted(small, tmp_path / "refused.gguf")
     finally:
         sys.modules.pop("convert_hf_to_gguf", None)
     assert (sys.path, sys.argv) == before

@@ -262,6 +262,7 @@ def test_engines_aside_are_spoken_of_only_when_asked_for() -> None:
         ("tp", "llama", "'tp' can't be read: give tp=N, where N is the number of devices"),
         ("mlx=2", "llama", "'mlx=2' can't be read: give mlx"),
         ("tp=0", "llama", "give tp=N"),
+        (" ,", "llama", "names no engine: give one, or leave it out"),
         (
             "mlx",
             "gpt2",

@@ -16,8 +16,11 @@ from checkpoints import tensors
 from command import isogrow as command
 
 import isogrow
-from isogrow.errors import CheckpointError
+from isogrow.drafting.drafts import source_of
+from isogrow.errors import CheckpointError, EngineError, RecipeError
 from isogrow.growth.opening import opened
+from isogrow.recipes.recipe import parse
+from isogrow.recipes.starting import first_config
 from isogrow.stores.gguf import file as reading
 from isogrow.stores.gguf.architectures import ARCHITECTURES
 from isogrow.stores.gguf.config import LLAMA3, llama3_factors
@@ -140,6 +143,12 @@ def cut(path: Path) -> Path:
     return path
 
 
+def _with(path: Path, magic: bytes) -> Path:
+    saved(path)
+    path.write_bytes(magic + path.read_bytes()[4:])
+    return path
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a key that is not known": (
         lambda p: saved(p, **{"attention.scale": 1.0}),
@@ -156,7 +165,30 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "a part of one": (lambda p: saved(p, **{"split.count": 2}), "join them by llama.cpp's llama-gguf-split"),
     "an adapter": (lambda p: saved(p, **{"general.type": "adapter"}), "holds no model but a part of one"),
-    "one that was cut off": (cut, "is no GGUF file that can be read"),
+    "one that was cut off": (cut, "is a GGUF file that was cut off, is damaged or of a version that"),
+    "another file": (lambda p: _with(p, b"GGML"), "is no GGUF file, which begin with the letters GGUF"),
+    "text where a number belongs": (
+        lambda p: saved(p, **{"attention.head_count": "four"}),
+        "has qwen3.attention.head_count 'four', where a number above 0 belongs",
+    ),
+    "no heads": (lambda p: saved(p, **{"attention.head_count_kv": 0}), "head_count_kv 0, where a number"),
+    "more layers than there are": (
+        lambda p: saved(p, block_count=1 << 31),
+        "block_count 2147483648, and tensors of 3 layers",
+    ),
+    "parts that can't be counted": (lambda p: saved(p, **{"split.count": "two"}), "is one of two files"),
+    "factors in 16 bits": (
+        lambda p: saved(p, beside={"rope_freqs.weight": torch.ones(5)}, kinds={"rope_freqs.weight": "F16"}),
+        "has rope_freqs.weight in F16, not in F32",
+    ),
+    "a bias in one of several": (
+        lambda p: saved(p, beside={"blk.1.attn_q.bias": torch.ones(40)}),
+        "has no blk.0.attn_k.bias, and qwen3 models have one there beside the others",
+    ),
+    "a bias of what has none": (
+        lambda p: saved(p, beside={"blk.1.ffn_up.bias": torch.ones(44)}),
+        "has blk.1.ffn_up.bias, and qwen3 models have none there",
+    ),
     "a gain that no g gives": (gains, r"has 0.1 at output_norm.weight\[0\], which no gain g gives as 1 \+ g"),
 }
 
@@ -196,6 +228,63 @@ def test_several_files_and_what_a_file_takes_no_part_in(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="takes no config: leave it out"):
         open_checkpoint(tmp_path / "a.gguf", config={})
+
+
+def test_which_file_is_meant(tmp_path: Path) -> None:
+    """What a file begins with counts, and not its name alone; other weights of the folder come first."""
+    blob = saved(tmp_path / "sha256-1d0f")
+    assert open_checkpoint(blob).format == "gguf" == open_checkpoint(blob.rename(tmp_path / "M.GGUF")).format
+    for name in ("train/training_args.bin", "training_args.bin", "old.gguf/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert open_checkpoint(tmp_path).format == "gguf"
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="config.json is missing from"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="there is no file .*gone.gguf: correct its name"):
+        open_checkpoint(tmp_path / "gone.gguf")
+
+
+def test_a_vocabulary_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package looks at each token, which takes half a minute for a quarter of a million."""
+    tokens, scores = [f"token {n}" for n in range(2000)], [float(n) for n in range(2000)]
+    path = saved(tmp_path / "m.gguf", **{"general.tokens": tokens, "general.scores": scores})
+    looked: list[int] = []
+    look: Any = ggufs.gguf.GGUFReader._get  # pyright: ignore[reportPrivateUsage]
+
+    def counted(reader: Any, at: int, *how: Any, **more: Any) -> Any:
+        looked.append(at)
+        return look(reader, at, *how, **more)
+
+    monkeypatch.setattr(ggufs.gguf.GGUFReader, "_get", counted)
+    said = reading.read_file(path).said
+    assert (said["general.tokens"], said["general.scores"]) == (2000, scores)
+    assert 0 < len(looked) < 1000
+    whole = path.read_bytes()
+    for end in (whole.find(b"token 1999") + 4, whole.find(b"token 7")):
+        path.write_bytes(whole[:end])
+        with pytest.raises(CheckpointError, match="was cut off"):
+            open_checkpoint(path)
+
+
+def test_its_config_is_one_that_others_are_held_against(tmp_path: Path) -> None:
+    """`--to` takes a larger model's file, and `draft` one in place of a folder."""
+    small = saved(tmp_path / "small.gguf")
+    model = ggufs.model("qwen3", "F32")
+    isogrow.grow_checkpoint(small, tmp_path / "large", ffn=57, layers="+1")
+    grown: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "large")
+    large = ggufs.save(tmp_path / "large.gguf", grown, "qwen3")
+    assert isogrow.plan(small, to=large) == isogrow.plan(small, ffn=57, layers="+1")
+    assert source_of(str(small))["num_hidden_layers"] == model.config.num_hidden_layers
+
+
+def test_where_a_folder_that_transformers_loads_is_wanted(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.gguf")
+    with pytest.raises(EngineError, match="gguf format, .* give the model that the file was made from"):
+        isogrow.verify_in("transformers", path, path)
+    said = {"run": "r", "model": {"from": "m.gguf"}, "data": {"train": ["a"]}, "stages": [{"steps": 9}]}
+    with pytest.raises(RecipeError, match="m.gguf is a GGUF file, and a run starts from a folder"):
+        first_config(parse(said), tmp_path, 53)
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

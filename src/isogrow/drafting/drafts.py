@@ -21,6 +21,7 @@ from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.text import read
 from isogrow.plans.words import meant
+from isogrow.stores.gguf import config_in
 from isogrow.stores.sources import read_json
 
 UNSEEN = "no image or sound was run with its texts, and their features may be added behind layers by number"
@@ -123,6 +124,8 @@ def source_of(config: str | Path | Config) -> dict[str, Any]:
     if isinstance(config, Mapping):
         return dict(config)
     path = Path(config)
+    if (stated := config_in(path)) is not None:
+        return dict(stated)
     if path.is_dir() or path.is_file():
         file = path / "config.json" if path.is_dir() else path
         return dict(

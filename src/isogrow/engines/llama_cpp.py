@@ -5,7 +5,6 @@ from __future__ import annotations
 from isogrow.engines.engine import Engine, Fixes, Period, Scale, Seen, Takes
 
 RUN = Seen("0.3.36", "run")  # of llama-cpp-python, with the converter of its llama.cpp
-READ = Seen("0.3.36", "read, not run")
 EVERY = "'sliding_attention' if (i + 1) % {} else 'full_attention'"
 
 LLAMA_CPP = Engine(
@@ -40,7 +39,7 @@ LLAMA_CPP = Engine(
         Scale("(hidden // heads if layers == 62 else head_dim) ** -0.5", ("gemma3_text",), RUN),
         # The windows of the one with 64 layers.
         Period(
-            "layer_types", f"({EVERY.format(4)}) if layers == 64 else 'full_attention'", ("exaone4",), READ
+            "layer_types", f"({EVERY.format(4)}) if layers == 64 else 'full_attention'", ("exaone4",), RUN
         ),
         Period("layer_types", EVERY.format(2), ("gemma2",), RUN),
         Period("layer_types", EVERY.format(6), ("gemma3_text",), RUN),

@@ -32,6 +32,8 @@ def engines_of(said: str | Iterable[str] | None) -> tuple[Engine, ...]:
     """
     texts = (said,) if isinstance(said, str) else tuple(said or ())
     found = [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
+    if texts and not found:
+        raise SizeError("engines= (--for) names no engine: give one, or leave it out")
     return tuple(engine_for(name) for name in dict.fromkeys(found))
 
 

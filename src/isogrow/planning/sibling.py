@@ -16,6 +16,7 @@ from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size
 from isogrow.plans.sizes import Sizes
 from isogrow.plans.words import HEAD_DIM, named
+from isogrow.stores.gguf import config_in
 from isogrow.stores.sources import read_json
 
 # Keys that say nothing about what a trained model computes from its weights.
@@ -81,6 +82,8 @@ def _config(sibling: Sibling, name: str) -> tuple[Config, str]:
             f"{name} is given a {type(given).__name__}, which is no config: give a larger sibling's config,"
             " as it is or as a dict, its config.json, or its folder"
         )
+    if (stated := config_in(Path(given))) is not None:
+        return stated, str(given)
     path = Path(given) / "config.json" if Path(given).is_dir() else Path(given)
     return read_json(path, f"{name} names it"), str(path)
 

@@ -26,6 +26,7 @@ from isogrow.plans.plan import Plan
 from isogrow.plans.words import named
 from isogrow.recipes.flops import training_flops
 from isogrow.recipes.recipe import Recipe, Stage, Start
+from isogrow.stores.gguf import gguf_of
 from isogrow.stores.sources import open_checkpoint
 
 Config = dict[str, Any]
@@ -109,6 +110,11 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
     start = recipe.model
     if start.source:
         path = base / start.source / "config.json"
+        if not path.is_file() and gguf_of(base / start.source) is not None:
+            raise RecipeError(
+                f"model, from: {base / start.source} is a GGUF file, and a run starts from a folder that"
+                " transformers loads: give the model that it was made from, or what it was grown to"
+            )
         if not path.is_file():
             raise RecipeError(f"model, from: {path} is not there: give a checkpoint's folder")
         config = dict(open_checkpoint(path.parent).config)

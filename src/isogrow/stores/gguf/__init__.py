@@ -14,13 +14,16 @@ from typing import Any
 
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
+from isogrow.stores.distributed import folder_of
 from isogrow.stores.gguf.architectures import ARCHITECTURES
 from isogrow.stores.gguf.config import config_of
-from isogrow.stores.gguf.file import read_file
+from isogrow.stores.gguf.file import ENDING, MAGIC, read_file
 from isogrow.stores.gguf.tensors import dropped, dtype_of, tensors_of, torch_name
+from isogrow.stores.hub import WEIGHTS
 from isogrow.stores.laid import Laid
+from isogrow.stores.strangers import ADAPTER
 
-ENDING = ".gguf"
+OTHERS = (*WEIGHTS, *ADAPTER, "*.safetensors", "pytorch_model*.bin")  # what a folder is opened for instead
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,27 @@ def held_in(path: Path) -> Held:
     return Held(config, headers, {each.name: each.laid for each, _ in found})
 
 
-def gguf_of(model: Path) -> Path | None:
-    """The GGUF file that is meant: this one, or the only one of a folder without other weights.
+def config_in(model: Path) -> Mapping[str, Any] | None:
+    """The config of the GGUF file that is meant; None where there is none."""
+    found = gguf_of(model)
+    return None if found is None else held_in(found).config
 
-    Raises `CheckpointError` where there are several.
+
+def gguf_of(model: Path) -> Path | None:
+    """The GGUF file that is meant: this one, whatever it is called, or the only one of a folder without other
+    weights.
+
+    Raises `CheckpointError` where there are several, or none of the name.
     """
-    if model.is_file() and model.suffix == ENDING:
-        return model
-    inside = sorted(model.glob(f"*{ENDING}")) if model.is_dir() else []
-    others = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.distcp")
-    if not inside or any(found for kind in others for found in model.rglob(kind)):
+    if model.is_file():
+        return model if _named(model) or _begins(model) else None
+    if not model.is_dir():
+        if _named(model):
+            raise CheckpointError(f"there is no file {model}: correct its name, or fetch it")
+        return None
+    inside = sorted(path for path in model.iterdir() if _named(path) and path.is_file())
+    others = (found for kind in OTHERS for found in model.glob(kind))
+    if not inside or next(others, None) is not None or folder_of(model) is not None:
         return None
     if len(inside) > 1:
         raise CheckpointError(
@@ -72,3 +86,13 @@ def gguf_of(model: Path) -> Path | None:
             " one of them by its name"
         )
     return inside[0]
+
+
+def _named(path: Path) -> bool:
+    return path.suffix.lower() == ENDING
+
+
+def _begins(path: Path) -> bool:
+    """Whether a file is a GGUF file by its first bytes: caches call theirs by what they hash to."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC

@@ -36,9 +36,10 @@ class Architecture:
     as long as they say what these formulas over the config do. `heads`: tensors whose rows have the two
     channels of a rotary pair beside each other in each of so many heads, where transformers has one half of
     the channels behind the other. `turned`: stored out × in where transformers has in × out. `offset`: what
-    norms have more than transformers' gains. `flags`: config keys that are true where this tensor is in the
-    file. `lists`: one entry a layer, by the layer's number `i`. `drops`: tensors that are left out where they
-    equal another one of the file. `llama3`: under which path of a config Llama 3's frequencies are scaled.
+    norms have more than transformers' gains. `biased`: tensors that have a bias in every file. `flags`:
+    config keys that are true where these tensors have one, which all of them have or none. `lists`: one
+    entry a layer, by the layer's number `i`. `drops`: tensors that are left out where they equal another one
+    of the file. `llama3`: under which path of a config Llama 3's frequencies are scaled.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Architecture:
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
     made: Names = field(default_factory=dict[str, str])
     lists: Names = field(default_factory=dict[str, str])
-    flags: Names = field(default_factory=dict[str, str])
+    biased: tuple[str, ...] = ()
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
     heads: Names = field(default_factory=dict[str, str])
     turned: tuple[str, ...] = ()
     offset: float = 0.0
@@ -106,7 +108,7 @@ LLAMA = Architecture(
     keys=(*SIZES, RMS, HEAD, *ROTARY),
     must=MUST,
     fixed={**PLAIN, "hidden_act": "silu"},
-    flags={"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_down.bias"},
+    flags={"attention_bias": tuple(ATTENTION), "mlp_bias": tuple(GATED)},
     heads={B + "attn_q": "num_attention_heads", B + "attn_k": "num_key_value_heads"},
     llama3="rope_parameters",
 )
@@ -125,6 +127,7 @@ QWEN2 = replace(
     model_type="qwen2",
     class_name="Qwen2ForCausalLM",
     fixed={**PLAIN, "hidden_act": "silu", "use_sliding_window": False},
+    biased=(B + "attn_q", B + "attn_k", B + "attn_v"),
     flags={},
     lists={"layer_types": "'full_attention'"},
     heads={},
@@ -136,7 +139,8 @@ QWEN3 = replace(
     model_type="qwen3",
     class_name="Qwen3ForCausalLM",
     tensors={**LLAMA.tensors, **OF_HEADS},
-    flags={"attention_bias": "blk.0.attn_q.bias"},
+    biased=(),
+    flags={"attention_bias": tuple(ATTENTION)},
 )
 OLMO2 = replace(
     QWEN3,
@@ -174,7 +178,8 @@ STARCODER2 = replace(
         "residual_dropout": 0.0,
         "embedding_dropout": 0.0,
     },
-    flags={"use_bias": "blk.0.attn_q.bias"},
+    biased=(B + "attn_norm", B + "ffn_norm", "output_norm"),
+    flags={"use_bias": (*ATTENTION, B + "ffn_up", B + "ffn_down")},
     lists={},
 )
 GEMMA = replace(
@@ -183,6 +188,7 @@ GEMMA = replace(
     model_type="gemma",
     class_name="GemmaForCausalLM",
     fixed={**PLAIN, "hidden_act": "gelu_pytorch_tanh"},
+    biased=(),
     lists={},
     offset=1.0,
 )
@@ -240,6 +246,7 @@ GEMMA3 = replace(
     lists={"layer_types": "'sliding_attention' if (i + 1) % 6 else 'full_attention'"},
 )
 H = "transformer.h.{}."
+TURNED = (B + "attn_qkv", B + "attn_output", B + "ffn_up", B + "ffn_down")
 GPT2 = Architecture(
     name="gpt2",
     model_type="gpt2",
@@ -266,7 +273,8 @@ GPT2 = Architecture(
     ),
     must={"attention.head_count_kv": "n_head", "vocab_size": "vocab_size", "attention.causal": "True"},
     fixed={"activation_function": "gelu_new"},
-    turned=(B + "attn_qkv", B + "attn_output", B + "ffn_up", B + "ffn_down"),
+    biased=(*TURNED, B + "attn_norm", B + "ffn_norm", "output_norm"),
+    turned=TURNED,
     drops={"output.weight": "token_embd.weight"},
 )
 

@@ -3,8 +3,9 @@ read, or the file is refused."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from math import pi
+from math import isfinite, pi
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ Factors = np.ndarray[Any, np.dtype[np.float32]]
 ABOUT = ("GGUF.", "general.", "tokenizer.", "split.", "quantize.")  # how keys begin that say no sizes
 TOKENS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 FACTORS = "rope_freqs.weight"
+LAYER = re.compile(r"(?<=^blk\.)\d+(?=\.)")
 # What Llama 3.1 and 3.2 have beside the factor; a file holds what came of it alone.
 LOW, HIGH, CONTEXT = 1.0, 4.0, 8192
 LLAMA3 = {"low_freq_factor": LOW, "high_freq_factor": HIGH, "original_max_position_embeddings": CONTEXT}
@@ -39,15 +41,15 @@ def config_of(file: File, known: Architecture, tied: bool, dtype: str) -> dict[s
         "vocab_size": file.entries["token_embd.weight"].shape[0],
         "tie_word_embeddings": tied,
         **{key: file.said.get(f"tokenizer.ggml.{name}_token_id") for key, name in TOKENS.items()},
-        **{key: name in file.entries for key, name in known.flags.items()},
+        **_biases(file, known),
     }
     config = edited(config, known.fixed)
     for key in known.keys:
         config = edited(config, _stated(file, key, stated.pop(key.key, None), config))
     for path, formula in known.made.items():
         config = edited(config, {path: evaluate(formula, config)})
-    layers = int(file.said[f"{known.name}.block_count"])
-    lists = {name: [evaluate(f, {"i": i}) for i in range(layers)] for name, f in known.lists.items()}
+    layers = range(_layers(file))
+    lists = {name: [evaluate(f, {"i": i}) for i in layers] for name, f in known.lists.items()}
     _check_rest(file, known, stated, config)
     return edited(config | lists, _frequencies(file, known, config))
 
@@ -71,7 +73,50 @@ def _stated(file: File, key: Key, value: Any, config: Mapping[str, Any]) -> dict
             f"{file.path.name} has {file.architecture}.{key.key} {value!r}, and only"
             f" {' or '.join(key.values)} is read exactly: give the model that it was made from"
         )
-    return {key.path: key.values[value] if key.values else _shortest(value)}
+    return {key.path: key.values[value] if key.values else _shortest(_number(file, key, value))}
+
+
+def _number(file: File, key: Key, value: Any) -> float:
+    """A value that has to be a number, and is one that may be."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not number or value < 0 or value == 0 and isinstance(value, int):
+        raise CheckpointError(
+            f"{file.path.name} has {file.architecture}.{key.key} {value!r:.40}, where a number above 0"
+            " belongs: convert it again"
+        )
+    return value
+
+
+def _layers(file: File) -> int:
+    """How many layers the metadata say, which has to be how many there are."""
+    said = file.said[f"{file.architecture}.block_count"]
+    held = max((int(found[0]) for name in file.entries if (found := LAYER.search(name))), default=-1) + 1
+    if said != held:
+        raise CheckpointError(
+            f"{file.path.name} has {file.architecture}.block_count {said}, and tensors of {held} layers:"
+            " fetch it again"
+        )
+    return held
+
+
+def _biases(file: File, known: Architecture) -> dict[str, bool]:
+    """The config keys that say which tensors have biases. Raises `CheckpointError` for a file in which some
+    of those have one that no key tells from the others."""
+    ending = {
+        end: {n.removesuffix(end) for n in file.entries if n.endswith(end)} for end in (".weight", ".bias")
+    }
+    biased = {LAYER.sub("{}", stem) for stem in ending[".bias"]}
+    flags = {key: not biased.isdisjoint(stems) for key, stems in known.flags.items()}
+    wanted = {*known.biased, *(stem for key, stems in known.flags.items() if flags[key] for stem in stems)}
+    for stem in sorted(ending[".weight"] | ending[".bias"]):
+        has = stem in ending[".bias"]
+        if has != (LAYER.sub("{}", stem) in wanted):
+            raise CheckpointError(
+                f"{file.path.name} has {'' if has else 'no '}{stem}.bias, and {known.model_type} models have"
+                f" {'none there' if has else 'one there beside the others'}: give the model that the file was"
+                " made from"
+            )
+    return flags
 
 
 def _shortest(value: Any) -> Any:
@@ -107,8 +152,12 @@ def _frequencies(file: File, known: Architecture, config: Mapping[str, Any]) -> 
     entry = file.entries.get(FACTORS)
     if entry is None:
         return {}
+    if entry.word != "F32":
+        raise CheckpointError(f"{file.path.name} has {FACTORS} in {entry.word}, not in F32: convert it again")
     held = np.memmap(file.path, np.float32, "r", entry.start, entry.shape)
     factor = float(np.max(held))
+    if np.all(held == 1):
+        return {}
     theta = get(config, f"{known.llama3}.rope_theta") if known.llama3 else None
     if theta is None or not _alike(held, llama3_factors(theta, int(config["head_dim"]), factor)):
         raise CheckpointError(

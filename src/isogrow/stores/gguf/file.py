@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 from isogrow.errors import CheckpointError
 
 WORDS = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F64"}  # of ggml, in safetensors' words
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
+ENDING, MAGIC = ".gguf", b"GGUF"
+ARRAY = Struct("<IQ")  # of which type its values are, and how many
+LENGTH = Struct("<Q")  # in bytes, before each string
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,55 @@ def read_file(path: Path) -> File:
         )
     gguf: Any = import_module("gguf")
     try:
-        reader = gguf.GGUFReader(path)
+        reader = _reader(gguf)(path)
         said = {name: _value(field) for name, field in reader.fields.items()}
         found = {tensor.name: tensor for tensor in reader.tensors}
-    except Exception as error:  # it raises half a dozen kinds of what numpy says
-        raise CheckpointError(
-            f"{path.name} is no GGUF file that can be read ({type(error).__name__}: {str(error):.200}):"
-            " fetch it again"
-        ) from error
+    except Exception as error:  # it raises half a dozen kinds, in numpy's words for views of arrays
+        raise CheckpointError(_damaged(path, error)) from error
     _check_model(path, said, reader.endianess.name)
     return File(path, said, {name: _entry(path, each) for name, each in found.items()})
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    """What is wrong with a file that can't be read."""
+    if isinstance(error, PermissionError):
+        return f"{path.name} may not be read by this user: change who may"
+    with path.open("rb") as file:
+        begins = file.read(len(MAGIC)) == MAGIC
+    if not begins:
+        return f"{path.name} is no GGUF file, which begin with the letters GGUF: fetch it again"
+    return (
+        f"{path.name} is a GGUF file that was cut off, is damaged or of a version that the package gguf does"
+        f" not read ({type(error).__name__}: {str(error):.200}): fetch it again"
+    )
+
+
+def _reader(gguf: Any) -> Any:
+    """The package's reader, which takes a list at once: it looks at each of its values otherwise, and a
+    vocabulary has so many that a file would take half a minute to open. Of strings it knows how many alone.
+    """
+    plain, kinds = gguf.GGUFReader, gguf.GGUFValueType
+
+    def parts(self: Any, start: int, kind: int) -> Any:
+        if kind != kinds.ARRAY or self.byte_order != "I":
+            return plain._get_field_parts(self, start, kind)
+        inner, count = ARRAY.unpack_from(held := memoryview(self.data), start)
+        types, first = [kinds.ARRAY, kinds(inner)], start + ARRAY.size
+        if inner == kinds.STRING:
+            return _behind(held, first, count) - start, [], [0] * count, types
+        found = self._get(first, self.gguf_scalar_to_np[inner], count)
+        if len(found) < count:
+            raise ValueError("a list ends behind the end of the file")
+        return ARRAY.size + found.nbytes, [found], [0] if count else [], types
+
+    return type("Reader", (plain,), {"_get_field_parts": parts})
+
+
+def _behind(held: memoryview, at: int, count: int) -> int:
+    """The byte behind so many strings."""
+    for _ in range(count):
+        at += LENGTH.size + LENGTH.unpack_from(held, at)[0]
+    return at
 
 
 def _value(field: Any) -> Any:
@@ -74,7 +117,7 @@ def _check_model(path: Path, said: Mapping[str, Any], order: str) -> None:
             f"{path.name} holds no model but a part of one (its general.type is {said['general.type']!r}):"
             " give the model's file"
         )
-    if int(said.get("split.count") or 1) > 1:
+    if said.get("split.count", 0) not in (0, 1):
         raise CheckpointError(
             f"{path.name} is one of {said['split.count']} files: join them by llama.cpp's llama-gguf-split"
             " --merge, and give the file that it writes"

@@ -7,7 +7,6 @@ matrices gets their dtype where that holds all of them exactly, and else the mod
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -20,11 +19,10 @@ from isogrow.plans.boxes import strides
 from isogrow.plans.pieces import Box, whole
 from isogrow.stores.dtypes import TABLE
 from isogrow.stores.gguf.architectures import Architecture
-from isogrow.stores.gguf.config import FACTORS
+from isogrow.stores.gguf.config import FACTORS, LAYER
 from isogrow.stores.gguf.file import BYTES, Entry, File
 from isogrow.stores.laid import Laid, Numbers
 
-LAYER = re.compile(r"(?<=^blk\.)\d+(?=\.)")
 ROWS = 1 << 22  # numbers that are looked at at a time
 
 

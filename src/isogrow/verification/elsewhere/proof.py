@@ -62,11 +62,7 @@ def verify_in(
     known, _ = runner_for(engine)
     first = opened(small)
     pair = first.checkpoint, large if isinstance(large, Checkpoint) else open_checkpoint(large)
-    if other := next((each for each in pair if not each.plain), None):
-        raise EngineError(
-            f"{other.name} is in the {other.format} format, and {known.title} is compared on folders that"
-            " transformers loads: save it by save_pretrained, and give that folder"
-        )
+    _check_plain(known, pair)
     if lack := shortage(*map(parameters, pair)):
         return Report((Check(known.name, None, detail=lack),), proves=known.name)
     say(f"running both in {known.title}")
@@ -96,6 +92,18 @@ def verify_in(
     if not found.relative <= limit:
         detail = f"{found.where}; {_in_transformers(pair, batches[0], limit)}"
     return _report(known, pair, Check(known.name, found.relative <= limit, found.relative, limit, detail))
+
+
+def _check_plain(engine: Engine, pair: Folders) -> None:
+    """Refuse what transformers and the engines' converters don't load."""
+    if other := next((each for each in pair if not each.plain), None):
+        mend = "save it by save_pretrained, and give that folder"
+        if other.format == "gguf":
+            mend = "give the model that the file was made from"
+        raise EngineError(
+            f"{other.name} is in the {other.format} format, and {engine.title} is compared on folders that"
+            f" transformers loads: {mend}"
+        )
 
 
 def _report(engine: Engine, pair: Folders, check: Check) -> Report:

@@ -34,7 +34,7 @@ def runner_for(name: str) -> tuple[Engine, Runner]:
     if runner is None:
         known = ", ".join(sorted(RUNNERS))
         raise EngineError(
-            f"{engine.title} is known by its tables alone, and isogrow can't run it: give one of {known}"
+            f"{engine.called} is known by its tables alone, and isogrow can't run it: give one of {known}"
         )
     if missing := [module for module in runner.modules if find_spec(module) is None]:
         packages = " ".join(engine.packages)

@@ -6,6 +6,7 @@ that holds it; the source archive of llama-cpp-python has the one that belongs t
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from isogrow.errors import EngineError
-from isogrow.verification.runners.runner import Ids, Logits, Run, Runner, has_encoder
+from isogrow.verification.runners.runner import Ids, Logits, Run, Runner, config_of, has_encoder
 
 SOURCE, SCRIPT = "LLAMA_CPP_SOURCE", "convert_hf_to_gguf"
 ULP = 2.0**-22  # of float32, at the most
@@ -55,7 +56,7 @@ def converted(folder: Path, file: Path, kind: str = "f32", more: float = 0.0) ->
     weight this much larger, relative.
 
     The vocabulary is left out: token ids are compared, and no texts, so a tokenizer that the script does not
-    know by heart, or that is missing, stands in nobody's way.
+    know by heart, that is missing or of another size than the embeddings, stands in nobody's way.
     """
     with mock.patch.object(sys, "path", [str(source()), *sys.path]):
         script: Any = import_module(SCRIPT)
@@ -64,7 +65,8 @@ def converted(folder: Path, file: Path, kind: str = "f32", more: float = 0.0) ->
     def wordless(*given: Any, **how: Any) -> Any:
         return changed(known(*given, **how), more)
 
-    arguments = [SCRIPT, str(folder), "--outfile", str(file), "--outtype", kind]
+    alone = numbered(folder, file.with_suffix(".model"))
+    arguments = [SCRIPT, str(alone), "--outfile", str(file), "--outtype", kind]
     logging.getLogger().addHandler(said)
     try:
         with (
@@ -76,6 +78,22 @@ def converted(folder: Path, file: Path, kind: str = "f32", more: float = 0.0) ->
         raise RuntimeError(said.last or f"its converter ended with {ended.code}") from ended
     finally:
         logging.getLogger().removeHandler(said)
+
+
+def numbered(folder: Path, place: Path) -> Path:
+    """The same folder, linked, with as many tokens as there are embeddings for a tokenizer: of some models
+    the script cuts the embeddings to what it counts there."""
+    place.mkdir()
+    for path in folder.iterdir():
+        if not path.name.startswith("token"):
+            (place / path.name).symlink_to(path.resolve())
+    said = config_of(folder)
+    inner = [said, *(each for each in said.values() if isinstance(each, dict))]
+    count = next((each["vocab_size"] for each in inner if "vocab_size" in each), 0)
+    (place / "tokenizer.json").write_text(
+        json.dumps({"model": {"vocab": [""] * count}, "added_tokens": []}), encoding="utf-8"
+    )
+    return place
 
 
 def changed(kind: Any, more: float) -> Any:
