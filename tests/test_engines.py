@@ -277,6 +277,13 @@ def test_what_can_not_be_asked(asked: Any, family: str, refusal: str) -> None:
         Request({"ffn": "x3"}, engines=asked).plan(small(family, "5"))
 
 
+def test_a_size_that_would_do_is_kept_where_two_others_mend_it() -> None:
+    anatomy = small("llama", "5")
+    with pytest.raises(SizeError, match=r"; ffn=183 with kv_heads=3 and hidden=66 would do"):
+        Request({"ffn": 183}, engines=("tp=3", "llama.cpp")).plan(anatomy)
+    Request({"ffn": 183, "kv_heads": 3, "hidden": 66}, engines=("tp=3", "llama.cpp")).plan(anatomy)
+
+
 def test_a_plan_says_itself_what_it_is_for() -> None:
     anatomy = small("gpt2", "5")
     plan = Request({"hidden": 96, "heads": 6}, engines=("ctranslate2",)).plan(anatomy)

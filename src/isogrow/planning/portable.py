@@ -102,13 +102,17 @@ def _mend(anatomy: Anatomy, plan: Plan, engines: tuple[Engine, ...], again: Agai
 
 
 def _near(before: Mapping[str, int], grown: Mapping[str, int]) -> Iterator[Iterable[Mapping[str, int]]]:
-    """Other sizes of what grows, then a partner with it, then two or three axes: the nearest sizes first."""
+    """Other sizes of what grows, one or two partners with it, two or three axes: the nearest sizes first."""
     ones = {word: _around(before[word], size) for word, size in grown.items() if word in before}
     more = {w: _around(before[w], before[w]) for w in PARTNERS if w in before and w not in grown}
     for word, sizes in ones.items():
         yield ({word: size} for size in sizes)
     for other, sizes in more.items():
         yield ({**grown, other: size} for size in sizes)
+    for words in combinations(more, 2):
+        some = [_some(more[word], before[word], CLOSE[2]) for word in words]
+        pairs = _ranked(some, [before[word] for word in words])
+        yield ({**grown, **dict(zip(words, sizes, strict=True))} for sizes in pairs)
     both, now = {**ones, **more}, {**before, **grown}
     for count, close in CLOSE.items():
         for words in (words for words in combinations(both, count) if words[0] in ones):
