@@ -105,8 +105,10 @@ def test_all_axes_at_once(name: str) -> None:
 
 
 def test_a_row_that_loading_sets_to_zero_is_kept(tmp_path: Path) -> None:
-    """Youtu's initializer zeroes the padding row of an embedding that was loaded (transformers 5.23.0): a grown
-    model computes what the one in memory does, and `verify` says whose loss it is."""
+    """Youtu's initializer zeroes an embedding's padding row as it is loaded (transformers 5.23.0).
+
+    A grown model computes what the one in memory does, and `verify` says whose loss it is.
+    """
     small = live("youtu")
     padding = small.config.pad_token_id
     assert small.model.embed_tokens.weight[padding].any()

@@ -1,4 +1,4 @@
-"""Building models by transformers: silently, one thread at a time, on the CPU, as given, or without numbers."""
+"""Building models by transformers: silently, one at a time, on the CPU, as given, or without numbers."""
 
 from __future__ import annotations
 
