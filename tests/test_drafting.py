@@ -332,7 +332,7 @@ def test_a_drafted_layout_grows_a_checkpoint(tmp_path: Path) -> None:
         {**said, "num_key_value_heads": said["num_attention_heads"]}
     )
     transformers.NemotronForCausalLM(config).save_pretrained(small)
-    assert "model_type 'nemotron' is not known" in run("grow", small, large, "--ffn", "x2").err
+    assert "write one by `isogrow draft nemotron --out FILE`" in run("grow", small, large, "--ffn", "x2").err
     done = run("grow", small, large, "--ffn", "x2", "--layers", "+1", "--layout", file)
     assert done.code == 0, done.err
     grown = transformers.AutoConfig.from_pretrained(large)
