@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from transformers.models.auto import modeling_auto as auto
 
 from isogrow.families import LAYOUTS
+from isogrow.families.not_yet import REASONS, reasons
 from isogrow.families.wrappers import WRAPPERS
 
 PAGE = Path(__file__).with_name("families-not-yet.md")
@@ -43,73 +43,6 @@ KINDS = {
 HALF = {
     "layers": "a layer normalises the residual itself (post-norm), or divides it (Gemma 3n), so no new one is"
     " the identity",
-}
-
-# One reason, and the types (of transformers 5.23) that it holds back.
-REASONS: Mapping[str, str] = {
-    "its layers hold a recurrence with a state that no table says yet (RWKV, xLSTM)": (
-        "recurrent_gemma rwkv xlstm zamba zamba2"
-    ),
-    "a norm runs over what attention gives, mixed from all values, and over the product of gate and up": (
-        "bitnet"
-    ),
-    "two softmaxes are subtracted, each from half of the heads, by a scale from the layer's number": (
-        "diffllama"
-    ),
-    "the residual itself is multiplied by a gain, and attention by a gate that chooses positions": "doge",
-    "a head has one number for each layer and head (contacts), in one vector": "esm",
-    "attention is a Fourier transform, a hash, a projection of the sequence, or sampled": (
-        "fnet funnel reformer"
-    ),
-    "its attention needs a kernel that is compiled for a GPU": "mra",
-    "convolutions take part in attention": "convbert",
-    "its MLP is 4 times the residual, which the tied head reads behind a LayerNorm": "xlm flaubert",
-    "its sparse layers are chosen by a number that no list can say, and its positions are sines": "nllb-moe",
-    "its branches are convolutions and attention between two halves of an MLP": (
-        "wav2vec2-conformer wav2vec2-bert"
-    ),
-    "its attention is disentangled, and pooled over time": "sew-d",
-    "its MLP is 4 times the residual, and its tied head reads what a LayerNorm wrote": "openai-gpt",
-    "attention's queries and outputs are drawn from experts, all of which share the keys": "jetmoe",
-    "layers with a window have twice the key heads of the others": "mimo_v2_flash",
-    "each layer has an adapter for each language, which the config lists by name": "xmod",
-    "its projections are convolutions in groups of channels, which whole copies would part": "squeezebert",
-    "its files hold a rounded twin of each weight": "ibert",
-    "which layers are sparse is computed from the number of layers": "switch_transformers",
-    "its encoder has a second residual, of global tokens, and positions from the width": "pegasus_x",
-    "its config class is GPT-2's, and its files say gpt2": "gpt-sw3",
-    "its stages are convolutions or windows of several widths, so that no one width is the residual's": (
-        "align bit convnext convnextv2 cvt dinat dinov3_convnext donut-swin efficientnet focalnet glpn"
-        " hgnet_v2 hiera levit maskformer-swin mobilenet_v1 mobilenet_v2 mobilevit mobilevitv2 poolformer pvt"
-        " pvt_v2"
-        " regnet resnet sam2_hiera_det_model segformer swiftformer swin swin2sr swinv2 textnet"
-    ),
-    "queries of objects look at a convolutional or staged backbone, in layers that are post-norm": (
-        "conditional_detr d_fine dab-detr deformable_detr deimv2 detr grounding-dino lw_detr mask2former"
-        " maskformer mm-grounding-dino omdet-turbo oneformer rf_detr rt_detr rt_detr_v2 table-transformer"
-    ),
-    "it codes or makes sound by convolutions, whose strides and widths are one": (
-        "dac encodec higgs_audio_v2_tokenizer mimi mimi_decoder mimi_encoder neucodec univnet"
-        " vibevoice_acoustic_tokenizer vibevoice_acoustic_tokenizer_decoder"
-        " vibevoice_acoustic_tokenizer_encoder xcodec xcodec2"
-    ),
-    "what builds it is another library, timm, whose models have names of their own": (
-        "gemma3n_vision timm_backbone timm_wrapper"
-    ),
-    "its images are read by another library's model, timm; its language model grows by itself": "gemma3n",
-    "its streams are mixed by a matrix of positive numbers, so no new layer is the identity (laws.md), and"
-    " its compressed attention has no table yet": "deepseek_v4",
-    "it reads the keys and values of another model, whose sizes are not its own": (
-        "gemma4_assistant gemma4_unified_assistant"
-    ),
-    "its MLP normalises its inner width, or is as wide as what it gives": (
-        "glm4v_moe_vision glm4v_vision kosmos-2"
-    ),
-    "its positions are added again between layers, in a tensor one shorter than there are layers": "yolos",
-    "its files hold two kinds of experts, of two widths, in one list": "ernie4_5_vl_moe",
-    "its class reads no text without a video": "instructblipvideo",
-    "its class holds a class with a head that holds the model": "shieldgemma2",
-    "it is built in docs/add-a-family.md, which shows how": "nemotron",
 }
 
 
@@ -139,11 +72,6 @@ def whole(model_type: str, known: dict[str, dict[str, str]]) -> bool:
     return text in known and not halves(known[text])
 
 
-def reasons() -> dict[str, str]:
-    """The reason of each type that has one."""
-    return {name: why for why, types in REASONS.items() for name in types.split()}
-
-
 def counted() -> list[str]:
     """How many of all types that AutoModel builds grow on ffn and layers, and which grow on one alone."""
     known, types = table(), auto.MODEL_MAPPING_NAMES
@@ -166,10 +94,15 @@ def counted() -> list[str]:
     return lines
 
 
-def drafted() -> list[str]:
+def proven() -> dict[str, list[str]]:
     """Which types that are not built in a draft alone grows (benchmarks/drafts.py), and along what."""
     rows = {row["type"]: row for row in map(json.loads, DRAFTS.read_text("utf-8").splitlines())}
-    found = {name: row["axes"] for name, row in rows.items() if row["proven"] and not grown(name)}
+    return {name: row["axes"] for name, row in rows.items() if row["proven"] and not grown(name)}
+
+
+def drafted() -> list[str]:
+    """The types that a draft alone grows."""
+    found = proven()
     lines = [
         "## By a draft",
         "",

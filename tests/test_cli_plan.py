@@ -293,7 +293,10 @@ def test_an_unknown_family(llama: Path, tmp_path: Path) -> None:
     write(folder / "config.json", config(llama, model_type="reformer"))
     ran = isogrow("inspect", folder)
     assert ran.code == 2
-    assert "model_type 'reformer' is not known (of the " in ran.err and ", like it: roformer" in ran.err
+    assert "model_type 'reformer' is not grown: attention is a Fourier transform, a hash" in ran.err
+    write(folder / "config.json", config(llama, model_type="roformerr"))
+    ran = isogrow("inspect", folder)
+    assert "model_type 'roformerr' is not known (of the " in ran.err and ", like it: roformer" in ran.err
     stateless = config(llama)
     del stateless["model_type"]
     write(folder / "config.json", stateless)

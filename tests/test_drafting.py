@@ -332,7 +332,7 @@ def test_a_drafted_layout_grows_a_checkpoint(tmp_path: Path) -> None:
         {**said, "num_key_value_heads": said["num_attention_heads"]}
     )
     transformers.NemotronForCausalLM(config).save_pretrained(small)
-    assert "model_type 'nemotron' is not known" in run("grow", small, large, "--ffn", "x2").err
+    assert "write one by `isogrow draft nemotron --out FILE`" in run("grow", small, large, "--ffn", "x2").err
     done = run("grow", small, large, "--ffn", "x2", "--layers", "+1", "--layout", file)
     assert done.code == 0, done.err
     grown = transformers.AutoConfig.from_pretrained(large)
@@ -353,6 +353,38 @@ def test_an_axis_that_its_proof_refuses_does_not_grow(tmp_path: Path) -> None:
     assert said.code == 2
     assert "hidden can't grow in 'llama': on a small twin of this model hidden=" in said.err
     assert not (tmp_path / "large").exists()
+
+
+@pytest.mark.slow
+def test_a_default_that_the_class_does_not_have_is_seen_where_a_config_leaves_the_key_out(
+    tmp_path: Path,
+) -> None:
+    """A file that says another ε than the class has grows nothing in hidden where config.json has none."""
+    known = families.LAYOUTS["llama"]
+    keys = tuple(replace(key, default=1e-3) if key.name == "rms_norm_eps" else key for key in known.keys)
+    file = tmp_path / "llama.py"
+    file.write_text(written(replace(known, keys=keys)))
+    said = drafted_config("llama")
+    assert "hidden" not in read_layout(file, said).refusals
+    del said["rms_norm_eps"]
+    made = read_layout(file, said)
+    assert set(made.refusals) - set(known.refusals) == {"hidden"}
+    assert "off by" in made.refusals["hidden"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("slot", "changes", "why"),
+    [
+        ("attn.k", {"pattern": "labels <- hidden"}, "its rows contradict each other"),
+        ("embed", {"pattern": "hidden <- vocab"}, "config says"),
+    ],
+)
+def test_rows_that_contradict_each_other_are_refused(slot: str, changes: dict[str, Any], why: str) -> None:
+    known = families.LAYOUTS["qwen3"]
+    rows = tuple(replace(row, **changes) if row.slot == slot else row for row in known.weights)
+    with pytest.raises(LayoutError, match=why):
+        proven(replace(known, weights=rows), drafted_config("qwen3"))
 
 
 def drafted_config(model_type: str) -> dict[str, Any]:

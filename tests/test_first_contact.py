@@ -105,7 +105,10 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
         with_config(quantization_config={"quant_method": "bitsandbytes"}),
         "give the model that it was quantized from",
     ),
-    "another kind of model": (with_config(model_type="rwkv"), "model_type 'rwkv' is not known"),
+    "another kind of model": (
+        with_config(model_type="rwkv"),
+        "model_type 'rwkv' is not grown: its layers hold a recurrence",
+    ),
     "another model's config": (with_config(hidden_size=28), "do not belong together"),
 }
 

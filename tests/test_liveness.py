@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import families as F
 import pytest
 import tiny
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import isogrow
 from isogrow.errors import IsogrowError
 from isogrow.verification.float64 import rebuilt
 from isogrow.verification.liveness import copies_left, distinct, generic_loss, gradients, training
@@ -241,3 +243,12 @@ def test_distinct_of_many_wide_channels() -> None:
     assert (~distinct(values, 0, 0.0)).nonzero().flatten().tolist() == [5, 690]
     assert not distinct(torch.full((70, 900), 0.1), 0).any()
     assert distinct(torch.ones(1, 9), 0).all()
+
+
+def test_a_row_of_a_token_that_no_text_has_is_no_new_channel() -> None:
+    """Gemma 4's inputs of each layer's own are looked up by tokens, whose padding never has gradient."""
+    family = F.FAMILIES["gemma4_text"]
+    with torch.random.fork_rng(devices=[]):
+        small = F.class_of(family.classes[0])(F.config_of(family, family.json())).eval()
+    report = isogrow.verify(small, isogrow.grow(small, layers="+2"))
+    assert report.passed, report.failed

@@ -104,6 +104,28 @@ def test_all_axes_at_once(name: str) -> None:
     assert change(small, large, inputs(name)) > F.BROKEN
 
 
+def test_a_row_that_loading_sets_to_zero_is_kept(tmp_path: Path) -> None:
+    """Youtu's initializer zeroes an embedding's padding row as it is loaded (transformers 5.23.0).
+
+    A grown model computes what the one in memory does, and `verify` says whose loss it is.
+    """
+    small = live("youtu")
+    padding = small.config.pad_token_id
+    assert small.model.embed_tokens.weight[padding].any()
+    large = isogrow.grow(small, ffn=51)
+    for model in (large, F.rebuilt(small)):
+        assert torch.equal(model.model.embed_tokens.weight.float(), small.model.embed_tokens.weight)
+        assert model.lm_head.weight is model.model.embed_tokens.weight
+    small.save_pretrained(tmp_path)
+    plain = type(small).from_pretrained(tmp_path)
+    assert not plain.model.embed_tokens.weight[padding].any()
+    report = isogrow.verify(small, large)
+    assert report.passed
+    assert "reload" in str(report) and "its class changes model.embed_tokens.weight as it loads" in str(
+        report
+    )
+
+
 def test_each_tensor_keeps_its_own_dtype() -> None:
     """A model may keep some parts (a head, norms) in a wider dtype than the rest."""
     small = live("llama", dtype=torch.bfloat16)

@@ -6,7 +6,12 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import pytest
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+from isogrow.errors import FamilyError
+from isogrow.families import layout_for
+from isogrow.families.not_yet import DRAFTED, reasons
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "not_yet.py"
 
@@ -31,3 +36,13 @@ def test_every_type_with_a_reason_exists_and_is_not_grown() -> None:
 def test_the_page_is_as_written() -> None:
     made = script()
     assert made.PAGE.read_text(encoding="utf-8") == made.page()
+
+
+def test_each_reason_is_said_where_the_type_is_asked_for() -> None:
+    made = script()
+    assert sorted(made.proven()) == [*DRAFTED]
+    for name, why in reasons().items():
+        with pytest.raises(FamilyError) as refused:
+            layout_for(name)
+        assert why in str(refused.value) and repr(name) in str(refused.value)
+        assert "isogrow draft" in str(refused.value) or name not in DRAFTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,3 +105,18 @@ def test_layers_of_several_widths_are_refused(widths: Any) -> None:
 def test_what_streams_leave_alone_is_refused(axis: str, why: str) -> None:
     with pytest.raises(SizeError, match=why):
         gemma3n().plan({axis: "x2"})
+
+
+@pytest.mark.parametrize("name", ["moonshine", "speech_to_text"])
+def test_a_stream_that_no_row_begins_is_said_to_be_given(name: str) -> None:
+    """What a front of convolutions writes is never zero: a new layer that adds to it is refused."""
+    two = F.subject(F.FAMILIES[name], spread=0.1)
+    made = two.plan({"encoder.layers": "+1"})
+    assert check(two.anatomy, made) > 0
+    for slot in ("encoder.attn.o", "encoder.mlp.down"):
+        with pytest.raises(LawError, match=rf"new entries of {slot} at .* would reach old channels"):
+            check(two.anatomy, changed(made, (slot,), switched_on))
+    layout = two.anatomy.layout
+    bare = replace(layout, streams=tuple(replace(stream, given=False) for stream in layout.streams))
+    with pytest.raises(LawError, match=r"encoder\.attn.* reads the residual before any row writes to it"):
+        check(replace(two.anatomy, layout=bare), made)

@@ -8,7 +8,9 @@ from typing import Any
 
 import families as F
 import pytest
+import transformers
 
+import isogrow
 from isogrow.errors import SizeError
 from isogrow.planning.sibling import sizes_of
 
@@ -41,3 +43,15 @@ def test_what_is_no_size_is_refused(
 ) -> None:
     with pytest.raises(SizeError, match=f"growing changes sizes alone, and they differ in {said}"):
         sizes(here, there, tmp_path)
+
+
+def test_the_width_of_a_pooler_that_a_model_does_not_have_is_no_difference() -> None:
+    """A ViT for classification has no pooler, and its config follows the width with the pooler's."""
+    sizes = {"num_hidden_layers": 2, "image_size": 16, "patch_size": 8}
+    small = transformers.ViTConfig(**sizes, hidden_size=24, num_attention_heads=3, intermediate_size=37)
+    large = transformers.ViTConfig(**sizes, hidden_size=48, num_attention_heads=6, intermediate_size=74)
+    classifier = transformers.ViTForImageClassification(small)
+    grown = isogrow.grow(classifier, to=large.to_dict())
+    assert grown.config.hidden_size == 48
+    with pytest.raises(SizeError, match=r"pooled \(here 24, there 48\)"):
+        isogrow.grow(transformers.ViTModel(small), to=large.to_dict())

@@ -17,6 +17,7 @@ from isogrow.verification.signals import signal_of, signals
 
 TAKEN = {
     "whisper": "input_features",
+    "moonshine": "input_values",
     "wav2vec2": "input_values",
     "audio-spectrogram-transformer": "input_values",
     "vivit": "pixel_values",
@@ -82,3 +83,11 @@ def test_what_the_class_writes_can_be_opened(name: str, tmp_path: Path) -> None:
     kind = getattr(transformers, family.classes[0])
     kind(F.config_of(family, family.json())).save_pretrained(tmp_path)
     assert opened(tmp_path).anatomy.sizes.values
+
+
+def test_speech_to_text_hears_as_many_numbers_a_frame_as_its_config_says() -> None:
+    family = F.FAMILIES["speech_to_text"]
+    small = transformers.Speech2TextForConditionalGeneration(F.config_of(family, family.json()))
+    heard = signals(small, 2, seed=5)["input_features"]
+    assert heard.shape[-1] == small.config.input_feat_per_channel * small.config.input_channels
+    assert small.model.encoder(heard).last_hidden_state.isfinite().all()

@@ -42,12 +42,20 @@ def small(kind: str = "") -> F.Subject:
             r"encoder\.heads=7 can't be had with encoder\.kv_heads=2.*give encoder\.heads=10",
         ),
         ({"encoder.kv_heads": 1}, r"would shrink encoder\.kv_heads from 2 to 1"),
-        ({"heads": 12}, "encoder_heads=12, encoder_hidden=30"),
+        ({"heads": 12}, r"encoder\.heads=12, encoder\.hidden=30"),
     ],
 )
 def test_grouped_heads_of_a_stack_are_refused_in_its_words(wanted: dict[str, Size], why: str) -> None:
     with pytest.raises(SizeError, match=why):
         F.subject(F.FAMILIES["t5gemma"], spread=0.1).plan(wanted)
+
+
+def test_a_tower_is_refused_in_its_words() -> None:
+    why = (
+        r"needs text\.heads \* text\.head_dim == text\.hidden, .* text\.hidden=48 with text\.heads=8 would do"
+    )
+    with pytest.raises(SizeError, match=why):
+        F.subject(F.FAMILIES["clip"], spread=0.1).plan({"text.hidden": 50})
 
 
 def test_each_stack_has_grouped_heads_of_its_own() -> None:

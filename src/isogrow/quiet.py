@@ -1,4 +1,4 @@
-"""Building models by transformers: silently, one thread at a time, on the CPU, and without numbers."""
+"""Building models by transformers: silently, one at a time, on the CPU, as given, or without numbers."""
 
 from __future__ import annotations
 
@@ -51,6 +51,39 @@ def quiet() -> Generator[None]:
             logging.set_verbosity(level)
             if bars:
                 logging.enable_progress_bar()
+
+
+@contextmanager
+def as_given() -> Generator[None]:
+    """Let `from_pretrained` leave the numbers that it is given as they are, `alone`.
+
+    A class's initializer is told of a loaded tensor by a mark on it, which a part of it (`weight.data[row]`)
+    has not: Youtu's sets its padding row to zero whenever weights are loaded (transformers 5.23.0:
+    findings/padding_row_is_zeroed.sh). A module all of whose tensors are given is
+    not initialized here, as transformers has it for code that comes with a model.
+    """
+    import transformers
+
+    kind: Any = transformers.PreTrainedModel
+    with alone():
+        usual = kind._initialize_weights
+
+        def lean(model: nn.Module, module: nn.Module, is_custom_code: bool = False) -> None:
+            usual(model, module, is_custom_code or _given_whole(module))
+
+        kind._initialize_weights = lean
+        try:
+            yield
+        finally:
+            kind._initialize_weights = usual
+
+
+def _given_whole(module: nn.Module) -> bool:
+    """Whether a module has parameters, and they and all buffers in it are marked as loaded."""
+    own = list(module.parameters(recurse=False))
+    return bool(own) and all(
+        getattr(tensor, "_is_hf_initialized", False) for tensor in (*own, *module.buffers())
+    )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from isogrow.drafting.kinds import default_config, model_class, on_meta
 from isogrow.drafting.measuring import Measures, measure
 from isogrow.drafting.partial import assembled_partly
 from isogrow.drafting.proof import Proof, proof, proven
-from isogrow.drafting.samples import smallest
+from isogrow.drafting.samples import smallest, unsaid
 from isogrow.drafting.wrapped import assembled_around, small_wrapper, text_of, wraps
 from isogrow.errors import FamilyError, IsogrowError, LayoutError
 from isogrow.layouts.config import Config
@@ -179,4 +179,4 @@ def read_layout(path: str | Path, config: str | Path | Config) -> Layout:
             f"{path} is the layout of {', '.join(layout.model_types or (layout.family,))}, and the model is a"
             f" {kind!r}: draft one of it (isogrow draft {kind})"
         )
-    return proven(layout, smallest(source).config)
+    return proven(layout, unsaid(smallest(source).config, source))

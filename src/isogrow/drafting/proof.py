@@ -7,7 +7,8 @@ A layout counts for nothing until then. What is not proven is refused, axis by a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -114,8 +115,9 @@ def proof(layout: Layout, config: Config, seed: int = 0) -> Proof:
     """
     small = random_model(config, seed)
     try:
-        anatomy = match(layout, config, headers(small), type(small).__name__)
-        found = list(reaches(anatomy, _words(anatomy)))
+        with _contradictions():
+            anatomy = match(layout, config, headers(small), type(small).__name__)
+            found = list(reaches(anatomy, _words(anatomy)))
     except IsogrowError as error:
         return Proof((), failed=" ".join(str(error).split()))
     given = batches(small, config, (ROWS, TOKENS))
@@ -144,6 +146,18 @@ def proven(layout: Layout, config: Config) -> Layout:
     return replace(layout, refusals={**layout.refusals, **seen.refusals()})
 
 
+@contextmanager
+def _contradictions() -> Generator[None]:
+    """Refuse a layout on which an assertion of ours fails: those that say what their model does keep them."""
+    try:
+        yield
+    except (AssertionError, LookupError) as error:
+        raise LayoutError(
+            f"its rows contradict each other ({' '.join(f'{error}'.split()):.160}): compare their slots,"
+            " patterns and order with the model's forward pass"
+        ) from error
+
+
 @dataclass(frozen=True)
 class _Job:
     small: nn.Module
@@ -153,8 +167,9 @@ class _Job:
 
     def planned(self, wanted: Mapping[str, Size]) -> Plan:
         """The plan, with the laws checked. Raises `IsogrowError` where a rule or a law refuses it."""
-        made = draft(self.anatomy, expansions(wanted, "even"))
-        check(self.anatomy, made)
+        with _contradictions():
+            made = draft(self.anatomy, expansions(wanted, "even"))
+            check(self.anatomy, made)
         return made
 
     def error(self, made: Plan) -> tuple[float, str]:

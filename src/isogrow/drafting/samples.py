@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -101,6 +101,38 @@ def smallest(source: Config) -> Sample:
 def seen(config: Config) -> dict[str, Any]:
     """A config as its class completes it."""
     return {**json_of(config_of(config)), "model_type": config["model_type"]}
+
+
+def unsaid(config: Config, source: Config) -> dict[str, Any]:
+    """A twin's config without the keys that its source leaves out and its class completes alike.
+
+    What a layout takes such a key for is then seen in what is computed.
+    """
+    kept: dict[str, Any] = {**config}
+    for path in _further(config, source):
+        less = _without(kept, path)
+        try:
+            same = seen(less) == seen(config)
+        except Exception:  # whatever a class raises on a config without the key
+            continue
+        kept = less if same else kept
+    return kept
+
+
+def _further(config: Config, source: Config) -> Iterator[tuple[str, ...]]:
+    """The paths of the keys that only the first config has."""
+    for key, value in config.items():
+        if key not in source:
+            yield (key,)
+        elif isinstance(value, Mapping) and isinstance(source[key], Mapping):
+            yield from ((key, *path) for path in _further(cast(Config, value), cast(Config, source[key])))
+
+
+def _without(config: Config, path: tuple[str, ...]) -> dict[str, Any]:
+    first, *more = path
+    if not more:
+        return {key: value for key, value in config.items() if key != first}
+    return {**config, first: _without(config[first], tuple(more))}
 
 
 def _sectioned(source: Config, mend: Mapping[str, int]) -> Config:

@@ -10,6 +10,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from isogrow.errors import FamilyError
+from isogrow.families.not_yet import refusal
 from isogrow.families.wrappers import WRAPPERS
 from isogrow.families.wrapping import NESTED, wrapping
 from isogrow.layouts.config import Config, get
@@ -29,12 +30,14 @@ def register(layout: Layout) -> Layout:
 def layout_for(model_type: str) -> Layout:
     """The layout of a config's `model_type`, or a refusal that names those that are known."""
     if model_type not in LAYOUTS:
+        if why := refusal(model_type):
+            raise FamilyError(why)
         alike = get_close_matches(model_type, [*LAYOUTS, *WRAPPERS], 3)
         raise FamilyError(
             f"model_type {model_type!r:.60} is not known"
             + (f" (of the {len(LAYOUTS)} that are, like it: {', '.join(alike)})" if alike else "")
-            + ": `isogrow families` lists those that grow; for a model of your own write a layout"
-            " (docs/add-a-family.md) and register it"
+            + ": `isogrow families` lists those that grow; `isogrow draft` writes a layout of many others in"
+            " transformers, and for a model of your own write one (docs/add-a-family.md) and register it"
         )
     return LAYOUTS[model_type]
 

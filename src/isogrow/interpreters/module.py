@@ -19,7 +19,7 @@ from isogrow.plans.parts import is_tied
 from isogrow.plans.pieces import whole
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
-from isogrow.quiet import numberless, quiet
+from isogrow.quiet import as_given, numberless, quiet
 from isogrow.stores.binding import check_range, check_ties, fill_region_, outputs, reader, source_of
 from isogrow.stores.store import StateDict, header_of
 
@@ -167,7 +167,7 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
     old: Any = model
     kind: Any = type(model)
     made = _config(model, config)
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), as_given(), torch.random.fork_rng(devices=[]):
         large, info = kind.from_pretrained(
             None, config=made, state_dict=state, dtype=old.dtype, output_loading_info=True
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from isogrow.errors import LawError
 from isogrow.laws.leaves import Leaves
 from isogrow.laws.network import ONE, Combo, Contribution, Entry, Network, Node, output
 from isogrow.laws.walking import Walk
@@ -186,7 +187,7 @@ class _Builder:
         self._close({p: self.leaves.entry(slot.name, index, ((axis, p),), 0.0) for p in self.branch}, index)
 
     def _linear(self, slot: Slot, index: Index) -> None:
-        inputs = self._scaled(slot, self._inputs(slot.consumed, index), index)
+        inputs = self._scaled(slot, self._inputs(slot, index), index)
         if self._residual(slot.consumed) and self.now[0].normed is None:
             self.net.bare.append(slot.name)
         if self._residual(slot.consumed) and self.now[0].plain is not None:
@@ -271,8 +272,9 @@ class _Builder:
         """Whether an axis of a head is an output's: nothing consumes it."""
         return axis in self.layout.fixed or not any(axis in slot.consumed for slot in self.slots)
 
-    def _inputs(self, consumed: tuple[str, ...], index: Index) -> dict[Combo, Node]:
+    def _inputs(self, slot: Slot, index: Index) -> dict[Combo, Node]:
         """The nodes that a weight reads, by combination of its consumed axes."""
+        consumed = slot.consumed
         self.feeding: list[tuple[str, Index]] = []
         if not consumed or all(axis in self.layout.fixed or axis.isdigit() for axis in consumed):
             return (
@@ -280,7 +282,7 @@ class _Builder:
             )
         if self._residual(consumed):
             combos, axis = self.leaves.combos(consumed, index), self.now[0].axis
-            return {combo: self._heard(dict(combo)[axis]) for combo in combos}
+            return {combo: self._heard(slot, dict(combo)[axis]) for combo in combos}
         asking = (a for a in self.layout.attentions if (a.query, index) in self.stems)
         met = [a for a in asking if self._lender(a.key, index) in self.stems]
         lent = {self._lender(attention.value, index) for attention in met}
@@ -294,8 +296,13 @@ class _Builder:
             for combo in self.leaves.combos(consumed, index)
         }
 
-    def _heard(self, p: int) -> Node:
+    def _heard(self, slot: Slot, p: int) -> Node:
         """What a reader of several streams sees."""
+        if any(p not in stream.read for stream in self.now):
+            raise LawError(
+                f"{slot.name} reads the residual before any row writes to it: put the layout's rows in the"
+                ' order of the forward pass, or say that no row does so (Stream("…", given=True))'
+            )
         heard = [stream.read[p] for stream in self.now]
         return heard[0] if len(heard) == 1 else self.net.node("sum", *heard)
 

@@ -33,7 +33,7 @@ from isogrow.plans.expansions import (
 from isogrow.plans.plan import Init, Mean, Plan, Step, grown
 from isogrow.plans.regions import check_known
 from isogrow.plans.sizes import Sizes, key
-from isogrow.plans.words import HEAD_DIM, addressed, named, spelled, stated, told
+from isogrow.plans.words import HEAD_DIM, addressed, named, spelled, stated, told, with_dots
 from isogrow.rules import rule_for
 from isogrow.rules.kinds import counted
 from isogrow.rules.layers import add
@@ -341,18 +341,19 @@ def _check_constraints(start: Subject, now: Subject, accepts: Accepts | None) ->
     for axis, formula in layout.follows.items():
         if axis in values and values[axis] != evaluate(formula, values):
             text, _ = told(formula, values)
-            raise SizeError(
+            said = (
                 f"{axis}={values[axis]} can't be had: {axis} is {text} in every {layout.family!r} model,"
                 f" here {evaluate(formula, values)}; leave it out and grow {' and '.join(names(text))}"
             )
+            raise SizeError(with_dots(said, layout.stacks))
     facts = layout.facts(now.config, values)
     for constraint in layout.constraints:
         if not layout.say(constraint, facts) or evaluate(constraint, facts):
             continue
         text, sizes = told(constraint, values)
         advice = f"; {mend(start, values, names(constraint) & values.keys(), accepts)}" if accepts else ""
-        raise SizeError(
+        said = (
             f"{layout.family!r} can't hold these sizes: its config needs {text}, and they would be"
-            f" {sizes}{advice}",
-            names(constraint),
+            f" {sizes}{advice}"
         )
+        raise SizeError(with_dots(said, layout.stacks), names(constraint))

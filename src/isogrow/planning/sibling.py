@@ -109,7 +109,7 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [
         _named(axis, anatomy.sizes.of(axis), sizes.of(axis))
-        for axis in sorted(layout.fixed)
+        for axis in sorted(layout.fixed - _absent(anatomy))
         if sizes.has(axis) and anatomy.sizes.has(axis) and sizes.of(axis) != anatomy.sizes.of(axis)
     ]
     held = {name for axis in layout.fixed for name in _keys(layout, axis)}
@@ -126,6 +126,12 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
         if _turning(rope, anatomy.config) != _turning(rope, wanted):
             found.append(_named("rotary positions", _turning(rope, anatomy.config), _turning(rope, wanted)))
     return found
+
+
+def _absent(anatomy: Anatomy) -> frozenset[str]:
+    """Axes of tensors that this model does not have: a pooler's width, in a classifier without one."""
+    here = {axis for slot in anatomy.slots.values() for axis in slot.axes}
+    return frozenset(axis for slot in anatomy.layout.table for axis in slot.axes) - here
 
 
 def _silent(layout: Layout, key: str) -> bool:

@@ -99,9 +99,22 @@ def told(formula: str, values: Mapping[str, int]) -> tuple[str, str]:
     """
     sizes = with_words(values)
     text = PRODUCT.sub(lambda found: f"{found[1] or found[2] or ''}heads", formula)
-    if "head_dim" in sizes:
-        text = re.sub(rf"\b({'|'.join(HEAD_DIM)})\b", "head_dim", text)
+    for stack in (axis.removesuffix("key_dim") for axis in values if axis.endswith("key_dim")):
+        if values[f"{stack}key_dim"] == values.get(f"{stack}value_dim"):
+            sizes[f"{stack}head_dim"] = values[f"{stack}key_dim"]
+            text = re.sub(rf"\b{stack}({'|'.join(HEAD_DIM)})\b", f"{stack}head_dim", text)
     return text, ", ".join(f"{word}={sizes[word]}" for word in sorted(names(text) & sizes.keys()))
+
+
+def with_dots(text: str, stacks: Collection[str]) -> str:
+    """A text in which the sizes of stacks are called as requests call them.
+
+    >>> with_dots("encoder_heads * encoder_key_dim == hidden", ("encoder", "decoder"))
+    'encoder.heads * encoder.key_dim == hidden'
+    """
+    if not stacks:
+        return text
+    return re.sub(rf"\b({'|'.join(stacks)})_(?=({'|'.join(WORDS)})\b)", r"\1.", text)
 
 
 def named(sizes: Sizes, stacks: tuple[str, ...] = ()) -> dict[str, int]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from isogrow.errors import CheckpointError
-from isogrow.quiet import numberless, quiet
+from isogrow.quiet import as_given, numberless, quiet
 
 Arguments = tuple[Any, ...]
 
@@ -83,7 +83,7 @@ def build(
     """
     # Loading initializes what it misses before it says so: the caller's random state is not ours.
     fork_rng = cast(Any, torch.random).fork_rng
-    with float64(), fork_rng(devices=[]), quiet():
+    with float64(), fork_rng(devices=[]), quiet(), as_given():
         # Copies, because loading keeps a tensor that needs no cast and would share its storage.
         model, report = cast(Any, model_class).from_pretrained(
             None,

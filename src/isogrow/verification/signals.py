@@ -26,6 +26,7 @@ WORDS = {
 }
 CHANNELS = 3  # of an image, where no config says it
 FRAMES = 24  # of sound, behind the convolutions
+SAMPLES = 2431  # of sound, where its convolutions are in the code: five places behind Moonshine's
 FRONT = "conv_stride"  # by which a config says that its model hears samples
 
 
@@ -105,9 +106,13 @@ def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
         for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride, strict=True))):
             samples = (samples - 1) * stride + kernel
         yield (samples,)
-    if name == "input_values":
+    elif name == "input_values" and hasattr(config, "num_mel_bins"):
         yield config.max_length, config.num_mel_bins
-    if name == "input_features":
+    elif name == "input_values":
+        yield (SAMPLES,)
+    if name == "input_features" and hasattr(config, "input_feat_per_channel"):
+        yield 2 * FRAMES, config.input_feat_per_channel * config.input_channels
+    elif name == "input_features":
         yield config.num_mel_bins, 2 * config.max_source_positions
     if patched(config):
         yield config.num_patches, config.num_channels * config.patch_size**2

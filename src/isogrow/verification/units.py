@@ -197,8 +197,13 @@ def _grown(pair: Pair) -> Iterator[GrownBlock]:
         for _, block in stored.blocks(pair.plan.target):
             if block.slot not in pair.after.slots or block.slot in skip:
                 continue
+            numbers = _numbers(pair, block.slot)
             for axis in block.axes:
-                new = [] if axis.isdigit() or axis in pair.beyond else pair.new_positions(axis, block.index)
+                new = (
+                    []
+                    if axis.isdigit() or axis in pair.beyond or axis in numbers
+                    else pair.new_positions(axis, block.index)
+                )
                 if not new:
                     continue
                 if (axis, block.slot) not in units:
@@ -209,6 +214,13 @@ def _grown(pair: Pair) -> Iterator[GrownBlock]:
                 shared, beside = units[axis, block.slot]
                 at = tuple((name, i) for name, i in block.index if name in shared)
                 yield GrownBlock(block, axis, (axis, at), beside, tuple(new))
+
+
+def _numbers(pair: Pair, slot: str) -> tuple[str, ...]:
+    """The axis of tokens that an embedding is looked up by: a row has gradient where its token is in a text,
+    and a padding's never. What it gives has units of its own."""
+    consumed = pair.after.slots[slot].consumed
+    return consumed if set(consumed) <= pair.after.layout.fixed else ()
 
 
 def resting(pair: Pair, now: Mapping[str, Tensor]) -> set[Index]:
