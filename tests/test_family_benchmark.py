@@ -234,3 +234,15 @@ def test_the_command_takes_it(
     monkeypatch.setattr("sys.argv", ["training", what, "--rows", str(tmp_path / "rows.jsonl")])
     command.main()
     assert asked == [tmp_path / "rows.jsonl"] and said in capsys.readouterr().out
+
+
+def test_the_page_tells_of_courses_whose_rows_tell_something(tmp_path: Path) -> None:
+    from benchmarks.training import __main__ as command
+
+    job = carrying.pending(carrying.FULL, {})[0]
+    own = dict(key=job.key, stage=carrying.STAGE, name=job.second.name, seed=100, losses=[1.25])
+    (tmp_path / "rows-carry.jsonl").write_text(json.dumps(own) + "\n")
+    alone = dict(key="x", stage=family.STAGE, sizes=["large"], name="large from scratch", seed=1)
+    (tmp_path / "rows-family.jsonl").write_text(json.dumps(alone) + "\n")  # what a family is held against
+    told = command.tables(tmp_path)
+    assert list(told) == ["What raises the carry"] and "| 1.2500 |" in told["What raises the carry"]

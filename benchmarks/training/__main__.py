@@ -47,6 +47,7 @@ OTHERS: dict[str, tuple[Lacking, Work, Told]] = {
     "sunk": (partial(sunk.pending, sunk.FULL), sunk.made, sunk.table),
     "carry": (partial(carrying.pending, carrying.FULL), carrying.made, carrying.table),
 }
+HEAD = 2  # lines of a table that say nothing of a row
 TITLES = {
     "carry": "What raises the carry",
     "family": "A family of sizes",
@@ -89,9 +90,9 @@ def main() -> None:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """What is told of other courses, by the title of its section, where there are rows of them."""
-    found = {what: read(folder / f"rows-{what}.jsonl") for what in OTHERS}
-    return {TITLES[what]: OTHERS[what][2](rows) for what, rows in found.items() if rows}
+    """What is told of other courses, by the title of its section, where their rows tell something."""
+    found = {what: OTHERS[what][2](read(folder / f"rows-{what}.jsonl")) for what in OTHERS}
+    return {TITLES[what]: told for what, told in found.items() if len(told.splitlines()) > HEAD}
 
 
 def run(course: str, path: Path, cache: Path, until: float = math.inf) -> None:
