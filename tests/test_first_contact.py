@@ -96,7 +96,7 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "a run of a trainer": (in_a_run, "give one of its 2 checkpoints, "),
     "a config alone": (only("config.json"), "holds no weights: expected model.safetensors or"),
     "weights alone": (only("model.safetensors"), "config.json is missing from"),
-    "a GGUF file that is none": (gguf, "model-q4.gguf is no GGUF file that can be read"),
+    "a GGUF file that is none": (gguf, "model-q4.gguf is a GGUF file that was cut off, is damaged or"),
     "a variant": (variant, "variant='fp16'), save that, and grow that"),
     "a file that was cut off": (cut, "model.safetensors is cut off: it has"),
     "a pointer of Git LFS": (pointer, "run git lfs pull"),

@@ -439,13 +439,22 @@ def test_a_class_without_a_config_is_refused() -> None:
         isogrow.grow(nn.Linear(2, 3), hidden=4)
 
 
-def test_an_unknown_family_is_refused() -> None:
-    config = transformers.RwkvConfig(
-        vocab_size=11, hidden_size=6, attention_hidden_size=6, num_hidden_layers=1
-    )
+class Own(transformers.RwkvConfig):
+    model_type = "own"
+
+
+@pytest.mark.parametrize(
+    ("config", "refusal"),
+    [
+        (Own, "model_type 'own' is not known.* lists .* draft. writes a layout .*of your own write one"),
+        (transformers.RwkvConfig, "model_type 'rwkv' is not grown: its layers hold a recurrence .* lists"),
+    ],
+)
+def test_a_family_that_is_not_grown_is_refused(config: type[transformers.RwkvConfig], refusal: str) -> None:
+    made = config(vocab_size=11, hidden_size=6, attention_hidden_size=6, num_hidden_layers=1)
     with torch.device("meta"):
-        model = transformers.RwkvForCausalLM(config)
-    with pytest.raises(FamilyError, match="model_type 'rwkv' is not known.* lists .*write a layout"):
+        model = transformers.RwkvForCausalLM(made)
+    with pytest.raises(FamilyError, match=refusal):
         isogrow.grow(model, ffn=8)
 
 
