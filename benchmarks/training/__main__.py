@@ -40,19 +40,24 @@ from benchmarks.training.stages import COURSES, Rows, pending, settled
 from benchmarks.training.working import made, settle
 
 HERE = Path(__file__).parent
-# Courses of their own: what is lacking by the rows, what makes a row, what is told of them.
+# Courses of their own: their title, what is lacking by the rows, what makes a row, what is told of them.
 Lacking, Work, Told = Callable[[Rows], Sequence[Any]], Callable[[Any], dict[str, Any]], Callable[[Rows], str]
-OTHERS: dict[str, tuple[Lacking, Work, Told]] = {
-    "family": (partial(family.pending, family.FULL), family.made, family.table),
-    "sunk": (partial(sunk.pending, sunk.FULL), sunk.made, sunk.table),
-    "carry": (partial(carrying.pending, carrying.FULL), carrying.made, carrying.table),
+OTHERS: dict[str, tuple[str, Lacking, Work, Told]] = {
+    "family": ("A family of sizes", partial(family.pending, family.FULL), family.made, family.table),
+    "sunk": (
+        "A small model that is already there",
+        partial(sunk.pending, sunk.FULL),
+        sunk.made,
+        sunk.table,
+    ),
+    "carry": (
+        "What raises the carry",
+        partial(carrying.pending, carrying.FULL),
+        carrying.made,
+        carrying.table,
+    ),
 }
 HEAD = 2  # lines of a table that say nothing of a row
-TITLES = {
-    "carry": "What raises the carry",
-    "family": "A family of sizes",
-    "sunk": "A small model that is already there",
-}
 
 
 def main() -> None:
@@ -72,7 +77,7 @@ def main() -> None:
     path = asked.rows or HERE / f"rows-{course}.jsonl"
     until = time.monotonic() + 60 * asked.minutes
     if asked.what in OTHERS:
-        lacking, work, told = OTHERS[asked.what]
+        _, lacking, work, told = OTHERS[asked.what]
         run_all(path, lacking, work, until=until)
         print(told(read(path)))
         return
@@ -91,8 +96,8 @@ def main() -> None:
 
 def tables(folder: Path) -> dict[str, str]:
     """What is told of other courses, by the title of its section, where their rows tell something."""
-    found = {what: OTHERS[what][2](read(folder / f"rows-{what}.jsonl")) for what in OTHERS}
-    return {TITLES[what]: told for what, told in found.items() if len(told.splitlines()) > HEAD}
+    found = {title: told(read(folder / f"rows-{what}.jsonl")) for what, (title, _, _, told) in OTHERS.items()}
+    return {title: said for title, said in found.items() if len(said.splitlines()) > HEAD}
 
 
 def run(course: str, path: Path, cache: Path, until: float = math.inf) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.training.contestants import Tuned, digest
 from benchmarks.training.family import budget_of
-from benchmarks.training.runs import advance_, decayed, grow_run_
+from benchmarks.training.runs import finished, grow_run_
 from benchmarks.training.sunk import Second, small_of
 
 Row = Mapping[str, Any]
@@ -105,9 +105,7 @@ def made(job: Job) -> dict[str, Any]:
     """The row of a job: the loss at the end of its second stage."""
     run = small_of(job.second, job.tuned, job.seed)
     grow_run_(run, run.contestant.growths[0])
-    budget, start = job.share * budget_of(job.second.size, job.goal), run.spent
-    advance_(run, start + (1 - job.tuned.decay) * budget)
-    loss = decayed(run, start + budget)
+    loss = finished(run, job.share * budget_of(job.second.size, job.goal))
     return dict(
         key=job.key,
         stage=STAGE,

@@ -1,8 +1,8 @@
 """A family of sizes that are all wanted: one run that releases each and grows, or each from scratch.
 
 Counted are all operations, decays included, until every size has the loss that its own scratch run ends with.
-A chain trains a size until a decay from there would have that loss (`reaching`), counts this decay, and grows
-from before it.
+A chain trains a size until a decay from there would have that loss (`reaching`), and grows from before the
+decay, which is counted beside it, or from its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.models import step_flops
 from benchmarks.training.reaching import first
-from benchmarks.training.runs import Run, advance_, begun, decayed, grow_run_, restore_
+from benchmarks.training.runs import Run, begun, finished, grow_run_, restore_
 from benchmarks.training.saved import interval
 from benchmarks.training.scale import scale
 
@@ -96,7 +96,7 @@ class Job:
 def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     """What is to be run next: sizes from scratch, then the chains that are to reach their losses."""
     scratch = {
-        (size, seed): _job(course, Chain(f"{size} from scratch", (size,), decays=(course.tuned.decay,)), seed)
+        (size, seed): from_scratch(size, course.tuned, course.per_parameter, seed)
         for chain in course.chains
         for size in chain.sizes
         for seed in course.seeds
@@ -105,9 +105,13 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     if lacking:
         return lacking
     jobs = [
-        dataclasses.replace(
-            _job(course, chain, seed),
-            targets=tuple(rows[scratch[size, seed].key]["losses"][0] for size in chain.sizes),
+        Job(
+            chain,
+            course.tuned,
+            course.per_parameter,
+            course.marks,
+            seed,
+            tuple(rows[scratch[size, seed].key]["losses"][0] for size in chain.sizes),
         )
         for seed in course.seeds
         for chain in course.chains
@@ -115,8 +119,10 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     return [job for job in jobs if job.key not in rows]
 
 
-def _job(course: Course, chain: Chain, seed: int) -> Job:
-    return Job(chain, course.tuned, course.per_parameter, course.marks, seed)
+def from_scratch(size: str, tuned: Tuned, per_parameter: float, seed: int) -> Job:
+    """A size alone, to the end of its budget: what others are to reach."""
+    chain = Chain(f"{size} from scratch", (size,), decays=(tuned.decay,))
+    return Job(chain, tuned, per_parameter, (), seed)
 
 
 def made(job: Job) -> dict[str, Any]:
@@ -137,8 +143,7 @@ def scratch(job: Job) -> dict[str, Any]:
     (size,) = job.chain.sizes
     budget = budget_of(size, job.per_parameter)
     run = _run(job, budget)
-    advance_(run, (1 - job.tuned.decay) * budget)
-    loss = decayed(run, budget)
+    loss = finished(run, budget)
     return dict(losses=[loss], operations=run.spent, found=True)
 
 

@@ -17,16 +17,17 @@ STRIDE = 4  # marks, until two are found that enclose it
 
 @dataclass(frozen=True)
 class Found:
-    """The first mark whose decay has the loss, or the last mark: that loss, and what the decay cost.
-
-    `before` and `after` are the run before the decay and after it.
-    """
+    """The first mark whose decay has the loss, or the last mark; the run before the decay, and after it."""
 
     mark: int
     loss: float
-    decay: int
     before: Any
     after: Any
+
+    @property
+    def decay(self) -> int:
+        """What the decay cost."""
+        return self.after[1].spent - self.before[1].spent
 
 
 def first(run: Run, places: Sequence[float], decay: float, target: float, near: int = 0) -> Found:
@@ -44,9 +45,8 @@ def first(run: Run, places: Sequence[float], decay: float, target: float, near: 
                 advance_(run, places[mark])
                 trunk[mark] = _kept(run)
             restore_(run, trunk[mark])
-            start = run.spent
-            loss = decayed(run, start + decay)
-            tried[mark] = Found(mark, loss, run.spent - start, trunk[mark], _kept(run))
+            loss = decayed(run, run.spent + decay)
+            tried[mark] = Found(mark, loss, trunk[mark], _kept(run))
         return tried[mark].loss <= target
 
     last = len(places) - 1

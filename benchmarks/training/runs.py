@@ -160,6 +160,13 @@ def _trunk_(run: Run, share: float, kept: Any) -> None:
     kept[share] = (state_of(run), dataclasses.replace(run, growths=list(run.growths)))
 
 
+def finished(run: Run, budget: float) -> float:
+    """The loss where so many more operations are spent, with the decay that scratch was tuned for."""
+    start = run.spent
+    advance_(run, start + (1 - run.tuned.decay) * budget)
+    return decayed(run, start + budget)
+
+
 def decayed(run: Run, end: float) -> float:
     """The loss after the rate has fallen to nothing, where so many operations are spent."""
     start = run.spent

@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.training import family
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
-from benchmarks.training.family import Chain, budget_of, near
+from benchmarks.training.family import budget_of, near
 from benchmarks.training.reaching import first
-from benchmarks.training.runs import Run, advance_, begun, decayed, grow_run_
+from benchmarks.training.runs import Run, advance_, begun, finished, grow_run_
 from benchmarks.training.saved import interval
 
 Row = Mapping[str, Any]
@@ -106,7 +106,7 @@ FULL = Course(
 def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
     """What is to be run next: the larger size from scratch, then what is to reach its losses."""
     scratch = {
-        (size, goal, seed): _scratch(course, size, goal, seed)
+        (size, goal, seed): family.from_scratch(size, course.tuned, goal, seed)
         for size in dict.fromkeys(second.size for second in course.seconds)
         for goal in course.goals
         for seed in course.seeds
@@ -120,11 +120,6 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
         if (own := scratch[second.size, goal, seed]).key in rows
     ]
     return lacking or [job for job in jobs if job.key not in rows]
-
-
-def _scratch(course: Course, size: str, goal: float, seed: int) -> family.Job:
-    chain = Chain(f"{size} from scratch", (size,), decays=(course.tuned.decay,))
-    return family.Job(chain, course.tuned, goal, (), seed)
 
 
 def made(job: family.Job | Job) -> dict[str, Any]:
@@ -163,9 +158,10 @@ def small_of(second: Second, tuned: Tuned, seed: int) -> Run:
     contestant = Contestant(second.name, STAGE, second.start, (growth,))
     budget = budget_of(second.start, second.learned)
     run = begun(contestant, tuned, seed, budget)
-    advance_(run, (1 - tuned.decay) * budget if second.decayed else budget)
     if second.decayed:
-        decayed(run, budget)
+        finished(run, budget)
+    else:
+        advance_(run, budget)
     return run
 
 

@@ -109,15 +109,16 @@ def _near(before: Mapping[str, int], grown: Mapping[str, int]) -> Iterator[Itera
         yield ({word: size} for size in sizes)
     for other, sizes in more.items():
         yield ({**grown, other: size} for size in sizes)
-    for words in combinations(more, 2):
-        some = [_some(more[word], before[word], CLOSE[2]) for word in words]
-        pairs = _ranked(some, [before[word] for word in words])
-        yield ({**grown, **dict(zip(words, sizes, strict=True))} for sizes in pairs)
     both, now = {**ones, **more}, {**before, **grown}
-    for count, close in CLOSE.items():
-        for words in (words for words in combinations(both, count) if words[0] in ones):
-            some = [_some(both[word], before[word], close) for word in words]
-            yield (dict(zip(words, sizes, strict=True)) for sizes in _ranked(some, [now[w] for w in words]))
+
+    def together(words: tuple[str, ...]) -> Iterator[dict[str, int]]:
+        some = [_some(both[word], before[word], CLOSE[len(words)]) for word in words]
+        return (dict(zip(words, sizes, strict=True)) for sizes in _ranked(some, [now[w] for w in words]))
+
+    for words in combinations(more, 2):
+        yield ({**grown, **sizes} for sizes in together(words))
+    for count in CLOSE:
+        yield from (together(words) for words in combinations(both, count) if words[0] in ones)
 
 
 def _around(least: int, asked: int) -> list[int]:

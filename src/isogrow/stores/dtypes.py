@@ -27,6 +27,15 @@ WORDS = {name: word for word, (name, _) in TABLE.items() if name}  # torch's nam
 GROWN = ("float32", "float16", "bfloat16", "float64")  # torch's names of what can be grown
 
 
+def torch_name(word: str) -> str:
+    """What torch, and a config, call a dtype; "" where torch has none.
+
+    >>> torch_name("BF16")
+    'bfloat16'
+    """
+    return TABLE[word][0] if word in TABLE else ""
+
+
 def word_of(dtype: torch.dtype) -> str:
     """A torch dtype in safetensors' word; one that it has none for keeps torch's name.
 
@@ -46,5 +55,5 @@ def torch_dtype(word: str) -> torch.dtype | None:
     """
     import torch
 
-    name = TABLE[word][0] if word in TABLE else ""
+    name = torch_name(word)
     return getattr(torch, name, None) if name else None

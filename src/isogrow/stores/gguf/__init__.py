@@ -15,10 +15,11 @@ from typing import Any
 from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import folder_of
+from isogrow.stores.dtypes import torch_name
 from isogrow.stores.gguf.architectures import ARCHITECTURES
 from isogrow.stores.gguf.config import config_of
-from isogrow.stores.gguf.file import ENDING, MAGIC, read_file
-from isogrow.stores.gguf.tensors import dropped, dtype_of, tensors_of, torch_name
+from isogrow.stores.gguf.file import ENDING, begins, read_file
+from isogrow.stores.gguf.tensors import dropped, dtype_of, tensors_of
 from isogrow.stores.hub import WEIGHTS
 from isogrow.stores.laid import Laid
 from isogrow.stores.strangers import ADAPTER
@@ -71,7 +72,7 @@ def gguf_of(model: Path) -> Path | None:
     Raises `CheckpointError` where there are several, or none of the name.
     """
     if model.is_file():
-        return model if _named(model) or _begins(model) else None
+        return model if _named(model) or begins(model) else None
     if not model.is_dir():
         if _named(model):
             raise CheckpointError(f"there is no file {model}: correct its name, or fetch it")
@@ -90,9 +91,3 @@ def gguf_of(model: Path) -> Path | None:
 
 def _named(path: Path) -> bool:
     return path.suffix.lower() == ENDING
-
-
-def _begins(path: Path) -> bool:
-    """Whether a file is a GGUF file by its first bytes: caches call theirs by what they hash to."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC

@@ -12,8 +12,7 @@ from typing import Any
 
 from isogrow.errors import CheckpointError
 
-WORDS = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F64"}  # of ggml, in safetensors' words
-BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
+FLOATS = ("F32", "F16", "BF16", "F64")  # ggml's words for these are safetensors'
 ENDING, MAGIC = ".gguf", b"GGUF"
 ARRAY = Struct("<IQ")  # of which type its values are, and how many
 LENGTH = Struct("<Q")  # in bytes, before each string
@@ -63,13 +62,17 @@ def read_file(path: Path) -> File:
     return File(path, said, {name: _entry(path, each) for name, each in found.items()})
 
 
+def begins(path: Path) -> bool:
+    """Whether a file is a GGUF file by its first bytes: caches call theirs by what they hash to."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def _damaged(path: Path, error: Exception) -> str:
     """What is wrong with a file that can't be read."""
     if isinstance(error, PermissionError):
         return f"{path.name} may not be read by this user: change who may"
-    with path.open("rb") as file:
-        begins = file.read(len(MAGIC)) == MAGIC
-    if not begins:
+    if not begins(path):
         return f"{path.name} is no GGUF file, which begin with the letters GGUF: fetch it again"
     return (
         f"{path.name} is a GGUF file that was cut off, is damaged or of a version that the package gguf does"
@@ -128,10 +131,10 @@ def _check_model(path: Path, said: Mapping[str, Any], order: str) -> None:
 
 def _entry(path: Path, tensor: Any) -> Entry:
     kind = tensor.tensor_type.name
-    if kind not in WORDS:
+    if kind not in FLOATS:
         raise CheckpointError(
             f"{path.name} is quantized ({tensor.name} is {kind}), and growing needs the weights themselves:"
             " give the file in F32, F16 or BF16, or the model that it was made from"
         )
     shape = tuple(reversed([int(n) for n in tensor.shape]))
-    return Entry(shape, WORDS[kind], int(tensor.data_offset))
+    return Entry(shape, kind, int(tensor.data_offset))

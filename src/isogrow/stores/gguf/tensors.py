@@ -17,10 +17,10 @@ from isogrow.errors import CheckpointError
 from isogrow.plans.anatomy import Header
 from isogrow.plans.boxes import strides
 from isogrow.plans.pieces import Box, whole
-from isogrow.stores.dtypes import TABLE
+from isogrow.stores.dtypes import BITS
 from isogrow.stores.gguf.architectures import Architecture
 from isogrow.stores.gguf.config import FACTORS, LAYER
-from isogrow.stores.gguf.file import BYTES, Entry, File
+from isogrow.stores.gguf.file import Entry, File
 from isogrow.stores.laid import Laid, Numbers
 
 ROWS = 1 << 22  # numbers that are looked at at a time
@@ -81,7 +81,7 @@ def dropped(file: File, known: Architecture) -> set[str]:
 def _same(file: File, one: Entry, two: Entry) -> bool:
     if (one.shape, one.word) != (two.shape, two.word):
         return False
-    size = prod(one.shape) * BYTES[one.word]
+    size = prod(one.shape) * BITS[one.word] // 8
     held = np.memmap(file.path, np.uint8, "r")
     cuts = range(0, size, 4 * ROWS)
     ends = ((at, min(at + 4 * ROWS, size)) for at in cuts)
@@ -134,7 +134,7 @@ def _laid(
     """The shape of a tensor in transformers, and the boxes that it is made of."""
 
     def at(box: Box, offset: int, steps: tuple[int, ...]) -> Laid:
-        numbers = Numbers(entry.start + offset * BYTES[entry.word], steps)
+        numbers = Numbers(entry.start + offset * BITS[entry.word] // 8, steps)
         return Laid(box, file.path, numbers, entry.word, less)
 
     shape, steps = entry.shape, strides(entry.shape)
@@ -157,12 +157,3 @@ def _laid(
         )
         for head, part in places
     )
-
-
-def torch_name(word: str) -> str:
-    """What torch, and a config, call a dtype.
-
-    >>> torch_name("BF16")
-    'bfloat16'
-    """
-    return TABLE[word][0]
