@@ -95,48 +95,62 @@ def test_what_is_released_goes_on_from_the_end_of_its_decay() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 9, 30])
 def test_the_first_mark_is_found(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the search begins; the trunk is never made longer than the marks that are tried."""
+    """Wherever the search begins; the trunk is made once, no longer than the marks that are tried, and a
+    straight line takes few of them."""
     run = begun(Contestant("", "", "small"), COURSE.tuned, 1, 0)
-    furthest = 0.0
+    made: list[float] = []
+    tried: list[float] = []
 
     def advance(run: Any, until: float) -> None:
-        nonlocal furthest
-        furthest, run.spent = max(furthest, until), until
+        made.append(until)
+        run.spent = until
 
     def decayed(run: Any, until: float) -> float:
+        tried.append(run.spent)
         loss, run.spent = 1 - run.spent, until
         return loss
 
+    def restore(run: Any, kept: Any) -> None:
+        run.spent = kept[1].spent
+
+    monkeypatch.setattr(reaching, "restore_", restore)
+    monkeypatch.setattr(reaching, "state_of", lambda run: {})  # pyright: ignore[reportUnknownLambdaType]
     monkeypatch.setattr(reaching, "advance_", advance)
     monkeypatch.setattr(reaching, "decayed", decayed)
     places = [i / count for i in range(count)]
     for wanted in range(count):
         for near in range(count):
-            run.spent, furthest = 0, 0.0
+            run.spent = 0
+            made.clear(), tried.clear()
             found = reaching.first(run, places, 5, 1 - places[wanted], near)
             assert found.mark == wanted and found.loss == 1 - places[wanted] and found.decay == 5
             assert (found.before[1].spent, found.after[1].spent) == (places[wanted], places[wanted] + 5)
-            assert furthest <= places[min(max(near, wanted + reaching.STRIDE), count - 1)]
+            assert max(made) <= places[min(max(near, wanted + reaching.STRIDE), count - 1)]
+            assert made == sorted(set(made)) and len(tried) <= 4 + abs(wanted - near) // reaching.STRIDE
     run.spent = 0
     assert reaching.first(run, places, 5, -1.0).mark == count - 1  # the last, where none has it
-
-
-def test_what_is_run_in_vain_is_not() -> None:
-    """Neighbours that enclose a loss are found in few decays: the strides are short of what marks cost."""
-    assert 1 < reaching.STRIDE < len(family.FULL.marks) / 4
 
 
 def test_what_is_to_be_run_follows_from_the_rows() -> None:
     course = dataclasses.replace(family.FULL, seeds=(1, 2))
     scratch = pending(course, {})
     assert len(scratch) == 5 * 2 and {len(job.chain.sizes) for job in scratch} == {1}  # large is of both
-    rows = {job.key: {"losses": [1.5 + 0.1 * job.seed]} for job in scratch}
+    rows: dict[str, Any] = {job.key: {"losses": [1.5 + 0.1 * job.seed]} for job in scratch}
     chains = pending(course, rows)
-    assert len(chains) == len(course.chains) * 2
-    assert {job.targets for job in chains} == {(1.6, 1.6, 1.6), (1.7, 1.7, 1.7)}
-    assert pending(course, rows | {job.key: {} for job in chains}) == []
+    assert len(chains) == len(course.chains)
+    assert {(job.seed, job.targets, job.near) for job in chains} == {(1, (1.6, 1.6, 1.6), ())}
     left = pending(course, rows | {job.key: {} for job in chains[1:]})
     assert left == chains[:1]
+    places = (0.05, 0.1, 0.2)
+    for job in chains:
+        name, sizes = job.chain.name, list(job.chain.sizes)
+        rows[job.key] = dict(name=name, sizes=sizes, shares=places, found=job.chain.method == "grow")
+    others = pending(course, rows)
+    assert {job.targets for job in others} == {(1.7, 1.7, 1.7)} and len(others) == len(chains)
+    marks = family.FULL.marks
+    assert [tuple(marks[i] for i in job.near) for job in others] == [places, (), ()]
+    assert {job.key for job in others} == {dataclasses.replace(job, near=()).key for job in others}
+    assert pending(course, rows | {job.key: {} for job in others}) == []
 
 
 def test_a_name_is_no_part_of_a_row_and_a_target_is() -> None:
@@ -183,11 +197,20 @@ def test_of_a_sunk_model_the_second_stage_is_counted() -> None:
 def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
     scratch = sunk.pending(sunk.FULL, {})
     assert len(scratch) == len(sunk.FULL.seeds) and all(isinstance(job, Job) for job in scratch)
-    rows = {job.key: {"losses": [1.5 + 0.1 * job.seed]} for job in scratch}
-    jobs = [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]
+    rows: dict[str, Any] = {job.key: {"stage": "family", "losses": [1.5 + 0.1 * job.seed]} for job in scratch}
+    jobs: list[sunk.Job] = []
+    while turn := [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]:
+        assert len({(job.seed, job.second.learned) for job in turn}) == 1
+        jobs += turn
+        for job in turn:
+            own = dict(stage=sunk.STAGE, name=job.second.name, second=dataclasses.asdict(job.second))
+            rows[job.key] = dict(own, goal=job.goal, share=0.1, found=job.second.method == "grow")
     assert len(jobs) == len(sunk.FULL.seconds) * len(scratch) == len({job.key for job in jobs})
     assert {job.target for job in jobs} == {1.5 + 0.1 * seed for seed in sunk.FULL.seeds}
-    assert sunk.pending(sunk.FULL, rows | {job.key: {} for job in jobs}) == []
+    assert {job.near for job in jobs if job.seed == 1 or job.second.method == "stack"} == {None}
+    begun_at = {job.near for job in jobs if job.seed > 1 and job.second.method == "grow"}
+    assert begun_at == {sunk.FULL.marks.index(0.1)}
+    assert len({dataclasses.replace(job, near=None).key for job in jobs}) == len(jobs)
     one = jobs[0]
     renamed = dataclasses.replace(one, second=dataclasses.replace(one.second, name="another"))
     assert renamed.key == one.key != dataclasses.replace(one, target=1.0).key

@@ -65,7 +65,6 @@ FULL = Course(
         Chain("grown", GROWN, "grow", **AFTER),
         Chain("stacked, moments carried", DEEPER, "stack", {"carry": True}, **AFTER),
         Chain("pruned, taught", CUT, "prune", {"taught": True}, **AFTER),
-        Chain("grown in depth", DEEPER, "grow", **AFTER),
     ),
     tuned=Tuned(0.002, 0.05, 0.4),
     per_parameter=14.0,
@@ -76,7 +75,10 @@ FULL = Course(
 
 @dataclass(frozen=True)
 class Job:
-    """A chain, or a size from scratch, on a seed; a chain has a loss to reach for each of its sizes."""
+    """A chain, or a size from scratch, on a seed; a chain has a loss to reach for each of its sizes.
+
+    `near`: the mark at which the search begins for each, NEAR without; it changes what a search costs alone.
+    """
 
     chain: Chain
     tuned: Tuned
@@ -84,6 +86,7 @@ class Job:
     marks: tuple[float, ...]
     seed: int
     targets: tuple[float, ...] = ()
+    near: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -94,7 +97,10 @@ class Job:
 
 
 def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
-    """What is to be run next: sizes from scratch, then the chains that are to reach their losses."""
+    """What is to be run next: sizes from scratch, then the chains that are to reach their losses.
+
+    Chains come a seed at a time, so that a search begins where it ended on the seeds before.
+    """
     scratch = {
         (size, seed): from_scratch(size, course.tuned, course.per_parameter, seed)
         for chain in course.chains
@@ -112,11 +118,23 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
             course.marks,
             seed,
             tuple(rows[scratch[size, seed].key]["losses"][0] for size in chain.sizes),
+            searched(chain, course.marks, rows),
         )
         for seed in course.seeds
         for chain in course.chains
     ]
-    return [job for job in jobs if job.key not in rows]
+    jobs = [job for job in jobs if job.key not in rows]
+    return [job for job in jobs if job.seed == jobs[0].seed]
+
+
+def searched(chain: Chain, marks: Sequence[float], rows: Mapping[str, Row]) -> tuple[int, ...]:
+    """The marks at which each size of this chain was on the mean of the seeds that were run, or none."""
+    own = [
+        row["shares"]
+        for row in rows.values()
+        if row.get("found") and (row["name"], tuple(row["sizes"])) == (chain.name, chain.sizes)
+    ]
+    return tuple(near(marks, statistics.mean(shares)) for shares in zip(*own, strict=True))
 
 
 def from_scratch(size: str, tuned: Tuned, per_parameter: float, seed: int) -> Job:
@@ -152,12 +170,13 @@ def chained(job: Job) -> dict[str, Any]:
     run = _run(job, 0)
     decays, shares, losses, reached = 0, list[float](), list[float](), True
     after = [*job.chain.sizes[1:], ""]
-    for size, share, target, following in zip(
-        job.chain.sizes, job.chain.decays, job.targets, after, strict=True
+    starts = job.near or (near(job.marks),) * len(job.targets)
+    for size, share, target, start_at, following in zip(
+        job.chain.sizes, job.chain.decays, job.targets, starts, after, strict=True
     ):
         budget, start = budget_of(size, job.per_parameter), run.spent
         places = [start + mark * budget for mark in job.marks]
-        found = first(run, places, share * budget, target, near(job.marks))
+        found = first(run, places, share * budget, target, start_at)
         reached = reached and found.loss <= target
         shares, losses = [*shares, job.marks[found.mark]], [*losses, found.loss]
         restore_(run, found.after if job.chain.released else found.before)
@@ -169,9 +188,9 @@ def chained(job: Job) -> dict[str, Any]:
     return dict(losses=losses, shares=shares, operations=run.spent + decays, decays=decays, found=reached)
 
 
-def near(marks: Sequence[float]) -> int:
-    """The mark at which the search begins."""
-    return min(range(len(marks)), key=lambda i: abs(marks[i] - NEAR))
+def near(marks: Sequence[float], place: float = NEAR) -> int:
+    """The mark that is next to this place."""
+    return min(range(len(marks)), key=lambda i: abs(marks[i] - place))
 
 
 def _step(chain: Chain, size: str) -> Growth:

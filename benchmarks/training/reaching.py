@@ -6,13 +6,14 @@ What the search costs is not counted, as it is not where a budget is looked for 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.training.runs import Run, advance_, decayed, restore_, state_of
 
-STRIDE = 4  # marks, until two are found that enclose it
+STRIDE = 3  # marks, until two are found that enclose it
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,20 @@ class Found:
 def first(run: Run, places: Sequence[float], decay: float, target: float, near: int = 0) -> Found:
     """The first of these places, in operations, from which a decay over `decay` of them has the loss.
 
-    The trunk is made no longer than the search needs, which begins at the place `near`.
+    The trunk is made once, no longer than the search needs. The search begins at the place `near`; between
+    two places that enclose the loss it goes on where a straight line through theirs has it.
     """
     trunk: dict[int, Any] = {-1: _kept(run)}
     tried: dict[int, Found] = {}
 
     def reached(mark: int) -> bool:
         if mark not in tried:
-            if mark not in trunk:
-                restore_(run, trunk[max(other for other in trunk if other < mark)])
-                advance_(run, places[mark])
-                trunk[mark] = _kept(run)
+            furthest = max(trunk)
+            if furthest < mark:
+                restore_(run, trunk[furthest])
+            for further in range(furthest + 1, mark + 1):
+                advance_(run, places[further])
+                trunk[further] = _kept(run)
             restore_(run, trunk[mark])
             loss = decayed(run, run.spent + decay)
             tried[mark] = Found(mark, loss, trunk[mark], _kept(run))
@@ -59,9 +63,15 @@ def first(run: Run, places: Sequence[float], decay: float, target: float, near: 
         below = max(high - STRIDE, 0)
         low, high = (low, below) if reached(below) else (below, high)
     while high - low > 1:
-        middle = (low + high) // 2
+        middle = _between(low, tried[low].loss - target, high, target - tried[high].loss)
         low, high = (low, middle) if reached(middle) else (middle, high)
     return tried[high]
+
+
+def _between(low: int, lacking: float, high: int, beyond: float) -> int:
+    """The mark between these two at which a straight line through their losses is at the target."""
+    share = lacking / (lacking + beyond) if math.isfinite(lacking) else 0.5  # a run that broke
+    return min(max(math.ceil(low + share * (high - low)), low + 1), high - 1)
 
 
 def _kept(run: Run) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,10 @@ class Course:
 
 @dataclass(frozen=True)
 class Job:
-    """A second stage on a seed, to the loss that scratch had there after `goal` bytes for each parameter."""
+    """A second stage on a seed, to the loss that scratch had there after `goal` bytes for each parameter.
+
+    `near`: the mark at which the search begins; it changes what a search costs alone.
+    """
 
     second: Second
     tuned: Tuned
@@ -67,6 +70,7 @@ class Job:
     marks: tuple[float, ...]
     seed: int
     target: float
+    near: int | None = None
 
     @property
     def key(self) -> str:
@@ -81,30 +85,26 @@ KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("stacked, moments carried", "shallow", "stack", {"carry": True}),
 )
 FULL = Course(
+    # What screening found (carrying.py): half of the tuned rate, from a model that was decayed, as those
+    # are that someone released.
     seconds=tuple(
-        Second(
-            f"{kind}{', decayed' if ended else ''}",
-            start,
-            "large",
-            learned,
-            ended,
-            method,
-            options,
-            rewarm=100 if ended else 0,
-        )
+        Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate=0.5, rewarm=100)
+        for learned in (14.0, 50.0, 100.0)
         for kind, start, method, options in KINDS
-        for learned in (14.0, 50.0)
-        for ended in (False, True)
     ),
     tuned=Tuned(0.002, 0.05, 0.4),
     goals=(10.0,),
     seeds=(1, 2, 3, 4, 5),
-    marks=tuple(round(0.05 * i, 2) for i in range(1, 25)),
+    marks=tuple(round(0.025 * i, 3) for i in range(1, 49)),
+    decay=0.3,
 )
 
 
 def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
-    """What is to be run next: the larger size from scratch, then what is to reach its losses."""
+    """What is to be run next: the larger size from scratch, then what is to reach its losses.
+
+    Second stages come a seed at a time, so that a search begins where it ended on the seeds before.
+    """
     scratch = {
         (size, goal, seed): family.from_scratch(size, course.tuned, goal, seed)
         for size in dict.fromkeys(second.size for second in course.seconds)
@@ -113,13 +113,39 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
     }
     lacking: list[family.Job | Job] = [job for job in scratch.values() if job.key not in rows]
     jobs = [
-        Job(second, course.tuned, goal, course.decay, course.marks, seed, rows[own.key]["losses"][0])
+        Job(
+            second,
+            course.tuned,
+            goal,
+            course.decay,
+            course.marks,
+            seed,
+            rows[own.key]["losses"][0],
+            searched(second, goal, course.marks, rows),
+        )
         for second in course.seconds
         for goal in course.goals
         for seed in course.seeds
         if (own := scratch[second.size, goal, seed]).key in rows
     ]
-    return lacking or [job for job in jobs if job.key not in rows]
+    jobs = sorted((job for job in jobs if job.key not in rows), key=_turn)
+    return lacking or [job for job in jobs if _turn(job) == _turn(jobs[0])]
+
+
+def _turn(job: Job) -> tuple[float, int]:
+    """Small models that learned least come first, as they cost least, each on a seed at a time."""
+    return job.second.learned, job.seed
+
+
+def searched(second: Second, goal: float, marks: Sequence[float], rows: Mapping[str, Row]) -> int | None:
+    """The mark at which this second stage was on the mean of the seeds that were run, if any was."""
+    own = [
+        row["share"]
+        for row in rows.values()
+        if row.get("found") and row["stage"] == STAGE
+        if (row["name"], row["second"]["learned"], row["goal"]) == (second.name, second.learned, goal)
+    ]
+    return near(marks, statistics.mean(own)) if own else None
 
 
 def made(job: family.Job | Job) -> dict[str, Any]:
@@ -132,7 +158,9 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     grow_run_(run, run.contestant.growths[0])
     start = run.spent
     places = [start + mark * budget for mark in job.marks]
-    found = first(run, places, job.decay * budget, job.target, near(job.marks))
+    found = first(
+        run, places, job.decay * budget, job.target, near(job.marks) if job.near is None else job.near
+    )
     return dict(
         key=job.key,
         stage=STAGE,
