@@ -118,17 +118,36 @@ def test_the_first_mark_is_found(count: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(reaching, "advance_", advance)
     monkeypatch.setattr(reaching, "decayed", decayed)
     places = [i / count for i in range(count)]
+    stages = reaching.spans(0, [i / count / 2 for i in range(count)], 2.5, 2)
     for wanted in range(count):
         for near in range(count):
             run.spent = 0
             made.clear(), tried.clear()
-            found = reaching.first(run, places, 5, 1 - places[wanted], near)
-            assert found.mark == wanted and found.loss == 1 - places[wanted] and found.decay == 5
-            assert (found.before[1].spent, found.after[1].spent) == (places[wanted], places[wanted] + 5)
-            assert max(made) <= places[min(max(near, wanted + reaching.STRIDE), count - 1)]
+            found = reaching.first(run, stages, 1 - places[wanted], near)
+            assert found.mark == wanted and found.loss == 1 - places[wanted]
+            assert found.decay == pytest.approx(5) and found.before[1].spent == places[wanted]
+            assert max(made, default=0) <= places[min(max(near, wanted + reaching.STRIDE), count - 1)]
             assert made == sorted(set(made)) and len(tried) <= 4 + abs(wanted - near) // reaching.STRIDE
     run.spent = 0
-    assert reaching.first(run, places, 5, -1.0).mark == count - 1  # the last, where none has it
+    assert reaching.first(run, stages, -1.0).mark == count - 1  # the last, where none has it
+
+
+def test_a_stage_that_is_a_decay_is_run_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its beginning each time: there is no trunk."""
+    run = begun(Contestant("", "", "small"), COURSE.tuned, 1, 0)
+    run.spent = 7
+    seen: list[tuple[int, float]] = []
+
+    def decayed(run: Any, until: float) -> float:
+        seen.append((run.spent, until))
+        run.spent = until
+        return -until
+
+    monkeypatch.setattr(reaching, "decayed", decayed)
+    stages = reaching.spans(7, (0.5, 1.0, 1.5, 2.0), None, 10)
+    found = reaching.first(run, stages, -20.0, 3)
+    assert found.mark == 2 and found.decay == 15 and found.before[1].spent == 7
+    assert {start for start, _ in seen} == {7} and set(seen) <= {(7, 12), (7, 17), (7, 22), (7, 27)}
 
 
 def test_what_is_to_be_run_follows_from_the_rows() -> None:
@@ -224,18 +243,22 @@ def test_second_stages_of_one_length() -> None:
         carrying.released("grown", 1.0),
     )
     short = dataclasses.replace(seconds[2], learned=0.1)
-    course = carrying.Course((*seconds[:2], short), (seconds[1].name,), COURSE.tuned, EACH, 0.8, (1, 2))
+    whole = carrying.falling(seconds[1])
+    course = carrying.Course(
+        (*seconds[:2], short), (whole,), (seconds[1].name,), COURSE.tuned, EACH, 0.8, (1, 2)
+    )
     jobs = carrying.pending(course, {})
     assert [(job.second.name, job.seed) for job in jobs] == [
         ("scratch, 0.5 x the rate", 1),
         ("grown, 0.7 x the rate", 1),
         ("grown, decayed, 1 x the rate", 1),
+        ("grown, 0.7 x the rate, falling from the beginning", 1),
         ("grown, 0.7 x the rate", 2),
     ]
     rows = {job.key: json.loads(json.dumps(carrying.made(job))) for job in jobs}
-    assert carrying.pending(course, rows) == [] and len({row["losses"][0] for row in rows.values()}) == 4
+    assert carrying.pending(course, rows) == [] and len({row["losses"][0] for row in rows.values()}) == 5
     said = carrying.table(rows).splitlines()
-    assert said[0] == "| second stage | seed 1 | seed 2 | mean |" and len(said) == 5
+    assert said[0] == "| second stage | seed 1 | seed 2 | mean |" and len(said) == 6
     assert said[2].startswith("| grown, 0.7 x the rate | ")  # of whom most seeds tell comes first
     from_scratch = family.made(Job(Chain("", ("large",), decays=(0.4,)), COURSE.tuned, EACH, (), 1))
     warmed = dataclasses.replace(carrying.scratch(1.0), rewarm=runs.WARMUP)

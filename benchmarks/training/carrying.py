@@ -23,26 +23,35 @@ STAGE = "carry"
 
 @dataclass(frozen=True)
 class Job:
-    """A second stage on a seed: `goal` bytes for each parameter are the budget that `share` is of."""
+    """A second stage on a seed: `goal` bytes for each parameter are the budget that `share` is of.
+
+    `decay`: the share of the second stage over which it is decayed, where it is not the tuned one.
+    """
 
     second: Second
     tuned: Tuned
     goal: float
     share: float
     seed: int
+    decay: float | None = None
 
     @property
     def key(self) -> str:
         """What names its row: all that its numbers depend on, but for names."""
         second = dataclasses.replace(self.second, name="")
-        return digest(STAGE, second, self.tuned, self.goal, self.share, self.seed)
+        own = (STAGE, second, self.tuned, self.goal, self.share, self.seed)
+        return digest(*own) if self.decay is None else digest(*own, self.decay)
 
 
 @dataclass(frozen=True)
 class Course:
-    """Every second stage on the first seed; those of `again` on the others, too."""
+    """Every second stage on the first seed; those of `again` on the others, too.
+
+    Those of `whole` are decayed from their beginning to their end.
+    """
 
     seconds: tuple[Second, ...]
+    whole: tuple[Second, ...]
     again: tuple[str, ...]
     tuned: Tuned
     goal: float
@@ -66,22 +75,31 @@ def released(name: str, rate: float, **other: Any) -> Second:
     return grown(f"{name}, decayed", rate, learned=14.0, decayed=True, rewarm=100, **other)
 
 
+def stacked(rate: float, **other: Any) -> Second:
+    """The rival's."""
+    return grown("stacked, moments carried", rate, start="shallow", method="stack", options=CARRIED, **other)
+
+
+def falling(second: Second) -> Second:
+    """The same, by the name of one whose rate falls all the time."""
+    return dataclasses.replace(second, name=f"{second.name}, falling from the beginning")
+
+
 CARRIED = {"carry": True}
 SHRUNK = {"std": 0.05, "share": 0.4}
 TWICE = {"policy": {"ramp": 4000, "ramp_from": 2.0}}
+WHOLE = 1.0
 FULL = Course(
     seconds=(
         *(scratch(rate) for rate in (1.0, 0.7, 0.5)),
         *(grown("grown", rate) for rate in (1.0, 0.7, 0.5, 0.35)),
-        *(released("grown", rate) for rate in (1.0, 0.7, 0.5)),
+        *(released("grown", rate) for rate in (1.0, 0.5)),
         grown("grown, new entries from 2 x", 0.5, options=TWICE),
         grown("grown in depth", 0.5, start="shallow"),
-        *(
-            grown("stacked, moments carried", rate, start="shallow", method="stack", options=CARRIED)
-            for rate in (1.0, 0.5)
-        ),
+        *(stacked(rate) for rate in (1.0, 0.5)),
         grown("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK, rewarm=100),
     ),
+    whole=tuple(map(falling, (scratch(1.0), grown("grown", 1.0), released("grown", 0.7), stacked(1.0)))),
     again=(),
     tuned=Tuned(0.002, 0.05, 0.4),
     goal=14.0,
@@ -93,9 +111,10 @@ FULL = Course(
 def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     """What is to be run next."""
     jobs = [
-        Job(second, course.tuned, course.goal, course.share, seed)
+        Job(second, course.tuned, course.goal, course.share, seed, decay)
         for seed in course.seeds
-        for second in course.seconds
+        for seconds, decay in ((course.seconds, None), (course.whole, WHOLE))
+        for second in seconds
         if seed == course.seeds[0] or second.name in course.again
     ]
     return [job for job in jobs if job.key not in rows]
@@ -105,6 +124,8 @@ def made(job: Job) -> dict[str, Any]:
     """The row of a job: the loss at the end of its second stage."""
     run = small_of(job.second, job.tuned, job.seed)
     grow_run_(run, run.contestant.growths[0])
+    if job.decay is not None:
+        run.tuned = dataclasses.replace(job.tuned, decay=job.decay)
     loss = finished(run, job.share * budget_of(job.second.size, job.goal))
     return dict(
         key=job.key,

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.models import step_flops
-from benchmarks.training.reaching import first
+from benchmarks.training.reaching import first, spans
 from benchmarks.training.runs import Run, begun, finished, grow_run_, restore_
 from benchmarks.training.saved import interval
 from benchmarks.training.scale import scale
@@ -30,8 +30,8 @@ NEAR = 0.5  # of a scratch budget: the search begins there
 class Chain:
     """Sizes that become one the next by a method of `methods.METHODS`; without one each is from scratch.
 
-    After each step the rate is the tuned one times `rate`, and rises over `rewarm` steps. A size is
-    decayed over a share of its own scratch budget: the first or only one, those between, the last. What
+    After each step the rate is the tuned one times `rate`, and rises over `rewarm` steps. Each size is
+    decayed over a share of its own scratch budget, or (None) from its stage's beginning to its end. What
     follows goes on from before the decay or, where `released`, from the end of it.
     """
 
@@ -41,7 +41,7 @@ class Chain:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     rate: float = 1.0
     rewarm: int = 0
-    decays: tuple[float, ...] = (0.2, 0.2, 0.2)
+    decays: tuple[float | None, ...] = (0.2, 0.2, 0.2)
     released: bool = False
 
 
@@ -175,8 +175,7 @@ def chained(job: Job) -> dict[str, Any]:
         job.chain.sizes, job.chain.decays, job.targets, starts, after, strict=True
     ):
         budget, start = budget_of(size, job.per_parameter), run.spent
-        places = [start + mark * budget for mark in job.marks]
-        found = first(run, places, share * budget, target, start_at)
+        found = first(run, spans(start, job.marks, share, budget), target, start_at)
         reached = reached and found.loss <= target
         shares, losses = [*shares, job.marks[found.mark]], [*losses, found.loss]
         restore_(run, found.after if job.chain.released else found.before)

@@ -1,4 +1,7 @@
-"""Where a trunk first is so far that a decay from there has a loss: looked for among marks of it.
+"""The shortest stage that ends with a loss: looked for among stages that are ever longer.
+
+A stage is a part of a trunk, which all of them share, and a decay. Where every decay begins at once there is
+no trunk, and each stage is run whole.
 
 What the search costs is not counted, as it is not where a budget is looked for elsewhere in this benchmark.
 """
@@ -13,12 +16,12 @@ from typing import Any
 
 from benchmarks.training.runs import Run, advance_, decayed, restore_, state_of
 
-STRIDE = 3  # marks, until two are found that enclose it
+STRIDE = 3  # stages, until two are found that enclose it
 
 
 @dataclass(frozen=True)
 class Found:
-    """The first mark whose decay has the loss, or the last mark; the run before the decay, and after it."""
+    """The first stage that has the loss, or the last one; the run before its decay, and after it."""
 
     mark: int
     loss: float
@@ -31,29 +34,31 @@ class Found:
         return self.after[1].spent - self.before[1].spent
 
 
-def first(run: Run, places: Sequence[float], decay: float, target: float, near: int = 0) -> Found:
-    """The first of these places, in operations, from which a decay over `decay` of them has the loss.
+def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: int = 0) -> Found:
+    """The first of these stages that ends with the loss; each says where its decay begins and where it ends.
 
-    The trunk is made once, no longer than the search needs. The search begins at the place `near`; between
-    two places that enclose the loss it goes on where a straight line through theirs has it.
+    Places are in operations, and no stage is before the one ahead of it. The trunk is made once, no longer
+    than the search needs. The search begins at the stage `near`; between two that enclose the loss it goes
+    on where a straight line through theirs has it.
     """
-    trunk: dict[int, Any] = {-1: _kept(run)}
+    trunk: dict[float, Any] = {run.spent: _kept(run)}
     tried: dict[int, Found] = {}
 
     def reached(mark: int) -> bool:
+        begin, end = stages[mark]
         if mark not in tried:
             furthest = max(trunk)
-            if furthest < mark:
+            if furthest < begin:
                 restore_(run, trunk[furthest])
-            for further in range(furthest + 1, mark + 1):
-                advance_(run, places[further])
+            for further in sorted({place for place, _ in stages if furthest < place <= begin}):
+                advance_(run, further)
                 trunk[further] = _kept(run)
-            restore_(run, trunk[mark])
-            loss = decayed(run, run.spent + decay)
-            tried[mark] = Found(mark, loss, trunk[mark], _kept(run))
+            restore_(run, trunk[begin])
+            loss = decayed(run, run.spent + end - begin)
+            tried[mark] = Found(mark, loss, trunk[begin], _kept(run))
         return tried[mark].loss <= target
 
-    last = len(places) - 1
+    last = len(stages) - 1
     low, high = -1, min(near, last)  # at `low` it is not reached
     while not reached(high):
         if high == last:
@@ -66,6 +71,19 @@ def first(run: Run, places: Sequence[float], decay: float, target: float, near: 
         middle = _between(low, tried[low].loss - target, high, target - tried[high].loss)
         low, high = (low, middle) if reached(middle) else (middle, high)
     return tried[high]
+
+
+def spans(
+    start: float, marks: Sequence[float], decay: float | None, budget: float
+) -> list[tuple[float, float]]:
+    """Stages from `start` on: each goes on for its mark, a share of the budget, and decays over `decay` of
+    the budget.
+
+    Without a `decay` all of a stage is the decay.
+    """
+    if decay is None:
+        return [(start, start + mark * budget) for mark in marks]
+    return [(start + mark * budget, start + (mark + decay) * budget) for mark in marks]
 
 
 def _between(low: int, lacking: float, high: int, beyond: float) -> int:

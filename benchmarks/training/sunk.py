@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.training import family
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.family import budget_of, near
-from benchmarks.training.reaching import first
+from benchmarks.training.reaching import first, spans
 from benchmarks.training.runs import Run, advance_, begun, finished, grow_run_
 from benchmarks.training.saved import interval
 
@@ -53,7 +53,7 @@ class Course:
     goals: tuple[float, ...]
     seeds: tuple[int, ...]
     marks: tuple[float, ...]
-    decay: float = 0.2
+    decay: float | None = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Job:
     second: Second
     tuned: Tuned
     goal: float
-    decay: float
+    decay: float | None
     marks: tuple[float, ...]
     seed: int
     target: float
@@ -157,10 +157,8 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     sunk = run.spent
     grow_run_(run, run.contestant.growths[0])
     start = run.spent
-    places = [start + mark * budget for mark in job.marks]
-    found = first(
-        run, places, job.decay * budget, job.target, near(job.marks) if job.near is None else job.near
-    )
+    begins = near(job.marks) if job.near is None else job.near
+    found = first(run, spans(start, job.marks, job.decay, budget), job.target, begins)
     return dict(
         key=job.key,
         stage=STAGE,
