@@ -85,10 +85,10 @@ KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("stacked, moments carried", "shallow", "stack", {"carry": True}),
 )
 FULL = Course(
-    # What screening found (carrying.py): half of the tuned rate, from a model that was decayed, as those
-    # are that someone released.
+    # What screening found (carrying.py): a rate that falls all the time, from a model that was decayed, as
+    # those are that someone released.
     seconds=tuple(
-        Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate=0.5, rewarm=100)
+        Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate=0.7, rewarm=100)
         for learned in (14.0, 50.0, 100.0)
         for kind, start, method, options in KINDS
     ),
@@ -96,7 +96,7 @@ FULL = Course(
     goals=(10.0,),
     seeds=(1, 2, 3, 4, 5),
     marks=tuple(round(0.025 * i, 3) for i in range(1, 49)),
-    decay=0.3,
+    decay=None,
 )
 
 
