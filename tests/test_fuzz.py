@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import isogrow
 from isogrow.errors import IsogrowError
 from isogrow.plans.serial import to_json
-from isogrow.recipes.recipe import parse
+from isogrow.recipes.reading import parse
 
 ROOM = 64 << 20  # bytes that reading a file of a few kB may take
 

@@ -19,7 +19,7 @@ import isogrow
 from isogrow.drafting.drafts import source_of
 from isogrow.errors import CheckpointError, EngineError, RecipeError
 from isogrow.growth.opening import opened
-from isogrow.recipes.recipe import parse
+from isogrow.recipes.reading import parse
 from isogrow.recipes.starting import first_config
 from isogrow.stores.gguf import file as reading
 from isogrow.stores.gguf.architectures import ARCHITECTURES

@@ -13,7 +13,8 @@ import documents
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.recipes.recipe import Slope, Stage, TrainingSettings, parse, read
+from isogrow.recipes.reading import parse, read
+from isogrow.recipes.recipe import Slope, Stage, TrainingSettings
 from isogrow.recipes.running import growths
 from isogrow.train.schedule import LOSSES
 

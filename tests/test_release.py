@@ -23,7 +23,7 @@ import isogrow as package
 from isogrow.errors import RecipeError
 from isogrow.recipes import running
 from isogrow.recipes.folder import claim
-from isogrow.recipes.recipe import parse
+from isogrow.recipes.reading import parse
 from isogrow.recipes.release import Release
 from isogrow.recipes.report import report
 
@@ -180,6 +180,70 @@ def test_the_dry_run_has_the_cost_of_releases(tmp_path: Path) -> None:
     assert isogrow("train", path, "--dry-run").out.count("released: its decay") == 2
 
 
+# ── of a stage that is decayed itself ──
+
+FALLING: list[dict[str, Any]] = [
+    {"steps": 6, "decay": 0.5, "release": {}},
+    {"ffn": 36, "steps": 5, "rate": 0.7, "warmup": 2, "decay": 3, "release": {}},
+    {"layers": "+1", "steps": 4, "decay": 4},
+]
+ENDLESS = {**RECIPE["training"], "decay": 0}
+
+
+def rates(run: Path) -> list[float]:
+    """Of each step, as shares of the training's rate."""
+    found = {r["step"]: r["learning_rate"] for r in log(run) if "learning_rate" in r}
+    return [found[step] / RECIPE["training"]["rate"] for step in sorted(found)]
+
+
+@pytest.mark.slow
+def test_a_stage_that_is_decayed_is_released_as_it_is(tmp_path: Path) -> None:
+    """The run goes on from there, at the next stage's rate; a release costs and changes nothing."""
+    run = trained(tmp_path / "falling", stages=FALLING, training=ENDLESS)
+    first = [1 / 2, 1, 1, 1, 2 / 3, 1 / 3]
+    second = [0.7 * share for share in (1 / 2, 1, 1, 2 / 3, 1 / 3)]
+    assert rates(run) == pytest.approx([*first, *second, 1, 3 / 4, 1 / 2, 1 / 4], abs=1e-12)
+    plain = [{k: v for k, v in stage.items() if k != "release"} for stage in FALLING]
+    assert log(trained(tmp_path / "plain", stages=plain, training=ENDLESS)) == log(run)
+    alone = trained(tmp_path / "alone", stages=[plain[0]], training=ENDLESS)
+    name = "model.safetensors"
+    assert hashes(branch(run, 1))[name] == hashes(alone)[name] != hashes(branch(run, 2))[name]
+    ends = [[r["eval_loss"] for r in log(each) if "eval_loss" in r] for each in (branch(run, 1), alone)]
+    assert ends[0] == ends[1] and len(ends[0]) == 1
+    outcome = json.loads((branch(run, 2) / "outcome.json").read_text())
+    assert outcome["step"] == 11 and outcome["held_out"][0] > 0
+    card = (branch(run, 2) / "model" / "README.md").read_text()
+    assert "Its rate fell to 0 over the last 3 steps, in a run that went on from there." in card
+    assert "Its rate fell to 0 over the last 4 steps." in (run / "model" / "README.md").read_text()
+    said = isogrow("train", written(tmp_path / "dry", stages=FALLING, training=ENDLESS), "--dry-run")
+    assert said.out.count("released as it ends") == 2
+    assert "<td>stage 2</td><td>11</td><td>0</td><td>0</td>" in report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("stage", "said", "message"),
+    [
+        (0, {"decay": 7}, "stage 1 has a decay that is 7 steps, and the stage may end after 6: give a"),
+        (0, {"decay": 2.5}, "stage 1 has a decay that is 2.5: give a share of the stage's"),
+        (0, {"decay": -1}, "stages, 1, decay is -1: input should be greater than or equal to 0"),
+        (1, {"warmup": 3}, "stage 2 may end after 5 steps, and its warmup has 3 and its decay 3: make it"),
+        (1, {"release": {"decay": 2}}, "stage 2 has a decay, after which its model is released as it is"),
+        (1, {"steps": 0, "slope": {"below": 9.0, "window": 3, "at_most": 9, "at_least": 6}},
+         "stage 2 ends by a slope, and a decay falls to a known end: give steps or tokens, or leave it out"),
+        (2, {}, "stage 3 is the last and has a decay, and so has training: give one of them"),
+    ],
+)  # fmt: skip
+def test_a_decay_of_a_stage_that_can_not_be_is_refused(
+    stage: int, said: dict[str, Any], message: str
+) -> None:
+    stages = [dict(each) for each in FALLING]
+    stages[stage] |= said
+    training = RECIPE["training"] if stage == 2 else ENDLESS
+    with pytest.raises(RecipeError, match=message) as refused:
+        parse({**RECIPE, "training": training, "stages": stages})
+    assert "\n" not in str(refused.value)
+
+
 # ── wherever it is killed ──
 
 
@@ -225,7 +289,7 @@ def test_a_run_with_a_release_holds_to_its_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("decay", "lasted", "steps"),
-    [(0.2, 500, 100), (0.2, 2, 1), (1.0, 9, 1), (30, 31, 30), ("1K", 2000, 1000)],
+    [(None, 9, 0), (0.2, 500, 100), (0.2, 2, 1), (1.0, 9, 1), (30, 31, 30), ("1K", 2000, 1000)],
 )
 def test_how_long_a_release_decays(decay: Any, lasted: int, steps: int) -> None:
     assert Release(decay).steps(lasted) == steps
@@ -234,14 +298,14 @@ def test_how_long_a_release_decays(decay: Any, lasted: int, steps: int) -> None:
 @pytest.mark.parametrize(
     ("stage", "said", "message"),
     [
-        (0, {"decay": 6}, "stage 1 may end after 5 steps, and its release decays over 6: give a decay"),
-        (1, {"decay": 4}, "stage 2 may end after 3 steps, and its release decays over 4"),
-        (0, {"decay": 1.5}, "stage 1 release, decay is 1.5: give a share of the stage's steps, below 1"),
+        (0, {"decay": 6}, "stage 1 has a release whose decay is 6 steps, and the stage may end after 5"),
+        (1, {"decay": 4}, "stage 2 has a release whose decay is 4 steps, and the stage may end after 3"),
+        (0, {"decay": 1.5}, "stage 1 has a release whose decay is 1.5: give a share of the stage's"),
         (0, {"decay": 0}, "release, decay is 0: input should be greater than 0"),
         (0, {"decay": "long"}, "release, decay is 'long': give a number, like 8000, 8K, 8M or 8B"),
         (0, {"deacy": 3}, "release has 'deacy', which means nothing here: did you mean decay"),
-        (0, {}, "release, decay is"),
-        (2, {"decay": 0.2}, "stage 3 is the last, whose model decays by training, decay and is"),
+        (0, {}, "stage 1 would release a model whose rate never fell: give release a decay, or the"),
+        (2, {"decay": 0.2}, "stage 3 is the last, whose model is the run's own: leave release out, or add"),
     ],
 )  # fmt: skip
 def test_a_release_that_can_not_be_is_refused(stage: int, said: dict[str, Any], message: str) -> None:

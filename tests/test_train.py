@@ -25,7 +25,8 @@ from isogrow.errors import IsogrowError, RecipeError
 from isogrow.recipes import running
 from isogrow.recipes.callbacks import Costs
 from isogrow.recipes.folder import claim, last_complete
-from isogrow.recipes.recipe import Recipe, parse, read
+from isogrow.recipes.reading import parse, read
+from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.running import checked
 from isogrow.recipes.starting import started
 

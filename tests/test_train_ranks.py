@@ -23,7 +23,7 @@ from torchrun import torchrun
 
 from isogrow.errors import RecipeError
 from isogrow.recipes.corpus import Sequences
-from isogrow.recipes.recipe import parse
+from isogrow.recipes.reading import parse
 from isogrow.recipes.sharing import Filled, InOrder, InStep, check_held, check_shared, share_of
 
 spawned = pytest.mark.slow  # processes that train

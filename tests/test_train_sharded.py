@@ -20,7 +20,7 @@ from test_train_ranks import assert_alike, recipe, trained
 from torchrun import torchrun
 
 from isogrow.errors import RecipeError
-from isogrow.recipes.recipe import parse
+from isogrow.recipes.reading import parse
 from isogrow.recipes.sharing import check_held, check_shared
 
 spawned = pytest.mark.slow  # processes that train

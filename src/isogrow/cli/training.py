@@ -13,7 +13,8 @@ from isogrow.gradmax import NAME
 from isogrow.quiet import quiet
 from isogrow.recipes.advice import advice
 from isogrow.recipes.folder import Outcome
-from isogrow.recipes.recipe import Recipe, read
+from isogrow.recipes.reading import read
+from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.running import checked, device, run, timed
 from isogrow.recipes.starting import Outlook
 from isogrow.train.kept import stage_of

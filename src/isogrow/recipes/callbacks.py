@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from isogrow.recipes.falling import falling
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.starting import Outlook
 from isogrow.train.kept import STATE
@@ -18,7 +19,7 @@ from isogrow.train.schedule import History, grown, growths_of, last_growth, shar
 class Ending(TrainerCallback):
     """The run ends a known number of steps after its last growth, and the rate decays towards that.
 
-    Each stage has a factor of its own on the rate.
+    Each stage has a factor of its own on the rate, and may have a warmup and a decay.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -31,7 +32,9 @@ class Ending(TrainerCallback):
     def share(self, step: int) -> float:
         """The part of the training's rate at a step."""
         stage, training = self.recipe.stages[grown(self.history)], self.recipe.training
-        return stage.rate * share(step, training.warmup, training.decay, self.end)
+        lasts = self.recipe.longest(stage)
+        own = share(step - last_growth(self.history), stage.warmup, falling(stage.decay, lasts), lasts)
+        return stage.rate * own * share(step, training.warmup, training.decay, self.end)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any

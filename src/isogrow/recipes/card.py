@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from isogrow.recipes.falling import falling
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.starting import Outlook
 from isogrow.train.kept import RELEASED
@@ -57,10 +58,13 @@ def _start(recipe: Recipe) -> str:
 
 
 def _end(recipe: Recipe, of_stage: bool) -> str:
-    over = f"Its rate fell to 0 over the last {recipe.training.decay:,} steps"
+    last = recipe.stages[-1]
+    decay = recipe.training.decay or falling(last.decay, recipe.longest(last))
+    over = f"Its rate fell to 0 over the last {decay:,} steps"
     if of_stage:
-        return f"{over}, beside a run that went on from before these, and grew."
-    return f"{over}." if recipe.training.decay else "Its rate was not decayed."
+        there = "from there" if last.decay else "from before these, and grew"
+        return f"{over}, {'in' if last.decay else 'beside'} a run that went on {there}."
+    return f"{over}." if decay else "Its rate was not decayed."
 
 
 def _stages(stages: Sequence[Outlook], records: History, ended: int) -> Iterable[str]:

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import Trainer
 
 from isogrow.errors import RecipeError
-from isogrow.recipes.recipe import Recipe, parse
+from isogrow.recipes.reading import parse
+from isogrow.recipes.recipe import Recipe
 from isogrow.train.kept import (
     CARD,
     CHECKPOINT,

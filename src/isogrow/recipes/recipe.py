@@ -22,11 +22,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -34,32 +32,16 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
 
-from isogrow.errors import IsogrowError, RecipeError
+from isogrow.errors import IsogrowError
 from isogrow.optim.moments import Policy
 from isogrow.plans.expansions import Size, expansions
-from isogrow.plans.plan import Init
 from isogrow.plans.words import WORDS
-from isogrow.recipes.fields import STRICT, Count, Files, Rate, Share
-from isogrow.recipes.loading import loaded
-from isogrow.recipes.release import Release, fault
-from isogrow.train.schedule import LOSSES
-
-STARTING = (
-    "layers_at",
-    "init",
-    "init_std",
-    "ramp",
-    "ramp_from",
-    "new_rate",
-    "old_rate",
-    "rates_for",
-)  # of a stage that grows
+from isogrow.recipes.fields import STRICT, Count, Files, Length, Rate, Share
+from isogrow.recipes.release import Release
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -131,7 +113,9 @@ class Stage:
     updates of new entries go from `ramp_from` times (nothing, if it is not said) to once their size.
     `new_rate` and `old_rate` are factors on the rates of new and of old entries, for `rates_for` steps after
     the growth (the whole stage, if it is not said): with `old_rate: 0` only new entries are trained.
-    `rate` is a factor on the training's rate for this stage. `release`: its model is finished beside the run.
+    `rate` is a factor on the training's rate for this stage. Within the stage it rises from nothing over
+    `warmup` steps, and falls to 0 over the last `decay` (below 1 a share of the stage's steps). `release`:
+    its model is finished beside the run.
     """
 
     sizes: dict[str, Size] = field(default_factory=dict[str, Size])
@@ -147,6 +131,8 @@ class Stage:
     old_rate: NonNegativeFloat = 1.0
     rates_for: Count = 0
     rate: Rate = 1.0
+    warmup: Count = 0
+    decay: Length = 0.0
     release: Release | None = None
 
     @model_validator(mode="before")
@@ -156,7 +142,7 @@ class Stage:
         given = said.kwargs if hasattr(said, "kwargs") else said
         if not isinstance(given, Mapping):
             return said
-        fields = _keys(cls)
+        fields = keys_of(cls)
         sizes = {str(key): value for key, value in given.items() if key not in fields}
         kept = {key: value for key, value in given.items() if key in fields}
         inside = given.get("sizes", {})
@@ -213,53 +199,12 @@ class Recipe:
         )
 
 
-def read(path: str | Path) -> Recipe:
-    """The recipe in a YAML file. Raises `RecipeError` for what can't be read or can't be."""
-    return parse(loaded(path), str(path))
-
-
-def parse(said: Any, where: str = "the recipe") -> Recipe:
-    """A recipe from plain data; every key and value is checked."""
-    if not isinstance(said, Mapping):
-        raise RecipeError(f"{where} is {said!r:.60}, and keys with values were expected: run, model, data, …")
-    try:
-        recipe = TypeAdapter(Recipe).validate_python(said)
-    except ValidationError as error:
-        raise _refusal(error, where) from error
-    _check(recipe, where)
-    return recipe
-
-
-# By their keys.
-SECTIONS = {"model": Start, "data": Data, "training": TrainingSettings, "slope": Slope, "release": Release}
-UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # what pydantic calls a key that means nothing
-
-
-# ── reading ──
-
-
-def _refusal(error: ValidationError, where: str) -> RecipeError:
-    """The first fault as one sentence, with the key that may have been meant.
-
-    A key that means nothing comes before one that is missing, which it may have been meant for.
-    """
-    faults = error.errors()
-    first = next((each for each in faults if each["type"] in UNKNOWN), faults[0])
-    *path, last = (f"{part + 1}" if isinstance(part, int) else str(part) for part in first["loc"])
-    at = ", ".join((where, *path))
-    if first["type"] not in UNKNOWN:
-        message = first["msg"].removeprefix("Value error, ")
-        return RecipeError(f"{at}, {last} is {first['input']!r}: {message[:1].lower()}{message[1:]}")
-    section = SECTIONS.get(path[-1], Recipe) if path else Recipe
-    return RecipeError(f"{at} has {last!r}, which means nothing here: {_meant(last, _keys(section))}")
-
-
-def _keys(section: Any) -> tuple[str, ...]:
+def keys_of(section: Any) -> tuple[str, ...]:
     """The keys that a section of a recipe may have."""
     return tuple("from" if f.name == "source" else f.name for f in dataclasses.fields(section))
 
 
-def _meant(key: str, known: Sequence[str]) -> str:
+def meant(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 
@@ -271,121 +216,5 @@ def _check_axes(sizes: Mapping[str, Any], fields: tuple[str, ...]) -> None:
             expansions({key: sizes[key]})
         except IsogrowError:
             known = [*(field for field in fields if field != "sizes"), *WORDS]
-            raise ValueError(f"{key!r} means nothing here: {_meant(key, known)}") from None
+            raise ValueError(f"{key!r} means nothing here: {meant(key, known)}") from None
     expansions(sizes)
-
-
-# ── what can't be ──
-
-
-def _check(recipe: Recipe, where: str) -> None:
-    model = recipe.model
-    faults = [
-        (not recipe.run, "run is missing: name the folder of the run"),
-        (not recipe.stages, "stages are missing: give at least one, like {steps: 500}"),
-        (
-            bool(model.family) == bool(model.source),
-            "model needs family (with sizes) or from, and not both",
-        ),
-        (not recipe.data.train, "data, train is missing: name the files to learn from"),
-    ]
-    for wrong, sentence in faults:
-        if wrong:
-            raise RecipeError(f"{where}: {sentence}")
-    _check_config(model.config, where)
-    for number, stage in enumerate(recipe.stages, 1):
-        _check_stage(recipe, stage, number, where)
-    _check_rate(recipe, where)
-
-
-def _check_config(config: Mapping[str, Any], where: str) -> None:
-    """Refuse what a config.json can't hold: YAML knows dates, too."""
-    for key, value in config.items():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError) as error:
-            raise RecipeError(
-                f"{where}, model, config: {key} is {value!r}, which a config.json can't hold: write a number,"
-                " a text in quotes, a list or keys with values"
-            ) from error
-
-
-def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
-    lengths = [bool(stage.steps), bool(stage.tokens), stage.slope is not None]
-    if sum(lengths) != 1:
-        raise RecipeError(f"{where}, stage {number}: give steps, tokens or slope, and one of them")
-    if number == 1 and stage.sizes:
-        raise RecipeError(
-            f"{where}, stage 1 grows {', '.join(stage.sizes)}: the first stage's sizes are the model's; say"
-            " them there"
-        )
-    _check_start(recipe, stage, f"{where}, stage {number}")
-    _check_release(recipe, stage, number, where)
-    slope = stage.slope
-    if slope is None:
-        return
-    _check_rates_end(recipe, stage, number, where)
-    if slope.window < LOSSES * recipe.training.log_every:
-        raise RecipeError(
-            f"{where}, stage {number}: a slope's window of {slope.window} steps holds fewer than {LOSSES}"
-            f" losses, which are logged every {recipe.training.log_every}: make it longer, or log_every"
-            " shorter"
-        )
-    if number == len(recipe.stages):
-        raise RecipeError(f"{where}, stage {number} is the last, which ends by steps or tokens: give one")
-    if not 0 < slope.window <= slope.at_most or not slope.at_least <= slope.at_most:
-        raise RecipeError(
-            f"{where}, stage {number}: a slope needs window and at_least up to at_most, and they are"
-            f" {slope.window}, {slope.at_least} and {slope.at_most}"
-        )
-
-
-def _check_release(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
-    if stage.release is None:
-        return
-    wrong = fault(stage.release, number, len(recipe.stages), recipe.shortest(stage))
-    if wrong is not None:
-        raise RecipeError(f"{where}, stage {number} {wrong}")
-
-
-def _check_rates_end(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
-    """After a stage of unknown length only a growth ends its rates by itself."""
-    after = recipe.stages[number : number + 1]
-    own = (stage.new_rate, stage.old_rate) != (1.0, 1.0)
-    if own and not stage.rates_for and after and not after[0].sizes:
-        raise RecipeError(
-            f"{where}, stage {number} ends by a slope, and stage {number + 1} grows nothing, so its rates"
-            " would last into that: say for how many steps (rates_for)"
-        )
-
-
-def _check_start(recipe: Recipe, stage: Stage, where: str) -> None:
-    """How new entries start: what can be, where there are some."""
-    said = [key for key in STARTING if getattr(stage, key) != getattr(Stage(), key)]
-    if said and not stage.sizes:
-        raise RecipeError(f"{where} grows nothing, so {', '.join(said)} would do nothing: leave it out")
-    if "layers_at" in said and not any("layers" in axis for axis in stage.sizes):
-        raise RecipeError(f"{where}: layers_at says where new layers go, and there are none: give layers too")
-    try:
-        recipe.policy(stage)
-        Init(stage.init, stage.init_std)
-    except IsogrowError as error:
-        raise RecipeError(f"{where}: {error}") from error
-
-
-def _check_rate(recipe: Recipe, where: str) -> None:
-    """Growth belongs to the stable part: after the warmup, before the decay."""
-    first, last = recipe.stages[0], recipe.stages[-1]
-    if len(recipe.stages) > 1:
-        shortest = recipe.shortest(first)
-        if shortest < recipe.training.warmup:
-            raise RecipeError(
-                f"{where}: stage 2 may start at step {shortest}, within the warmup of"
-                f" {recipe.training.warmup}: make stage 1 longer, or the warmup shorter"
-            )
-    if recipe.longest(last) < recipe.training.decay:
-        raise RecipeError(
-            f"{where}: the last stage has {recipe.longest(last)} steps, and the decay"
-            f" {recipe.training.decay}: the rate decays within the last stage, so make that longer, or the"
-            " decay shorter"
-        )

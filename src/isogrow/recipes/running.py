@@ -104,11 +104,18 @@ def _run(
     tell(f"going on from {checkpoint.name}" if checkpoint else f"starting in {folder}")
     if checkpoint is None or not ended(recipe, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    else:  # killed between its last checkpoint and its end
+    else:  # killed between its last checkpoint and its end, or released as it was
         _load_(trainer, checkpoint, recipe.sharded)
+        if "held_out" in corpora and not _measured(trainer.state):
+            trainer.evaluate()
     made = partial(card, recipe, stages, ended=trainer.state.global_step, versions=versions())
     weights = gathered(trainer) if recipe.sharded else None
     return first_alone(ranks, partial(finished, folder, trainer, made, weights))
+
+
+def _measured(state: TrainerState) -> bool:
+    """Whether the held-out loss is that of the last step."""
+    return any("eval_loss" in record and record["step"] == state.global_step for record in state.log_history)
 
 
 def _load_(trainer: Trainer, checkpoint: Path, sharded: bool) -> None:

@@ -24,7 +24,8 @@ def outlook(data: Data) -> RenderableType:
         cost = (f"{row['flops']:.2e}", _time(row["seconds"]))
         stages.add_row(str(row["number"]), ", ".join(changed), *counts, *cost)
         if row["release"] is not None:
-            stages.add_row("", "released: its decay", *_release(row["release"]))
+            of = "released: its decay" if row["release"]["steps"] else "released as it ends"
+            stages.add_row("", of, *_release(row["release"]))
     facts = [
         ("run", data["run"]),
         ("time", f"about {_time(data['seconds'])} on this machine ({data['device']})"),

@@ -97,8 +97,8 @@ def _releases(run: LoggedRun) -> Iterable[str]:
         return
     yield "<h2>Released models</h2>"
     yield (
-        "<p>Each left the run at the end of a stage and was decayed to its end, while the run went on from"
-        " before the decay. Tokens and operations are those of the decay, beside the run's own.</p>"
+        "<p>Each is the model of a stage's end. One that was decayed left the run there, which went on from"
+        " before the decay; tokens and operations are those of the decay, beside the run's own.</p>"
     )
     head = ("model", "after step", "steps of decay", "tokens", "operations", "training loss", "held-out loss")
     yield _table(head, [_released(branch) for branch in run.releases])

@@ -1,0 +1,164 @@
+"""What a recipe can't be, though each of its keys and values may: checked before anything starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from isogrow.errors import IsogrowError, RecipeError
+from isogrow.plans.plan import Init
+from isogrow.recipes.falling import decay_fault, falling
+from isogrow.recipes.recipe import Recipe, Stage
+from isogrow.recipes.release import fault
+from isogrow.train.schedule import LOSSES
+
+STARTING = (
+    "layers_at",
+    "init",
+    "init_std",
+    "ramp",
+    "ramp_from",
+    "new_rate",
+    "old_rate",
+    "rates_for",
+)  # of a stage that grows
+
+
+def check(recipe: Recipe, where: str) -> None:
+    model = recipe.model
+    faults = [
+        (not recipe.run, "run is missing: name the folder of the run"),
+        (not recipe.stages, "stages are missing: give at least one, like {steps: 500}"),
+        (
+            bool(model.family) == bool(model.source),
+            "model needs family (with sizes) or from, and not both",
+        ),
+        (not recipe.data.train, "data, train is missing: name the files to learn from"),
+    ]
+    for wrong, sentence in faults:
+        if wrong:
+            raise RecipeError(f"{where}: {sentence}")
+    _check_config(model.config, where)
+    for number, stage in enumerate(recipe.stages, 1):
+        _check_stage(recipe, stage, number, where)
+    _check_rate(recipe, where)
+
+
+def _check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse what a config.json can't hold: YAML knows dates, too."""
+    for key, value in config.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(
+                f"{where}, model, config: {key} is {value!r}, which a config.json can't hold: write a number,"
+                " a text in quotes, a list or keys with values"
+            ) from error
+
+
+def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
+    lengths = [bool(stage.steps), bool(stage.tokens), stage.slope is not None]
+    if sum(lengths) != 1:
+        raise RecipeError(f"{where}, stage {number}: give steps, tokens or slope, and one of them")
+    if number == 1 and stage.sizes:
+        raise RecipeError(
+            f"{where}, stage 1 grows {', '.join(stage.sizes)}: the first stage's sizes are the model's; say"
+            " them there"
+        )
+    _check_start(recipe, stage, f"{where}, stage {number}")
+    _check_falling(recipe, stage, number, where)
+    _check_release(recipe, stage, number, where)
+    slope = stage.slope
+    if slope is None:
+        return
+    _check_rates_end(recipe, stage, number, where)
+    if slope.window < LOSSES * recipe.training.log_every:
+        raise RecipeError(
+            f"{where}, stage {number}: a slope's window of {slope.window} steps holds fewer than {LOSSES}"
+            f" losses, which are logged every {recipe.training.log_every}: make it longer, or log_every"
+            " shorter"
+        )
+    if number == len(recipe.stages):
+        raise RecipeError(f"{where}, stage {number} is the last, which ends by steps or tokens: give one")
+    if not 0 < slope.window <= slope.at_most or not slope.at_least <= slope.at_most:
+        raise RecipeError(
+            f"{where}, stage {number}: a slope needs window and at_least up to at_most, and they are"
+            f" {slope.window}, {slope.at_least} and {slope.at_most}"
+        )
+
+
+def _check_falling(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
+    """A stage's own warmup and decay lie within it, and one decay alone ends the run."""
+    shortest = recipe.shortest(stage)
+    falls, wrong = falling(stage.decay, shortest), decay_fault(stage.decay, shortest)
+    faults = [
+        (wrong is not None, f"has a decay that {wrong}"),
+        (
+            stage.decay and stage.slope is not None,
+            "ends by a slope, and a decay falls to a known end: give steps or tokens, or leave it out",
+        ),
+        (
+            stage.warmup + falls > shortest,
+            f"may end after {shortest} steps, and its warmup has {stage.warmup} and its decay {falls}: make"
+            " it longer, or these shorter",
+        ),
+        (
+            number == len(recipe.stages) and stage.decay and recipe.training.decay,
+            "is the last and has a decay, and so has training: give one of them",
+        ),
+    ]
+    for is_so, sentence in faults:
+        if is_so:
+            raise RecipeError(f"{where}, stage {number} {sentence}")
+
+
+def _check_release(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
+    if stage.release is None:
+        return
+    wrong = fault(stage.release, number, len(recipe.stages), recipe.shortest(stage), stage.decay)
+    if wrong is not None:
+        raise RecipeError(f"{where}, stage {number} {wrong}")
+
+
+def _check_rates_end(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
+    """After a stage of unknown length only a growth ends its rates by itself."""
+    after = recipe.stages[number : number + 1]
+    own = (stage.new_rate, stage.old_rate) != (1.0, 1.0)
+    if own and not stage.rates_for and after and not after[0].sizes:
+        raise RecipeError(
+            f"{where}, stage {number} ends by a slope, and stage {number + 1} grows nothing, so its rates"
+            " would last into that: say for how many steps (rates_for)"
+        )
+
+
+def _check_start(recipe: Recipe, stage: Stage, where: str) -> None:
+    """How new entries start: what can be, where there are some."""
+    said = [key for key in STARTING if getattr(stage, key) != getattr(Stage(), key)]
+    if said and not stage.sizes:
+        raise RecipeError(f"{where} grows nothing, so {', '.join(said)} would do nothing: leave it out")
+    if "layers_at" in said and not any("layers" in axis for axis in stage.sizes):
+        raise RecipeError(f"{where}: layers_at says where new layers go, and there are none: give layers too")
+    try:
+        recipe.policy(stage)
+        Init(stage.init, stage.init_std)
+    except IsogrowError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _check_rate(recipe: Recipe, where: str) -> None:
+    """Growth belongs to the stable part: after the warmup, before the decay."""
+    first, last = recipe.stages[0], recipe.stages[-1]
+    if len(recipe.stages) > 1:
+        shortest = recipe.shortest(first)
+        if shortest < recipe.training.warmup:
+            raise RecipeError(
+                f"{where}: stage 2 may start at step {shortest}, within the warmup of"
+                f" {recipe.training.warmup}: make stage 1 longer, or the warmup shorter"
+            )
+    if recipe.longest(last) < recipe.training.decay:
+        raise RecipeError(
+            f"{where}: the last stage has {recipe.longest(last)} steps, and the decay"
+            f" {recipe.training.decay}: the rate decays within the last stage, so make that longer, or the"
+            " decay shorter"
+        )
