@@ -68,7 +68,14 @@ UNTIED = (
     "embeddings.word_embeddings.weight",
     "shared.weight",
 )
-PADDING = {end: [F.PAD] for end in (*UNTIED, "embed_tokens.weight", "lm_head.weight", "decoder.weight")}
+TIED = (
+    "embed_tokens.weight",
+    "tok_embeddings.weight",
+    "lm_head.weight",
+    "decoder.weight",
+    "vocab_projector.weight",
+)
+PADDING = {end: [F.PAD] for end in (*UNTIED, *TIED)}
 
 Steps = Mapping[str, Tensor]
 
@@ -210,7 +217,8 @@ def test_only_tokens_in_no_batch_are_left_out(name: str) -> None:
         rest = torch.arange(len(seen)) != F.PAD
         rest[VOCAB:] = False  # rows that are no token of a text
         assert (seen[rest, hidden:] > NEVER).all()
-        assert (steps[F.PAD, hidden:] > NEVER).all()
+        if len(seen) > F.PAD:  # a table of entities, or a head that tells no padding, has no such row
+            assert (steps[F.PAD, hidden:] > NEVER).all()
     given = F.batch(F.FAMILIES[name].classes[0])
     assert all(F.PAD not in given[ids] for ids in given if ids.endswith("input_ids"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,7 @@ CASES = [
     ("qwen3", HEADS, "attn.v", "o_proj.weight"),
 ]
 KINDS = ("normal", "orthogonal")
+DRAWS = 8
 cases = pytest.mark.parametrize(("name", "sizes", "slot", "switch"), CASES)
 
 
@@ -108,7 +110,9 @@ def test_the_switch_gets_what_was_predicted_and_no_rows_get_more(
     usual = {kind: gradients(grown(small, sizes, alike(kind, slot))[0], switch) for kind in KINDS}
     expected = sum(c.random for c in own)
     assert got > 0.99 * expected
-    assert usual["normal"] == pytest.approx(expected, rel=0.5)
+    # Where the gates beside them are drawn too, one draw is up to three times another: so the mean of some.
+    draws = [gradients(grown(small, sizes, alike("normal", slot), seed=i)[0], switch) for i in range(DRAWS)]
+    assert statistics.mean(draws) == pytest.approx(expected, rel=0.5)
     if own[0].units < 30:  # from as many on as a row has entries, there is little to choose
         assert got > max(usual.values())
 

@@ -22,7 +22,8 @@ from isogrow.plans.serial import from_json, to_json
 
 NAMES = list(F.FAMILIES)
 DECODERS = [n for n, f in F.FAMILIES.items() if f.classes[0].endswith(("ForCausalLM", "LMHeadModel"))]
-TIED = [name for name in DECODERS if any(slot.tied for slot in layout_for(name).table)]
+UNTIED = ("dbrx",)  # its config class refuses to tie
+TIED = [n for n in DECODERS if any(slot.tied for slot in layout_for(n).table) and n not in UNTIED]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -340,6 +341,11 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 # What the grown model does
 
 
+# Classes that compute something else with a cache than without, whatever its sizes are (transformers 5.23,
+# findings/decoding_is_not_the_full_pass.sh).
+APART = ("bamba", "deepseek_v32", "glm_moe_dsa", "granitemoehybrid", "minimax")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", swept(DECODERS))
 def test_decoding_with_a_cache_is_the_full_forward(name: str) -> None:
@@ -349,8 +355,9 @@ def test_decoding_with_a_cache_is_the_full_forward(name: str) -> None:
     given = {"input_ids": F.batch("")["input_ids"]}
     full = F.outputs(subject.small, given)
     with F.float64():
-        step_by_step = F.decoded(large, given)
-    assert F.error(full, dict(step_by_step)) < F.EXACT
+        own, step_by_step = (F.decoded(model, given) for model in (subject.small, large))
+    assert F.error(dict(own), dict(step_by_step)) < F.EXACT
+    assert (F.error(full, dict(step_by_step)) < F.EXACT) is (name not in APART)
     shifted = {"input_ids": given["input_ids"].roll(1, 1)}
     assert F.error(full, F.outputs(large, shifted)) > F.BROKEN
 

@@ -12,6 +12,7 @@ from sweeping import swept
 from test_module import live
 
 import isogrow
+from isogrow.errors import CheckpointError
 from isogrow.growth.opening import opened
 from isogrow.verification.signals import signal_of, signals
 
@@ -75,6 +76,10 @@ def test_every_sample_is_heard() -> None:
     assert frames == 24
 
 
+# Of which a file has parts of other sizes than the config says (findings/convolutions_are_cut_in_thirds.sh).
+CUT = ("olmo_hybrid",)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", swept(F.FAMILIES, lambda name: name in ("vit", "bert", "mixtral")))
 def test_what_the_class_writes_can_be_opened(name: str, tmp_path: Path) -> None:
@@ -82,7 +87,11 @@ def test_what_the_class_writes_can_be_opened(name: str, tmp_path: Path) -> None:
     family = F.FAMILIES[name]
     kind = getattr(transformers, family.classes[0])
     kind(F.config_of(family, family.json())).save_pretrained(tmp_path)
-    assert opened(tmp_path).anatomy.sizes.values
+    if name in CUT:
+        with pytest.raises(CheckpointError, match="k_conv1d.weight has shape .21, 1, 4., but the"):
+            opened(tmp_path)
+    else:
+        assert opened(tmp_path).anatomy.sizes.values
 
 
 def test_speech_to_text_hears_as_many_numbers_a_frame_as_its_config_says() -> None:

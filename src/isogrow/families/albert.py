@@ -8,7 +8,7 @@ of which each gives LN(x), never x.
 
 from __future__ import annotations
 
-from isogrow.families.bert import BERT, POST
+from isogrow.families.bert import BERT, OWN, POST
 from isogrow.families.edits import like
 from isogrow.families.heads import BIAS, SPAN, head
 from isogrow.layouts.layout import Attention, Key, Norm, Weight
@@ -49,7 +49,7 @@ ALBERT = like(
             norm=Norm("layer", "inner", eps=EPS, of="transform"),
             bias=BIAS,
         ),
-        head(P + "decoder.weight", "vocab <- read", "decoder", bias=BIAS, tied="embed"),
+        head(P + "decoder.weight", "vocab <- read", "decoder", bias=OWN, tied="embed"),
         head(P + "bias", "-> vocab", "decoder.own_bias"),
         head("sop_classifier.classifier.weight", "choices <- pooled", "next", bias=BIAS),
         head("classifier.weight", "labels <- pooled", "classifier", needs="pooler"),

@@ -12,6 +12,7 @@ SAID = Bias("attention_bias")
 XIELU = "hidden_act == 'xielu'"
 
 LLAMA3 = (
+    ("rope_theta", 12e6),
     ("rope_type", "llama3"),
     ("factor", 8.0),
     ("original_max_position_embeddings", 8192),

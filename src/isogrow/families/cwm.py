@@ -6,8 +6,10 @@ from isogrow.families.edits import alter, like
 from isogrow.families.llama import ATTENTION, LLAMA, MLP
 from isogrow.layouts.layout import Attention, Bias, PerLayer, Rope
 
-# The class fills in a scaling where the config has none.
+# The class fills in a table where the config has none, whatever `rope_theta` stands beside it (transformers
+# 5.23, findings/theta_beside_no_scaling.sh).
 FILLED = (
+    ("rope_theta", 1e6),
     ("rope_type", "llama3"),
     ("factor", 16.0),
     ("high_freq_factor", 4.0),

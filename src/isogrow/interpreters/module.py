@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import torch
@@ -173,9 +174,10 @@ def _pretrained(model: nn.Module, config: Config, state: dict[str, Tensor]) -> n
         )
     missing = {name for name in info["missing_keys"] if not _removed_(old, large, name)}
     _complete(missing, set(info["unexpected_keys"]) | set(info["mismatched_keys"]))
-    for name, parameter in large.named_parameters():
-        if name in state and parameter.dtype != state[name].dtype:  # loading casts all to one
-            parameter.data = state[name]
+    # Loading casts all parameters to one dtype, and leaves buffers in that of their class.
+    for name, value in chain(large.named_parameters(), large.named_buffers()):
+        if name in state and value.dtype != state[name].dtype:
+            value.data = state[name]
     return _saved_alike(old, large)
 
 

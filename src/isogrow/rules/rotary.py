@@ -31,7 +31,7 @@ from math import ceil, floor, log, nextafter, pi
 from typing import Any
 
 from isogrow.errors import SizeError
-from isogrow.layouts.config import edited, get
+from isogrow.layouts.config import Config, edited, get
 from isogrow.layouts.layout import Rope
 from isogrow.layouts.rotary import AXES, SECTIONS
 from isogrow.plans.plan import OLD, Place
@@ -195,16 +195,28 @@ def _factors(subject: Subject, ropes: tuple[Rope, ...], old: int, new: int, spre
 
 
 def _powered(subject: Subject, axis: str, rope: Rope, old: int, new: int) -> dict[str, Any]:
-    """θ̂ = θ^(k̂/k), wherever the config keeps a θ, and under its old name: some readers know no other."""
-    kept = {path: get(subject.config, path) for path in rope.theta}
+    """θ̂ = θ^(k̂/k), wherever the config keeps a θ, and under its old name: some readers know no other.
+
+    A table that the class fills in, its θ with it, is written out.
+    """
+    written = _written(rope, subject.config)
+    config = edited(subject.config, written)
+    kept = {path: get(config, path) for path in rope.theta}
     thetas = {path: float(theta) for path, theta in kept.items() if theta is not None}
-    thetas.setdefault(rope.theta[-1], rope.base(subject.config))
-    layers = rope.by_layer(subject.config)
-    if rope.kind(subject.config) == "yarn":
-        for theta in {rope.base(subject.config), *filter(None, layers)}:
+    thetas.setdefault(rope.theta[-1], rope.base(config))
+    layers = rope.by_layer(config)
+    if rope.kind(config) == "yarn":
+        for theta in {rope.base(config), *filter(None, layers)}:
             _check_ramp(subject, axis, rope, old, theta)
     listed = {rope.listed: [theta and theta ** (new / old) for theta in layers]} if layers else {}
-    return {path: theta ** (new / old) for path, theta in thetas.items()} | listed
+    return written | {path: theta ** (new / old) for path, theta in thetas.items()} | listed
+
+
+def _written(rope: Rope, config: Config) -> dict[str, Any]:
+    """The table that a class fills in where the config has none, if no θ beside it is read."""
+    if rope.read(config) or "rope_theta" not in dict(rope.filled):
+        return {}
+    return {f"{rope.scaling[-1]}.{key}": value for key, value in rope.filled}
 
 
 def _check_ramp(subject: Subject, axis: str, rope: Rope, old: int, theta: float) -> None:
