@@ -341,8 +341,9 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 # What the grown model does
 
 
-# Classes that compute something else with a cache than without, whatever its sizes are (transformers 5.23,
-# findings/decoding_is_not_the_full_pass.sh).
+# Classes that compute something else with a cache than without, whatever their sizes are: Bamba and MiniMax
+# count positions from 0 (findings/cached_tokens_stand_at_zero.sh), Granite's hybrid differs from its second
+# chunk of states on, and an indexer chooses otherwise among equal scores.
 APART = ("bamba", "deepseek_v32", "glm_moe_dsa", "granitemoehybrid", "minimax")
 
 

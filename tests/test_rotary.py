@@ -383,6 +383,22 @@ def test_layers_keep_their_table(at: str) -> None:
     assert subject.error(made, edited(subject.json(made), {"layer_types": other})) > F.BROKEN
 
 
+@pytest.mark.parametrize("theta", [None, 50.0])
+@pytest.mark.parametrize(
+    ("name", "head_dim"), [("cwm", 14), ("cwm", 20), ("ministral3", 14), ("apertus", 20)]
+)
+def test_a_table_that_the_class_fills_in(name: str, head_dim: int, theta: float | None) -> None:
+    """It stands in no config, and no θ beside it is read; it is written out where its θ changes."""
+    said = {k: v for k, v in F.FAMILIES[name].json().items() if k != "rope_parameters"}
+    if theta is not None:
+        said |= {"rope_theta": theta, "rope_scaling": None}
+    subject = F.subject(F.FAMILIES[name], "", said)
+    plan = subject.plan({"head_dim": head_dim})
+    assert subject.error(plan) < F.EXACT
+    written = get(edited(subject.source, plan.config), "rope_parameters")
+    assert (written is not None) is is_written and (not is_written or written["factor"] == 16.0)
+
+
 def test_a_table_that_is_none_is_refused() -> None:
     subject = scaled(GEMMA, "default")
     source = edited(subject.source, {"rope_parameters.sliding_attention": 3})

@@ -11,6 +11,7 @@ PRE = Norm("rms", "pre", eps="rms_norm_eps")
 SAID = Bias("attention_bias")
 XIELU = "hidden_act == 'xielu'"
 
+# The class fills in a table where the config has none, and then reads no θ that stands beside it.
 LLAMA3 = (
     ("rope_theta", 12e6),
     ("rope_type", "llama3"),

@@ -7,7 +7,7 @@ from isogrow.families.llama import ATTENTION, LLAMA, MLP
 from isogrow.layouts.layout import Attention, Bias, PerLayer, Rope
 
 # The class fills in a table where the config has none, whatever `rope_theta` stands beside it (transformers
-# 5.23, findings/theta_beside_no_scaling.sh).
+# 5.23, findings/theta_beside_no_table.sh).
 FILLED = (
     ("rope_theta", 1e6),
     ("rope_type", "llama3"),

@@ -213,10 +213,22 @@ def decode(pair: Pair, small: nn.Module, large: nn.Module) -> Check:
     with float64():
         if not pretrained(pair) or not decodes(large, batch):
             return Check("kv cache", None, detail="its class gives no cache")
-        old, own, new = full(small, batch), decoded(small, batch), decoded(large, batch)
-    old = _shared(old, new)
-    if combined(differences(old, own).values()).relative <= EXACT:
-        return exactly("kv cache", pair, old, new)
+        old, own = full(small, batch), tried(partial(decoded, small, batch))
+        new = own if isinstance(own, Exception) else tried(partial(decoded, large, batch))
+    return as_decoded(pair, old, own, new)
+
+
+def as_decoded(pair: Pair, full: Outputs, own: Outputs | Exception, new: Outputs | Exception) -> Check:
+    """Whether the new model's cache gives what the old one gives: in its `full` pass, if its `own` cache does
+    so; skipped where the old model's class fails with its cache."""
+    if isinstance(own, Exception):
+        detail = f"the old model's class fails with its cache: {type(own).__name__}: {own}"
+        return Check("kv cache", None, detail=detail)
+    if isinstance(new, Exception):
+        return Check("kv cache", False, detail=f"its class fails: {type(new).__name__}: {new}")
+    full = _shared(full, new)
+    if combined(differences(full, own).values()).relative <= EXACT:
+        return exactly("kv cache", pair, full, new)
     found = exactly("kv cache", pair, own, new)
     return replace(found, detail="step by step on both sides: the old model's own cache is not its full pass")
 

@@ -1,0 +1,36 @@
+"""A proof where a model's class fails, or takes other ids for padding than its config says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import families as F
+import pytest
+from command import isogrow
+
+pytestmark = pytest.mark.slow  # models are grown and proven
+
+
+@pytest.mark.parametrize("name", ["mpnet", "prophetnet"])
+def test_it_is_told_and_the_rest_is_proven(name: str, tmp_path: Path) -> None:
+    """MPNet gives the id 1 no position, whatever the config's padding is, so rows of others are shorter;
+    ProphetNet's decoder stops with an error where a cache is longer than what its encoder reads."""
+    family = F.FAMILIES[name]
+    F.subject(family, family.classes[0], spread=0.1).small.float().save_pretrained(tmp_path / "small")
+    ran = isogrow("grow", tmp_path / "small", tmp_path / "large", "--size", f"{family.alone}=x2", columns=200)
+    assert ran.code == 0, ran.err
+    said = " ".join(ran.out.split())
+    why = (
+        "the old model's class fails with its cache: ValueError" if name == "prophetnet" else "gives no cache"
+    )
+    assert why in said and "✗" not in said
+
+
+def test_a_cache_that_fails_after_the_growth_alone_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from isogrow.verification.checks import as_decoded
+
+    fault = ValueError("no room")
+    found = as_decoded(None, {}, {}, fault)  # type: ignore[arg-type]
+    assert found.passed is False and "its class fails: ValueError: no room" in found.detail
+    skipped = as_decoded(None, {}, fault, fault)  # type: ignore[arg-type]
+    assert skipped.passed is None and "the old model's class fails with its cache" in skipped.detail
