@@ -191,9 +191,8 @@ REASONS: Mapping[str, str] = {
     "no table yet: a decoder that also reads (or makes) several streams of sound's codes at once": (
         "dia gradium_phonon_tts kyutai_speech_to_text moshi pocket_tts"
     ),
-    "no table yet: an encoder of sound by itself, much like Whisper's or with rotary positions": (
-        "glmasr_encoder nemotron3_5_transcribe_asr_audio nemotron3_5_transcribe_word_timestamp"
-        " nemotron3_diarization_audio qwen3_asr_encoder voxtral_realtime_encoder"
+    "no table yet: an encoder of sound by itself, with gated MLPs or behind other layers": (
+        "nemotron3_5_transcribe_word_timestamp voxtral_realtime_encoder"
     ),
     "no table yet: it joins encoders of sound, or such an encoder and what says who speaks": (
         "nemotron3_5_transcribe_audio nemotron3_diarization"
@@ -203,9 +202,8 @@ REASONS: Mapping[str, str] = {
         "pix2struct pop2piano t5gemma2_encoder udop"
     ),
     "no table yet: two towers of its own kinds, read side by side": "aimv2",
-    "no table yet: a tower of images by itself, much like ViT": (
-        "data2vec-vision inkling2_vision kimi_k25_vision mgp-str muse_glimmer_vision muse_spark_vision radio"
-        " sapiens2 tipsv2_vision_model vilt"
+    "no table yet: a tower of images (or of images and texts) by itself, much like ViT": (
+        "inkling2_vision mgp-str radio sapiens2 tipsv2_vision_model vilt"
     ),
     "no table yet: a language model within a wrapper, and the wrapper has no row": (
         "molmo2 molmo2_text step3p7"
