@@ -62,7 +62,7 @@ REASONS: Mapping[str, str] = {
         " regnet resnet sam2_hiera_det_model segformer swiftformer swin swin2sr swinv2 textnet"
         " edgetam_vision_model efficientloftr pp_lcnet pp_ocrv5_mobile_rec pp_ocrv5_server_rec"
         " pp_ocrv6_medium_det pp_ocrv6_small_det pp_ocrv6_small_rec pp_ocrv6_tiny_rec sam2_vision_model"
-        " uvdoc"
+        " muse_spark_audio uvdoc"
     ),
     "queries of objects look at a convolutional or staged backbone, in layers that are post-norm": (
         "conditional_detr d_fine dab-detr deformable_detr deimv2 detr grounding-dino lw_detr mask2former"
@@ -73,11 +73,13 @@ REASONS: Mapping[str, str] = {
         "dac encodec higgs_audio_v2_tokenizer mimi mimi_decoder mimi_encoder neucodec univnet"
         " vibevoice_acoustic_tokenizer vibevoice_acoustic_tokenizer_decoder"
         " vibevoice_acoustic_tokenizer_encoder xcodec xcodec2 pocket_tts_audio_tokenizer"
-        " pocket_tts_audio_tokenizer_decoder pocket_tts_audio_tokenizer_encoder muse_spark_audio vits"
+        " pocket_tts_audio_tokenizer_decoder pocket_tts_audio_tokenizer_encoder vits"
     ),
     "what builds it is another library, timm, whose models have names of their own": (
-        "gemma3n_vision timm_backbone timm_wrapper pe_video pe_video_encoder pe_audio_video"
-        " pe_audio_video_encoder"
+        "gemma3n_vision timm_backbone timm_wrapper"
+    ),
+    "its frames are read by another library's model, timm, ahead of its layers": (
+        "pe_audio_video pe_audio_video_encoder pe_video pe_video_encoder"
     ),
     "its images are read by another library's model, timm; its language model grows by itself": "gemma3n",
     "its streams are mixed by a matrix of positive numbers, so no new layer is the identity (laws.md), and"
@@ -95,7 +97,9 @@ REASONS: Mapping[str, str] = {
     "its residual is several streams mixed anew in each layer (hyper-connections): no table says that yet": (
         "hy_v4 glm5_next glm5_next_text qwen4_exp qwen4_exp_text"
     ),
-    "its residual itself is multiplied by a gain in each layer": "muse_spark muse_spark_text neomme zaya",
+    "its residual itself is multiplied by a gain in each layer": "muse_spark muse_spark_text zaya",
+    "each layer reads a mix of the residual and the embeddings, and attention leaves out what a token's own"
+    " value says": "neomme",
     "a norm before its branches is multiplied by a gate that reads all of its channels, which no table says"
     " yet": "axk2",
     "its latents are multiplied by the root of a ratio of widths, which no table says yet": (
@@ -116,7 +120,7 @@ REASONS: Mapping[str, str] = {
     "two stacks of layers run again and again, and each reads what the other gives": "hrm_text",
     "its decoder looks at itself and at its encoder by one softmax (merged attention), which no table says"
     " yet": "t5gemma2",
-    "its decoder reads what it gave before (self-conditioning), and attends to the keys of its encoder": (
+    "beside its encoder stands a decoder that reads what it gave before (self-conditioning)": (
         "diffusion_gemma"
     ),
     "positions are read by weights of their own for each pair of tokens (Transformer-XL), and a second stream"
@@ -131,8 +135,9 @@ REASONS: Mapping[str, str] = {
     "it joins two models of any type, each with a config: grow each by itself": (
         "encoder-decoder speech-encoder-decoder vision-encoder-decoder vision-text-dual-encoder"
     ),
-    "what it makes is built from three models or more, each with a class of its own, which read each other's"
-    " states": "bark clvp musicgen musicgen_melody",
+    "what it makes is built from three models or more, each with a class of its own": (
+        "bark clvp musicgen musicgen_melody"
+    ),
     "two language models of different widths read each other's keys, or states": "csm pi0",
     "its layers read images (or proteins) between those of the language model, at places that the config"
     " counts": "evolla idefics",
@@ -159,7 +164,7 @@ REASONS: Mapping[str, str] = {
     "convolutions stand between, or beside, its blocks of windows, whose positions are tables as wide as a"
     " head": "vitdet",
     "a block of convolutions stands in its stack of layers": "sam3_lite_text_text_model",
-    "short convolutions take the place of attention in some layers, in both directions, which no table says"
+    "short convolutions take the place of attention in some layers of a tower, which no table says"
     " yet": "lfm3_vl_vision",
     "it matches points of two images, and ends at a layer that depends on them": "lightglue",
     "several towers look at one image in several sizes, and convolutions join what they see": "depth_pro",
@@ -188,7 +193,7 @@ REASONS: Mapping[str, str] = {
     "no table yet: positions are a table over distances and segments, and a prompt stands before each text": (
         "cpmant"
     ),
-    "no table yet: a decoder that also reads (or makes) several streams of sound's codes at once": (
+    "no table yet: a decoder that also reads (or makes) several streams of sound's codes, or its latents": (
         "dia gradium_phonon_tts kyutai_speech_to_text moshi pocket_tts"
     ),
     "no table yet: an encoder of sound by itself, with gated MLPs or behind other layers": (
@@ -199,8 +204,9 @@ REASONS: Mapping[str, str] = {
     ),
     "no table yet: its decoder reads an encoder of another width through a projection": "moonshine_streaming",
     "no table yet: T5's layers, with what reads spectra, pages or images before them": (
-        "pix2struct pop2piano t5gemma2_encoder udop"
+        "pix2struct pop2piano udop"
     ),
+    "no table yet: an encoder of texts and images with Gemma's layers": "t5gemma2_encoder",
     "no table yet: two towers of its own kinds, read side by side": "aimv2",
     "no table yet: a tower of images (or of images and texts) by itself, much like ViT": (
         "inkling2_vision mgp-str radio sapiens2 tipsv2_vision_model vilt"
@@ -208,7 +214,7 @@ REASONS: Mapping[str, str] = {
     "no table yet: a language model within a wrapper, and the wrapper has no row": (
         "molmo2 molmo2_text step3p7"
     ),
-    "no row of a wrapper yet: its language model, or one of its kind, may grow by itself": (
+    "no row of a wrapper yet: towers beside a language model, or around it": (
         "cohere_compass deepseek_ocr2 nemo_speechlm nemotron_h_omni phi4_multimodal pp_formulanet"
         " unlimited_ocr vibevoice vibevoice_asr"
     ),
