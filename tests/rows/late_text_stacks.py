@@ -26,7 +26,7 @@ from rows.dense import named
 from rows.mlp_layer_types import KINDS, listed
 from rows.rescaled_llama import GRANITE
 from rows.sparse import ALL as TOGETHER
-from rows.sparse import EXPERTS, MIXED, QWEN, SHARED
+from rows.sparse import DEEPSEEK_V3, EXPERTS, LATENT, MIXED, QWEN, SHARED, latent_growths, latent_options
 from rows.wrapped_language_models import FILLED, RUNS, THIRDS, WHOLE, free, one, sections, whole
 
 KIN = True
@@ -234,3 +234,65 @@ ROWS = (
     ),
     COMPASS,
 )
+
+
+def yarn(factor: float) -> Json:
+    """A table; a new one each time, since the class writes into it."""
+    scaled = {"rope_type": "yarn", "rope_theta": 300.0, "factor": factor, "beta_fast": 8.0, "beta_slow": 2.0}
+    sizes = {"original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.1}
+    return {**scaled, **sizes, "mscale": 1.0, "mscale_all_dim": 1.0}
+
+
+def scaled(draw: st.DrawFn) -> Json:
+    """Latent attention whose queries are scaled by their positions."""
+    return {**latent_options(draw), "rope_parameters": yarn(draw(st.sampled_from([2.0, 8.0])))}
+
+
+KEPT = ("key_dim", "key_dim and value_dim")
+MISTRAL4 = replace(
+    DEEPSEEK_V3,
+    name="mistral4",
+    config=transformers.Mistral4Config,
+    classes=tuple(f"Mistral4{head}" for head in ("ForCausalLM", "Model", *READ[:2])),
+    sizes={**LATENT, "rope_parameters": yarn(4.0)},
+    growths={axis: said for axis, said in DEEPSEEK_V3.growths.items() if axis not in KEPT},
+    together={axis: said for axis, said in DEEPSEEK_V3.together.items() if axis != "key_dim"},
+    options=scaled,
+    draws=lambda draw, anatomy: [
+        step for step in latent_growths(draw, anatomy) if not isinstance(step, AttentionExpansion)
+    ],
+    dated=False,
+)
+ROWS = (*ROWS, MISTRAL4)
+
+
+def windows(draw: st.DrawFn) -> Json:
+    """Windows in some layers, and positions in some, as lists say or the class does."""
+    found = divided(more_options(attention_bias=BOOLS))(draw)
+    rope: Json = {"rope_type": "default", "rope_theta": 300.0}
+    return {
+        **found,
+        "rope_parameters": rope,
+        "sliding_window": 5,
+        "layer_types": None,
+        "layer_rope_theta": None,
+    }
+
+
+MUSE = replace(
+    gated(
+        "muse_glimmer_text",
+        transformers.MuseGlimmerTextConfig,
+        windows,
+        UNTURNED,
+        {key: said for key, said in WHOLE.items() if key != "head_dim"},
+        attention_bias=True,
+        post_norm_eps=1e-2,
+        layer_rope_theta=[0, 300.0, 300.0],
+        rope_parameters={"rope_type": "default", "rope_theta": 300.0},
+        **LOCAL,
+    ),
+    classes=("MuseGlimmerTextModel",),
+    draws=unturned,
+)
+ROWS = (*ROWS, MUSE)

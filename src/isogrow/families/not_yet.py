@@ -10,8 +10,8 @@ from collections.abc import Mapping
 # Types without a table of which `isogrow draft` writes a layout that is proven on small models.
 DRAFTED = (
     "beam", "bitnet", "cosmos3_edge", "cosmos3_omni", "diffllama", "doge", "dpr", "dpt", "esmc", "flava",
-    "granite_docling", "kolibri1", "lfm3", "lfm3_vl", "markuplm", "minimax_m3_vl", "mistral4", "modernvbert",
-    "muse_glimmer", "muse_glimmer_text", "nemotron", "sam3_vit_model", "splinter", "timesformer", "tipsv2",
+    "granite_docling", "kolibri1", "lfm3", "lfm3_vl", "markuplm", "minimax_m3_vl", "modernvbert",
+    "muse_glimmer", "nemotron", "sam3_vit_model", "splinter", "timesformer", "tipsv2",
     "tipsv2_text_model", "trocr", "ultravbert", "visual_bert",
 )  # fmt: skip
 
@@ -159,8 +159,9 @@ REASONS: Mapping[str, str] = {
     "it joins a tower of images, prompts and a decoder of masks, which no table says yet; a tower of its kind"
     " may grow by itself (sam_vision_model)": (
         "edgetam edgetam_video sam sam2 sam2_video sam3 sam3_lite_text sam3_tracker sam3_tracker_video"
-        " sam3_video sam3_vision_model sam_hq"
+        " sam3_video sam_hq"
     ),
+    "a neck of convolutions, in several sizes, stands behind its tower": "sam3_vision_model",
     "convolutions stand between, or beside, its blocks of windows, whose positions are tables as wide as a"
     " head": "vitdet",
     "a block of convolutions stands in its stack of layers": "sam3_lite_text_text_model",
