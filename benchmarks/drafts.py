@@ -1,5 +1,5 @@
-"""Which model types are drafted and proven without a human's edit: those that isogrow grows, and the other
-causal language models of transformers.
+"""Which model types are drafted and proven without a human's edit: those that isogrow grows, the other causal
+language models of transformers, and what else was asked for.
 
     python benchmarks/drafts.py                 draft those that no row is there for, and write the page
     python benchmarks/drafts.py TYPE …          draft these again
@@ -96,7 +96,7 @@ def page(found: Mapping[str, Row]) -> str:
         f" {len(known)} were drafted anew: **{len(done)} ({len(done) / len(known):.0%}) are proven without a"
         f" human's edit**, {len(plain)} of them on layers and an MLP's width. Of {len(told)} all modules"
         " were told; of the others what has no role that is known stays as it is. Of the"
-        f" {len(others)} causal language models that are not built in {len(more)} are proven, too. Proven is:"
+        f" {len(others)} others that were drafted {len(more)} are proven, too. Proven is:"
         " each axis that the layout lets grow, and growths of several at once, were exact in float64 (a"
         " relative error below 1e-12) on a small twin of the type's default config, with images or sound"
         " where it takes them. The others are refused, each with what stopped it first."

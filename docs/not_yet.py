@@ -3,21 +3,22 @@
     python docs/not_yet.py            write it
     python docs/not_yet.py --check    exit with 1 if it is not what stands there
 
-A type that no reason names has not been looked at. tests/test_not_yet.py holds that all of them exist, and
-that none of them is grown. What is counted as grown on ffn and layers is what the table of families in the
-README says, which the planner was asked for (docs/families_table.py).
+tests/test_not_yet.py holds that each type is grown, drafted or has a reason, that all of them exist, and that
+none that has a reason is grown. What is counted as grown on ffn and layers is what the table of families in
+the README says, which the planner was asked for (docs/families_table.py).
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from transformers.models.auto import modeling_auto as auto
 
 from isogrow.families import LAYOUTS
-from isogrow.families.not_yet import REASONS, reasons
+from isogrow.families.not_yet import ALIASES, DRAFTED, REASONS
 from isogrow.families.wrappers import WRAPPERS
 
 PAGE = Path(__file__).with_name("families-not-yet.md")
@@ -48,7 +49,17 @@ HALF = {
 
 def grown(model_type: str) -> bool:
     """Whether isogrow grows this type, by itself or as a language model within it."""
-    return model_type in LAYOUTS or model_type in WRAPPERS
+    return ALIASES.get(model_type, model_type) in LAYOUTS or model_type in WRAPPERS
+
+
+def types() -> list[str]:
+    """All types that transformers registers for a task, or builds by AutoModel."""
+    return [*dict.fromkeys((*(name for kind in KINDS.values() for name in kind), *auto.MODEL_MAPPING_NAMES))]
+
+
+def unexplained(known: Collection[str]) -> list[str]:
+    """The types that are not grown, that no draft grows, and of which none of the reasons is `known`."""
+    return [name for name in types() if not (grown(name) or name in DRAFTED or name in known)]
 
 
 def table() -> dict[str, dict[str, str]]:
@@ -69,23 +80,25 @@ def halves(axes: dict[str, str]) -> str:
 def whole(model_type: str, known: dict[str, dict[str, str]]) -> bool:
     """Whether a type grows on both; a wrapper does, where its class's own language model does."""
     text = WRAPPERS[model_type].text if model_type not in LAYOUTS and model_type in WRAPPERS else model_type
+    text = ALIASES.get(text, text)
     return text in known and not halves(known[text])
 
 
 def counted() -> list[str]:
     """How many of all types that AutoModel builds grow on ffn and layers, and which grow on one alone."""
-    known, types = table(), auto.MODEL_MAPPING_NAMES
-    both = [name for name in types if whole(name, known)]
-    alone = [name for name in types if grown(name) and name not in both]
-    rest = [name for name in types if not grown(name)]
+    known, built = table(), auto.MODEL_MAPPING_NAMES
+    both = [name for name in built if whole(name, known)]
+    alone = [name for name in built if grown(name) and name not in both]
+    rest = [name for name in built if not grown(name)]
     lacking: dict[str, list[str]] = {}
     for name in alone:
         lacking.setdefault(halves(known[WRAPPERS[name].text if name in WRAPPERS else name]), []).append(name)
     lines = [
         "## Of all model types",
         "",
-        f"transformers 5.23 builds {len(types)} model types by AutoModel. **{len(both)} of them grow exactly"
-        f" on at least ffn and layers**, {len(alone)} on one of the two, {len(rest)} not at all (below).",
+        f"transformers 5.23 builds {len(built)} model types by AutoModel. **{len(both)} of them grow exactly"
+        f" on at least ffn and layers**, {len(alone)} on one of the two, {len(rest)} have no table"
+        " (below: each is drafted, or has one reason).",
         "",
         "| refused | why | model types |",
         "|---|---|---|",
@@ -117,7 +130,6 @@ def drafted() -> list[str]:
 
 def page() -> str:
     """The page in Markdown."""
-    known = reasons()
     lines = [
         "# Model types that are not grown",
         "",
@@ -127,21 +139,11 @@ def page() -> str:
         "| task | grown | of |",
         "|---|---|---|",
     ]
-    for kind, types in KINDS.items():
-        lines.append(f"| {kind} | {sum(map(grown, types))} | {len(types)} |")
-    lines += ["", *counted(), "", *drafted(), "## Looked at", "", "| model types | why not |", "|---|---|"]
-    lines += [f"| {', '.join(types.split())} | {why} |" for why, types in REASONS.items()]
-    named = {name for types in KINDS.values() for name in types}
-    lines += ["", "## Not looked at yet", ""]
-    for kind, types in KINDS.items():
-        rest = [name for name in types if not grown(name) and name not in known]
-        lines += [f"{kind.capitalize()}: {', '.join(rest)}.", ""]
-    others = [
-        name
-        for name in auto.MODEL_MAPPING_NAMES
-        if name not in named and not grown(name) and name not in known
-    ]
-    lines += [f"All others that AutoModel builds: {', '.join(others)}.", ""]
+    for kind, names in KINDS.items():
+        lines.append(f"| {kind} | {sum(map(grown, names))} | {len(names)} |")
+    lines += ["", *counted(), "", *drafted(), "## Not grown", "", "| model types | why not |", "|---|---|"]
+    lines += [f"| {', '.join(names.split())} | {why} |" for why, names in REASONS.items()]
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from isogrow.errors import FamilyError
-from isogrow.families.not_yet import refusal
+from isogrow.families.not_yet import reasons, refusal
 from isogrow.families.wrappers import WRAPPERS
 from isogrow.families.wrapping import NESTED, wrapping
 from isogrow.layouts.config import Config, get
@@ -59,8 +59,9 @@ def layout_of(config: Config) -> Layout:
     known = next((name for name, kind in sorted(parts.items()) if kind in LAYOUTS), None)
     if model_type in LAYOUTS or known is None:
         return layout_for(model_type)
+    why = f" ({found})" if (found := reasons().get(model_type)) else ""
     raise FamilyError(
-        f"model_type {model_type!r} is a model of several parts, and isogrow doesn't grow it as one: its"
+        f"model_type {model_type!r} is a model of several parts, and isogrow doesn't grow it as one{why}: its"
         f" {known} is a {parts[known]!r}, which it grows; save that part by itself, and grow it"
     )
 
