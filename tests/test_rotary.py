@@ -385,9 +385,12 @@ def test_layers_keep_their_table(at: str) -> None:
 
 @pytest.mark.parametrize("theta", [None, 50.0])
 @pytest.mark.parametrize(
-    ("name", "head_dim"), [("cwm", 14), ("cwm", 20), ("ministral3", 14), ("apertus", 20)]
+    ("name", "head_dim", "is_written"),
+    [("cwm", 14, True), ("cwm", 20, False), ("ministral3", 14, True), ("apertus", 20, False)],
 )
-def test_a_table_that_the_class_fills_in(name: str, head_dim: int, theta: float | None) -> None:
+def test_a_table_that_the_class_fills_in(
+    name: str, head_dim: int, is_written: bool, theta: float | None
+) -> None:
     """It stands in no config, and no θ beside it is read; it is written out where its θ changes."""
     said = {k: v for k, v in F.FAMILIES[name].json().items() if k != "rope_parameters"}
     if theta is not None:
