@@ -3,8 +3,24 @@ puts among the embeddings. One row for each model type; wrapping.py says what a 
 
 from __future__ import annotations
 
+from typing import Any
+
+from isogrow.families.wrapped_towers import Tower
 from isogrow.families.wrappers_of_sound import HEARING, OMNI, SOUNDS
-from isogrow.families.wrapping import INNER, LINEAR, MAYBE, NORMED, OUT, TWO, WRITTEN, P, Wrapper, last, two
+from isogrow.families.wrapping import (
+    INNER,
+    MAYBE,
+    NORMED,
+    OUT,
+    STATED,
+    STATES,
+    TWO,
+    WRITTEN,
+    P,
+    Wrapper,
+    last,
+    two,
+)
 from isogrow.layouts.layout import Bias, Key, Rename, Weight
 
 EYES = ("vision_tower", "multi_modal_projector")
@@ -14,16 +30,42 @@ ONE = last(P + "linear_2.weight", MAYBE)
 NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
 NEWLINES = (*EYES, "image_newline")
 
+VISUAL = "visual"
+
+
+def state(default: int = -1) -> Key:
+    """The key that says which of a tower's states is read, or which of them."""
+    return Key("vision_feature_layer", default=default)
+
+
+# Towers that are read before their end; at it, behind their last norm; and those of other names.
+CLIP = (Tower("vision_tower", "clip_vision_model", named=True, state=state(-2)),)
+SIGLIP_STATE = (Tower("vision_tower", "siglip_vision_model", named=True, state=state()),)
+SIGLIP = (Tower("vision_tower", "siglip_vision_model", named=True),)
+EYE = (Tower("vision_model", "siglip_vision_model", named=True),)
+PIXTRAL = (Tower("vision_tower", "pixtral", named=True, state=state()),)
+TIMM = (Tower("vision_tower", "timm_wrapper", named=True),)
+
+
+def grid(kind: str, **more: Any) -> tuple[Tower, ...]:
+    """A tower of patches in a grid, whose merger is read."""
+    return (Tower(VISUAL, kind, **more),)
+
+
+MERGING = {"hidden": "True"}
+
 # Of several depths of the tower, whose features are added behind the first layers.
 DEEP = Weight(
     "visual.deepstack_merger_list.{depths}.linear_fc2.weight", WRITTEN, "projector.deep", bias=Bias()
 )
-MERGED = last("visual.merger.linear_fc2.weight", Bias())
+MERGED = last("visual.merger.linear_fc2.weight", Bias(), "vision_merged")
 
 BOTH = (
     "images are made of it, too, by a head and an aligner whose widths are keys of their own: grow ffn, heads"
     " or layers instead"
 )
+
+PAIRED = "which of its states are read stands in pairs with the layers before which they are added: grow ffn instead"
 
 NEIGHBOURS = (
     "what merges neighbouring patches is as wide as several of them, or as the language model, by its number:"
@@ -40,16 +82,67 @@ UNIFIED = (
 )
 
 LLAVA = (
-    Wrapper("llava", "llama", EYES, TWO, INNER, either=True),
-    Wrapper("vipllava", "llama", EYES, TWO, INNER),
+    Wrapper("llava", "llama", EYES, STATED, INNER, either=True, towers=CLIP, read=STATES),
+    Wrapper(
+        "vipllava",
+        "llama",
+        EYES,
+        TWO,
+        INNER,
+        towers=(
+            Tower(
+                "vision_tower",
+                "clip_vision_model",
+                named=True,
+                state=Key(
+                    "vision_feature_layer", default=(-2, -5, -8, -11, 6), alias="vision_feature_layers"
+                ),
+            ),
+        ),
+    ),
     # The norm before the projector takes the text's epsilon, too.
-    Wrapper("mistral3", "mistral", EYES, TWO, INNER, tie=True, kept=("text_config.rms_norm_eps",)),
-    Wrapper("internvl", "qwen2", EYES, TWO, INNER, tie=True),
-    Wrapper("llava_next", "llama", NEWLINES, (*TWO, NEWLINE), INNER),
-    Wrapper("llava_next_video", "llama", NEWLINES, (*TWO, NEWLINE), INNER, either=True),
-    Wrapper("llava_onevision", "qwen2", NEWLINES, (*TWO, NEWLINE), INNER, either=True),
+    Wrapper(
+        "mistral3",
+        "mistral",
+        EYES,
+        TWO,
+        INNER,
+        tie=True,
+        kept=("text_config.rms_norm_eps",),
+        towers=PIXTRAL,
+    ),
+    Wrapper(
+        "internvl",
+        "qwen2",
+        EYES,
+        TWO,
+        INNER,
+        tie=True,
+        towers=(Tower("vision_tower", "internvl_vision", state=state()),),
+    ),
+    Wrapper("llava_next", "llama", NEWLINES, (*STATED, NEWLINE), INNER, towers=CLIP, read=STATES),
+    Wrapper(
+        "llava_next_video",
+        "llama",
+        NEWLINES,
+        (*STATED, NEWLINE),
+        INNER,
+        either=True,
+        towers=CLIP,
+        read=STATES,
+    ),
+    Wrapper(
+        "llava_onevision",
+        "qwen2",
+        NEWLINES,
+        (*STATED, NEWLINE),
+        INNER,
+        either=True,
+        towers=SIGLIP_STATE,
+        read=STATES,
+    ),
     Wrapper("video_llava", "llama", ("video_tower", "image_tower", EYES[1]), TWO, INNER),
-    Wrapper("fast_vlm", "qwen2", EYES, TWO, INNER, either=True),
+    Wrapper("fast_vlm", "qwen2", EYES, TWO, INNER, either=True, towers=TIMM),
     Wrapper("perception_lm", "llama", EYES, TWO, INNER, tie="text_config.tie_word_embeddings"),
     Wrapper(
         "qianfan_ocr",
@@ -63,10 +156,35 @@ LLAVA = (
             Rename("vision_model.", "model.vision_tower."),
             *(Rename(f"mlp1.{old}.", f"model.{P}{new}.") for old, new in FIRST),
         ),
+        towers=(Tower("vision_tower", "qianfan_ocr_vision", state=state()),),
     ),
-    Wrapper("aya_vision", "cohere2", EYES, ONE, tie=True),
-    Wrapper("cohere2_vision", "cohere2", EYES, ONE, tie=True),
-    Wrapper("lfm2_vl", "lfm2", EYES, ONE, tie=True),
+    Wrapper("aya_vision", "cohere2", EYES, ONE, tie=True, towers=SIGLIP_STATE),
+    Wrapper(
+        "cohere2_vision",
+        "cohere2",
+        EYES,
+        (
+            Weight(
+                P + "linear_1.weight",
+                "(x: latent + gate: latent) <- (corners vision_hidden)",
+                "projector.*",
+                bias=Bias(),
+            ),
+            Weight(P + "linear_2.weight", "hidden <- latent", "projector.down", bias=Bias()),
+        ),
+        tie=True,
+        keys=(Key("downsample_factor", default=2), Key("alignment_intermediate_size", default=36864)),
+        towers=SIGLIP,
+        read={"corners": "downsample_factor ** 2", "latent": "alignment_intermediate_size // 2"},
+    ),
+    Wrapper(
+        "lfm2_vl",
+        "lfm2",
+        EYES,
+        ONE,
+        tie=True,
+        towers=(Tower("vision_tower", "siglip2_vision_model", named=True),),
+    ),
     *(
         Wrapper(
             kind,
@@ -89,6 +207,7 @@ LLAVA = (
         EYES,
         two(P + "feed_forward.linear_in.weight", P + "feed_forward.linear_out.weight", None),
         INNER,
+        towers=(Tower("vision_tower", "idefics3_vision", named=True, state=state()),),
     ),
     Wrapper("llama4", "llama4_text", ("vision_model", EYES[1]), last(P + "linear_1.weight"), tie=None),
     Wrapper(
@@ -97,6 +216,7 @@ LLAVA = (
         EYES,
         (Weight(P + "mm_input_projection_weight", "features -> hidden", "projector"),),
         tie=True,
+        towers=SIGLIP,
     ),
     *(
         Wrapper(
@@ -120,8 +240,9 @@ LLAVA = (
         "paligemma",
         "gemma",
         EYES,
-        LINEAR,
+        last(P + "linear.weight", Bias(), "vision_hidden"),
         tie=True,
+        towers=SIGLIP,
         keys=(
             Key("projection_dim", "hidden", 2048),
             Key("vision_config.projection_dim", "hidden", "projection_dim"),
@@ -144,18 +265,44 @@ GRIDS = (
         "qwen2_5_vl",
         "qwen2_5_vl_text",
         ("visual",),
-        last("visual.merger.mlp.2.weight", Bias()),
+        last("visual.merger.mlp.2.weight", Bias(), "vision_merged"),
         either=True,
         keys=OUT,
         flat=True,
+        towers=grid("qwen2_5_vl_vision", lifted=MERGING),
     ),
     *(
-        Wrapper(kind, f"{kind}_text", ("visual",), (*MERGED, DEEP), keys=OUT, leading="depths")
+        Wrapper(
+            kind,
+            f"{kind}_text",
+            ("visual",),
+            (*MERGED, DEEP),
+            keys=OUT,
+            leading="depths",
+            towers=grid(f"{kind}_vision"),
+        )
         for kind in ("qwen3_vl", "qwen3_vl_moe")
     ),
-    *(Wrapper(kind, f"{kind}_text", ("visual",), MERGED, keys=OUT) for kind in ("qwen3_5", "qwen3_5_moe")),
     *(
-        Wrapper(kind, text, ("visual",), either=either, refusals={"hidden": NORMED})
+        Wrapper(
+            kind,
+            f"{kind}_text",
+            ("visual",),
+            MERGED,
+            keys=OUT,
+            towers=grid(f"{kind}_vision", lifted=MERGING),
+        )
+        for kind in ("qwen3_5", "qwen3_5_moe")
+    ),
+    *(
+        Wrapper(
+            kind,
+            text,
+            ("visual",),
+            either=either,
+            refusals={"hidden": NORMED},
+            towers=grid(f"{text.removesuffix('_text')}_vision"),
+        )
         for kind, text, either in (
             ("glm4v", "glm4v_text", True),
             ("glm4v_moe", "glm4v_moe_text", True),
@@ -207,14 +354,18 @@ OTHERS = (
             Weight("spatial_projectors.{groups}.out_linear.weight", WRITTEN, "projector.wide", bias=Bias()),
         ),
         leading="layers",  # which ones the features are added before stands in a list of pairs
+        towers=(Tower("vision_tower", "clip_vision_model", named=True, refusals={"layers": PAIRED}),),
     ),
     *(
         Wrapper(
             kind,
             "llama",
             ("vision_model", "connector"),
-            last(C + "proj.weight"),
+            last(C + "proj.weight", reads="(corners vision_hidden)"),
             at="text_model",
+            keys=(Key("scale_factor", default=2),),
+            towers=(Tower("vision_model", f"{kind}_vision"),),
+            read={"corners": "scale_factor ** 2"},
         )
         for kind in ("idefics3", "smolvlm")
     ),
@@ -236,22 +387,25 @@ OTHERS = (
         "deepseek_vl",
         "llama",
         ("vision_model", "aligner"),
-        two("aligner.linear1.weight", "aligner.linear2.weight"),
+        two("aligner.linear1.weight", "aligner.linear2.weight", reads="vision_hidden"),
         INNER,
         tie=True,
+        towers=EYE,
     ),
     Wrapper(
         "exaone4_5",
         "exaone4",
         ("visual",),
-        last("visual.merger.mlp.2.weight", Bias()),
+        last("visual.merger.mlp.2.weight", Bias(), "vision_merged"),
         keys=OUT,
+        towers=grid("exaone4_5_vision", lifted=MERGING),
     ),
     Wrapper(
         "hyperclovax_vision_v2",
         "hyperclovax",
         ("vision_model", "projector"),
-        last("projector.weight", Bias()),
+        last("projector.weight", Bias(), "vision_out"),
+        towers=(Tower("vision_model", "qwen2_5_vl_vision", named=True, lifted=MERGING),),
         renames=(
             Rename("model.language_model.lm_head.", "lm_head."),
             Rename("model.language_model.model.", "model.language_model."),
@@ -266,6 +420,7 @@ OTHERS = (
         two("projector.readout.0.weight", "projector.readout.2.weight"),
         INNER,
         either=True,
+        towers=(Tower("vision_model", "video_llama_3_vision"),),
     ),
     Wrapper(
         "lighton_ocr",
@@ -275,6 +430,7 @@ OTHERS = (
         INNER,
         tie=True,
         kept=("text_config.rms_norm_eps",),
+        towers=(Tower("vision_encoder", "pixtral", named=True),),
     ),
     Wrapper(
         "ovis2",
@@ -291,6 +447,7 @@ OTHERS = (
             ("vision_model", "qformer", "query_tokens", "language_projection"),
             last("language_projection.weight", Bias()),
             tie=None,
+            towers=(Tower("vision_model", f"{kind.replace('-', '_')}_vision_model"),),
         )
         for kind in ("blip-2", "instructblip")
     ),
@@ -299,12 +456,13 @@ OTHERS = (
         "llama",
         ("vision_model", "high_res_vision", "aligner"),
         (
-            Weight("aligner.vision_proj.weight", "half <- features", "projector.low", bias=MAYBE),
+            Weight("aligner.vision_proj.weight", "half <- vision_hidden", "projector.low", bias=MAYBE),
             Weight("aligner.high_res_vision_proj.weight", "half <- details", "projector.high", bias=MAYBE),
             Weight("aligner.proj.weight", "hidden <- (2 half)", "projector.down", bias=MAYBE),
         ),
         {"half": "hidden // 2"},
         tie=True,
+        towers=EYE,
     ),
     Wrapper(
         "janus",
