@@ -11,16 +11,16 @@ from isogrow.families.heads import BIAS
 from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Layout, Norm, Readout, Stream, Weight
 
 SHOWN = (
-    "it shows the residual itself beside what is merged of it, and what it shows would be scaled: grow ffn or layers"
-    " instead"
+    "it shows the residual itself beside what is merged of it, and what it shows would be scaled: grow ffn or"
+    " layers instead"
 )
 MERGED = (
-    "what merges neighbouring patches normalises them together, over all of their channels: grow ffn or layers"
-    " instead"
+    "what merges neighbouring patches normalises them together, over all of their channels: grow ffn or"
+    " layers instead"
 )
 TURNED = (
-    "rotary positions of two directions are computed from a head's dim, and no config keeps them for a larger one:"
-    " grow heads with hidden, ffn or layers instead"
+    "rotary positions of two directions are computed from a head's dim, and no config keeps them for a larger"
+    " one: grow heads with hidden, ffn or layers instead"
 )
 B = "blocks.{layers}."
 RMS, LAYER = (Norm(kind, "pre", eps=1e-6) for kind in ("rms", "layer"))

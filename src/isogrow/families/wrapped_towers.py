@@ -1,10 +1,10 @@
 """Towers in wrappers: one whose model type has a table of its own grows beside the language model, as a stack
 whose axes are called after it (`vision.layers`).
 
-Its rows stand before those of the language model, and are the same as in its own table. What its own class reads
-at its end, the wrapper's projector reads here: rows of the wrapper that consume the tower's width (`vision_hidden`)
-follow it. Where none does, what reads the tower is carried, and is as wide as it was: `hidden` is refused, and all
-else grows.
+Its rows stand before those of the language model, and are the same as in its own table. Rows of the wrapper
+that consume the tower's width (`vision_hidden`) read its end, or what it was before its last layers, and
+follow it. Where none does, what reads the tower is carried, and is as wide as it was: `hidden` is refused,
+and all else grows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from isogrow.layouts.layout import Key, Layout, Readout, Rename, Slot, Weight
 from isogrow.layouts.mounting import mounted
 
 READ = (
-    "what stands between the tower and the language model reads as many channels, and no rule is known by which it"
-    " could read more: grow ffn or layers instead"
+    "what stands between the tower and the language model reads as many channels, and no rule is known by"
+    " which it could read more: grow ffn or layers instead"
 )
 UNKNOWN = (
-    "no model type that is known stands beside its language model, so that what does stays as it is; grow the"
+    "no table is known of what stands beside its language model, so that all of that stays as it is; grow the"
     " language model (`ffn`, `layers`)"
 )
 STACKS = ("vision", "audio")
@@ -31,10 +31,11 @@ STACKS = ("vision", "audio")
 class Tower:
     """A tower that grows in its wrapper: where its tensors stand (`at`) and its model type (`kind`).
 
-    Its config stands under the wrapper's key `config`; with `named` that may name another model type, by which its
-    class is made. `stack` is the word before its axes. `state` is the wrapper's key that says behind how many
-    layers the tower is read, where that need not be its end. `refusals` are axes that no rule may grow here;
-    where the formula of `lifted` is true of its config, what its own table refuses of an axis does not hold.
+    Its config stands under the wrapper's key `config`; with `named` that may name another model type, by
+    which its class is made. `stack` is the word before its axes. `state` is the wrapper's key that says
+    behind how many layers the tower is read, where that need not be its end. `refusals` are axes that no rule
+    may grow here; `lifted` are those that its own table refuses for what its class does, and this one does
+    not.
     """
 
     at: str
@@ -44,14 +45,14 @@ class Tower:
     stack: str = "vision"
     state: Key | None = None
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
-    lifted: Mapping[str, str] = field(default_factory=dict[str, str])
+    lifted: tuple[str, ...] = ()
 
 
 def beside(
     made: Layout, tower: Tower, own: Layout, rows: tuple[Weight, ...]
 ) -> tuple[Layout, tuple[Weight, ...]]:
-    """The layout of a wrapper with this tower, and of its rows those that stand behind the wrapper's: what nothing
-    reads. `own` is its own table, and `rows` are the wrapper's."""
+    """The layout of a wrapper with this tower, and of its rows those that stand behind the wrapper's: what
+    nothing reads. `own` is its own table, and `rows` are the wrapper's."""
     part = _part(tower, own)
     taken = {row.name for row in rows}
     here = tuple(row for row in part.weights if not row.head and row.name not in taken)
@@ -75,8 +76,8 @@ def beside(
         sites={**made.sites, **part.sites},
         derived=tuple(dict.fromkeys((*made.derived, *part.derived))),
         fixed=made.fixed | (part.fixed & axes),
-        refusals={**made.refusals, **part.refusals, **refusals, **_stacked(tower, tower.refusals)},
-        lifted={**made.lifted, **({} if refusals else {**part.lifted, **_lifted(tower)})},
+        refusals={**made.refusals, **_refusals(tower, part), **refusals},
+        lifted={**made.lifted, **({} if refusals else part.lifted)},
         kept=(*made.kept, *part.kept),
         signalled=(*made.signalled, *(slot.name for slot in _slots(here))),
         windows=(*made.windows, *part.windows),
@@ -114,12 +115,10 @@ def _state(tower: Tower) -> tuple[Readout, ...]:
     return (Readout(tower.state.name, axis=f"{tower.stack}_layers", only=True),) if tower.state else ()
 
 
-def _stacked(tower: Tower, said: Mapping[str, str]) -> dict[str, str]:
-    return {f"{tower.stack}_{axis}": why for axis, why in said.items()}
-
-
-def _lifted(tower: Tower) -> dict[str, str]:
-    return _stacked(tower, tower.lifted)
+def _refusals(tower: Tower, part: Layout) -> dict[str, str]:
+    lifted = {f"{tower.stack}_{axis}" for axis in tower.lifted}
+    own = {axis: why for axis, why in part.refusals.items() if axis not in lifted}
+    return own | {f"{tower.stack}_{axis}": why for axis, why in tower.refusals.items()}
 
 
 def _slots(rows: Iterable[Weight]) -> Iterator[Slot]:

@@ -1,8 +1,9 @@
 """How a language model of any known family stands in a wrapper: what a row of wrappers.py means.
 
 What grows is the language model, and towers whose model types are known (wrapped_towers.py). What else stands
-beside it stays what it is, but for the rows that write to its residual or read a tower's: those are as wide as that,
-and grow with it. Where no rule is known by which they could, the row refuses `hidden`, and all else grows.
+beside it stays what it is, but for the rows that write to its residual or read a tower's: those are as wide
+as that, and grow with it. Where no rule is known by which they could, `hidden` is refused, and all else
+grows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MAYBE = Bias(required=False)
 P = "multi_modal_projector."
 INNER = {"projector": "hidden"}
 # Axes of what stands beside the language model, where no tower is known that has them.
-OUTSIDE = frozenset("features details latent projector depths groups ends".split())
+OUTSIDE = {"features", "details", "latent", "projector", "depths", "groups", "ends"}
 WRITTEN = "hidden <- features"
 STATES = {"states": "len(vision_feature_layer) if str(vision_feature_layer)[0] in '[(' else 1"}
 OUT = (Key("vision_config.out_hidden_size", "hidden", 3584),)
@@ -43,9 +44,9 @@ class Wrapper:
     model's own is asked, too. `keys` of the wrapper's own config hold sizes; `kept` are keys of an ε that the
     projector reads, too. `flat` is true where a config may have the language model's keys as its own, without
     a text_config. `leading` is a formula: behind so many first layers features of images are added.
-    `renames` are further old names, `refusals` axes that no rule may grow here. `towers` are those of the parts
-    that grow, where their model types are known; axes of theirs in `rows` and `inner` are called as requests call
-    them (`vision_hidden`), and `read` are formulas over config keys for further axes of `rows`.
+    `renames` are further old names, `refusals` axes that no rule may grow here. `towers` are those of the
+    parts that grow, where their model types are known; `rows` call their axes after them (`vision_hidden`),
+    and `read` are formulas over config keys for further axes of `rows`.
     """
 
     model_type: str

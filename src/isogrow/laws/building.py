@@ -68,19 +68,14 @@ class _Builder:
             self._act(slot, index)
         unread = [n for key, d in self.stems.items() if self._ends(*key) for n in d.values()]
         self.net.outputs = self.heads + unread
-        for stream in self._shown_streams():
+        taken = {stream.name for stream in self.layout.streams if stream.taken}
+        for stream in (each for name, each in self.streams.items() if name in taken or not self.heads):
             self.net.outputs += stream.read.values()
             if stream.plain is not None:
                 self.net.plain[output(stream.axis)] = stream.plain
             if stream.normed is None:
                 self.net.bare.append(output(stream.axis))
         return self.net
-
-    def _shown_streams(self) -> list[StreamState]:
-        """The streams that are outputs: of a model without heads all of them, and what is read by tensors
-        that no row names."""
-        taken = {stream.name for stream in self.layout.streams if stream.taken}
-        return [state for name, state in self.streams.items() if name in taken or not self.heads]
 
     def _ends(self, stem: str, index: Index) -> bool:
         """Whether what a projection gives is an output: nothing reads it, and it does not only choose."""

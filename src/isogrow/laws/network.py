@@ -68,8 +68,8 @@ class Network:
     """All nodes in the order of the forward pass, the entries, the contributions, the outputs.
 
     `bare` are the slots that read the residual as it is, without a norm; `plain` those that read it behind a
-    norm without a tensor, with that norm ("" is the model's output, where it shows either). `unread` says of an
-    index that nothing reads what its block gives.
+    norm without a tensor, with that norm ("" is the model's output, where it shows either). `unread` says of
+    an index that nothing reads what its block gives.
     """
 
     nodes: list[Node] = field(default_factory=list[Node])

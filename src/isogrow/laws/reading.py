@@ -1,5 +1,5 @@
 """Law 1 where a stack is read between its layers (a tower's features, from before its end; a backbone's
-stages): behind the old layers that it was read behind, and no others. What nothing reads could never learn."""
+stages): behind the old layers that it was read behind, and no others. What nothing reads can't learn."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from isogrow.plans.plan import OLD, Plan
 
 
 def check_reading(anatomy: Anatomy, plan: Plan) -> None:
-    """Raise `LawError` where the grown model is read behind other old layers than the small one, or a new layer
-    is behind all that is read."""
+    """Raise `LawError` where the grown model is read behind other old layers than the small one, or a new
+    layer is behind all that is read."""
     layout, config = anatomy.layout, anatomy.config
     for step in plan.steps:
         after = edited(config, step.config)
@@ -36,7 +36,7 @@ def check_reading(anatomy: Anatomy, plan: Plan) -> None:
 
 
 def unread(anatomy: Anatomy, plan: Plan) -> Callable[[Index], bool]:
-    """Whether nothing reads what a block of the grown model gives: it is in a layer behind all that is read."""
+    """Whether nothing reads what a block of the grown model gives: its layer is behind all that is read."""
     last = anatomy.layout.reads(edited(anatomy.config, plan.config), plan.target.values)
 
     def beyond(index: Index) -> bool:

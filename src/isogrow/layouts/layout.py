@@ -110,16 +110,15 @@ class Layout:
     """A family: see the module's docstring and docs/add-a-family.md.
 
     `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
-    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`); what of a name is
-    no stack here, and why, says `apart`. `streams` are
-    the residual streams, the first of them that of slots which name none. Tensors whose names begin with one
-    of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows. `kept` are
-    keys of an ε that something beside the residual's norms reads too, so that no growth may edit them.
-    `leading` is a formula over sizes and config keys: so many first layers stay the first, since (`led`)
-    something counts on their numbers.
-    Where the formula over config keys that `lifted` has for an axis is true, its refusal does not hold.
-    `signalled` are slots that images or sound alone reach. `windows` are axes along which a causal
-    convolution sums, whose last position is the newest token's.
+    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`); why a name is
+    none here, `apart` says. `streams` are the residual streams, the first of them that of slots which name
+    none. Tensors whose names begin with one of `carried` are no lines' (a tower of another kind): they stay
+    what they are, whatever grows. `kept` are keys of an ε that something beside the residual's norms reads
+    too, so that no growth may edit them. `leading` is a formula over sizes and config keys: so many first
+    layers stay the first, since (`led`) something counts on their numbers. Where the formula over config keys
+    that `lifted` has for an axis is true, its refusal does not hold. `signalled` are slots that images or
+    sound alone reach. `windows` are axes along which a causal convolution sums, whose last position is the
+    newest token's.
     """
 
     family: str

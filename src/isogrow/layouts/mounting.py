@@ -4,8 +4,8 @@ one, which keeps that config under a key, and those tensors behind a name.
     mounted(LLAMA, at="language_model.", config="text_config.")
 
 Every formula and path of a config key is prefixed; axes, slots and patterns stay what they are, so that rules
-and laws see the same model. A second part, beside one whose axes have these names already, is a stack of its own,
-whose name stands before its axes and slots:
+and laws see the same model. A second part, beside one whose axes have these names already, is a stack of its
+own, whose name stands before its axes and slots:
 
     mounted(SIGLIP_VISION, at="vision_tower.", config="vision_config.", stack="vision")
 """
@@ -59,8 +59,8 @@ AXES: dict[type, tuple[str, ...]] = {
 
 def mounted(layout: Layout, at: str, config: str, stack: str = "", **changes: Any) -> Layout:
     """The layout of a model that is a part of another: its tensors' names begin with `at` (behind a prefix
-    of `changes`), and its config is found at `config`, which ends with a dot. With a `stack` its axes and slots
-    are called so, too (`vision_hidden`, `vision.attn.q`), and its one residual stream.
+    of `changes`), and its config is found at `config`, which ends with a dot. With a `stack` its axes and
+    slots are called so, too (`vision_hidden`, `vision.attn.q`), and its one residual stream.
 
     Heads keep their names. `changes` are fields of the layout that are said anew.
 

@@ -219,13 +219,11 @@ def places(at: At, old: int, count: int) -> tuple[int, ...]:
     return tuple(sorted(at))
 
 
-def expansions(
-    sizes: Mapping[str, Size], at: At = "end", own: Collection[str] = ()
-) -> tuple[Expansion, ...]:
+def expansions(sizes: Mapping[str, Size], at: At = "end", own: Collection[str] = ()) -> tuple[Expansion, ...]:
     """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
 
-    A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone. `own` are
-    the words that a model has beside its stacks: those of a language model beside a tower.
+    A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone. `own`
+    are the words that a model has beside its stacks: those of a language model beside a tower.
 
     >>> expansions({"layers": "+2", "hidden": 768})
     (HiddenExpansion(hidden=768, stack=''), LayerAddition(layers='+2', at='end', stack=''))

@@ -82,8 +82,9 @@ def _check_read(subject: Subject, axis: str, before: tuple[int, ...]) -> None:
     if any(nth > last for nth in before):
         at = ",".join(str(min(nth, last)) for nth in before)
         raise SizeError(
-            f"{subject.word(axis)} can't be added at {','.join(map(str, before))}: nothing reads what comes"
-            f" behind the first {last} layers, so that new ones there could never learn; give --layers-at {at}"
+            f"{subject.word(axis)} can't be added at {','.join(map(str, before))}: nothing reads what"
+            f" comes behind the first {last} layers, so that new ones there could never learn; give"
+            f" --layers-at {at}"
         )
 
 
