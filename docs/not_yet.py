@@ -10,8 +10,10 @@ README says, which the planner was asked for (docs/families_table.py).
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from transformers.models.auto import modeling_auto as auto
@@ -115,6 +117,16 @@ def drafted() -> list[str]:
     return [*lines, *(f"| {name} | {', '.join(axes)} |" for name, axes in sorted(found.items())), ""]
 
 
+def towers(kinds: Iterable[str]) -> list[str]:
+    """The wrappers that grow in a tower."""
+    beside = Path(__file__).with_name("towers_table.py")
+    found = importlib.util.spec_from_file_location(beside.stem, beside)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module.section(kinds)
+
+
 def page() -> str:
     """The page in Markdown."""
     known = reasons()
@@ -129,7 +141,18 @@ def page() -> str:
     ]
     for kind, types in KINDS.items():
         lines.append(f"| {kind} | {sum(map(grown, types))} | {len(types)} |")
-    lines += ["", *counted(), "", *drafted(), "## Looked at", "", "| model types | why not |", "|---|---|"]
+    seen = towers(KINDS["image-text wrappers"])
+    lines += [
+        "",
+        *counted(),
+        "",
+        *seen,
+        *drafted(),
+        "## Looked at",
+        "",
+        "| model types | why not |",
+        "|---|---|",
+    ]
     lines += [f"| {', '.join(types.split())} | {why} |" for why, types in REASONS.items()]
     named = {name for types in KINDS.values() for name in types}
     lines += ["", "## Not looked at yet", ""]

@@ -107,6 +107,26 @@ TOGETHER: dict[str, Any] = {
     "fixed": FIXED | {"corners", "out"},
 }
 QWEN2_5 = like(GRIDDED, "qwen2_5_vl_vision", merging("mlp.0", "mlp.2"), **TOGETHER)
+# Of which `hidden_size` is what it gives.
+QWEN2 = like(
+    QWEN2_5,
+    "qwen2_vl_vision",
+    alter("attn_norm mlp_norm final_norm", norm=LAYER, bias=BIAS),
+    swap(MLP, *plain("fc1", "fc2")),
+    keys=(
+        Key("embed_dim", "hidden", 1280),
+        Key("mlp_ratio", "ffn // hidden", 4),
+        Key("hidden_size", default=3584),
+        *(key for key in QWEN2_5.keys if key.name in ("num_heads", "depth", "in_channels", SIDES[0].name)),
+    ),
+    axes={
+        **{axis: said.replace("hidden_size", "embed_dim") for axis, said in QWEN2_5.axes.items()},
+        "ffn": "embed_dim * mlp_ratio",
+        "out": "hidden_size",
+    },
+    constraints=(*QWEN2_5.constraints, "ffn % hidden == 0"),
+    kinds=(),
+)
 EXAONE = like(
     QWEN2_5,
     "exaone4_5_vision",
@@ -205,6 +225,7 @@ GLM_IMAGE = like(
 )
 
 LAYOUTS = (
+    QWEN2,
     QWEN2_5,
     EXAONE,
     QWEN3,

@@ -28,10 +28,11 @@ GRIDS = (
         "qwen2_vl",
         "qwen2_vl_text",
         ("visual",),
-        last("visual.merger.mlp.2.weight", Bias()),
+        last("visual.merger.mlp.2.weight", Bias(), "vision_merged"),
         either=True,
         keys=(Key("vision_config.hidden_size", "hidden", 3584),),
         flat=True,
+        towers=grid("qwen2_vl_vision", lifted=MERGING),
     ),
     Wrapper(
         "qwen2_5_vl",
@@ -73,7 +74,7 @@ GRIDS = (
             ("visual",),
             either=either,
             refusals={"hidden": NORMED},
-            towers=grid(f"{text.removesuffix('_text')}_vision"),
+            towers=grid(f"{text.removesuffix('_text')}_vision", named=kind in ("glm46v", "glmga")),
         )
         for kind, text, either in (
             ("glm4v", "glm4v_text", True),
