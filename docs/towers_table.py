@@ -14,8 +14,8 @@ AXES = ("ffn", "layers", "hidden")
 
 
 def towers(kind: str, headless: bool = False) -> dict[str, list[str]]:
-    """The towers of a wrapper with its class's own config (or one without a pooling head) that grow, and along
-    which of AXES each does."""
+    """The towers of a wrapper with its class's own config (or one without a pooling head) that grow, and
+    along which of AXES each does."""
     config = transformers.CONFIG_MAPPING[kind]().to_dict()
     if headless and isinstance(config.get("vision_config"), dict):
         config["vision_config"] |= {"vision_use_head": False}
@@ -44,9 +44,10 @@ def section(kinds: Iterable[str]) -> list[str]:
         "## Towers in wrappers",
         "",
         f"Of the {len(here)} image-text wrappers around a language model of a type of its own,"
-        f" **{sum(kind in grown for kind in here)} grow in their tower, too**; of all {len(WRAPPERS)}, with those"
-        f" for sound, {len(grown)} do. Where a config may name another tower, these are the class's own; without a"
-        f" pooling head, which nothing reads there, {' and '.join(more)} grow in `vision.hidden`, too.",
+        f" **{sum(kind in grown for kind in here)} grow in their tower, too**; of all {len(WRAPPERS)}, with"
+        f" those for sound, {len(grown)} do. Where a config may name another tower, these are the class's"
+        f" own; without a pooling head, which nothing reads there, {', '.join(more)} grow in `vision.hidden`,"
+        " too.",
         "",
         "| grows | wrappers |",
         "|---|---|",

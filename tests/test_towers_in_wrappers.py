@@ -54,7 +54,8 @@ OFTEN = ("paligemma", "qwen2_5_vl")  # every run; all others are swept
 SWEPT = [
     pytest.param(kind, marks=() if kind in OFTEN else pytest.mark.sweep)
     for kind in OWN
-    if any(tower.kind in LAYOUTS for tower in WRAPPERS[kind].towers) and kind != "moss_transcribe_diarize"
+    if any(tower.own or tower.kind in LAYOUTS for tower in WRAPPERS[kind].towers)
+    and kind != "moss_transcribe_diarize"
 ]
 
 

@@ -56,11 +56,6 @@ def grouped(draw: st.DrawFn) -> Json:
     return dict(hidden_size=8 * heads, num_heads=heads, depth=draw(LAYERS))
 
 
-def wide(draw: st.DrawFn) -> Json:
-    heads = draw(st.sampled_from([1, 2, 4]))
-    return dict(embed_dim=8 * heads, num_heads=heads, depth=draw(LAYERS))
-
-
 def row(name: str, config: type[transformers.PreTrainedConfig], kind: str, **sizes: Any) -> Family:
     """A row of one tower."""
     return Family(
@@ -80,18 +75,6 @@ WINDOWS: Json = dict(window_size=16, fullatt_block_indexes=[1])
 DEEP: Json = dict(num_position_embeddings=16, deepstack_visual_indexes=[0, 1])
 FLAT: Json = dict(num_position_embeddings=16)
 ROWS = (
-    replace(
-        row(
-            "qwen2_vl_vision",
-            transformers.models.qwen2_vl.configuration_qwen2_vl.Qwen2VLVisionConfig,
-            "Qwen2VisionTransformerPretrainedModel",
-            embed_dim=32,
-            mlp_ratio=2,
-            hidden_size=22,
-        ),
-        growths={"ffn": {"ffn": 96}, "layers": {"layers": 5}},
-        options=wide,
-    ),
     row(
         "qwen2_5_vl_vision",
         transformers.models.qwen2_5_vl.configuration_qwen2_5_vl.Qwen2_5_VLVisionConfig,

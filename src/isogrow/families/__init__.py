@@ -46,7 +46,8 @@ def layout_for(model_type: str) -> Layout:
 def _around(model_type: str, text: str, nested: bool, kinds: tuple[str, ...]) -> Layout:
     wrapper = WRAPPERS[model_type]
     each = zip(wrapper.towers, kinds, strict=True)
-    known = tuple((tower, LAYOUTS[kind]) for tower, kind in each if kind in LAYOUTS)
+    tables = ((tower, tower.own or LAYOUTS.get(kind)) for tower, kind in each)
+    known = tuple((tower, table) for tower, table in tables if table is not None)
     return wrapping(wrapper, layout_for(text), nested, known)
 
 

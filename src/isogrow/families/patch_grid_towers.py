@@ -225,7 +225,6 @@ GLM_IMAGE = like(
 )
 
 LAYOUTS = (
-    QWEN2,
     QWEN2_5,
     EXAONE,
     QWEN3,

@@ -35,7 +35,7 @@ class Tower:
     which its class is made. `stack` is the word before its axes. `state` is the wrapper's key that says
     behind how many layers the tower is read, where that need not be its end. `refusals` are axes that no rule
     may grow here; `lifted` are those that its own table refuses for what its class does, and this one does
-    not.
+    not. `own` is its table, where transformers builds no model of its type alone.
     """
 
     at: str
@@ -46,6 +46,7 @@ class Tower:
     state: Key | None = None
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
     lifted: tuple[str, ...] = ()
+    own: Layout | None = None
 
 
 def beside(

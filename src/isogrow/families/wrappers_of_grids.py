@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from isogrow.families.patch_grid_towers import QWEN2
 from isogrow.families.wrapped_towers import Tower
 from isogrow.families.wrapping import NORMED, OUT, WRITTEN, Wrapper, last
 from isogrow.layouts.layout import Bias, Key, Rename, Weight
@@ -32,7 +33,7 @@ GRIDS = (
         either=True,
         keys=(Key("vision_config.hidden_size", "hidden", 3584),),
         flat=True,
-        towers=grid("qwen2_vl_vision", lifted=MERGING),
+        towers=grid("qwen2_vl_vision", lifted=MERGING, own=QWEN2),
     ),
     Wrapper(
         "qwen2_5_vl",
