@@ -79,8 +79,8 @@ def test_images_are_read_as_before(kind: str) -> None:
         wanted["vision.ffn"] = "x2"  # a multiple of its width
     if kind == "granite4_vision":
         wanted = {"vision.ffn": "+5"}
-    if kind in ("blip-2", "instructblip"):
-        wanted.pop("hidden")  # OPT's heads fill it
+    if kind in ("blip-2", "instructblip", "glm_ocr"):
+        wanted.pop("hidden")  # OPT's heads fill it; what follows GLM-OCR's tower normalises over as much
     large = grown(small, **wanted)
     assert error(small, large, given(small, kind)) < EXACT
     before, after = (named(anatomy_of(each).sizes, ("vision",)) for each in (small, large))
