@@ -25,6 +25,7 @@ from isogrow.growth.models import anatomy_of
 from isogrow.interpreters.module import grow_module
 from isogrow.laws import check, lives
 from isogrow.laws.building import network
+from isogrow.plans.caching import caches_of
 from isogrow.plans.serial import from_json, to_json
 from isogrow.plans.words import named
 from isogrow.verification import verify
@@ -167,6 +168,16 @@ def test_what_can_t_grow_is_refused_with_its_reason(kind: str, wanted: Sizes, wh
 def test_a_word_without_the_tower_s_means_the_language_model() -> None:
     made = plan(seeing("llava", "before"), **BOTH)
     assert {step.axis for step in made.steps} == {"ffn", "group", "layers", "vision_ffn"}
+
+
+def test_a_grown_tower_leaves_caches_of_the_language_model_valid() -> None:
+    small = seeing("llava", "before")
+    found = caches_of(anatomy_of(small), plan(small, **WIDER))
+    assert found.valid and found.layers.keys() == {"layers"}
+    assert not caches_of(anatomy_of(small), plan(small, head_dim=20)).valid
+
+
+def test_a_name_with_an_underscore_means_the_tower_too() -> None:
     assert plan(seeing("paligemma"), **{**LAST, "vision_ffn": 40}).target.of("vision_ffn") == 40
 
 
