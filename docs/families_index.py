@@ -42,8 +42,9 @@ def page() -> str:
         "# Where a family's table is",
         "",
         "Each model type that grows, and the file of `src/isogrow/families` that holds its table. Wrappers"
-        " are lines of `wrappers` and `wrappers_of_sound`. What tables are made of stands in"
-        " `edits`, `heads`, `experts`, `mlp_layer_types` and `wrapping`. Written by docs/families_index.py.",
+        " are lines of `wrappers`, `wrappers_like_llava`, `wrappers_of_grids` and `wrappers_of_sound`. What"
+        " tables are made of stands in `edits`, `heads`, `experts`, `mlp_layer_types`, `wrapping` and"
+        " `wrapped_towers`. Written by docs/families_index.py.",
         "",
         "| file | model types | what it holds |",
         "|---|---|---|",

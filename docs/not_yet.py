@@ -10,9 +10,10 @@ the README says, which the planner was asked for (docs/families_table.py).
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from transformers.models.auto import modeling_auto as auto
@@ -128,6 +129,16 @@ def drafted() -> list[str]:
     return [*lines, *(f"| {name} | {', '.join(axes)} |" for name, axes in sorted(found.items())), ""]
 
 
+def towers(kinds: Iterable[str]) -> list[str]:
+    """The wrappers that grow in a tower."""
+    beside = Path(__file__).with_name("towers_table.py")
+    found = importlib.util.spec_from_file_location(beside.stem, beside)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module.section(kinds)
+
+
 def page() -> str:
     """The page in Markdown."""
     lines = [
@@ -141,7 +152,8 @@ def page() -> str:
     ]
     for kind, names in KINDS.items():
         lines.append(f"| {kind} | {sum(map(grown, names))} | {len(names)} |")
-    lines += ["", *counted(), "", *drafted(), "## Not grown", "", "| model types | why not |", "|---|---|"]
+    lines += ["", *counted(), "", *towers(KINDS["image-text wrappers"]), *drafted()]
+    lines += ["## Not grown", "", "| model types | why not |", "|---|---|"]
     lines += [f"| {', '.join(names.split())} | {why} |" for why, names in REASONS.items()]
     lines.append("")
     return "\n".join(lines)

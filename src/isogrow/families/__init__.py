@@ -43,8 +43,12 @@ def layout_for(model_type: str) -> Layout:
 
 
 @cache
-def _around(model_type: str, text: str, nested: bool) -> Layout:
-    return wrapping(WRAPPERS[model_type], layout_for(text), nested)
+def _around(model_type: str, text: str, nested: bool, kinds: tuple[str, ...]) -> Layout:
+    wrapper = WRAPPERS[model_type]
+    each = zip(wrapper.towers, kinds, strict=True)
+    tables = ((tower, tower.own or LAYOUTS.get(kind)) for tower, kind in each)
+    known = tuple((tower, table) for tower, table in tables if table is not None)
+    return wrapping(wrapper, layout_for(text), nested, known)
 
 
 def layout_of(config: Config) -> Layout:
@@ -54,7 +58,12 @@ def layout_of(config: Config) -> Layout:
     if model_type in WRAPPERS and model_type not in LAYOUTS:
         wrapper = WRAPPERS[model_type]
         nested = not wrapper.flat or config.get(NESTED[:-1]) is not None
-        return _around(model_type, str(get(config, f"{NESTED}model_type") or wrapper.text), nested)
+        kinds = tuple(
+            str((tower.named and get(config, f"{tower.config}.model_type")) or tower.kind)
+            for tower in wrapper.towers
+        )
+        text = str(get(config, f"{NESTED}model_type") or wrapper.text)
+        return _around(model_type, text, nested, kinds)
     parts = {name: part.get("model_type") for name, part in config.items() if isinstance(part, Mapping)}
     known = next((name for name, kind in sorted(parts.items()) if kind in LAYOUTS), None)
     if model_type in LAYOUTS or known is None:

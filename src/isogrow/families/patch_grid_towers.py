@@ -6,13 +6,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from isogrow.families.edits import after, alter, drop, like, swap
+from isogrow.families.edits import Edit, after, alter, drop, like, swap
 from isogrow.families.heads import BIAS
 from isogrow.layouts.layout import Attention, Bias, Key, Kinds, Layout, Norm, Readout, Stream, Weight
 
+SHOWN = (
+    "it shows the residual itself beside what is merged of it, and what it shows would be scaled: grow ffn or"
+    " layers instead"
+)
 MERGED = (
-    "what merges neighbouring patches is as wide as they are together, and new channels of each would stand"
-    " between the old ones: grow ffn or layers instead"
+    "what merges neighbouring patches normalises them together, over all of their channels: grow ffn or"
+    " layers instead"
+)
+TURNED = (
+    "rotary positions of two directions are computed from a head's dim, and no config keeps them for a larger"
+    " one: grow heads with hidden, ffn or layers instead"
 )
 B = "blocks.{layers}."
 RMS, LAYER = (Norm(kind, "pre", eps=1e-6) for kind in ("rms", "layer"))
@@ -38,7 +46,7 @@ def plain(first: str, second: str) -> tuple[Weight, ...]:
 
 
 MLP = "mlp.gate mlp.up mlp.down"
-QWEN2_5 = Layout(
+GRIDDED = Layout(
     family="qwen2_5_vl_vision",
     model_types=("qwen2_5_vl_vision",),
     weights=(
@@ -72,9 +80,52 @@ QWEN2_5 = Layout(
     kinds=(Kinds("fullatt_block_indexes", "layers in fullatt_block_indexes"),),
     streams=(Stream(tie="", longest=""),),
     constraints=("key_dim == value_dim", "heads * key_dim == hidden"),
-    carried=("merger.mlp.",),
-    refusals={"hidden": MERGED},
+    refusals={"hidden": SHOWN, "key_dim": TURNED, "value_dim": TURNED},
     fixed=FIXED,
+)
+
+
+def merging(first: str, second: str) -> Edit:
+    """What makes one vector of neighbouring patches, channel by channel of each behind the last norm."""
+    return after(
+        "final_norm",
+        Weight(f"merger.{first}.weight", "merged <- (corners hidden)", "merger.up", bias=BIAS),
+        Weight(f"merger.{second}.weight", "out <- merged", "merger.down", bias=BIAS),
+    )
+
+
+SIDES = (Key("spatial_merge_size", default=2), Key("out_hidden_size", default=3584))
+TOGETHER: dict[str, Any] = {
+    "more": SIDES,
+    "follows": {"merged": "corners * hidden"},
+    "axes": {
+        **GRIDDED.axes,
+        "corners": "spatial_merge_size ** 2",
+        "merged": "hidden_size * spatial_merge_size ** 2",
+        "out": "out_hidden_size",
+    },
+    "fixed": FIXED | {"corners", "out"},
+}
+QWEN2_5 = like(GRIDDED, "qwen2_5_vl_vision", merging("mlp.0", "mlp.2"), **TOGETHER)
+# Of which `hidden_size` is what it gives.
+QWEN2 = like(
+    QWEN2_5,
+    "qwen2_vl_vision",
+    alter("attn_norm mlp_norm final_norm", norm=LAYER, bias=BIAS),
+    swap(MLP, *plain("fc1", "fc2")),
+    keys=(
+        Key("embed_dim", "hidden", 1280),
+        Key("mlp_ratio", "ffn // hidden", 4),
+        Key("hidden_size", default=3584),
+        *(key for key in QWEN2_5.keys if key.name in ("num_heads", "depth", "in_channels", SIDES[0].name)),
+    ),
+    axes={
+        **{axis: said.replace("hidden_size", "embed_dim") for axis, said in QWEN2_5.axes.items()},
+        "ffn": "embed_dim * mlp_ratio",
+        "out": "hidden_size",
+    },
+    constraints=(*QWEN2_5.constraints, "ffn % hidden == 0"),
+    kinds=(),
 )
 EXAONE = like(
     QWEN2_5,
@@ -103,26 +154,29 @@ EXAONE = like(
 )
 
 QWEN3 = like(
-    QWEN2_5,
+    GRIDDED,
     "qwen3_vl_vision",
     alter("embed", bias=BIAS),
     after("embed", Weight("pos_embed.weight", "places -> hidden", "positions")),
     alter("attn_norm mlp_norm", norm=LAYER, bias=BIAS),
     swap(MLP, *plain("linear_fc1", "linear_fc2")),
     swap("final_norm", Weight("merger.norm.weight", "* hidden", "final_norm", LAYER, BIAS)),
+    merging("linear_fc1", "linear_fc2"),
+    **TOGETHER,
     defaults=dict(hidden_size=1152, intermediate_size=4304, depth=27),
     lacks="fullatt_block_indexes",
     kinds=(),
     readouts=(Readout("deepstack_visual_indexes", behind=True),),
-    carried=("merger.linear_", "deepstack_merger_list."),
+    carried=("deepstack_merger_list.",),
+    refusals={**GRIDDED.refusals, "hidden": MERGED},
 )
-SHALLOW: dict[str, Any] = {"readouts": ()}
+SHALLOW: dict[str, Any] = {"readouts": (), "carried": (), "refusals": GRIDDED.refusals}
 
 EPS = "rms_norm_eps"
 RMS_SAID = Norm("rms", "pre", eps=EPS)
 SAID = Bias("attention_bias")
 GLM_OCR = like(
-    QWEN2_5,
+    GRIDDED,
     "glm_ocr_vision",
     alter("embed", bias=BIAS),
     alter("attn_norm mlp_norm", norm=RMS_SAID),
@@ -149,7 +203,7 @@ GLM_OCR = like(
 
 SHIFTED = Norm("layer", "pre", eps="layer_norm_eps")
 GLM_IMAGE = like(
-    QWEN2_5,
+    GRIDDED,
     "glm_image_vision",
     alter("embed", pattern="hidden <- channels rows columns", bias=BIAS),
     after("embed", Weight("embeddings.position_embedding.weight", "places -> hidden", "positions")),

@@ -87,7 +87,15 @@ CLIP_VISION = alone(CLIP, "vision", "clip_vision_model")
 SIGLIP_TEXT = alone(SIGLIP, "text", "siglip_text_model")
 MAYBE_POOLED = alter("pool.up pool.down", required=False)
 SIGLIP_VISION, SIGLIP2_VISION = (
-    alone(pair, "vision", f"{pair.family}_vision_model", MAYBE_POOLED, refusals={"hidden": POOLED})
+    alone(
+        pair,
+        "vision",
+        f"{pair.family}_vision_model",
+        MAYBE_POOLED,
+        more=(Key("vision_use_head", default=True),),
+        refusals={"hidden": POOLED},
+        lifted={"hidden": "not vision_use_head"},
+    )
     for pair in (SIGLIP, SIGLIP2)
 )
 
@@ -123,6 +131,8 @@ IDEFICS3_VISION = like(
     SIGLIP_VISION,
     "idefics3_vision",
     drop("pool.up pool.down"),
+    lacks="vision_use_head",
+    lifted={},
     defaults={"hidden_size": 1152, "num_attention_heads": 16},
     carried=(),
     refusals={},
@@ -140,7 +150,8 @@ BLIP_VISION = like(
     swap("attn.q attn.k attn.v", FUSED),
     alter("attn.o", name=L + "self_attn.projection.weight"),
     defaults=dict(layer_norm_eps=1e-5),
-    lacks="num_channels",
+    lacks="num_channels vision_use_head",
+    lifted={},
     axes={axis: said for axis, said in SIGLIP_VISION.axes.items() if axis != "channels"},
     carried=(),
     refusals={"hidden": AGAIN},

@@ -3,26 +3,34 @@ puts among the embeddings. One row for each model type; wrapping.py says what a 
 
 from __future__ import annotations
 
-from isogrow.families.wrappers_of_sound import HEARING, OMNI, SOUNDS
-from isogrow.families.wrapping import INNER, LINEAR, MAYBE, NORMED, OUT, TWO, WRITTEN, P, Wrapper, last, two
+from isogrow.families.wrapped_towers import Tower
+from isogrow.families.wrappers_like_llava import LLAVA, NEWLINE
+from isogrow.families.wrappers_of_grids import GRIDS, MERGING
+from isogrow.families.wrappers_of_sound import HEARING, OMNI
+from isogrow.families.wrapping import (
+    INNER,
+    MAYBE,
+    NORMED,
+    WRITTEN,
+    P,
+    Wrapper,
+    last,
+    two,
+)
 from isogrow.layouts.layout import Bias, Key, Rename, Weight
 
-EYES = ("vision_tower", "multi_modal_projector")
 C = "connector.modality_projection."
-FIRST = (("0", "layer_norm"), ("1", "linear_1"), ("3", "linear_2"))
-ONE = last(P + "linear_2.weight", MAYBE)
-NEWLINE = Weight("image_newline", "-> hidden", "newline", required=False)
-NEWLINES = (*EYES, "image_newline")
+EYE = (Tower("vision_model", "siglip_vision_model", named=True),)
 
-# Of several depths of the tower, whose features are added behind the first layers.
-DEEP = Weight(
-    "visual.deepstack_merger_list.{depths}.linear_fc2.weight", WRITTEN, "projector.deep", bias=Bias()
-)
-MERGED = last("visual.merger.linear_fc2.weight", Bias())
 
 BOTH = (
     "images are made of it, too, by a head and an aligner whose widths are keys of their own: grow ffn, heads"
     " or layers instead"
+)
+
+PAIRED = (
+    "which of its states are read stands in pairs with the layers before which they are added: grow ffn"
+    " instead"
 )
 
 NEIGHBOURS = (
@@ -30,161 +38,6 @@ NEIGHBOURS = (
     " grow ffn, heads or layers instead"
 )
 
-EMBEDDED = "embedding_projection.weight"
-UNIFIED = (
-    *(
-        Rename(f"model.vision_embedder.{part}", f"model.embed_vision.{part}")
-        for part in ("patch_ln1", "patch_dense", "patch_ln2", "pos_embedding", "pos_norm")
-    ),
-    Rename(f"model.embed_vision.{EMBEDDED}", f"model.embed_vision.multimodal_embedder.{EMBEDDED}"),
-)
-
-LLAVA = (
-    Wrapper("llava", "llama", EYES, TWO, INNER, either=True),
-    Wrapper("vipllava", "llama", EYES, TWO, INNER),
-    # The norm before the projector takes the text's epsilon, too.
-    Wrapper("mistral3", "mistral", EYES, TWO, INNER, tie=True, kept=("text_config.rms_norm_eps",)),
-    Wrapper("internvl", "qwen2", EYES, TWO, INNER, tie=True),
-    Wrapper("llava_next", "llama", NEWLINES, (*TWO, NEWLINE), INNER),
-    Wrapper("llava_next_video", "llama", NEWLINES, (*TWO, NEWLINE), INNER, either=True),
-    Wrapper("llava_onevision", "qwen2", NEWLINES, (*TWO, NEWLINE), INNER, either=True),
-    Wrapper("video_llava", "llama", ("video_tower", "image_tower", EYES[1]), TWO, INNER),
-    Wrapper("fast_vlm", "qwen2", EYES, TWO, INNER, either=True),
-    Wrapper("perception_lm", "llama", EYES, TWO, INNER, tie="text_config.tie_word_embeddings"),
-    Wrapper(
-        "qianfan_ocr",
-        "qwen3",
-        EYES,
-        TWO,
-        INNER,
-        # As save_pretrained writes its layers, and as the first files have its projector.
-        renames=(
-            Rename("language_model.model.encoder.layers.", "model.language_model.layers."),
-            Rename("vision_model.", "model.vision_tower."),
-            *(Rename(f"mlp1.{old}.", f"model.{P}{new}.") for old, new in FIRST),
-        ),
-    ),
-    Wrapper("aya_vision", "cohere2", EYES, ONE, tie=True),
-    Wrapper("cohere2_vision", "cohere2", EYES, ONE, tie=True),
-    Wrapper("lfm2_vl", "lfm2", EYES, ONE, tie=True),
-    *(
-        Wrapper(
-            kind,
-            "qwen2",
-            EYES,
-            (
-                Weight(P + "conv_upsampler2.weight", "projector <- features 3 3", "projector.up"),
-                Weight(
-                    P + "multimodal_projector.weight", "hidden <- projector", "projector.down", bias=Bias()
-                ),
-            ),
-            INNER,
-            tie=True,
-        )
-        for kind in ("got_ocr2", "pp_chart2table")
-    ),
-    Wrapper(
-        "aria",
-        "aria_text",
-        EYES,
-        two(P + "feed_forward.linear_in.weight", P + "feed_forward.linear_out.weight", None),
-        INNER,
-    ),
-    Wrapper("llama4", "llama4_text", ("vision_model", EYES[1]), last(P + "linear_1.weight"), tie=None),
-    Wrapper(
-        "gemma3",
-        "gemma3_text",
-        EYES,
-        (Weight(P + "mm_input_projection_weight", "features -> hidden", "projector"),),
-        tie=True,
-    ),
-    *(
-        Wrapper(
-            kind,
-            f"{kind}_text",
-            ("vision_tower", "embed_vision", "audio_tower", "embed_audio"),
-            (
-                Weight(f"embed_vision.{within}{EMBEDDED}", WRITTEN, "projector", required=False),
-                Weight(f"embed_audio.{EMBEDDED}", SOUNDS, "projector.sound", required=False, idle="True"),
-            ),
-            tie=True,
-            renames=renames,
-        )
-        for kind, within, renames in (
-            ("gemma4", "", ()),
-            # As the first files have what cuts images into patches.
-            ("gemma4_unified", "multimodal_embedder.", UNIFIED),
-        )
-    ),
-    Wrapper(
-        "paligemma",
-        "gemma",
-        EYES,
-        LINEAR,
-        tie=True,
-        keys=(
-            Key("projection_dim", "hidden", 2048),
-            Key("vision_config.projection_dim", "hidden", "projection_dim"),
-        ),
-    ),
-)
-
-# Tokens of images have positions in time, height and width (families/multimodal_rope.py).
-GRIDS = (
-    Wrapper(
-        "qwen2_vl",
-        "qwen2_vl_text",
-        ("visual",),
-        last("visual.merger.mlp.2.weight", Bias()),
-        either=True,
-        keys=(Key("vision_config.hidden_size", "hidden", 3584),),
-        flat=True,
-    ),
-    Wrapper(
-        "qwen2_5_vl",
-        "qwen2_5_vl_text",
-        ("visual",),
-        last("visual.merger.mlp.2.weight", Bias()),
-        either=True,
-        keys=OUT,
-        flat=True,
-    ),
-    *(
-        Wrapper(kind, f"{kind}_text", ("visual",), (*MERGED, DEEP), keys=OUT, leading="depths")
-        for kind in ("qwen3_vl", "qwen3_vl_moe")
-    ),
-    *(Wrapper(kind, f"{kind}_text", ("visual",), MERGED, keys=OUT) for kind in ("qwen3_5", "qwen3_5_moe")),
-    *(
-        Wrapper(kind, text, ("visual",), either=either, refusals={"hidden": NORMED})
-        for kind, text, either in (
-            ("glm4v", "glm4v_text", True),
-            ("glm4v_moe", "glm4v_moe_text", True),
-            ("glm46v", "glm4v_text", False),
-            ("glmga", "glm4v_text", False),
-            ("glm_ocr", "glm_ocr_text", True),
-        )
-    ),
-    Wrapper(
-        "paddleocr_vl",
-        "paddleocr_vl_text",
-        ("visual", "projector"),
-        last("projector.linear_2.weight", Bias()),
-        renames=(Rename("mlp_AR.", "model.projector."),),
-        tie=True,
-        either=True,
-        flat=True,
-    ),
-    Wrapper(
-        "hunyuan_vl",
-        "hunyuan_vl_text",
-        ("vision_tower",),
-        renames=(Rename("vit.", "model.vision_tower."), Rename("model.vit.", "model.vision_tower.")),
-        tie=True,
-        either=True,
-        flat=True,
-        refusals={"hidden": NORMED},
-    ),
-)
 
 OTHERS = (
     *(
@@ -207,14 +60,18 @@ OTHERS = (
             Weight("spatial_projectors.{groups}.out_linear.weight", WRITTEN, "projector.wide", bias=Bias()),
         ),
         leading="layers",  # which ones the features are added before stands in a list of pairs
+        towers=(Tower("vision_tower", "clip_vision_model", named=True, refusals={"layers": PAIRED}),),
     ),
     *(
         Wrapper(
             kind,
             "llama",
             ("vision_model", "connector"),
-            last(C + "proj.weight"),
+            last(C + "proj.weight", reads="(corners vision_hidden)"),
             at="text_model",
+            keys=(Key("scale_factor", default=2),),
+            towers=(Tower("vision_model", f"{kind}_vision"),),
+            read={"corners": "scale_factor ** 2"},
         )
         for kind in ("idefics3", "smolvlm")
     ),
@@ -236,22 +93,17 @@ OTHERS = (
         "deepseek_vl",
         "llama",
         ("vision_model", "aligner"),
-        two("aligner.linear1.weight", "aligner.linear2.weight"),
+        two("aligner.linear1.weight", "aligner.linear2.weight", reads="vision_hidden"),
         INNER,
         tie=True,
-    ),
-    Wrapper(
-        "exaone4_5",
-        "exaone4",
-        ("visual",),
-        last("visual.merger.mlp.2.weight", Bias()),
-        keys=OUT,
+        towers=EYE,
     ),
     Wrapper(
         "hyperclovax_vision_v2",
         "hyperclovax",
         ("vision_model", "projector"),
-        last("projector.weight", Bias()),
+        last("projector.weight", Bias(), "vision_out"),
+        towers=(Tower("vision_model", "qwen2_5_vl_vision", named=True, lifted=MERGING),),
         renames=(
             Rename("model.language_model.lm_head.", "lm_head."),
             Rename("model.language_model.model.", "model.language_model."),
@@ -266,6 +118,7 @@ OTHERS = (
         two("projector.readout.0.weight", "projector.readout.2.weight"),
         INNER,
         either=True,
+        towers=(Tower("vision_model", "video_llama_3_vision"),),
     ),
     Wrapper(
         "lighton_ocr",
@@ -275,6 +128,7 @@ OTHERS = (
         INNER,
         tie=True,
         kept=("text_config.rms_norm_eps",),
+        towers=(Tower("vision_encoder", "pixtral", named=True),),
     ),
     Wrapper(
         "ovis2",
@@ -291,6 +145,7 @@ OTHERS = (
             ("vision_model", "qformer", "query_tokens", "language_projection"),
             last("language_projection.weight", Bias()),
             tie=None,
+            towers=(Tower("vision_model", f"{kind.replace('-', '_')}_vision_model"),),
         )
         for kind in ("blip-2", "instructblip")
     ),
@@ -299,12 +154,13 @@ OTHERS = (
         "llama",
         ("vision_model", "high_res_vision", "aligner"),
         (
-            Weight("aligner.vision_proj.weight", "half <- features", "projector.low", bias=MAYBE),
+            Weight("aligner.vision_proj.weight", "half <- vision_hidden", "projector.low", bias=MAYBE),
             Weight("aligner.high_res_vision_proj.weight", "half <- details", "projector.high", bias=MAYBE),
             Weight("aligner.proj.weight", "hidden <- (2 half)", "projector.down", bias=MAYBE),
         ),
         {"half": "hidden // 2"},
         tie=True,
+        towers=EYE,
     ),
     Wrapper(
         "janus",

@@ -3,17 +3,43 @@ puts among the embeddings."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from isogrow.families.wrapped_towers import Tower
 from isogrow.families.wrapping import INNER, LINEAR, NORMED, OUT, TWO, WRITTEN, P, Wrapper, last, unnested
 from isogrow.layouts.layout import Bias, Key, Weight
 
 EARS = ("audio_tower", "multi_modal_projector")
+FRAMES = (
+    "several of its frames at once are as wide as ffn where the projector reads them: grow layers instead"
+)
+
+
+def ear(kind: str, **more: Any) -> tuple[Tower, ...]:
+    """A tower for sound."""
+    return (Tower("audio_tower", kind, "audio_config", stack="audio", **more),)
+
 
 HEARING = (
     *(
-        Wrapper(kind, text, EARS, TWO, INNER)
-        for kind, text in (("audioflamingo3", "qwen2"), ("musicflamingo", "qwen2"), ("voxtral", "llama"))
+        Wrapper(kind, "qwen2", EARS, TWO, INNER, towers=ear("audioflamingo3_encoder", named=True))
+        for kind in ("audioflamingo3", "musicflamingo")
     ),
-    Wrapper("qwen2_audio", "qwen2", EARS, LINEAR),
+    Wrapper(
+        "voxtral",
+        "llama",
+        EARS,
+        TWO,
+        INNER,
+        towers=ear("voxtral_encoder", named=True, refusals={"ffn": FRAMES}),
+    ),
+    Wrapper(
+        "qwen2_audio",
+        "qwen2",
+        EARS,
+        LINEAR,
+        towers=ear("qwen2_audio_encoder", named=True),
+    ),
     Wrapper("glmasr", "llama", EARS, TWO, {"projector": "2 * hidden"}, tie=True),
     Wrapper(
         "qwen3_asr",
@@ -28,10 +54,10 @@ HEARING = (
         for kind in ("granite_speech", "granite_speech_plus")
     ),
     *(
-        Wrapper(kind, text, parts, tie=True, refusals={"hidden": NORMED})
-        for kind, text, parts in (
-            ("fun_asr_nano", "qwen3", EARS),
-            ("moss_transcribe_diarize", "qwen3", EARS),
+        Wrapper(kind, "qwen3", EARS, tie=True, refusals={"hidden": NORMED}, towers=towers)
+        for kind, towers in (
+            ("fun_asr_nano", ()),
+            ("moss_transcribe_diarize", ear("moss_transcribe_diarize_audio")),
         )
     ),
 )

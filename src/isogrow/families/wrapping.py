@@ -1,8 +1,9 @@
 """How a language model of any known family stands in a wrapper: what a row of wrappers.py means.
 
-What grows is the language model. What stands beside it stays what it is, but for the rows that write to its
-residual: those are as wide as that, and grow with it. Where no rule is known by which they could, the row
-refuses `hidden`, and all else grows.
+What grows is the language model, and towers whose model types are known (wrapped_towers.py). What else stands
+beside it stays what it is, but for the rows that write to its residual or read a tower's: those are as wide
+as that, and grow with it. Where no rule is known by which they could, `hidden` is refused, and all else
+grows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from isogrow.families.edits import after
+from isogrow.families.wrapped_towers import STACKS, UNKNOWN, Tower, beside, carried, renames, unseen
 from isogrow.layouts.layout import Bias, Key, Layout, Rename, Stream, Weight
 from isogrow.layouts.mounting import WORD, mounted
 
@@ -19,7 +21,10 @@ NESTED = "text_config."
 MAYBE = Bias(required=False)
 P = "multi_modal_projector."
 INNER = {"projector": "hidden"}
+# Axes of what stands beside the language model, where no tower is known that has them.
+OUTSIDE = {"features", "details", "latent", "projector", "depths", "groups", "ends"}
 WRITTEN = "hidden <- features"
+STATES = {"states": "len(vision_feature_layer) if str(vision_feature_layer)[0] in '[(' else 1"}
 OUT = (Key("vision_config.out_hidden_size", "hidden", 3584),)
 NORMED = (
     "what turns the tower's features into embeddings normalises them over as many channels, so new ones would"
@@ -39,7 +44,9 @@ class Wrapper:
     model's own is asked, too. `keys` of the wrapper's own config hold sizes; `kept` are keys of an ε that the
     projector reads, too. `flat` is true where a config may have the language model's keys as its own, without
     a text_config. `leading` is a formula: behind so many first layers features of images are added.
-    `renames` are further old names, `refusals` axes that no rule may grow here.
+    `renames` are further old names, `refusals` axes that no rule may grow here. `towers` are those of the
+    parts that grow, where their model types are known; `rows` call their axes after them (`vision_hidden`),
+    and `read` are formulas over config keys for further axes of `rows`.
     """
 
     model_type: str
@@ -56,12 +63,22 @@ class Wrapper:
     leading: str = ""
     renames: tuple[Rename, ...] = ()
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+    towers: tuple[Tower, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def wrapping(wrapper: Wrapper, text: Layout, nested: bool = True) -> Layout:
+def wrapping(
+    wrapper: Wrapper, text: Layout, nested: bool = True, towers: tuple[tuple[Tower, Layout], ...] = ()
+) -> Layout:
     """The layout of a wrapper around a language model of a known family; `nested`: its config has a
-    text_config."""
+    text_config. `towers` are the tables of those of its towers that are of known families."""
     inside, at = wrapper.tie is None, f"{wrapper.at}."
+    base = "" if inside else "model."
+    grown = {tower.at for tower, _ in towers}
+    parts = (
+        *(part for part in wrapper.parts if part not in grown),
+        *(name for tower, own in towers for name in carried(tower, own)),
+    )
     made = mounted(
         text,
         at=at + text.prefixes[0] if inside else at,
@@ -69,25 +86,35 @@ def wrapping(wrapper: Wrapper, text: Layout, nested: bool = True) -> Layout:
         family=f"{wrapper.model_type} with {text.family}",
         model_types=(wrapper.model_type,),
         prefixes=("",) if inside else ("model.", ""),
-        carried=wrapper.parts if inside else tuple(f"model.{part}" for part in wrapper.parts),
-        renames=() if inside else _renames(wrapper),
+        carried=tuple(base + part for part in parts),
+        renames=(
+            *(() if inside else _renames(wrapper)),
+            *(each for tower, own in towers for each in renames(tower, own, base)),
+        ),
+        apart=dict.fromkeys(STACKS, UNKNOWN),
         leading=wrapper.leading,
         follows={**text.follows, **wrapper.inner},
         refusals={**text.refusals, **wrapper.refusals},
     )
-    first = made.streams[0].name
-    rows = (replace(row, stream=first) for row in wrapper.rows)
+    first, behind = made.streams[0].name, list[Weight]()
+    rows = tuple(replace(row, stream=first) for row in wrapper.rows)
+    for tower in (tower for tower in wrapper.towers if tower.at not in grown):
+        rows = tuple(unseen(row, tower.stack) for row in rows)
+    made = replace(made, weights=_headed(made.weights, at)) if inside else made
+    for tower, own in towers:
+        made, unread = beside(made, tower, own, rows)
+        behind += unread
+    made = replace(made, axes={**made.axes, **(wrapper.read if towers else {})})
     inner = {axis: _said(made.axes, formula) for axis, formula in wrapper.inner.items()}
     own = wrapper.keys if wrapper.tie is None else (Key(TIE, default=wrapper.tie), *wrapper.keys)
     return replace(
         made,
-        weights=after("embed", *rows)(_headed(made.weights, at) if inside else made.weights),
+        weights=after("embed", *rows, *behind)(made.weights),
         axes={**made.axes, **inner},
         keys=(*(key for key in made.keys if key.name != TIE), *own),
-        fixed=made.fixed
-        | {"features", "details", "latent", "projector", "depths", "groups", "ends"} - wrapper.inner.keys(),
+        fixed=made.fixed | (OUTSIDE - wrapper.inner.keys()) | wrapper.read.keys(),
         kept=(*made.kept, *wrapper.kept),
-        signalled=tuple(row.slot for row in wrapper.rows),
+        signalled=(*made.signalled, *(row.slot for row in wrapper.rows)),
         streams=tuple(replace(stream, tie=_tie(wrapper, stream, nested)) for stream in made.streams),
     )
 
@@ -127,18 +154,20 @@ def _renames(wrapper: Wrapper) -> tuple[Rename, ...]:
     )
 
 
-def last(name: str, bias: Bias | None = None) -> tuple[Weight, ...]:
+def last(name: str, bias: Bias | None = None, reads: str = "features") -> tuple[Weight, ...]:
     """The tensor of a projector that writes to the residual; the others are as wide as they were."""
-    return (Weight(name, WRITTEN, "projector", bias=bias),)
+    return (Weight(name, f"hidden <- {reads}", "projector", bias=bias),)
 
 
-def two(first: str, second: str, bias: Bias | None = MAYBE) -> tuple[Weight, ...]:
+def two(first: str, second: str, bias: Bias | None = MAYBE, reads: str = "features") -> tuple[Weight, ...]:
     """The tensors of a projector whose inner width is the residual's."""
     return (
-        Weight(first, "projector <- features", "projector.up", bias=bias),
+        Weight(first, f"projector <- {reads}", "projector.up", bias=bias),
         Weight(second, "hidden <- projector", "projector.down", bias=bias),
     )
 
 
 TWO = two(P + "linear_1.weight", P + "linear_2.weight")
+# Of one or several of the tower's states, one behind the other.
+STATED = two(P + "linear_1.weight", P + "linear_2.weight", reads="(states vision_hidden)")
 LINEAR = last(P + "linear.weight", Bias())

@@ -7,6 +7,7 @@
     clamps.py     no scale passes a clamp
     scales.py     what undoes a changed attention scale; all other old entries are unscaled
     lending.py    layers without keys read those of an old layer
+    reading.py    who reads a stack between its layers reads what it did
     leading.py    what is added behind the first layers stays behind them
     windows.py    a causal convolution reads each token at the distance that it did
     positions.py  rotary pairs stay pairs, and turn as before; frequencies.py says how fast
@@ -30,6 +31,7 @@ from isogrow.laws.lending import check_lending
 from isogrow.laws.network import Entry, Network
 from isogrow.laws.norms import check_norms
 from isogrow.laws.positions import check_positions
+from isogrow.laws.reading import check_reading
 from isogrow.laws.scales import check_scales
 from isogrow.laws.slopes import check_slopes
 from isogrow.laws.twins import check_twins
@@ -65,6 +67,7 @@ def check(anatomy: Anatomy, plan: Plan, allow_dead: bool = False) -> int:
     check_positions(anatomy, plan)
     check_slopes(anatomy, plan)
     check_leading(anatomy, plan)
+    check_reading(anatomy, plan)
     check_windows(anatomy, plan)
     check_lending(anatomy, plan)
     preserves(net)
@@ -107,7 +110,7 @@ def preserves(net: Network) -> None:
 def lives(anatomy: Anatomy, net: Network) -> list[Life]:
     """Law 2: the backward pass at which each class of new entries first gets gradient (0: never).
 
-    `idle` slots are left out: softmax cancels what is the same for all keys.
+    `idle` slots are left out: softmax cancels what is the same for all keys; and layers that nothing reads.
     """
     first: dict[int, int] = {}
     entries = list(net.entries.values())
@@ -124,7 +127,9 @@ def lives(anatomy: Anatomy, net: Network) -> list[Life]:
             path.total.cancels &= not path.entry.node.sensitive
     skip = idle(anatomy)
     return [
-        Life(e.slot, e.index, e.combo, first.get(id(e), 0)) for e in entries if e.new and e.slot not in skip
+        Life(e.slot, e.index, e.combo, first.get(id(e), 0))
+        for e in entries
+        if e.new and e.slot not in skip and not net.unread(e.index)
     ]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from isogrow.errors import LawError
 from isogrow.laws.leaves import Leaves
 from isogrow.laws.network import ONE, Combo, Contribution, Entry, Network, Node, output
+from isogrow.laws.reading import unread
 from isogrow.laws.walking import Walk
 from isogrow.layouts.layout import Attention, Index, Norm, Slot
 from isogrow.layouts.slots import Stream, closing
@@ -42,7 +43,7 @@ class _Builder:
     def __init__(self, anatomy: Anatomy, plan: Plan) -> None:
         self.anatomy, self.plan, self.layout = anatomy, plan, anatomy.layout
         self.sizes: Sizes = plan.target
-        self.net = Network()
+        self.net = Network(unread=unread(anatomy, plan))
         self.leaves = Leaves(anatomy, plan, self.net)
         self.streams: dict[str, StreamState] = {}
         self.now: list[StreamState] = []
@@ -67,7 +68,8 @@ class _Builder:
             self._act(slot, index)
         unread = [n for key, d in self.stems.items() if self._ends(*key) for n in d.values()]
         self.net.outputs = self.heads + unread
-        for stream in () if self.heads else self.streams.values():
+        taken = {stream.name for stream in self.layout.streams if stream.taken}
+        for stream in (each for name, each in self.streams.items() if name in taken or not self.heads):
             self.net.outputs += stream.read.values()
             if stream.plain is not None:
                 self.net.plain[output(stream.axis)] = stream.plain
@@ -82,8 +84,7 @@ class _Builder:
         return (stem, index) not in self.read and not chooses
 
     def _act(self, slot: Slot, index: Index) -> None:
-        streams = self.layout.streams_of(slot)
-        self.now = [self.streams.setdefault(stream.name, self._begun(stream)) for stream in streams]
+        self.now = self._states(self.layout.streams_of(slot))
         if slot.unit:
             return  # a number times all channels: none of them is zero for it, or reaches another
         if slot.norm is not None:
@@ -92,6 +93,14 @@ class _Builder:
             self._gate(slot, index)
         else:
             self._linear(slot, index)
+
+    def _states(self, streams: Iterable[Stream]) -> list[StreamState]:
+        return [self.streams.setdefault(stream.name, self._begun(stream)) for stream in streams]
+
+    def _along(self, slot: Slot, axes: tuple[str, ...]) -> list[StreamState]:
+        """The residual streams that a slot reads, or writes, along these of its axes."""
+        axis = next((axis for axis in axes if axis in self.layout.residuals), "")
+        return self._states(self.layout.along(slot, axis)) if axis else self.now
 
     def _begun(self, stream: Stream) -> StreamState:
         """A stream that no slot has written yet; what is given is never zero."""
@@ -187,6 +196,7 @@ class _Builder:
         self._close({p: self.leaves.entry(slot.name, index, ((axis, p),), 0.0) for p in self.branch}, index)
 
     def _linear(self, slot: Slot, index: Index) -> None:
+        self.now = self._along(slot, slot.consumed)
         inputs = self._scaled(slot, self._inputs(slot, index), index)
         if self._residual(slot.consumed) and self.now[0].normed is None:
             self.net.bare.append(slot.name)
@@ -242,6 +252,7 @@ class _Builder:
         return self.layout.on_residual(axes)
 
     def _write(self, slot: Slot, index: Index, made: dict[Combo, Node]) -> None:
+        self.now = self._along(slot, slot.produced)
         if self._residual(slot.produced):
             contributions: dict[int, Node] = {}
             for combo, node in made.items():

@@ -8,6 +8,7 @@ non-zero. This is Law 2 of docs/laws.md word for word, and Law 1 is read off its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -67,7 +68,8 @@ class Network:
     """All nodes in the order of the forward pass, the entries, the contributions, the outputs.
 
     `bare` are the slots that read the residual as it is, without a norm; `plain` those that read it behind a
-    norm without a tensor, with that norm ("" is the model's output, where it shows either).
+    norm without a tensor, with that norm ("" is the model's output, where it shows either). `unread` says of
+    an index that nothing reads what its block gives.
     """
 
     nodes: list[Node] = field(default_factory=list[Node])
@@ -79,6 +81,7 @@ class Network:
     outputs: list[Node] = field(default_factory=list[Node])
     bare: list[str] = field(default_factory=list[str])
     plain: dict[str, Norm] = field(default_factory=dict[str, Norm])
+    unread: Callable[[Index], bool] = lambda _: False
 
     def node(self, kind: Literal["leaf", "sum", "product", "always"], *parents: Node) -> Node:
         made = Node(kind, list(parents))

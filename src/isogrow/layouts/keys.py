@@ -68,11 +68,13 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Readout:
-    """A config list of where a model is read (a backbone's stages), each by how many layers have run.
+    """A config list of where a model is read (a backbone's stages), each by how many layers have run; or one
+    such entry.
 
     Its entries are numbers, of which a negative one counts from the end; or names that hold one, like `name`.
     With `every` it lists all such names in order, after that of what no layer has gone through. With `behind`
-    an entry is the number of the layer that has run last.
+    an entry is the number of the layer that has run last. With `only` nothing reads what runs behind the last
+    of them (a projector that takes a tower's features from before its end).
     """
 
     key: str
@@ -80,3 +82,14 @@ class Readout:
     every: bool = False
     axis: str = "layers"
     behind: bool = False
+    only: bool = False
+
+    def past(self, value: Any, count: int) -> tuple[int, ...]:
+        """Behind how many of `count` layers each entry of this value that is a number reads.
+
+        >>> Readout("vision_feature_layer").past([-2, 1], 4)
+        (3, 1)
+        """
+        entries: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+        numbers = (entry for entry in entries if type(entry) is int)
+        return tuple(n + self.behind if n >= 0 else count + 1 + n for n in numbers)

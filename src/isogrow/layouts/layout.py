@@ -110,14 +110,15 @@ class Layout:
     """A family: see the module's docstring and docs/add-a-family.md.
 
     `foreign` says of tensors that no line names, by regular expression, why such a model can't be grown.
-    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`). `streams` are
-    the residual streams, the first of them that of slots which name none. Tensors whose names begin with one
-    of `carried` are no lines' (a tower of another kind): they stay what they are, whatever grows. `kept` are
-    keys of an ε that something beside the residual's norms reads too, so that no growth may edit them.
-    `leading` is a formula over sizes and config keys: so many first layers stay the first, since (`led`)
-    something counts on their numbers.
-    `signalled` are slots that images or sound alone reach. `windows` are axes along which a causal
-    convolution sums, whose last position is the newest token's.
+    `stacks` are the names before an axis of which each stack has its own (`encoder_layers`); why a name is
+    none here, `apart` says. `streams` are the residual streams, the first of them that of slots which name
+    none. Tensors whose names begin with one of `carried` are no lines' (a tower of another kind): they stay
+    what they are, whatever grows. `kept` are keys of an ε that something beside the residual's norms reads
+    too, so that no growth may edit them. `leading` is a formula over sizes and config keys: so many first
+    layers stay the first, since (`led`) something counts on their numbers. Where the formula over config keys
+    that `lifted` has for an axis is true, its refusal does not hold. `signalled` are slots that images or
+    sound alone reach. `windows` are axes along which a causal convolution sums, whose last position is the
+    newest token's.
     """
 
     family: str
@@ -138,8 +139,10 @@ class Layout:
     fixed: frozenset[str] = frozenset({"vocab", "positions"})
     streams: tuple[Stream, ...] = (Stream(),)
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+    lifted: Mapping[str, str] = field(default_factory=dict[str, str])
     foreign: Mapping[str, str] = field(default_factory=dict[str, str])
     stacks: tuple[str, ...] = ()
+    apart: Mapping[str, str] = field(default_factory=dict[str, str])
     bindings: tuple[Binding, ...] = ()
     carried: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
@@ -187,6 +190,12 @@ class Layout:
     def stream(self, slot: Slot) -> str:
         """The name of the (first) stream that a slot is of."""
         return self.streams_of(slot)[0].name
+
+    def along(self, slot: Slot, axis: str) -> tuple[Stream, ...]:
+        """The residual streams along an axis that a slot reads or writes: those that it is of, or, where it
+        reads one and writes another, the other one."""
+        own = tuple(stream for stream in self.streams_of(slot) if stream.axis == axis)
+        return own or tuple(stream for stream in self.streams if stream.axis == axis)
 
     def on_residual(self, axes: Iterable[str]) -> bool:
         """Whether one of these axes is a residual stream's."""
@@ -257,6 +266,28 @@ class Layout:
         """Behind how many of the first layers something is added that is no part of them."""
         facts = self.facts(config, sizes)
         return int(evaluate(self.leading, facts)) if self.say(self.leading, facts) else 0
+
+    def path(self, name: str, config: Config) -> str:
+        """The path under which a config has a key: its alias, where that is given."""
+        aliases = (key.alias for key in self._aliased if key.name == name)
+        return next((alias for alias in aliases if get(config, alias) is not None), name)
+
+    def reads(self, config: Config, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Of stacks that nothing reads at their ends, the axis that numbers their layers, and behind how many
+        of these they are read last."""
+        view = self.defaults(config)
+        found: dict[str, int] = {}
+        for read in self.readouts:
+            if read.only and read.key in view and read.axis in sizes:
+                found[read.axis] = max(
+                    (found.get(read.axis, 0), *read.past(view[read.key], sizes[read.axis]))
+                )
+        return found
+
+    def refused(self, axis: str, config: Config) -> str | None:
+        """Why an axis can't grow, whatever its size; None where no reason is said, or it does not hold."""
+        lifted = self.lifted.get(axis, "")
+        return None if lifted and self.holds(lifted, config) else self.refusals.get(axis)
 
     def clamps(self, slot: Slot, config: Config) -> bool:
         """Whether a model of this config clamps what this slot gives."""

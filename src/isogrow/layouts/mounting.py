@@ -4,7 +4,10 @@ one, which keeps that config under a key, and those tensors behind a name.
     mounted(LLAMA, at="language_model.", config="text_config.")
 
 Every formula and path of a config key is prefixed; axes, slots and patterns stay what they are, so that rules
-and laws see the same model.
+and laws see the same model. A second part, beside one whose axes have these names already, is a stack of its
+own, whose name stands before its axes and slots:
+
+    mounted(SIGLIP_VISION, at="vision_tower.", config="vision_config.", stack="vision")
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from isogrow.layouts.formula import CALLS
-from isogrow.layouts.layout import Key, Kinds, Layout, PerLayer, Readout
-from isogrow.layouts.lines import Bias, Binding, Weight
+from isogrow.layouts.layout import Attention, Key, Kinds, Layout, PerLayer, Readout
+from isogrow.layouts.lines import PLACEHOLDER, Bias, Binding, Weight
 from isogrow.layouts.rotary import Rope
 from isogrow.layouts.slots import Norm, Stream
 
 NUMBERS = ("i", "layer", "rope_type")  # what formulas may ask that is neither a size nor a config key
 WORD = re.compile(r"'[^']*'|[A-Za-z_][\w.]*")
+AXIS = re.compile(r"[A-Za-z_]\w*(?!\w*\s*:)")  # in a pattern; what a colon follows names a part
 RESERVED = ("and", "or", "not", "if", "else", "in", "is", "True", "False", "None")
 
 # Of each kind of data, the fields that hold formulas over config keys (and sizes), and those that hold paths.
@@ -37,11 +41,26 @@ PATHS: dict[type, tuple[str, ...]] = {
     Readout: ("key",),
     Rope: ("theta", "scaling", "share"),
 }
+# The fields that hold names of slots (or several, with spaces between them), axes, patterns and templates.
+SLOTS: dict[type, tuple[str, ...]] = {
+    Weight: ("slot", "tied", "needs", "scales", "gates"),
+    Bias: ("tied",),
+    Attention: ("query", "key", "value", "sink", "bias", "factors"),
+}
+AXES: dict[type, tuple[str, ...]] = {
+    Weight: ("pattern",),
+    Attention: ("axis",),
+    PerLayer: ("axis",),
+    Kinds: ("axis",),
+    Readout: ("axis",),
+    Stream: ("axis",),
+}
 
 
-def mounted(layout: Layout, at: str, config: str, **changes: Any) -> Layout:
+def mounted(layout: Layout, at: str, config: str, stack: str = "", **changes: Any) -> Layout:
     """The layout of a model that is a part of another: its tensors' names begin with `at` (behind a prefix
-    of `changes`), and its config is found at `config`, which ends with a dot.
+    of `changes`), and its config is found at `config`, which ends with a dot. With a `stack` its axes and
+    slots are called so, too (`vision_hidden`, `vision.attn.q`), and its one residual stream.
 
     Heads keep their names. `changes` are fields of the layout that are said anew.
 
@@ -54,12 +73,12 @@ def mounted(layout: Layout, at: str, config: str, **changes: Any) -> Layout:
     ('text.norm.weight', {'hidden': 'text_config.width'}, 'text_config.width', 'text_config.eps')
     """
     index = {axis for line in layout.lines for slot in line.slots for axis in (*slot.index, *slot.axes)}
-    known = frozenset({*layout.axes, *index, *NUMBERS, *CALLS, *RESERVED})
-    moved = _Mount(at, config, known)
+    axes = frozenset({*layout.axes, *index})
+    moved = _Mount(at, config, axes, stack)
     said: dict[str, Any] = {
         "weights": tuple(moved.row(row) for row in layout.weights),
         "bindings": tuple(moved.binding(layout, binding) for binding in layout.bindings),
-        "axes": {axis: moved.said(formula) for axis, formula in layout.axes.items()},
+        "axes": {moved.axis(axis): moved.said(formula) for axis, formula in layout.axes.items()},
         "keys": tuple(moved.key(key) for key in layout.keys),
         "attentions": tuple(moved.attention(each) for each in layout.attentions),
         "per_layer": tuple(moved.data(each) for each in layout.per_layer),
@@ -71,6 +90,12 @@ def mounted(layout: Layout, at: str, config: str, **changes: Any) -> Layout:
         "constraints": tuple(map(moved.formula, layout.constraints)),
         "kept": tuple(config + key for key in layout.kept),
         "streams": tuple(moved.stream(each) for each in layout.streams),
+        "follows": {moved.axis(axis): moved.formula(said) for axis, said in layout.follows.items()},
+        "refusals": {moved.axis(axis): why for axis, why in layout.refusals.items()},
+        "lifted": {moved.axis(axis): moved.said(when) for axis, when in layout.lifted.items()},
+        "sites": {moved.axis(axis): tuple(map(moved.axis, of)) for axis, of in layout.sites.items()},
+        "fixed": frozenset(map(moved.axis, layout.fixed)),
+        "windows": tuple(map(moved.axis, layout.windows)),
         **changes,
     }
     return replace(layout, **said)
@@ -79,8 +104,9 @@ def mounted(layout: Layout, at: str, config: str, **changes: Any) -> Layout:
 class _Mount:
     """Where a layout is mounted, and the names in its formulas that are no config keys."""
 
-    def __init__(self, at: str, config: str, known: frozenset[str]) -> None:
-        self.at, self.config, self.known = at, config, known
+    def __init__(self, at: str, config: str, axes: frozenset[str], stack: str) -> None:
+        self.at, self.config, self.axes, self.stack = at, config, axes, stack
+        self.known = axes | {*NUMBERS, *CALLS, *RESERVED}
 
     def formula(self, formula: str) -> str:
         """The same formula over sizes and the keys of the part's own config."""
@@ -93,9 +119,21 @@ class _Mount:
     def moved(self, formula: str, known: frozenset[str]) -> str:
         def word(found: re.Match[str]) -> str:
             name = found[0]
-            return name if name[0] == "'" or name in known else self.config + name
+            return self.axis(name) if name[0] == "'" or name in known else self.config + name
 
         return WORD.sub(word, formula)
+
+    def axis(self, name: str) -> str:
+        """An axis, as it is called in the whole; any other word stays."""
+        return f"{self.stack}_{name}" if self.stack and name in self.axes else name
+
+    def words(self, text: str) -> str:
+        """A pattern, a name of an axis: the same with its axes as the whole calls them."""
+        return AXIS.sub(lambda found: self.axis(found[0]), text)
+
+    def slots(self, named: str) -> str:
+        """Slots, as the whole calls them."""
+        return " ".join(f"{self.stack}.{slot}" if self.stack else slot for slot in named.split())
 
     def data(self, value: Any) -> Any:
         """The same data, its formulas and paths moved, in whatever it holds."""
@@ -104,6 +142,8 @@ class _Mount:
         own = type(value)
         said: dict[str, Any] = {name: self.formula(getattr(value, name)) for name in FORMULAS.get(own, ())}
         said |= {name: self.path(getattr(value, name)) for name in PATHS.get(own, ())}
+        said |= {name: self.words(getattr(value, name)) for name in AXES.get(own, ())}
+        said |= {name: self.slots(getattr(value, name)) for name in SLOTS.get(own, ())}
         for each in fields(value):
             held: Any = getattr(value, each.name)
             if isinstance(held, Norm):
@@ -118,7 +158,8 @@ class _Mount:
         return self.config + path if isinstance(path, str) else tuple(self.config + each for each in path)
 
     def norm(self, norm: Norm) -> Norm:
-        return replace(norm, eps=self.config + norm.eps) if isinstance(norm.eps, str) else norm
+        eps = self.config + norm.eps if isinstance(norm.eps, str) else norm.eps
+        return replace(norm, eps=eps, of=self.slots(norm.of), over=tuple(map(self.axis, norm.over)))
 
     def key(self, key: Key) -> Key:
         default, null = (self.default(value) for value in (key.default, key.null))
@@ -143,9 +184,11 @@ class _Mount:
 
     def row(self, row: Weight) -> Weight:
         bias = row.bias and replace(self.data(row.bias), name=self.name(row.bias.name, row.head))
-        return replace(self.data(row), name=self.name(row.name, row.head), bias=bias)
+        stream = self.stack or row.stream
+        return replace(self.data(row), name=self.name(row.name, row.head), bias=bias, stream=stream)
 
     def name(self, name: str, head: bool) -> str:
+        name = PLACEHOLDER.sub(lambda found: f"{{{self.words(found[1])}}}", name)
         return self.at + name if name and not head else name
 
     def binding(self, layout: Layout, binding: Binding) -> Binding:
@@ -154,12 +197,18 @@ class _Mount:
         def slot(said: str | tuple[str, str]) -> str:
             return said if isinstance(said, str) else said[0]
 
-        places = {self.name(name, slot(said) in heads): said for name, said in binding.places.items()}
+        def moved(said: str | tuple[str, str]) -> str | tuple[str, str]:
+            if isinstance(said, str):
+                return self.slots(said)
+            return self.slots(said[0]), self.words(said[1])
+
+        places = {self.name(name, slot(said) in heads): moved(said) for name, said in binding.places.items()}
         return replace(binding, places=places)
 
     def stream(self, stream: Stream) -> Stream:
         return replace(
-            stream,
+            self.data(stream),
+            name=self.stack or stream.name,
             tie=self.formula(stream.tie),
             longest=self.config + stream.longest if stream.longest else "",
         )

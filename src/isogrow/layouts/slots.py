@@ -37,7 +37,7 @@ class Stream:
 
     `tie` is a formula over config keys, true where the head which reads it is the embedding; `longest` the
     key that says how many positions a sequence may have. `given`: tensors that no row names (`carried`: a
-    front of convolutions) write it before any row does.
+    front of convolutions) write it before any row does. `taken`: such tensors read it in the end.
     """
 
     name: str = ""
@@ -45,6 +45,7 @@ class Stream:
     tie: str = "tie_word_embeddings"
     longest: str = "max_position_embeddings"
     given: bool = False
+    taken: bool = False
 
 
 @dataclass(frozen=True)

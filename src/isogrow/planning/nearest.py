@@ -103,7 +103,7 @@ def met(layout: Layout, facts: Mapping[str, Any], beside: Collection[str] = ()) 
 
 def ruled(start: Subject, sizes: Mapping[str, int]) -> bool:
     """Whether the rules grow these axes to these sizes, and the family refuses none of them."""
-    if not start.layout.refusals.keys().isdisjoint(sizes):
+    if any(start.layout.refused(axis, start.config) for axis in sizes):
         return False
     try:
         for axis, size in sizes.items():

@@ -193,12 +193,14 @@ def _step(now: Subject, growth: AxisGrowth, init: Init) -> Step | None:
     new = target(growth.size, old, key(now.word(growth.axis), growth.site))
     if new == old:
         return None
-    refused = now.layout.refusals.get(growth.axis)
+    refused = now.layout.refused(growth.axis, now.config)
     if refused is not None:
         word = now.word(growth.axis)
         raise SizeError(f"{word} can't grow in {now.layout.family!r}: {refused}", whatever=True)
     if growth.axis.rpartition("_")[2] == "layers":
-        step = add(now, growth.axis, places(growth.at, old, new - old), init)
+        read = now.layout.reads(now.config, now.sizes.values).get(growth.axis, old)
+        end = read if isinstance(growth.at, str) else old  # a layer that nothing reads would be dead
+        step = add(now, growth.axis, places(growth.at, end, new - old), init)
     else:
         step = rule_for(now, growth.axis)(now, growth.axis, growth.site, new, init)
     legacy = renamed(now, step.config) if now.choices.legacy else {}
@@ -242,11 +244,14 @@ def _word(axis: str, expansion: Expansion) -> str:
 def _stacked(now: Subject, expansion: Expansion) -> Iterator[tuple[str, Size, str]]:
     """Requests by the axes that they mean, one stack's or those of all, and the asker's words for them."""
     layout, stack = now.layout, expansion.stack
+    if why := layout.apart.get(stack):
+        raise SizeError(f"{stack} can't grow in {layout.family!r}: {why}", whatever=True)
     if stack and stack not in layout.stacks:
         known = f"whose stacks are {', '.join(layout.stacks)}" if layout.stacks else "which has one stack"
         raise SizeError(f"{stack} is no stack of {layout.family!r}, {known}: give one of its axes")
+    apart = stack == "" and (now.sizes.has("heads") or now.sizes.has("kv_heads"))  # beside towers
     own = [each for each in layout.stacks if stack in ("", each) and now.sizes.has(f"{each}_kv_heads")]
-    if own and isinstance(expansion, HeadAddition):
+    if own and not apart and isinstance(expansion, HeadAddition):
         for each in own:
             for axis, size in grouped(now, expansion, f"{each}_").items():
                 yield axis, size, _word(axis.removeprefix(f"{each}_"), expansion)
@@ -262,7 +267,7 @@ def _stacked(now: Subject, expansion: Expansion) -> Iterator[tuple[str, Size, st
                 f"{alone} can't grow in the {stack} alone: a {layout.family!r} config holds one {alone}"
                 f" for all stacks; leave out the {stack}"
             )
-        axes = [f"{stack}_{axis}"] if stack else own or [axis]
+        axes = [f"{stack}_{axis}"] if stack else [axis] if now.sizes.has(axis) else own or [axis]
         yield from ((each, size, word) for each in axes if _known(now, each, word))
 
 
@@ -328,7 +333,7 @@ def _taken(anatomy: Anatomy, sizes: Sizes, choices: Choices, more: Mapping[str, 
     asked = {word: n for word, n in after.items() if n != before.get(word) and word not in whole}
     request = asked | {spelled(*addressed(word)): n for word, n in more.items()}
     try:
-        plan(anatomy, expansions(request), choices=choices, advise=False)
+        plan(anatomy, expansions(request, own=named(anatomy.sizes)), choices=choices, advise=False)
     except IsogrowError:
         return False
     return True

@@ -16,10 +16,10 @@ from isogrow.layouts.layout import Index, Layout, Slot
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy, Header, blocks, name_of
-from isogrow.plans.expansions import Size, expansions
+from isogrow.plans.expansions import Expansion, Size, expansions
 from isogrow.plans.matching import match
 from isogrow.plans.sizes import Sizes
-from isogrow.plans.words import REQUESTS
+from isogrow.plans.words import REQUESTS, named
 
 Together = tuple[int, ...]
 
@@ -154,7 +154,7 @@ class _Asked:
         if self(sizes):
             return ""
         try:
-            plan(self.anatomy, expansions(sizes))
+            plan(self.anatomy, self._wanted(sizes))
         except IsogrowError as error:
             return str(error)
         raise AssertionError(f"{sizes} are refused without advice alone")
@@ -172,11 +172,14 @@ class _Asked:
         words = {word for axis in axes for word in _words(axis, self.anatomy.layout.stacks)}
         return [other for other in others if not axes or other in words]
 
+    def _wanted(self, sizes: Mapping[str, Size]) -> tuple[Expansion, ...]:
+        return expansions(sizes, own=named(self.anatomy.sizes))
+
     def _error(self, sizes: Mapping[str, Size]) -> IsogrowError | None:
         request = tuple(sizes.items())
         if request not in self.known:
             try:
-                plan(self.anatomy, expansions(sizes), advise=False)
+                plan(self.anatomy, self._wanted(sizes), advise=False)
                 self.known[request] = None
             except IsogrowError as error:
                 self.known[request] = error

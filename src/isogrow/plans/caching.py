@@ -48,10 +48,10 @@ def caches_of(anatomy: Anatomy, plan: Plan) -> Caches:
 
 
 def _slots(anatomy: Anatomy) -> Iterator[Slot]:
-    """The slots of keys and of values that this model has."""
+    """The slots of keys and of values that this model has; a tower's are not cached."""
     for attention in anatomy.layout.attentions:
         for name in (attention.key, attention.value):
-            if name in anatomy.all_slots:
+            if name in anatomy.all_slots and name not in anatomy.layout.signalled:
                 yield anatomy.all_slots[name]
 
 

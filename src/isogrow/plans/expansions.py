@@ -12,7 +12,7 @@ where that is another word (`head_dim`): refusals speak of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -219,10 +219,11 @@ def places(at: At, old: int, count: int) -> tuple[int, ...]:
     return tuple(sorted(at))
 
 
-def expansions(sizes: Mapping[str, Size], at: At = "end") -> tuple[Expansion, ...]:
+def expansions(sizes: Mapping[str, Size], at: At = "end", own: Collection[str] = ()) -> tuple[Expansion, ...]:
     """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
 
-    A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone.
+    A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone. `own`
+    are the words that a model has beside its stacks: those of a language model beside a tower.
 
     >>> expansions({"layers": "+2", "hidden": 768})
     (HiddenExpansion(hidden=768, stack=''), LayerAddition(layers='+2', at='end', stack=''))
@@ -242,7 +243,7 @@ def expansions(sizes: Mapping[str, Size], at: At = "end") -> tuple[Expansion, ..
                 f"{spelled(stack, word)} is given twice, {stacks[stack][word]} and {size}: give it once"
             )
         stacks[stack][word] = size
-    for word in stacks.get("", {}):
+    for word in stacks.get("", {}).keys() - own:
         for stack in (stack for stack in stacks if stack and word in stacks[stack]):
             raise SizeError(f"{word} is given for every stack, and for {stack} alone: give it for each")
     found = [each for stack, own in stacks.items() for each in _of_stack(own, at, stack)]

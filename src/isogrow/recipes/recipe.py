@@ -217,4 +217,4 @@ def _check_axes(sizes: Mapping[str, Any], fields: tuple[str, ...]) -> None:
         except IsogrowError:
             known = [*(field for field in fields if field != "sizes"), *WORDS]
             raise ValueError(f"{key!r} means nothing here: {meant(key, known)}") from None
-    expansions(sizes)
+    expansions(sizes, own=sizes)  # what a word means beside a stack's is asked of the model

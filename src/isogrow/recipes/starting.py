@@ -85,7 +85,7 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
         try:
             anatomy, parameters = _seen(config)
             if stage.sizes:
-                made = plan(anatomy, expansions(stage.sizes, stage.layers_at))
+                made = plan(anatomy, expansions(stage.sizes, stage.layers_at, named(anatomy.sizes)))
                 _check_grows(stage, made)
                 config = edited(config, made.config)
                 anatomy, parameters = _seen(config)

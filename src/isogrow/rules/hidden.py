@@ -248,7 +248,7 @@ def _exactly(entry: Entry) -> Entry:
 
 def _copied(subject: Subject, axis: str, old: int, new: int, init: Init) -> Step:
     last = {use.name for use in subject.uses(axis) if subject.may_tie and _last(subject, use)}
-    if subject.tied_head and not last:
+    if subject.tied_head and subject.tied_along(axis) and not last:
         raise subject.cannot_grow(
             axis,
             "a LayerNorm writes the residual, so only copies keep its mean, and the tied"

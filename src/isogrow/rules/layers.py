@@ -43,6 +43,7 @@ def add(subject: Subject, axis: str, before: tuple[int, ...], init: Init) -> Ste
     """The step that puts one new layer before each old layer of these numbers (the old count: the end)."""
     _check_post(subject, axis)
     _check_leading(subject, axis, before)
+    _check_read(subject, axis, before)
     old = subject.sizes.of(axis)
     places = _placed(subject, axis, before)
     check_lenders(subject, axis, before, lambda at: _placed(subject, axis, at))
@@ -72,6 +73,18 @@ def _check_leading(subject: Subject, axis: str, before: tuple[int, ...]) -> None
         raise SizeError(
             f"{subject.word(axis)} can't be added at {','.join(map(str, before))}: the first {first} layers"
             f" stay the first, since {subject.layout.led}; give --layers-at {at}"
+        )
+
+
+def _check_read(subject: Subject, axis: str, before: tuple[int, ...]) -> None:
+    """A new layer must not come behind all that is read."""
+    last = subject.layout.reads(subject.config, subject.sizes.values).get(axis, subject.sizes.of(axis))
+    if any(nth > last for nth in before):
+        at = ",".join(str(min(nth, last)) for nth in before)
+        raise SizeError(
+            f"{subject.word(axis)} can't be added at {','.join(map(str, before))}: nothing reads what"
+            f" comes behind the first {last} layers, so that new ones there could never learn; give"
+            f" --layers-at {at}"
         )
 
 

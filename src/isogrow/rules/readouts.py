@@ -2,7 +2,7 @@
 
 What has gone through k old layers has, in the grown model, gone through them and the new layers before the
 next old one; a new layer computes the identity, so it is the same, and the last readout is past all layers.
-What has gone through none stays so. Keys that list such numbers follow (`Layout.readouts`).
+What has gone through none stays so. Keys that list such numbers, or hold one, follow (`Layout.readouts`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ def readouts(subject: Subject, axis: str, places: Iterable[Place]) -> dict[str, 
     edits: dict[str, Any] = {}
     ran = _ran(tuple(places))
     for read in subject.layout.readouts:
-        now = get(subject.config, read.key)
-        if read.axis != axis or not isinstance(now, list | tuple):
+        at = subject.layout.path(read.key, subject.config)
+        now = get(subject.config, at)
+        if now is None and read.only:
+            now = subject.layout.defaults(subject.config)[read.key]
+        if read.axis != axis or not isinstance(now, list | tuple | int):
+            continue
+        if isinstance(now, int):
+            edits |= {at: _moved(read, now, ran)} if _moved(read, now, ran) != now else {}
             continue
         every = [*now[:1], *(read.name.format(k) for k in range(1, ran[-1] + 1))]
         after = every if read.every else [_moved(read, entry, ran) for entry in now]
         if after != list(now):
-            edits[read.key] = after
+            edits[at] = after
     return edits
 
 

@@ -144,16 +144,17 @@ class Subject:
         shown: dict[str, Reading] = {}
         for slot in table:
             pre = slot.norm is not None and slot.norm.where == "pre"
-            written = dict.fromkeys(stream.name for stream in self.layout.streams_of(slot))
+            along = [stream.name for stream in self.layout.along(slot, axis)]
+            written = dict.fromkeys(along)
             writes = slot.name in self.slots and axis in slot.produced
-            if writes or (pre and slot in self.plain_norms):
+            if writes or (pre and slot in self.plain_norms and axis in slot.produced):
                 how: Reading = "bare" if not pre else "gain" if writes else "plain"
                 streams |= dict.fromkeys(written, how)
                 shown |= dict.fromkeys(written, how)
             own = slot.name in self.slots or (self.tied_head and slot.tied in self.slots)
             if own and axis in slot.consumed:
-                found[slot.name] = streams.get(self.layout.stream(slot), "bare")
-                shown.pop(self.layout.stream(slot), None)
+                found[slot.name] = streams.get(along[0], "bare")
+                shown.pop(along[0], None)
         if shown:
             found[""] = next(iter(shown.values()))
         return found
@@ -228,6 +229,10 @@ class Subject:
     def stem(self, stem: str) -> tuple[str, ...]:
         """The slots of one projection: itself, and its bias."""
         return tuple(name for name, slot in self.slots.items() if slot.stem == stem)
+
+    def tied_along(self, axis: str) -> bool:
+        """Whether a head that may be the embedding reads the residual along this axis."""
+        return any(slot.tied and axis in slot.consumed for slot in self.layout.table)
 
     def beside(self, axis: str) -> tuple[Attention, ...]:
         """The contractions along other axes whose scale depends on this one: all in one softmax."""

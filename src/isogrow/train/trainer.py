@@ -194,7 +194,7 @@ def _grow_(trainer: Trainer, model: nn.Module, growth: Growth, resumed: bool = F
     optimizer: Any = trainer.optimizer
     grow_(
         model,
-        *expansions(growth.sizes, growth.layers_at),
+        *expansions(growth.sizes, growth.layers_at, growth.sizes),  # asked before the run's first step
         optimizer=optimizer,
         policy=growth.policy,
         init="normal" if resumed else init_of(trainer, growth.init.kind, growth.seed, found.append),

@@ -112,7 +112,9 @@ def seen(pair: Pair, batches: Sequence[Batch]) -> str:
         return f"{sum(map(len, given))} {taken(pair)}"
     ids, tokens = pair.before.sizes.of("vocab"), sum(each.numel() for each in given)
     images = sum(len(batch["pixel_values"]) for batch in batches if "pixel_values" in batch)
-    return f"all {ids:,} token ids, {tokens:,} tokens" + (f", {images} images" if images else "")
+    sounds = sum(len(batch["input_features"]) for batch in batches if "input_features" in batch)
+    beside = (f", {count} {word}" for word, count in (("images", images), ("sounds", sounds)) if count)
+    return f"all {ids:,} token ids, {tokens:,} tokens{''.join(beside)}"
 
 
 def first_layer(pair: Pair, small: nn.Module, large: nn.Module, batch: Batch, limit: float) -> str:

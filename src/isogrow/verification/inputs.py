@@ -17,6 +17,7 @@ from isogrow.verification.pair import Pair
 from isogrow.verification.pictures import pictured
 from isogrow.verification.runs import DECODER, MEMORY, Batch, batches, full, two_stacks
 from isogrow.verification.signals import WORDS, signal_of, signals
+from isogrow.verification.sounds import sounded
 
 PROBE = (3, 24)  # rows and tokens of the small batch of the detailed checks
 LEARN = (4, 32)  # rows and tokens of the batch that is trained on
@@ -78,10 +79,12 @@ def lesson(pair: Pair) -> Batch:
 
 
 def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
-    """Texts of this many rows and tokens with images in them; None where the models take none with texts."""
+    """Texts of this many rows and tokens with images or sound in them; None where the models take none with
+    texts."""
     if sees(pair) or signal_of(pair.small) or not pretrained(pair):
         return None
-    return pictured(pair.small, probe(pair, shape)["input_ids"])
+    ids = probe(pair, shape)["input_ids"]
+    return pictured(pair.small, ids) or sounded(pair.small, ids)
 
 
 def unreached(pair: Pair) -> frozenset[str]:

@@ -37,20 +37,25 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
     tower = base if hasattr(base, SEES) else model
     if not hasattr(tower, SEES) or token is None:
         return None
-    text = ids.where(ids != token, (token + 1) % (int(ids.max()) + 1))
     for image in _images(config, ids.shape[0], seed):
         count = _features(tower, {name: _first(value, ids.shape[0]) for name, value in image.items()})
         if count:
-            seen = torch.full((ids.shape[0], count), token)
-            mixed = torch.cat([text[:, :1], seen, text[:, 1:]], dim=1)
+            mixed = among(ids, token, count)
             kinds = {name: (mixed == token).long() for name in KINDS}
             given = {"input_ids": mixed, **image, **kinds}
             given = {name: value for name, value in given.items() if name in _inputs(model.forward)}
-            return given if _taken(model, given) else None
+            return given if runs(model, given) else None
     return None
 
 
-def _taken(model: nn.Module, batch: Batch) -> bool:
+def among(ids: Tensor, token: int, count: int) -> Tensor:
+    """The same texts with so many of this token behind the first of each row, and nowhere else."""
+    text = ids.where(ids != token, (token + 1) % (int(ids.max()) + 1))
+    seen = torch.full((ids.shape[0], count), token)
+    return torch.cat([text[:, :1], seen, text[:, 1:]], dim=1)
+
+
+def runs(model: nn.Module, batch: Batch) -> bool:
     """Whether the whole model runs on it: some classes ask for more than their tower does."""
     try:
         full(model, batch)

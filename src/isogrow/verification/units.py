@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from isogrow.laws import idle
+from isogrow.laws.reading import unread
 from isogrow.laws.twins import groups, unit_axes
 from isogrow.layouts.layout import Index
 from isogrow.plans.pieces import Block
@@ -192,10 +193,11 @@ def _grown(pair: Pair) -> Iterator[GrownBlock]:
     """Every block of the large model with each of its axes that has new channels."""
     missed = unreached(pair)
     skip = idle(pair.before) | {name for name, slot in pair.before.slots.items() if slot.stem in missed}
+    beyond = unread(pair.before, pair.plan)
     units: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for stored in pair.after.stored:
         for _, block in stored.blocks(pair.plan.target):
-            if block.slot not in pair.after.slots or block.slot in skip:
+            if block.slot not in pair.after.slots or block.slot in skip or beyond(block.index):
                 continue
             numbers = _numbers(pair, block.slot)
             for axis in block.axes:

@@ -110,10 +110,10 @@ def families(data: Data) -> RenderableType:
 
 
 def around(data: Data) -> str:
-    """The models of two parts that grow in their language model."""
+    """The models of two parts that grow in their language model, and their towers."""
     return (
-        f"{', '.join(data['wrappers'])} grow in their language model, where that is of one of these types;"
-        " what sees stays as it is."
+        f"{', '.join(data['wrappers'])} grow in their language model, where that is of one of these types,"
+        " and so in a tower (vision.layers, audio.ffn)."
     )
 
 
