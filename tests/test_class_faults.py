@@ -26,6 +26,15 @@ def test_it_is_told_and_the_rest_is_proven(name: str, tmp_path: Path) -> None:
     assert why in said and "✗" not in said
 
 
+def test_each_stack_may_know_tokens_of_its_own(tmp_path: Path) -> None:
+    """T5Gemma's encoder and decoder each say how many: the proof takes those that both know."""
+    family = F.FAMILIES["t5gemma"]
+    F.subject(family, family.classes[0], spread=0.1).small.float().save_pretrained(tmp_path / "small")
+    ran = isogrow("grow", tmp_path / "small", tmp_path / "large", "--size", "decoder.ffn=x2", columns=200)
+    assert ran.code == 0, ran.err
+    assert f"all {F.VOCAB} token ids" in ran.out and "✗" not in ran.out
+
+
 def test_a_cache_that_fails_after_the_growth_alone_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     from isogrow.verification.checks import as_decoded
 

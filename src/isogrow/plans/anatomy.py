@@ -64,6 +64,12 @@ class Anatomy:
         """Every slot that has entries of its own, by name: tied ones have not."""
         return {name: slot for name, slot in self.all_slots.items() if not self.shares(slot)}
 
+    @cached_property
+    def tokens(self) -> int:
+        """How many token ids every stack knows."""
+        kept = ("vocab", *(f"{stack}_vocab" for stack in self.layout.stacks))
+        return min(self.sizes.of(axis) for axis in kept if self.sizes.has(axis))
+
     def shares(self, slot: Slot) -> bool:
         """Whether a slot's entries are those of the one that it is tied to."""
         return slot.tied in self.all_slots and (slot.shared or self.ties(slot))

@@ -27,7 +27,7 @@ def training_flops(anatomy: Anatomy, length: int) -> int:
 def forward_flops(anatomy: Anatomy, length: int) -> int:
     """Operations that one token of a sequence of `length` costs in a forward pass."""
     matrices = sum(_entries(anatomy, slot, block.shape(anatomy.sizes)) for slot, block in _blocks(anatomy))
-    head = anatomy.sizes.of("vocab") * anatomy.sizes.of(anatomy.layout.residual) if _unstored(anatomy) else 0
+    head = anatomy.tokens * anatomy.sizes.of(anatomy.layout.residual) if _unstored(anatomy) else 0
     attention = sum(_met(anatomy, attention) for attention in anatomy.layout.attentions)
     return 2 * (matrices + head) + 2 * length * attention
 

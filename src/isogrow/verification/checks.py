@@ -110,7 +110,7 @@ def seen(pair: Pair, batches: Sequence[Batch]) -> str:
     given = [first_tensor(batch) for batch in batches]
     if sees(pair):
         return f"{sum(map(len, given))} {taken(pair)}"
-    ids, tokens = pair.before.sizes.of("vocab"), sum(each.numel() for each in given)
+    ids, tokens = pair.before.tokens, sum(each.numel() for each in given)
     images = sum(len(batch["pixel_values"]) for batch in batches if "pixel_values" in batch)
     sounds = sum(len(batch["input_features"]) for batch in batches if "input_features" in batch)
     beside = (f", {count} {word}" for word, count in (("images", images), ("sounds", sounds)) if count)

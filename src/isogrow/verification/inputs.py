@@ -48,7 +48,7 @@ def covering(pair: Pair) -> Iterator[Batch]:
     if sees(pair):
         yield from (_sights(pair, PROBE[0], seed) for seed in range(2))
         return
-    vocab, length, width = pair.before.sizes.of("vocab"), positions(pair), _width(pair)
+    vocab, length, width = pair.before.tokens, positions(pair), _width(pair)
     if not _learned(pair):
         length = min(length, max(vocab, PROBE[1]))
     long = next(batches(vocab, length, rows=1, token_types=_types(pair)))
@@ -69,7 +69,7 @@ def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
     if sees(pair):
         return _sights(pair, rows, seed=2)
     length = positions(pair, length)
-    vocab = pair.before.sizes.of("vocab")
+    vocab = pair.before.tokens
     return _named(pair, next(batches(vocab, length, rows=rows, token_types=_types(pair), seed=1)))
 
 
@@ -122,7 +122,7 @@ def _most(pair: Pair) -> int:
 
 def _width(pair: Pair) -> int:
     """The entries of an output at one position, at most."""
-    return max(pair.before.sizes.of("vocab"), pair.plan.target.of(pair.before.layout.residual))
+    return max(pair.before.tokens, pair.plan.target.of(pair.before.layout.residual))
 
 
 def _running(pair: Pair, most: int) -> int:
@@ -143,7 +143,7 @@ def _running(pair: Pair, most: int) -> int:
 def _runs(pair: Pair, length: int) -> bool:
     """Whether a row of so many tokens does, all of one id: ids that the class takes for padding, whatever the
     config says, may have no position of their own."""
-    vocab = pair.before.sizes.of("vocab")
+    vocab = pair.before.tokens
     given = next(batches(vocab, length, rows=1, token_types=_types(pair)))
     given["input_ids"] = torch.full_like(given["input_ids"], vocab // 2)
     try:
@@ -233,7 +233,7 @@ def _named(pair: Pair, batch: Batch) -> Batch:
     if two_stacks(pair.small):
         ids = batch["input_ids"]
         if (end := _end(pair)) is not None:
-            other = (end + 1) % pair.before.sizes.of("vocab")
+            other = (end + 1) % pair.before.tokens
             ids = torch.cat([ids.where(ids != end, other), torch.full_like(ids[:, :1], end)], dim=1)
         heard = signals(pair.small, len(ids), seed=2)
         return {**heard, DECODER: ids} if heard else {**batch, "input_ids": ids, DECODER: ids.flip(0, 1)}

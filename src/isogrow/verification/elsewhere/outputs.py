@@ -48,7 +48,7 @@ def batches_for(small: Opened) -> tuple[Ids, ...]:
     """The same for a model: ids that it has, in rows that it has positions for."""
     anatomy, config = small.anatomy, small.checkpoint.config
     learned = anatomy.sizes.values.get("positions")
-    return batches_of(anatomy.sizes.of("vocab"), learned or get(config, anatomy.layout.streams[0].longest))
+    return batches_of(anatomy.tokens, learned or get(config, anatomy.layout.streams[0].longest))
 
 
 def coarsest(at_least: Sequence[torch.dtype], words: Iterable[str]) -> torch.dtype:

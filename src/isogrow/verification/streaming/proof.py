@@ -292,7 +292,7 @@ def _every_id(pair: Pair) -> tuple[Batch, ...]:
     if sees(pair):
         return tuple(covering(pair))
     found: list[Batch] = []
-    if pair.before.sizes.of("vocab") <= _most(pair):
+    if pair.before.tokens <= _most(pair):
         for batch in covering(pair):
             found.append(batch)
             if sum(first_tensor(each).numel() for each in found) > _most(pair):
@@ -302,7 +302,7 @@ def _every_id(pair: Pair) -> tuple[Batch, ...]:
 
 def _most(pair: Pair) -> int:
     """How many tokens may be run at once."""
-    width = max(pair.before.sizes.of("vocab"), pair.plan.target.of(pair.before.layout.residual))
+    width = max(pair.before.tokens, pair.plan.target.of(pair.before.layout.residual))
     return min(TOKENS, ROOM // (RUNS * width))
 
 
