@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,9 @@ def test_what_is_released_goes_on_from_the_end_of_its_decay() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 30])
-def test_the_first_mark_is_found(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the search begins; the trunk is made once, no longer than the marks that are tried, and a
-    straight line takes few of them."""
+def test_where_the_loss_is_reached_is_found(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the search begins; the trunk is made once, no longer than the stages that are tried, which are
+    few."""
     run = begun(Contestant("", "", "small"), COURSE.tuned, 1, 0)
     made: list[float] = []
     tried: list[float] = []
@@ -124,10 +125,13 @@ def test_the_first_mark_is_found(count: int, monkeypatch: pytest.MonkeyPatch) ->
             run.spent = 0
             made.clear(), tried.clear()
             found = reaching.first(run, stages, 1 - places[wanted], near)
-            assert found.mark == wanted and found.loss == 1 - places[wanted]
-            assert found.decay == pytest.approx(5) and found.before[1].spent == places[wanted]
+            assert wanted <= found.mark <= min(wanted + reaching.STRIDE, count - 1)
+            assert found.loss == 1 - places[found.mark] and found.before[1].spent == places[found.mark]
+            assert found.decay == pytest.approx(5)
+            if found.mark >= reaching.STRIDE or found.beyond:  # a stage before it was tried
+                assert found.beyond == pytest.approx(places[found.mark] - places[wanted], abs=1e-12)
             assert max(made, default=0) <= places[min(max(near, wanted + reaching.STRIDE), count - 1)]
-            assert made == sorted(set(made)) and len(tried) <= 4 + abs(wanted - near) // reaching.STRIDE
+            assert made == sorted(set(made)) and len(tried) <= 2 + abs(wanted - near) // reaching.STRIDE
     run.spent = 0
     assert reaching.first(run, stages, -1.0).mark == count - 1  # the last, where none has it
 
@@ -146,8 +150,16 @@ def test_a_stage_that_is_a_decay_is_run_whole(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(reaching, "decayed", decayed)
     stages = reaching.spans(7, (0.5, 1.0, 1.5, 2.0), None, 10)
     found = reaching.first(run, stages, -20.0, 3)
-    assert found.mark == 2 and found.decay == 15 and found.before[1].spent == 7
-    assert {start for start, _ in seen} == {7} and set(seen) <= {(7, 12), (7, 17), (7, 22), (7, 27)}
+    assert found.mark == 3 and found.decay == 20 and found.before[1].spent == 7
+    assert found.beyond == pytest.approx(7) and seen == [(7, 27), (7, 12)]
+
+
+def test_a_run_that_broke_encloses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begun(Contestant("", "", "small"), COURSE.tuned, 1, 0)
+    losses = iter([1.0, math.inf])
+    monkeypatch.setattr(reaching, "decayed", lambda run, until: next(losses))  # pyright: ignore
+    found = reaching.first(run, reaching.spans(0, [0.1 * i for i in range(1, 7)], None, 10), 2.0, 5)
+    assert found.mark == 5 and found.beyond == 0.0
 
 
 def test_what_is_to_be_run_follows_from_the_rows() -> None:
@@ -167,7 +179,8 @@ def test_what_is_to_be_run_follows_from_the_rows() -> None:
     others = pending(course, rows)
     assert {job.targets for job in others} == {(1.7, 1.7, 1.7)} and len(others) == len(chains)
     marks = family.FULL.marks
-    assert [tuple(marks[i] for i in job.near) for job in others] == [places, (), ()]
+    later = [marks[marks.index(place) + reaching.STRIDE // 2] for place in places]
+    assert [[marks[i] for i in job.near] for job in others] == [later, [], []]
     assert {job.key for job in others} == {dataclasses.replace(job, near=()).key for job in others}
     assert pending(course, rows | {job.key: {} for job in others}) == []
 
@@ -228,7 +241,7 @@ def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
     assert {job.target for job in jobs} == {1.5 + 0.1 * seed for seed in sunk.FULL.seeds}
     assert {job.near for job in jobs if job.seed == 1 or job.second.method == "stack"} == {None}
     begun_at = {job.near for job in jobs if job.seed > 1 and job.second.method == "grow"}
-    assert begun_at == {sunk.FULL.marks.index(0.1)}
+    assert begun_at == {sunk.FULL.marks.index(0.1) + reaching.STRIDE // 2}
     assert len({dataclasses.replace(job, near=None).key for job in jobs}) == len(jobs)
     one = jobs[0]
     renamed = dataclasses.replace(one, second=dataclasses.replace(one.second, name="another"))

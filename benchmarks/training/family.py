@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.training.ceiling import seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.models import step_flops
-from benchmarks.training.reaching import first, spans
+from benchmarks.training.reaching import STRIDE, first, spans
 from benchmarks.training.runs import Run, begun, finished, grow_run_, restore_
 from benchmarks.training.saved import interval
 from benchmarks.training.scale import scale
@@ -128,13 +128,18 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
 
 
 def searched(chain: Chain, marks: Sequence[float], rows: Mapping[str, Row]) -> tuple[int, ...]:
-    """The marks at which each size of this chain was on the mean of the seeds that were run, or none."""
+    """The marks at which each size of this chain is likely to have its loss, by the seeds that were run."""
     own = [
         row["shares"]
         for row in rows.values()
         if row.get("found") and (row["name"], tuple(row["sizes"])) == (chain.name, chain.sizes)
     ]
-    return tuple(near(marks, statistics.mean(shares)) for shares in zip(*own, strict=True))
+    return tuple(likely(marks, shares) for shares in zip(*own, strict=True))
+
+
+def likely(marks: Sequence[float], shares: Sequence[float]) -> int:
+    """The mark behind the mean of these shares: the one that is STRIDE before it is likely not enough."""
+    return min(near(marks, statistics.mean(shares)) + STRIDE // 2, len(marks) - 1)
 
 
 def from_scratch(size: str, tuned: Tuned, per_parameter: float, seed: int) -> Job:
@@ -166,8 +171,11 @@ def scratch(job: Job) -> dict[str, Any]:
 
 
 def chained(job: Job) -> dict[str, Any]:
-    """A chain, until each size has its loss; it ends where one does not have it at the last mark."""
-    run = _run(job, 0)
+    """A chain, until each size has its loss; it ends where one does not have it at the last mark.
+
+    What follows goes on from a stage that has the loss; the last one's end is read off between two.
+    """
+    run, beyond = _run(job, 0), 0.0
     decays, shares, losses, reached = 0, list[float](), list[float](), True
     after = [*job.chain.sizes[1:], ""]
     starts = job.near or (near(job.marks),) * len(job.targets)
@@ -177,14 +185,17 @@ def chained(job: Job) -> dict[str, Any]:
         budget, start = budget_of(size, job.per_parameter), run.spent
         found = first(run, spans(start, job.marks, share, budget), target, start_at)
         reached = reached and found.loss <= target
-        shares, losses = [*shares, job.marks[found.mark]], [*losses, found.loss]
+        beyond = 0.0 if following else found.beyond
+        shares = [*shares, job.marks[found.mark] - beyond / budget]
+        losses = [*losses, found.loss]
         restore_(run, found.after if job.chain.released else found.before)
         decays += 0 if job.chain.released else found.decay
         if not reached:
             break
         if following:
             grow_run_(run, _step(job.chain, following))
-    return dict(losses=losses, shares=shares, operations=run.spent + decays, decays=decays, found=reached)
+    spent = run.spent + decays - beyond
+    return dict(losses=losses, shares=shares, operations=spent, decays=decays, found=reached)
 
 
 def near(marks: Sequence[float], place: float = NEAR) -> int:

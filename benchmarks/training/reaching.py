@@ -1,4 +1,4 @@
-"""The shortest stage that ends with a loss: looked for among stages that are ever longer.
+"""How long a stage must be to end with a loss: looked for among stages that are ever longer.
 
 A stage is a part of a trunk, which all of them share, and a decay. Where every decay begins at once there is
 no trunk, and each stage is run whole.
@@ -16,17 +16,22 @@ from typing import Any
 
 from benchmarks.training.runs import Run, advance_, decayed, restore_, state_of
 
-STRIDE = 3  # stages, until two are found that enclose it
+STRIDE = 3  # stages, at most, between two that enclose it
 
 
 @dataclass(frozen=True)
 class Found:
-    """The first stage that has the loss, or the last one; the run before its decay, and after it."""
+    """A stage that has the loss, or the last one; the run before its decay, and after it.
+
+    `beyond`: by how many operations it is longer than a stage that just has it, read off a straight line to a
+    stage at most STRIDE before it that has it not.
+    """
 
     mark: int
     loss: float
     before: Any
     after: Any
+    beyond: float = 0.0
 
     @property
     def decay(self) -> int:
@@ -35,11 +40,10 @@ class Found:
 
 
 def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: int = 0) -> Found:
-    """The first of these stages that ends with the loss; each says where its decay begins and where it ends.
+    """Where these stages first end with the loss; each says where its decay begins and where it ends.
 
     Places are in operations, and no stage is before the one ahead of it. The trunk is made once, no longer
-    than the search needs. The search begins at the stage `near`; between two that enclose the loss it goes
-    on where a straight line through theirs has it.
+    than the search needs. The search begins at the stage `near`, and ends with two that enclose the loss.
     """
     trunk: dict[float, Any] = {run.spent: _kept(run)}
     tried: dict[int, Found] = {}
@@ -67,10 +71,11 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
     while low < 0 < high:
         below = max(high - STRIDE, 0)
         low, high = (low, below) if reached(below) else (below, high)
-    while high - low > 1:
-        middle = _between(low, tried[low].loss - target, high, target - tried[high].loss)
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return tried[high]
+    if low < 0:
+        return tried[high]
+    lacking, over = tried[low].loss - target, target - tried[high].loss
+    share = over / (lacking + over) if math.isfinite(lacking) else 0.0  # a run that broke tells nothing
+    return dataclasses.replace(tried[high], beyond=share * (stages[high][1] - stages[low][1]))
 
 
 def spans(
@@ -84,12 +89,6 @@ def spans(
     if decay is None:
         return [(start, start + mark * budget) for mark in marks]
     return [(start + mark * budget, start + (mark + decay) * budget) for mark in marks]
-
-
-def _between(low: int, lacking: float, high: int, beyond: float) -> int:
-    """The mark between these two at which a straight line through their losses is at the target."""
-    share = lacking / (lacking + beyond) if math.isfinite(lacking) else 0.5  # a run that broke
-    return min(max(math.ceil(low + share * (high - low)), low + 1), high - 1)
 
 
 def _kept(run: Run) -> Any:

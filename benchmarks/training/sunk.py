@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.training import family
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
-from benchmarks.training.family import budget_of, near
+from benchmarks.training.family import budget_of, likely, near
 from benchmarks.training.reaching import first, spans
 from benchmarks.training.runs import Run, advance_, begun, finished, grow_run_
 from benchmarks.training.saved import interval
@@ -138,14 +138,14 @@ def _turn(job: Job) -> tuple[float, int]:
 
 
 def searched(second: Second, goal: float, marks: Sequence[float], rows: Mapping[str, Row]) -> int | None:
-    """The mark at which this second stage was on the mean of the seeds that were run, if any was."""
+    """The mark at which this second stage is likely to have its loss, by the seeds that were run."""
     own = [
         row["share"]
         for row in rows.values()
         if row.get("found") and row["stage"] == STAGE
         if (row["name"], row["second"]["learned"], row["goal"]) == (second.name, second.learned, goal)
     ]
-    return near(marks, statistics.mean(own)) if own else None
+    return likely(marks, own) if own else None
 
 
 def made(job: family.Job | Job) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def made(job: family.Job | Job) -> dict[str, Any]:
         separate=budget,
         sunk=sunk,
         # What a method spends in looking at data is of the second stage.
-        operations=found.after[1].spent - sunk,
-        share=job.marks[found.mark],
+        operations=found.after[1].spent - sunk - found.beyond,
+        share=job.marks[found.mark] - found.beyond / budget,
         losses=[found.loss],
         found=found.loss <= job.target,
     )
