@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 import transformers
-from family import BOOLS, CHOICES, PAD, POSITIONS, VOCAB, Family, Json, Requests
+from family import BOOLS, CHOICES, PAD, POSITIONS, VOCAB, Family, Json, Requests, Steps
 from family import ROWS as TEXTS
 from hypothesis import strategies as st
 from torch import Tensor
 
+from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.expansions import AttentionExpansion, HeadsExpansion, HiddenExpansion, Size
 from rows.bert import BERT, bert_options
 
 KIN = True
@@ -146,7 +148,47 @@ def ernie_options(draw: st.DrawFn) -> Json:
     return {**bert_options(draw), "use_task_id": draw(BOOLS)}
 
 
+def esm_options(draw: st.DrawFn) -> Json:
+    """Rotary positions want an even head dim."""
+    found, rotary = untied_options(draw), draw(BOOLS)
+    return {
+        **found,
+        "hidden_size": found["hidden_size"] * (1 + rotary),
+        "emb_layer_norm_before": draw(BOOLS),
+        "token_dropout": draw(BOOLS),
+        "position_embedding_type": "rotary" if rotary else "absolute",
+    }
+
+
+def unpadded(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """Texts of one length: this class takes the embedding away where a text is padded."""
+    given = texts(False)(kind, generator)
+    return {**given, "attention_mask": torch.ones_like(given["attention_mask"])}
+
+
+def esm_draws(draw: st.DrawFn, anatomy: Anatomy) -> Steps:
+    """Its head dim where positions are learned; by copies, which a norm on the embeddings asks for."""
+    if anatomy.config.get("position_embedding_type") == "rotary":
+        return []
+    size = draw(st.sampled_from(["x2", "x3"]))
+    return [HiddenExpansion(size), AttentionExpansion(size), HeadsExpansion(size)]
+
+
+DEEPER: dict[str, Size] = {"hidden": "x2", "head_dim": "x2"}
+ESM = replace(
+    filled(behind("esm", transformers.EsmConfig, mask_token_id=PAD, emb_layer_norm_before=True)),
+    inputs=unpadded,
+    options=esm_options,
+    draws=esm_draws,
+    said={"vocab_size": VOCAB},
+    absent=frozenset({"emb_layer_norm_before", "vocab_size"}),
+    growths={"ffn": {"ffn": 92}, "layers": {"layers": 5}, "hidden and head_dim": DEEPER},
+    together={**DEEPER, "ffn": "x3", "layers": "+2"},
+    copied=True,
+)
+
 ROWS = (
+    ESM,
     behind("roberta", transformers.RobertaConfig),
     behind("xlm-roberta", transformers.XLMRobertaConfig),
     behind("camembert", transformers.CamembertConfig),

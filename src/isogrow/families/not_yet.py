@@ -30,7 +30,6 @@ REASONS: Mapping[str, str] = {
         "diffllama"
     ),
     "the residual itself is multiplied by a gain, and attention by a gate that chooses positions": "doge",
-    "a head has one number for each layer and head (contacts), in one vector": "esm",
     "attention is a Fourier transform, a hash, a projection of the sequence, or sampled": (
         "fnet funnel reformer"
     ),

@@ -63,6 +63,7 @@ class Weight:
     centred: bool = False
     constant: bool = False
     unit: bool = False
+    aside: bool = False
     stream: str = ""
     shared: bool = False
 

@@ -69,6 +69,8 @@ class Slot:
     scale of their own, of how fast a state decays.
     `constant`: numbers of the code that files hold, which nothing trains: a new block has the old one's.
     `unit`: a number that multiplies the whole residual, which nothing trains: a new block's is 1.
+    `aside`: it reads what no stream holds (where heads attend to, say), for an answer beside the outputs: a
+    new block's is 0.
     `stream` names the residual `Stream` that it reads or writes, where a model has several (an encoder's and
     a decoder's); an embedding may write several. A slot that names none is of the layout's first.
     """
@@ -94,6 +96,7 @@ class Slot:
     centred: bool = False
     constant: bool = False
     unit: bool = False
+    aside: bool = False
     stream: str = ""
 
     def __hash__(self) -> int:

@@ -124,7 +124,7 @@ def _entries(subject: Subject, slot: str, init: Init) -> Rewrite:
         return {NEW: Old(), MORE: Old()}
     if own.unit:
         return constant(1.0)
-    if own.gates:
+    if own.gates or own.aside:
         return constant(0.0)
     if gated:
         # A copy may hold the zeros of an earlier growth, and behind a gain of zero those would be dead.
