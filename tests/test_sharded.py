@@ -61,6 +61,7 @@ CASES: Mapping[int, Mapping[str, Case]] = {
         "sampled": {**SMALL, "changes": {"vocab_size": 22_222}},  # stds of a sample of what is embedded
         "offloaded": {**SMALL, "mesh": "offloaded"},
         "mixed": {**SMALL, "mesh": "mixed"},
+        "mixed by sgd": {**SMALL, "mesh": "mixed", "optimizer": "sgd"},
     },
     3: {
         "tied llama": {"family": "llama", "mesh": "fsdp", "changes": TIED},
@@ -129,7 +130,8 @@ def test_a_case(run: Callable[[int], Reports], count: int, name: str) -> None:
 
     The norms of these models compute in float32. Muon's step is its own: it makes matrices orthogonal in
     bfloat16, part by part, so that it differs from one process's without any growth. A mixed policy has
-    gradients made in float32, and one process makes them in float64.
+    gradients made in float32, and one process makes them in float64: AdamW, which divides them by their size,
+    makes a step of its rate of what is rounding in one that is nearly 0, so there SGD's step is compared.
     """
     reports = [each[name] for each in run(count)]
     for report in reports:
@@ -137,14 +139,15 @@ def test_a_case(run: Callable[[int], Reports], count: int, name: str) -> None:
         assert report["states"] == []
         assert report["tied"] == report["tied alone"]
         assert report["function"] < 1e-5
-        word = "torch.float32" if name == "mixed" else "torch.float64"
+        mixed = name.startswith("mixed")
+        word = "torch.float32" if mixed else "torch.float64"
         assert report["computed in"] == [word, word]
         if name == "muon":  # in units of its rate, of which an entry of a step can have 1.2
             assert report["matrices"] < 0.5 and report["rest"] < 1e-12
-        else:
-            assert report["step"] < (1e-4 if name == "mixed" else 1e-12)
+        elif name != "mixed":
+            assert report["step"] < (1e-6 if mixed else 1e-12)
         assert report["counted"] == report["told"]
-        assert bool(report["told"]) == (name not in ("columns", "paced", "each", "muon"))
+        assert bool(report["told"]) == (name not in ("columns", "paced", "each", "muon", "mixed by sgd"))
     told = reports[0]["told"]
     assert not told or told["totals"] > 0
     if CASES[count][name]["mesh"] == "both":
