@@ -218,7 +218,7 @@ def test_of_a_sunk_model_the_second_stage_is_counted() -> None:
         assert until - steps <= row["sunk"] <= until
         counted = (row["share"] + SUNK.decay) * row["separate"]
         assert counted - 2 * steps <= row["operations"] <= counted
-        assert row["found"] is (row["losses"][0] <= row["target"])
+        assert row["found"] is (row["losses"][0] <= row["target"]) and row["small"] > 0
     assert own[0]["losses"] != own[1]["losses"]
     said = sunk.table(rows)
     assert "| grown | 0.15 | 0.1 | 1 | " in said and "| grown, decayed | 0.15 | 0.1 | 1 | " in said

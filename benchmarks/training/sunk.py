@@ -18,9 +18,11 @@ from typing import Any
 from benchmarks.training import family
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.family import budget_of, likely, near
+from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
 from benchmarks.training.runs import Run, advance_, begun, finished, grow_run_
 from benchmarks.training.saved import interval
+from benchmarks.training.scale import scale
 
 Row = Mapping[str, Any]
 STAGE = "sunk"
@@ -149,12 +151,13 @@ def searched(second: Second, goal: float, marks: Sequence[float], rows: Mapping[
 
 
 def made(job: family.Job | Job) -> dict[str, Any]:
-    """The row of a job: of a second stage its operations, its share of the scratch run's budget, its loss."""
+    """The row of a job: of a second stage its operations, its share of the scratch run's budget, its loss, and
+    that of the small model."""
     if isinstance(job, family.Job):
         return family.made(job)
     second, budget = job.second, budget_of(job.second.size, job.goal)
     run = small_of(second, job.tuned, job.seed)
-    sunk = run.spent
+    sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
     start = run.spent
     begins = near(job.marks) if job.near is None else job.near
@@ -170,6 +173,7 @@ def made(job: family.Job | Job) -> dict[str, Any]:
         target=job.target,
         separate=budget,
         sunk=sunk,
+        small=small,
         # What a method spends in looking at data is of the second stage.
         operations=found.after[1].spent - sunk - found.beyond,
         share=job.marks[found.mark] - found.beyond / budget,
