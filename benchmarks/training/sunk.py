@@ -151,8 +151,8 @@ def searched(second: Second, goal: float, marks: Sequence[float], rows: Mapping[
 
 
 def made(job: family.Job | Job) -> dict[str, Any]:
-    """The row of a job: of a second stage its operations, its share of the scratch run's budget, its loss, and
-    that of the small model."""
+    """The row of a job: of a second stage its operations, its share of the scratch run's budget, its loss,
+    and that of the small model."""
     if isinstance(job, family.Job):
         return family.made(job)
     second, budget = job.second, budget_of(job.second.size, job.goal)
