@@ -67,7 +67,8 @@ def trained(folder: Path, **changes: Any) -> Path:
 def log(run: Path) -> list[dict[str, Any]]:
     """A run's records, without what tells of time."""
     said = json.loads((run / "log.json").read_text())
-    return [{k: v for k, v in r.items() if "runtime" not in k and "per_second" not in k} for r in said]
+    times = ("runtime", "per_second", "preparation_time")
+    return [{k: v for k, v in r.items() if not any(time in k for time in times)} for r in said]
 
 
 def hashes(run: Path) -> dict[str, str]:
@@ -250,7 +251,18 @@ def test_a_decay_of_a_stage_that_can_not_be_is_refused(
 @pytest.mark.slow
 @pytest.mark.sweep("examples")
 def test_killed_at_random_points_releases_end_alike(run: Path, tmp_path: Path) -> None:
-    path, folder = written(tmp_path), tmp_path / "run"
+    _killed(run, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.sweep("examples")
+def test_killed_at_random_points_what_is_released_as_it_ends_is_alike(tmp_path: Path) -> None:
+    changes: dict[str, Any] = dict(stages=FALLING, training={**RECIPE["training"], "decay": 0})
+    _killed(trained(tmp_path / "whole", **changes), tmp_path / "killed", **changes)
+
+
+def _killed(run: Path, home: Path, **changes: Any) -> None:
+    path, folder = written(home, **changes), home / "run"
     chance, kills, branches, ended = random.Random(0), 0, 0, 0
     while kills < KILLS or not ended or not branches:
         assert kills < 20 * KILLS, "no branch was killed while it was at work"
