@@ -24,6 +24,10 @@ UNKNOWN = (
     "no table is known of what stands beside its language model, so that all of that stays as it is; grow the"
     " language model (`ffn`, `layers`)"
 )
+BESIDE = (
+    "no table is known of such a tower in it, so that what else stands beside its language model stays as it"
+    " is; grow the language model (`ffn`, `layers`), or the tower that it has a table of"
+)
 STACKS = ("vision", "audio")
 
 
@@ -84,7 +88,7 @@ def beside(
         windows=(*made.windows, *part.windows),
         streams=(*made.streams, stream),
         stacks=(*made.stacks, tower.stack),
-        apart={stack: why for stack, why in made.apart.items() if stack != tower.stack},
+        apart={stack: BESIDE for stack in made.apart if stack != tower.stack},
     ), behind
 
 

@@ -261,6 +261,9 @@ def _stacked(now: Subject, expansion: Expansion) -> Iterator[tuple[str, Size, st
         own = [f"{each}_{axis}" for each in layout.stacks if now.sizes.has(f"{each}_{axis}")]
         if stack and own and f"{stack}_{axis}" not in own:
             raise SizeError(f"{word} is no axis of this model, which has no {stack}: leave it out")
+        if stack and not own and now.sizes.has("layers"):  # a tower beside a language model
+            has = ", ".join(each for each in named(now.sizes, (stack,)) if each.startswith(f"{stack}."))
+            raise SizeError(f"{word} is no axis of this {layout.family!r} model, whose {stack} has {has}")
         if stack and not own and _known(now, axis, word):
             alone = word.removeprefix(f"{stack}.")
             raise SizeError(

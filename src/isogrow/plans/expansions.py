@@ -178,6 +178,9 @@ def target(size: Size, now: int, axis: str) -> int:
     if wanted > most:
         shown = text if len(text) < 24 else f"{text[:20]}…"
         raise SizeError(f"{axis}={shown!r} is larger than any model's: give {most:,} or less")
+    if found[1] and wanted < now:
+        shrunk = f"would shrink {axis} from {now} to {wanted:g}"
+        raise SizeError(f"{axis}={size!r} {shrunk}: give more than {now}")
     if wanted != int(wanted):
         meant = str(ceil(wanted))
         if not found[1] and wanted < now:  # a bare 2.5 is no size that anybody has: a factor was meant
