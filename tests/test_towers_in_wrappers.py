@@ -29,6 +29,7 @@ from isogrow.plans.caching import caches_of
 from isogrow.plans.serial import from_json, to_json
 from isogrow.plans.words import named
 from isogrow.verification import verify
+from isogrow.verification.differences import Difference, NoiseFloor
 from isogrow.verification.float64 import build, float64
 
 Sizes = Mapping[str, Any]
@@ -158,6 +159,9 @@ def test_layers_that_nothing_reads_have_no_gradient_and_all_new_ones_have() -> N
         ("granite4_vision", {"vision.layers": 3}, "stands in pairs"),
         ("glm4v", {"vision.layers": 3}, "no table is known of what stands beside its language model"),
         ("fuyu", {"audio.layers": 3}, "no table is known of what stands beside its language model"),
+        ("llava", {"audio.layers": 3}, "no table is known of such a tower in it"),
+        ("llava", {"vision.kv_heads": 3}, "whose vision has vision.hidden, vision.ffn, vision.heads"),
+        ("llava", {"vision.layers": "x0.6"}, "would shrink vision.layers from 2 to 1.2: give more than 2"),
     ],
 )
 def test_what_can_t_grow_is_refused_with_its_reason(kind: str, wanted: Sizes, why: str) -> None:
@@ -216,6 +220,28 @@ def test_a_folder_grows_in_its_tower_and_is_proven_with_images(tmp_path: Path) -
     assert "images" in found["float64"].detail and found["liveness"].passed
     _, info = class_of("llava").from_pretrained(tmp_path / "large", output_loading_info=True)
     assert not any(info.values())
+
+
+@pytest.mark.slow
+def test_own_dtype_is_held_against_the_function_that_its_attention_computes() -> None:
+    """PaliGemma's texts without images look ahead under torch's attention, and not under its own."""
+    source: Any = dict(wrapped.config("paligemma", "gemma", False))
+    made: Any = class_of("paligemma")(transformers.PaliGemmaConfig.from_dict(source)).eval()
+    figures: Any = verify(made, isogrow.grow(made, ffn="+5")).figures
+    found = figures["own_dtype"]
+    assert max(found["small_to_exact"], found["large_to_exact"], found["noise"]) < 1e-3
+    assert NoiseFloor({"a": {"x": Difference(3.0, 1.0, 0, 0, 1)}}).within(2.0).by == {}
+
+
+def test_a_dtype_that_a_class_notes_and_never_reads_is_no_change() -> None:
+    cast: Any = class_of("paligemma")(seeing("paligemma").config).bfloat16()
+    assert isogrow.grow(cast, ffn="+5").config.text_config.intermediate_size == 45
+
+
+def test_images_are_counted_and_not_their_patches() -> None:
+    small: Any = seeing("qwen2_5_vl")
+    report = verify(small, grown(small, **{"vision.ffn": "+5"}))
+    assert "3 images" in next(each.detail for each in report.checks if each.name == "float64")
 
 
 EAR = {

@@ -58,6 +58,10 @@ class NoiseFloor:
         """All ways and outputs taken together."""
         return combined(each for ways in self.by.values() for each in ways.values())
 
+    def within(self, most: float) -> NoiseFloor:
+        """Without the ways in which a class computes another function: an output moves more than `most`."""
+        return NoiseFloor({way: by for way, by in self.by.items() if combined(by.values()).absolute <= most})
+
 
 def difference(a: Tensor, b: Tensor) -> Difference:
     """How far `b` lies from `a`, computed in float64; raises if their shapes differ.
@@ -228,6 +232,18 @@ def attention(model: nn.Module, name: str) -> Generator[None]:
     finally:
         for config, implementation in before:
             config._attn_implementation_internal = implementation
+
+
+@contextmanager
+def as_run(model: nn.Module, other: nn.Module) -> Generator[None]:
+    """Switch a Hugging Face model to the attention of its copy in another dtype where that is torch's own,
+    and back."""
+    wanted = getattr(_config(other), "_attn_implementation", None)
+    if wanted != "sdpa" or other_attention(model) != wanted:
+        yield
+        return
+    with attention(model, wanted):
+        yield
 
 
 def _config(part: nn.Module) -> Any:
