@@ -50,7 +50,7 @@ HEARD: Sizes = {"audio.ffn": "+5", "audio.layers": "+2", "hidden": 28}
 WIDE = (
     "llava", "llava_next", "llava_next_video", "llava_onevision", "cohere2_vision", "paligemma", "idefics3",
     "smolvlm", "deepseek_vl", "deepseek_vl_hybrid", "exaone4_5", "hyperclovax_vision_v2", "qwen2_vl",
-    "qwen2_5_vl",
+    "qwen2_5_vl", "qwen3_5", "qwen3_5_moe",
 )  # fmt: skip
 OFTEN = ("paligemma", "qwen2_5_vl")  # every run; all others are swept
 SWEPT = [

@@ -71,6 +71,12 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
         **TEXT, **DIM, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
         "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5,
     },
+    "qwen3_5_moe_text": {
+        **TEXT, **DIM, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5,
+        "moe_intermediate_size": 12, "shared_expert_intermediate_size": 14, "num_experts": 4,
+        "num_experts_per_tok": 2,
+    },
     "qwen3_vl_text": {**TEXT, **DIM, **THIRDS},
     "qwen3_vl_moe_text": {**TEXT, **DIM, **THIRDS, **MIXED},
     "glm4v_text": {**TEXT, "hidden_size": 40, **HALF},
@@ -198,6 +204,8 @@ OWN: Mapping[str, Mapping[str, Any]] = {
             "resampler_head_dim": 6, "num_key_value_heads": 1,
         },
     },
+    "qwen3_5": eye("qwen3_5_vision", GRID, out_hidden_size=24, num_position_embeddings=16),
+    "qwen3_5_moe": eye("qwen3_5_moe_vision", GRID, out_hidden_size=24, num_position_embeddings=16),
     "deepseek_vl": {"vision_config": SIGLIP},
     "exaone4_5": eye(
         "exaone4_5_vision", GRID, out_hidden_size=24, **WINDOWS,
