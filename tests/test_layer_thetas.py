@@ -75,11 +75,13 @@ def test_a_new_layer_has_the_numbers_of_the_code() -> None:
 
 def test_a_theta_that_the_class_does_not_read_is_none() -> None:
     """Without a table Ministral 3 fills in its own, θ and all, whatever rope_theta says (transformers 5.23):
-    no config says that in other words, so the head dim can't grow there."""
+    it is written out where its θ changes."""
     source = F.FAMILIES["ministral3"].json()
     del source["rope_parameters"]
     subject = F.subject(F.FAMILIES["ministral3"], "", {**source, "rope_theta": 50.0})
     same = F.subject(F.FAMILIES["ministral3"], "", source)
     assert F.error(subject.answers, same.answers) == 0
-    with pytest.raises(LawError, match="would turn at another frequency"):
-        subject.plan({"head_dim": 14})
+    plan = subject.plan({"head_dim": 14})
+    assert subject.error(plan) < F.EXACT
+    assert plan.config["rope_parameters.rope_theta"] == pytest.approx(1e6 ** (14 / 10))
+    assert subject.error(plan, edited(subject.source, {"head_dim": 14})) > F.BROKEN
