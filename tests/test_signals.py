@@ -12,8 +12,9 @@ from sweeping import swept
 from test_module import live
 
 import isogrow
-from isogrow.errors import CheckpointError
+from isogrow.errors import CheckpointError, IsogrowError
 from isogrow.growth.opening import opened
+from isogrow.verification.runs import runs
 from isogrow.verification.signals import signal_of, signals
 
 TAKEN = {
@@ -100,3 +101,32 @@ def test_speech_to_text_hears_as_many_numbers_a_frame_as_its_config_says() -> No
     heard = signals(small, 2, seed=5)["input_features"]
     assert heard.shape[-1] == small.config.input_feat_per_channel * small.config.input_channels
     assert small.model.encoder(heard).last_hidden_state.isfinite().all()
+
+
+# Of which the config does not say how its input lies.
+UNTOLD = (
+    "cohere_compass_vision",
+    "glmasr_encoder",
+    "kimi_k25_vision",
+    "muse_glimmer_vision",
+    "nemotron3_diarization_audio",
+    "qwen3_asr_encoder",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNTOLD)
+def test_of_several_shapes_one_is_found_that_the_class_runs(name: str) -> None:
+    small = live(name)
+    given = signals(small, 2, seed=5)
+    assert runs(small, given)
+    assert all(torch.equal(x, given[key]) for key, x in signals(small, 2, seed=5).items())
+
+
+@pytest.mark.slow
+def test_where_none_is_run_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isogrow.verification.signals.runs", lambda model, given: False)  # pyright: ignore
+    with pytest.raises(
+        IsogrowError, match="takes input_features, and it runs none of the shapes that isogrow"
+    ):
+        signals(live("glmasr_encoder"), 2, seed=5)

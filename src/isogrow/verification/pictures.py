@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isogrow.verification.runs import Batch, full, still
+from isogrow.verification.runs import FAULTS, Batch, runs, still
 from isogrow.verification.signals import CHANNELS, patched
 
 SEES, LOOKS = "get_image_features", "aspect_ratio_ids"
@@ -18,8 +18,6 @@ TOKENS = ("image_token_id", "image_token_index")
 TILES = (1, 2, 3, 5)  # how many views there may be of one image, that of the whole among them
 ASKED = "qformer_input_ids"  # a question, for towers that read one
 KINDS = ("token_type_ids", "mm_token_type_ids")  # which tokens are an image's, for classes that ask
-# Each class refuses what it does not take in its own words.
-FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 GRID = (1, 4, 8)  # the patches of an image in time, height and width
 
 
@@ -53,15 +51,6 @@ def among(ids: Tensor, token: int, count: int) -> Tensor:
     text = ids.where(ids != token, (token + 1) % (int(ids.max()) + 1))
     seen = torch.full((ids.shape[0], count), token)
     return torch.cat([text[:, :1], seen, text[:, 1:]], dim=1)
-
-
-def runs(model: nn.Module, batch: Batch) -> bool:
-    """Whether the whole model runs on it: some classes ask for more than their tower does."""
-    try:
-        full(model, batch)
-    except FAULTS:
-        return False
-    return True
 
 
 def _looked_at(vision: Any, ids: Tensor, seed: int) -> Batch:

@@ -26,6 +26,8 @@ Batch = Mapping[str, Tensor]
 Outputs = Mapping[str, Tensor]
 Side = Literal["left", "right"]
 DECODER, MEMORY = "decoder_input_ids", "encoder_hidden_states"
+# Each class refuses what it does not take in its own words.
+FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 CACHES = ("cache", "past_key_values", "cache_params")  # what models call theirs
 
 
@@ -61,6 +63,15 @@ def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -
     chunks = {name: value.chunk(rows) for name, value in batch.items()}
     parts = [full(model, {name: chunks[name][row] for name in batch}, channels) for row in range(rows)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def runs(model: nn.Module, batch: Batch) -> bool:
+    """Whether the whole model runs on it: some classes ask for more than their tower does."""
+    try:
+        full(model, batch)
+    except FAULTS:
+        return False
+    return True
 
 
 def decodes(model: nn.Module, batch: Batch) -> bool:

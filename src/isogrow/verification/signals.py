@@ -3,6 +3,7 @@ numbers of the shapes that their configs say."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from inspect import Parameter, signature
 from math import isqrt
@@ -16,7 +17,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES,
 )
 
-from isogrow.verification.runs import GRID, Batch
+from isogrow.errors import IsogrowError
+from isogrow.verification.float64 import float64
+from isogrow.verification.runs import GRID, Batch, runs
 
 WORDS = {
     "pixel_values": "images",
@@ -27,6 +30,9 @@ WORDS = {
 CHANNELS = 3  # of an image, where no config says it
 FRAMES = 24  # of sound, behind the convolutions
 SAMPLES = 2431  # of sound, where its convolutions are in the code: five places behind Moonshine's
+WINDOW = 100  # frames that some encoders hear at once
+FEW = 2  # frames in a patch, where the code alone says it
+LENGTHS = ("max_source_positions", "input_feat_per_channel")  # by which a config says how much it hears
 FRONT = "conv_stride"  # by which a config says that its model hears samples
 
 
@@ -70,7 +76,9 @@ def signals(model: nn.Module, rows: int, seed: int) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     taken = _taken(model)
     if GRID in taken:
-        return _grids(name, config, rows, generator, "merge_sizes" in taken)
+        return _taken_by(model, _grids(name, config, rows, generator, "merge_sizes" in taken))
+    if name == "input_features" and not any(hasattr(config, key) for key in LENGTHS):
+        return _taken_by(model, _spectra(config, rows, generator, "input_features_mask" in taken))
     given: dict[str, Tensor] = {name: torch.randn(rows, *next(_shapes(name, config)), generator=generator)}
     if patched(config):
         side = isqrt(config.num_patches)
@@ -86,17 +94,49 @@ def signals(model: nn.Module, rows: int, seed: int) -> Batch:
     return given
 
 
-def _grids(name: str, config: Any, rows: int, generator: torch.Generator, merged: bool) -> Batch:
-    """Images of equal grids, their patches one behind the other."""
+def _taken_by(model: nn.Module, choices: Iterator[Batch]) -> Batch:
+    """The first of these that the model runs: what its config says does not tell them apart.
+
+    A model whose weights are read as they are used is given the first. Raises `IsogrowError` where it runs
+    none.
+    """
+    first = next(choices)
+    if next(model.parameters()).is_meta:
+        return first
+    with float64():
+        wide = copy.deepcopy(model).double()
+        found = next((given for given in (first, *choices) if runs(wide, given)), None)
+    if found is None:
+        raise IsogrowError(
+            f"{type(model).__name__} takes {', '.join(first)}, and it runs none of the shapes that isogrow"
+            " makes of its config, so nothing can be proven on it: give --no-verify (verify=False), and"
+            " compare it on inputs of your own"
+        )
+    return found
+
+
+def _grids(name: str, config: Any, rows: int, generator: torch.Generator, merged: bool) -> Iterator[Batch]:
+    """Images of equal grids, their patches one behind the other: of one frame or several, flat or not."""
     side = 2 * getattr(config, "spatial_merge_size", 1)
     channels = getattr(config, "num_channels", None) or getattr(config, "in_channels", CHANNELS)
-    frames = getattr(config, "temporal_patch_size", 1) if name == "hidden_states" else 1
-    entries = channels * frames * config.patch_size**2
-    given = {
-        name: torch.randn(rows * side**2, entries, generator=generator),
-        GRID: torch.tensor([[1, side, side]] * rows),
-    }
-    return {**given, "merge_sizes": torch.ones(rows, dtype=torch.long)} if merged else given
+    several = getattr(config, "temporal_patch_size", 1)
+    size, count = config.patch_size, rows * side**2
+    flat = [frames * channels * size**2 for frames in dict.fromkeys((1, several, FEW))]
+    flat = [several * channels * size**2] if name == "hidden_states" else flat
+    for shape in (*((entries,) for entries in flat), (channels, size, size)):
+        given = {
+            name: torch.randn(count, *shape, generator=generator),
+            GRID: torch.tensor([[1, side, side]] * rows),
+        }
+        yield {**given, "merge_sizes": torch.ones(rows, dtype=torch.long)} if merged else given
+
+
+def _spectra(config: Any, rows: int, generator: torch.Generator, masked: bool) -> Iterator[Batch]:
+    """Spectra of a length of one's own: frames behind bins, or bins behind frames."""
+    bins = config.num_mel_bins
+    for frames, shape in ((2 * FRAMES, (2 * FRAMES, bins)), *((n, (bins, n)) for n in (2 * FRAMES, WINDOW))):
+        given = {"input_features": torch.randn(rows, *shape, generator=generator)}
+        yield given | ({"input_features_mask": torch.ones(rows, frames, dtype=torch.long)} if masked else {})
 
 
 def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:

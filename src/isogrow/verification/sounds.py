@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isogrow.verification.pictures import among, runs
-from isogrow.verification.runs import Batch
+from isogrow.verification.pictures import among
+from isogrow.verification.runs import Batch, runs
 
 FEATURES, PROJECTOR = "input_features", "multi_modal_projector"
 MASKS = ("feature_attention_mask", "input_features_mask")  # which frames there are, for classes that ask
