@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from inspect import Parameter, signature
 from math import isqrt
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ WINDOW = 100  # frames that some encoders hear at once
 FEW = 2  # frames in a patch, where the code alone says it
 LENGTHS = ("max_source_positions", "input_feat_per_channel")  # by which a config says how much it hears
 FRONT = "conv_stride"  # by which a config says that its model hears samples
+
+
+# Which of several shapes a model runs, if any: found once, on a copy of it, for as long as it lives.
+_RUN: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 
 
 def signal_of(model: nn.Module) -> str | None:
@@ -100,19 +105,21 @@ def _taken_by(model: nn.Module, choices: Iterator[Batch]) -> Batch:
     A model whose weights are read as they are used is given the first. Raises `IsogrowError` where it runs
     none.
     """
-    first = next(choices)
+    kept = list(choices)
     if next(model.parameters()).is_meta:
-        return first
-    with float64():
-        wide = copy.deepcopy(model).double()
-        found = next((given for given in (first, *choices) if runs(wide, given)), None)
+        return kept[0]
+    if model not in _RUN:
+        with float64():
+            wide = copy.deepcopy(model).double()
+            _RUN[model] = next((nth for nth, given in enumerate(kept) if runs(wide, given)), None)
+    found = _RUN[model]
     if found is None:
         raise IsogrowError(
-            f"{type(model).__name__} takes {', '.join(first)}, and it runs none of the shapes that isogrow"
+            f"{type(model).__name__} takes {', '.join(kept[0])}, and it runs none of the shapes that isogrow"
             " makes of its config, so nothing can be proven on it: give --no-verify (verify=False), and"
             " compare it on inputs of your own"
         )
-    return found
+    return kept[found]
 
 
 def _grids(name: str, config: Any, rows: int, generator: torch.Generator, merged: bool) -> Iterator[Batch]:
@@ -121,9 +128,8 @@ def _grids(name: str, config: Any, rows: int, generator: torch.Generator, merged
     channels = getattr(config, "num_channels", None) or getattr(config, "in_channels", CHANNELS)
     several = getattr(config, "temporal_patch_size", 1)
     size, count = config.patch_size, rows * side**2
-    flat = [frames * channels * size**2 for frames in dict.fromkeys((1, several, FEW))]
-    flat = [several * channels * size**2] if name == "hidden_states" else flat
-    for shape in (*((entries,) for entries in flat), (channels, size, size)):
+    frames = (several,) if name == "hidden_states" else dict.fromkeys((1, several, FEW))
+    for shape in (*((n * channels * size**2,) for n in frames), (channels, size, size)):
         given = {
             name: torch.randn(count, *shape, generator=generator),
             GRID: torch.tensor([[1, side, side]] * rows),
