@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import torch
 import transformers
+from family import Family, Json
+from hypothesis import strategies as st
 from torch import Tensor
 
 from rows.image_towers import CHANNELS, NARROW, PATCH, TOGETHER, narrow
@@ -23,6 +25,18 @@ def packed(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
 
 GLM = transformers.models.glm5_next.configuration_glm5_next.Glm5NextVisionConfig
 COSMOS = transformers.models.cosmos3_edge.configuration_cosmos3_edge.Cosmos3EdgeVisionConfig
+
+
+def tapped(made: Family) -> Family:
+    """The same, read behind its first and its last layer."""
+
+    def options(draw: st.DrawFn) -> Json:
+        found = made.options(draw)
+        return {**found, "deepstack_visual_indexes": sorted({0, found["num_hidden_layers"] - 1})}
+
+    return replace(made, options=options)
+
+
 ROWS = (
     row("cohere_compass_vision", transformers.CohereCompassVisionConfig, "CohereCompassVisionModel", **DEEP),
     row("qwen4_exp_vision", transformers.Qwen4ExpVisionConfig, "Qwen4ExpVisionModel", **FLAT),
@@ -39,14 +53,16 @@ ROWS = (
         together={**TOGETHER, "hidden": 56, "heads": 7},
         growths={**NARROW, "hidden and heads": {"hidden": 56, "heads": 7}},
     ),
-    narrow(
-        "granite_docling_vision",
-        transformers.GraniteDoclingVisionConfig,
-        "GraniteDoclingVisionModel",
-        scale_factor=2,
-        out_hidden_size=24,
-        deepstack_visual_indexes=[0, 1],
-        lacks=("qkv_bias",),
+    tapped(
+        narrow(
+            "granite_docling_vision",
+            transformers.GraniteDoclingVisionConfig,
+            "GraniteDoclingVisionModel",
+            scale_factor=2,
+            out_hidden_size=24,
+            deepstack_visual_indexes=[0, 1],
+            lacks=("qkv_bias",),
+        )
     ),
     narrow(
         "hunyuan_vl_vision",

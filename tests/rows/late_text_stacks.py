@@ -213,6 +213,7 @@ ROWS = (
                 UNTURNED,
                 {key: said for key, said in WHOLE.items() if key != "head_dim"},
                 rope_parameters=THIRDS,
+                hidden_act="gelu",  # of a ReLU's units some sleep, and get no gradient
                 **BIASED,
             ),
             "Cosmos3EdgeTextModel",

@@ -134,11 +134,12 @@ def lives(anatomy: Anatomy, net: Network) -> list[Life]:
 
 
 def idle(anatomy: Anatomy) -> set[str]:
-    """Slots that have no gradient, at least in part: key biases where no rotary positions act, on all
-    channels, on some, or in some layers (what is the same for all keys is cancelled by the softmax), and
-    those of which the layout says so."""
-    attentions = [a for a in anatomy.layout.attentions if a.key in anatomy.slots]
-    keys = {bias_of(a.key) for a in attentions if not _turns(anatomy, a)}
+    """Slots that have no gradient, at least in part: biases of keys, and shifts of norms on them, where no
+    rotary positions act, on all channels, on some, or in some layers (what is the same for all keys is
+    cancelled by the softmax), and those of which the layout says so."""
+    still = {a.key for a in anatomy.layout.attentions if a.key in anatomy.slots and not _turns(anatomy, a)}
+    gains = {name for name, slot in anatomy.slots.items() if slot.norm and slot.norm.of in still}
+    keys = {bias_of(name) for name in still | gains}
     said = {
         name
         for name, slot in anatomy.slots.items()
