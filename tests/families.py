@@ -93,11 +93,15 @@ def subject(
 ) -> Subject:
     """A random model of a family (of its first class, by default), seen through its layout."""
     kind = kind or family.classes[0]
-    labels = 2 if kind.endswith("ForQuestionAnswering") else LABELS  # a span's start and end
-    source = family.json(num_labels=labels) if source is None else source
+    source = labelled(family, kind) if source is None else source
     small = model(family, kind, source, seed, spread)
     anatomy = match(layout_for(source["model_type"]), source, headers(small))
     return Subject(family, kind, source, small, anatomy)
+
+
+def labelled(family: Family, kind: str) -> Json:
+    """The config.json that a class has; one that answers questions tells a span's start and end."""
+    return family.json(num_labels=2 if kind.endswith("ForQuestionAnswering") else LABELS)
 
 
 class BertUnpooled(transformers.BertModel):

@@ -12,7 +12,7 @@ from isogrow.families.heads import TAG, head
 from isogrow.families.llama import ATTENTION, LLAMA, MLP, M
 from isogrow.families.mellum import rope
 from isogrow.families.multimodal_rope import DIVIDED, FILLING, OLD
-from isogrow.layouts.layout import Attention, Bias, PerLayer, Rope, Weight
+from isogrow.layouts.layout import Attention, Bias, PerLayer, Rename, Rope, Weight
 
 SAID, INNER = Bias("attention_bias"), Bias("mlp_bias")
 PLAIN = dict(attention_bias=False, mlp_bias=False)
@@ -88,6 +88,9 @@ ULTRABERT = like(
     per_layer=(PerLayer("layer_types", "'sliding_attention' if (i + 1) % 3 else 'full_attention'"),),
     follows={"transform": "hidden"},
     fixed=LLAMA.fixed | {"predicted"},
+    # As its files name them.
+    prefixes=("model.", "ultrabert.", ""),
+    renames=(Rename("cls.", "head.decoder."),),
 )
 
 TABLES = "its config says how many pairs of a head turn by each position: grow heads and hidden instead"

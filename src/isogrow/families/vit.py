@@ -6,7 +6,7 @@ from __future__ import annotations
 from isogrow.families.dinov2 import DINOV2
 from isogrow.families.edits import after, alter, drop, like, swap
 from isogrow.families.heads import BIAS, head
-from isogrow.layouts.layout import Attention, Bias, Binding, Key, Layout, Norm, Weight
+from isogrow.layouts.layout import Attention, Bias, Binding, Key, Layout, Norm, Rename, Weight
 
 PRE = Norm("layer", "pre", eps="layer_norm_eps")
 E = "embeddings."
@@ -122,6 +122,11 @@ MSN = like(
     drop("pooler decoder"),
     lacks="pooler_output_size",
     defaults=dict(layer_norm_eps=1e-6),
+    # A file of ViTMSNForImageClassification has "vit." before some of its names alone.
+    prefixes=("vit.",),
+    renames=tuple(
+        Rename(part, f"vit.{part}") for part in ("embeddings.", "encoder.", "layers.", "layernorm.")
+    ),
     axes=AXES,
     fixed=FIXED,
 )
