@@ -160,6 +160,13 @@ def test_families(families_asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Non
     assert of_heads and len(set(of_heads)) == len(of_heads), "a reason stands once for each axis"
 
 
+def test_the_longest_name_leaves_room_for_all_columns() -> None:
+    longest = max(LAYOUTS, key=len)
+    ran = isogrow("families", "albert", longest)
+    rows = {first: rest for first, *rest in map(str.split, filter(str.strip, ran.out.splitlines()))}
+    assert longest in rows and rows["albert"][-1] == "refused"
+
+
 @pytest.mark.slow
 def test_families_json(families_asked: Asked) -> None:
     assert families_asked.code == 0

@@ -79,6 +79,8 @@ def test_images_are_read_as_before(kind: str) -> None:
     small, wanted = seeing(kind), dict(ALL if kind in WIDE else NARROW)
     if kind in ("llava", "qwen2_vl"):
         wanted["vision.ffn"] = "x2"  # a multiple of its width
+    if kind == "qwen3_5_moe":
+        wanted["expert_ffn"] = wanted.pop("ffn")
     if kind == "granite4_vision":
         wanted = {"vision.ffn": "+5"}
     if kind in ("blip-2", "instructblip", "glm_ocr"):
@@ -88,6 +90,15 @@ def test_images_are_read_as_before(kind: str) -> None:
     before, after = (named(anatomy_of(each).sizes, ("vision",)) for each in (small, large))
     assert all(after[axis] > before[axis] for axis in wanted if axis in after)
     assert "vision.ffn" in after
+
+
+def test_a_word_without_a_stack_s_means_the_language_model_s() -> None:
+    """And where that has none, as one of experts has no ffn, no tower's in its place."""
+    small = seeing("qwen3_5_moe")
+    for more in ({}, {"vision.ffn": "+5"}):
+        with pytest.raises(SizeError, match="^ffn is no axis of this .*, which has hidden, .*expert_ffn"):
+            grown(small, ffn="x2", **more)
+    assert "ffn" not in named(anatomy_of(small).sizes, ("vision",))
 
 
 @pytest.mark.parametrize("told", ["before", "twice"])

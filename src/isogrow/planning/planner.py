@@ -33,7 +33,7 @@ from isogrow.plans.expansions import (
 from isogrow.plans.plan import Init, Mean, Plan, Step, grown
 from isogrow.plans.regions import check_known
 from isogrow.plans.sizes import Sizes, key
-from isogrow.plans.words import HEAD_DIM, addressed, named, spelled, stated, told, with_dots
+from isogrow.plans.words import HEAD_DIM, addressed, alone, named, spelled, stated, told, with_dots
 from isogrow.rules import rule_for
 from isogrow.rules.kinds import counted
 from isogrow.rules.layers import add
@@ -249,7 +249,8 @@ def _stacked(now: Subject, expansion: Expansion) -> Iterator[tuple[str, Size, st
     if stack and stack not in layout.stacks:
         known = f"whose stacks are {', '.join(layout.stacks)}" if layout.stacks else "which has one stack"
         raise SizeError(f"{stack} is no stack of {layout.family!r}, {known}: give one of its axes")
-    apart = stack == "" and (now.sizes.has("heads") or now.sizes.has("kv_heads"))  # beside towers
+    beside = now.sizes.has("layers")  # towers beside a language model, which a word without a stack's means
+    apart = stack == "" and (beside or now.sizes.has("heads") or now.sizes.has("kv_heads"))
     own = [each for each in layout.stacks if stack in ("", each) and now.sizes.has(f"{each}_kv_heads")]
     if own and not apart and isinstance(expansion, HeadAddition):
         for each in own:
@@ -261,16 +262,17 @@ def _stacked(now: Subject, expansion: Expansion) -> Iterator[tuple[str, Size, st
         own = [f"{each}_{axis}" for each in layout.stacks if now.sizes.has(f"{each}_{axis}")]
         if stack and own and f"{stack}_{axis}" not in own:
             raise SizeError(f"{word} is no axis of this model, which has no {stack}: leave it out")
-        if stack and not own and now.sizes.has("layers"):  # a tower beside a language model
+        if stack and not own and beside:
             has = ", ".join(each for each in named(now.sizes, (stack,)) if each.startswith(f"{stack}."))
             raise SizeError(f"{word} is no axis of this {layout.family!r} model, whose {stack} has {has}")
         if stack and not own and _known(now, axis, word):
-            alone = word.removeprefix(f"{stack}.")
+            bare = word.removeprefix(f"{stack}.")
             raise SizeError(
-                f"{alone} can't grow in the {stack} alone: a {layout.family!r} config holds one {alone}"
+                f"{bare} can't grow in the {stack} alone: a {layout.family!r} config holds one {bare}"
                 f" for all stacks; leave out the {stack}"
             )
-        axes = [f"{stack}_{axis}"] if stack else [axis] if now.sizes.has(axis) else own or [axis]
+        every = [] if stack or beside or now.sizes.has(axis) else own
+        axes = every or [f"{stack}_{axis}" if stack else axis]
         yield from ((each, size, word) for each in axes if _known(now, each, word))
 
 
@@ -336,7 +338,7 @@ def _taken(anatomy: Anatomy, sizes: Sizes, choices: Choices, more: Mapping[str, 
     asked = {word: n for word, n in after.items() if n != before.get(word) and word not in whole}
     request = asked | {spelled(*addressed(word)): n for word, n in more.items()}
     try:
-        plan(anatomy, expansions(request, own=named(anatomy.sizes)), choices=choices, advise=False)
+        plan(anatomy, expansions(request, own=alone(anatomy.sizes)), choices=choices, advise=False)
     except IsogrowError:
         return False
     return True

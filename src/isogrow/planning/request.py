@@ -23,7 +23,7 @@ from isogrow.plans.expansions import At, Expansion, Size, expansions
 from isogrow.plans.plan import Init, Plan
 from isogrow.plans.regions import Fitting, Initializer, check_plan, name_of, naming
 from isogrow.plans.serial import RECORD, PlanError, from_json
-from isogrow.plans.words import Say, addressed, keyword, named
+from isogrow.plans.words import Say, addressed, alone, keyword
 from isogrow.stores.sources import read_json
 
 Kind = str | Initializer | Fitting
@@ -140,8 +140,8 @@ class Request:
         choices = choices_of(anatomy, engines)
 
         def drafted(sizes: Mapping[str, Size], at: At | None) -> Plan:
-            own = named(anatomy.sizes)  # a word without a stack's means these, and no tower's
-            wanted = (*self.expansions, *expansions(sizes, "end" if at is None else at, own))
+            own = expansions(sizes, "end" if at is None else at, alone(anatomy.sizes))
+            wanted = (*self.expansions, *own)
             return draft(anatomy, wanted, init, 0 if self.seed is None else self.seed, choices)
 
         def again(sizes: Mapping[str, Size], at: At | None) -> Plan:

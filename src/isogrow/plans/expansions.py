@@ -226,7 +226,8 @@ def expansions(sizes: Mapping[str, Size], at: At = "end", own: Collection[str] =
     """Sizes by the field's names as expansions, in the order that leaves most of the new blocks free.
 
     A name with a stack's before it (`encoder.layers`, or `encoder_layers`) addresses that stack alone. `own`
-    are the words that a model has beside its stacks: those of a language model beside a tower.
+    are the words that mean no stack's axis without one (`words.alone`): those of a language model beside a
+    tower.
 
     >>> expansions({"layers": "+2", "hidden": 768})
     (HiddenExpansion(hidden=768, stack=''), LayerAddition(layers='+2', at='end', stack=''))

@@ -117,20 +117,34 @@ def with_dots(text: str, stacks: Collection[str]) -> str:
     return re.sub(rf"\b({'|'.join(stacks)})_(?=({'|'.join(WORDS)})\b)", r"\1.", text)
 
 
+def alone(sizes: Sizes) -> Collection[str]:
+    """The words that mean no stack's axis where no stack is said with them.
+
+    Beside towers these are all, since they mean the language model's.
+
+    >>> "ffn" in alone(Sizes({"hidden": 30, "layers": 2, "vision_ffn": 40, "vision_layers": 3}))
+    True
+    >>> list(alone(Sizes({"hidden": 30, "encoder_layers": 2, "decoder_layers": 3})))
+    ['hidden']
+    """
+    return WORDS if sizes.has("layers") else named(sizes)
+
+
 def named(sizes: Sizes, stacks: tuple[str, ...] = ()) -> dict[str, int]:
     """Sizes by the words that requests have for them, in their order; a stack's own, and those in which
-    all stacks agree.
+    all stacks agree that a word without a stack's means.
 
     >>> named(Sizes({"kv_heads": 2, "group": 3, "key_dim": 8, "value_dim": 8, "hidden": 30}))
     {'hidden': 30, 'heads': 6, 'kv_heads': 2, 'head_dim': 8, 'key_dim': 8, 'value_dim': 8}
     """
     values = with_words(sizes.values)
     found: dict[str, int] = {}
+    beside = sizes.has("layers")
     for word in WORDS:
         own = {
             spelled(stack, word): values[f"{stack}_{word}"] for stack in stacks if f"{stack}_{word}" in values
         }
-        common = {values[word]} if word in values else set(own.values())
+        common = {values[word]} if word in values else set() if beside else set(own.values())
         found |= {word: min(common)} if len(common) == 1 else {}
         found |= own
     return found

@@ -23,7 +23,7 @@ from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import expansions
 from isogrow.plans.plan import Plan
-from isogrow.plans.words import named
+from isogrow.plans.words import alone, named
 from isogrow.recipes.flops import training_flops
 from isogrow.recipes.recipe import Recipe, Stage, Start
 from isogrow.stores.gguf import gguf_of
@@ -85,7 +85,7 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
         try:
             anatomy, parameters = _seen(config)
             if stage.sizes:
-                made = plan(anatomy, expansions(stage.sizes, stage.layers_at, named(anatomy.sizes)))
+                made = plan(anatomy, expansions(stage.sizes, stage.layers_at, alone(anatomy.sizes)))
                 _check_grows(stage, made)
                 config = edited(config, made.config)
                 anatomy, parameters = _seen(config)

@@ -12,7 +12,7 @@ from isogrow.growth.models import anatomy_of, build_of
 from isogrow.planning.request import requested
 from isogrow.plans.anatomy import grown_anatomy
 from isogrow.plans.expansions import expansions
-from isogrow.plans.words import named
+from isogrow.plans.words import alone
 from isogrow.train.schedule import Growth
 
 
@@ -33,7 +33,7 @@ def check_possible(model: Any, growths: Sequence[Growth], done: int) -> None:
         kind = "normal" if growth.init.kind == NAME else growth.init.kind
         asked = {"init": kind, "init_std": growth.init.std, "seed": growth.seed}
         try:
-            wanted = expansions(growth.sizes, growth.layers_at, named(anatomy.sizes))
+            wanted = expansions(growth.sizes, growth.layers_at, alone(anatomy.sizes))
             made = requested(wanted, asked).plan(anatomy)
         except IsogrowError as error:
             raise SizeError(f"growth {number}: {error}") from error

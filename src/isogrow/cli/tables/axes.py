@@ -19,7 +19,9 @@ LEGEND = (
     " with: not alone, together with that axis."
 )
 
-ROOM = 23  # of 80 columns, for names of model types; longer ones have columns stand closer, and no margin
+# Of 80 columns, for names of model types; longer ones have columns stand closer, with headings in two lines
+# where they are long, and no margin.
+ROOM = 23
 
 
 def inspection(data: Data) -> RenderableType:
@@ -96,14 +98,17 @@ def families(data: Data) -> RenderableType:
     columns = data["axes"]
     made = table("model type", *columns)
     made.columns[0].no_wrap = True  # a name in two lines can't be searched for
+    close = max((len(each["model_type"]) for each in data["families"]), default=0) > ROOM
     for each, name in zip(made.columns[1:], columns, strict=True):
-        each.min_width = each.max_width = max(len(name), len("refused"))
+        said = name.replace("_", "_\n") if close else name
+        each.header = said
+        each.min_width = each.max_width = max(map(len, [*said.split("\n"), "refused"]))
     for family in data["families"]:
         found = (column(family, axis) for axis in columns)
         cells = [Text("\n").join([_cell(one), *([Text(names)] if names else [])]) for one, names in found]
         made.add_row(Text(family["model_type"], "bold"), *cells)
     rest = (Text(LEGEND, "dim"), Text(around(data)), _reasons(data))
-    if max((len(each["model_type"]) for each in data["families"]), default=0) <= ROOM:
+    if not close:
         return page(made, *rest)
     made.padding = 0
     return Group("", made, page(*rest))
