@@ -39,7 +39,7 @@ fast: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
 
 sweep: $(VENV)/.dev
-	SWEEP=all HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "sweep or slow" -n auto
+	SWEEP=all HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "sweep or slow" $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
