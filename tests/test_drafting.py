@@ -21,8 +21,9 @@ from isogrow.drafting.attentions import turning
 from isogrow.drafting.checking import check, defaults
 from isogrow.drafting.comparing import differences
 from isogrow.drafting.drafts import Draft, draft, read_layout
+from isogrow.drafting.filing import filed
 from isogrow.drafting.formulas import fitted
-from isogrow.drafting.kinds import default_config
+from isogrow.drafting.kinds import config_of, default_config, model_class
 from isogrow.drafting.measuring import measure
 from isogrow.drafting.norms import measured
 from isogrow.drafting.partial import WIDTH
@@ -30,6 +31,7 @@ from isogrow.drafting.proof import EXACT, Proof, Shown, proof, proven
 from isogrow.drafting.samples import smallest
 from isogrow.drafting.twins import TINY, twin
 from isogrow.errors import FamilyError, LayoutError
+from isogrow.growth.opening import opened
 from isogrow.layouts.layout import Attention, Layout, Norm, Weight
 from isogrow.layouts.text import read, written
 
@@ -84,6 +86,32 @@ def test_a_draft_is_written_and_read_back(tmp_path: Path) -> None:
     assert read_layout(file, "llama") == made.layout
     with pytest.raises(LayoutError, match="is the layout of llama, and the model is a 'qwen2'"):
         read_layout(file, "qwen2")
+
+
+@pytest.mark.slow
+def test_files_that_name_tensors_otherwise_are_seen(tmp_path: Path) -> None:
+    made = drafted("lfm3")
+    own: Any = model_class(made.config)
+    own(config_of(made.config)).save_pretrained(tmp_path)
+    families.register(made.layout)
+    names = {stored.source for stored in opened(tmp_path).anatomy.stored}
+    assert any(name.endswith("self_attn.gate_proj.weight") for name in names)
+    assert not any(name.endswith("self_attn.g_proj.weight") for name in names)
+    assert filed(made.layout, made.config) == made.layout
+
+
+@pytest.mark.slow
+def test_a_list_as_long_as_a_twin_is_deep_is_of_layers_where_the_source_says_so() -> None:
+    own = default_config("dpt")
+    assert len(own["neck_hidden_sizes"]) == TINY["layers"] != own["num_hidden_layers"]
+    assert drafted("dpt").layout.per_layer == ()
+
+
+@pytest.mark.slow
+def test_a_refusal_of_its_own_is_said_as_it_is() -> None:
+    made = drafted("llama")
+    told = replace(made.layout, refusals={"hidden": "its width is not told"})
+    assert proven(told, made.config).refusals["hidden"] == "its width is not told"
 
 
 # The proof can fail

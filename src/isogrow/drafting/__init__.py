@@ -16,6 +16,7 @@ grow anything.
     defaults.py    what a class takes a missing key for
     layering.py    layers of several kinds
     mixtures.py    mixtures of experts
+    filing.py      the names that files have
     fitting.py     axes and patterns
     assembling.py  the layout
     partial.py     the layout of what was told, where not all was

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from isogrow.drafting.assembling import assembled
+from isogrow.drafting.filing import filed
 from isogrow.drafting.fitting import BY_HEAD, PAIRED, UNSCALED
 from isogrow.drafting.kinds import default_config, model_class, on_meta
 from isogrow.drafting.measuring import Measures, measure
 from isogrow.drafting.partial import assembled_partly
 from isogrow.drafting.proof import Proof, proof, proven
-from isogrow.drafting.samples import smallest, unsaid
+from isogrow.drafting.samples import seen, smallest, unsaid
+from isogrow.drafting.twins import lists
 from isogrow.drafting.wrapped import assembled_around, small_wrapper, text_of, wraps
 from isogrow.errors import FamilyError, IsogrowError, LayoutError
 from isogrow.layouts.config import Config
@@ -71,12 +73,12 @@ def draft(config: str | Path | Config) -> Draft:
     if wraps(source):
         return _wrapper(source)
     model_class(source)
-    measures = measure(smallest(source))
+    measures, listing = measure(smallest(source)), frozenset(lists(seen(source)))
     tried: list[Draft] = []
     said: IsogrowError | None = None
     for make in _hypotheses(measures):
         try:
-            layout = make()
+            layout = _listing(make(), listing)
         except IsogrowError as error:
             said = said or error
             continue
@@ -87,6 +89,11 @@ def draft(config: str | Path | Config) -> Draft:
     if not tried:
         raise said or FamilyError("no layout has the shapes of its tensors")
     return _best(tried)
+
+
+def _listing(layout: Layout, keys: Collection[str]) -> Layout:
+    """The layout with these lists alone: a twin may be as deep as a list of something else is long."""
+    return replace(layout, per_layer=tuple(each for each in layout.per_layer if each.key in keys))
 
 
 def _wrapper(source: Config) -> Draft:
@@ -101,8 +108,9 @@ def _wrapper(source: Config) -> Draft:
 
 def _shown(layout: Layout, config: Config) -> Draft:
     """A layout with its proof, and with refusals for what that does not show."""
-    seen = proof(layout, config)
-    return Draft(with_refusals(layout, seen.refusals()), seen, config)
+    layout = filed(layout, config)
+    shown = proof(layout, config)
+    return Draft(with_refusals(layout, shown.refusals()), shown, config)
 
 
 def with_refusals(layout: Layout, more: Mapping[str, str]) -> Layout:

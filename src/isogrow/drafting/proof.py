@@ -143,7 +143,7 @@ def proven(layout: Layout, config: Config) -> Layout:
         raise LayoutError(
             f"the layout {layout.family!r} is not proven: {'; '.join(seen.refusals().values())}"
         )
-    return replace(layout, refusals={**layout.refusals, **seen.refusals()})
+    return replace(layout, refusals={**seen.refusals(), **layout.refusals})
 
 
 @contextmanager
