@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,19 @@ from typing import Any
 import families as F
 import pytest
 import transformers
+import wrapped
+from sweeping import swept
 
 import isogrow
 from isogrow.errors import SizeError
+from isogrow.families.wrappers import WRAPPERS
+from isogrow.growth.models import anatomy_of
+from isogrow.layouts.config import edited, get
 from isogrow.planning.sibling import sizes_of
+from isogrow.plans.words import named
 
+sized: Any = isogrow.plan  # sizes of stacks are no keywords that types know
+ACT = "text_config.hidden_act"
 OPT = F.FAMILIES["opt"]
 WIDER = {"hidden_size": 80, "num_attention_heads": 10}
 
@@ -55,3 +64,34 @@ def test_the_width_of_a_pooler_that_a_model_does_not_have_is_no_difference() -> 
     assert grown.config.hidden_size == 48
     with pytest.raises(SizeError, match=r"pooled \(here 24, there 48\)"):
         isogrow.grow(transformers.ViTModel(small), to=large.to_dict())
+
+
+# Of these adding layers changes what says more than sizes, which siblings may not differ in.
+LISTED = (
+    "exaone4_5", "gemma4", "gemma4_unified", "hyperclovax_vision_v2", "llama4", "qwen2_5_vl",
+    "qwen3_omni_moe_thinker", "qwen3_vl_moe",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", swept(wrapped.OWN, lambda kind: kind in ("paligemma", "qwen3_vl_moe")))
+def test_a_larger_wrapper_is_a_sibling(kind: str) -> None:
+    """What a wrapper grows to is read back as the sizes that were asked for, of its tower too."""
+    text = WRAPPERS[kind].text
+    small = wrapped.model(kind, text if text in wrapped.TEXTS else "cohere")
+    anatomy, wanted = anatomy_of(small), dict[str, str]()
+    for word in ("ffn", "expert_ffn", "layers", "vision.ffn", "vision.layers"):
+        if word.endswith("layers") and kind in LISTED:
+            continue
+        with contextlib.suppress(SizeError):
+            sized(small, **{word: "+1"})
+            wanted[word] = "+1"
+    assert {"ffn", "expert_ffn"} & wanted.keys()
+    made = sized(small, **wanted)
+    larger = edited(anatomy.config, made.config)
+    words = named(made.target, anatomy.layout.stacks)
+    found = sizes_of(anatomy, larger)
+    assert {word: words[word] for word in wanted} == {word: found.get(word) for word in wanted}
+    if get(larger, ACT) is not None:
+        with pytest.raises(SizeError, match=r"they differ in text_config\.hidden_act"):
+            sizes_of(anatomy, edited(larger, {ACT: "another"}))

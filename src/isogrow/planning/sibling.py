@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,7 +15,7 @@ from isogrow.layouts.soundness import check_config
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size
 from isogrow.plans.sizes import Sizes
-from isogrow.plans.words import HEAD_DIM, named
+from isogrow.plans.words import HEAD_DIM, alone, named, spelled
 from isogrow.stores.gguf import config_in
 from isogrow.stores.sources import read_json
 
@@ -61,13 +61,20 @@ def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str,
         )
     now, then = named(anatomy.sizes, layout.stacks), named(sizes, layout.stacks)
     changed = {axis: then[axis] for axis in then if then[axis] != now.get(axis)}
+    own = alone(sizes)  # of the others the stacks' own sizes are said
     changed = {
-        axis: size for axis, size in changed.items() if not any(f"{s}.{axis}" in then for s in layout.stacks)
+        axis: size
+        for axis, size in changed.items()
+        if axis in own or not any(spelled(stack, axis) in then for stack in layout.stacks)
     }
-    if {"heads", "kv_heads"} & changed.keys() and "kv_heads" in then:
-        changed |= {axis: then[axis] for axis in ("heads", "kv_heads")}
-    alike = HEAD_DIM if "head_dim" in changed else ()
-    return {axis: size for axis, size in changed.items() if axis not in alike}
+    for stack in ("", *layout.stacks):
+        heads = {spelled(stack, word) for word in ("heads", "kv_heads")}
+        if heads & changed.keys() and heads <= then.keys():
+            changed |= {axis: then[axis] for axis in heads}
+        if spelled(stack, "head_dim") in changed:
+            alike = {spelled(stack, word) for word in HEAD_DIM}
+            changed = {axis: size for axis, size in changed.items() if axis not in alike}
+    return changed
 
 
 def _config(sibling: Sibling, name: str) -> tuple[Config, str]:
@@ -106,14 +113,16 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     known = {name for key in layout.keys if key.size for name in (key.name, key.alias)}
     known |= {stream.longest for stream in layout.streams}
     known |= {listed.key for listed in (*layout.per_layer, *layout.readouts)}
-    known |= {path.partition(".")[0] for rope in ropes for path in (*rope.theta, *rope.scaling)}
+    inner = {key for each in (anatomy.config, wanted) for key in each if _holds(each, key)}
+    known |= {_said_at(path, inner) for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [
         _named(axis, anatomy.sizes.of(axis), sizes.of(axis))
         for axis in sorted(layout.fixed - _absent(anatomy))
         if sizes.has(axis) and anatomy.sizes.has(axis) and sizes.of(axis) != anatomy.sizes.of(axis)
     ]
     held = {name for axis in layout.fixed for name in _keys(layout, axis)}
-    for key in sorted({*anatomy.config, *wanted, *(key.name for key in layout.keys)} - known - held):
+    paths = {*_paths(anatomy.config, inner), *_paths(wanted, inner), *(key.name for key in layout.keys)}
+    for key in sorted(paths - known - held):
         # A key that one of them leaves out has a default that the table need not know.
         both = key in here and key in there
         if both and not _silent(layout, key) and here[key] != there[key]:
@@ -128,6 +137,26 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     return found
 
 
+def _holds(config: Config, key: str) -> bool:
+    """Whether a key holds a config of its own: a language model's, a tower's."""
+    return isinstance(config[key], Mapping) and "model_type" in config[key]
+
+
+def _paths(config: Config, inner: Collection[str]) -> Iterator[str]:
+    """A config's keys, and in place of the `inner` configs theirs."""
+    for key, value in config.items():
+        if key in inner and isinstance(value, Mapping):
+            yield from (f"{key}.{own}" for own in cast("Config", value))
+        else:
+            yield key
+
+
+def _said_at(path: str, inner: Collection[str]) -> str:
+    """The key of a config, or of an inner one, under which a path lies."""
+    first, _, rest = path.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first in inner and rest else first
+
+
 def _absent(anatomy: Anatomy) -> frozenset[str]:
     """Axes of tensors that this model does not have: a pooler's width, in a classifier without one."""
     here = {axis for slot in anatomy.slots.values() for axis in slot.axes}
@@ -136,8 +165,9 @@ def _absent(anatomy: Anatomy) -> frozenset[str]:
 
 def _silent(layout: Layout, key: str) -> bool:
     """Whether a key says nothing about the function; one that begins with _ may, if the layout asks it."""
-    private = key.startswith("_") and all(known.name != key for known in layout.keys)
-    return private or SILENT.fullmatch(key) is not None
+    own = key.rpartition(".")[2]
+    private = own.startswith("_") and all(known.name != key for known in layout.keys)
+    return private or SILENT.fullmatch(own) is not None
 
 
 def _keys(layout: Layout, axis: str) -> frozenset[str]:
