@@ -89,6 +89,20 @@ def test_a_draft_is_written_and_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_draft_of_a_wrapper_is_written_and_read_back(tmp_path: Path) -> None:
+    made = drafted("lfm3_vl")
+    file = tmp_path / "wrapper.py"
+    file.write_text(written(made.layout))
+    assert read_layout(file, made.config) == made.layout
+    assert made.exact == ("ffn",)
+
+
+def test_what_is_neither_a_folder_nor_a_type_is_told() -> None:
+    with pytest.raises(FamilyError, match="'nobody/nothing' is no folder here and no model type"):
+        draft("nobody/nothing")
+
+
+@pytest.mark.slow
 def test_files_that_name_tensors_otherwise_are_seen(tmp_path: Path) -> None:
     made = drafted("lfm3")
     own: Any = model_class(made.config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from isogrow.errors import LayoutError
@@ -15,6 +17,12 @@ TINY = HEAD + 'TINY = Layout("tiny", (W,), {"vocab": "vocab_size"})\n'
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_family_is_read_back(name: str) -> None:
     assert read(written(LAYOUTS[name], "A family.")) == LAYOUTS[name]
+
+
+@pytest.mark.parametrize("family", ["lfm2_vl with lfm2", "4x-tiny.1", "a, 'b'"])
+def test_a_family_of_any_name_is_read_back(family: str) -> None:
+    layout = replace(LAYOUTS["llama"], family=family)
+    assert read(written(layout)) == layout
 
 
 def test_it_is_the_text_of_a_family_file() -> None:

@@ -14,7 +14,7 @@ from isogrow.drafting.fitting import BY_HEAD, PAIRED, UNSCALED
 from isogrow.drafting.kinds import default_config, model_class, on_meta
 from isogrow.drafting.measuring import Measures, measure
 from isogrow.drafting.partial import assembled_partly
-from isogrow.drafting.proof import Proof, proof, proven
+from isogrow.drafting.proof import Proof, inputs_of, proof, proven
 from isogrow.drafting.samples import seen, smallest, unsaid
 from isogrow.drafting.twins import lists
 from isogrow.drafting.wrapped import assembled_around, small_wrapper, text_of, wraps
@@ -139,6 +139,11 @@ def source_of(config: str | Path | Config) -> dict[str, Any]:
         return dict(
             cast("Mapping[str, Any]", read_json(file, "a config.json is what a layout is drafted from"))
         )
+    if len(path.parts) > 1:
+        raise FamilyError(
+            f"{str(config)!r} is no folder here and no model type: give a folder that holds a config.json, or"
+            " a model type, like qwen3"
+        )
     return default_config(str(config))
 
 
@@ -187,4 +192,12 @@ def read_layout(path: str | Path, config: str | Path | Config) -> Layout:
             f"{path} is the layout of {', '.join(layout.model_types or (layout.family,))}, and the model is a"
             f" {kind!r}: draft one of it (isogrow draft {kind})"
         )
-    return proven(layout, unsaid(smallest(source).config, source))
+    config = unsaid(_twin(source), source)
+    shown = proven(layout, config)
+    blind = wraps(source) and not inputs_of(config) - {"input_ids"}
+    return with_refusals(shown, {"layers": UNSEEN}) if blind else shown
+
+
+def _twin(source: Config) -> Config:
+    """The config of a tiny model of this one's type, or of a tiny wrapper."""
+    return small_wrapper(source, _twin(text_of(source))) if wraps(source) else smallest(source).config

@@ -131,6 +131,12 @@ def proof(layout: Layout, config: Config, seed: int = 0) -> Proof:
     return Proof(axes, tuple(_compositions(job, axes)), led=frozenset(layout.follows), given=names)
 
 
+def inputs_of(config: Config) -> frozenset[str]:
+    """The names of what models of this (tiny) config are run on."""
+    given = batches(random_model(config), config, (ROWS, TOKENS))
+    return frozenset(name for batch in given for name in batch)
+
+
 def proven(layout: Layout, config: Config) -> Layout:
     """The layout with refusals for all that its proof on this (tiny) config does not show.
 

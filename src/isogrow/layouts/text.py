@@ -9,6 +9,7 @@ classes make, and for tuples and mappings of them. Nothing in it is run.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, cast
@@ -131,7 +132,7 @@ def written(layout: Layout, about: str = "") -> str:
     Law: `read(written(layout)) == layout`.
     """
     names = dict(_named(layout))
-    name = layout.family.upper().replace("-", "_").replace(".", "_")
+    name = re.sub(r"\W|^(?=\d)", "_", layout.family.upper())
     used = sorted({type(each).__name__ for each in _parts(layout)} & KNOWN.keys() - {"frozenset"})
     lines = [f'"""{about or layout.family}"""', "", "from __future__ import annotations", ""]
     lines += [f"from isogrow.layouts.layout import {', '.join(used)}", ""]

@@ -60,7 +60,7 @@ def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str,
             f" differ in {'; '.join(differing)}: give the sizes one by one"
         )
     now, then = named(anatomy.sizes, layout.stacks), named(sizes, layout.stacks)
-    changed = {axis: then[axis] for axis in then if then[axis] != now.get(axis)}
+    changed: dict[str, Size] = {axis: then[axis] for axis in then if then[axis] != now.get(axis)}
     own = alone(sizes)  # of the others the stacks' own sizes are said
     changed = {
         axis: size
