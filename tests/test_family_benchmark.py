@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.training import carrying, family, reaching, runs, sunk
 from benchmarks.training.contestants import Contestant, Tuned
-from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, table
+from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, steps_of, table
 from benchmarks.training.models import step_flops
 from benchmarks.training.runs import begun
 from benchmarks.training.scale import SCALES, chosen, halved
@@ -75,9 +75,22 @@ def test_a_size_that_does_not_get_there_is_said() -> None:
 @pytest.mark.parametrize("method", ["grow", "stack"])
 def test_chains_in_depth(method: str) -> None:
     options = {"carry": True} if method == "stack" else {}
-    chain = Chain(method, DEEPER, method, options, rate=0.7)
+    chain = Chain(method, DEEPER, method, options, rates=(0.7, 0.5))
     row = made(Job(chain, COURSE.tuned, EACH, (0.5,), 1, (9.0, 9.0, 9.0)))
     assert row["found"] and len(row["losses"]) == 3
+
+
+def test_sizes_and_steps_have_rates_of_their_own() -> None:
+    course = dataclasses.replace(
+        COURSE, faster={"small": 1.5}, chains=(dataclasses.replace(GROWN, rates=(1.0, 0.5)),)
+    )
+    rates = {job.chain.sizes: job.tuned.rate / COURSE.tuned.rate for job in pending(course, {})}
+    assert rates == pytest.approx({("small",): 1.5, ("middle",): 1.0, ("large",): 1.0})
+    rows = {job.key: {"losses": [9.0]} for job in pending(course, {})}
+    (chain, *_) = pending(course, rows)
+    assert chain.tuned.rate == pytest.approx(1.5 * COURSE.tuned.rate)
+    assert [growth.rate for growth in steps_of(chain.chain)] == [1.0, 0.5]
+    assert [growth.rate for growth in steps_of(GROWN)] == [1.0, 1.0]
 
 
 @pytest.mark.slow

@@ -30,16 +30,17 @@ NEAR = 0.6  # of a scratch budget: the search begins there
 class Chain:
     """Sizes that become one the next by a method of `methods.METHODS`; without one each is from scratch.
 
-    After each step the rate is the tuned one times `rate`, and rises over `rewarm` steps. Each size is
-    decayed over a share of its own scratch budget, or (None) from its stage's beginning to its end. What
-    follows goes on from before the decay or, where `released`, from the end of it.
+    After each step the rate is that of the first size times the step's own of `rates` (1 without), and rises
+    over `rewarm` steps. Each size is decayed over a share of its own scratch budget, or (None) from its
+    stage's beginning to its end. What follows goes on from before the decay or, where `released`, from the
+    end of it.
     """
 
     name: str
     sizes: tuple[str, ...]
     method: str = ""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
-    rate: float = 1.0
+    rates: tuple[float, ...] = ()
     rewarm: int = 0
     decays: tuple[float | None, ...] = (0.2, 0.2, 0.2)
     released: bool = False
@@ -48,28 +49,34 @@ class Chain:
 @dataclass(frozen=True)
 class Course:
     """Each size learns `per_parameter` bytes for each parameter; chains are decayed at one of the `marks`,
-    shares of the size's scratch budget."""
+    shares of the size's scratch budget. `faster`: sizes for which a multiple of the tuned rate is better."""
 
     chains: tuple[Chain, ...]
     tuned: Tuned
     per_parameter: float
     seeds: tuple[int, ...]
     marks: tuple[float, ...]
+    faster: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def tuned_for(self, size: str) -> Tuned:
+        """What tuning found for a size."""
+        return dataclasses.replace(self.tuned, rate=self.tuned.rate * self.faster.get(size, 1.0))
 
 
 GROWN, DEEPER, CUT = ("small", "middle", "large"), ("flat", "shallow", "large"), ("large", "middle", "small")
 # What screening found (carrying.py): from a model that was decayed, and a rate that falls all the time.
-AFTER: Mapping[str, Any] = dict(rate=0.7, rewarm=100, decays=(0.4, None, None), released=True)
+AFTER: Mapping[str, Any] = dict(rewarm=100, decays=(0.4, None, None), released=True)
 FULL = Course(
     chains=(
-        Chain("grown", GROWN, "grow", **AFTER),
-        Chain("stacked, moments carried", DEEPER, "stack", {"carry": True}, **AFTER),
-        Chain("pruned, taught", CUT, "prune", {"taught": True}, **AFTER),
+        Chain("grown", GROWN, "grow", rates=(1.0, 0.5), **AFTER),
+        Chain("stacked, moments carried", DEEPER, "stack", {"carry": True}, rates=(1.0, 0.5), **AFTER),
+        Chain("pruned, taught", CUT, "prune", {"taught": True}, rates=(1.0, 1.4), **AFTER),
     ),
     tuned=Tuned(0.002, 0.05, 0.4),
     per_parameter=14.0,
     seeds=(1, 2, 3, 4, 5),
     marks=tuple(round(0.025 * i, 3) for i in range(1, 53)),
+    faster={"small": 1.4, "flat": 1.4},
 )
 
 
@@ -102,7 +109,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     Chains come a seed at a time, so that a search begins where it ended on the seeds before.
     """
     scratch = {
-        (size, seed): from_scratch(size, course.tuned, course.per_parameter, seed)
+        (size, seed): from_scratch(size, course.tuned_for(size), course.per_parameter, seed)
         for chain in course.chains
         for size in chain.sizes
         for seed in course.seeds
@@ -113,7 +120,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     jobs = [
         Job(
             chain,
-            course.tuned,
+            course.tuned_for(chain.sizes[0]),
             course.per_parameter,
             course.marks,
             seed,
@@ -177,7 +184,7 @@ def chained(job: Job) -> dict[str, Any]:
     """
     run, beyond = _run(job, 0), 0.0
     decays, shares, losses, reached = 0, list[float](), list[float](), True
-    after = [*job.chain.sizes[1:], ""]
+    after = [*steps_of(job.chain), None]
     starts = job.near or (near(job.marks),) * len(job.targets)
     for size, share, target, start_at, following in zip(
         job.chain.sizes, job.chain.decays, job.targets, starts, after, strict=True
@@ -193,7 +200,7 @@ def chained(job: Job) -> dict[str, Any]:
         if not reached:
             break
         if following:
-            grow_run_(run, _step(job.chain, following))
+            grow_run_(run, following)
     spent = run.spent + decays - beyond
     return dict(losses=losses, shares=shares, operations=spent, decays=decays, found=reached)
 
@@ -203,14 +210,18 @@ def near(marks: Sequence[float], place: float = NEAR) -> int:
     return min(range(len(marks)), key=lambda i: abs(marks[i] - place))
 
 
-def _step(chain: Chain, size: str) -> Growth:
-    return Growth(0.0, size, chain.method, chain.options, chain.rate, chain.rewarm)
+def steps_of(chain: Chain) -> tuple[Growth, ...]:
+    """What makes each size of the one before."""
+    sizes = chain.sizes[1:]
+    rates = chain.rates or (1.0,) * len(sizes)
+    return tuple(
+        Growth(0.0, size, chain.method, chain.options, rate, chain.rewarm)
+        for size, rate in zip(sizes, rates, strict=True)
+    )
 
 
 def _run(job: Job, budget: int) -> Run:
-    start, *others = job.chain.sizes
-    growths = tuple(_step(job.chain, size) for size in others)
-    contestant = Contestant(job.chain.name, STAGE, start, growths)
+    contestant = Contestant(job.chain.name, STAGE, job.chain.sizes[0], steps_of(job.chain))
     return begun(contestant, job.tuned, job.seed, budget)
 
 
