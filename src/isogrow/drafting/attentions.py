@@ -12,7 +12,7 @@ from torch import Tensor
 from isogrow.drafting.tracing import Attended
 
 CLOSE = 1e-9
-LATER = 5  # a token whose channels have turned
+LATER = 5  # a token whose channels have turned; of fewer the last one
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def turning(made: Tensor, part: Tensor) -> Turning | None:
     count, dim = part.shape[0], part.shape[-1]
     flat = made.flatten(1)
     share = multiple(flat[0][at], part[:, 0].flatten()) or 1.0
-    before, after = share * flat[LATER][at].reshape(count, dim), part[:, LATER]
+    later = min(LATER, len(flat) - 1)
+    before, after = share * flat[later][at].reshape(count, dim), part[:, later]
     moved = ((before - after).abs() > CLOSE * after.abs().max()).any(0)
     channels = int(moved.sum())
     if not channels or channels % 2:
