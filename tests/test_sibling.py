@@ -66,11 +66,26 @@ def test_the_width_of_a_pooler_that_a_model_does_not_have_is_no_difference() -> 
         isogrow.grow(transformers.ViTModel(small), to=large.to_dict())
 
 
-# Of these adding layers changes what says more than sizes, which siblings may not differ in.
-LISTED = (
-    "exaone4_5", "gemma4", "gemma4_unified", "hyperclovax_vision_v2", "llama4", "qwen2_5_vl",
-    "qwen3_omni_moe_thinker", "qwen3_vl_moe",
-)  # fmt: skip
+def gemma(layers: int, full: tuple[int, ...]) -> transformers.Gemma3TextConfig:
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
+    types = [f"{'full' if i in full else 'sliding'}_attention" for i in range(layers)]
+    return transformers.Gemma3TextConfig(vocab_size=50, num_hidden_layers=layers, layer_types=types, **sizes)
+
+
+def test_a_sibling_whose_layers_are_of_other_kinds_is_refused() -> None:
+    """However it says so: by a list, or by a rule that its class fills one in by."""
+    small = transformers.Gemma3ForCausalLM(gemma(4, (2,)))
+    as_grown = isogrow.grow(small, layers="+2").config
+    assert isogrow.grow(small, to=as_grown.to_dict()).config.layer_types == as_grown.layer_types
+    for full in ((2, 5), (0, 2)):
+        with pytest.raises(
+            SizeError, match=r"says layer_types .*, and growing to its sizes gives .*layers_at="
+        ):
+            isogrow.grow(small, to=gemma(6, full).to_dict())
+    unsaid = gemma(6, ()).to_dict()
+    del unsaid["layer_types"]
+    with pytest.raises(SizeError, match=r"says layer_types .*full_attention'\], and growing"):
+        isogrow.grow(small, to=unsaid)
 
 
 @pytest.mark.slow
@@ -81,8 +96,6 @@ def test_a_larger_wrapper_is_a_sibling(kind: str) -> None:
     small = wrapped.model(kind, text if text in wrapped.TEXTS else "cohere")
     anatomy, wanted = anatomy_of(small), dict[str, str]()
     for word in ("ffn", "expert_ffn", "layers", "vision.ffn", "vision.layers"):
-        if word.endswith("layers") and kind in LISTED:
-            continue
         with contextlib.suppress(SizeError):
             sized(small, **{word: "+1"})
             wanted[word] = "+1"
@@ -92,6 +105,7 @@ def test_a_larger_wrapper_is_a_sibling(kind: str) -> None:
     words = named(made.target, anatomy.layout.stacks)
     found = sizes_of(anatomy, larger)
     assert {word: words[word] for word in wanted} == {word: found.get(word) for word in wanted}
+    assert edited(anatomy.config, sized(small, to=larger).config) == larger
     if get(larger, ACT) is not None:
         with pytest.raises(SizeError, match=r"they differ in text_config\.hidden_act"):
             sizes_of(anatomy, edited(larger, {ACT: "another"}))

@@ -17,7 +17,7 @@ from isogrow.errors import SizeError
 from isogrow.laws import check
 from isogrow.planning.planner import check_fits, draft
 from isogrow.planning.portable import check_portable, choices_of, engines_of
-from isogrow.planning.sibling import Sibling, sizes_of
+from isogrow.planning.sibling import Sibling, check_reached, sizes_of
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import At, Expansion, Size, expansions
 from isogrow.plans.plan import Init, Plan
@@ -148,6 +148,8 @@ class Request:
             return drafted(sizes, self.layers_at if at is None else at)
 
         made = drafted(sizes, self.layers_at)
+        if self.to is not None:
+            check_reached(anatomy, made, self.to, self.say)
         check_portable(anatomy, made, engines, None if self.expansions else again)
         return made
 

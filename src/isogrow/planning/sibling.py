@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from isogrow.errors import SizeError
-from isogrow.layouts.config import Config
+from isogrow.layouts.config import Config, Each, edited
 from isogrow.layouts.formula import names
 from isogrow.layouts.layout import Layout, Rope
 from isogrow.layouts.soundness import check_config
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size
+from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
-from isogrow.plans.words import HEAD_DIM, alone, named, spelled
+from isogrow.plans.words import HEAD_DIM, Say, alone, named, spelled
 from isogrow.stores.gguf import config_in
 from isogrow.stores.sources import read_json
 
@@ -77,6 +78,35 @@ def sizes_of(anatomy: Anatomy, sibling: Sibling, name: str = "to=") -> dict[str,
     return changed
 
 
+def check_reached(anatomy: Anatomy, plan: Plan, sibling: Sibling, say: Say) -> None:
+    """Raise `SizeError` where layers would be of other kinds than the sibling's, or be read elsewhere."""
+    wanted, path = _config(sibling, say("to"))
+    layout = anatomy.layout
+    made, theirs = (layout.defaults(each) for each in (edited(anatomy.config, plan.config), wanted))
+    for key, axis in sorted(_lists(layout).items()):
+        if key not in made or key not in theirs or not plan.target.has(axis):
+            continue
+        here, there = (_entries(view[key], plan.target.of(axis)) for view in (made, theirs))
+        if here != there:
+            raise SizeError(
+                f"{path} says {key} {there}, and growing to its sizes gives {here}: say by"
+                f" {say('layers_at')} where new layers go, or give the sizes one by one"
+            )
+
+
+def _entries(listed: Any, layers: int) -> Any:
+    """What a key says of so many layers; nothing is said by an empty list."""
+    if isinstance(listed, Each):
+        return [listed[i] for i in range(layers)]
+    return list(cast("Sequence[Any]", listed)) or None if isinstance(listed, list | tuple) else listed
+
+
+def _lists(layout: Layout) -> dict[str, str]:
+    """The keys that say something layer by layer, or name layers by their numbers, and the layers' axis."""
+    found = {listed.key: listed.axis for listed in (*layout.per_layer, *layout.readouts, *layout.kinds)}
+    return found | {key: kinds.axis for kinds in layout.kinds for key, _ in kinds.beside}
+
+
 def _config(sibling: Sibling, name: str) -> tuple[Config, str]:
     """A sibling's config, and what refusals call it."""
     given: Any = sibling
@@ -112,7 +142,7 @@ def _differing(anatomy: Anatomy, wanted: Config, sizes: Sizes) -> list[str]:
     ropes = [rope for attention in layout.attentions for rope in attention.ropes]
     known = {name for key in layout.keys if key.size for name in (key.name, key.alias)}
     known |= {stream.longest for stream in layout.streams}
-    known |= {listed.key for listed in (*layout.per_layer, *layout.readouts)}
+    known |= _lists(layout).keys()
     inner = {key for each in (anatomy.config, wanted) for key in each if _holds(each, key)}
     known |= {_said_at(path, inner) for rope in ropes for path in (*rope.theta, *rope.scaling)}
     found = [
