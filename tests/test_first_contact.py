@@ -315,6 +315,10 @@ def test_a_request_that_can_not_be_had(
             ("grow", "SMALL", "OUT", "--intermediate-size", "88"),
             "No such option: --intermediate-size (sizes are --hidden, --ffn, ",
         ),
+        (
+            ("grow", "SMALL", "OUT", "--vision.ffn", "88"),
+            "No such option: --vision.ffn (a stack's size is --size vision.ffn=…)",
+        ),
         (("verify", "SMALL", "SMALL", "--nothing"), "No such option: --nothing"),
         (("verify", "SMALL", "SMALL", "--bytes", "--streamed"), "--bytes leaves --streamed nothing to do"),
         (

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from isogrow.errors import SizeError
 from isogrow.plans.expansions import Size
 from isogrow.plans.plan import KINDS, LARGEST_STD
-from isogrow.plans.words import MLPS, flag
+from isogrow.plans.words import MLPS, WORDS, addressed, flag
 
 if TYPE_CHECKING:
     from isogrow.planning.request import Request
@@ -221,7 +221,11 @@ class Verb(TyperCommand):
             sizes = [p.opts[0] for p in self.get_params(ctx) if getattr(p, "rich_help_panel", "") == SIZES]
             if sizes and hasattr(error, "possibilities"):
                 unknown: Any = error
-                unknown.message += f" (sizes are {', '.join(sizes)})"
+                name = str(unknown.option_name).lstrip("-").replace("-", "_")
+                known = all(addressed(name)) and addressed(name)[1] in WORDS
+                own = f"a stack's size is --size {name}=…" if known else f"sizes are {', '.join(sizes)}"
+                unknown.message += f" ({own})"
+                unknown.possibilities = [] if known else unknown.possibilities
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
