@@ -190,10 +190,12 @@ def chained(job: Job) -> dict[str, Any]:
         job.chain.sizes, job.chain.decays, job.targets, starts, after, strict=True
     ):
         budget, start = budget_of(size, job.per_parameter), run.spent
-        found = first(run, spans(start, job.marks, share, budget), target, start_at)
+        # A first size that is decayed as scratch is the same run, so that no other length is tried.
+        marks = job.marks if start or share != job.tuned.decay else (1 - share,)
+        found = first(run, spans(start, marks, share, budget), target, start_at)
         reached = reached and found.loss <= target
         beyond = 0.0 if following else found.beyond
-        shares = [*shares, job.marks[found.mark] - beyond / budget]
+        shares = [*shares, marks[found.mark] - beyond / budget]
         losses = [*losses, found.loss]
         restore_(run, found.after if job.chain.released else found.before)
         decays += 0 if job.chain.released else found.decay
