@@ -8,6 +8,7 @@ decay, which is counted beside it, or from its end.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -190,10 +191,11 @@ def chained(job: Job) -> dict[str, Any]:
         job.chain.sizes, job.chain.decays, job.targets, starts, after, strict=True
     ):
         budget, start = budget_of(size, job.per_parameter), run.spent
-        # A first size that is decayed as scratch is the same run, so that no other length is tried.
-        marks = job.marks if start or share != job.tuned.decay else (1 - share,)
-        found = first(run, spans(start, marks, share, budget), target, start_at)
-        reached = reached and found.loss <= target
+        # A first size that is decayed as scratch is the same run but for rounding: it has scratch's loss.
+        same = not start and share == job.tuned.decay
+        marks = (1 - share,) if same else job.marks
+        found = first(run, spans(start, marks, share, budget), math.inf if same else target, start_at)
+        reached = reached and (same or found.loss <= target)
         beyond = 0.0 if following else found.beyond
         shares = [*shares, marks[found.mark] - beyond / budget]
         losses = [*losses, found.loss]
