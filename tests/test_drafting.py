@@ -29,7 +29,7 @@ from isogrow.drafting.norms import measured
 from isogrow.drafting.partial import WIDTH
 from isogrow.drafting.proof import EXACT, Proof, Shown, proof, proven
 from isogrow.drafting.samples import smallest
-from isogrow.drafting.twins import TINY, twin
+from isogrow.drafting.twins import TINY, numbering, twin
 from isogrow.errors import FamilyError, LayoutError
 from isogrow.growth.opening import opened
 from isogrow.layouts.layout import Attention, Layout, Norm, Weight
@@ -119,6 +119,22 @@ def test_a_list_as_long_as_a_twin_is_deep_is_of_layers_where_the_source_says_so(
     own = default_config("dpt")
     assert len(own["neck_hidden_sizes"]) == TINY["layers"] != own["num_hidden_layers"]
     assert drafted("dpt").layout.per_layer == ()
+
+
+@pytest.mark.slow
+def test_layers_stay_where_a_list_numbers_them_and_how_it_is_read_was_not_told() -> None:
+    made = drafted("dpt")
+    assert made.proven and "ffn" in made.proof.exact()
+    why = "its config numbers layers in backbone_out_indices, and how they are read was not told"
+    assert made.layout.refusals["layers"] == why
+    kinds = {"moe_layers": [0, 2], "no_rope_layers": [], "layer_types": ["full"], "tail_indices": [1.5]}
+    assert list(numbering(kinds)) == ["moe_layers"]
+
+
+@pytest.mark.slow
+def test_a_tower_that_is_shown_few_tokens_is_drafted() -> None:
+    """ViT-MAE's layers see one patch of four."""
+    assert drafted("vit_mae").proof.exact() == ("ffn", "layers")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from isogrow.drafting.measuring import Measures, measure
 from isogrow.drafting.partial import assembled_partly
 from isogrow.drafting.proof import Proof, inputs_of, proof, proven
 from isogrow.drafting.samples import seen, smallest, unsaid
-from isogrow.drafting.twins import lists
+from isogrow.drafting.twins import lists, numbering
 from isogrow.drafting.wrapped import assembled_around, small_wrapper, text_of, wraps
 from isogrow.errors import FamilyError, IsogrowError, LayoutError
 from isogrow.layouts.config import Config
@@ -108,9 +108,17 @@ def _wrapper(source: Config) -> Draft:
 
 def _shown(layout: Layout, config: Config) -> Draft:
     """A layout with its proof, and with refusals for what that does not show."""
-    layout = filed(layout, config)
+    layout = _numbered(filed(layout, config), config)
     shown = proof(layout, config)
     return Draft(with_refusals(layout, shown.refusals()), shown, config)
+
+
+def _numbered(layout: Layout, config: Config) -> Layout:
+    """The layout without more layers where lists number them and nothing in it says how they are read."""
+    known = {each.key for each in (*layout.readouts, *layout.kinds, *layout.per_layer)}
+    untold = [key for key in numbering(config) if key not in known]
+    why = f"its config numbers layers in {', '.join(untold)}, and how they are read was not told"
+    return with_refusals(layout, {"layers": why} if untold else {})
 
 
 def with_refusals(layout: Layout, more: Mapping[str, str]) -> Layout:
@@ -193,7 +201,7 @@ def read_layout(path: str | Path, config: str | Path | Config) -> Layout:
             f" {kind!r}: draft one of it (isogrow draft {kind})"
         )
     config = unsaid(_twin(source), source)
-    shown = proven(layout, config)
+    shown = proven(_numbered(layout, config), config)
     blind = wraps(source) and not inputs_of(config) - {"input_ids"}
     return with_refusals(shown, {"layers": UNSEEN}) if blind else shown
 

@@ -68,7 +68,8 @@ TOKENS = {
     "pad_token_id": TINY["vocab"] - 1, "bos_token_id": 1, "eos_token_id": 2,
     "image_token_id": TINY["vocab"] - 2, "video_token_id": TINY["vocab"] - 3,
 }  # fmt: skip
-# Lists of numbers of layers.
+# Lists of numbers of layers, and how the names of such lists end.
+NUMBERS = ("_indices", "_indexes", "_layers", "_layer_ids")
 NUMBERED: Mapping[str, tuple[int, ...]] = {"deepstack_visual_indexes": (0, 1), "fullatt_block_indexes": (1,)}
 
 
@@ -121,6 +122,14 @@ def _sectioned(table: Mapping[str, Any], tiny: Config) -> dict[str, Any]:
 def depth_key(config: Config) -> str:
     """The key that says how many layers there are; "" where no key is known."""
     return next((key for key in WORDS["layers"] if isinstance(config.get(key), int)), "")
+
+
+def numbering(config: Config) -> Iterator[str]:
+    """The keys that list layers by their numbers."""
+    for key, value in config.items():
+        listed = cast("list[Any]", value) if key.endswith(NUMBERS) and isinstance(value, list) else []
+        if listed and all(type(each) is int for each in listed):
+            yield key
 
 
 def lists(config: Config) -> Iterator[str]:
