@@ -282,9 +282,9 @@ def test_second_stages_of_one_length() -> None:
     short = dataclasses.replace(seconds[2], learned=0.1)
     whole = carrying.falling(seconds[1])
     course = carrying.Course(
-        (*seconds[:2], short), (whole,), (seconds[1].name,), COURSE.tuned, EACH, 0.8, (1, 2)
+        (*seconds[:2], short), (whole,), 0.8, (1, 2), (seconds[1].name,), COURSE.tuned, EACH
     )
-    jobs = carrying.pending(course, {})
+    jobs = carrying.pending((course,), {})
     assert [(job.second.name, job.seed) for job in jobs] == [
         ("scratch, 0.5 x the rate", 1),
         ("grown, 0.7 x the rate", 1),
@@ -293,10 +293,12 @@ def test_second_stages_of_one_length() -> None:
         ("grown, 0.7 x the rate", 2),
     ]
     rows = {job.key: json.loads(json.dumps(carrying.made(job))) for job in jobs}
-    assert carrying.pending(course, rows) == [] and len({row["losses"][0] for row in rows.values()}) == 5
+    assert carrying.pending((course,), rows) == [] and len({row["losses"][0] for row in rows.values()}) == 5
     said = carrying.table(rows).splitlines()
-    assert said[0] == "| second stage | seed 1 | seed 2 | mean |" and len(said) == 6
-    assert said[2].startswith("| grown, 0.7 x the rate | ")  # of whom most seeds tell comes first
+    assert said[0] == "| to | share | second stage | seed 1 | seed 2 | mean |" and len(said) == 6
+    assert said[2].startswith(
+        "| large | 0.8 | grown, 0.7 x the rate | "
+    )  # of whom most seeds tell comes first
     from_scratch = family.made(Job(Chain("", ("large",), decays=(0.4,)), COURSE.tuned, EACH, (), 1))
     warmed = dataclasses.replace(carrying.scratch(1.0), rewarm=runs.WARMUP)
     same = carrying.made(dataclasses.replace(jobs[0], second=warmed, share=1.0))
@@ -305,7 +307,7 @@ def test_second_stages_of_one_length() -> None:
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("family", "saved in all"), ("sunk", "second stage saved"), ("carry", "| second stage |")],
+    [("family", "saved in all"), ("sunk", "second stage saved"), ("carry", "| to | share | second stage |")],
 )
 def test_the_command_takes_it(
     what: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -322,8 +324,9 @@ def test_the_command_takes_it(
 def test_the_page_tells_of_courses_whose_rows_tell_something(tmp_path: Path) -> None:
     from benchmarks.training import __main__ as command
 
-    job = carrying.pending(carrying.FULL, {})[0]
-    own = dict(key=job.key, stage=carrying.STAGE, name=job.second.name, seed=100, losses=[1.25])
+    job = carrying.pending(carrying.COURSES, {})[0]
+    own = dict(key=job.key, stage=carrying.STAGE, name=job.second.name, seed=100, losses=[1.25], share=0.65)
+    own["second"] = dataclasses.asdict(job.second)
     (tmp_path / "rows-carry.jsonl").write_text(json.dumps(own) + "\n")
     alone = dict(key="x", stage=family.STAGE, sizes=["large"], name="large from scratch", seed=1)
     (tmp_path / "rows-family.jsonl").write_text(json.dumps(alone) + "\n")  # what a family is held against

@@ -52,7 +52,7 @@ OTHERS: dict[str, tuple[str, Lacking, Work, Told]] = {
     ),
     "carry": (
         "What raises the carry",
-        partial(carrying.pending, carrying.FULL),
+        partial(carrying.pending, carrying.COURSES),
         carrying.made,
         carrying.table,
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,27 +52,29 @@ class Course:
 
     seconds: tuple[Second, ...]
     whole: tuple[Second, ...]
-    again: tuple[str, ...]
-    tuned: Tuned
-    goal: float
     share: float
     seeds: tuple[int, ...]
+    again: tuple[str, ...] = ()
+    tuned: Tuned = Tuned(0.002, 0.05, 0.4)
+    goal: float = 14.0
 
 
-def scratch(rate: float) -> Second:
+def scratch(rate: float, size: str = "large") -> Second:
     """A model that has learned nothing, at this factor on the tuned rate."""
     name = f"scratch, {rate:g} x the rate"
-    return Second(name, "large", "large", 0.0, method="stay", rate=rate, rewarm=100)
+    return Second(name, size, size, 0.0, method="stay", rate=rate, rewarm=100)
 
 
-def grown(name: str, rate: float, start: str = "middle", learned: float = 11.2, **other: Any) -> Second:
-    """A stage after a growth to large."""
-    return Second(f"{name}, {rate:g} x the rate", start, "large", learned, rate=rate, **other)
+def grown(
+    name: str, rate: float, start: str = "middle", size: str = "large", learned: float = 11.2, **other: Any
+) -> Second:
+    """A stage after a growth."""
+    return Second(f"{name}, {rate:g} x the rate", start, size, learned, rate=rate, **other)
 
 
-def released(name: str, rate: float, **other: Any) -> Second:
+def released(name: str, rate: float, start: str = "middle", **other: Any) -> Second:
     """The same after a decay."""
-    return grown(f"{name}, decayed", rate, learned=14.0, decayed=True, rewarm=100, **other)
+    return grown(f"{name}, decayed", rate, start, learned=14.0, decayed=True, rewarm=100, **other)
 
 
 def stacked(rate: float, **other: Any) -> Second:
@@ -88,8 +90,9 @@ def falling(second: Second) -> Second:
 CARRIED = {"carry": True}
 SHRUNK = {"std": 0.05, "share": 0.4}
 TWICE = {"policy": {"ramp": 4000, "ramp_from": 2.0}}
+TAUGHT = {"taught": True}
 WHOLE = 1.0
-FULL = Course(
+LAST = Course(
     seconds=(
         *(scratch(rate) for rate in (1.0, 0.7, 0.5)),
         *(grown("grown", rate) for rate in (1.0, 0.7, 0.5, 0.35)),
@@ -99,19 +102,68 @@ FULL = Course(
         *(stacked(rate) for rate in (1.0, 0.5)),
         grown("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK, rewarm=100),
     ),
-    whole=tuple(map(falling, (scratch(1.0), grown("grown", 1.0), released("grown", 0.7), stacked(1.0)))),
-    again=(),
-    tuned=Tuned(0.002, 0.05, 0.4),
-    goal=14.0,
+    whole=tuple(
+        falling(made)
+        for made in (
+            scratch(1.0),
+            grown("grown", 1.0),
+            *(released("grown", rate) for rate in (0.7, 1.0)),
+            *(
+                released("stacked, moments carried", rate, "shallow", method="stack", options=CARRIED)
+                for rate in (0.7, 1.0)
+            ),
+        )
+    ),
     share=0.65,
     seeds=(100, 101),
 )
+# The first steps of the family's chains, and of the one that is cut; and its sizes from scratch.
+FIRST = Course(
+    seconds=(),
+    whole=tuple(
+        falling(made)
+        for rate in (0.7, 1.0, 1.4, 2.0)
+        for made in (
+            released("grown", rate, start="small", size="middle"),
+            released("grown in depth", rate, start="flat", size="shallow"),
+            released(
+                "stacked, moments carried",
+                rate,
+                start="flat",
+                size="shallow",
+                method="stack",
+                options=CARRIED,
+            ),
+        )
+    ),
+    share=0.75,
+    seeds=(100,),
+)
+CUT = Course(
+    seconds=(),
+    whole=tuple(
+        falling(released("pruned, taught", rate, "large", size="middle", method="prune", options=TAUGHT))
+        for rate in (0.7, 1.0, 1.4, 2.0)
+    ),
+    share=0.25,
+    seeds=(100,),
+)
+ALONE = Course(
+    seconds=tuple(
+        scratch(rate, size) for size in ("small", "flat", "middle", "shallow") for rate in (1.0, 1.4, 2.0)
+    ),
+    whole=(),
+    share=1.0,
+    seeds=(100,),
+)
+COURSES = (LAST, FIRST, CUT, ALONE)
 
 
-def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
+def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
     """What is to be run next."""
     jobs = [
         Job(second, course.tuned, course.goal, course.share, seed, decay)
+        for course in courses
         for seed in course.seeds
         for seconds, decay in ((course.seconds, None), (course.whole, WHOLE))
         for second in seconds
@@ -141,18 +193,21 @@ def made(job: Job) -> dict[str, Any]:
 
 
 def table(rows: Mapping[str, Row]) -> str:
-    """Losses at the end of the second stage, the best mean over most seeds first."""
-    found: dict[str, dict[int, float]] = {}
+    """Losses at the end of the second stage, by the size and the share that it ends with; the best mean over
+    most seeds first."""
+    found: dict[tuple[str, float, str], dict[int, float]] = {}
     for row in rows.values():
         if row["stage"] == STAGE:
-            found.setdefault(row["name"], {})[row["seed"]] = row["losses"][0]
+            stage = row["second"]["size"], row["share"], row["name"]
+            found.setdefault(stage, {})[row["seed"]] = row["losses"][0]
     seeds = sorted({seed for own in found.values() for seed in own})
     lines = [
-        f"| second stage | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
-        "|---" * (len(seeds) + 2) + "|",
+        f"| to | share | second stage | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
+        "|---" * (len(seeds) + 4) + "|",
     ]
-    means = {name: statistics.mean(own.values()) for name, own in found.items()}
-    for name, own in sorted(found.items(), key=lambda item: (-len(item[1]), means[item[0]])):
+    means = {stage: statistics.mean(own.values()) for stage, own in found.items()}
+    for stage, own in sorted(found.items(), key=lambda item: (*item[0][:2], -len(item[1]), means[item[0]])):
         cells = " | ".join(f"{own[seed]:.4f}" if seed in own else "" for seed in seeds)
-        lines.append(f"| {name} | {cells} | {means[name]:.4f} |")
+        size, share, name = stage
+        lines.append(f"| {size} | {share:g} | {name} | {cells} | {means[stage]:.4f} |")
     return "\n".join(lines)

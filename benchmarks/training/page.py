@@ -229,9 +229,10 @@ NOTES: Mapping[str, str] = {
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it: mean"
     " over seeds, with 95 % intervals.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
-    "What raises the carry": "From a model of half the cost that has learned 11 bytes for each parameter (14"
-    " where it was decayed), and from scratch: held-out loss where 0.65 of the large one's budget at 14 bytes"
-    " for each parameter is spent on it, the decay included, the small one's budget not. On seeds of tuning.",
+    "What raises the carry": "From a model that has learned 14 bytes for each parameter (11 where it was not"
+    " decayed), and from scratch: held-out loss where so much of the budget of the size that it becomes, at"
+    " 14 bytes for each parameter, is spent on it, the decay included, what the model cost before not. To"
+    " large from a model of half the cost, the others as in the family below. On seeds of tuning.",
     "A family of sizes": "Operations saved in all against a scratch run for each size at 14 bytes for each"
     " parameter, until every size has the loss of its own scratch run on the same seed, decays included; with"
     " Student's 95 % intervals. Shares: where a size's trunk was decayed, of its own scratch budget.",
