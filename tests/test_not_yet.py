@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
+from safetensors.torch import load_file
 from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
-from isogrow.errors import FamilyError
+from isogrow.drafting.drafts import draft
+from isogrow.errors import CheckpointError, FamilyError
 from isogrow.families import layout_for
 from isogrow.families.not_yet import ALIASES, DRAFTED, REASONS, reasons
+from isogrow.plans.anatomy import Header
+from isogrow.plans.matching import match
+from isogrow.stores.sources import read_json
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "not_yet.py"
 
@@ -60,3 +66,16 @@ def test_each_reason_is_said_where_the_type_is_asked_for() -> None:
             layout_for(name)
         assert why in str(refused.value) and repr(name) in str(refused.value)
         assert "isogrow draft" in str(refused.value) or name not in DRAFTED
+
+
+@pytest.mark.slow
+def test_files_that_are_cut_otherwise_are_refused_under_a_draft(tmp_path: Path) -> None:
+    (name,) = [name for name in script().RECUT if name == "tipsv2_text_model"]
+    made = draft(name)
+    transformers.Tipsv2TextModel(transformers.Tipsv2TextConfig.from_dict(dict(made.config))).save_pretrained(
+        tmp_path
+    )
+    tensors = load_file(tmp_path / "model.safetensors")
+    found = {key: Header(tuple(tensor.shape), "F32") for key, tensor in tensors.items()}
+    with pytest.raises(CheckpointError, match="attn.in_proj_bias is in the checkpoint, and no pattern"):
+        match(made.layout, read_json(tmp_path / "config.json", ""), found)
