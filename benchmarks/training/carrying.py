@@ -77,17 +77,13 @@ def released(name: str, rate: float, start: str = "middle", **other: Any) -> Sec
     return grown(f"{name}, decayed", rate, start, learned=14.0, decayed=True, rewarm=100, **other)
 
 
-def stacked(rate: float, **other: Any) -> Second:
-    """The rival's."""
-    return grown("stacked, moments carried", rate, start="shallow", method="stack", options=CARRIED, **other)
-
-
 def falling(second: Second) -> Second:
     """The same, by the name of one whose rate falls all the time."""
     return dataclasses.replace(second, name=f"{second.name}, falling from the beginning")
 
 
-CARRIED = {"carry": True}
+STACKED = "stacked, moments carried"
+STACK: Mapping[str, Any] = {"method": "stack", "options": {"carry": True}}
 SHRUNK = {"std": 0.05, "share": 0.4}
 TWICE = {"policy": {"ramp": 4000, "ramp_from": 2.0}}
 TAUGHT = {"taught": True}
@@ -99,7 +95,7 @@ LAST = Course(
         *(released("grown", rate) for rate in (1.0, 0.5)),
         grown("grown, new entries from 2 x", 0.5, options=TWICE),
         grown("grown in depth", 0.5, start="shallow"),
-        *(stacked(rate) for rate in (1.0, 0.5)),
+        *(grown(STACKED, rate, "shallow", **STACK) for rate in (1.0, 0.5)),
         grown("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK, rewarm=100),
     ),
     whole=tuple(
@@ -108,10 +104,7 @@ LAST = Course(
             scratch(1.0),
             grown("grown", 1.0),
             *(released("grown", rate) for rate in (0.7, 1.0)),
-            *(
-                released("stacked, moments carried", rate, "shallow", method="stack", options=CARRIED)
-                for rate in (0.7, 1.0)
-            ),
+            *(released(STACKED, rate, "shallow", **STACK) for rate in (0.7, 1.0)),
         )
     ),
     share=0.65,
@@ -124,16 +117,9 @@ FIRST = Course(
         falling(made)
         for rate in (0.7, 1.0, 1.4, 2.0)
         for made in (
-            released("grown", rate, start="small", size="middle"),
-            released("grown in depth", rate, start="flat", size="shallow"),
-            released(
-                "stacked, moments carried",
-                rate,
-                start="flat",
-                size="shallow",
-                method="stack",
-                options=CARRIED,
-            ),
+            released("grown", rate, "small", size="middle"),
+            released("grown in depth", rate, "flat", size="shallow"),
+            released(STACKED, rate, "flat", size="shallow", **STACK),
         )
     ),
     share=0.75,
