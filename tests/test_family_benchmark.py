@@ -191,22 +191,23 @@ def test_what_is_to_be_run_follows_from_the_rows() -> None:
     scratch = pending(course, {})
     assert len(scratch) == 5 * 2 and {len(job.chain.sizes) for job in scratch} == {1}  # large is of both
     rows: dict[str, Any] = {job.key: {"losses": [1.5 + 0.1 * job.seed]} for job in scratch}
-    chains = pending(course, rows)
-    assert len(chains) == len(course.chains)
+    assert pending(course, dict(list(rows.items())[1:])) == scratch[:1]
+    jobs = pending(course, rows)
+    chains, others = jobs[: len(course.chains)], jobs[len(course.chains) :]
     assert {(job.seed, job.targets, job.near) for job in chains} == {(1, (1.6, 1.6, 1.6), ())}
-    left = pending(course, rows | {job.key: {} for job in chains[1:]})
-    assert left == chains[:1]
+    assert {(job.seed, job.targets, job.near) for job in others} == {(2, (1.7, 1.7, 1.7), ())}
+    assert len(others) == len(chains)
     places = (0.05, 0.1, 0.2)
     for job in chains:
         name, sizes = job.chain.name, list(job.chain.sizes)
         rows[job.key] = dict(name=name, sizes=sizes, shares=places, found=job.chain.method == "grow")
-    others = pending(course, rows)
-    assert {job.targets for job in others} == {(1.7, 1.7, 1.7)} and len(others) == len(chains)
+    left = pending(course, rows)
     marks = family.FULL.marks
     later = [marks[marks.index(place) + reaching.STRIDE // 2] for place in places]
-    assert [[marks[i] for i in job.near] for job in others] == [later, [], []]
-    assert {job.key for job in others} == {dataclasses.replace(job, near=()).key for job in others}
-    assert pending(course, rows | {job.key: {} for job in others}) == []
+    assert [[marks[i] for i in job.near] for job in left] == [later, [], []]
+    assert [dataclasses.replace(job, near=()) for job in left] == others
+    assert {job.key for job in others} == {job.key for job in left}
+    assert pending(course, rows | {job.key: {} for job in left}) == []
 
 
 def test_a_name_is_no_part_of_a_row_and_a_target_is() -> None:
@@ -255,8 +256,13 @@ def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
     assert len(scratch) == len(sunk.FULL.seeds) and all(isinstance(job, Job) for job in scratch)
     rows: dict[str, Any] = {job.key: {"stage": "family", "losses": [1.5 + 0.1 * job.seed]} for job in scratch}
     jobs: list[sunk.Job] = []
-    while turn := [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]:
-        assert len({(job.seed, job.second.learned) for job in turn}) == 1
+    while left := [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]:
+        assert [(job.second.learned, job.seed) for job in left] == sorted(
+            (job.second.learned, job.seed) for job in left
+        )
+        turn = [
+            job for job in left if (job.second.learned, job.seed) == (left[0].second.learned, left[0].seed)
+        ]
         jobs += turn
         for job in turn:
             own = dict(stage=sunk.STAGE, name=job.second.name, second=dataclasses.asdict(job.second))

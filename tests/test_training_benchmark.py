@@ -480,6 +480,40 @@ def test_the_command_goes_on_where_it_was(
     assert "grown at 12.5 %" in table(command.read(rows))
 
 
+def test_what_is_lacking_is_asked_whenever_a_process_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "get_context", lambda name: PROCESSES)  # pyright: ignore
+    asked: list[list[str]] = []
+
+    def lacking(rows: stages.Rows) -> list[Named]:
+        asked.append(list(rows))
+        return [Named(key) for key in "abcde" if key not in rows and (rows or key < "c")]
+
+    command.run_all(tmp_path / "rows.jsonl", lacking, of_its_key)
+    found = command.read(tmp_path / "rows.jsonl")
+    assert sorted(found) == [*"abcde"] and len(found) == len(
+        (tmp_path / "rows.jsonl").read_text().splitlines()
+    )
+    assert asked[0] == [] and len(asked[1]) in (1, 2) and sorted(asked[-1]) == [*"abcde"]
+    with pytest.raises(ValueError, match="no row for [ab]"):
+        command.run_all(tmp_path / "none.jsonl", lacking, broken)
+    assert command.read(tmp_path / "none.jsonl") == {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    key: str
+
+
+def of_its_key(job: Named) -> dict[str, Any]:
+    return dict(key=job.key, stage="", name=job.key, seed=1, losses=[1.0])
+
+
+def broken(job: Named) -> dict[str, Any]:
+    raise ValueError(f"no row for {job.key}")
+
+
 def test_nothing_is_begun_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "get_context", lambda name: PROCESSES)  # pyright: ignore
     rows = tmp_path / "rows.jsonl"

@@ -24,8 +24,8 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -115,33 +115,32 @@ def run_all(
 ) -> None:
     """Make the rows that are lacking by what is there, until none is: a line for each, as it is done.
 
+    What is lacking is asked whenever a process is free, so that a search begins by all rows that are there.
     Nothing is begun after `until`, in seconds of the monotonic clock.
     """
     _trim_(path)
     workers = SCALES[at].side_by_side
+    running: dict[Future[dict[str, Any]], str] = {}
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=settle, initargs=(at,)) as pool:
         try:
-            while (jobs := lacking(read(path))) and time.monotonic() < until:
-                for row in _as_made(pool, work, jobs, until):
-                    with path.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                    print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)
+            while True:
+                jobs = [job for job in lacking(read(path)) if job.key not in running.values()]
+                for job in jobs[: workers - len(running)] if time.monotonic() < until else ():
+                    running[pool.submit(work, job)] = job.key
+                if not running:
+                    return
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[done]
+                    _add_(path, done.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # what waits would be run for nothing
             raise
 
 
-def _as_made(
-    pool: Executor, work: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], until: float
-) -> Iterator[dict[str, Any]]:
-    """Rows as they are made; what no process has begun when the time is over is not made."""
-    waiting = [pool.submit(work, job) for job in jobs]
-    for done in as_completed(waiting):
-        if time.monotonic() >= until:
-            for future in waiting:
-                future.cancel()
-        if not done.cancelled():
-            yield done.result()
+def _add_(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)
 
 
 def _trim_(path: Path) -> None:

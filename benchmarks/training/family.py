@@ -107,7 +107,7 @@ class Job:
 def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     """What is to be run next: sizes from scratch, then the chains that are to reach their losses.
 
-    Chains come a seed at a time, so that a search begins where it ended on the seeds before.
+    Chains come in the order of their seeds, so that a search begins where it ended on the seeds before.
     """
     scratch = {
         (size, seed): from_scratch(size, course.tuned_for(size), course.per_parameter, seed)
@@ -131,8 +131,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
         for seed in course.seeds
         for chain in course.chains
     ]
-    jobs = [job for job in jobs if job.key not in rows]
-    return [job for job in jobs if job.seed == jobs[0].seed]
+    return [job for job in jobs if job.key not in rows]
 
 
 def searched(chain: Chain, marks: Sequence[float], rows: Mapping[str, Row]) -> tuple[int, ...]:

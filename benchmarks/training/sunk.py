@@ -105,7 +105,7 @@ FULL = Course(
 def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
     """What is to be run next: the larger size from scratch, then what is to reach its losses.
 
-    Second stages come a seed at a time, so that a search begins where it ended on the seeds before.
+    Second stages come in the order of their seeds: a search begins where it ended on the seeds before.
     """
     scratch = {
         (size, goal, seed): family.from_scratch(size, course.tuned, goal, seed)
@@ -130,12 +130,11 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
         for seed in course.seeds
         if (own := scratch[second.size, goal, seed]).key in rows
     ]
-    jobs = sorted((job for job in jobs if job.key not in rows), key=_turn)
-    return lacking or [job for job in jobs if _turn(job) == _turn(jobs[0])]
+    return lacking or sorted((job for job in jobs if job.key not in rows), key=_turn)
 
 
 def _turn(job: Job) -> tuple[float, int]:
-    """Small models that learned least come first, as they cost least, each on a seed at a time."""
+    """Small models that learned least come first, as they cost least."""
     return job.second.learned, job.seed
 
 
