@@ -40,9 +40,9 @@ from benchmarks.training.models import (
     held_loss,
     loss_of,
     new_model,
-    optimizer_of,
     step_flops,
 )
+from benchmarks.training.optimizing import MUON, Together, optimizer_of, parts_of
 from benchmarks.training.page import (
     finals,
     growths,
@@ -83,10 +83,11 @@ def half_as_wide() -> Iterator[None]:
         yield
 
 
-def trained(size: str, steps: int = 12) -> tuple[Any, Any]:
+def trained(size: str, steps: int = 12, matrices: str | None = None) -> tuple[Any, Any]:
     model = new_model(size, TUNED.std, 0)
-    optimizer = optimizer_of(model)
-    optimizer.param_groups[0]["lr"] = TUNED.rate
+    optimizer = optimizer_of(model, matrices)
+    for group in optimizer.param_groups:
+        group["lr"] = TUNED.rate
     for step in range(steps):
         optimizer.zero_grad()
         loss_of(model, batch(0, step)).backward()
@@ -173,6 +174,78 @@ def test_tiled_moments_are_those_of_the_gradients() -> None:
     squares = {name: p.grad**2 for name, p in model.named_parameters()}
     twice = doubled(squares, shapes, 2, torch.Generator(), {})
     assert all(torch.allclose(twice[name], wanted[name] ** 2) for name in shapes)
+
+
+def test_moments_of_copies_may_be_new() -> None:
+    model, optimizer = trained("narrow")
+    whole, fresh = (
+        METHODS["double"](model, optimizer, "large", 3, 12, {"carry": True, "fresh": new})
+        for new in (False, True)
+    )
+    wanted = {name: whole[1].state[p] for name, p in whole[0].named_parameters()}
+    for name, p in fresh[0].named_parameters():
+        box = tuple(slice(n) for n in model.get_parameter(name).shape)
+        for key in ("exp_avg", "exp_avg_sq"):
+            found = fresh[1].state[p][key].clone()
+            assert torch.equal(found[box], wanted[name][key][box]) and found[box].any()
+            found[box] = 0
+            assert not found.any() and wanted[name][key].numel() == found.numel()
+
+
+@pytest.mark.parametrize(
+    ("start", "method", "options"),
+    [("small", "grow", {}), ("shallow", "stack", {"carry": True}), ("flat", "stack", {})],
+)
+def test_muon_goes_on_in_what_is_made(start: str, method: str, options: Mapping[str, Any]) -> None:
+    model, optimizer = trained(start, 3, MUON)
+    large, made, *_ = METHODS[method](model, optimizer, "large", 3, 3, options)
+    assert isinstance(made, Together) and [type(part) for part in made.parts] == [
+        torch.optim.Muon,
+        torch.optim.AdamW,
+    ]
+    names = {p: name for name, p in large.named_parameters()}
+    muon, adam = ({names[p] for group in part.param_groups for p in group["params"]} for part in made.parts)
+    assert muon | adam == set(names.values()) and not muon & adam
+    assert muon == {n for n in names.values() if ".layers." in n and not n.endswith("norm.weight")}
+    if method == "stack" and options:
+        old = {name: optimizer.state[p] for name, p in model.named_parameters()}
+        name = "model.layers.{}.mlp.up_proj.weight"
+        new = {names[p]: own for p, own in made.state.items()}
+        for layer in (1, 3):
+            assert torch.equal(
+                new[name.format(layer)]["momentum_buffer"], old[name.format(1)]["momentum_buffer"]
+            )
+        assert new["lm_head.weight"]["step"].item() == 3
+    before = {name: p.detach().clone() for name, p in large.named_parameters()}
+    for group in made.param_groups:
+        group["lr"] = TUNED.rate
+    made.zero_grad()
+    loss_of(large, batch(0, 3)).backward()
+    made.step()
+    assert all(not torch.equal(before[name], p) for name, p in large.named_parameters())
+
+
+def test_muons_products_are_torchs_own_count() -> None:
+    model, optimizer = trained("small", 1, MUON)
+    loss_of(model, batch(0, 1)).backward()
+    with FlopCounterMode(display=False) as counter:
+        optimizer.step()
+    assert counter.get_total_flops() == step_flops("small", MUON) - step_flops("small")
+
+
+def test_optimizers_together_are_kept_and_restored() -> None:
+    run = runs.begun(BASE, dataclasses.replace(TUNED, matrices=MUON), 1, 0)
+    cost = runs.cost_of(run)
+    assert cost == step_flops("small", MUON) and len(parts_of(run.optimizer)) == 2
+    runs.advance_(run, 3 * cost)
+    kept = (runs.state_of(run), dataclasses.replace(run))
+    ends = list[dict[str, torch.Tensor]]()
+    for _ in range(2):
+        runs.advance_(run, 5 * cost)
+        ends.append({name: p.detach().clone() for name, p in run.model.named_parameters()})
+        assert run.step == 5
+        runs.restore_(run, kept)
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 def test_zero_padding_is_dead_where_growing_is_alive() -> None:

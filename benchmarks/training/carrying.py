@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.training.contestants import Tuned, digest
+from benchmarks.training.contestants import Tuned, digest, plain
 from benchmarks.training.family import budget_of
 from benchmarks.training.runs import finished, grow_run_
 from benchmarks.training.sunk import Second, small_of
@@ -164,13 +164,13 @@ def made(job: Job) -> dict[str, Any]:
     grow_run_(run, run.contestant.growths[0])
     if job.decay is not None:
         run.tuned = dataclasses.replace(job.tuned, decay=job.decay)
-    loss = finished(run, job.share * budget_of(job.second.size, job.goal))
+    loss = finished(run, job.share * budget_of(job.second.size, job.goal, job.tuned.matrices))
     return dict(
         key=job.key,
         stage=STAGE,
         name=job.second.name,
         second=dataclasses.asdict(job.second),
-        tuned=dataclasses.asdict(job.tuned),
+        tuned=plain(job.tuned),
         goal=job.goal,
         share=job.share,
         seed=job.seed,

@@ -43,11 +43,15 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What scratch is tuned over: the rate, the std of new matrices, the share of a budget that is decay."""
+    """What scratch is tuned over: the rate, the std of new matrices, the share of a budget that is decay.
+
+    `matrices`: what trains those of layers, where AdamW does not.
+    """
 
     rate: float
     std: float
     decay: float = 0.2
+    matrices: str | None = None
 
 
 SCRATCH = Contestant("scratch", "scratch", "large")
@@ -188,5 +192,14 @@ RIVALS = (
 
 def digest(*parts: Any) -> str:
     """A short name for data."""
-    said = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]  # pyright: ignore
+    said = [plain(part) if dataclasses.is_dataclass(part) else part for part in parts]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plain(data: Any) -> dict[str, Any]:
+    """A dataclass as rows have it: without what is None."""
+
+    def said(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in items if value is not None}
+
+    return dataclasses.asdict(data, dict_factory=said)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.training.ceiling import seen
-from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
+from benchmarks.training.contestants import Contestant, Growth, Tuned, digest, plain
 from benchmarks.training.models import step_flops
 from benchmarks.training.reaching import STRIDE, first, spans
 from benchmarks.training.runs import Run, begun, finished, grow_run_, restore_
@@ -159,19 +159,19 @@ def made(job: Job) -> dict[str, Any]:
     """The row of a job: operations in all, and of each size its loss and its share of its own budget."""
     found = scratch(job) if not job.targets else chained(job)
     own = dict(key=job.key, stage=STAGE, name=job.chain.name, sizes=job.chain.sizes, seed=job.seed)
-    separate = sum(budget_of(size, job.per_parameter) for size in job.chain.sizes)
-    return {**own, "tuned": dataclasses.asdict(job.tuned), "separate": separate, **found}
+    separate = sum(budget_of(size, job.per_parameter, job.tuned.matrices) for size in job.chain.sizes)
+    return {**own, "tuned": plain(job.tuned), "separate": separate, **found}
 
 
-def budget_of(size: str, per_parameter: float) -> int:
-    """Operations of a size's own scratch run, in whole steps."""
-    return round(per_parameter * seen(size).parameters / scale().bytes) * step_flops(size)
+def budget_of(size: str, per_parameter: float, matrices: str | None = None) -> int:
+    """Operations of a size's own scratch run, in whole steps, where `matrices` trains those of layers."""
+    return round(per_parameter * seen(size).parameters / scale().bytes) * step_flops(size, matrices)
 
 
 def scratch(job: Job) -> dict[str, Any]:
     """A size from scratch, decayed to the end of its budget."""
     (size,) = job.chain.sizes
-    budget = budget_of(size, job.per_parameter)
+    budget = budget_of(size, job.per_parameter, job.tuned.matrices)
     run = _run(job, budget)
     loss = finished(run, budget)
     return dict(losses=[loss], operations=run.spent, found=True)
@@ -189,7 +189,7 @@ def chained(job: Job) -> dict[str, Any]:
     for size, share, target, start_at, following in zip(
         job.chain.sizes, job.chain.decays, job.targets, starts, after, strict=True
     ):
-        budget, start = budget_of(size, job.per_parameter), run.spent
+        budget, start = budget_of(size, job.per_parameter, job.tuned.matrices), run.spent
         # A first size that is decayed as scratch is the same run but for rounding: it has scratch's loss.
         same = not start and share == job.tuned.decay
         marks = (1 - share,) if same else job.marks

@@ -7,6 +7,7 @@ from typing import Any
 
 import isogrow
 from benchmarks.training.models import loss_of
+from benchmarks.training.optimizing import Together, parts_of
 from benchmarks.training.scale import scale
 from benchmarks.training.text import batch
 from isogrow.gradmax import Fitted
@@ -27,6 +28,7 @@ def grow(
         given["init"] = isogrow.GradMax(batches, loss_of, found.append)
     policy = isogrow.Policy(**given.pop("policy", {}))
     large, made, *_ = isogrow.grow_training(
-        model, optimizer=optimizer, policy=policy, seed=seed, **scale().sizes[size], **given
+        model, optimizer=list(parts_of(optimizer)), policy=policy, seed=seed, **scale().sizes[size], **given
     )
-    return large, made, sum(each.passes for each in found)
+    one, *more = made
+    return large, Together((one, *more)) if more else one, sum(each.passes for each in found)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.training.optimizing import muon_flops
 from benchmarks.training.scale import Scale, scale
 from benchmarks.training.text import held_out
 from isogrow.growth.models import anatomy_of
 from isogrow.recipes.flops import training_flops
 
 VOCAB = 256
-BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
+CLIP = 1.0
 
 
 def new_model(size: str, std: float, seed: int) -> LlamaForCausalLM:
@@ -43,21 +44,16 @@ def config(size: str, std: float) -> LlamaConfig:
     )  # fmt: skip
 
 
-def optimizer_of(model: Any) -> torch.optim.AdamW:
-    """AdamW; the rate is set step by step."""
-    return torch.optim.AdamW(model.parameters(), 0.0, BETAS, weight_decay=DECAY, fused=True)
-
-
-def step_flops(size: str) -> int:
-    """Operations of one training step."""
-    return _step_flops(scale(), size)
+def step_flops(size: str, matrices: str | None = None) -> int:
+    """Operations of one training step; those of the optimizer's products of matrices, where it makes some."""
+    return _step_flops(scale(), size, matrices)
 
 
 @cache
-def _step_flops(at: Scale, size: str) -> int:
+def _step_flops(at: Scale, size: str, matrices: str | None) -> int:
     with torch.device("meta"):
         model = LlamaForCausalLM(config(size, 0.02))
-    return flops_of(model)
+    return flops_of(model) + (muon_flops(model) if matrices else 0)
 
 
 def flops_of(model: Any) -> int:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from benchmarks.training.models import config, flops_of, optimizer_of, step_flops
+from benchmarks.training.models import config, flops_of, step_flops
+from benchmarks.training.optimizing import matrices_by, optimizer_of
 from benchmarks.training.scale import scale
 from benchmarks.training.text import batch
 
@@ -28,7 +29,7 @@ def prune(
     """As a method of `methods.METHODS`; its passes forward, each a third of a step, are counted."""
     small = pruned(model, size, [batch(seed, step + i) for i in range(LOOKED_AT)])
     looks = math.ceil(LOOKED_AT * flops_of(model) / 3 / step_flops(size))
-    return small, optimizer_of(small), looks
+    return small, optimizer_of(small, matrices_by(optimizer)), looks
 
 
 def pruned(model: Any, size: str, batches: Sequence[Tensor]) -> LlamaForCausalLM:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,12 +24,14 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from benchmarks.training.growing import grow
-from benchmarks.training.models import config, new_model, optimizer_of
+from benchmarks.training.models import config, new_model
+from benchmarks.training.optimizing import matrices_by, optimizer_of, parts_of
 from benchmarks.training.scale import scale
 
 State = Mapping[str, Tensor]
 EMBEDDING = "model.embed_tokens.weight"
 NOISE = 10**-0.5  # of the weights' std: 10 dB
+MOMENTS = {"exp_avg": 1, "exp_avg_sq": 2}  # and the power of the gradient that each is of
 RATIO = (0.25, 0.75)  # what a reader may give to the first copy
 Shapes = Mapping[str, torch.Size]
 Rival = Callable[[State, Shapes, int, torch.Generator, Mapping[str, Any]], dict[str, Tensor]]
@@ -107,24 +110,54 @@ def copied(rival: Rival) -> Any:
         random = torch.Generator().manual_seed(seed)
         old = {name: p.detach().cpu() for name, p in model.named_parameters()}
         large.load_state_dict(rival(old, shapes, 0, random, options), strict=True)
-        made = optimizer_of(large.to(scale().device))
+        made = optimizer_of(large.to(scale().device), matrices_by(optimizer))
         if options.get("carry"):
-            _carry_(model, optimizer, large, made, lambda state, k: rival(state, shapes, k, random, options))
+            carried = partial(_carried, rival, shapes, random, options)
+            _carry_(model, optimizer, large, made, carried, options.get("fresh", False))
         return large, made
 
     return method
 
 
-def _carry_(model: Any, optimizer: Any, large: Any, made: Any, carried: Any) -> None:
-    states = {name: optimizer.state[p] for name, p in model.named_parameters()}
-    step = next(iter(states.values()))["step"]
+def _carried(
+    rival: Rival, shapes: Shapes, random: torch.Generator, options: Any, state: State, power: int
+) -> dict[str, Tensor]:
+    return rival(state, shapes, power, random, options)
+
+
+def _carry_(model: Any, optimizer: Any, large: Any, made: Any, carried: Any, fresh: bool) -> None:
+    """Moments by the map; with `fresh` none of what was not there, as if it had never had a gradient."""
+    state = optimizer.state
+    states = {name: state[p] for name, p in model.named_parameters()}
+    step = next(own["step"] for own in states.values() if "step" in own)
     moments = {
-        key: carried({name: state[key].cpu() for name, state in states.items()}, power)
-        for key, power in (("exp_avg", 1), ("exp_avg_sq", 2))
+        key: carried({name: _moment(own, key).cpu() for name, own in states.items()}, power)
+        for key, power in MOMENTS.items()
     }
-    for name, p in large.named_parameters():
-        own = {key: moments[key][name].to(p.device) for key in moments}
-        made.state[p] = {"step": step.clone(), **own}
+    names = {p: name for name, p in large.named_parameters()}
+    for part in parts_of(made):
+        adam = isinstance(part, torch.optim.AdamW)
+        for p in (p for group in part.param_groups for p in group["params"]):
+            name = names[p]
+            own = {key: moments[key][name].to(p.device) for key in (MOMENTS if adam else ("exp_avg",))}
+            if fresh:
+                own = {key: _old_alone(value, states[name]) for key, value in own.items()}
+            part.state[p] = {"step": step.clone(), **own} if adam else {"momentum_buffer": own["exp_avg"]}
+
+
+def _moment(own: Mapping[str, Tensor], key: str) -> Tensor:
+    """A parameter's moment; Muon has but the first."""
+    if "momentum_buffer" not in own:
+        return own[key]
+    return own["momentum_buffer"] if key == "exp_avg" else torch.zeros_like(own["momentum_buffer"])
+
+
+def _old_alone(value: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+    """Zero behind what was there before."""
+    box = tuple(slice(n) for n in _moment(own, "exp_avg").shape)
+    kept = torch.zeros_like(value)
+    kept[box] = value[box]
+    return kept
 
 
 def shrunk(
@@ -137,7 +170,7 @@ def shrunk(
             if name in old:
                 box = tuple(slice(n) for n in old[name].shape)
                 p[box] = old[name] if p.dim() == 1 else p[box] + options["share"] * old[name]
-    return large, optimizer_of(large)
+    return large, optimizer_of(large, matrices_by(optimizer))
 
 
 def padded(

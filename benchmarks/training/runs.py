@@ -26,10 +26,10 @@ from benchmarks.training.models import (
     held_loss,
     loss_of,
     new_model,
-    optimizer_of,
     ready,
     step_flops,
 )
+from benchmarks.training.optimizing import optimizer_of
 from benchmarks.training.pruning import distilled
 from benchmarks.training.scale import scale
 from benchmarks.training.text import batch
@@ -120,7 +120,7 @@ def measure(
 def begun(contestant: Contestant, tuned: Tuned, seed: int, budget: int) -> Run:
     """A run that has made no step."""
     model = new_model(contestant.start, tuned.std * contestant.std, seed)
-    return Run(contestant, tuned, seed, budget, model, optimizer_of(model), contestant.start)
+    return Run(contestant, tuned, seed, budget, model, optimizer_of(model, tuned.matrices), contestant.start)
 
 
 def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache: Path, share: float) -> Run:
@@ -128,17 +128,19 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
     start, until = contestant.start, share * (1 - tuned.decay)
     if contestant.growths:
         until = contestant.growths[0].at
-    wanted = int(until * budget / step_flops(start))
-    key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
     run = begun(contestant, tuned, seed, budget)
+    cost = cost_of(run)
+    wanted = int(until * budget / cost)
+    own = (start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
+    key = digest(*own, tuned.matrices) if tuned.matrices else digest(*own)
     found = [int(f.stem.split("-")[1]) for f in cache.glob(f"{key}-*.pt")]
     best = max((step for step in found if step <= wanted), default=0)
     if best:
         saved = torch.load(cache / f"{key}-{best}.pt", weights_only=True)
         run.model.load_state_dict(saved["model"])
         run.optimizer.load_state_dict(saved["optimizer"])
-        run.step, run.spent, run.seconds = best, best * step_flops(start), saved["seconds"]
-    advance_(run, wanted * step_flops(start))
+        run.step, run.spent, run.seconds = best, best * cost, saved["seconds"]
+    advance_(run, wanted * cost)
     if wanted > best:
         cache.mkdir(parents=True, exist_ok=True)
         part = cache / f"{key}-{wanted}.{os.getpid()}"
@@ -219,7 +221,7 @@ def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate)
 
 def cost_of(run: Run) -> int:
     """Operations of the next step; a pass forward is a third of a step."""
-    return step_flops(run.size) + (flops_of(run.teacher) // 3 if run.teacher else 0)
+    return step_flops(run.size, run.tuned.matrices) + (flops_of(run.teacher) // 3 if run.teacher else 0)
 
 
 def _looked_at(run: Run) -> float:

@@ -20,6 +20,7 @@ from benchmarks.training.contestants import (
     Contestant,
     Tuned,
     digest,
+    plain,
 )
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -264,7 +265,7 @@ def settled(course: Course, rows: Rows) -> Rows:
     def counts(row: Mapping[str, Any]) -> bool:
         early = row["stage"] == "screen" and row["budget"] < course.steps
         wanted = Tuned(tuned.rate, tuned.std) if early else tuned
-        return row["stage"] == "tune" or row["tuned"] == dataclasses.asdict(wanted)
+        return row["stage"] == "tune" or row["tuned"] == plain(wanted)
 
     return {key: row for key, row in rows.items() if counts(row)}
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.training import family
-from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
+from benchmarks.training.contestants import Contestant, Growth, Tuned, digest, plain
 from benchmarks.training.family import budget_of, likely, near
 from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
@@ -102,7 +102,7 @@ FULL = Course(
 )
 
 
-def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
+def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Job]:
     """What is to be run next: the larger size from scratch, then what is to reach its losses.
 
     Second stages come in the order of their seeds: a search begins where it ended on the seeds before.
@@ -113,7 +113,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[family.Job | Job]:
         for goal in course.goals
         for seed in course.seeds
     }
-    lacking: list[family.Job | Job] = [job for job in scratch.values() if job.key not in rows]
+    lacking = [job for job in scratch.values() if job.key not in rows]
     jobs = [
         Job(
             second,
@@ -154,7 +154,7 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     and that of the small model."""
     if isinstance(job, family.Job):
         return family.made(job)
-    second, budget = job.second, budget_of(job.second.size, job.goal)
+    second, budget = job.second, budget_of(job.second.size, job.goal, job.tuned.matrices)
     run = small_of(second, job.tuned, job.seed)
     sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
@@ -167,7 +167,7 @@ def made(job: family.Job | Job) -> dict[str, Any]:
         name=second.name,
         seed=job.seed,
         second=dataclasses.asdict(second),
-        tuned=dataclasses.asdict(job.tuned),
+        tuned=plain(job.tuned),
         goal=job.goal,
         target=job.target,
         separate=budget,
@@ -185,7 +185,7 @@ def small_of(second: Second, tuned: Tuned, seed: int) -> Run:
     """The small model as it is there."""
     growth = Growth(0.0, second.size, second.method, second.options, second.rate, second.rewarm)
     contestant = Contestant(second.name, STAGE, second.start, (growth,))
-    budget = budget_of(second.start, second.learned)
+    budget = budget_of(second.start, second.learned, tuned.matrices)
     run = begun(contestant, tuned, seed, budget)
     if second.decayed:
         finished(run, budget)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.training.contestants import plain
 from benchmarks.training.runs import measure
 from benchmarks.training.scale import SCALES, choose, scale
 from benchmarks.training.stages import Job
@@ -34,7 +35,7 @@ def made(job: Job, cache: Path) -> dict[str, Any]:
         stage=job.stage,
         name=job.contestant.name,
         contestant=dataclasses.asdict(job.contestant),
-        tuned=dataclasses.asdict(job.tuned),
+        tuned=plain(job.tuned),
         seed=job.seed,
         budget=job.steps,
         date=datetime.date.today().isoformat(),
