@@ -32,6 +32,7 @@ from benchmarks.training.contestants import (
     Growth,
     Tuned,
     once,
+    plain,
 )
 from benchmarks.training.headroom import section
 from benchmarks.training.methods import METHODS
@@ -362,7 +363,7 @@ def row_of(job: Job, loss: float) -> dict[str, Any]:
     marks = {"0": 2.0, "1": 2.02, "10": 2.01, "100": 1.9, "300": 1.8}
     return dict(
         key=job.key, stage=job.stage, name=job.contestant.name,
-        contestant=dataclasses.asdict(job.contestant), tuned=dataclasses.asdict(job.tuned),
+        contestant=dataclasses.asdict(job.contestant), tuned=plain(job.tuned),
         seed=job.seed, budget=job.steps, date="2026-11-24", versions={"torch": "2"},
         losses={str(s): loss - math.log(s * job.steps / 4000) / 10 for s in shares},
         seconds={str(s): 100 * s for s in shares}, growths=[dict(before=2.0, marks=marks)] if grown else [],
