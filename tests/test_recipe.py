@@ -16,6 +16,7 @@ from isogrow.errors import RecipeError
 from isogrow.recipes.reading import parse, read
 from isogrow.recipes.recipe import Slope, Stage, TrainingSettings
 from isogrow.recipes.running import growths
+from isogrow.recipes.starting import first_config, outlook
 from isogrow.train.schedule import LOSSES
 
 TEXT = """
@@ -212,3 +213,16 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "python.yaml").write_text("run: !!python/object/apply:os.getcwd []")
     with pytest.raises(RecipeError, match="is no YAML"):
         read(tmp_path / "python.yaml")
+
+
+def test_a_recipe_stays_as_it_was_read(said: dict[str, Any], tmp_path: Path) -> None:
+    """StableLM's config writes the part of heads that rotates into the table that it is given."""
+    rope = {"rope_type": "default", "rope_theta": 7777.0}
+    sizes = {"hidden": 24, "ffn": 40, "heads": 4, "kv_heads": 4, "head_dim": 6, "layers": 2}
+    said["model"] = {"family": "stablelm", "sizes": sizes, "config": {"rope_parameters": dict(rope)}}
+    said["stages"] = [{"steps": 20}, {"hidden": 36, "heads": 6, "kv_heads": 6, "ffn": 96, "steps": 10}]
+    recipe = parse(said)
+    stages = outlook(recipe, tmp_path, 256)
+    assert stages[0].parameters < stages[1].parameters
+    assert recipe.model.config == {"rope_parameters": rope}
+    assert first_config(recipe, tmp_path, 256)["rope_parameters"]["partial_rotary_factor"] == 0.25

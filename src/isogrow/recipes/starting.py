@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
     sizes = _named(layout, start, vocab)
     held = {key.name: evaluate(key.size, sizes) for key in layout.keys if key.size}
     tokens = {layout.axes["vocab"]: vocab, **dict.fromkeys(NAMED)}
-    made = {**tokens, **held, "initializer_range": start.std, **start.config}
+    # Classes of configs write into the tables that they are given, rotary ones above all.
+    made = {**tokens, **held, "initializer_range": start.std, **copy.deepcopy(dict(start.config))}
     if layout.axes["vocab"] in start.config:
         raise RecipeError(
             f"model, config: {layout.axes['vocab']} is what data, tokenizer makes it: leave it out"
@@ -194,7 +196,7 @@ def _seen(config: Config) -> tuple[Anatomy, int]:
     """A model of this config through its layout, on the meta device, and its parameters."""
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**copy.deepcopy(dict(config))))
     except (ValueError, TypeError, StrictDataclassError) as error:
         why = str(error).strip().partition("\n")[0]
         raise RecipeError(
