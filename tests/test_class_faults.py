@@ -6,7 +6,10 @@ from pathlib import Path
 
 import families as F
 import pytest
-from command import isogrow
+from command import isogrow as command
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import isogrow
 
 pytestmark = pytest.mark.slow  # models are grown and proven
 
@@ -17,7 +20,7 @@ def test_it_is_told_and_the_rest_is_proven(name: str, tmp_path: Path) -> None:
     ProphetNet's decoder stops with an error where a cache is longer than what its encoder reads."""
     family = F.FAMILIES[name]
     F.subject(family, family.classes[0], spread=0.1).small.float().save_pretrained(tmp_path / "small")
-    ran = isogrow("grow", tmp_path / "small", tmp_path / "large", "--size", f"{family.alone}=x2", columns=200)
+    ran = command("grow", tmp_path / "small", tmp_path / "large", "--size", f"{family.alone}=x2", columns=200)
     assert ran.code == 0, ran.err
     said = " ".join(ran.out.split())
     why = (
@@ -30,9 +33,27 @@ def test_each_stack_may_know_tokens_of_its_own(tmp_path: Path) -> None:
     """T5Gemma's encoder and decoder each say how many: the proof takes those that both know."""
     family = F.FAMILIES["t5gemma"]
     F.subject(family, family.classes[0], spread=0.1).small.float().save_pretrained(tmp_path / "small")
-    ran = isogrow("grow", tmp_path / "small", tmp_path / "large", "--size", "decoder.ffn=x2", columns=200)
+    ran = command("grow", tmp_path / "small", tmp_path / "large", "--size", "decoder.ffn=x2", columns=200)
     assert ran.code == 0, ran.err
     assert f"all {F.VOCAB} token ids" in ran.out and "✗" not in ran.out
+
+
+def test_layers_with_a_state_alone_are_proven() -> None:
+    """A cache of states has no length to tell, which LFM2's class asks for, without a growth as after it."""
+    sizes = dict(
+        vocab_size=53, hidden_size=24, intermediate_size=40, num_attention_heads=2, num_key_value_heads=1
+    )
+    config = AutoConfig.for_model("lfm2", **sizes, num_hidden_layers=2, layer_types=["conv"] * 2)
+    small = AutoModelForCausalLM.from_config(config)
+    found = isogrow.verify(small, isogrow.grow(small, ffn="x2", layers="+1"))
+    why = "the old model's class fails with its cache: ValueError"
+    checks = {check.name: check for check in found.checks}
+    assert found.passed and checks["float64"].passed and checks["padding left"].passed
+    assert checks["kv cache"].passed is None and why in checks["kv cache"].detail
+    assert (
+        checks["generate"].passed is None
+        and "the old model does not: ValueError" in checks["generate"].detail
+    )
 
 
 def test_a_cache_that_fails_after_the_growth_alone_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

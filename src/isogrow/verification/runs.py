@@ -45,7 +45,9 @@ def called(model: nn.Module, batch: Batch) -> Any:
     """What a model returns for a batch; each row is one choice of its own where a model compares choices."""
     batch = narrowed(model, batch)
     choices = type(model).__name__ in MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES.values()
-    return model(**({name: value.unsqueeze(1) for name, value in batch.items()} if choices else batch))
+    given = {name: value.unsqueeze(1) for name, value in batch.items()} if choices else batch
+    # Hybrids of layers with a state alone fail with the cache that they make, which one pass has no use for.
+    return model(**given, **({"use_cache": False} if _takes(model, "use_cache") else {}))
 
 
 def narrowed(model: nn.Module, batch: Batch) -> Batch:
@@ -75,13 +77,16 @@ def runs(model: nn.Module, batch: Batch) -> bool:
 
 
 def decodes(model: nn.Module, batch: Batch) -> bool:
-    """Whether the model can run a batch token by token: a decoder with a cache."""
+    """Whether the model is to run a batch token by token: a decoder with a cache, which may yet fail."""
     name = cache_of(model)
     if name is None or not {DECODER, "input_ids"} & batch.keys():
         return False
     with still(model):
         given = _token(narrowed(model, {name: value[:1] for name, value in batch.items()}), 1)
-        return getattr(model(**given, use_cache=True), name, None) is not None
+        try:
+            return getattr(model(**given, use_cache=True), name, None) is not None
+        except FAULTS:
+            return True
 
 
 def cache_of(model: nn.Module) -> str | None:
