@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.training.contestants import Tuned, digest, plain
 from benchmarks.training.family import budget_of
+from benchmarks.training.optimizing import MUON
 from benchmarks.training.runs import finished, grow_run_
 from benchmarks.training.sunk import Second, small_of
 
@@ -75,6 +76,11 @@ def grown(
 def released(name: str, rate: float, start: str = "middle", **other: Any) -> Second:
     """The same after a decay."""
     return grown(f"{name}, decayed", rate, start, learned=14.0, decayed=True, rewarm=100, **other)
+
+
+def by_muon(second: Second) -> Second:
+    """The same, by the name of one whose matrices Muon trains."""
+    return dataclasses.replace(second, name=f"{second.name}, by Muon")
 
 
 def falling(second: Second) -> Second:
@@ -142,7 +148,47 @@ ALONE = Course(
     share=1.0,
     seeds=(100,),
 )
-COURSES = (LAST, FIRST, CUT, ALONE)
+# Matrices of layers by Muon, of scratch as of what grows: each has the same bytes as with AdamW.
+MUONS = tuple(
+    Course(
+        seconds=tuple(by_muon(scratch(rate)) for rate in rates),
+        whole=tuple(by_muon(falling(released("grown", rate))) for rate in again),
+        share=share,
+        seeds=(100,),
+        tuned=Tuned(0.002, 0.05, 0.4, MUON),
+    )
+    for share, rates, again in ((0.2, (1.0, 2.0), ()), (0.65, (1.0,), (0.7, 1.0)))
+)
+# Every width doubled by copies whose own moments are new, as SPARKLING resets them (arXiv 2602.02472).
+COPIES = Course(
+    seconds=(),
+    whole=tuple(
+        falling(released(name, 0.7, "narrow", **other))
+        for name, other in (
+            ("grown in width", {}),
+            ("tiled, moments carried", {"method": "double", "options": {"carry": True}}),
+            ("tiled, moments of copies new", {"method": "double", "options": {"carry": True, "fresh": True}}),
+        )
+    ),
+    share=0.65,
+    seeds=(100,),
+)
+# One layer for four fifths of all bytes (arXiv 2511.04981): of the bytes of scratch, and of as many as have
+# its operations, 7/3 of them. A byte costs one layer 2/7 of what it costs four.
+ONE_LAYER = tuple(
+    Course(
+        seconds=(scratch(1.0),) if share == 1.0 else (),
+        whole=tuple(
+            falling(grown(f"from one layer at 80 %, {name}", 1.0, "flat", learned=learned, **other))
+            for name, other in (("grown", {}), ("stacked", STACK))
+            if learned
+        ),
+        share=share,
+        seeds=(100,),
+    )
+    for learned, share in ((0.0, 1.0), (44.8, 0.2), (104.5, 0.467))
+)
+COURSES = (LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER)
 
 
 def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
