@@ -199,6 +199,20 @@ def test_there_is_no_advice_where_the_law_knows_nothing() -> None:
         assert found.tokens_per_parameter[0] == 18
 
 
+def test_a_lower_rate_is_advised_after_a_late_growth_at_a_steady_one() -> None:
+    def told(first: int, second: int, learned: bool = False, **own: Any) -> int | None:
+        early, late = stages((5e8, first), (1e9, second))
+        late = dataclasses.replace(late, **{"grows": True, "steps": 100, **own})
+        return advice([early, late], learned=learned).steady
+
+    assert told(20, 9) == told(20, 10) == 2 and told(20, 11) is None
+    assert told(20, 9, rate=0.7) is None and told(20, 9, decay=50) is None and told(20, 9, decay=49) == 2
+    assert told(20, 11, learned=True) == 2 and told(20, 11, learned=True, grows=False) is None
+    grown, *more = stages((1e9, 3e9), (1e9, 3e9))
+    at_once = [dataclasses.replace(grown, grows=True), *more]
+    assert advice(at_once, learned=True).steady == 1 and advice(at_once, learned=False).steady is None
+
+
 def test_the_dry_run_gives_the_advice(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("some text " * 50)
     recipe = tmp_path / "recipe.yaml"
@@ -219,6 +233,10 @@ def test_the_dry_run_gives_the_advice(tmp_path: Path) -> None:
     alone = "instead the smaller model alone (that of stage 1) would be better at this budget"
     assert (alone in told) is (said["alone"] == 1)
     assert "by Chinchilla's law as refit in arXiv 2404.10102, of natural text, its own tokens" in told
+    rate = "rate stage 2 grows late and goes on at the rate from before: 0.7 times it (rate: 0.7) kept more"
+    assert rate not in told and said["steady"] is None
+    recipe.write_text(recipe.read_text().replace("{tokens: 80K}, ", "{tokens: 240K}, "))
+    assert rate in " ".join(isogrow("train", recipe, "--dry-run", columns=300).out.split())
     recipe.write_text(recipe.read_text().replace(", {ffn: x2, tokens: 80K}", ""))
     told = isogrow("train", recipe, "--dry-run").out
     assert "tokens per parameter" in told and "growing" not in told and "2404.10102" not in told

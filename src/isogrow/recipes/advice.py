@@ -25,6 +25,9 @@ class Advice:
     moment, best: tokens of each stage's own parameters at which the last growth comes, and at which it
         would save most.
     alone: the stage whose model, never grown, would have the lower loss for all of the operations.
+    steady: the stage of the last growth, where it comes late and the rate stays as it was: half of all
+        operations are behind it, or the first model has learned before, and the rate falls for less than half
+        of the stage. There a lower one kept more of the smaller model's lead (benchmarks/training).
     """
 
     tokens_per_parameter: tuple[float, ...]
@@ -32,6 +35,7 @@ class Advice:
     moment: float | None = None
     best: float | None = None
     alone: int | None = None
+    steady: int | None = None
     fit: str = FIT
 
 
@@ -41,8 +45,9 @@ def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> A
     per = tuple(tokens / stage.parameters for tokens, stage in zip(seen, stages, strict=True))
     sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
     growing = [i for i in range(1, len(stages)) if stages[i].parameters != stages[i - 1].parameters]
+    steady = _steady(stages, learned)
     if learned or not growing:
-        return Advice(per)
+        return Advice(per, steady=steady)
     last, large = growing[-1], sizes[-1]
     spans = [(size, float(stage.flops)) for size, stage in zip(sizes, stages, strict=True)]
     total, loss = sum(operations for _, operations in spans), carried(law, spans)
@@ -56,7 +61,19 @@ def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> A
         _moment(law, spans[:last]),
         best.tokens / stages[last - 1].parameters,
         1 + alone.index(lowest) if lowest < loss else None,
+        steady,
     )
+
+
+def _steady(stages: Sequence[Outlook], learned: bool) -> int | None:
+    """The number of the last stage that grows, if that is late and the rate stays as it was."""
+    for i in reversed(range(0 if learned else 1, len(stages))):
+        if stages[i].grows:
+            before, total = (sum(stage.flops for stage in part) for part in (stages[:i], stages))
+            late = learned or 2 * before >= total
+            stays = stages[i].rate >= 1 and 2 * stages[i].decay < stages[i].steps
+            return stages[i].number if late and stays else None
+    return None
 
 
 def _moment(law: Law, spans: Sequence[tuple[ModelSize, float]]) -> float:

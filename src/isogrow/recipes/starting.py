@@ -25,6 +25,7 @@ from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import expansions
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import alone, named
+from isogrow.recipes.falling import falling
 from isogrow.recipes.flops import training_flops
 from isogrow.recipes.recipe import Recipe, Stage, Start
 from isogrow.stores.gguf import gguf_of
@@ -45,7 +46,11 @@ class Branch:
 
 @dataclass(frozen=True)
 class Outlook:
-    """One stage before it is run: at most so many steps of so many tokens; operations are of training."""
+    """One stage before it is run: at most so many steps of so many tokens; operations are of training.
+
+    grows: whether it begins with a growth. rate: the factor on the training's rate, which within the stage
+        falls to 0 over its last `decay` steps.
+    """
 
     number: int
     sizes: Mapping[str, int]
@@ -54,6 +59,9 @@ class Outlook:
     tokens: int
     flops: int
     release: Branch | None = None
+    grows: bool = False
+    rate: float = 1.0
+    decay: int = 0
 
 
 def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
@@ -102,7 +110,20 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
         if stage.release is not None:
             decay = stage.release.steps(steps)
             release = Branch(decay, decay * each, decay * each * cost)
-        found.append(Outlook(number, sizes, parameters, steps, steps * each, steps * each * cost, release))
+        found.append(
+            Outlook(
+                number,
+                sizes,
+                parameters,
+                steps,
+                steps * each,
+                steps * each * cost,
+                release,
+                bool(stage.sizes),
+                stage.rate,
+                falling(stage.decay, steps) or (recipe.training.decay if stage is recipe.stages[-1] else 0),
+            )
+        )
     return tuple(found)
 
 
