@@ -34,14 +34,16 @@ from typing import Any
 import torch
 
 from benchmarks.training import carrying, family, sunk
-from benchmarks.training.page import table, write_page
+from benchmarks.training.ceiling import Fit
+from benchmarks.training.page import law_of, table, write_page
 from benchmarks.training.scale import SCALES, choose, scale
 from benchmarks.training.stages import COURSES, Rows, pending, settled
 from benchmarks.training.working import made, settle
 
 HERE = Path(__file__).parent
 # Courses of their own: their title, what is lacking by the rows, what makes a row, what is told of them.
-Lacking, Work, Told = Callable[[Rows], Sequence[Any]], Callable[[Any], dict[str, Any]], Callable[[Rows], str]
+Lacking, Work = Callable[[Rows], Sequence[Any]], Callable[[Any], dict[str, Any]]
+Told = Callable[[Rows, Fit | None], str]
 OTHERS: dict[str, tuple[str, Lacking, Work, Told]] = {
     "family": ("A family of sizes", partial(family.pending, family.FULL), family.made, family.table),
     "sunk": (
@@ -79,7 +81,7 @@ def main() -> None:
     if asked.what in OTHERS:
         _, lacking, work, told = OTHERS[asked.what]
         run_all(path, lacking, work, until=until)
-        print(told(read(path)))
+        print(told(read(path), law_at(HERE)))
         return
     choose(SCALES[COURSES[course].scale])
     if scale().device != "cpu" and not torch.accelerator.is_available():
@@ -96,8 +98,18 @@ def main() -> None:
 
 def tables(folder: Path) -> dict[str, str]:
     """What is told of other courses, by the title of its section, where their rows tell something."""
-    found = {title: told(read(folder / f"rows-{what}.jsonl")) for what, (title, _, _, told) in OTHERS.items()}
+    fit = law_at(folder)
+    found = {
+        title: told(read(folder / f"rows-{what}.jsonl"), fit) for what, (title, _, _, told) in OTHERS.items()
+    }
     return {title: said for title, said in found.items() if len(said.splitlines()) > HEAD}
+
+
+def law_at(folder: Path) -> Fit | None:
+    """The law of the runs that never grew, by the rows in this folder."""
+    return law_of(
+        settled(COURSES["full"], read(folder / "rows-full.jsonl")), read(folder / "rows-long.jsonl")
+    )
 
 
 def run(course: str, path: Path, cache: Path, until: float = math.inf) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.training.ceiling import Fit, seen
 from benchmarks.training.contestants import Tuned, digest, plain
 from benchmarks.training.family import budget_of
 from benchmarks.training.optimizing import MUON
@@ -224,22 +225,37 @@ def made(job: Job) -> dict[str, Any]:
     )
 
 
-def table(rows: Mapping[str, Row]) -> str:
+def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
     """Losses at the end of the second stage, by the size and the share that it ends with; the best mean over
-    most seeds first."""
-    found: dict[tuple[str, float, str], dict[int, float]] = {}
+    most seeds first. By the law what is saved of the budget, against scratch at the tuned rate."""
+    found: dict[tuple[str, float, str], dict[int, Row]] = {}
     for row in rows.values():
         if row["stage"] == STAGE:
             stage = row["second"]["size"], row["share"], row["name"]
-            found.setdefault(stage, {})[row["seed"]] = row["losses"][0]
+            found.setdefault(stage, {})[row["seed"]] = row
     seeds = sorted({seed for own in found.values() for seed in own})
     lines = [
-        f"| to | share | second stage | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
-        "|---" * (len(seeds) + 4) + "|",
+        f"| to | share | second stage | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | saved, % |",
+        "|---" * (len(seeds) + 5) + "|",
     ]
-    means = {stage: statistics.mean(own.values()) for stage, own in found.items()}
+    means = {stage: statistics.mean(row["losses"][0] for row in own.values()) for stage, own in found.items()}
     for stage, own in sorted(found.items(), key=lambda item: (*item[0][:2], -len(item[1]), means[item[0]])):
-        cells = " | ".join(f"{own[seed]:.4f}" if seed in own else "" for seed in seeds)
+        cells = " | ".join(f"{own[seed]['losses'][0]:.4f}" if seed in own else "" for seed in seeds)
         size, share, name = stage
-        lines.append(f"| {size} | {share:g} | {name} | {cells} | {means[stage]:.4f} |")
+        scratch_of = found.get((size, share, scratch(1.0).name), {})
+        off = [
+            100 * saved(fit, row, scratch_of[seed])
+            for seed, row in own.items()
+            if fit and seed in scratch_of and not row["tuned"].get("matrices")  # the law is of AdamW's runs
+        ]
+        told = f"{statistics.mean(off):+.0f}" if off and scratch_of is not own else ""
+        lines.append(f"| {size} | {share:g} | {name} | {cells} | {means[stage]:.4f} | {told} |")
     return "\n".join(lines)
+
+
+def saved(fit: Fit, row: Row, other: Row) -> float:
+    """The share of the budget that scratch would have needed longer, or less if negative, for this loss."""
+    size, share = seen(row["second"]["size"]), row["share"]
+    tokens = row["goal"] * size.parameters
+    there = fit.law.loss(size.parameters, share * tokens) + row["losses"][0] - other["losses"][0]
+    return fit.law.tokens(size.parameters, there) / tokens - share

@@ -18,7 +18,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.training.models import config, step_flops
 from benchmarks.training.scale import Scale, scale
-from isogrow.recipes.scaling import Law, ModelSize, ceiling, offset
+from isogrow.recipes.scaling import Law, ModelSize, ceiling, offset, spent
 
 Row = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
@@ -60,6 +60,14 @@ def _seen(at: Scale, size: str) -> ModelSize:
     own = {name: p.numel() for name, p in model.named_parameters()}
     count = sum(n for name, n in own.items() if "embed" not in name and "lm_head" not in name)
     return ModelSize(count, step_flops(size) / at.bytes)
+
+
+def led(fit: Fit, size: str, loss: float, budget: float) -> float:
+    """The share of a budget after which a size would have this loss from scratch, by the law; at most 1.
+
+    So much would be saved by a growth that carries the loss over whole, what the small model cost apart.
+    """
+    return min(1.0, spent(fit.law, seen(size), loss) / budget)
 
 
 def points(rows: Sequence[Row], decay: float) -> Iterator[Point]:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.training.ceiling import seen
+from benchmarks.training.ceiling import Fit, led, seen
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest, plain
 from benchmarks.training.models import step_flops
 from benchmarks.training.reaching import STRIDE, first, spans
 from benchmarks.training.runs import Run, begun, finished, grow_run_, restore_
-from benchmarks.training.saved import interval
+from benchmarks.training.saved import said
 from benchmarks.training.scale import scale
 
 Row = Mapping[str, Any]
@@ -205,7 +205,8 @@ def chained(job: Job) -> dict[str, Any]:
         if following:
             grow_run_(run, following)
     spent = run.spent + decays - beyond
-    return dict(losses=losses, shares=shares, operations=spent, decays=decays, found=reached)
+    falling = [share is None for share in job.chain.decays]
+    return dict(losses=losses, shares=shares, falling=falling, operations=spent, decays=decays, found=reached)
 
 
 def near(marks: Sequence[float], place: float = NEAR) -> int:
@@ -228,23 +229,47 @@ def _run(job: Job, budget: int) -> Run:
     return begun(contestant, job.tuned, job.seed, budget)
 
 
-def table(rows: Mapping[str, Row]) -> str:
-    """Operations that a chain saved against a scratch run for each of its sizes, over seeds."""
-    lines = [
-        "| family | sizes | seeds | operations saved in all, % | shares of their own budgets |",
-        "|---|---|---|---|---|",
-    ]
+def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
+    """Operations that a chain saved against a scratch run for each of its sizes, over seeds; by the law what
+    each step had of what it could have saved."""
+    heads = ("family", "sizes", "seeds", "operations saved in all, %", "shares of their own budgets", "carry")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     chains: dict[tuple[str, ...], list[Row]] = {}
     for row in rows.values():
         if row["stage"] == STAGE and len(row["sizes"]) > 1:
             chains.setdefault((row["name"], *row["sizes"]), []).append(row)
     for (name, *sizes), own in chains.items():
-        saved = interval([100 * (1 - row["operations"] / row["separate"]) for row in own])
         all_of = all(row["found"] for row in own)
-        said = f"{saved.mean:+.1f} ± {saved.half:.1f}" if all_of else "a size did not get there"
+        saved = said([100 * (1 - row["operations"] / row["separate"]) for row in own], "+.1f")
         means = [
             f"{statistics.mean(row['shares'][i] for row in own if len(row['shares']) > i):.2f}"
             for i in range(max(len(row["shares"]) for row in own))
         ]
-        lines.append(f"| {name} | {', '.join(sizes)} | {len(own)} | {said} | {', '.join(means)} |")
+        cells = [
+            f"{name} | {', '.join(sizes)} | {len(own)}",
+            saved if all_of else "a size did not get there",
+            ", ".join(means),
+            ", ".join(carries(fit, own)) if fit and all_of else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def carries(fit: Fit, rows: Sequence[Row]) -> Iterator[str]:
+    """What was saved in each step to a larger size, as a share of what a whole carry would have saved.
+
+    Of stages that fall from their beginning, as elsewhere one is more than its share.
+    """
+    sizes = rows[0]["sizes"]
+    for i in range(1, len(sizes)):
+        larger = seen(sizes[i]).parameters > seen(sizes[i - 1]).parameters
+        if larger and all(row.get("falling", [False] * len(sizes))[i] for row in rows):
+            yield said([_carry(fit, row, i) for row in rows], ".2f")
+
+
+def _carry(fit: Fit, row: Row, step: int) -> float:
+    """Of one chain and step. Budgets are bytes for each parameter, so one tells the others."""
+    size, sizes = row["sizes"][step], row["sizes"]
+    whole = sum(seen(each).parameters * step_flops(each) for each in sizes)
+    budget = row["separate"] * seen(size).parameters * step_flops(size) / whole
+    return (1 - row["shares"][step]) / led(fit, size, row["losses"][step - 1], budget)

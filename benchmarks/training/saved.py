@@ -45,6 +45,13 @@ def reached(losses: Mapping[str, float], seconds: Mapping[str, float], loss: flo
     return Reached(float(end), seconds[end], found=losses[end] == loss)
 
 
+def said(values: Sequence[float], digits: str) -> str:
+    """Their mean and its interval; of one the value alone."""
+    found = interval(values)
+    alone = len(values) == 1
+    return f"{found.mean:{digits}}" if alone else f"{found.mean:{digits}} ± {found.half:{digits.lstrip('+')}}"
+
+
 def interval(values: Sequence[float]) -> Interval:
     """Student's, over seeds."""
     n = len(values)

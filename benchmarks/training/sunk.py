@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.training import family
+from benchmarks.training.ceiling import Fit, led
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest, plain
 from benchmarks.training.family import budget_of, likely, near
 from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
 from benchmarks.training.runs import Run, advance_, begun, finished, grow_run_
-from benchmarks.training.saved import interval
+from benchmarks.training.saved import said
 from benchmarks.training.scale import scale
 
 Row = Mapping[str, Any]
@@ -194,22 +195,32 @@ def small_of(second: Second, tuned: Tuned, seed: int) -> Run:
     return run
 
 
-def table(rows: Mapping[str, Row]) -> str:
-    """Operations of the second stage that a small model saved, over seeds."""
+def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
+    """Operations of the second stage that a small model saved, over seeds; by the law how many a whole carry
+    would have saved, and what was had of them."""
     lines = [
         "| a small model | bytes it learned for each parameter | to scratch's loss at | seeds | operations"
-        " of the second stage saved, % | share of scratch's budget before the decay |",
-        "|---|---|---|---|---|---|",
+        " of the second stage saved, % | share of scratch's budget before the decay | ceiling, % | carry |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     found: dict[tuple[str, float, float], list[Row]] = {}
     for row in rows.values():
         if row["stage"] == STAGE:
             found.setdefault((row["name"], row["second"]["learned"], row["goal"]), []).append(row)
     for (name, learned, goal), own in found.items():
-        saved = interval([100 * (1 - row["operations"] / row["separate"]) for row in own])
-        said = f"{saved.mean:+.1f} ± {saved.half:.1f}"
-        if not all(row["found"] for row in own):
-            said = f"{sum(row['found'] for row in own)} of {len(own)} seeds got there"
-        share = statistics.mean(row["share"] for row in own)
-        lines.append(f"| {name} | {learned:g} | {goal:g} | {len(own)} | {said} | {share:.2f} |")
+        saved = [100 * (1 - row["operations"] / row["separate"]) for row in own]
+        there, tops, carry = all(row["found"] for row in own), list[float](), ""
+        if fit:
+            tops = [100 * led(fit, row["second"]["size"], row["small"], row["separate"]) for row in own]
+            carry = said([mine / top for mine, top in zip(saved, tops, strict=True)], ".2f") if there else ""
+        cells = [
+            f"{name} | {learned:g} | {goal:g} | {len(own)}",
+            said(saved, "+.1f")
+            if there
+            else f"{sum(row['found'] for row in own)} of {len(own)} seeds got there",
+            f"{statistics.mean(row['share'] for row in own):.2f}",
+            f"{statistics.mean(tops):.0f}" if tops else "",
+            carry,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
