@@ -240,8 +240,8 @@ NOTES: Mapping[str, str] = {
     " Student's 95 % intervals. Shares: where a size's trunk was decayed, of its own scratch budget. Carry:"
     " of each step to a larger size what it saved, as a share of what scratch would have needed, by the law"
     " of the section on ceilings, for the loss that was there. The law sees parameters alone: models of one"
-    " and two layers are worse than it says (1.381 in place of 1.353 for two), so that a step from one layer to"
-    " two is told too high a carry.",
+    " and two layers are worse than it says (1.381 in place of 1.353 for two), so that a step from one"
+    " layer to two is told too high a carry.",
     "A small model that is already there": "Operations of the second stage alone, to the loss of a scratch"
     " run that learned so many bytes for each parameter, on the same seed; with Student's 95 % intervals."
     " Ceiling: by the law of the section on ceilings, the share that scratch would have needed for the loss"
