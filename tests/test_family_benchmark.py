@@ -280,12 +280,20 @@ def test_a_name_is_no_part_of_a_row_and_a_target_is() -> None:
 
 SECOND = sunk.Second("grown", "middle", "large", 0.15)
 SUNK = sunk.Course(
-    (SECOND, dataclasses.replace(SECOND, name="grown, decayed", decayed=True, rewarm=3)),
+    (
+        sunk.Asked(SECOND, EACH, 0.4),
+        sunk.Asked(dataclasses.replace(SECOND, name="grown, decayed", decayed=True, rewarm=3), EACH),
+    ),
     COURSE.tuned,
-    (EACH,),
     (1,),
     (0.4, 1.0, 1.4),
 )
+
+
+def jobs_of(course: sunk.Course, rows: dict[str, Any]) -> list[sunk.Job]:
+    """Its second stages, as if none had been made."""
+    scratch = {key: row for key, row in rows.items() if row["stage"] == family.STAGE}
+    return [job for job in sunk.pending(course, scratch) if isinstance(job, sunk.Job)]
 
 
 @pytest.mark.slow
@@ -307,14 +315,21 @@ def test_of_a_sunk_model_the_second_stage_is_counted() -> None:
     assert own[0]["losses"] != own[1]["losses"]
     said = sunk.table(rows)
     assert "| grown | 0.15 | 0.1 | 1 | " in said and "| grown, decayed | 0.15 | 0.1 | 1 | " in said
+    second, third = jobs_of(SUNK, rows)
+    again = dataclasses.replace(second, target=own[0]["target"] + 0.01)
+    kept = sunk.kept(second.second, second.tuned, 1)
+    assert sunk.made(again)["small"] == own[0]["small"] and sunk.kept(second.second, second.tuned, 1) is kept
+    assert sunk.kept(third.second, third.tuned, 1) is not kept and kept.spent == own[0]["sunk"]
     unmet = {"x": {**own[0], "found": False}}
     assert "0 of 1 seeds got there" in sunk.table(unmet)
 
 
 def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
     scratch = sunk.pending(sunk.FULL, {})
-    assert len(scratch) == len(sunk.FULL.seeds) and all(isinstance(job, Job) for job in scratch)
+    goals = {asked.goal for asked in sunk.FULL.asked}
+    assert len(scratch) == len(sunk.FULL.seeds) * len(goals) and all(isinstance(job, Job) for job in scratch)
     rows: dict[str, Any] = {job.key: {"stage": "family", "losses": [1.5 + 0.1 * job.seed]} for job in scratch}
+    assert sunk.pending(sunk.FULL, dict(list(rows.items())[1:])) == scratch[:1]
     jobs: list[sunk.Job] = []
     while left := [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]:
         assert [(job.second.learned, job.seed) for job in left] == sorted(
@@ -327,12 +342,14 @@ def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
         for job in turn:
             own = dict(stage=sunk.STAGE, name=job.second.name, second=dataclasses.asdict(job.second))
             rows[job.key] = dict(own, goal=job.goal, share=0.1, found=job.second.method == "grow")
-    assert len(jobs) == len(sunk.FULL.seconds) * len(scratch) == len({job.key for job in jobs})
+    assert len(jobs) == len(sunk.FULL.asked) * len(sunk.FULL.seeds) == len({job.key for job in jobs})
     assert {job.target for job in jobs} == {1.5 + 0.1 * seed for seed in sunk.FULL.seeds}
-    assert {job.near for job in jobs if job.seed == 1 or job.second.method == "stack"} == {None}
-    begun_at = {job.near for job in jobs if job.seed > 1 and job.second.method == "grow"}
-    assert begun_at == {sunk.FULL.marks.index(0.1) + reaching.STRIDE // 2}
-    assert len({dataclasses.replace(job, near=None).key for job in jobs}) == len(jobs)
+    marks, guess = sunk.FULL.marks, {(each.second.learned, each.goal): each.near for each in sunk.FULL.asked}
+    for job in jobs:
+        told = job.seed > 1 and job.second.method == "grow"
+        wanted = marks.index(0.1) + reaching.STRIDE // 2
+        assert job.near == (wanted if told else marks.index(guess[job.second.learned, job.goal]))
+    assert len({dataclasses.replace(job, near=0).key for job in jobs}) == len(jobs)
     one = jobs[0]
     renamed = dataclasses.replace(one, second=dataclasses.replace(one.second, name="another"))
     assert renamed.key == one.key != dataclasses.replace(one, target=1.0).key

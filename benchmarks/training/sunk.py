@@ -9,7 +9,9 @@ larger one lacks: the rows say where that is.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from typing import Any
 from benchmarks.training import family
 from benchmarks.training.ceiling import Fit, led
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest, plain
-from benchmarks.training.family import budget_of, likely, near
+from benchmarks.training.family import NEAR, budget_of, likely, near
 from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
 from benchmarks.training.runs import Run, advance_, begun, finished, grow_run_
@@ -27,6 +29,7 @@ from benchmarks.training.scale import scale
 
 Row = Mapping[str, Any]
 STAGE = "sunk"
+KEPT: dict[str, Any] = {}  # the last small model of this process, and of what it is
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,21 @@ class Second:
 
 
 @dataclass(frozen=True)
-class Course:
-    """`goals`: how many bytes for each parameter the scratch runs of the larger size learn. A second stage is
-    decayed over `decay` of that budget, at one of the `marks`, shares of it."""
+class Asked:
+    """A second stage to the loss of a scratch run of the larger size that learned `goal` bytes for each
+    parameter. `near`: the share of that budget at which the search begins, until a seed has told."""
 
-    seconds: tuple[Second, ...]
+    second: Second
+    goal: float
+    near: float = NEAR
+
+
+@dataclass(frozen=True)
+class Course:
+    """A second stage is decayed over `decay` of the goal's budget, at one of the `marks`, shares of it."""
+
+    asked: tuple[Asked, ...]
     tuned: Tuned
-    goals: tuple[float, ...]
     seeds: tuple[int, ...]
     marks: tuple[float, ...]
     decay: float | None = 0.2
@@ -73,7 +84,7 @@ class Job:
     marks: tuple[float, ...]
     seed: int
     target: float
-    near: int | None = None
+    near: int
 
     @property
     def key(self) -> str:
@@ -90,13 +101,16 @@ KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 FULL = Course(
     # What screening found (carrying.py): a rate that falls all the time, from a model that was decayed, as
     # those are that someone released.
-    seconds=tuple(
-        Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate=0.7, rewarm=100)
-        for learned in (14.0, 50.0, 100.0)
+    asked=tuple(
+        Asked(
+            Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate=0.7, rewarm=100),
+            goal,
+            near,
+        )
+        for learned, goal, near in ((14.0, 10.0, NEAR), (50.0, 10.0, 0.05), (50.0, 20.0, NEAR))
         for kind, start, method, options in KINDS
     ),
     tuned=Tuned(0.002, 0.05, 0.4),
-    goals=(10.0,),
     seeds=(1, 2, 3, 4, 5),
     marks=tuple(round(0.025 * i, 3) for i in range(1, 49)),
     decay=None,
@@ -108,30 +122,27 @@ def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Jo
 
     Second stages come in the order of their seeds: a search begins where it ended on the seeds before.
     """
-    scratch = {
-        (size, goal, seed): family.from_scratch(size, course.tuned, goal, seed)
-        for size in dict.fromkeys(second.size for second in course.seconds)
-        for goal in course.goals
+    scratch = [
+        (asked, seed, family.from_scratch(asked.second.size, course.tuned, asked.goal, seed))
+        for asked in course.asked
         for seed in course.seeds
-    }
-    lacking = [job for job in scratch.values() if job.key not in rows]
+    ]
+    lacking = {own.key: own for *_, own in scratch if own.key not in rows}
     jobs = [
         Job(
-            second,
+            asked.second,
             course.tuned,
-            goal,
+            asked.goal,
             course.decay,
             course.marks,
             seed,
             rows[own.key]["losses"][0],
-            searched(second, goal, course.marks, rows),
+            searched(asked, course.marks, rows),
         )
-        for second in course.seconds
-        for goal in course.goals
-        for seed in course.seeds
-        if (own := scratch[second.size, goal, seed]).key in rows
+        for asked, seed, own in scratch
+        if own.key in rows
     ]
-    return lacking or sorted((job for job in jobs if job.key not in rows), key=_turn)
+    return [*lacking.values()] or sorted((job for job in jobs if job.key not in rows), key=_turn)
 
 
 def _turn(job: Job) -> tuple[float, int]:
@@ -139,15 +150,16 @@ def _turn(job: Job) -> tuple[float, int]:
     return job.second.learned, job.seed
 
 
-def searched(second: Second, goal: float, marks: Sequence[float], rows: Mapping[str, Row]) -> int | None:
+def searched(asked: Asked, marks: Sequence[float], rows: Mapping[str, Row]) -> int:
     """The mark at which this second stage is likely to have its loss, by the seeds that were run."""
+    second, goal = asked.second, asked.goal
     own = [
         row["share"]
         for row in rows.values()
         if row.get("found") and row["stage"] == STAGE
         if (row["name"], row["second"]["learned"], row["goal"]) == (second.name, second.learned, goal)
     ]
-    return likely(marks, own) if own else None
+    return likely(marks, own) if own else near(marks, asked.near)
 
 
 def made(job: family.Job | Job) -> dict[str, Any]:
@@ -156,12 +168,11 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     if isinstance(job, family.Job):
         return family.made(job)
     second, budget = job.second, budget_of(job.second.size, job.goal, job.tuned.matrices)
-    run = small_of(second, job.tuned, job.seed)
+    run = copy.deepcopy(kept(second, job.tuned, job.seed))
     sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
     start = run.spent
-    begins = near(job.marks) if job.near is None else job.near
-    found = first(run, spans(start, job.marks, job.decay, budget), job.target, begins)
+    found = first(run, spans(start, job.marks, job.decay, budget), job.target, job.near)
     return dict(
         key=job.key,
         stage=STAGE,
@@ -180,6 +191,14 @@ def made(job: family.Job | Job) -> dict[str, Any]:
         losses=[found.loss],
         found=found.loss <= job.target,
     )
+
+
+def kept(second: Second, tuned: Tuned, seed: int) -> Run:
+    """The small model, made once for goals that follow each other in a process; it stays as it is."""
+    said = json.dumps([dataclasses.asdict(second), dataclasses.asdict(tuned), seed])
+    if KEPT.get("said") != said:
+        KEPT.update(said=said, run=small_of(second, tuned, seed))
+    return KEPT["run"]
 
 
 def small_of(second: Second, tuned: Tuned, seed: int) -> Run:
