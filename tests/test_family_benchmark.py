@@ -378,9 +378,12 @@ def test_second_stages_of_one_length() -> None:
     rows = {job.key: json.loads(json.dumps(carrying.made(job))) for job in jobs}
     assert carrying.pending((course,), rows) == [] and len({row["losses"][0] for row in rows.values()}) == 5
     said = carrying.table(rows).splitlines()
-    assert said[0] == "| to | share | second stage | seed 1 | seed 2 | mean | saved, % |" and len(said) == 6
+    assert (
+        said[0] == "| to | share | of bytes | second stage | seed 1 | seed 2 | mean | saved, % |"
+        and len(said) == 6
+    )
     assert said[2].startswith(
-        "| large | 0.8 | grown, 0.7 x the rate | "
+        "| large | 0.8 | 0.1 | grown, 0.7 x the rate | "
     )  # of whom most seeds tell comes first
     from_scratch = family.made(Job(Chain("", ("large",), decays=(0.4,)), COURSE.tuned, EACH, (), 1))
     warmed = dataclasses.replace(carrying.scratch(1.0), rewarm=runs.WARMUP)
@@ -390,7 +393,11 @@ def test_second_stages_of_one_length() -> None:
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("family", "saved in all"), ("sunk", "second stage saved"), ("carry", "| to | share | second stage |")],
+    [
+        ("family", "saved in all"),
+        ("sunk", "second stage saved"),
+        ("carry", "| to | share | of bytes | second stage |"),
+    ],
 )
 def test_the_command_takes_it(
     what: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -408,7 +415,15 @@ def test_the_page_tells_of_courses_whose_rows_tell_something(tmp_path: Path) -> 
     from benchmarks.training import __main__ as command
 
     job = carrying.pending(carrying.COURSES, {})[0]
-    own = dict(key=job.key, stage=carrying.STAGE, name=job.second.name, seed=100, losses=[1.25], share=0.65)
+    own = dict(
+        key=job.key,
+        stage=carrying.STAGE,
+        name=job.second.name,
+        seed=100,
+        losses=[1.25],
+        share=0.65,
+        goal=14.0,
+    )
     own["second"] = dataclasses.asdict(job.second)
     (tmp_path / "rows-carry.jsonl").write_text(json.dumps(own) + "\n")
     alone = dict(key="x", stage=family.STAGE, sizes=["large"], name="large from scratch", seed=1)

@@ -189,7 +189,26 @@ ONE_LAYER = tuple(
     )
     for learned, share in ((0.0, 1.0), (44.8, 0.2), (104.5, 0.467))
 )
-COURSES = (LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER)
+# From a model that has learned long, on half of 10 bytes for each parameter: one rate, and those of old and
+# of new entries apart.
+APART = tuple(
+    dataclasses.replace(released("grown", 1.0, options={"policy": rates}), name=name)
+    for name, rates in (
+        ("grown, decayed, 1 x the rate, old entries at 0.4 of it", {"old_rate": 0.4, "new_rate": 1.0}),
+        ("grown, decayed, 1 x the rate, old entries at 0.4, new at 2", {"old_rate": 0.4, "new_rate": 2.0}),
+    )
+)
+LONG = Course(
+    seconds=(),
+    whole=tuple(
+        falling(dataclasses.replace(second, learned=50.0))
+        for second in (*(released("grown", rate) for rate in (0.25, 0.4, 0.7, 1.0, 1.4)), *APART)
+    ),
+    share=0.5,
+    seeds=(100,),
+    goal=10.0,
+)
+COURSES = (LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER, LONG)
 
 
 def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
@@ -228,28 +247,26 @@ def made(job: Job) -> dict[str, Any]:
 def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
     """Losses at the end of the second stage, by the size and the share that it ends with; the best mean over
     most seeds first. By the law what is saved of the budget, against scratch at the tuned rate."""
-    found: dict[tuple[str, float, str], dict[int, Row]] = {}
+    found: dict[tuple[str, float, float, str], dict[int, Row]] = {}
     for row in rows.values():
         if row["stage"] == STAGE:
-            stage = row["second"]["size"], row["share"], row["name"]
+            stage = row["second"]["size"], row["goal"], row["share"], row["name"]
             found.setdefault(stage, {})[row["seed"]] = row
     seeds = sorted({seed for own in found.values() for seed in own})
-    lines = [
-        f"| to | share | second stage | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | saved, % |",
-        "|---" * (len(seeds) + 5) + "|",
-    ]
+    told_of = ("to", "share", "of bytes", "second stage", *(f"seed {n}" for n in seeds), "mean", "saved, %")
+    lines = [f"| {' | '.join(told_of)} |", "|---" * len(told_of) + "|"]
     means = {stage: statistics.mean(row["losses"][0] for row in own.values()) for stage, own in found.items()}
-    for stage, own in sorted(found.items(), key=lambda item: (*item[0][:2], -len(item[1]), means[item[0]])):
+    for stage, own in sorted(found.items(), key=lambda item: (*item[0][:3], -len(item[1]), means[item[0]])):
         cells = " | ".join(f"{own[seed]['losses'][0]:.4f}" if seed in own else "" for seed in seeds)
-        size, share, name = stage
-        scratch_of = found.get((size, share, scratch(1.0).name), {})
+        size, goal, share, name = stage
+        scratch_of = found.get((size, goal, share, scratch(1.0).name), {})
         off = [
             100 * saved(fit, row, scratch_of[seed])
             for seed, row in own.items()
             if fit and seed in scratch_of and not row["tuned"].get("matrices")  # the law is of AdamW's runs
         ]
         told = f"{statistics.mean(off):+.0f}" if off and scratch_of is not own else ""
-        lines.append(f"| {size} | {share:g} | {name} | {cells} | {means[stage]:.4f} | {told} |")
+        lines.append(f"| {size} | {share:g} | {goal:g} | {name} | {cells} | {means[stage]:.4f} | {told} |")
     return "\n".join(lines)
 
 
