@@ -189,7 +189,7 @@ ONE_LAYER = tuple(
     )
     for learned, share in ((0.0, 1.0), (44.8, 0.2), (104.5, 0.467))
 )
-# From a model that has learned long, on half of 10 bytes for each parameter: one rate, and those of old and
+# From a model that has learned long, on half of 10 or 20 bytes for each parameter: one rate, and those of old and
 # of new entries apart.
 APART = tuple(
     dataclasses.replace(released("grown", 1.0, options={"policy": rates}), name=name)
@@ -198,17 +198,20 @@ APART = tuple(
         ("grown, decayed, 1 x the rate, old entries at 0.4, new at 2", {"old_rate": 0.4, "new_rate": 2.0}),
     )
 )
-LONG = Course(
-    seconds=(),
-    whole=tuple(
-        falling(dataclasses.replace(second, learned=50.0))
-        for second in (*(released("grown", rate) for rate in (0.25, 0.4, 0.7, 1.0, 1.4)), *APART)
-    ),
-    share=0.5,
-    seeds=(100,),
-    goal=10.0,
+LONG = tuple(
+    Course(
+        seconds=(),
+        whole=tuple(falling(dataclasses.replace(second, learned=50.0)) for second in seconds),
+        share=0.5,
+        seeds=(100,),
+        goal=goal,
+    )
+    for goal, seconds in (
+        (10.0, (*(released("grown", rate) for rate in (0.25, 0.4, 0.7, 1.0, 1.4)), *APART)),
+        (20.0, tuple(released("grown", rate) for rate in (0.25, 0.4, 0.6))),
+    )
 )
-COURSES = (LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER, LONG)
+COURSES = (LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER, *LONG)
 
 
 def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:

@@ -99,15 +99,19 @@ KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("stacked, moments carried", "shallow", "stack", {"carry": True}),
 )
 FULL = Course(
-    # What screening found (carrying.py): a rate that falls all the time, from a model that was decayed, as
-    # those are that someone released.
+    # What screening found (carrying.py): a rate that falls all the time, the lower the longer the small model
+    # has learned, from one that was decayed, as those are that someone released.
     asked=tuple(
         Asked(
-            Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate=0.7, rewarm=100),
+            Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate, rewarm=100),
             goal,
             near,
         )
-        for learned, goal, near in ((14.0, 10.0, NEAR), (50.0, 10.0, 0.05), (50.0, 20.0, NEAR))
+        for learned, goal, rate, near in (
+            (14.0, 10.0, 0.7, NEAR),
+            (50.0, 10.0, 0.4, 0.05),
+            (50.0, 20.0, 0.4, NEAR),
+        )
         for kind, start, method, options in KINDS
     ),
     tuned=Tuned(0.002, 0.05, 0.4),
