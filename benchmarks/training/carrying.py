@@ -189,8 +189,8 @@ ONE_LAYER = tuple(
     )
     for learned, share in ((0.0, 1.0), (44.8, 0.2), (104.5, 0.467))
 )
-# From a model that has learned long, on half of 10 or 20 bytes for each parameter: one rate, and those of old and
-# of new entries apart.
+# From a model that has learned long, on half of 10 or 20 bytes for each parameter: one rate, and those of old
+# and of new entries apart.
 APART = tuple(
     dataclasses.replace(released("grown", 1.0, options={"policy": rates}), name=name)
     for name, rates in (

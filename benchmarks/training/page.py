@@ -229,13 +229,13 @@ NOTES: Mapping[str, str] = {
     "After the growth": "Held-out loss so many steps after the last growth, less that just before it: mean"
     " over seeds, with 95 % intervals.",
     "Every run": "Held-out loss after the decay, by share of the budget.",
-    "What raises the carry": "From a model that has learned 14 bytes for each parameter (11 where it was not"
-    " decayed, and 50 in the parts of 10 and 20 bytes), and from scratch: held-out loss where such a share of the"
-    " budget of the size that it becomes, at so many bytes for each parameter, is spent on it, the decay"
-    " included, what the model cost before not. To large from a model of half the cost, the others as in the"
-    " family below. Saved: how much of the budget scratch at the tuned rate would have needed longer for that"
-    " loss, by the law of the section on ceilings; not of runs by Muon, of whom the law knows nothing. On"
-    " seeds of tuning.",
+    "What raises the carry": "From a model that has learned 14 bytes for each parameter (11 where it"
+    " was not decayed, and 50 in the parts of 10 and 20 bytes), and from scratch: held-out loss where such"
+    " a share of the budget of the size that it becomes, at so many bytes for each parameter, is spent on"
+    " it, the decay included, what the model cost before not. To large from a model of half the cost, the"
+    " others as in the family below. Saved: how much of the budget scratch at the tuned rate would have"
+    " needed longer for that loss, by the law of the section on ceilings; not of runs by Muon, of whom the"
+    " law knows nothing. On seeds of tuning.",
     "A family of sizes": "Operations saved in all against a scratch run for each size at 14 bytes for each"
     " parameter, until every size has the loss of its own scratch run on the same seed, decays included; with"
     " Student's 95 % intervals. Shares: where a size's trunk was decayed, of its own scratch budget. Carry:"
