@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -112,17 +111,18 @@ def copied(rival: Rival) -> Any:
         large.load_state_dict(rival(old, shapes, 0, random, options), strict=True)
         made = optimizer_of(large.to(scale().device), matrices_by(optimizer))
         if options.get("carry"):
-            carried = partial(_carried, rival, shapes, random, options)
-            _carry_(model, optimizer, large, made, carried, options.get("fresh", False))
+            fresh = options.get("fresh", False)
+            _carry_(
+                model,
+                optimizer,
+                large,
+                made,
+                lambda state, k: rival(state, shapes, k, random, options),
+                fresh,
+            )
         return large, made
 
     return method
-
-
-def _carried(
-    rival: Rival, shapes: Shapes, random: torch.Generator, options: Any, state: State, power: int
-) -> dict[str, Tensor]:
-    return rival(state, shapes, power, random, options)
 
 
 def _carry_(model: Any, optimizer: Any, large: Any, made: Any, carried: Any, fresh: bool) -> None:

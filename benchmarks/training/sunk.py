@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,9 +198,9 @@ def made(job: family.Job | Job) -> dict[str, Any]:
 
 def kept(second: Second, tuned: Tuned, seed: int) -> Run:
     """The small model, made once for goals that follow each other in a process; it stays as it is."""
-    said = json.dumps([dataclasses.asdict(second), dataclasses.asdict(tuned), seed])
-    if KEPT.get("said") != said:
-        KEPT.update(said=said, run=small_of(second, tuned, seed))
+    key = digest(second, tuned, seed)
+    if KEPT.get("key") != key:
+        KEPT.update(key=key, run=small_of(second, tuned, seed))
     return KEPT["run"]
 
 

@@ -31,7 +31,8 @@ def outlook(data: Data) -> RenderableType:
         ("time", f"about {_time(data['seconds'])} on this machine ({data['device']})"),
     ]
     facts += [("not counted", what) for what in data["not_counted"]]
-    return page(title("the recipe can be carried out"), stages, pairs(facts), pairs(_advice(data["advice"])))
+    told = (*_advice(data["advice"]), *_rate(data["advice"]))
+    return page(title("the recipe can be carried out"), stages, pairs(facts), pairs(told))
 
 
 def _advice(advice: Data) -> Iterable[tuple[str, str]]:
@@ -39,7 +40,6 @@ def _advice(advice: Data) -> Iterable[tuple[str, str]]:
     per = ", ".join(map(_few, advice["tokens_per_parameter"]))
     yield "tokens per parameter", f"{per} (at the end of each stage)"
     if advice["ceiling"] is None:
-        yield from _rate(advice)
         return
     share = _few(100 * advice["ceiling"])
     yield "growing", f"saves at most {share} % of a scratch run's operations to the same loss"
@@ -54,7 +54,6 @@ def _advice(advice: Data) -> Iterable[tuple[str, str]]:
             f"the smaller model alone (that of stage {advice['alone']}) would be better at this budget",
         )
     yield "by", advice["fit"]
-    yield from _rate(advice)
 
 
 def _rate(advice: Data) -> Iterable[tuple[str, str]]:
