@@ -48,7 +48,7 @@ def recipe(folder: Path, model: Mapping[str, Any] = RECIPE["model"], **training:
     return path
 
 
-def trained(folder: Path, world: int, first: Callable[[], None] | None = None) -> None:
+def trained(folder: Path, world: int, first: Callable[[], None] | None = None, last: int = 14) -> None:
     if world == 1:
         done = isogrow("train", folder / "recipe.yaml")
         assert done.code == 0, done.err
@@ -57,7 +57,7 @@ def trained(folder: Path, world: int, first: Callable[[], None] | None = None) -
     codes, said, beside = torchrun(folder / "said", world, *words, first=first)
     shutil.rmtree(folder / "said")
     assert codes == [0] * world, beside
-    assert json.loads(said[0])["step"] == 14
+    assert json.loads(said[0])["step"] == last
     assert said[1:] == [""] * (world - 1) and beside == [""] * world
 
 

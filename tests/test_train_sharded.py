@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import pytest
 import transformers
+import yaml
 from rehoming_job import accelerated
-from test_train import RECIPE
+from test_train import RECIPE, log
 from test_train_ranks import assert_alike, recipe, trained
 from torchrun import torchrun
 
@@ -89,6 +90,30 @@ def test_a_run_that_was_ended_behind_its_last_checkpoint_is_finished(two: Path, 
     assert_same_model(two / "run/model", run / "model")
     said = [json.loads((each / "outcome.json").read_text()) for each in (two / "run", run)]
     assert said[0] == said[1]
+
+
+@spawned
+def test_shards_grow_before_the_first_step(two: Path, tmp_path: Path) -> None:
+    """A model that is there, larger from the first step on: as of one process, from a kept checkpoint too."""
+    stages = [
+        {"ffn": 40, "heads": 8, "kv_heads": 8, "steps": 4, "old_rate": 0.5},
+        {"layers": "+1", "steps": 5},
+    ]
+    for name, sharding in (("a", "none"), ("b", "fsdp")):
+        recipe(tmp_path / name, {"from": "small"}, save_every=3, sharding=sharding)
+        path = tmp_path / name / "recipe.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "stages": stages}))
+        shutil.copytree(two / "run/released/stage-1/model", tmp_path / name / "small")
+    trained(tmp_path / "a", 1)
+    trained(tmp_path / "b", 2, accelerated, last=9)
+    assert_alike(tmp_path / "a", tmp_path / "b")
+    assert log(tmp_path / "b")[0]["growth_difference"] < 1e-4
+    run = tmp_path / "b" / "run"
+    (run / "outcome.json").unlink()
+    shutil.rmtree(run / "checkpoint-9")
+    shutil.rmtree(run / "checkpoint-6")
+    trained(tmp_path / "b", 3, accelerated, last=9)
+    assert_alike(tmp_path / "a", tmp_path / "b")
 
 
 # ── what is refused ──

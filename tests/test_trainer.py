@@ -128,6 +128,19 @@ def test_the_loss_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_growth_at_0_comes_before_the_first_step(tmp_path: Path) -> None:
+    """Its run is that of the grown model, and its number that of what begins with it."""
+    growth = dict(hidden=36, heads=6)
+    late = trainer(tmp_path / "a", [Growth(growth, at=0, seed=5), Growth({}, at=4)])
+    late.train()
+    early = trainer(tmp_path / "b", (), isogrow.grow(tiny.model("LlamaForCausalLM"), seed=5, **growth))
+    early.train()
+    assert losses(late) == losses(early)
+    first, *_, last = [r for r in late.state.log_history if "growth" in r or "stage" in r]
+    assert (first["growth"], first["step"], last["stage"], last["step"]) == (1, 0, 2, 4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [4, 8])
 def test_resuming_changes_no_loss(whole: tuple[Own, Path], at: int, tmp_path: Path) -> None:
     """From before the growths, and from between the last one and the end: a fresh small model catches up."""

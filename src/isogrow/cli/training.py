@@ -99,8 +99,8 @@ def _finite(name: str, loss: float | None) -> Data:
 def _told(recipe: Recipe, steps: Steps) -> Callable[[int, int, float | None], None]:
     total = sum(recipe.longest(stage) for stage in recipe.stages)
 
-    def tell(step: int, growths: int, loss: float | None) -> None:
-        at = f"stage {growths + 1} of {len(recipe.stages)}"
+    def tell(step: int, stage: int, loss: float | None) -> None:
+        at = f"stage {stage} of {len(recipe.stages)}"
         steps(step, total, at if loss is None else f"{at}, loss {loss:.3f}")
 
     return tell

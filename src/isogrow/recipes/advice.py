@@ -44,8 +44,8 @@ def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> A
     seen = [sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
     per = tuple(tokens / stage.parameters for tokens, stage in zip(seen, stages, strict=True))
     sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
-    growing = [i for i in range(1, len(stages)) if stages[i].parameters != stages[i - 1].parameters]
-    steady = _steady(stages, learned)
+    growing = [i for i, stage in enumerate(stages) if stage.grows]
+    steady = _steady(stages, growing[-1], learned) if growing else None
     if learned or not growing:
         return Advice(per, steady=steady)
     last, large = growing[-1], sizes[-1]
@@ -65,15 +65,12 @@ def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> A
     )
 
 
-def _steady(stages: Sequence[Outlook], learned: bool) -> int | None:
+def _steady(stages: Sequence[Outlook], last: int, learned: bool) -> int | None:
     """The number of the last stage that grows, if that is late and the rate stays as it was."""
-    for i in reversed(range(0 if learned else 1, len(stages))):
-        if stages[i].grows:
-            before, total = (sum(stage.flops for stage in part) for part in (stages[:i], stages))
-            late = learned or 2 * before >= total
-            stays = stages[i].rate >= 1 and 2 * stages[i].decay < stages[i].steps
-            return stages[i].number if late and stays else None
-    return None
+    stage = stages[last]
+    before, total = (sum(each.flops for each in part) for part in (stages[:last], stages))
+    late = learned or 2 * before >= total
+    return stage.number if late and stage.rate >= 1 and 2 * stage.decay < stage.steps else None
 
 
 def _moment(law: Law, spans: Sequence[tuple[ModelSize, float]]) -> float:

@@ -10,10 +10,11 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isogrow.recipes.falling import falling
+from isogrow.recipes.progress import last_step, stage_number
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.starting import Outlook
 from isogrow.train.kept import STATE
-from isogrow.train.schedule import History, grown, growths_of, last_growth, share
+from isogrow.train.schedule import History, growths_of, last_growth, share
 
 
 class Ending(TrainerCallback):
@@ -31,8 +32,9 @@ class Ending(TrainerCallback):
 
     def share(self, step: int) -> float:
         """The part of the training's rate at a step."""
-        stage, training = self.recipe.stages[grown(self.history)], self.recipe.training
-        lasts = self.recipe.longest(stage)
+        recipe, training = self.recipe, self.recipe.training
+        stage = recipe.stages[stage_number(recipe, self.history) - 1]
+        lasts = recipe.longest(stage)
         own = share(step - last_growth(self.history), stage.warmup, falling(stage.decay, lasts), lasts)
         return stage.rate * own * share(step, training.warmup, training.decay, self.end)
 
@@ -48,12 +50,6 @@ class Ending(TrainerCallback):
             control.should_training_stop = control.should_log = True
             control.should_evaluate = bool(self.recipe.data.held_out)
             control.should_save = True
-
-
-def last_step(recipe: Recipe, history: History) -> int | None:
-    """The run's last step, once it is known."""
-    last = grown(history) == len(recipe.stages) - 1
-    return last_growth(history) + recipe.longest(recipe.stages[-1]) if last else None
 
 
 def ended(recipe: Recipe, checkpoint: Path) -> bool:
@@ -85,6 +81,7 @@ class Costs(TrainerCallback):
         seen = (record.get("num_input_tokens_seen", each * int(record["step"])) for record in records)
         marks = [0, *seen, tokens]
         costs = [stage.flops // stage.tokens for stage in self.stages]
+        costs = [*costs[:1] * self.recipe.grows_at_once, *costs]  # before a growth at step 0: of no tokens
         learned = sum((b - a) * cost for (a, b), cost in zip(pairwise(marks), costs, strict=False))
         passes = zip((int(record.get("growth_passes", 0)) for record in records), costs[1:], strict=False)
         return (
@@ -96,11 +93,11 @@ class Costs(TrainerCallback):
 class TellProgress(TrainerCallback):
     """Tells after each step how far the run is."""
 
-    def __init__(self, steps: Callable[[int, int, float | None], None]) -> None:
-        self.steps = steps
+    def __init__(self, recipe: Recipe, steps: Callable[[int, int, float | None], None]) -> None:
+        self.recipe, self.steps = recipe, steps
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         last = next((float(r["loss"]) for r in reversed(state.log_history) if "loss" in r), None)
-        self.steps(state.global_step, grown(state.log_history), last)
+        self.steps(state.global_step, stage_number(self.recipe, state.log_history), last)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isogrow.recipes.falling import falling
+from isogrow.recipes.progress import stage_ends
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.starting import Outlook
 from isogrow.train.kept import RELEASED
-from isogrow.train.schedule import History, growths_of
+from isogrow.train.schedule import History
 
 
 def card(
@@ -35,7 +35,7 @@ def card(
             f"{stages[-1].parameters:,} parameters, trained over {ended:,} steps"
             f" by `isogrow train`. {_start(recipe)}{_end(recipe, of_stage)}",
             "",
-            *_stages(stages, records, ended),
+            *_stages(stages, [*stage_ends(recipe, records), ended]),
             *_growths(records),
             *_losses(records),
             f"Learned from {', '.join(f'`{name}`' for name in recipe.data.train)}, tokenizer"
@@ -59,7 +59,7 @@ def _start(recipe: Recipe) -> str:
 
 def _end(recipe: Recipe, of_stage: bool) -> str:
     last = recipe.stages[-1]
-    decay = recipe.training.decay or falling(last.decay, recipe.longest(last))
+    decay = recipe.decay_steps(last)
     over = f"Its rate fell to 0 over the last {decay:,} steps"
     if of_stage:
         there = "from there" if last.decay else "from before these, and grew"
@@ -67,10 +67,9 @@ def _end(recipe: Recipe, of_stage: bool) -> str:
     return f"{over}." if decay else "Its rate was not decayed."
 
 
-def _stages(stages: Sequence[Outlook], records: History, ended: int) -> Iterable[str]:
+def _stages(stages: Sequence[Outlook], last: Sequence[int]) -> Iterable[str]:
     yield "| stage | sizes | parameters | last step |"
     yield "|---|---|---|---|"
-    last = [*(int(record["step"]) for record in growths_of(records)), ended]
     before: Mapping[str, int] = {}
     for stage, step in zip(stages, last, strict=True):
         changed = ", ".join(f"{axis} {n:,}" for axis, n in stage.sizes.items() if before.get(axis) != n)
@@ -84,8 +83,9 @@ def _growths(records: History) -> Iterable[str]:
     for record in (record for record in records if "growth" in record):
         moved: Any = record.get("growth_difference")
         said = "" if moved is None else f"; its own outputs moved by {moved:.1e}, relatively"
+        when = f"After step {record['step']:,}" if record["step"] else "Before its first step"
         yield (
-            f"After step {record['step']:,} it grew from {record['growth_parameters_before']:,} to"
+            f"{when} it grew from {record['growth_parameters_before']:,} to"
             f" {record['growth_parameters']:,} parameters{said}."
         )
         yield ""

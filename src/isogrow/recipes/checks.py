@@ -61,7 +61,7 @@ def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
     lengths = [bool(stage.steps), bool(stage.tokens), stage.slope is not None]
     if sum(lengths) != 1:
         raise RecipeError(f"{where}, stage {number}: give steps, tokens or slope, and one of them")
-    if number == 1 and stage.sizes:
+    if number == 1 and stage.sizes and not recipe.model.source:
         raise RecipeError(
             f"{where}, stage 1 grows {', '.join(stage.sizes)}: the first stage's sizes are the model's; say"
             " them there"

@@ -40,6 +40,7 @@ from isogrow.errors import IsogrowError
 from isogrow.optim.moments import Policy
 from isogrow.plans.expansions import Size, expansions
 from isogrow.plans.words import WORDS
+from isogrow.recipes.falling import falling
 from isogrow.recipes.fields import STRICT, Count, Files, Length, Rate, Share
 from isogrow.recipes.release import Release
 
@@ -109,7 +110,8 @@ class Slope:
 class Stage:
     """Sizes to grow to at its start, and how long it lasts: `steps`, `tokens`, or until a `slope`.
 
-    In a recipe the sizes stand beside the other keys. `ramp`: over so many steps after the growth the
+    In a recipe the sizes stand beside the other keys; the first stage has some where the model is one that
+    is there (`from`) and grows before the first step. `ramp`: over so many steps after the growth the
     updates of new entries go from `ramp_from` times (nothing, if it is not said) to once their size.
     `new_rate` and `old_rate` are factors on the rates of new and of old entries, for `rates_for` steps after
     the growth (the whole stage, if it is not said): with `old_rate: 0` only new entries are trained.
@@ -175,6 +177,17 @@ class Recipe:
         if stage.slope is not None:
             return stage.slope.at_most
         return stage.steps or -(-stage.tokens // self.tokens_per_step)
+
+    def decay_steps(self, stage: Stage) -> int:
+        """The last steps of a stage over which its rate falls to 0: its own decay, or the training's in the
+        last one."""
+        own = falling(stage.decay, self.longest(stage))
+        return own or (self.training.decay if stage is self.stages[-1] else 0)
+
+    @property
+    def grows_at_once(self) -> bool:
+        """Whether the checkpoint that it starts from grows before the first step."""
+        return bool(self.stages and self.stages[0].sizes)
 
     @property
     def sharded(self) -> bool:

@@ -14,14 +14,17 @@ from pathlib import Path
 
 from transformers import Trainer
 
+from isogrow.recipes.progress import stage_number
 from isogrow.recipes.recipe import Recipe, Stage
 from isogrow.train.kept import RELEASED, released_name
-from isogrow.train.schedule import grown, last_growth
+from isogrow.train.schedule import last_growth
 
 
 def due(recipe: Recipe, trunk: Trainer) -> int | None:
     """The number of the stage that ends now, if its model is to be released."""
-    number = grown(trunk.state.log_history) + 1
+    if trunk.state.global_step == 0:  # a checkpoint that grows at once: no stage ends
+        return None
+    number = stage_number(recipe, trunk.state.log_history)
     return number if recipe.stages[number - 1].release is not None else None
 
 

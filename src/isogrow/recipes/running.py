@@ -15,8 +15,10 @@ import accelerate as accelerate  # pyright: ignore[reportMissingTypeStubs]  (Tra
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
+from isogrow.growth.api import grow_
 from isogrow.growth.meeting import TRAINING, together
 from isogrow.interpreters.checkpoint import versions
+from isogrow.plans.expansions import expansions
 from isogrow.plans.plan import Init
 from isogrow.recipes.callbacks import Costs, Ending, TellProgress, ended
 from isogrow.recipes.card import card
@@ -53,6 +55,9 @@ def timed(recipe: Recipe, base: Path, steps: int) -> float:
     """Seconds that a step of the first stage takes where it would train (`device`), on made-up tokens."""
     words, training, where = vocabulary(recipe.data, base), recipe.training, device()
     model: Any = started(recipe, base, words.size).train().to(where)
+    first = recipe.stages[0]
+    if first.sizes:
+        grow_(model, *expansions(first.sizes, first.layers_at, first.sizes))
     ids = torch.arange(training.batch * recipe.data.length).reshape(training.batch, -1) % words.size
     ids, taken = ids.to(where), list[float]()
     for _ in range(steps):
@@ -72,7 +77,7 @@ def run(recipe: Recipe, base: Path, tell: Tell, steps: Steps) -> Outcome:
 
     Called on every rank of a job, all of them train it, each with its share of every batch
     (`isogrow.recipes.sharing`). `base` is what the recipe's paths are relative to. `tell` is told what is
-    done, `steps` after each step its number, how many growths there have been and the last loss. Raises
+    done, `steps` after each step its number, that of its stage and the last loss. Raises
     `RecipeError` where the run's folder holds another recipe's run, or the files that it began to learn from
     are others now.
     """
@@ -159,7 +164,7 @@ def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell
     branch = ended_at(recipe, number, lasted(trunk))
     first, last = trunk.state.global_step, trunk.state.global_step + branch.training.decay
 
-    def steps(step: int, growths: int, loss: float | None) -> None:
+    def steps(step: int, stage: int, loss: float | None) -> None:
         tell(f"releasing stage {number}: {step - first} of {last - first} steps")
 
     def quiet(what: str) -> None:
@@ -186,7 +191,7 @@ def prepared(
     optimizer: Any = trainer.optimizer
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, ending.share)
     costs = Costs(recipe, stages)
-    for callback in (ending, costs, BlockNorms(), TellProgress(steps)):
+    for callback in (ending, costs, BlockNorms(), TellProgress(recipe, steps)):
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # the library does not print
 
@@ -258,11 +263,10 @@ def arguments(recipe: Recipe, folder: Path, evaluated: bool) -> TrainingArgument
 
 
 def growths(recipe: Recipe) -> tuple[Growth, ...]:
-    """When each stage but the first begins, and to which sizes it grows."""
-    found: list[Growth] = []
+    """When each stage begins, and to which sizes it grows; the first only if it grows."""
+    found: list[Growth] = [_growth(recipe, 0, 0)] if recipe.grows_at_once else []
     start: int | None = 0
-    for number, (before, stage) in enumerate(zip(recipe.stages, recipe.stages[1:], strict=False), 1):
-        init = Init(stage.init, stage.init_std)
+    for number, before in enumerate(recipe.stages[:-1], 1):
         slope, length = before.slope, recipe.longest(before)
         at: int | Plateau
         if slope is not None:
@@ -271,9 +275,15 @@ def growths(recipe: Recipe) -> tuple[Growth, ...]:
             at = start = start + length
         else:  # after a stage whose end is not known: so many steps after the growth before
             at = Plateau(0.0, length, length, length)
-        policy, seed = recipe.policy(stage), recipe.training.seed + number
-        found.append(Growth(stage.sizes, at, stage.layers_at, init, policy, seed))
+        found.append(_growth(recipe, number, at))
     return tuple(found)
+
+
+def _growth(recipe: Recipe, number: int, at: int | Plateau) -> Growth:
+    """That with which the stage after so many begins."""
+    stage = recipe.stages[number]
+    init, policy, seed = Init(stage.init, stage.init_std), recipe.policy(stage), recipe.training.seed + number
+    return Growth(stage.sizes, at, stage.layers_at, init, policy, seed)
 
 
 def _has(module: str) -> bool:

@@ -25,7 +25,6 @@ from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import expansions
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import alone, named
-from isogrow.recipes.falling import falling
 from isogrow.recipes.flops import training_flops
 from isogrow.recipes.recipe import Recipe, Stage, Start
 from isogrow.stores.gguf import gguf_of
@@ -112,16 +111,16 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
             release = Branch(decay, decay * each, decay * each * cost)
         found.append(
             Outlook(
-                number,
-                sizes,
-                parameters,
-                steps,
-                steps * each,
-                steps * each * cost,
-                release,
-                bool(stage.sizes),
-                stage.rate,
-                falling(stage.decay, steps) or (recipe.training.decay if stage is recipe.stages[-1] else 0),
+                number=number,
+                sizes=sizes,
+                parameters=parameters,
+                steps=steps,
+                tokens=steps * each,
+                flops=steps * each * cost,
+                release=release,
+                grows=bool(stage.sizes),
+                rate=stage.rate,
+                decay=recipe.decay_steps(stage),
             )
         )
     return tuple(found)

@@ -36,7 +36,7 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Growth:
-    """One growth of a run: at a step of the run (counted from 1), or on a plateau of its loss.
+    """One growth of a run: after a step of the run (0: before the first), or on a plateau of its loss.
 
     Without sizes it grows nothing, and is the end of a stage alone.
     """

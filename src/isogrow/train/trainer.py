@@ -101,16 +101,22 @@ class _Growing(TrainerCallback):
         check(self.growths, logged, state.max_steps)
         self._check_done(grown(state.log_history), "this run")
         check_possible(self.trainer.model, self.growths, self.done)
+        if state.global_step == 0:
+            self._grow_due_(args, state, given["model"])
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
+        self._grow_due_(args, state, given["model"])
+
+    def _grow_due_(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
+        """Every growth whose time has come, and a record of each."""
+        at_once = sum(growth.at == 0 for growth in self.growths)
         growth = due(self.growths, state.log_history, state.global_step)
         while growth is not None:
-            model: Any = given["model"]
             if self.before is not None:
                 self.before(model)
-            record: dict[str, Any] = {"stage": self.done + 2}
+            record: dict[str, Any] = {"stage": self.done + 2 - at_once}
             if growth.sizes:
                 number = 1 + sum("growth" in before for before in state.log_history)
                 record = {"growth": number, **self._grow_(model, growth)}
