@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.training.ceiling import Fit, at_growth, between, by_law, highest
 from benchmarks.training.models import step_flops
-from benchmarks.training.saved import interval
+from benchmarks.training.saved import Interval, interval, told
 from benchmarks.training.stages import final_loss
 from isogrow.recipes.scaling import Law
 
@@ -54,12 +54,12 @@ def carries(fit: Fit, steps: int, finals: Finals) -> str:
             if seed in scratch
         ]
         found, top = interval(off), ceiling_of(fit.law, own, steps)
-        said = f"{found.mean:+.1f} ± {found.half:.1f}"
+        said = told(found, "+.1f")
         if top is None:
             lines.append(f"| {name} | never grown |  | {said} |  |")
             continue
         low, high = between([ceiling_of(law, own, steps) or 0.0 for law in fit.drawn])
-        cells = f"{top:.0f} | {low:.0f} to {high:.0f} | {said} | {carry(found.mean, found.half, top)}"
+        cells = f"{top:.0f} | {low:.0f} to {high:.0f} | {said} | {carry(found, top)}"
         lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)
 
@@ -70,9 +70,9 @@ def ceiling_of(law: Law, own: Mapping[int, Row], steps: int) -> float | None:
     return None if share is None else 100 * share
 
 
-def carry(mean: float, half: float, top: float) -> str:
+def carry(found: Interval, top: float) -> str:
     """What was had of what could be."""
-    return f"{mean / top:+.2f} ± {half / top:.2f}"
+    return told(Interval(found.mean / top, found.half / top), "+.2f")
 
 
 def section(fit: Fit, steps: int, finals: Finals) -> str:

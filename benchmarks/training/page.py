@@ -11,7 +11,7 @@ from benchmarks.training.ceiling import Fit, fitted, points, seen
 from benchmarks.training.headroom import carry, ceiling_of, section
 from benchmarks.training.models import step_flops
 from benchmarks.training.runs import MARKS
-from benchmarks.training.saved import Interval, Reached, interval, reached
+from benchmarks.training.saved import Reached, interval, reached, told
 from benchmarks.training.scale import scale
 from benchmarks.training.stages import Course, Rows, final_loss
 
@@ -62,10 +62,10 @@ def table(rows: Rows, fit: Fit | None = None, steps: int = 0) -> str:
             ["", "", "", ""]
             if name == "scratch"
             else [
-                _said(interval(against), 4),
+                told(interval(against), "+.4f"),
                 _saved(list(places.values())),
                 f"{hit} of {len(places)}",
-                _said(interval(time), 1) if hit == len(places) else "",
+                told(interval(time), "+.1f") if hit == len(places) else "",
             ]
         )
         cells += _of(fit, own, steps, list(places.values())) if fit else []
@@ -79,8 +79,7 @@ def _of(fit: Fit, own: Mapping[int, Row], steps: int, places: Sequence[Reached])
     if top is None:
         return ["", ""]
     found = interval([100 * (1 - place.share) for place in places])
-    told = all(place.found for place in places)
-    return [f"{top:.0f}", carry(found.mean, found.half, top) if told else ""]
+    return [f"{top:.0f}", carry(found, top) if all(place.found for place in places) else ""]
 
 
 def _saved(places: Sequence[Reached]) -> str:
@@ -91,7 +90,7 @@ def _saved(places: Sequence[Reached]) -> str:
     if not all(place.found or _before(place) for place in places):
         return ""
     found = interval([100 * (1 - place.share) for place in places])
-    return _said(found, 1) if all(place.found for place in places) else f"more than {found.mean:.1f}"
+    return told(found, "+.1f") if all(place.found for place in places) else f"more than {found.mean:.1f}"
 
 
 def _before(place: Reached) -> bool:
@@ -111,7 +110,8 @@ def growths(rows: Rows) -> str:
             lines += [f"| {name} |{' – |' * (len(AFTER) + 1)}"] if name == MIDDLE else []
             continue
         cells = [
-            _said(interval([g["marks"][m] - g["before"] for g in last if m in g["marks"]]), 4) for m in AFTER
+            told(interval([g["marks"][m] - g["before"] for g in last if m in g["marks"]]), "+.4f")
+            for m in AFTER
         ]
         at_once = max(abs(g["marks"]["0"] / g["before"] - 1) for row in own.values() for g in row["growths"])
         lines.append(f"| {name} | {' | '.join(cells)} | {at_once:.1e} |")
@@ -181,10 +181,10 @@ def law_of(rows: Rows, longer: Rows) -> Fit | None:
 
 
 def write_page(
-    course: Course, rows: Rows, longer: Rows, folder: Path, told: Mapping[str, str] | None = None
+    course: Course, rows: Rows, longer: Rows, folder: Path, others: Mapping[str, str] | None = None
 ) -> None:
-    """results.md and results.svg in `folder`; `longer` are rows of the longer course, `told` tables of others
-    by the title of their section."""
+    """results.md and results.svg in `folder`; `longer` are rows of the longer course, `others` tables
+    of others by the title of their section."""
     fit = law_of(rows, longer)
     sections = {
         "Scratch, tuned": tuned(rows),
@@ -196,7 +196,7 @@ def write_page(
     }
     if longer:
         sections["Three times the budget"] = single(longer)
-    sections |= told or {}
+    sections |= others or {}
     parts = [_head(course, rows)]
     parts += [f"## {title}\n\n{NOTES[title]}\n\n{made}" for title, made in sections.items()]
     parts.insert(4, "![operations saved, by contestant and seed](results.svg)")
@@ -267,10 +267,6 @@ def _head(course: Course, rows: Rows) -> str:
         f" {step_flops('large') / 1e9:.2f} G operations each; scratch's rate {best.get('rate')}, std"
         f" {best.get('std')}, decay over {best.get('decay')} of a budget.\n\nSizes: {'; '.join(sizes)}."
     )
-
-
-def _said(found: Interval, digits: int) -> str:
-    return f"{found.mean:+.{digits}f} ± {found.half:.{digits}f}"
 
 
 def draw(places: Mapping[str, Mapping[int, Reached]], path: Path) -> None:

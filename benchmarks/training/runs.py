@@ -131,8 +131,7 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
     run = begun(contestant, tuned, seed, budget)
     cost = cost_of(run)
     wanted = int(until * budget / cost)
-    own = (start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed)
-    key = digest(*own, tuned.matrices) if tuned.matrices else digest(*own)
+    key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed, tuned.matrices)
     found = [int(f.stem.split("-")[1]) for f in cache.glob(f"{key}-*.pt")]
     best = max((step for step in found if step <= wanted), default=0)
     if best:

@@ -47,9 +47,15 @@ def reached(losses: Mapping[str, float], seconds: Mapping[str, float], loss: flo
 
 def said(values: Sequence[float], digits: str) -> str:
     """Their mean and its interval; of one the value alone."""
-    found = interval(values)
-    alone = len(values) == 1
-    return f"{found.mean:{digits}}" if alone else f"{found.mean:{digits}} ± {found.half:{digits.lstrip('+')}}"
+    return told(interval(values), digits) if len(values) > 1 else f"{values[0]:{digits}}"
+
+
+def told(found: Interval, digits: str) -> str:
+    """
+    >>> told(Interval(7.02, 8.3), "+.1f")
+    '+7.0 ± 8.3'
+    """
+    return f"{found.mean:{digits}} ± {found.half:{digits.lstrip('+')}}"
 
 
 def interval(values: Sequence[float]) -> Interval:
