@@ -169,6 +169,20 @@ class Lion(torch.optim.Optimizer):
             mean.mul_(0.99).add_(p.grad, alpha=0.01)
 
 
+class Lookahead(torch.optim.Optimizer):
+    """One that keeps a mean of the parameters beside them."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 1e-2})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for p in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+            slow = self.state[p].setdefault("slow", p.detach().clone())
+            p.add_(p.grad, alpha=-self.param_groups[0]["lr"])
+            slow.lerp_(p, 0.5)
+
+
 def muon_and_adam(parameters: Sequence[nn.Parameter]) -> list[torch.optim.Optimizer]:
     matrices = [p for p in parameters if p.dim() == 2]
     return [torch.optim.Muon(matrices, lr=1e-2), torch.optim.AdamW([p for p in parameters if p.dim() != 2])]
@@ -186,6 +200,7 @@ OPTIMIZERS: Mapping[str, Callable[[Sequence[nn.Parameter]], Any]] = {
     "fused": lambda p: torch.optim.AdamW(p, lr=1e-2, fused=True),
     "sgd": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9),
     "lion": Lion,
+    "lookahead": Lookahead,
     "nadam": lambda p: torch.optim.NAdam(p, lr=1e-2),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-2, momentum=0.9, centered=True),
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-2, initial_accumulator_value=0.1),

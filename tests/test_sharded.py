@@ -157,7 +157,7 @@ def test_a_case(run: Callable[[int], Reports], count: int, name: str) -> None:
 @spawned
 def test_each_kind_of_optimizer(run: Callable[[int], Reports]) -> None:
     for report in (each["each"] for each in run(2)):
-        assert report["kinds"] == ["Adagrad", "AdamW", "Lion", "NAdam", "RMSprop", "SGD"]
+        assert report["kinds"] == ["Adagrad", "AdamW", "Lion", "Lookahead", "NAdam", "RMSprop", "SGD"]
 
 
 @spawned

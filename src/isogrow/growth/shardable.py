@@ -12,6 +12,7 @@ from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.growth.sharding import tensors_of
 from isogrow.interpreters.module import own_class
 from isogrow.numbers.local import is_sharded, local_of, parts_of
+from isogrow.optim.coded import is_coded
 from isogrow.optim.moments import FACTORED
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.regions import Fitting
@@ -71,6 +72,11 @@ def check_states(optimizers: Sequence[Optimizer], model: nn.Module) -> None:
             raise StateError(
                 f"the optimizer keeps {factored} of {name}, means of rows or columns of which no rank has"
                 " all: grow the model alone, without optimizer=, and make a new optimizer for it"
+            )
+        if is_coded({key: local_of(x) if isinstance(x, Tensor) else x for key, x in state.items()}):
+            raise StateError(
+                f"the optimizer keeps the state of {name} in codes of 8 bits or fewer, which can't be read in"
+                " parts: grow the model alone, without optimizer=, and make a new optimizer for it"
             )
         for key, x in state.items():
             alike = is_sharded(x) == is_sharded(p) and (not is_sharded(p) or _placed(x) == _placed(p))

@@ -26,8 +26,9 @@ from isogrow.interpreters.sharded.moments import Together
 from isogrow.interpreters.sharded.ranks import Fault, Ranks
 from isogrow.numbers.filling import Stats
 from isogrow.numbers.local import box_of, local_of
+from isogrow.optim.measured import measured
 from isogrow.optim.moments import Policy
-from isogrow.optim.state import grow_optimizer
+from isogrow.optim.state import grow_optimizer, settle_
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.moving import Holdings, Regions
 from isogrow.plans.parts import is_tied
@@ -165,6 +166,7 @@ def grown_optimizers(
                 grow_optimizer(each, model, grown.model, job.anatomy, job.plan, policy, make=together)
             )
         together.fill_()
+        settle_(made[-1], grown.model, measured(each), policy)
     job.ranks.settle(fault)
     return made
 

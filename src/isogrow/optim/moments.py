@@ -38,6 +38,8 @@ POWERS: Mapping[str, int] = {
 BESIDE: Mapping[tuple[str, str], int] = {
     ("momentum_buffer", "square_avg"): 0,  # RMSprop
     ("exp_avg", "RMS"): 0,  # transformers' Adafactor
+    ("state1", "state2"): 1,  # Adam of bitsandbytes; its other optimizers keep state1 alone
+    ("state2", "state1"): 2,
 }
 # Row and column means of a second moment: the last dim's mean, and the one's before it.
 FACTORED: Mapping[str, str] = {
@@ -53,6 +55,10 @@ UNGROWN: Mapping[str, frozenset[str]] = {
     "Rprop": frozenset({"prev", "step_size"}),
     "LBFGS": frozenset({"func_evals", "n_iter"}),
 }
+# Names that are known to be points of θ, so that nobody takes them for powers: a file does not tell which.
+POINTS = frozenset(
+    {"z", "x0", "p0", "slow_buffer", "la_param"}
+)  # schedule-free, D-Adaptation, Prodigy, Lookahead
 # What is one number for a whole tensor, and where it starts.
 NUMBERS: Mapping[str, float] = {"step": 0.0, "mu_product": 1.0, "RMS": 0.0}
 
@@ -170,6 +176,17 @@ def carried(anatomy: Anatomy, plan: Plan, power: int, seeded: bool = False) -> P
         return Mean(a=old(kept).a)
 
     return _rewritten(plan, old, new)
+
+
+def displaced(plan: Plan) -> Plan:
+    """The plan that grows a difference of two points of θ: linear, with nothing for what is new and free."""
+
+    def new(slot: str, step: Step, entry: Entry) -> Entry:
+        if isinstance(entry, Mean):
+            return Mean(a=entry.a)
+        return Old(entry.a) if isinstance(entry, Old) else Constant(0.0)
+
+    return _rewritten(plan, lambda entry: Old(entry.a), new)
 
 
 def marked(plan: Plan) -> Plan:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isogrow.errors import StateError
+from isogrow.optim.measured import measured
 from isogrow.optim.moments import Policy
 from isogrow.optim.pacing import check_pace
 from isogrow.optim.scheduler import rebind, scheduled
@@ -89,6 +90,7 @@ def check_trained(
     for each in optimizers:
         check_pace(each, policy)
         _check_attributes(each, model)
+        _check_points(each, policy)
         check_optimizer(each, model, anatomy, plan, policy)
     held = {p for each in optimizers for group in each.param_groups for p in group["params"]}
     lost = [name for name, p in model.named_parameters() if p.requires_grad and p not in held]
@@ -112,6 +114,16 @@ def _as(given: Any, made: Sequence[Any]) -> Any:
     if not isinstance(given, list | tuple):
         return made[0]
     return tuple(made) if isinstance(given, tuple) else list(made)
+
+
+def _check_points(optimizer: Optimizer, policy: Policy) -> None:
+    """Refuse to pace parameters alone where an optimizer moves other points beside them."""
+    points = measured(optimizer).points if policy.paced else ()
+    if points:
+        raise StateError(
+            f"{type(optimizer).__name__} moves {', '.join(sorted(points))} beside the parameters, which alone"
+            " a policy with ramp, rates or follow paces: leave these out"
+        )
 
 
 def _check_attributes(optimizer: Optimizer, model: nn.Module) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from isogrow.errors import CheckpointError, StateError
+from isogrow.optim.coded import is_coded
 from isogrow.optim.moments import FACTORED, Policy
 from isogrow.optim.state import grow_optimizer_state
 from isogrow.plans.anatomy import Anatomy, Header, Stored
@@ -115,6 +116,11 @@ def _check_known(held: Distributed, state: State, numbers: Mapping[str, int]) ->
     for name, found in state[STATE].items():
         if name not in numbers:
             raise StateError(f"{held.folder.name} has a state of {name}, which is in no group: save it again")
+        if is_coded(found):
+            raise StateError(
+                f"{held.folder.name} has the state of {name} in codes of 8 bits or fewer, which can't be read"
+                " in parts: save it as one file, or grow the weights alone"
+            )
         factored = next((each for each in found if each in FACTORED), None)
         if factored is not None:
             raise StateError(

@@ -28,7 +28,7 @@ class _Kind:
 
 @dataclass(frozen=True)
 class Together:
-    """How state tensors are made (`isogrow.optim.state.Make`): without numbers first, and all of them are
+    """How state tensors are made (`isogrow.optim.law.Make`): without numbers first, and all of them are
     `fill_`ed at a time, since every rank has its part in each.
 
     `like` are the grown parameters by name, `regions` those that each rank has of them.

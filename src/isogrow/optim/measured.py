@@ -1,0 +1,140 @@
+"""What an optimizer keeps, measured on a twin of it: for classes that no table knows.
+
+Three twins make the same steps on a few numbers: one on θ with gradients g, one on a θ with g / a, as the law
+of the moments has them (docs/laws.md), and one on θ + b with g. A state tensor that is s in the first is
+
+    s / a^k in the second, s in the third        a k-th power of the gradient
+    a s in the second, s + b in the third        a *point*: θ itself at another time, or a mean of such
+
+entry by entry. What is neither is not told, nor what stays 0, nor anything of a class whose twin can't step.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+KNOWN = (
+    "torch.optim.",
+    "transformers.optimization.",
+)  # whose state the tables of `moments` tell by its names
+SHAPES = {0: (), 1: (8,), 2: (6, 8), 3: (5, 3, 4), 4: (5, 3, 4, 2)}  # by the number of dims
+Kind = int | Literal["point", "number", "other"]
+POINT: Literal["point"] = "point"
+NUMBER: Literal["number"] = "number"
+OTHER: Literal["other"] = "other"
+STEPS, RATE = 4, 1e-9  # so small that θ stays where it is
+A, B = 4.0, 2.0  # powers of two: float32 multiplies by them exactly
+FROM = 64.0  # the size of gradients, beside which no optimizer's epsilon counts
+ROUNDING = 1e-5  # of float32, over some steps
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Names of what is kept: powers of the gradient, points, numbers that no scale changes, and `others`, of
+    which no law is known."""
+
+    powers: Mapping[str, int] = field(default_factory=dict[str, int])
+    points: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
+
+
+def measured(optimizer: Optimizer) -> Measured:
+    """What an optimizer keeps for its parameters; nothing for classes that the tables know.
+
+    Neither the optimizer nor its parameters are touched, nor torch's random numbers.
+    """
+    if f"{type(optimizer).__module__}.".startswith(KNOWN):
+        return Measured()
+    told: dict[str, set[Kind]] = {}
+    for group in optimizer.param_groups:
+        for dims in sorted({p.dim() for p in group["params"]} & SHAPES.keys()):
+            for name, found in _of_group(optimizer, group, dims).items():
+                told.setdefault(name, set()).add(found)
+    agreed = {name: next(iter(found)) if len(found) == 1 else OTHER for name, found in told.items()}
+    points, numbers, others = (
+        frozenset(name for name, found in agreed.items() if found == kind) for kind in (POINT, NUMBER, OTHER)
+    )
+    return Measured({n: k for n, k in agreed.items() if isinstance(k, int)}, points, numbers, others)
+
+
+def _of_group(optimizer: Optimizer, group: Mapping[str, Any], dims: int) -> dict[str, Kind]:
+    """What a group's optimizer keeps for a parameter of so many dims."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = {key: value for key, value in group.items() if key in optimizer.defaults}
+        for said in (own, group):  # what is no default counts steps, or is a setting of this group alone
+            try:
+                first, scaled, moved = (_kept(optimizer, said, dims, *by) for by in ((1, 0), (A, 0), (1, B)))
+                break
+            except Exception:  # whatever a stranger's step wants that is not there
+                continue
+        else:
+            return {}
+    kept = {name: (value, scaled.get(name), moved.get(name)) for name, value in first.items()}
+    found: dict[str, Kind | None] = {name: _what(*each, SHAPES[dims]) for name, each in kept.items()}
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def _kept(optimizer: Optimizer, group: Mapping[str, Any], dims: int, a: float, b: float) -> Mapping[str, Any]:
+    """The state of a twin that has made its steps on a θ + b with gradients g / a."""
+    torch.manual_seed(0)
+    first = torch.randn(SHAPES[dims], dtype=torch.float32).mul_(a).add_(b)
+    theta = nn.Parameter(first.to(optimizer.param_groups[0]["params"][0].device))
+    twin = _twin(optimizer, group, theta)
+    if callable(getattr(twin, "train", None)):  # of those that take θ elsewhere to be evaluated
+        twin.train()
+    for _ in range(STEPS):
+        theta.grad = torch.randn(SHAPES[dims], dtype=torch.float32).mul_(FROM).div_(a).to(theta.device)
+        twin.step()
+    return twin.state[theta]
+
+
+def _twin(optimizer: Optimizer, group: Mapping[str, Any], theta: nn.Parameter) -> Any:
+    """An optimizer of the same class that has made no step, for one parameter of a group."""
+    made: Any = object.__new__(type(optimizer))
+    for name, value in vars(optimizer).items():
+        if name not in ("param_groups", "state", "step"):  # a scheduler's wrapper around the old one's
+            made.__dict__[name] = OrderedDict() if isinstance(value, OrderedDict) else copy.deepcopy(value)
+    said = {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", "param_names")}
+    names = {"param_names": ["weight"]} if "param_names" in group else {}
+    rate: Any = said.get("lr")
+    rate = torch.full_like(rate, RATE) if isinstance(rate, Tensor) else RATE
+    made.__dict__["param_groups"] = [{**said, **names, "params": [theta], "lr": rate}]
+    made.__dict__["state"] = type(optimizer.state)(dict)
+    return made
+
+
+def _what(first: Any, scaled: Any, moved: Any, shape: tuple[int, ...]) -> Kind | None:
+    """What a state is, by what it is on θ, on a θ and on θ + b, for a θ of this shape; None if it stays 0."""
+    if first is scaled is moved is None:  # what is kept in some settings alone
+        return NUMBER
+    if all(map(_is_number, (first, scaled, moved))):
+        return NUMBER if float(first) == float(scaled) == float(moved) else OTHER
+    if not all(isinstance(each, Tensor) and each.shape == shape for each in (first, scaled, moved)):
+        return OTHER
+    if not first.any():
+        return None
+    if _close(scaled, A * first) and _close(moved, first + B):
+        return POINT
+    k = round(math.log(float(first.double().norm() / scaled.double().norm().clamp_min(1e-300)), A))
+    return k if _close(scaled, first / A**k) and _close(moved, first) else OTHER
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, Tensor) and not value.dim())
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same in every entry, to float32's rounding over some steps."""
+    return bool(((one - other).abs() <= ROUNDING * other.abs().max()).all())
