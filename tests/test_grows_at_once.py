@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 import yaml
 from command import isogrow
@@ -18,6 +19,7 @@ import isogrow as package
 from isogrow.recipes.advice import advice
 from isogrow.recipes.reading import read
 from isogrow.recipes.running import checked, growths
+from isogrow.recipes.starting import started
 
 TINY: dict[str, Any] = {
     "family": "llama",
@@ -133,6 +135,16 @@ def test_it_goes_on_alike(folder: Path, tmp_path: Path, at: int | None) -> None:
     done = isogrow("train", tmp_path / "large.yaml", "--json")
     assert done.code == 0, done.err
     assert log(run) == whole
+
+
+def test_it_learns_in_float32_whatever_was_saved(folder: Path) -> None:
+    small = transformers.AutoModelForCausalLM.from_pretrained(folder / "small" / "model")
+    small.bfloat16().save_pretrained(folder / "half")
+    recipe = written(folder, {**LARGE, "run": "from-half", "model": {"from": "half"}})
+    assert {p.dtype for p in started(read(recipe), folder, 256).parameters()} == {torch.float32}
+    sizes = {**LARGE, "run": "sizes", "model": {"from": "small/model", "sizes": {"hidden": 16}}}
+    told = " ".join(isogrow("train", written(folder, sizes)).err.split())
+    assert "by the other sizes and the config it is 24: what it grows to stands in the first stage" in told
 
 
 def test_what_is_foretold(folder: Path) -> None:

@@ -12,6 +12,7 @@ import schedulefree
 import torch
 from test_module import live
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import isogrow
 from isogrow import Policy
@@ -154,6 +155,113 @@ def test_a_group_that_counts_its_steps_is_measured_as_a_new_one() -> None:
     assert optimizer.param_groups[0]["k"] == 1 and measured(optimizer).powers == {"m": 1}
 
 
+class Own(Stranger):
+    """One whose step is `own`, of itself, a parameter and its group."""
+
+    own: Callable[[Any, Tensor, Mapping[str, Any]], None]
+    steps = 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        type(self).steps += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                type(self).own(self, p, group)
+
+
+def test_a_decay_and_a_start_are_no_part_of_a_law() -> None:
+    class Decays(Own):
+        def own(self, p: Tensor, group: Mapping[str, Any]) -> None:
+            g = p.grad + group["weight_decay"] * p
+            first = torch.full_like(p, group["initial_accumulator_value"])
+            self.state[p]["sum"] = self.state[p].get("sum", first) + g * g
+            self.state[p]["m"] = g
+
+    optimizer = Decays(
+        [nn.Parameter(torch.randn(5))], looks_ahead, weight_decay=0.1, initial_accumulator_value=0.1
+    )
+    assert measured(optimizer).powers == {"sum": 2, "m": 1}
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
+
+
+def test_a_class_that_steps_as_a_known_one_is_known() -> None:
+    class Named(torch.optim.Adam):
+        """With nothing of its own."""
+
+    class Keeps(torch.optim.Adam):
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            super().step()
+            for p in (p for group in self.param_groups for p in group["params"]):
+                self.state[p]["exp_avg"] += self.state[p]["exp_avg"] ** 2  # which is no power of the gradient
+                self.state[p]["last"] = p.grad * 2
+
+    p = nn.Parameter(torch.randn(3, 4))
+    assert measured(Named([p], weight_decay=0.1)) == Measured()
+    found = measured(Keeps([p]))
+    assert found.powers == {"exp_avg_sq": 2, "last": 1} and not found.others  # the table's name for the rest
+
+
+def test_an_empty_group_changes_nothing() -> None:
+    p = nn.Parameter(torch.randn(3, 4))
+    alone, beside = (
+        Stranger(groups, normalized) for groups in ([{"params": [p]}], [{"params": []}, {"params": [p]}])
+    )
+    assert measured(alone) == measured(beside) != Measured()
+
+
+def strange(p: Tensor, g: Tensor, state: State, rate: float) -> None:
+    """What can't be compared as numbers."""
+    state |= {
+        "agree": g > 0,
+        "bits": (g > 0).to(torch.uint8),
+        "none": g / 0.0,
+        "few": g.to_sparse(),
+        "u": 2 * g,
+    }
+
+
+def test_what_can_not_be_compared_has_no_law() -> None:
+    small = model("gpt2")
+    optimizer = Stranger(list(small.parameters()), strange)
+    assert measured(optimizer) == Measured({"u": 1}, others=frozenset({"agree", "bits", "none", "few"}))
+    stepped(optimizer, [gradients(small, 0)])
+    with pytest.raises(StateError, match="keeps 'agree' for"):
+        isogrow.grow_training(small, optimizer=optimizer, ffn=51)
+    drop = Policy(unknown="drop")
+    grown = isogrow.grow_training(small, optimizer=optimizer, ffn=51, policy=drop).optimizer
+    assert all(state.keys() == {"u"} for state in grown.state.values())
+
+
+def test_a_growth_measures_once_and_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Holds(Own):
+        def own(self, p: Tensor, group: Mapping[str, Any]) -> None:
+            self.state[p]["m"] = p.grad
+
+    small = model("gpt2")
+    optimizer = stepped(Holds(list(small.parameters()), looks_ahead), [gradients(small, 0)])
+    large = isogrow.grow(small, ffn=51)
+    found = lineage_of(large)
+    assert found is not None
+    optimizer.net = [small]  # type: ignore[attr-defined]
+    called: list[str] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: called.append("seeded"))
+    monkeypatch.setattr(nn.Module, "__deepcopy__", lambda self, memo: called.append("copied"), raising=False)
+    hook = register_optimizer_step_post_hook(lambda *_: called.append("stepped"))
+    try:
+        before = Holds.steps
+        measured(optimizer)
+        once = Holds.steps - before
+        grow_optimizer(optimizer, small, large, *found, Policy())
+        assert Holds.steps == before + once and once == 3 * 4 * 2  # twins, steps, numbers of dims
+    finally:
+        hook.remove()
+    assert not called
+    optimizer.param_groups[0]["lr"] = 0.5  # another setting
+    measured(optimizer)
+    assert Holds.steps == before + 2 * once
+
+
 # ── how it grows ──
 
 
@@ -232,6 +340,12 @@ def test_both_functions_of_a_schedule_free_run_are_kept(kind: Any) -> None:
     assert apart(small, large, ids) < 1e-12
     switched(optimizer, grown, "train")
     assert apart(small, large, ids) < 1e-12
+    fresh, by, *_ = isogrow.grow_training(
+        small, optimizer=optimizer, policy=Policy(moments="fresh"), **growth
+    )
+    switched(optimizer, by, "eval")
+    assert apart(small, fresh, ids) < 1e-12  # a point is no moment
+    switched(optimizer, by, "train")
     losses = [learn(large, grown) for _ in range(5)]
     assert losses[-1] < losses[0]
     # Grown as a gradient's power, the point would be another one.
@@ -307,5 +421,5 @@ def test_a_point_in_a_file_is_told_of() -> None:
 def test_points_are_not_paced() -> None:
     small = model("gpt2")
     optimizer = stepped(Stranger(list(small.parameters()), looks_ahead), [gradients(small, 0)])
-    with pytest.raises(StateError, match="Stranger moves slow beside the parameters, which alone a policy"):
+    with pytest.raises(StateError, match="Stranger keeps slow, which moves with the parameters, and ramp,"):
         isogrow.grow_training(small, optimizer=optimizer, ffn=51, policy=Policy(ramp=5))

@@ -38,6 +38,12 @@ def test_a_stage_without_growth_counts() -> None:
     ("growths", "logged", "said"),
     [
         ((SECOND, FIRST), 5, "growth 2 is at step 20, after one at step 50: give growths in order"),
+        (
+            (Growth({"ffn": 9}, at=-1),),
+            5,
+            "growth 1 is at step -1: give 0, which is before the first step, or",
+        ),
+        ((Growth({"ffn": 9}, at=True),), 5, "growth 1 is at True: give the number of a step, as an int, or"),
         ((Growth({}, at=4.0),), 5, r"growth 1 is at 4.0: give the number of a step, as an int"),  # type: ignore
         ((FIRST, Growth({}, Plateau(1e-3, 400))), 34, "growth 2 waits for a plateau of 100 steps.* every 34"),
         ((Growth({}, Plateau(1e-3, 400)),), None, "growth 1 .* the loss is not logged by steps: make"),

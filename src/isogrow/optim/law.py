@@ -18,7 +18,17 @@ from isogrow.errors import StateError
 from isogrow.numbers.statistics import statistics
 from isogrow.optim.coded import decoded, encoded, is_coded
 from isogrow.optim.measured import Measured
-from isogrow.optim.moments import FACTORED, NUMBERS, POINTS, STARTS, UNGROWN, Policy, carried, displaced
+from isogrow.optim.moments import (
+    FACTORED,
+    NUMBERS,
+    POINTS,
+    POWERS,
+    STARTS,
+    UNGROWN,
+    Policy,
+    carried,
+    displaced,
+)
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.parts import made_of
 from isogrow.plans.pieces import Block, OldBox, added, whole
@@ -155,10 +165,10 @@ class Law:
             elif self._is_point(name):
                 assert theta is not None
                 away = (value - theta).to(value.dtype)
-                make = self.make
-                made[name] = (
-                    make.full(away, stored, 0.0) if new else make.grown(name, away, stored, self.between)
-                )
+                if added(self.plan, _first(stored)):
+                    made[name] = self.make.full(away, stored, 0.0)
+                else:  # a place, not a moment, so whatever becomes of moments
+                    made[name] = self.make.grown(name, away, stored, self.between)
             elif name in FACTORED and new:
                 row, column = value, state[FACTORED[name]]
                 made[name], made[FACTORED[name]] = _means(row.new_zeros(()).expand(shape), row, column)
@@ -203,7 +213,11 @@ def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...]) -> str:
             " or the model alone, and make a new optimizer for it"
         )
     fits = isinstance(value, Tensor) and tuple(value.shape) == shape and bool(shape)
-    power = f"name the power of the gradient that it holds (powers={{{name!r}: 1}}), " if fits else ""
+    power = (
+        f"name the power of the gradient that it holds (powers={{{name!r}: {POWERS.get(name, 1)}}}), "
+        if fits
+        else ""
+    )
     return (
         f"the optimizer keeps {name!r} for {source}, and no law says how that grows: {power}drop it if the"
         " optimizer does without (unknown='drop'), or grow the model alone and make a new optimizer for it"

@@ -12,17 +12,22 @@ entry by entry. What is neither is not told, nor what stays 0, nor anything of a
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from isogrow.optim.moments import POWERS
+
+PARAMS = "params"
 KNOWN = (
     "torch.optim.",
     "transformers.optimization.",
@@ -36,6 +41,8 @@ STEPS, RATE = 4, 1e-9  # so small that θ stays where it is
 A, B = 4.0, 2.0  # powers of two: float32 multiplies by them exactly
 FROM = 64.0  # the size of gradients, beside which no optimizer's epsilon counts
 ROUNDING = 1e-5  # of float32, over some steps
+OWN = ("param_groups", "state", "step")  # a scheduler puts a wrapper around the old one's step
+NOTHING = ("weight_decay", "weight_decay_rate", "wd", "l2", "initial_accumulator_value")  # settings made 0
 
 
 @dataclass(frozen=True)
@@ -49,68 +56,106 @@ class Measured:
     others: frozenset[str] = frozenset()
 
 
+# What was measured last of each optimizer, and of which settings.
+SEEN: WeakKeyDictionary[Optimizer, tuple[str, Measured]] = WeakKeyDictionary()
+
+
 def measured(optimizer: Optimizer) -> Measured:
     """What an optimizer keeps for its parameters; nothing for classes that the tables know.
 
-    Neither the optimizer nor its parameters are touched, nor torch's random numbers.
+    Neither the optimizer nor its parameters are touched, nor random numbers, nor hooks on optimizers. Asked
+    again before another step, it answers from memory.
     """
-    if f"{type(optimizer).__module__}.".startswith(KNOWN):
+    if f"{inspect.unwrap(type(optimizer).step).__module__}.".startswith(KNOWN):
         return Measured()
+    settings = [{**group, PARAMS: [p.dim() for p in group[PARAMS]]} for group in optimizer.param_groups]
+    known, found = SEEN.get(optimizer, ("", Measured()))
+    if known != repr(settings):
+        found = _measured(optimizer)
+        SEEN[optimizer] = repr(settings), found
+    return found
+
+
+def _measured(optimizer: Optimizer) -> Measured:
     told: dict[str, set[Kind]] = {}
     for group in optimizer.param_groups:
-        for dims in sorted({p.dim() for p in group["params"]} & SHAPES.keys()):
+        for dims in sorted({p.dim() for p in group[PARAMS]} & SHAPES.keys()):
             for name, found in _of_group(optimizer, group, dims).items():
                 told.setdefault(name, set()).add(found)
     agreed = {name: next(iter(found)) if len(found) == 1 else OTHER for name, found in told.items()}
     points, numbers, others = (
         frozenset(name for name, found in agreed.items() if found == kind) for kind in (POINT, NUMBER, OTHER)
     )
+    bases = [base for base in type(optimizer).__mro__ if f"{base.__module__}.".startswith(KNOWN)]
+    if bases != [Optimizer]:  # one that adds to a class of the tables keeps what that keeps
+        others -= POWERS.keys()
     return Measured({n: k for n, k in agreed.items() if isinstance(k, int)}, points, numbers, others)
 
 
 def _of_group(optimizer: Optimizer, group: Mapping[str, Any], dims: int) -> dict[str, Kind]:
     """What a group's optimizer keeps for a parameter of so many dims."""
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    device = next(p.device for p in group[PARAMS] if p.dim() == dims)
+    there, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
+    with torch.random.fork_rng(there, device_type=kind), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         own = {key: value for key, value in group.items() if key in optimizer.defaults}
         for said in (own, group):  # what is no default counts steps, or is a setting of this group alone
             try:
-                first, scaled, moved = (_kept(optimizer, said, dims, *by) for by in ((1, 0), (A, 0), (1, B)))
+                kept = [_kept(optimizer, said, dims, *by, device) for by in ((1, 0), (A, 0), (1, B))]
                 break
             except Exception:  # whatever a stranger's step wants that is not there
                 continue
         else:
             return {}
-    kept = {name: (value, scaled.get(name), moved.get(name)) for name, value in first.items()}
-    found: dict[str, Kind | None] = {name: _what(*each, SHAPES[dims]) for name, each in kept.items()}
+    found: dict[str, Kind | None] = {
+        name: _what(value, kept[1].get(name), kept[2].get(name), SHAPES[dims])
+        for name, value in kept[0].items()
+    }
     return {name: kind for name, kind in found.items() if kind is not None}
 
 
-def _kept(optimizer: Optimizer, group: Mapping[str, Any], dims: int, a: float, b: float) -> Mapping[str, Any]:
+def _kept(
+    optimizer: Optimizer, group: Mapping[str, Any], dims: int, a: float, b: float, device: torch.device
+) -> Mapping[str, Any]:
     """The state of a twin that has made its steps on a θ + b with gradients g / a."""
-    torch.manual_seed(0)
-    first = torch.randn(SHAPES[dims], dtype=torch.float32).mul_(a).add_(b)
-    theta = nn.Parameter(first.to(optimizer.param_groups[0]["params"][0].device))
+    torch.default_generator.manual_seed(0)  # the CPU's alone
+    drawn = torch.Generator("cpu").manual_seed(0)
+
+    def some() -> Tensor:
+        return torch.randn(SHAPES[dims], dtype=torch.float32, generator=drawn, device="cpu")
+
+    theta = nn.Parameter(some().mul_(a).add_(b).to(device))
     twin = _twin(optimizer, group, theta)
     if callable(getattr(twin, "train", None)):  # of those that take θ elsewhere to be evaluated
         twin.train()
+    step = inspect.unwrap(
+        type(twin).step
+    )  # without what torch calls around each step, hooks of all optimizers
     for _ in range(STEPS):
-        theta.grad = torch.randn(SHAPES[dims], dtype=torch.float32).mul_(FROM).div_(a).to(theta.device)
-        twin.step()
+        theta.grad = some().mul_(FROM).div_(a).to(device)
+        with torch.no_grad():
+            step(twin)
     return twin.state[theta]
 
 
 def _twin(optimizer: Optimizer, group: Mapping[str, Any], theta: nn.Parameter) -> Any:
-    """An optimizer of the same class that has made no step, for one parameter of a group."""
+    """An optimizer of the same class that has made no step, for one parameter of a group; it decays nothing,
+    since a decay is no part of a law, and starts from nothing."""
     made: Any = object.__new__(type(optimizer))
-    for name, value in vars(optimizer).items():
-        if name not in ("param_groups", "state", "step"):  # a scheduler's wrapper around the old one's
-            made.__dict__[name] = OrderedDict() if isinstance(value, OrderedDict) else copy.deepcopy(value)
-    said = {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", "param_names")}
+    own = {name: value for name, value in vars(optimizer).items() if name not in OWN}
+    held = [
+        each for value in own.values() for each in (value if isinstance(value, list | tuple) else (value,))
+    ]
+    memo: dict[int, Any] = {id(each): each for each in held if isinstance(each, nn.Module | nn.Parameter)}
+    for name, value in own.items():
+        hooks = isinstance(value, OrderedDict)
+        made.__dict__[name] = OrderedDict() if hooks else copy.deepcopy(value, memo)
+    said = {key: copy.deepcopy(value) for key, value in group.items() if key not in (PARAMS, "param_names")}
+    said |= {key: 0.0 for key, value in said.items() if key in NOTHING and isinstance(value, float)}
     names = {"param_names": ["weight"]} if "param_names" in group else {}
     rate: Any = said.get("lr")
     rate = torch.full_like(rate, RATE) if isinstance(rate, Tensor) else RATE
-    made.__dict__["param_groups"] = [{**said, **names, "params": [theta], "lr": rate}]
+    made.__dict__["param_groups"] = [{**said, **names, PARAMS: [theta], "lr": rate}]
     made.__dict__["state"] = type(optimizer.state)(dict)
     return made
 
@@ -121,7 +166,7 @@ def _what(first: Any, scaled: Any, moved: Any, shape: tuple[int, ...]) -> Kind |
         return NUMBER
     if all(map(_is_number, (first, scaled, moved))):
         return NUMBER if float(first) == float(scaled) == float(moved) else OTHER
-    if not all(isinstance(each, Tensor) and each.shape == shape for each in (first, scaled, moved)):
+    if not all(_is_told(each, shape) for each in (first, scaled, moved)):
         return OTHER
     if not first.any():
         return None
@@ -133,6 +178,12 @@ def _what(first: Any, scaled: Any, moved: Any, shape: tuple[int, ...]) -> Kind |
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, bool | int | float) or (isinstance(value, Tensor) and not value.dim())
+
+
+def _is_told(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether it is a tensor of this shape, of numbers that can be compared."""
+    dense = isinstance(value, Tensor) and value.layout == torch.strided and value.is_floating_point()
+    return dense and value.shape == shape and bool(value.isfinite().all())
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -121,8 +121,8 @@ def _check_points(optimizer: Optimizer, policy: Policy) -> None:
     points = measured(optimizer).points if policy.paced else ()
     if points:
         raise StateError(
-            f"{type(optimizer).__name__} moves {', '.join(sorted(points))} beside the parameters, which alone"
-            " a policy with ramp, rates or follow paces: leave these out"
+            f"{type(optimizer).__name__} keeps {', '.join(sorted(points))}, which moves with the parameters,"
+            " and ramp, old_rate, new_rate and follow would pace these alone: leave them out of policy"
         )
 
 

@@ -64,13 +64,14 @@ class Outlook:
 
 
 def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
-    """The first stage's model, with weights: drawn by the recipe's seed, or read from a checkpoint.
+    """The first model, with weights: drawn by the recipe's seed, or read from a checkpoint; in float32, which
+    `precision` is about.
 
     Raises `RecipeError` for one that sees the tokens that it is to learn to tell.
     """
     model: Any
     if recipe.model.source:
-        model = AutoModelForCausalLM.from_pretrained(base / recipe.model.source)
+        model = AutoModelForCausalLM.from_pretrained(base / recipe.model.source, dtype=torch.float32)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.training.seed)
@@ -191,7 +192,11 @@ def _check_sizes(start: Start, anatomy: Anatomy) -> None:
         if found[name] != size:
             raise RecipeError(
                 f"model, sizes: {name} is {size}, and by the other sizes and the config it is {found[name]}:"
-                " give sizes that fit together"
+                + (
+                    " what it grows to stands in the first stage"
+                    if start.source
+                    else " give sizes that fit together"
+                )
             )
 
 

@@ -114,9 +114,14 @@ def check(growths: Sequence[Growth], logged: int | None, steps: int = 0) -> None
     for number, growth in enumerate(growths, 1):
         if isinstance(growth.at, Plateau):
             _check_plateau(growth.at, number, logged)
-        elif not isinstance(growth.at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        elif not isinstance(growth.at, int) or isinstance(growth.at, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SizeError(
                 f"growth {number} is at {growth.at!r}: give the number of a step, as an int, or a Plateau"
+            )
+        elif growth.at < 0:
+            raise SizeError(
+                f"growth {number} is at step {growth.at}: give 0, which is before the first step, or a later"
+                " one"
             )
         elif growth.at < last:
             raise SizeError(

@@ -111,11 +111,11 @@ class _Growing(TrainerCallback):
 
     def _grow_due_(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         """Every growth whose time has come, and a record of each."""
-        at_once = sum(growth.at == 0 for growth in self.growths)
         growth = due(self.growths, state.log_history, state.global_step)
         while growth is not None:
             if self.before is not None:
                 self.before(model)
+            at_once = sum(each.at == 0 for each in self.growths[: self.done + 1])
             record: dict[str, Any] = {"stage": self.done + 2 - at_once}
             if growth.sizes:
                 number = 1 + sum("growth" in before for before in state.log_history)
