@@ -59,6 +59,22 @@ class Lion(torch.optim.Optimizer):
             m.lerp_(p.grad, 0.01)
 
 
+class Adam32bit(torch.optim.Optimizer):
+    """Adam with its moments under the names that bitsandbytes has."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 1e-2, "eps": 1e-8})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for p in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+            state = self.state[p]
+            state["step"] = state.get("step", 0) + 1
+            m = state.setdefault("state1", torch.zeros_like(p)).lerp_(p.grad, 0.1)
+            v = state.setdefault("state2", torch.zeros_like(p)).lerp_(p.grad**2, 0.01)
+            p.sub_(m / (v.sqrt() + self.param_groups[0]["eps"]), alpha=self.param_groups[0]["lr"])
+
+
 Make = Callable[[Any], torch.optim.Optimizer]
 ADAM: Mapping[str, Any] = dict(lr=1e-2, eps=1e-3, weight_decay=0.1)
 OPTIMIZERS: Mapping[str, Make] = {
@@ -75,13 +91,15 @@ OPTIMIZERS: Mapping[str, Make] = {
     "SGD": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9, weight_decay=0.1, nesterov=True),
     "SGD without momentum": lambda p: torch.optim.SGD(p, 1e-2),
     "Lion": Lion,
+    "bitsandbytes' Adam": Adam32bit,
     "Muon": lambda p: torch.optim.Muon([x for x in p if x.dim() == 2]),
     "Adafactor": lambda p: torch.optim.Adafactor(p, 1e-2),
     "transformers' Adafactor": lambda p: optimization.Adafactor(
         p, lr=1e-2, relative_step=False, scale_parameter=False, beta1=0.9
     ),
 }
-FOLLOWING = [name for name in OPTIMIZERS if name not in ("Lion", "Muon") and "factor" not in name]
+OWN = ("Lion", "bitsandbytes' Adam")  # which a policy can't follow, as little as Muon and Adafactor
+FOLLOWING = [name for name in OPTIMIZERS if name not in (*OWN, "Muon") and "factor" not in name]
 
 
 @dataclasses.dataclass(frozen=True)
