@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 import transformers
 import yaml
 from command import isogrow
+from test_release import log
 
 import isogrow as package
 from isogrow.recipes.advice import advice
@@ -50,13 +50,6 @@ def written(folder: Path, recipe: dict[str, Any]) -> Path:
     path = folder / f"{recipe['run']}.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path
-
-
-def log(run: Path) -> list[dict[str, Any]]:
-    """A run's records, without what tells of time."""
-    said = json.loads((run / "log.json").read_text())
-    times = ("runtime", "per_second", "preparation_time")
-    return [{k: v for k, v in r.items() if not any(time in k for time in times)} for r in said]
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,8 @@ class Law:
         if is_coded(state):
             return encoded(self.grown(decoded(state), source, stored, group, theta), state)
         made: State = {}
-        new = self.policy.moments == "fresh" or added(self.plan, _first(stored))
+        absent = added(self.plan, _first(stored))  # a tensor that was not there before
+        new = absent or self.policy.moments == "fresh"
         shape = stored.header.shape
         for name, value in state.items():
             if self._is_number(name, value):
@@ -165,7 +166,7 @@ class Law:
             elif self._is_point(name):
                 assert theta is not None
                 away = (value - theta).to(value.dtype)
-                if added(self.plan, _first(stored)):
+                if absent:
                     made[name] = self.make.full(away, stored, 0.0)
                 else:  # a place, not a moment, so whatever becomes of moments
                     made[name] = self.make.grown(name, away, stored, self.between)
