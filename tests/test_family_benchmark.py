@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.training import carrying, family, reaching, runs, sunk
+from benchmarks.training import carrying, family, reaching, runs, smalls, sunk
 from benchmarks.training.ceiling import Fit, led, seen
 from benchmarks.training.contestants import Contestant, Tuned
 from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, steps_of, table
@@ -278,7 +278,7 @@ def test_a_name_is_no_part_of_a_row_and_a_target_is() -> None:
         assert dataclasses.replace(job, **other).key != job.key
 
 
-SECOND = sunk.Second("grown", "middle", "large", 0.15)
+SECOND = smalls.Second("grown", "middle", "large", 0.15)
 SUNK = sunk.Course(
     (
         sunk.Asked(SECOND, EACH, 0.4),
@@ -315,11 +315,6 @@ def test_of_a_sunk_model_the_second_stage_is_counted() -> None:
     assert own[0]["losses"] != own[1]["losses"]
     said = sunk.table(rows)
     assert "| grown | 0.15 | 0.1 | 1 | " in said and "| grown, decayed | 0.15 | 0.1 | 1 | " in said
-    second, third = jobs_of(SUNK, rows)
-    again = dataclasses.replace(second, target=own[0]["target"] + 0.01)
-    kept = sunk.kept(second.second, second.tuned, 1)
-    assert sunk.made(again)["small"] == own[0]["small"] and sunk.kept(second.second, second.tuned, 1) is kept
-    assert sunk.kept(third.second, third.tuned, 1) is not kept and kept.spent == own[0]["sunk"]
     unmet = {"x": {**own[0], "found": False}}
     assert "0 of 1 seeds got there" in sunk.table(unmet)
 
@@ -389,6 +384,34 @@ def test_second_stages_of_one_length() -> None:
     warmed = dataclasses.replace(carrying.scratch(1.0), rewarm=runs.WARMUP)
     same = carrying.made(dataclasses.replace(jobs[0], second=warmed, share=1.0))
     assert same["losses"] == from_scratch["losses"]
+
+
+@pytest.fixture
+def kept_in(tmp_path: Path) -> Iterator[Path]:
+    """A folder where small models are kept."""
+    smalls.choose(tmp_path / "kept")
+    yield tmp_path / "kept"
+    smalls.choose(None)
+
+
+@pytest.mark.parametrize("decayed", [False, True])
+def test_a_small_model_is_made_once_for_all_that_start_from_it(decayed: bool, kept_in: Path) -> None:
+    second = dataclasses.replace(SECOND, decayed=decayed)
+    job = carrying.Job(second, COURSE.tuned, EACH, 0.8, 1)
+    first = carrying.made(job)
+    (file,) = kept_in.iterdir()
+    before = file.stat().st_mtime_ns
+    assert carrying.made(job)["losses"] == first["losses"]  # from the one that was kept
+    assert [path.stat().st_mtime_ns for path in kept_in.iterdir()] == [before]
+    smalls.choose(None)
+    assert carrying.made(job)["losses"] == first["losses"]  # from one made anew
+    smalls.choose(kept_in)
+    carrying.made(dataclasses.replace(job, second=dataclasses.replace(second, rate=0.5)))
+    assert len(list(kept_in.iterdir())) == 1  # what comes after it is not of it
+    for other in (dataclasses.replace(second, learned=0.1), dataclasses.replace(second, decayed=not decayed)):
+        smalls.small_of(other, COURSE.tuned, 1, "")
+    smalls.small_of(second, COURSE.tuned, 2, "")
+    assert len(list(kept_in.iterdir())) == 4
 
 
 @pytest.mark.parametrize(

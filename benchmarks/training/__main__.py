@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("what", choices=(*COURSES, *OTHERS, "page"))
     parser.add_argument("--rows", type=Path, help="finished runs (default: rows-WHAT.jsonl beside this file)")
     parser.add_argument(
-        "--cache", type=Path, help="trunks that contestants share (default: a temporary folder)"
+        "--cache", type=Path, help="models that several rows start from (default: a temporary folder)"
     )
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="after so many no further run is begun"
@@ -80,7 +80,8 @@ def main() -> None:
     until = time.monotonic() + 60 * asked.minutes
     if asked.what in OTHERS:
         _, lacking, work, told = OTHERS[asked.what]
-        run_all(path, lacking, work, until=until)
+        with tempfile.TemporaryDirectory() as own:
+            run_all(path, lacking, work, until=until, cache=asked.cache or Path(own))
         print(told(read(path), law_at(HERE)))
         return
     choose(SCALES[COURSES[course].scale])
@@ -124,6 +125,7 @@ def run_all(
     work: Callable[[Any], dict[str, Any]],
     at: str = "core",
     until: float = math.inf,
+    cache: Path | None = None,
 ) -> None:
     """Make the rows that are lacking by what is there, until none is: a line for each, as it is done.
 
@@ -133,7 +135,7 @@ def run_all(
     _trim_(path)
     workers = SCALES[at].side_by_side
     running: dict[Future[dict[str, Any]], str] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=settle, initargs=(at,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=settle, initargs=(at, cache)) as pool:
         try:
             while True:
                 jobs = [job for job in lacking(read(path)) if job.key not in running.values()]

@@ -17,7 +17,7 @@ from benchmarks.training.contestants import Tuned, digest, plain
 from benchmarks.training.family import budget_of
 from benchmarks.training.optimizing import MUON
 from benchmarks.training.runs import finished, grow_run_
-from benchmarks.training.sunk import Second, small_of
+from benchmarks.training.smalls import Second, small_of
 
 Row = Mapping[str, Any]
 STAGE = "carry"
@@ -229,7 +229,7 @@ def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
 
 def made(job: Job) -> dict[str, Any]:
     """The row of a job: the loss at the end of its second stage."""
-    run = small_of(job.second, job.tuned, job.seed)
+    run = small_of(job.second, job.tuned, job.seed, STAGE)
     grow_run_(run, run.contestant.growths[0])
     if job.decay is not None:
         run.tuned = dataclasses.replace(job.tuned, decay=job.decay)

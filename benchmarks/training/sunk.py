@@ -9,43 +9,25 @@ larger one lacks: the rows say where that is.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.training import family
 from benchmarks.training.ceiling import Fit, led
-from benchmarks.training.contestants import Contestant, Growth, Tuned, digest, plain
+from benchmarks.training.contestants import Tuned, digest, plain
 from benchmarks.training.family import NEAR, budget_of, likely, near
 from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
-from benchmarks.training.runs import Run, advance_, begun, finished, grow_run_
+from benchmarks.training.runs import grow_run_
 from benchmarks.training.saved import said
 from benchmarks.training.scale import scale
+from benchmarks.training.smalls import Second, small_of
 
 Row = Mapping[str, Any]
 STAGE = "sunk"
-KEPT: dict[str, Any] = {}  # the last small model of this process, and of what it is
-
-
-@dataclass(frozen=True)
-class Second:
-    """A small model that has learned `learned` bytes for each parameter, `decayed` at the end or not, made
-    larger by a method of `methods.METHODS`; after it the tuned rate is multiplied by `rate`, and rises from
-    nothing over `rewarm` steps."""
-
-    name: str
-    start: str
-    size: str
-    learned: float
-    decayed: bool = False
-    method: str = "grow"
-    options: dict[str, Any] = field(default_factory=dict[str, Any])
-    rate: float = 1.0
-    rewarm: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,7 +153,7 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     if isinstance(job, family.Job):
         return family.made(job)
     second, budget = job.second, budget_of(job.second.size, job.goal, job.tuned.matrices)
-    run = copy.deepcopy(kept(second, job.tuned, job.seed))
+    run = small_of(second, job.tuned, job.seed, STAGE)
     sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
     start = run.spent
@@ -194,27 +176,6 @@ def made(job: family.Job | Job) -> dict[str, Any]:
         losses=[found.loss],
         found=found.loss <= job.target,
     )
-
-
-def kept(second: Second, tuned: Tuned, seed: int) -> Run:
-    """The small model, made once for goals that follow each other in a process; it stays as it is."""
-    key = digest(second, tuned, seed)
-    if KEPT.get("key") != key:
-        KEPT.update(key=key, run=small_of(second, tuned, seed))
-    return KEPT["run"]
-
-
-def small_of(second: Second, tuned: Tuned, seed: int) -> Run:
-    """The small model as it is there."""
-    growth = Growth(0.0, second.size, second.method, second.options, second.rate, second.rewarm)
-    contestant = Contestant(second.name, STAGE, second.start, (growth,))
-    budget = budget_of(second.start, second.learned, tuned.matrices)
-    run = begun(contestant, tuned, seed, budget)
-    if second.decayed:
-        finished(run, budget)
-    else:
-        advance_(run, budget)
-    return run
 
 
 def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
