@@ -43,7 +43,7 @@ from benchmarks.training.models import (
     new_model,
     step_flops,
 )
-from benchmarks.training.optimizing import MUON, Together, optimizer_of, parts_of
+from benchmarks.training.optimizing import DECAY, MUON, Together, optimizer_of, parts_of
 from benchmarks.training.page import (
     finals,
     growths,
@@ -224,6 +224,30 @@ def test_muon_goes_on_in_what_is_made(start: str, method: str, options: Mapping[
     loss_of(large, batch(0, 3)).backward()
     made.step()
     assert all(not torch.equal(before[name], p) for name, p in large.named_parameters())
+
+
+@pytest.mark.parametrize("matrices", [None, MUON])
+def test_new_entries_are_decayed_apart(matrices: str | None) -> None:
+    model, optimizer = trained("small", 1, matrices)
+    rate, ends = 0.3, dict[float | None, Any]()
+    for factor in (None, 0.0, 4.0):
+        options = {} if factor is None else {"new_decay": factor}
+        large, made, *_ = METHODS["grow"](model, optimizer, "large", 3, 12, options)
+        start = {name: p.detach().clone() for name, p in large.named_parameters()}
+        new = isogrow.new_entries(large)
+        for group in made.param_groups:
+            group["lr"] = rate
+        loss_of(large, batch(0, 12)).backward()
+        made.step()
+        ends[factor] = {name: p.detach() for name, p in large.named_parameters()}
+    assert new.added and any(start[name][box].any() for name, own in new.grown.items() for box in own.slices)
+    for factor in (0.0, 4.0):
+        for name, before in start.items():
+            off = torch.zeros_like(before)
+            for box in new.grown[name].slices if name in new.grown else [...] if name in new.added else ():
+                off[box] = (1 - factor) * rate * DECAY * before[box]
+            assert name in new.parameters or not off.any()
+            torch.testing.assert_close(ends[factor][name] - ends[None][name], off, atol=2e-6, rtol=1e-5)
 
 
 def test_muons_products_are_torchs_own_count() -> None:

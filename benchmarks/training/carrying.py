@@ -112,6 +112,8 @@ LAST = Course(
             grown("grown", 1.0),
             *(released("grown", rate) for rate in (0.7, 1.0)),
             *(released(STACKED, rate, "shallow", **STACK) for rate in (0.7, 1.0)),
+            released("grown, new entries not decayed", 0.7, options={"new_decay": 0.0}),
+            released("grown, new entries decayed 4 x", 0.7, options={"new_decay": 4.0}),
         )
     ),
     share=0.65,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
 
 import isogrow
 from benchmarks.training.models import loss_of
@@ -20,15 +22,39 @@ def grow(
 ) -> tuple[Any, ...]:
     """The paper's expansions, with the optimizer's state carried by law.
 
-    GradMax looks at the next batches; its passes over the large model are counted.
+    GradMax looks at the next batches; its passes over the large model are counted. `new_decay` is a factor on
+    the weight decay of new entries; all other options are those of `isogrow.grow_training`.
     """
     given, found = dict(options), list[Fitted]()
     if given.get("init") == "gradmax":
         batches = [batch(seed, step + i) for i in range(LOOKED_AT)]
         given["init"] = isogrow.GradMax(batches, loss_of, found.append)
+    decay = given.pop("new_decay", None)
     policy = isogrow.Policy(**given.pop("policy", {}))
     large, made, *_ = isogrow.grow_training(
         model, optimizer=list(parts_of(optimizer)), policy=policy, seed=seed, **scale().sizes[size], **given
     )
+    if decay is not None:
+        for part in made:
+            decay_apart_(large, part, decay)
     one, *more = made
     return large, Together((one, *more)) if more else one, sum(each.passes for each in found)
+
+
+def decay_apart_(large: Any, optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Have AdamW, or Muon, decay what is new so many times as much as what is old.
+
+    Each takes w (1 - rate decay) before its update; what is new is first multiplied by what lacks.
+    """
+    new = isogrow.new_entries(large)
+    boxes: dict[Any, Sequence[Any]] = {large.get_parameter(name): (...,) for name in new.added}
+    boxes |= {large.get_parameter(name): grown.slices for name, grown in new.grown.items()}
+
+    def lacking(stepped: torch.optim.Optimizer, *_: Any) -> None:
+        for group in stepped.param_groups:
+            once = group["lr"] * group["weight_decay"]
+            for parameter in group["params"]:
+                for box in boxes.get(parameter, ()):
+                    parameter.data[box] *= (1 - factor * once) / (1 - once)
+
+    optimizer.register_step_pre_hook(lacking)
