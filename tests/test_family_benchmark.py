@@ -245,7 +245,7 @@ def test_a_second_stage_has_a_ceiling_and_a_carry() -> None:
     row = dict(
         key="a", stage="sunk", name="grown", seed=1, goal=10.0, separate=budget, operations=0.8 * budget
     )
-    row |= dict(share=0.8, small=1.4, found=True, second=dict(size="large", learned=14.0))
+    row |= dict(share=0.8, small=1.4, found=True, second=dict(size="large", learned=14.0, method="grow"))
     assert (
         sunk.table({"a": row}, law).splitlines()[-1] == "| grown | 14 | 10 | 1 | +20.0 | 0.80 | 50 | 0.40 |"
     )
@@ -253,6 +253,8 @@ def test_a_second_stage_has_a_ceiling_and_a_carry() -> None:
     lost = {**row, "found": False}
     assert sunk.table({"a": lost}, law).splitlines()[-1].endswith("| 0 of 1 seeds got there | 0.80 | 50 |  |")
     assert led(law, "large", 0.1, budget) == 1.0
+    alone = {**row, "second": dict(size="middle", learned=14.0, method="stay")}
+    assert sunk.table({"a": alone}, law).splitlines()[-1] == "| grown | 14 | 10 | 1 | +20.0 | 0.80 |  |  |"
 
 
 def test_what_a_second_stage_saves_is_told_by_the_law() -> None:
@@ -283,6 +285,7 @@ SUNK = sunk.Course(
     (
         sunk.Asked(SECOND, EACH, 0.4),
         sunk.Asked(dataclasses.replace(SECOND, name="grown, decayed", decayed=True, rewarm=3), EACH),
+        sunk.Asked(dataclasses.replace(SECOND, name="alone", size="middle", method="stay"), EACH),
     ),
     COURSE.tuned,
     (1,),
@@ -303,9 +306,9 @@ def test_of_a_sunk_model_the_second_stage_is_counted() -> None:
         rows |= {job.key: json.loads(json.dumps(sunk.made(job))) for job in jobs}
     own = [row for row in rows.values() if row["stage"] == sunk.STAGE]
     (scratch,) = (row for row in rows.values() if row["stage"] == family.STAGE)
-    assert [row["name"] for row in own] == ["grown", "grown, decayed"] and len(rows) == 3
+    assert [row["name"] for row in own] == ["grown", "grown, decayed", "alone"] and len(rows) == 4
     steps = step_flops("middle") + step_flops("large")
-    for row in own:
+    for row in own:  # what stays small is to reach the larger one's loss, too
         assert row["separate"] == scratch["operations"] and row["target"] == scratch["losses"][0]
         until = budget_of("middle", 0.15)
         assert until - steps <= row["sunk"] <= until

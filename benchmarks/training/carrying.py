@@ -213,7 +213,17 @@ LONG = tuple(
         (20.0, tuple(released("grown", rate) for rate in (0.25, 0.4, 0.6))),
     )
 )
-COURSES = (LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER, *LONG)
+# A model that stays as it is, and learns on.
+ONWARD = Course(
+    seconds=(),
+    whole=tuple(
+        falling(released("alone", rate, "middle", size="middle", method="stay"))
+        for rate in (0.5, 0.7, 1.0, 1.4)
+    ),
+    share=1.5,
+    seeds=(100,),
+)
+COURSES = (ONWARD, LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER, *LONG)
 
 
 def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:

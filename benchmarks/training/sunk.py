@@ -28,16 +28,18 @@ from benchmarks.training.smalls import Second, small_of
 
 Row = Mapping[str, Any]
 STAGE = "sunk"
+LARGE = "large"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A second stage to the loss of a scratch run of the larger size that learned `goal` bytes for each
-    parameter. `near`: the share of that budget at which the search begins, until a seed has told."""
+    """A second stage to the loss of a scratch run of the size `of`, the larger one, that learned `goal` bytes
+    for each parameter. `near`: the share of that budget at which the search begins, until a seed has told."""
 
     second: Second
     goal: float
     near: float = NEAR
+    of: str = LARGE
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Course:
 
 @dataclass(frozen=True)
 class Job:
-    """A second stage on a seed, to the loss that scratch had there after `goal` bytes for each parameter.
+    """A second stage on a seed, to the loss that `of` had there from scratch after `goal` bytes for each
+    parameter.
 
     `near`: the mark at which the search begins; it changes what a search costs alone.
     """
@@ -66,15 +69,17 @@ class Job:
     seed: int
     target: float
     near: int
+    of: str = LARGE
 
     @property
     def key(self) -> str:
         """What names its row: all that its numbers depend on, but for names."""
         second = dataclasses.replace(self.second, name="")
         own = (second, self.tuned, self.goal, self.decay, self.marks, self.seed, self.target)
-        return digest(STAGE, *own)
+        return digest(STAGE, *own) if second.size == self.of else digest(STAGE, *own, self.of)
 
 
+STAY = "stay"
 KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("grown", "middle", "grow", {}),
     ("stacked, moments carried", "shallow", "stack", {"carry": True}),
@@ -82,18 +87,25 @@ KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 FULL = Course(
     # What screening found (carrying.py): a rate that falls all the time, the lower the longer the small model
     # has learned, from one that was decayed, as those are that someone released.
-    asked=tuple(
+    asked=(
+        *(
+            Asked(
+                Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate, rewarm=100),
+                goal,
+                near,
+            )
+            for learned, goal, rate, near in (
+                (14.0, 10.0, 0.7, NEAR),
+                (50.0, 10.0, 0.4, 0.05),
+                (50.0, 20.0, 0.4, NEAR),
+            )
+            for kind, start, method, options in KINDS
+        ),
+        # What could be had without a larger model at all.
         Asked(
-            Second(f"{kind}, decayed", start, "large", learned, True, method, options, rate, rewarm=100),
-            goal,
-            near,
-        )
-        for learned, goal, rate, near in (
-            (14.0, 10.0, 0.7, NEAR),
-            (50.0, 10.0, 0.4, 0.05),
-            (50.0, 20.0, 0.4, NEAR),
-        )
-        for kind, start, method, options in KINDS
+            Second("middle alone, decayed, learning on", "middle", "middle", 14.0, True, STAY, {}, 0.7, 100),
+            10.0,
+        ),
     ),
     tuned=Tuned(0.002, 0.05, 0.4),
     seeds=(1, 2, 3, 4, 5),
@@ -108,7 +120,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Jo
     Second stages come in the order of their seeds: a search begins where it ended on the seeds before.
     """
     scratch = [
-        (asked, seed, family.from_scratch(asked.second.size, course.tuned, asked.goal, seed))
+        (asked, seed, family.from_scratch(asked.of, course.tuned, asked.goal, seed))
         for asked in course.asked
         for seed in course.seeds
     ]
@@ -123,6 +135,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Jo
             seed,
             rows[own.key]["losses"][0],
             searched(asked, course.marks, rows),
+            asked.of,
         )
         for asked, seed, own in scratch
         if own.key in rows
@@ -152,7 +165,7 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     and that of the small model."""
     if isinstance(job, family.Job):
         return family.made(job)
-    second, budget = job.second, budget_of(job.second.size, job.goal, job.tuned.matrices)
+    second, budget = job.second, budget_of(job.of, job.goal, job.tuned.matrices)
     run = small_of(second, job.tuned, job.seed, STAGE)
     sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
@@ -193,7 +206,7 @@ def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
     for (name, learned, goal), own in found.items():
         saved = [100 * (1 - row["operations"] / row["separate"]) for row in own]
         there, tops, carry = all(row["found"] for row in own), list[float](), ""
-        if fit:
+        if fit and own[0]["second"]["method"] != STAY:  # what stays as it is carries nothing over
             tops = [100 * led(fit, row["second"]["size"], row["small"], row["separate"]) for row in own]
             carry = said([mine / top for mine, top in zip(saved, tops, strict=True)], ".2f") if there else ""
         cells = [
