@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.training.ceiling import Fit, seen
-from benchmarks.training.contestants import Tuned, digest, plain
+from benchmarks.training.contestants import TUNED, Tuned, digest, plain
 from benchmarks.training.family import budget_of
 from benchmarks.training.optimizing import MUON
 from benchmarks.training.runs import finished, grow_run_
@@ -57,7 +57,7 @@ class Course:
     share: float
     seeds: tuple[int, ...]
     again: tuple[str, ...] = ()
-    tuned: Tuned = Tuned(0.002, 0.05, 0.4)
+    tuned: Tuned = TUNED
     goal: float = 14.0
 
 
@@ -158,7 +158,7 @@ MUONS = tuple(
         whole=tuple(by_muon(falling(released("grown", rate))) for rate in again),
         share=share,
         seeds=(100,),
-        tuned=Tuned(0.002, 0.05, 0.4, MUON),
+        tuned=dataclasses.replace(TUNED, matrices=MUON),
     )
     for share, rates, again in ((0.2, (1.0, 2.0), ()), (0.65, (1.0,), (0.7, 1.0)))
 )
@@ -223,7 +223,7 @@ ONWARD = Course(
     share=1.5,
     seeds=(100,),
 )
-COURSES = (ONWARD, LAST, FIRST, CUT, ALONE, *MUONS, COPIES, *ONE_LAYER, *LONG)
+COURSES = (ONWARD, LAST, *ONE_LAYER, COPIES, CUT, FIRST, ALONE, *MUONS, *LONG)
 
 
 def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:

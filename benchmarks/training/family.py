@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.training.ceiling import Fit, led, seen
-from benchmarks.training.contestants import Contestant, Growth, Tuned, digest, plain
+from benchmarks.training.contestants import TUNED, Contestant, Growth, Tuned, digest, plain
 from benchmarks.training.models import step_flops
 from benchmarks.training.reaching import STRIDE, first, spans
 from benchmarks.training.runs import Run, begun, finished, grow_run_, restore_
@@ -73,7 +73,7 @@ FULL = Course(
         Chain("stacked, moments carried", DEEPER, "stack", {"carry": True}, rates=(1.0, 0.5), **AFTER),
         Chain("pruned, taught", CUT, "prune", {"taught": True}, rates=(1.0, 1.4), **AFTER),
     ),
-    tuned=Tuned(0.002, 0.05, 0.4),
+    tuned=TUNED,
     per_parameter=14.0,
     seeds=(1, 2, 3, 4, 5),
     marks=tuple(round(0.025 * i, 3) for i in range(1, 53)),

@@ -17,6 +17,7 @@ from benchmarks.training.contestants import (
     LOWERED,
     RIVALS,
     SCRATCH,
+    TUNED,
     Contestant,
     Tuned,
     digest,
@@ -117,7 +118,7 @@ LONGER = (
 LONG = Course(
     steps=12000,
     seeds=(1,),
-    tuned=Tuned(0.002, 0.05, 0.4),
+    tuned=TUNED,
     chosen=tuple(each for each in (*GROWN, *RIVALS) if each.name in LONGER),
     alone=ALONE[1:],
     earlier=(0.5,),

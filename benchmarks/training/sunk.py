@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.training import family
 from benchmarks.training.ceiling import Fit, led
-from benchmarks.training.contestants import Tuned, digest, plain
+from benchmarks.training.contestants import TUNED, Tuned, digest, plain
 from benchmarks.training.family import NEAR, budget_of, likely, near
 from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
@@ -107,7 +107,7 @@ FULL = Course(
             10.0,
         ),
     ),
-    tuned=Tuned(0.002, 0.05, 0.4),
+    tuned=TUNED,
     seeds=(1, 2, 3, 4, 5),
     marks=tuple(round(0.025 * i, 3) for i in range(1, 49)),
     decay=None,
