@@ -22,6 +22,7 @@ from test_trainer import Own, losses, trainer, weights
 import isogrow as library
 from isogrow import Policy, grow_checkpoint
 from isogrow.errors import OutputError, StateError
+from isogrow.growth.resuming import trainer_groups
 from isogrow.stores.staging import partial_of
 from isogrow.train.schedule import Growth
 
@@ -221,6 +222,15 @@ def test_accelerates_own_state(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), large.parameters(), strict=True))
     grow_checkpoint(tmp_path / "small", tmp_path / "alone", optimizer="drop", ffn="x2")
     assert not names(tmp_path / "alone") & kept
+
+
+def test_what_a_trainer_decays_of_a_mamba() -> None:
+    """`weight_decay` of a recipe is described by this."""
+    sizes = dict(vocab_size=40, hidden_size=16, state_size=5, num_hidden_layers=2)
+    decayed, rest = trainer_groups(transformers.MambaForCausalLM(transformers.MambaConfig(**sizes)))
+    ends = {name.rsplit(".", 1)[-1] for name in decayed if "mixer" in name}
+    assert {"A_log", "D"} <= ends and "bias" not in ends and "backbone.norm_f.weight" in decayed
+    assert "backbone.layers.0.norm.weight" in rest and all("norm" in name or "bias" in name for name in rest)
 
 
 def test_a_state_by_names(own: Path, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class TrainingSettings:
 
     `evaluate_every` and `save_every` of 0 mean at the end alone; `keep` checkpoints are kept. `sharding` says
     how several ranks hold the model: each all of it ("none"), or each its part by FSDP2 ("fsdp").
+    `weight_decay` is on what a Trainer decays: all but biases and what is named like a norm, so of a Mamba on
+    its A_log, its D and its last norm, too (transformers 5.23).
     """
 
     batch: PositiveInt = 32
