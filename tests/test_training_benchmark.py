@@ -4,6 +4,7 @@ and its figures follow from its rows."""
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -548,9 +549,9 @@ def test_the_page_says_what_the_rows_say(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| grown at 6 % | 5 |" in said
 
 
-def settled_for_few_rows(name: str) -> None:
+def settled_for_few_rows(name: str, cache: Path | None = None) -> None:
     """How a process of the command begins here; what is patched in this one is not patched there."""
-    settle(name)
+    settle(name, cache)
     choose(FEW)
 
 
@@ -597,6 +598,12 @@ def test_what_is_lacking_is_asked_whenever_a_process_is_free(
     with pytest.raises(ValueError, match="no row for [ab]"):
         command.run_all(tmp_path / "none.jsonl", lacking, broken)
     assert command.read(tmp_path / "none.jsonl") == {}
+    with (tmp_path / "rows.jsonl").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit, match="another process makes rows in .*rows.jsonl: wait"):
+            command.run_all(tmp_path / "rows.jsonl", lacking, of_its_key)
+    row = found["a"]
+    assert row["date"] and row["versions"]["torch"] == torch.__version__
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,11 +20,13 @@ processes of one thread each.
 from __future__ import annotations
 
 import argparse
+import datetime
+import fcntl
 import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from multiprocessing import get_context
@@ -38,6 +40,7 @@ from benchmarks.training.ceiling import Fit
 from benchmarks.training.page import law_of, table, write_page
 from benchmarks.training.scale import SCALES, choose, scale
 from benchmarks.training.stages import COURSES, Rows, pending, settled
+from benchmarks.training.versions import versions
 from benchmarks.training.working import made, settle
 
 HERE = Path(__file__).parent
@@ -82,7 +85,7 @@ def main() -> None:
         _, lacking, work, told = OTHERS[asked.what]
         with tempfile.TemporaryDirectory() as own:
             run_all(path, lacking, work, until=until, cache=asked.cache or Path(own))
-        print(told(read(path), law_at(HERE)))
+        print(told(current(lacking, read(path)), law_at(HERE)))
         return
     choose(SCALES[COURSES[course].scale])
     if scale().device != "cpu" and not torch.accelerator.is_available():
@@ -101,7 +104,8 @@ def tables(folder: Path) -> dict[str, str]:
     """What is told of other courses, by the title of its section, where their rows tell something."""
     fit = law_at(folder)
     found = {
-        title: told(read(folder / f"rows-{what}.jsonl"), fit) for what, (title, _, _, told) in OTHERS.items()
+        title: told(current(lacking, read(folder / f"rows-{what}.jsonl")), fit)
+        for what, (title, lacking, _, told) in OTHERS.items()
     }
     return {title: said for title, said in found.items() if len(said.splitlines()) > HEAD}
 
@@ -132,26 +136,58 @@ def run_all(
     What is lacking is asked whenever a process is free, so that a search begins by all rows that are there.
     Nothing is begun after `until`, in seconds of the monotonic clock.
     """
-    _trim_(path)
-    workers = SCALES[at].side_by_side
-    running: dict[Future[dict[str, Any]], str] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=settle, initargs=(at, cache)) as pool:
+    with path.open("a") as rows:
         try:
-            while True:
-                jobs = [job for job in lacking(read(path)) if job.key not in running.values()]
-                for job in jobs[: workers - len(running)] if time.monotonic() < until else ():
-                    running[pool.submit(work, job)] = job.key
-                if not running:
-                    return
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    del running[done]
-                    _add_(path, done.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what waits would be run for nothing
-            raise
+            fcntl.flock(rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f"another process makes rows in {path}: wait for it, or name other --rows"
+            ) from None
+        _trim_(path)
+        with ProcessPoolExecutor(
+            SCALES[at].side_by_side, get_context("spawn"), initializer=settle, initargs=(at, cache)
+        ) as pool:
+            try:
+                _work(pool, SCALES[at].side_by_side, path, lacking, work, until)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # what waits would be run for nothing
+                raise
+
+
+def _work(
+    pool: ProcessPoolExecutor,
+    workers: int,
+    path: Path,
+    lacking: Callable[[Rows], Sequence[Any]],
+    work: Callable[[Any], dict[str, Any]],
+    until: float,
+) -> None:
+    running: dict[Future[dict[str, Any]], str] = {}
+    while True:
+        jobs = [job for job in lacking(read(path)) if job.key not in running.values()]
+        for job in jobs[: workers - len(running)] if time.monotonic() < until else ():
+            running[pool.submit(work, job)] = job.key
+        if not running:
+            return
+        for done in wait(running, return_when=FIRST_COMPLETED).done:
+            del running[done]
+            _add_(path, done.result())
+
+
+def current(lacking: Callable[[Rows], Sequence[Any]], rows: Rows) -> Rows:
+    """Rows that a course asks for, and those of names that it has no more: what was tried before.
+
+    So rows of an earlier rate or search are not told as if they were of what now has their name.
+    """
+    asked: dict[str, Mapping[str, Any]] = {}
+    while found := {job.key: rows[job.key] for job in lacking(asked) if job.key in rows}:
+        asked |= found
+    names = {row["name"] for row in asked.values()}
+    return {key: row for key, row in rows.items() if key in asked or row["name"] not in names}
 
 
 def _add_(path: Path, row: dict[str, Any]) -> None:
+    row = {**row, "date": datetime.date.today().isoformat(), "versions": versions()}
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)

@@ -15,8 +15,10 @@ from typing import Any
 from benchmarks.training.ceiling import Fit, seen
 from benchmarks.training.contestants import TUNED, Tuned, digest, plain
 from benchmarks.training.family import budget_of
+from benchmarks.training.models import held_loss
 from benchmarks.training.optimizing import MUON
 from benchmarks.training.runs import finished, grow_run_
+from benchmarks.training.scale import scale
 from benchmarks.training.smalls import Second, small_of
 
 Row = Mapping[str, Any]
@@ -112,6 +114,7 @@ LAST = Course(
             grown("grown", 1.0),
             *(released("grown", rate) for rate in (0.7, 1.0)),
             *(released(STACKED, rate, "shallow", **STACK) for rate in (0.7, 1.0)),
+            *(released("grown in depth", rate, "shallow") for rate in (0.7, 1.0)),
             released("grown, new entries not decayed", 0.7, options={"new_decay": 0.0}),
             released("grown, new entries decayed 4 x", 0.7, options={"new_decay": 4.0}),
         )
@@ -232,7 +235,7 @@ def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
         Job(second, course.tuned, course.goal, course.share, seed, decay)
         for course in courses
         for seed in course.seeds
-        for seconds, decay in ((course.seconds, None), (course.whole, WHOLE))
+        for seconds, decay in ((course.whole, WHOLE), (course.seconds, None))
         for second in seconds
         if seed == course.seeds[0] or second.name in course.again
     ]
@@ -242,10 +245,12 @@ def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
 def made(job: Job) -> dict[str, Any]:
     """The row of a job: the loss at the end of its second stage."""
     run = small_of(job.second, job.tuned, job.seed, STAGE)
+    sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
+    looked = run.spent - sunk
     if job.decay is not None:
         run.tuned = dataclasses.replace(job.tuned, decay=job.decay)
-    loss = finished(run, job.share * budget_of(job.second.size, job.goal, job.tuned.matrices))
+    loss = finished(run, job.share * budget_of(job.second.size, job.goal, job.tuned.matrices) - looked)
     return dict(
         key=job.key,
         stage=STAGE,
@@ -255,6 +260,7 @@ def made(job: Job) -> dict[str, Any]:
         goal=job.goal,
         share=job.share,
         seed=job.seed,
+        small=small,
         losses=[loss],
     )
 

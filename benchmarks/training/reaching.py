@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.training.runs import Run, advance_, decayed, restore_, state_of
@@ -24,7 +24,8 @@ class Found:
     """A stage that has the loss, or the last one; the run before its decay, and after it.
 
     `beyond`: by how many operations it is longer than a stage that just has it, read off a straight line to a
-    stage at most STRIDE before it that has it not.
+    stage at most STRIDE before it that has it not; 0 where the first stage has it, which may be too long.
+    `tried`: the loss of each stage that the search looked at, by its mark.
     """
 
     mark: int
@@ -32,6 +33,7 @@ class Found:
     before: Any
     after: Any
     beyond: float = 0.0
+    tried: Mapping[int, float] = field(default_factory=dict[int, float])
 
     @property
     def decay(self) -> int:
@@ -43,7 +45,8 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
     """Where these stages first end with the loss; each says where its decay begins and where it ends.
 
     Places are in operations, and no stage is before the one ahead of it. The trunk is made once, no longer
-    than the search needs. The search begins at the stage `near`, and ends with two that enclose the loss.
+    than the search needs. The search begins at the stage `near`, and ends with two that enclose the loss:
+    where a longer stage may end with a higher loss, `near` says which two.
     """
     trunk: dict[float, Any] = {run.spent: _kept(run)}
     tried: dict[int, Found] = {}
@@ -62,20 +65,23 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
             tried[mark] = Found(mark, loss, trunk[begin], _kept(run))
         return tried[mark].loss <= target
 
+    def ended(found: Found) -> Found:
+        return dataclasses.replace(found, tried={mark: each.loss for mark, each in sorted(tried.items())})
+
     last = len(stages) - 1
     low, high = -1, min(near, last)  # at `low` it is not reached
     while not reached(high):
         if high == last:
-            return tried[last]
+            return ended(tried[last])
         low, high = high, min(high + STRIDE, last)
     while low < 0 < high:
         below = max(high - STRIDE, 0)
         low, high = (low, below) if reached(below) else (below, high)
     if low < 0:
-        return tried[high]
+        return ended(tried[high])
     lacking, over = tried[low].loss - target, target - tried[high].loss
     share = over / (lacking + over) if math.isfinite(lacking) else 0.0  # a run that broke tells nothing
-    return dataclasses.replace(tried[high], beyond=share * (stages[high][1] - stages[low][1]))
+    return dataclasses.replace(ended(tried[high]), beyond=share * (stages[high][1] - stages[low][1]))
 
 
 def spans(

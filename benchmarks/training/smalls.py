@@ -16,6 +16,8 @@ import torch
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.family import budget_of
 from benchmarks.training.runs import Run, advance_, begun, finished, state_of
+from benchmarks.training.scale import scale
+from benchmarks.training.versions import versions
 
 _chosen: list[Path | None] = [None]
 
@@ -48,7 +50,8 @@ def small_of(second: Second, tuned: Tuned, seed: int, stage: str) -> Run:
     contestant = Contestant(second.name, stage, second.start, (growth,))
     budget = budget_of(second.start, second.learned, tuned.matrices)
     run = begun(contestant, tuned, seed, budget)
-    key = digest(second.start, second.learned, second.decayed, tuned, seed)
+    of = scale().sizes[second.start], second.learned, second.decayed, tuned, seed
+    key = digest(*of, versions())
     (folder,) = _chosen
     path = folder / f"small-{key}.pt" if folder else None
     if path and path.exists():

@@ -21,7 +21,7 @@ from benchmarks.training.contestants import TUNED, Tuned, digest, plain
 from benchmarks.training.family import NEAR, budget_of, likely, near
 from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
-from benchmarks.training.runs import grow_run_
+from benchmarks.training.runs import Run, grow_run_
 from benchmarks.training.saved import said
 from benchmarks.training.scale import scale
 from benchmarks.training.smalls import Second, small_of
@@ -58,7 +58,7 @@ class Job:
     """A second stage on a seed, to the loss that `of` had there from scratch after `goal` bytes for each
     parameter.
 
-    `near`: the mark at which the search begins; it changes what a search costs alone.
+    `near`: the mark at which the search begins, as its row tells.
     """
 
     second: Second
@@ -83,6 +83,7 @@ STAY = "stay"
 KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("grown", "middle", "grow", {}),
     ("stacked, moments carried", "shallow", "stack", {"carry": True}),
+    ("grown in depth", "shallow", "grow", {}),  # from the model that is stacked
 )
 FULL = Course(
     # What screening found (carrying.py): a rate that falls all the time, the lower the longer the small model
@@ -140,7 +141,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Jo
         for asked, seed, own in scratch
         if own.key in rows
     ]
-    return [*lacking.values()] or sorted((job for job in jobs if job.key not in rows), key=_turn)
+    return [*lacking.values(), *sorted((job for job in jobs if job.key not in rows), key=_turn)]
 
 
 def _turn(job: Job) -> tuple[float, int]:
@@ -169,8 +170,11 @@ def made(job: family.Job | Job) -> dict[str, Any]:
     run = small_of(second, job.tuned, job.seed, STAGE)
     sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
-    start = run.spent
-    found = first(run, spans(start, job.marks, job.decay, budget), job.target, job.near)
+    at_once = held_loss(run.model, scale().final_rows)
+    if at_once <= job.target:  # nothing is left to learn
+        ended = dict(operations=run.spent - sunk, share=0.0, losses=[at_once], found=True)
+    else:
+        ended = _searched(run, job, sunk, budget)
     return dict(
         key=job.key,
         stage=STAGE,
@@ -183,11 +187,21 @@ def made(job: family.Job | Job) -> dict[str, Any]:
         separate=budget,
         sunk=sunk,
         small=small,
-        # What a method spends in looking at data is of the second stage.
+        at_once=at_once,
+        **ended,
+    )
+
+
+def _searched(run: Run, job: Job, sunk: int, budget: int) -> dict[str, Any]:
+    """What a second stage came to, and what was tried; what a method spends in looking at data is of it."""
+    found = first(run, spans(run.spent, job.marks, job.decay, budget), job.target, job.near)
+    return dict(
         operations=found.after[1].spent - sunk - found.beyond,
         share=job.marks[found.mark] - found.beyond / budget,
         losses=[found.loss],
         found=found.loss <= job.target,
+        near=job.marks[job.near],
+        tried=[[job.marks[mark], loss] for mark, loss in found.tried.items()],
     )
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from benchmarks.training import smalls
 from benchmarks.training.contestants import plain
 from benchmarks.training.runs import measure
-from benchmarks.training.scale import SCALES, choose, scale
+from benchmarks.training.scale import SCALES, choose
 from benchmarks.training.stages import Job
 
 RECOMPILED = 64  # what is compiled for sizes, shapes and modes is kept
@@ -40,15 +37,5 @@ def made(job: Job, cache: Path) -> dict[str, Any]:
         tuned=plain(job.tuned),
         seed=job.seed,
         budget=job.steps,
-        date=datetime.date.today().isoformat(),
-        versions=versions(),
         **found,
     )
-
-
-def versions() -> dict[str, str]:
-    """What computed: versions, and a device by its name."""
-    known = dict(
-        python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__
-    )
-    return known if scale().device == "cpu" else {**known, "device": torch.cuda.get_device_name()}
