@@ -243,18 +243,29 @@ def test_a_second_stage_has_a_ceiling_and_a_carry() -> None:
     budget = budget_of("large", 10.0)
     law = law_like("large", 1.4, 0.5 * 10.0 * seen("large").parameters)
     row = dict(
-        key="a", stage="sunk", name="grown", seed=1, goal=10.0, separate=budget, operations=0.8 * budget
+        key="a",
+        stage="sunk",
+        name="grown",
+        seed=1,
+        goal=10.0,
+        separate=budget,
+        operations=0.8 * budget,
+        sunk=0.4 * budget,
     )
     row |= dict(share=0.8, small=1.4, found=True, second=dict(size="large", learned=14.0, method="grow"))
     assert (
-        sunk.table({"a": row}, law).splitlines()[-1] == "| grown | 14 | 10 | 1 | +20.0 | 0.80 | 50 | 0.40 |"
+        sunk.table({"a": row}, law).splitlines()[-1]
+        == "| grown | 14 | 1.4000 | 40 | 10 | 1 | +20.0 | 50 | 0.40 |"
     )
-    assert sunk.table({"a": row}).splitlines()[-1] == "| grown | 14 | 10 | 1 | +20.0 | 0.80 |  |  |"
+    assert sunk.table({"a": row}).splitlines()[-1] == "| grown | 14 | 1.4000 | 40 | 10 | 1 | +20.0 |  |  |"
     lost = {**row, "found": False}
-    assert sunk.table({"a": lost}, law).splitlines()[-1].endswith("| 0 of 1 seeds got there | 0.80 | 50 |  |")
+    assert sunk.table({"a": lost}, law).splitlines()[-1].endswith("| 0 of 1 seeds got there | 50 |  |")
     assert led(law, "large", 0.1, budget) == 1.0
     alone = {**row, "second": dict(size="middle", learned=14.0, method="stay")}
-    assert sunk.table({"a": alone}, law).splitlines()[-1] == "| grown | 14 | 10 | 1 | +20.0 | 0.80 |  |  |"
+    assert (
+        sunk.table({"a": alone}, law).splitlines()[-1]
+        == "| grown | 14 | 1.4000 | 40 | 10 | 1 | +20.0 |  |  |"
+    )
 
 
 def test_what_a_second_stage_saves_is_told_by_the_law() -> None:
@@ -317,7 +328,7 @@ def test_of_a_sunk_model_the_second_stage_is_counted() -> None:
         assert row["found"] is (row["losses"][0] <= row["target"]) and row["small"] > 0
     assert own[0]["losses"] != own[1]["losses"]
     said = sunk.table(rows)
-    assert "| grown | 0.15 | 0.1 | 1 | " in said and "| grown, decayed | 0.15 | 0.1 | 1 | " in said
+    assert "| grown | 0.15 | " in said and "| grown, decayed | 0.15 | " in said and "| 0.1 | 1 | " in said
     unmet = {"x": {**own[0], "found": False}}
     assert "0 of 1 seeds got there" in sunk.table(unmet)
 

@@ -209,9 +209,9 @@ def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
     """Operations of the second stage that a small model saved, over seeds; by the law how many a whole carry
     would have saved, and what was had of them."""
     lines = [
-        "| a small model | bytes it learned for each parameter | to scratch's loss at | seeds | operations"
-        " of the second stage saved, % | share of scratch's budget before the decay | ceiling, % | carry |",
-        "|---|---|---|---|---|---|---|---|",
+        "| a small model | bytes it learned for each parameter | its loss | its cost, % of scratch's | to"
+        " scratch's loss at | seeds | operations of the second stage saved, % | ceiling, % | carry |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     found: dict[tuple[str, float, float], list[Row]] = {}
     for row in rows.values():
@@ -224,11 +224,12 @@ def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
             tops = [100 * led(fit, row["second"]["size"], row["small"], row["separate"]) for row in own]
             carry = said([mine / top for mine, top in zip(saved, tops, strict=True)], ".2f") if there else ""
         cells = [
-            f"{name} | {learned:g} | {goal:g} | {len(own)}",
+            f"{name} | {learned:g} | {statistics.mean(row['small'] for row in own):.4f}",
+            f"{100 * statistics.mean(row['sunk'] / row['separate'] for row in own):.0f}",
+            f"{goal:g} | {len(own)}",
             said(saved, "+.1f")
             if there
             else f"{sum(row['found'] for row in own)} of {len(own)} seeds got there",
-            f"{statistics.mean(row['share'] for row in own):.2f}",
             f"{statistics.mean(tops):.0f}" if tops else "",
             carry,
         ]
