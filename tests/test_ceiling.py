@@ -10,6 +10,7 @@ from typing import Any
 import documents
 import numpy as np
 import pytest
+import tiny
 from command import isogrow
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,13 +47,17 @@ def test_ceilings_of_the_published_law_for_twice_the_size(per: float, percent: i
 def test_when_the_guide_says_to_grow() -> None:
     """Its three moments by the published law, from half of the parameters; no budget moves them."""
     guide = " ".join(documents.read(documents.ROOT / "docs" / "training.md").split())
-    for size, said in (1e9, "18 tokens to 1 billion"), (7e7, "20 to 70 million"), (1e5, "28 to 100 thousand"):
+    for size, moment, said in (
+        (1e9, 18, "to 1 billion of them it is 18 tokens per parameter"),
+        (7e7, 20, "to 70 million 20,"),
+        (1e5, 28, "to 100 thousand 28"),
+    ):
         small, large = ModelSize(size / 2, 3 * size), ModelSize(size, 6 * size)
         moments = [
             ceiling(CHINCHILLA, small, large, per * size * large.cost).tokens / small.parameters
             for per in (10, 40, 200)
         ]
-        assert {round(moment) for moment in moments} == {int(said.split()[0])}
+        assert {round(found) for found in moments} == {moment}
         assert said in guide
 
 
@@ -171,9 +176,10 @@ def test_an_offset_by_the_law_is_what_a_better_loss_is_worth(fit: Fit) -> None:
 
 def stages(*said: tuple[float, float]) -> list[Outlook]:
     """Of so many parameters and tokens each, at six operations for each of both."""
+    begun = [ModelSize(n, 6 * n) for n, _ in said[:1] + said[:-1]]
     return [
-        Outlook(i, {}, int(n), 1, int(tokens), int(6 * n * tokens), grows=i > 1 and n != said[i - 2][0])
-        for i, (n, tokens) in enumerate(said, 1)
+        Outlook(i, {}, int(n), 1, int(tokens), int(6 * n * tokens), before, grows=n != before.parameters)
+        for i, ((n, tokens), before) in enumerate(zip(said, begun, strict=True), 1)
     ]
 
 
@@ -197,7 +203,48 @@ def test_there_is_no_advice_where_the_law_knows_nothing() -> None:
     for each, learned in ((stages((5e8, 9e9), (1e9, 6e10)), True), (stages((5e8, 9e9)), False)):
         found = advice(each, learned=learned)
         assert found.ceiling is found.moment is found.best is found.alone is None
-        assert found.tokens_per_parameter[0] == 18
+        assert found.tokens_per_parameter[0] == 18 and found.unknown is learned
+
+
+def test_advice_for_a_checkpoint_that_has_learned() -> None:
+    """What it has cost is spent, so it is not counted, and the checkpoint's own model may go on instead."""
+    (large,), law = stages((1e9, 8e9)), CHINCHILLA
+    at_once = [dataclasses.replace(large, before=HALF, grows=True)]
+    found = {tokens: advice(at_once, learned=True, tokens=tokens) for tokens in (9e9, 3e10, 1e12)}
+    for tokens, told in found.items():
+        behind = law.tokens(1e9, law.loss(5e8, tokens))
+        assert told.ceiling == pytest.approx(behind / (behind + 8e9)) and told.moment is told.best is None
+        assert told.tokens_per_parameter == ((tokens + 8e9) / 1e9,) and not told.unknown
+        onward = law.loss(5e8, tokens + 2 * 8e9) < law.loss(1e9, behind + 8e9)
+        assert (told.alone == 0) is onward and told.alone in (0, None)
+    assert found[9e9].alone is found[1e12].alone is None
+    (short,) = stages((1e9, 1e9))
+    early = advice([dataclasses.replace(short, before=HALF, grows=True)], learned=True, tokens=1e9)
+    assert early.alone == 0  # it learns faster still than the larger one
+    assert 0.3 < (found[9e9].ceiling or 0) < (found[3e10].ceiling or 0) < (found[1e12].ceiling or 0) < 1
+    later = advice(stages((5e8, 1e9), (1e9, 8e9)), learned=True, tokens=8e9)
+    whole = carried(law, [(HALF, 6 * 5e8 * 9e9), (WHOLE, 6 * 1e9 * 8e9)])
+    assert later.ceiling == pytest.approx(1 - 6 * (5e8 * 1e9 + 1e9 * 8e9) / spent(law, WHOLE, whole))
+
+
+def test_the_dry_run_of_a_recipe_that_says_what_its_checkpoint_has_learned(tmp_path: Path) -> None:
+    tiny.model("LlamaForCausalLM", vocab_size=256).save_pretrained(tmp_path / "small")
+    (tmp_path / "a.txt").write_text("some text " * 50)
+    recipe = tmp_path / "recipe.yaml"
+    told = dict[str, str]()
+    for learned in ("", ", learned: 80K", ", learned: 9T"):
+        recipe.write_text(
+            f"run: run\nmodel: {{from: small{learned}}}\ndata: {{train: a.txt, length: 16}}\n"
+            "training: {warmup: 0, batch: 1}\nstages: [{ffn: x2, tokens: 8K}]\n"
+        )
+        told[learned] = " ".join(isogrow("train", recipe, "--dry-run", columns=300).out.split())
+    unknown = "is told where the recipe says how many tokens the checkpoint has learned (model, learned)"
+    counted = "% of a scratch run's operations to the same loss, what the checkpoint has cost not counted"
+    own = "instead the smaller model alone (the checkpoint's own, trained on) would be better at this budget"
+    assert [unknown in said for said in told.values()] == [True, False, False]
+    assert [counted in said for said in told.values()] == [False, True, True]
+    assert [own in said for said in told.values()] == [False, True, False]
+    assert not any("the last growth comes at" in said for said in told.values())
 
 
 def test_a_lower_rate_is_advised_after_a_late_growth_at_a_steady_one() -> None:

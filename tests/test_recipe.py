@@ -105,9 +105,9 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda s: s["training"].update(rate=-1), "training, rate is -1: input should be greater than 0"),
     (
         lambda s: s["training"].update(warmup="long"),
-        "training, warmup is 'long': give a number, like 8000, 8K, 8M or 8B .thousands, millions, billions",
+        "training, warmup is 'long': give a number, like 8000, 8K, 8M, 8B or 8T .thousands to trillions",
     ),
-    (lambda s: s["stages"][2].update(tokens="1T"), "stages, 3, tokens is '1T': give a number, like 8000, 8K"),
+    (lambda s: s["stages"][2].update(tokens="1P"), "stages, 3, tokens is '1P': give a number, like 8000, 8K"),
     (
         lambda s: s["stages"][2].update(tokens="0.1234K"),
         "tokens is 123.4: input should be a valid integer",
@@ -144,6 +144,7 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda s: s.update(stages=[]), "stages are missing"),
     (lambda s: s.pop("run"), "run is missing: name the folder"),
     (lambda s: s["data"].pop("train"), "train is missing: name the files"),
+    (lambda s: s["model"].update(learned="2T"), "learned is how many tokens a checkpoint has .* give from, or"),
     (lambda s: s["model"].update({"from": "small"}), "model needs family .* or from, and not both"),
     (lambda s: s.update(model=3), "model is 3"),
 ]

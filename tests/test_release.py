@@ -314,7 +314,7 @@ def test_how_long_a_release_decays(decay: Any, lasted: int, steps: int) -> None:
         (1, {"decay": 4}, "stage 2 has a release whose decay is 4 steps, and the stage may end after 3"),
         (0, {"decay": 1.5}, "stage 1 has a release whose decay is 1.5: give a share of the stage's"),
         (0, {"decay": 0}, "release, decay is 0: input should be greater than 0"),
-        (0, {"decay": "long"}, "release, decay is 'long': give a number, like 8000, 8K, 8M or 8B"),
+        (0, {"decay": "long"}, "release, decay is 'long': give a number, like 8000, 8K, 8M, 8B or 8T"),
         (0, {"deacy": 3}, "release has 'deacy', which means nothing here: did you mean decay"),
         (0, {}, "stage 1 would release a model whose rate never fell: give release a decay, or the"),
         (2, {"decay": 0.2}, "stage 3 is the last, whose model is the run's own: leave release out, or add"),

@@ -37,7 +37,7 @@ def outlook(path: Path, tell: Tell) -> Data:
     rate = first.flops / first.steps / seconds  # operations a second
     rows = [_row(stage, rate) for stage in stages]
     total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in rows)
-    told = advice(stages, learned=bool(recipe.model.source))
+    told = advice(stages, learned=bool(recipe.model.source), tokens=recipe.model.learned)
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
     return {
         "run": str(base / recipe.run),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,13 +19,16 @@ FIT = (
 class Advice:
     """Of a recipe, by a law that was fitted to other data.
 
-    tokens_per_parameter: of each stage, at its end, with all tokens until then.
+    tokens_per_parameter: of each stage, at its end, with all tokens until then; those that the first model
+        has learned before, too, where they are known.
     ceiling: the share of a scratch run's operations, to the loss that the last model then has, that the
-        recipe saves if every growth carries the loss over whole. None where nothing grows, or where the first
-        model has learned before, the law can't know how much.
+        recipe saves if every growth carries the loss over whole; what the first model has cost before is not
+        counted. None where nothing grows, or where it is not known what the first model has learned before.
     moment, best: tokens of each stage's own parameters at which the last growth comes, and at which it
-        would save most.
-    alone: the stage whose model, never grown, would have the lower loss for all of the operations.
+        would save most. None where the first model has learned before: the longer, the more is saved.
+    alone: the stage whose model, never grown, would have the lower loss for all of the operations; 0 for the
+        first model that has learned before.
+    unknown: whether the first model has learned before, and not how much.
     steady: the stage of the last growth, where it comes late and the rate stays as it was: half of all
         operations are behind it, or the first model has learned before, and the rate falls for less than half
         of the stage. There a lower one kept more of the smaller model's lead (benchmarks/training).
@@ -36,32 +40,38 @@ class Advice:
     best: float | None = None
     alone: int | None = None
     steady: int | None = None
+    unknown: bool = False
     fit: str = FIT
 
 
-def advice(stages: Sequence[Outlook], learned: bool, law: Law = CHINCHILLA) -> Advice:
-    """What the law says of stages; `learned` is whether the first model comes from a checkpoint."""
-    seen = [sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
-    per = tuple(tokens / stage.parameters for tokens, stage in zip(seen, stages, strict=True))
-    sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
+def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law = CHINCHILLA) -> Advice:
+    """What the law says of stages; `learned` is whether the first model comes from a checkpoint, and `tokens`
+    how many that has learned, 0 where it is not known."""
+    seen = [tokens + sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
+    per = tuple(own / stage.parameters for own, stage in zip(seen, stages, strict=True))
     growing = [i for i, stage in enumerate(stages) if stage.grows]
-    steady = _steady(stages, growing[-1], learned) if growing else None
-    if learned or not growing:
-        return Advice(per, steady=steady)
-    last, large = growing[-1], sizes[-1]
+    unknown = learned and not tokens
+    found = Advice(per, steady=_steady(stages, growing[-1], learned) if growing else None, unknown=unknown)
+    if unknown or not growing:
+        return found
+    sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
     spans = [(size, float(stage.flops)) for size, stage in zip(sizes, stages, strict=True)]
-    total, loss = sum(operations for _, operations in spans), carried(law, spans)
-    scratch = spent(law, large, loss)
-    best = ceiling(law, sizes[last - 1], large, scratch)
+    first = stages[0].before
+    loss = carried(law, spans, law.loss(first.parameters, tokens))
+    total, scratch = sum(operations for _, operations in spans), spent(law, sizes[-1], loss)
+    found = dataclasses.replace(found, ceiling=max(0.0, 1 - total / scratch))
+    if learned:
+        onward = law.loss(first.parameters, tokens + total / first.cost)
+        return dataclasses.replace(found, alone=0 if onward < loss else None)
+    last = growing[-1]
+    best = ceiling(law, sizes[last - 1], sizes[-1], scratch)
     alone = [law.loss(size.parameters, total / size.cost) for size in sizes[:last]]
     lowest = min(alone)
-    return Advice(
-        per,
-        max(0.0, 1 - total / scratch),
-        _moment(law, spans[:last]),
-        best.tokens / stages[last - 1].parameters,
-        1 + alone.index(lowest) if lowest < loss else None,
-        steady,
+    return dataclasses.replace(
+        found,
+        moment=_moment(law, spans[:last]),
+        best=best.tokens / stages[last - 1].parameters,
+        alone=1 + alone.index(lowest) if lowest < loss else None,
     )
 
 

@@ -34,6 +34,10 @@ def check(recipe: Recipe, where: str) -> None:
             bool(model.family) == bool(model.source),
             "model needs family (with sizes) or from, and not both",
         ),
+        (
+            bool(model.learned) and not model.source,
+            "model, learned is how many tokens a checkpoint has learned: give from, or leave it out",
+        ),
         (not recipe.data.train, "data, train is missing: name the files to learn from"),
     ]
     for wrong, sentence in faults:

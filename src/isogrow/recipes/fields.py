@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 STRICT = ConfigDict(extra="forbid")
 
 
@@ -20,12 +20,12 @@ def count(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(.*?)([KMB]?)", value.strip().upper())
+    found = re.fullmatch(r"(.*?)([KMBT]?)", value.strip().upper())
     assert found is not None
     try:
         return float(Decimal(found[1]) * UNITS[found[2]])  # 1.001M is whole
     except InvalidOperation:
-        raise ValueError("give a number, like 8000, 8K, 8M or 8B (thousands, millions, billions)") from None
+        raise ValueError("give a number, like 8000, 8K, 8M, 8B or 8T (thousands to trillions)") from None
 
 
 def listed(value: Any) -> Any:

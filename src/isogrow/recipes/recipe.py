@@ -47,12 +47,16 @@ from isogrow.recipes.release import Release
 
 @dataclass(frozen=True, config=STRICT)
 class Start:
-    """The first stage's model: a family with sizes, or a checkpoint's folder. `std` of its new weights."""
+    """The first stage's model: a family with sizes, or a checkpoint's folder. `std` of its new weights.
+
+    `learned`: how many tokens the checkpoint has learned. It changes what a dry run advises, and no training.
+    """
 
     family: str = ""
     sizes: dict[str, PositiveInt] = field(default_factory=dict[str, PositiveInt])
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     source: Annotated[str, Field(alias="from")] = ""
+    learned: Count = 0
     std: Rate = 0.02
 
 

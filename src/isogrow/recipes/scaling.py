@@ -99,14 +99,14 @@ def _offset(law: Law, small: ModelSize, large: ModelSize, tokens: float, budget:
     return needed - small.cost * tokens if needed <= budget * (1 + 1e-9) else -math.inf
 
 
-def carried(law: Law, stages: Sequence[tuple[ModelSize, float]]) -> float:
-    """The loss after stages of so many operations each, if every growth carries the loss over whole.
+def carried(law: Law, stages: Sequence[tuple[ModelSize, float]], loss: float = math.inf) -> float:
+    """The loss after stages of so many operations each, if every growth carries the loss over whole; `loss`
+    is what there was before them.
 
     >>> large = ModelSize(1e9, 6e9)
     >>> carried(CHINCHILLA, [(large, 3e19), (large, 3e19)]) == CHINCHILLA.loss(1e9, 1e10)
     True
     """
-    loss = math.inf
     for size, operations in stages:
         behind = law.tokens(size.parameters, loss) if math.isfinite(loss) else 0.0
         loss = law.loss(size.parameters, behind + operations / size.cost)

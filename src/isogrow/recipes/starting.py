@@ -27,6 +27,7 @@ from isogrow.plans.plan import Plan
 from isogrow.plans.words import alone, named
 from isogrow.recipes.flops import training_flops
 from isogrow.recipes.recipe import Recipe, Stage, Start
+from isogrow.recipes.scaling import ModelSize
 from isogrow.stores.gguf import gguf_of
 from isogrow.stores.sources import open_checkpoint
 
@@ -47,8 +48,8 @@ class Branch:
 class Outlook:
     """One stage before it is run: at most so many steps of so many tokens; operations are of training.
 
-    grows: whether it begins with a growth. rate: the factor on the training's rate, which within the stage
-        falls to 0 over its last `decay` steps.
+    before: the model that it begins with, before it grows. grows: whether it begins with a growth.
+    rate: the factor on the training's rate, which within the stage falls to 0 over its last `decay` steps.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Outlook:
     steps: int
     tokens: int
     flops: int
+    before: ModelSize
     release: Branch | None = None
     grows: bool = False
     rate: float = 1.0
@@ -93,6 +95,7 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
     for number, stage in enumerate(recipe.stages, 1):
         try:
             anatomy, parameters = _seen(config)
+            before = ModelSize(parameters, training_flops(anatomy, recipe.data.length))
             if stage.sizes:
                 made = plan(anatomy, expansions(stage.sizes, stage.layers_at, alone(anatomy.sizes)))
                 _check_grows(stage, made)
@@ -118,6 +121,7 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
                 steps=steps,
                 tokens=steps * each,
                 flops=steps * each * cost,
+                before=before,
                 release=release,
                 grows=bool(stage.sizes),
                 rate=stage.rate,

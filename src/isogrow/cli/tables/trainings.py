@@ -39,20 +39,26 @@ def _advice(advice: Data) -> Iterable[tuple[str, str]]:
     """Whether to grow, and when, by a law of other data; where it can't say, tokens per parameter alone."""
     per = ", ".join(map(_few, advice["tokens_per_parameter"]))
     yield "tokens per parameter", f"{per} (at the end of each stage)"
+    if advice["unknown"]:
+        yield (
+            "growing",
+            "what it saves is told where the recipe says how many tokens the checkpoint has learned"
+            " (model, learned)",
+        )
     if advice["ceiling"] is None:
         return
-    share = _few(100 * advice["ceiling"])
-    yield "growing", f"saves at most {share} % of a scratch run's operations to the same loss"
-    yield (
-        "when",
-        f"the last growth comes at {_few(advice['moment'])} tokens per parameter of the smaller model, and"
-        f" would save most at {_few(advice['best'])}",
-    )
-    if advice["alone"] is not None:
+    share, sunk = _few(100 * advice["ceiling"]), advice["moment"] is None
+    beside = ", what the checkpoint has cost not counted" if sunk else ""
+    yield "growing", f"saves at most {share} % of a scratch run's operations to the same loss{beside}"
+    if not sunk:
         yield (
-            "instead",
-            f"the smaller model alone (that of stage {advice['alone']}) would be better at this budget",
+            "when",
+            f"the last growth comes at {_few(advice['moment'])} tokens per parameter of the smaller model,"
+            f" and would save most at {_few(advice['best'])}",
         )
+    if advice["alone"] is not None:
+        whose = f"that of stage {advice['alone']}" if advice["alone"] else "the checkpoint's own, trained on"
+        yield "instead", f"the smaller model alone ({whose}) would be better at this budget"
     yield "by", advice["fit"]
 
 
