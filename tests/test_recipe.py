@@ -144,7 +144,10 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda s: s.update(stages=[]), "stages are missing"),
     (lambda s: s.pop("run"), "run is missing: name the folder"),
     (lambda s: s["data"].pop("train"), "train is missing: name the files"),
-    (lambda s: s["model"].update(learned="2T"), "learned is how many tokens a checkpoint has .* give from, or"),
+    (
+        lambda s: s["model"].update(learned="2T"),
+        "learned is how many tokens a checkpoint has .* give from, or",
+    ),
     (lambda s: s["model"].update({"from": "small"}), "model needs family .* or from, and not both"),
     (lambda s: s.update(model=3), "model is 3"),
 ]

@@ -94,6 +94,17 @@ def falling(second: Second) -> Second:
 STACKED = "stacked, moments carried"
 STACK: Mapping[str, Any] = {"method": "stack", "options": {"carry": True}}
 SHRUNK = {"std": 0.05, "share": 0.4}
+
+
+def kinds(rate: float) -> tuple[Second, ...]:
+    """From a model that was decayed, in the ways that second stages are measured in (sunk.py)."""
+    return (
+        released("grown", rate),
+        released(STACKED, rate, "shallow", **STACK),
+        released("grown in depth", rate, "shallow"),
+    )
+
+
 TWICE = {"policy": {"ramp": 4000, "ramp_from": 2.0}}
 TAUGHT = {"taught": True}
 WHOLE = 1.0
@@ -112,9 +123,8 @@ LAST = Course(
         for made in (
             scratch(1.0),
             grown("grown", 1.0),
-            *(released("grown", rate) for rate in (0.7, 1.0)),
-            *(released(STACKED, rate, "shallow", **STACK) for rate in (0.7, 1.0)),
-            *(released("grown in depth", rate, "shallow") for rate in (0.7, 1.0)),
+            *kinds(0.7),
+            *kinds(1.0),
             released("grown, new entries not decayed", 0.7, options={"new_decay": 0.0}),
             released("grown, new entries decayed 4 x", 0.7, options={"new_decay": 4.0}),
         )
@@ -213,7 +223,7 @@ LONG = tuple(
     )
     for goal, seconds in (
         (10.0, (*(released("grown", rate) for rate in (0.25, 0.4, 0.7, 1.0, 1.4)), *APART)),
-        (20.0, tuple(released("grown", rate) for rate in (0.25, 0.4, 0.6))),
+        (20.0, tuple(each for rate in (0.25, 0.4, 0.6) for each in kinds(rate))),
     )
 )
 # A model that stays as it is, and learns on.
