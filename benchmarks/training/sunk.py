@@ -86,8 +86,8 @@ KINDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("grown in depth", "shallow", "grow", {}),  # from the model that is stacked
 )
 FULL = Course(
-    # What screening found (carrying.py): a rate that falls all the time, the lower the longer the small model
-    # has learned, from one that was decayed, as those are that someone released.
+    # What screening found for each kind (carrying.py): a rate that falls all the time, the lower the longer
+    # the small model has learned, from one that was decayed, as those are that someone released.
     asked=(
         *(
             Asked(
@@ -95,12 +95,12 @@ FULL = Course(
                 goal,
                 near,
             )
-            for learned, goal, rate, near in (
-                (14.0, 10.0, 0.7, NEAR),
-                (50.0, 10.0, 0.4, 0.05),
-                (50.0, 20.0, 0.4, NEAR),
+            for learned, goal, rates, near in (
+                (14.0, 10.0, (0.7, 1.0, 1.0), NEAR),
+                (50.0, 10.0, (0.4, 0.4, 0.4), 0.05),
+                (50.0, 20.0, (0.4, 0.4, 0.4), NEAR),
             )
-            for kind, start, method, options in KINDS
+            for (kind, start, method, options), rate in zip(KINDS, rates, strict=True)
         ),
         # What could be had without a larger model at all.
         Asked(
