@@ -247,6 +247,10 @@ def test_the_dry_run_of_a_recipe_that_says_what_its_checkpoint_has_learned(tmp_p
     assert not any("the last growth comes at" in said for said in told.values())
 
 
+def test_nothing_is_asked_where_nothing_grows() -> None:
+    assert not advice(stages((5e8, 9e9)), learned=True).unknown
+
+
 def test_a_lower_rate_is_advised_after_a_late_growth_at_a_steady_one() -> None:
     def told(first: int, second: int, learned: bool = False, **own: Any) -> int | None:
         early, late = stages((5e8, first), (1e9, second))

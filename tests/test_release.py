@@ -22,7 +22,7 @@ from sweeping import EVERYTHING
 import isogrow as package
 from isogrow.errors import RecipeError
 from isogrow.recipes import running
-from isogrow.recipes.folder import claim
+from isogrow.recipes.folder import claim, learned
 from isogrow.recipes.reading import parse
 from isogrow.recipes.release import Release
 from isogrow.recipes.report import report
@@ -145,10 +145,17 @@ def test_a_release_where_nothing_grows_is_a_start_for_another_recipe(tmp_path: P
     assert hashes(branch(first, 1))[name] != hashes(first)[name]
     changes = {"run": "second", "model": {"from": "run/released/stage-1/model"}}
     path = written(tmp_path, **changes, stages=[{"steps": 4}, {"ffn": 36, "steps": 4}])
-    assert isogrow("train", path, "--dry-run", "--json").json["advice"]["ceiling"] is None
+    found = isogrow("train", path, "--dry-run", "--json").json
+    per_step = found["stages"][0]["tokens"] / 4
+    assert found["advice"]["tokens_per_parameter"][0] * found["stages"][0]["parameters"] == 9 * per_step
+    assert 0 < found["advice"]["ceiling"] < 1  # what the release has learned, in its 5 steps, is known
     assert isogrow("train", path).code == 0
     card = (tmp_path / "second" / "model" / "README.md").read_text()
     assert "It began as the checkpoint `run/released/stage-1/model`." in card
+    assert learned(branch(first, 1) / "model") == 5 * per_step
+    assert (
+        learned(tmp_path / "second" / "model") == 0
+    )  # what its own start had learned, that recipe does not say
 
 
 @pytest.mark.slow

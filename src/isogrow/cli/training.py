@@ -12,7 +12,7 @@ from typing import Any
 from isogrow.gradmax import NAME
 from isogrow.quiet import quiet
 from isogrow.recipes.advice import advice
-from isogrow.recipes.folder import Outcome
+from isogrow.recipes.folder import Outcome, learned
 from isogrow.recipes.reading import read
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.running import checked, device, run, timed
@@ -37,7 +37,9 @@ def outlook(path: Path, tell: Tell) -> Data:
     rate = first.flops / first.steps / seconds  # operations a second
     rows = [_row(stage, rate) for stage in stages]
     total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in rows)
-    told = advice(stages, learned=bool(recipe.model.source), tokens=recipe.model.learned)
+    source = recipe.model.source
+    tokens = recipe.model.learned or (learned((base / source).resolve()) if source else 0)
+    told = advice(stages, learned=bool(source), tokens=tokens)
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
     return {
         "run": str(base / recipe.run),

@@ -28,7 +28,7 @@ class Advice:
         would save most. None where the first model has learned before: the longer, the more is saved.
     alone: the stage whose model, never grown, would have the lower loss for all of the operations; 0 for the
         first model that has learned before.
-    unknown: whether the first model has learned before, and not how much.
+    unknown: whether the first model has learned before and grows, and it is not known how much it has learned.
     steady: the stage of the last growth, where it comes late and the rate stays as it was: half of all
         operations are behind it, or the first model has learned before, and the rate falls for less than half
         of the stage. There a lower one kept more of the smaller model's lead (benchmarks/training).
@@ -50,7 +50,7 @@ def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law
     seen = [tokens + sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
     per = tuple(own / stage.parameters for own, stage in zip(seen, stages, strict=True))
     growing = [i for i, stage in enumerate(stages) if stage.grows]
-    unknown = learned and not tokens
+    unknown = bool(growing) and learned and not tokens
     found = Advice(per, steady=_steady(stages, growing[-1], learned) if growing else None, unknown=unknown)
     if unknown or not growing:
         return found

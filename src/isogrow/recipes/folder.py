@@ -99,6 +99,17 @@ def _noted(path: Path) -> Recipe:
     return parse({**found, "model": renamed}, str(path))
 
 
+def learned(model: Path) -> int:
+    """How many tokens a model has learned, where it is what a recipe's run made; 0 where nothing tells it."""
+    run = model.parent
+    if model.name != FINAL or not all((run / name).exists() for name in (RECIPE, OUTCOME)):
+        return 0
+    recipe = _noted(run / RECIPE)
+    if recipe.model.source and not recipe.model.learned:
+        return 0
+    return recipe.model.learned + said(run / OUTCOME, "step")["step"] * recipe.tokens_per_step
+
+
 def _check_free(folder: Path) -> None:
     """Refuse a folder that is no run's, and in which one would remove or overwrite something."""
     held = [folder / name for name in (STAGES, LOG, OUTCOME, FINAL, RELEASED) if (folder / name).exists()]

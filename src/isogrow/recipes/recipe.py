@@ -49,7 +49,8 @@ from isogrow.recipes.release import Release
 class Start:
     """The first stage's model: a family with sizes, or a checkpoint's folder. `std` of its new weights.
 
-    `learned`: how many tokens the checkpoint has learned. It changes what a dry run advises, and no training.
+    `learned`: how many tokens the checkpoint has learned, if it is no recipe's model, of which that is known.
+    It changes what a dry run advises, and no training.
     """
 
     family: str = ""
