@@ -28,7 +28,7 @@ class Advice:
         would save most. None where the first model has learned before: the longer, the more is saved.
     alone: the stage whose model, never grown, would have the lower loss for all of the operations; 0 for the
         first model that has learned before.
-    unknown: whether the first model has learned before and grows, and it is not known how much it has learned.
+    unknown: whether something grows, and it is not known how much the first model has learned before.
     steady: the stage of the last growth, where it comes late and the rate stays as it was: half of all
         operations are behind it, or the first model has learned before, and the rate falls for less than half
         of the stage. There a lower one kept more of the smaller model's lead (benchmarks/training).
