@@ -236,7 +236,7 @@ ONWARD = Course(
     share=1.5,
     seeds=(100,),
 )
-COURSES = (ONWARD, LAST, *ONE_LAYER, COPIES, CUT, FIRST, ALONE, *MUONS, *LONG)
+COURSES = (ONWARD, *LONG, LAST, *ONE_LAYER, COPIES, CUT, FIRST, ALONE, *MUONS)
 
 
 def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
