@@ -401,32 +401,23 @@ def test_second_stages_of_one_length() -> None:
     assert same["losses"] == from_scratch["losses"]
 
 
-@pytest.fixture
-def kept_in(tmp_path: Path) -> Iterator[Path]:
-    """A folder where small models are kept."""
-    smalls.choose(tmp_path / "kept")
-    yield tmp_path / "kept"
-    smalls.choose(None)
-
-
 @pytest.mark.parametrize("decayed", [False, True])
-def test_a_small_model_is_made_once_for_all_that_start_from_it(decayed: bool, kept_in: Path) -> None:
+def test_a_small_model_is_made_once_for_all_that_start_from_it(decayed: bool, tmp_path: Path) -> None:
     second = dataclasses.replace(SECOND, decayed=decayed)
     job = carrying.Job(second, COURSE.tuned, EACH, 0.8, 1)
-    first = carrying.made(job)
-    (file,) = kept_in.iterdir()
+    kept = tmp_path / "kept"
+    first = carrying.made(job, kept)
+    (file,) = kept.iterdir()
     before = file.stat().st_mtime_ns
-    assert carrying.made(job)["losses"] == first["losses"]  # from the one that was kept
-    assert [path.stat().st_mtime_ns for path in kept_in.iterdir()] == [before]
-    smalls.choose(None)
+    assert carrying.made(job, kept)["losses"] == first["losses"]  # from the one that was kept
+    assert [path.stat().st_mtime_ns for path in kept.iterdir()] == [before]
     assert carrying.made(job)["losses"] == first["losses"]  # from one made anew
-    smalls.choose(kept_in)
-    carrying.made(dataclasses.replace(job, second=dataclasses.replace(second, rate=0.5)))
-    assert len(list(kept_in.iterdir())) == 1  # what comes after it is not of it
+    carrying.made(dataclasses.replace(job, second=dataclasses.replace(second, rate=0.5)), kept)
+    assert len(list(kept.iterdir())) == 1  # what comes after it is not of it
     for other in (dataclasses.replace(second, learned=0.1), dataclasses.replace(second, decayed=not decayed)):
-        smalls.small_of(other, COURSE.tuned, 1, "")
-    smalls.small_of(second, COURSE.tuned, 2, "")
-    assert len(list(kept_in.iterdir())) == 4
+        smalls.small_of(other, COURSE.tuned, 1, kept)
+    smalls.small_of(second, COURSE.tuned, 2, kept)
+    assert len(list(kept.iterdir())) == 4
 
 
 @pytest.mark.parametrize(

@@ -549,9 +549,9 @@ def test_the_page_says_what_the_rows_say(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| grown at 6 % | 5 |" in said
 
 
-def settled_for_few_rows(name: str, cache: Path | None = None) -> None:
+def settled_for_few_rows(name: str) -> None:
     """How a process of the command begins here; what is patched in this one is not patched there."""
-    settle(name, cache)
+    settle(name)
     choose(FEW)
 
 

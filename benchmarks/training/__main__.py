@@ -45,7 +45,7 @@ from benchmarks.training.working import made, settle
 
 HERE = Path(__file__).parent
 # Courses of their own: their title, what is lacking by the rows, what makes a row, what is told of them.
-Lacking, Work = Callable[[Rows], Sequence[Any]], Callable[[Any], dict[str, Any]]
+Lacking, Work = Callable[[Rows], Sequence[Any]], Callable[..., dict[str, Any]]
 Told = Callable[[Rows, Fit | None], str]
 OTHERS: dict[str, tuple[str, Lacking, Work, Told]] = {
     "family": ("A family of sizes", partial(family.pending, family.FULL), family.made, family.table),
@@ -84,7 +84,7 @@ def main() -> None:
     if asked.what in OTHERS:
         _, lacking, work, told = OTHERS[asked.what]
         with tempfile.TemporaryDirectory() as own:
-            run_all(path, lacking, work, until=until, cache=asked.cache or Path(own))
+            run_all(path, lacking, partial(work, cache=asked.cache or Path(own)), until=until)
         print(told(current(lacking, read(path)), law_at(HERE)))
         return
     choose(SCALES[COURSES[course].scale])
@@ -129,7 +129,6 @@ def run_all(
     work: Callable[[Any], dict[str, Any]],
     at: str = "core",
     until: float = math.inf,
-    cache: Path | None = None,
 ) -> None:
     """Make the rows that are lacking by what is there, until none is: a line for each, as it is done.
 
@@ -145,7 +144,7 @@ def run_all(
             ) from None
         _trim_(path)
         with ProcessPoolExecutor(
-            SCALES[at].side_by_side, get_context("spawn"), initializer=settle, initargs=(at, cache)
+            SCALES[at].side_by_side, get_context("spawn"), initializer=settle, initargs=(at,)
         ) as pool:
             try:
                 _work(pool, SCALES[at].side_by_side, path, lacking, work, until)

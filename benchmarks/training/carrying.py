@@ -10,6 +10,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.training.ceiling import Fit, seen
@@ -252,9 +253,9 @@ def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
     return [job for job in jobs if job.key not in rows]
 
 
-def made(job: Job) -> dict[str, Any]:
+def made(job: Job, cache: Path | None = None) -> dict[str, Any]:
     """The row of a job: the loss at the end of its second stage."""
-    run = small_of(job.second, job.tuned, job.seed, STAGE)
+    run = small_of(job.second, job.tuned, job.seed, cache)
     sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
     looked = run.spent - sunk

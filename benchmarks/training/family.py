@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from benchmarks.training.ceiling import Fit, led, seen
@@ -155,8 +156,9 @@ def from_scratch(size: str, tuned: Tuned, per_parameter: float, seed: int) -> Jo
     return Job(chain, tuned, per_parameter, (), seed)
 
 
-def made(job: Job) -> dict[str, Any]:
-    """The row of a job: operations in all, and of each size its loss and its share of its own budget."""
+def made(job: Job, cache: Path | None = None) -> dict[str, Any]:
+    """The row of a job: operations in all, and of each size its loss and its share of its own budget; no
+    run of it starts from a model that is kept."""
     found = scratch(job) if not job.targets else chained(job)
     own = dict(key=job.key, stage=STAGE, name=job.chain.name, sizes=job.chain.sizes, seed=job.seed)
     separate = sum(budget_of(size, job.per_parameter, job.tuned.matrices) for size in job.chain.sizes)

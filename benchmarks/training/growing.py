@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,9 +46,8 @@ def decay_apart_(large: Any, optimizer: torch.optim.Optimizer, factor: float) ->
 
     Each takes w (1 - rate decay) before its update; what is new is first multiplied by what lacks.
     """
-    new = isogrow.new_entries(large)
-    boxes: dict[Any, Sequence[Any]] = {large.get_parameter(name): (...,) for name in new.added}
-    boxes |= {large.get_parameter(name): grown.slices for name, grown in new.grown.items()}
+    new = isogrow.new_entries(large).parameters
+    boxes = {large.get_parameter(name): own.slices for name, own in new.items()}
 
     def lacking(stepped: torch.optim.Optimizer, *_: Any) -> None:
         for group in stepped.param_groups:

@@ -50,6 +50,7 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
     """
     trunk: dict[float, Any] = {run.spent: _kept(run)}
     tried: dict[int, Found] = {}
+    losses: dict[int, float] = {}
 
     def reached(mark: int) -> bool:
         begin, end = stages[mark]
@@ -62,26 +63,24 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
                 trunk[further] = _kept(run)
             restore_(run, trunk[begin])
             loss = decayed(run, run.spent + end - begin)
-            tried[mark] = Found(mark, loss, trunk[begin], _kept(run))
+            losses[mark] = loss
+            tried[mark] = Found(mark, loss, trunk[begin], _kept(run), tried=losses)
         return tried[mark].loss <= target
-
-    def ended(found: Found) -> Found:
-        return dataclasses.replace(found, tried={mark: each.loss for mark, each in sorted(tried.items())})
 
     last = len(stages) - 1
     low, high = -1, min(near, last)  # at `low` it is not reached
     while not reached(high):
         if high == last:
-            return ended(tried[last])
+            return tried[last]
         low, high = high, min(high + STRIDE, last)
     while low < 0 < high:
         below = max(high - STRIDE, 0)
         low, high = (low, below) if reached(below) else (below, high)
     if low < 0:
-        return ended(tried[high])
+        return tried[high]
     lacking, over = tried[low].loss - target, target - tried[high].loss
     share = over / (lacking + over) if math.isfinite(lacking) else 0.0  # a run that broke tells nothing
-    return dataclasses.replace(ended(tried[high]), beyond=share * (stages[high][1] - stages[low][1]))
+    return dataclasses.replace(tried[high], beyond=share * (stages[high][1] - stages[low][1]))
 
 
 def spans(

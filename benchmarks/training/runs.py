@@ -33,6 +33,7 @@ from benchmarks.training.optimizing import optimizer_of
 from benchmarks.training.pruning import distilled
 from benchmarks.training.scale import scale
 from benchmarks.training.text import batch
+from benchmarks.training.versions import versions
 
 WARMUP = 100
 CLOSE = 1 + 1e-12  # shares of a budget are rounded
@@ -40,6 +41,7 @@ MARKS = (1, 10, 100, 300)
 # Budgets, as shares of the full one, at which a trunk may be decayed to find where it reaches a loss.
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
 BEYOND = (1.2,)
+COUNTS = ("step", "spent", "seconds")  # what is kept of a run beside its model and optimizer
 REACHABLE = 0.03  # a budget beyond the full one is worth its time if less is lacking: doubling gave 0.1
 
 
@@ -131,21 +133,33 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
     run = begun(contestant, tuned, seed, budget)
     cost = cost_of(run)
     wanted = int(until * budget / cost)
-    key = digest(start, tuned.rate * contestant.rate, tuned.std * contestant.std, seed, tuned.matrices)
+    rate, std = tuned.rate * contestant.rate, tuned.std * contestant.std
+    key = digest(scale().sizes[start], rate, std, seed, tuned.matrices, versions())
     found = [int(f.stem.split("-")[1]) for f in cache.glob(f"{key}-*.pt")]
     best = max((step for step in found if step <= wanted), default=0)
     if best:
-        saved = torch.load(cache / f"{key}-{best}.pt", weights_only=True)
-        run.model.load_state_dict(saved["model"])
-        run.optimizer.load_state_dict(saved["optimizer"])
-        run.step, run.spent, run.seconds = best, best * cost, saved["seconds"]
+        take_(run, cache / f"{key}-{best}.pt")
     advance_(run, wanted * cost)
     if wanted > best:
-        cache.mkdir(parents=True, exist_ok=True)
-        part = cache / f"{key}-{wanted}.{os.getpid()}"
-        torch.save({**state_of(run), "seconds": run.seconds}, part)
-        part.rename(cache / f"{key}-{wanted}.pt")
+        keep(run, cache / f"{key}-{wanted}.pt")
     return run
+
+
+def keep(run: Run, path: Path) -> None:
+    """Write where a run stands; under a name of its own first, since two processes may make the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    torch.save({**state_of(run), **{name: getattr(run, name) for name in COUNTS}}, part)
+    part.rename(path)
+
+
+def take_(run: Run, path: Path) -> None:
+    """Go on from where a run of this size was kept."""
+    saved = torch.load(path, weights_only=True)
+    run.model.load_state_dict(saved["model"])
+    run.optimizer.load_state_dict(saved["optimizer"])
+    for name in COUNTS:
+        setattr(run, name, saved[name])
 
 
 def _trunk_(run: Run, share: float, kept: Any) -> None:

@@ -1,25 +1,16 @@
-"""Small models that second stages start from: one of each kind is made, and kept in a folder for the others.
-
-A process keeps none, if no folder is chosen.
-"""
+"""Small models that second stages start from: one of each kind is made and kept for the others."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.training.contestants import Contestant, Growth, Tuned, digest
 from benchmarks.training.family import budget_of
-from benchmarks.training.runs import Run, advance_, begun, finished, state_of
+from benchmarks.training.runs import Run, advance_, begun, finished, keep, take_
 from benchmarks.training.scale import scale
 from benchmarks.training.versions import versions
-
-_chosen: list[Path | None] = [None]
 
 
 @dataclass(frozen=True)
@@ -39,35 +30,18 @@ class Second:
     rewarm: int = 0
 
 
-def choose(folder: Path | None) -> None:
-    """Keep here what this process makes, and take what another has kept."""
-    _chosen[:] = [folder]
-
-
-def small_of(second: Second, tuned: Tuned, seed: int, stage: str) -> Run:
-    """The small model as it is there, before it grows."""
+def small_of(second: Second, tuned: Tuned, seed: int, cache: Path | None = None) -> Run:
+    """The small model as it is there, before it grows; with a folder from there, if it was made before."""
     growth = Growth(0.0, second.size, second.method, second.options, second.rate, second.rewarm)
-    contestant = Contestant(second.name, stage, second.start, (growth,))
+    contestant = Contestant(second.name, "second", second.start, (growth,))
     budget = budget_of(second.start, second.learned, tuned.matrices)
     run = begun(contestant, tuned, seed, budget)
     of = scale().sizes[second.start], second.learned, second.decayed, tuned, seed
-    key = digest(*of, versions())
-    (folder,) = _chosen
-    path = folder / f"small-{key}.pt" if folder else None
+    path = cache / f"small-{digest(*of, versions())}.pt" if cache else None
     if path and path.exists():
-        saved = torch.load(path, weights_only=True)
-        run.model.load_state_dict(saved["model"])
-        run.optimizer.load_state_dict(saved["optimizer"])
-        return dataclasses.replace(run, **saved["counts"])
+        take_(run, path)
+        return run
     (finished if second.decayed else advance_)(run, budget)
     if path:
-        _keep(run, path)
+        keep(run, path)
     return run
-
-
-def _keep(run: Run, path: Path) -> None:
-    """Write it under a name of its own first, since two processes may make the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    torch.save({**state_of(run), "counts": dict(step=run.step, spent=run.spent, seconds=run.seconds)}, part)
-    part.rename(path)

@@ -13,6 +13,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.training import family
@@ -161,13 +162,13 @@ def searched(asked: Asked, marks: Sequence[float], rows: Mapping[str, Row]) -> i
     return likely(marks, own) if own else near(marks, asked.near)
 
 
-def made(job: family.Job | Job) -> dict[str, Any]:
+def made(job: family.Job | Job, cache: Path | None = None) -> dict[str, Any]:
     """The row of a job: of a second stage its operations, its share of the scratch run's budget, its loss,
     and that of the small model."""
     if isinstance(job, family.Job):
         return family.made(job)
     second, budget = job.second, budget_of(job.of, job.goal, job.tuned.matrices)
-    run = small_of(second, job.tuned, job.seed, STAGE)
+    run = small_of(second, job.tuned, job.seed, cache)
     sunk, small = run.spent, held_loss(run.model, scale().final_rows)
     grow_run_(run, run.contestant.growths[0])
     at_once = held_loss(run.model, scale().final_rows)
@@ -201,7 +202,7 @@ def _searched(run: Run, job: Job, sunk: int, budget: int) -> dict[str, Any]:
         losses=[found.loss],
         found=found.loss <= job.target,
         near=job.marks[job.near],
-        tried=[[job.marks[mark], loss] for mark, loss in found.tried.items()],
+        tried=[[job.marks[mark], loss] for mark, loss in sorted(found.tried.items())],
     )
 
 

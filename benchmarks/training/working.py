@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.training import smalls
 from benchmarks.training.contestants import plain
 from benchmarks.training.runs import measure
 from benchmarks.training.scale import SCALES, choose
@@ -17,10 +16,9 @@ from benchmarks.training.stages import Job
 RECOMPILED = 64  # what is compiled for sizes, shapes and modes is kept
 
 
-def settle(name: str = "core", cache: Path | None = None) -> None:
-    """Begin as a process that makes rows at this scale, and shares small models in a folder."""
+def settle(name: str = "core") -> None:
+    """Begin as a process that makes rows at this scale."""
     choose(SCALES[name])
-    smalls.choose(cache)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch._dynamo.config.recompile_limit = RECOMPILED  # pyright: ignore
