@@ -7,7 +7,8 @@
 # as long; Rprop takes its first step sizes from the rate, which was 0, and hardly moves any more; ASGD's first update is
 # nothing; SGD's first gradient is damped, as only later ones should be. It is so when a run is saved before its first
 # step, and when the state is asked for as a place to load into and nothing is loaded. Who loads what was saved so goes
-# on with it. Adagrad, RMSprop and Adadelta go on as if nothing had been asked.
+# on with it. Adagrad, RMSprop and Adadelta go on as if nothing had been asked. (For AdamW it is known: pytorch, issue
+# 164929.)
 # Exits with 0 while it is so, with 1 if it is not.
 set -euo pipefail
 work="$(mktemp -d)"
