@@ -555,6 +555,7 @@ def refusals() -> Report:
         "few rows": lambda: few_rows(mesh),
         "factored": lambda: strange_state(model, shard, {"row_var": (0, -1), "col_var": (0, -2)}),
         "whole": lambda: strange_state(model, shard, {"exp_avg": (0,)}),
+        "rates of their own": lambda: found_rates(model, shard),
         "not finite": lambda: not_finite(shard, rank),
         "beyond float16": lambda: beyond(shard),
         "no optimizer on one": lambda: grow(ffn="x2", optimizer=None if rank else optimizer),
@@ -613,6 +614,15 @@ def strange_state(model: Any, shard: Shard, kinds: Mapping[str, Sequence[int]]) 
         for dim in gone[1:]:
             del shape[dim]
         optimizer.state[p][name] = torch.zeros(shape)
+    return isogrow.grow_training(model, optimizer=optimizer, shard=shard, ffn="x2")
+
+
+def found_rates(model: Any, shard: Shard) -> Any:
+    """An optimizer that found its rate by its own part, as each rank's does that asks sums for `.item()`."""
+    sums = [p.detach().abs().sum().item() for p in model.parameters()]
+    optimizer = torch.optim.AdamW(model.parameters())
+    assert sum(sums) != sum(x.full_tensor().abs().sum().item() for x in model.parameters())
+    optimizer.param_groups[0]["d"] = sum(sums)
     return isogrow.grow_training(model, optimizer=optimizer, shard=shard, ffn="x2")
 
 

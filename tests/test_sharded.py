@@ -203,6 +203,7 @@ REFUSALS: Mapping[str, str] = {
     "few rows": "StateError: score.weight would have 1 rows over 2 ranks, and Muon needs a row on each",
     "factored": "StateError: the optimizer keeps row_var of model.embed_tokens.weight, means of rows",
     "whole": "StateError: exp_avg of model.embed_tokens.weight does not lie over the ranks as",
+    "rates of their own": "StateError: d in group 0 of AdamW is .* on rank 0, so the ranks learn",
     "not finite": "CheckpointError: mlp.up, layers 0 holds numbers that are not finite",
     "drawn otherwise": "SizeError: init gives other numbers on rank 1 than on rank 0",
     "renamed": "StateError: after shard= more.weight is [3, 2], and before it was not there",

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.growth.sharding import tensors_of
 from isogrow.interpreters.module import own_class
+from isogrow.interpreters.sharded.ranks import Ranks
 from isogrow.numbers.local import is_sharded, local_of, parts_of
 from isogrow.optim.coded import is_coded
 from isogrow.optim.moments import FACTORED
@@ -89,6 +90,32 @@ def check_states(optimizers: Sequence[Optimizer], model: nn.Module) -> None:
 
 def _placed(x: Any) -> tuple[object, ...]:
     return (x.device_mesh, *x.placements)
+
+
+def check_numbers_of_groups(optimizers: Sequence[Optimizer], ranks: Ranks) -> None:
+    """Refuse on every rank optimizers whose groups hold other numbers on one (`StateError`).
+
+    Those that find their rate by sums over all parameters have the sums of their own parts alone where these
+    are DTensors (torch 2.13: `Tensor.item()` does not reduce them), so each rank learns at a rate of its own.
+    """
+    found = ranks.gathered({key: number for each in optimizers for key, number in _numbers(each)})
+    for rank, said in enumerate(found):
+        for key, number in said.items():
+            if number != found[0][key]:
+                name, group, word = key
+                raise StateError(
+                    f"{word} in group {group} of {name} is {number:.6g} on rank {rank} and"
+                    f" {found[0][key]:.6g} on rank 0, so the ranks learn differently: an optimizer that finds"
+                    " its rate by sums over all parameters has those of its own part alone; train a sharded"
+                    " model with one that is given its rate, and grow without optimizer="
+                )
+
+
+def _numbers(optimizer: Optimizer) -> Iterator[tuple[tuple[str, int, str], float]]:
+    for i, group in enumerate(optimizer.param_groups):
+        for word, value in group.items():
+            if isinstance(value, (int, float)) or (isinstance(value, Tensor) and not value.dim()):
+                yield (type(optimizer).__name__, i, word), float(value)
 
 
 def check_numbers(model: nn.Module, anatomy: Anatomy) -> None:

@@ -17,7 +17,12 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from isogrow.errors import SizeError, StateError
-from isogrow.growth.shardable import check_numbers, check_rows, check_states
+from isogrow.growth.shardable import (
+    check_numbers,
+    check_numbers_of_groups,
+    check_rows,
+    check_states,
+)
 from isogrow.growth.sharding import Shard, sharded_anew, tensors_of
 from isogrow.interpreters.module import averaged_anew
 from isogrow.interpreters.sharded.exchanging import Count, Exchange
@@ -76,7 +81,7 @@ class Grown:
 def _said(job: Job, optimizers: Sequence[Optimizer], policy: Policy) -> str:
     """All that has to be the same on every rank."""
     states = [[sorted(map(str, state)) for state in each.state.values()] for each in optimizers]
-    groups = [[len(group["params"]) for group in each.param_groups] for each in optimizers]
+    groups = [[(len(group["params"]), sorted(group)) for group in each.param_groups] for each in optimizers]
     return repr((digest(job.plan), policy, [type(each).__name__ for each in optimizers], groups, states))
 
 
@@ -90,6 +95,7 @@ def grow_together(
     with job.ranks.together():
         check_states(optimizers, model)
     job.ranks.check_alike("request", _said(job, optimizers, policy))
+    check_numbers_of_groups(optimizers, job.ranks)
     grown = grown_model(model, job, optimizers)
     made = grown_optimizers(optimizers, model, grown, job, policy)
     average = None if ema is None else grown_average(ema, grown, job)
