@@ -88,47 +88,61 @@ def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
     return model
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A model of this config on the meta device, seen through its layout; operations for a token."""
+
+    config: Config
+    anatomy: Anatomy
+    parameters: int
+    cost: int
+
+
 def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
     """Each stage's sizes, parameters and operations. Raises `RecipeError` for sizes that can't be had."""
-    config = first_config(recipe, base, vocab)
+    config, length = first_config(recipe, base, vocab), recipe.data.length
     found: list[Outlook] = []
+    model: _Model | None = None
     for number, stage in enumerate(recipe.stages, 1):
         try:
-            anatomy, parameters = _seen(config)
-            before = ModelSize(parameters, training_flops(anatomy, recipe.data.length))
-            if stage.sizes:
-                made = plan(anatomy, expansions(stage.sizes, stage.layers_at, alone(anatomy.sizes)))
-                _check_grows(stage, made)
-                config = edited(config, made.config)
-                anatomy, parameters = _seen(config)
+            before = model or _seen(config, length)
+            model = _grown(before, stage, length) if stage.sizes else before
         except IsogrowError as error:
             raise RecipeError(f"stage {number}: {error}") from error
         if number == 1:
-            _check_sizes(recipe.model, anatomy)
-            _check_length(recipe, anatomy)
-        steps = recipe.longest(stage)
-        each, cost = recipe.tokens_per_step, training_flops(anatomy, recipe.data.length)
-        sizes = named(anatomy.sizes, anatomy.layout.stacks)
-        release = None
-        if stage.release is not None:
-            decay = stage.release.steps(steps)
-            release = Branch(decay, decay * each, decay * each * cost)
-        found.append(
-            Outlook(
-                number=number,
-                sizes=sizes,
-                parameters=parameters,
-                steps=steps,
-                tokens=steps * each,
-                flops=steps * each * cost,
-                before=before,
-                release=release,
-                grows=bool(stage.sizes),
-                rate=stage.rate,
-                decay=recipe.decay_steps(stage),
-            )
-        )
+            _check_sizes(recipe.model, model.anatomy)
+            _check_length(recipe, model.anatomy)
+        found.append(_told(recipe, number, before, model))
     return tuple(found)
+
+
+def _grown(before: _Model, stage: Stage, length: int) -> _Model:
+    asked = expansions(stage.sizes, stage.layers_at, alone(before.anatomy.sizes))
+    made = plan(before.anatomy, asked)
+    _check_grows(stage, made)
+    return _seen(edited(before.config, made.config), length)
+
+
+def _told(recipe: Recipe, number: int, before: _Model, model: _Model) -> Outlook:
+    stage = recipe.stages[number - 1]
+    steps, each = recipe.longest(stage), recipe.tokens_per_step
+    release = None
+    if stage.release is not None:
+        decay = stage.release.steps(steps)
+        release = Branch(decay, decay * each, decay * each * model.cost)
+    return Outlook(
+        number=number,
+        sizes=named(model.anatomy.sizes, model.anatomy.layout.stacks),
+        parameters=model.parameters,
+        steps=steps,
+        tokens=steps * each,
+        flops=steps * each * model.cost,
+        before=ModelSize(before.parameters, before.cost),
+        release=release,
+        grows=bool(stage.sizes),
+        rate=stage.rate,
+        decay=recipe.decay_steps(stage),
+    )
 
 
 def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
@@ -221,8 +235,7 @@ def _check_length(recipe: Recipe, anatomy: Anatomy) -> None:
         )
 
 
-def _seen(config: Config) -> tuple[Anatomy, int]:
-    """A model of this config through its layout, on the meta device, and its parameters."""
+def _seen(config: Config, length: int) -> _Model:
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**copy.deepcopy(dict(config))))
@@ -232,7 +245,8 @@ def _seen(config: Config) -> tuple[Anatomy, int]:
             f"no model that tells the next token can be made of a {config['model_type']!r} config ({why}):"
             " give another one"
         ) from error
-    return anatomy_of(model), sum(parameter.numel() for parameter in model.parameters())
+    anatomy, parameters = anatomy_of(model), sum(parameter.numel() for parameter in model.parameters())
+    return _Model(config, anatomy, parameters, training_flops(anatomy, length))
 
 
 def _looks_ahead(model: Any) -> bool:
