@@ -50,16 +50,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Course:
-    """Every second stage on the first seed; those of `again` on the others, too.
-
-    Those of `whole` are decayed from their beginning to their end.
-    """
+    """Second stages, each on every seed; those of `whole` are decayed from their beginning to their end."""
 
     seconds: tuple[Second, ...]
     whole: tuple[Second, ...]
     share: float
     seeds: tuple[int, ...]
-    again: tuple[str, ...] = ()
     tuned: Tuned = TUNED
     goal: float = 14.0
 
@@ -106,18 +102,18 @@ def kinds(rate: float) -> tuple[Second, ...]:
     )
 
 
-TWICE = {"policy": {"ramp": 4000, "ramp_from": 2.0}}
 TAUGHT = {"taught": True}
 WHOLE = 1.0
+# What new entries start with, beside a model that goes on: each from the same trunk.
+STARTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("new entries from 2 x", {"ramp": 4000, "ramp_from": 2.0}),
+    ("new entries warmed up alone", {"ramp": 400}),
+    ("new entries without moments", {"moments": "zero"}),
+)
 LAST = Course(
     seconds=(
-        *(scratch(rate) for rate in (1.0, 0.7, 0.5)),
-        *(grown("grown", rate) for rate in (1.0, 0.7, 0.5, 0.35)),
-        *(released("grown", rate) for rate in (1.0, 0.5)),
-        grown("grown, new entries from 2 x", 0.5, options=TWICE),
-        grown("grown in depth", 0.5, start="shallow"),
-        *(grown(STACKED, rate, "shallow", **STACK) for rate in (1.0, 0.5)),
-        grown("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK, rewarm=100),
+        *(scratch(rate) for rate in (1.0, 0.7)),
+        *(grown("grown", rate) for rate in (1.0, 0.7, 0.5)),
     ),
     whole=tuple(
         falling(made)
@@ -128,10 +124,12 @@ LAST = Course(
             *kinds(1.0),
             released("grown, new entries not decayed", 0.7, options={"new_decay": 0.0}),
             released("grown, new entries decayed 4 x", 0.7, options={"new_decay": 4.0}),
+            *(grown(f"grown, {name}", 1.0, options={"policy": policy}) for name, policy in STARTS),
+            released("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK),
         )
     ),
     share=0.65,
-    seeds=(100, 101),
+    seeds=(100,),
 )
 # The first steps of the family's chains, and of the one that is cut; and its sizes from scratch.
 FIRST = Course(
@@ -248,7 +246,6 @@ def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
         for seed in course.seeds
         for seconds, decay in ((course.whole, WHOLE), (course.seconds, None))
         for second in seconds
-        if seed == course.seeds[0] or second.name in course.again
     ]
     return [job for job in jobs if job.key not in rows]
 
