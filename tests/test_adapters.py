@@ -321,7 +321,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "IA3": ({"peft_type": "IA3"}, "kind IA3, and LoRA .* alone grows with its base: merge it"),
     "prompts": ({"peft_type": "PROMPT_TUNING"}, "train it anew"),
     "DoRA": ({"use_dora": True}, "use_dora = True, and DoRA divides by a norm that grows: merge it"),
-    "another variant": ({"use_qalora": True}, "use_qalora = True, and no law says how that grows"),
+    "another variant": ({"use_qalora": True}, "use_qalora = True, and no law says how that grows: merge it"),
+    "copies of layers": (
+        {"layer_replication": [[0, 2], [1, 3]]},
+        "layer_replication = .*, and layers that are copies .* can't be merged .*: grow the base alone",
+    ),
     "a start that moves the base": ({"init_lora_weights": "pissa"}, "changes the base's own weights"),
     "half a pair": ({}, "lora_B.weight is missing from the adapter, which has .*lora_A.weight"),
     "saved by number": (

@@ -46,6 +46,14 @@ KNOWN = frozenset({
     "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
     "target_modules", "target_parameters", "task_type", "use_rslora",
 })  # fmt: skip
+# Of other keys, why not, and what to do.
+UNGROWN: Mapping[str, str] = {
+    "use_dora": f"DoRA divides by a norm that grows: {MERGE}",
+    "layer_replication": (  # PEFT 0.21.2 merges what all copies learned into the one weight that they share
+        "layers that are copies of others can't be merged into the base: grow the base alone (--layers), and"
+        " train a new adapter on that"
+    ),
+}
 STARTS = (True, False, "true", "false", "gaussian", "eva", "orthogonal")  # those that leave the base as it is
 
 
@@ -107,8 +115,8 @@ def _check_config(name: str, config: Mapping[str, Any]) -> None:
         )
     for key, value in config.items():
         if value and key not in KNOWN:
-            why = "DoRA divides by a norm that grows" if key == "use_dora" else "no law says how that grows"
-            raise CheckpointError(f"{name} has {key} = {value!r:.60}, and {why}: {MERGE}")
+            why = UNGROWN.get(key, f"no law says how that grows: {MERGE}")
+            raise CheckpointError(f"{name} has {key} = {value!r:.60}, and {why}")
     start = config.get("init_lora_weights", True)
     if start not in STARTS:
         raise CheckpointError(
