@@ -84,6 +84,16 @@ def left_alone() -> Report:
         api.rehome_ = true
 
 
+def layers_alone(shard: Any) -> Any:
+    """The function that shards each layer, and not the model around them."""
+
+    def sharded(model: Any) -> None:
+        for layer in model.model.layers:
+            shard(layer)
+
+    return sharded
+
+
 def refused() -> dict[str, str]:
     """What can't grow where it stands, in the words of this rank."""
     from isogrow.growth import rehoming
@@ -108,6 +118,11 @@ def refused() -> dict[str, str]:
     needed, rehoming.NEEDED = rehoming.NEEDED, ("_of_another_torch",)
     tried("another torch", lambda: isogrow.grow_(model, ffn="x2", shard=shard))
     rehoming.NEEDED = needed
+    optimizer = torch.optim.AdamW(model.parameters())
+    train_(model, optimizer, 1)
+    had = len(optimizer.state)
+    tried("root left", lambda: isogrow.grow_(model, optimizer=optimizer, ffn="x2", shard=layers_alone(shard)))
+    found["kept"] = str(len(optimizer.state) == had > 0)
     found["as it was"] = str(model.config.intermediate_size)
     return found
 

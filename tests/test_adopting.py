@@ -10,6 +10,8 @@ import subjects
 import tiny
 import torch
 from torch import nn
+from torch.distributed._composable import checkpoint
+from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 import isogrow
 from isogrow.errors import CheckpointError
@@ -68,6 +70,25 @@ def test_hooks_of_parts_are_refused_by_name() -> None:
         grow_(model, **SIZES)
     del model.model.norm.forward
     grow_(model, **SIZES)
+
+
+def test_noise_on_embeddings_goes_on() -> None:
+    """NEFTune, as a Trainer puts it there; the handle takes it off again."""
+    model: Any = tiny.model("LlamaForCausalLM").train()
+    handle = activate_neftune(model, 5.0)
+    grow_(model, **SIZES)
+    embedding = model.get_input_embeddings()
+    one, two = (embedding(IDS) for _ in range(2))
+    assert embedding.neftune_noise_alpha == 5.0 and not torch.equal(one, two)
+    deactivate_neftune(model, handle)
+    assert torch.equal(embedding(IDS), embedding(IDS)) and not embedding._forward_hooks
+
+
+def test_hooks_of_torchs_own_checkpointing_are_refused() -> None:
+    model: Any = tiny.model("LlamaForCausalLM")
+    checkpoint(model.model.layers[0])
+    with pytest.raises(CheckpointError, match=r"model\.layers\.0 has forward .*hooks, which the grown"):
+        grow_(model, **SIZES)
 
 
 def test_activation_checkpointing_goes_on() -> None:

@@ -200,3 +200,13 @@ def test_a_class_that_computes_its_table_in_its_dtype_keeps_it() -> None:
         grown: Model = isogrow.grow(model, ffn="x2")
         assert torch.equal(grown.transformer.h[0].attn.embed_positions, table)
         assert torch.equal(grown(IDS[:, :10] % 50).logits, model(IDS[:, :10] % 50).logits)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_loss_of_ones_own_is_carried_over(in_place: bool) -> None:
+    model: Any = tiny.model("LlamaForCausalLM")
+    own = model.loss_function = lambda **_: torch.zeros(())
+    if in_place:
+        isogrow.grow_(model, ffn="x2")
+    large: Any = model if in_place else isogrow.grow(model, ffn="x2")
+    assert large.loss_function is own

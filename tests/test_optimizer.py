@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cache
@@ -629,3 +630,73 @@ def test_what_needs_an_optimizer_says_so(options: dict[str, Any]) -> None:
         StateError, match=r"grow takes no .*; isogrow.grow_training\(model, optimizer=…\) grows"
     ):
         isogrow.grow(live("llama"), ffn=51, **options)
+
+
+# ── beside groups and state ──
+
+
+class Blocked(torch.optim.SGD):
+    """Steps over lists of its own."""
+
+    def __init__(self, params: Any, keep: Callable[[list[Any]], Any]) -> None:
+        super().__init__(params, lr=0.1)
+        self.own = keep([p for group in self.param_groups for p in group["params"]])
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda found: {"blocks": [found]}, lambda found: [[found[:2]], (found[2:],)], nn.ParameterList]
+)
+def test_parameters_beside_the_groups_are_seen_at_any_depth(keep: Callable[[list[Any]], Any]) -> None:
+    small = live("llama")
+    optimizer = Blocked(list(small.parameters()), keep)
+    with pytest.raises(StateError, match="Blocked keeps .* in 'own' beside its groups, where it would stay"):
+        isogrow.grow_training(small, optimizer=optimizer, ffn=51)
+
+
+def test_what_is_kept_for_all_parameters_goes_along() -> None:
+    small = live("llama")
+    optimizer = torch.optim.AdamW(small.parameters())
+    backward_(small, 0)
+    optimizer.step()
+    state: Any = optimizer.state
+    state["all"] = {"count": 3, "rate": torch.tensor(0.5)}
+    _, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, ffn=51)
+    assert grown.state["all"] == {"count": 3, "rate": torch.tensor(0.5)}
+    state["all"]["sums"] = torch.ones(28)
+    with pytest.raises(StateError, match="keeps a tensor under 'all', which is no parameter, so no law says"):
+        isogrow.grow_training(small, optimizer=optimizer, ffn=51)
+
+
+def test_nothing_is_taken_from_the_first_where_the_second_can_not_be_copied() -> None:
+    small = live("llama")
+    first, *rest = small.parameters()
+    one, two = torch.optim.AdamW([first]), torch.optim.AdamW(rest)
+    backward_(small, 0)
+    one.step()
+    two.param_groups[0]["lock"] = threading.Lock()
+    with pytest.raises(
+        StateError, match="group 0 of AdamW holds lock=.*, which can't be copied .*: take it out"
+    ):
+        isogrow.grow_(small, optimizer=[one, two], ffn=51)
+    assert len(one.state) == 1
+
+
+def test_in_place_groups_stay_the_objects_that_they_are() -> None:
+    """Who holds a group, or a rate in a tensor, goes on with it."""
+    small = live("llama")
+    rate = torch.tensor(0.1)
+    optimizer = torch.optim.AdamW(small.parameters(), lr=rate)
+    groups, first = optimizer.param_groups, optimizer.param_groups[0]
+    isogrow.grow_(small, optimizer=optimizer, policy=Policy(ramp=3), ffn=51)
+    isogrow.grow_(small, optimizer=optimizer, layers="+1")
+    assert optimizer.param_groups is groups and groups[0] is first and first["lr"] is rate
+    assert first["params"] == list(small.parameters()) and "steps_since_growth" not in first
+
+
+def test_names_are_those_that_the_optimizer_was_given() -> None:
+    """Of a model within another, and of what stands beside it."""
+    inner = live("llama")
+    outer = nn.ModuleDict({"lm": inner, "head": nn.Linear(28, 2)})
+    optimizer = torch.optim.AdamW(outer.named_parameters())
+    isogrow.grow_(inner, optimizer=optimizer, layers="+1")
+    assert optimizer.param_groups[0]["param_names"] == [name for name, _ in outer.named_parameters()]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import transformers
 from checkpoints import save
 from torch import nn
 from torch.distributed.tensor import DTensor, Replicate, init_device_mesh
@@ -170,3 +171,65 @@ def test_activation_checkpointing_is_kept() -> None:
     assert not on(isogrow.grow(model, layers="+1"))
     model.gradient_checkpointing_enable()
     assert on(isogrow.grow(model, layers="+1")) == on(model) + 1  # the new layer too
+
+
+# ── what is shared with others ──
+
+
+def with_embedding(model: Any) -> nn.Module:
+    return nn.ModuleDict({"lm": model, "embed": model.get_input_embeddings()})
+
+
+def with_tied_head(model: Any) -> nn.Module:
+    head = nn.Linear(2, 2, bias=False)
+    head.weight = model.get_input_embeddings().weight
+    return head
+
+
+def another_on_the_trunk(model: Any) -> nn.Module:
+    other = llama()
+    other.model = model.model
+    return other
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (
+            with_embedding,
+            "model.embed_tokens of this Llama.* is 'embed' of a ModuleDict too, which would keep",
+        ),
+        (with_tied_head, "model.embed_tokens.weight of this .* is 'weight' of a Linear too"),
+        (
+            another_on_the_trunk,
+            "model of this .* is 'model' of a LlamaForCausalLM too, .* take it",
+        ),
+    ],
+)
+def test_parts_that_others_hold_as_well(share: Any, said: str) -> None:
+    model = llama()
+    owner = share(model)
+    with pytest.raises(StateError, match=said):
+        isogrow.grow_(model, layers="+1")
+    del owner
+    isogrow.grow_(model, layers="+1")
+
+
+def test_a_part_in_a_wrapper_within() -> None:
+    model = llama()
+    model.model.layers[0] = torch.compile(model.model.layers[0])
+    said = r"model.layers.0._orig_mod.* is within a wrapper that changes its name: compile .* \(part.compile"
+    for grow in (isogrow.grow, isogrow.grow_):
+        with pytest.raises(FamilyError, match=said):
+            grow(model, ffn="x2")
+
+
+def test_a_class_that_takes_more_than_its_config() -> None:
+    class Own(transformers.LlamaForCausalLM):
+        def __init__(self, config: Any, more: int) -> None:
+            super().__init__(config)
+            self.more = more
+
+    said = "Own takes more beside its config, and the grown model is made of its config alone: give more a"
+    with pytest.raises(FamilyError, match=said):
+        isogrow.grow(Own(llama().config, 3), ffn="x2")

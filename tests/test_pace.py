@@ -340,6 +340,61 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_were_not(policy: Policy, at: int
     assert found + losses(fresh, made, 5 - at, 2 + at) == never
 
 
+@pytest.mark.parametrize("policy", [Policy(old_rate=0.5, ramp=5), Policy(follow=True, ramp=5)])
+def test_a_step_that_failed_is_made_again_as_if_it_had_not_been(policy: Policy) -> None:
+    """An error in the step itself, caught: what the pace did before it is taken back."""
+    found: list[Tensor] = []
+    for fails in (False, True):
+        small = live("llama").double()
+        optimizer = torch.optim.SGD(small.parameters(), lr=0.1)
+        wanted: Any = dict(hidden=42, head_dim=12)
+        large, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, policy=policy, **wanted)
+        gradients_(large)
+        if fails:
+            with pytest.raises(MemoryError), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(torch.optim.SGD, "_init_group", failing)
+                grown.step()
+        grown.step()
+        gradients_(large, 1)
+        grown.step()
+        assert grown.param_groups[0]["steps_since_growth"] == 2
+        found.append(torch.cat([p.detach().flatten() for p in large.parameters()]))
+    assert (found[0] - found[1]).norm() < 1e-14 * found[0].norm()
+
+
+def failing(*_: Any, **__: Any) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"optimizer": lambda old, own: old}, "the optimizer holds no parameter of this model: give the one"),
+        ({"optimizer": lambda old, own: [own, own]}, "an optimizer is given twice"),
+        ({"optimizer": lambda old, own: [own, old]}, "pace\\(\\) takes one optimizer: call it once for each"),
+        ({"policy": {"old_rate": 0}}, "policy is {'old_rate': 0}: give an isogrow.Policy, like Policy"),
+    ],
+)
+def test_what_can_not_be_paced_is_refused(given: dict[str, Any], said: str) -> None:
+    small = live("llama")
+    old = torch.optim.SGD(small.parameters())
+    large, own, *_ = isogrow.grow_training(small, optimizer=old, ffn=51)
+    known = plan_of(large)
+    assert known is not None
+    optimizer = given["optimizer"](old, own) if "optimizer" in given else own
+    with pytest.raises(StateError, match=said):
+        isogrow.pace(large, optimizer, known, given.get("policy", FROZEN))
+
+
+@pytest.mark.parametrize("policy", [{"old_rate": 0}, "fresh"])
+def test_a_policy_of_another_kind_is_refused(policy: Any) -> None:
+    small = live("llama")
+    optimizer = torch.optim.SGD(small.parameters())
+    for grow in (isogrow.grow_training, isogrow.grow_):
+        with pytest.raises(StateError, match="policy is .*: give an isogrow.Policy, like Policy"):
+            grow(small, optimizer=optimizer, policy=policy, ffn=51)
+
+
 def test_a_pace_by_another_models_plan_is_refused() -> None:
     found = pair("llama", "ffn")
     optimizer = torch.optim.SGD(found.small.parameters())

@@ -58,6 +58,10 @@ def test_a_state_that_is_left_alone_is_seen(two: list[dict[str, Any]]) -> None:
         ("no function", "StateError: LlamaForCausalLM is spread over ranks: give shard="),
         ("on one", "ffn=1 would shrink ffn from"),
         ("held", "StateError: the model is held by a FSDPModule, which would go on gathering"),
+        (
+            "root left",
+            "StateError: shard= does not shard the model itself (fully_shard(model)), as the one that",
+        ),
         ("another torch", "its state of fully_shard has no _of_another_torch: call isogrow.grow_training"),
     ],
 )
@@ -65,6 +69,7 @@ def test_what_cant_is_refused_on_all_ranks(two: list[dict[str, Any]], case: str,
     said = [report["refused"][case] for report in two]
     assert all(message in each for each in said)
     assert [report["refused"]["as it was"] for report in two] == ["22", "22"]
+    assert [report["refused"]["kept"] for report in two] == ["True", "True"]
 
 
 # ── under Accelerate, which is told that CPUs may ──

@@ -47,6 +47,8 @@ def test_a_stage_without_growth_counts() -> None:
         ((Growth({}, at=4.0),), 5, r"growth 1 is at 4.0: give the number of a step, as an int"),  # type: ignore
         ((FIRST, Growth({}, Plateau(1e-3, 400))), 34, "growth 2 waits for a plateau of 100 steps.* every 34"),
         ((Growth({}, Plateau(1e-3, 400)),), None, "growth 1 .* the loss is not logged by steps: make"),
+        ((Growth({}, Plateau("1e-3", 400)),), 5, "growth 1 waits for a plateau with below='1e-3': give a"),  # type: ignore
+        ((Growth({}, Plateau(1e-3, None)),), 5, "with at_most=None: give a number of steps, as an int"),  # type: ignore
     ],
 )
 def test_growths_that_can_not_come_are_refused(

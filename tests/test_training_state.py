@@ -7,6 +7,7 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import documents
@@ -16,6 +17,7 @@ import torch
 import transformers
 from test_module import live
 from test_optimizer import gradients_, same
+from torch import nn
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
@@ -59,6 +61,8 @@ def scheduled(kind: str, optimizer: Any) -> Any:
         case "sequence":
             parts = [lr_scheduler.LinearLR(optimizer), lr_scheduler.CosineAnnealingLR(optimizer, 6)]
             return lr_scheduler.SequentialLR(optimizer, parts, [4])
+        case "chain in a tuple":
+            return lr_scheduler.ChainedScheduler(tuple(scheduled("chain", optimizer)._schedulers))
         case "chain":
             parts = [lr_scheduler.LinearLR(optimizer), lr_scheduler.ExponentialLR(optimizer, 0.9)]
             return lr_scheduler.ChainedScheduler(parts)
@@ -82,7 +86,7 @@ def two_groups(model: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["lambda", "cycle", "sequence", "chain", "plateau"])
+@pytest.mark.parametrize("kind", ["lambda", "cycle", "sequence", "chain", "chain in a tuple", "plateau"])
 @pytest.mark.filterwarnings("error")
 def test_a_schedule_goes_on(kind: str) -> None:
     one, two = live("llama"), live("llama")
@@ -96,6 +100,54 @@ def test_a_schedule_goes_on(kind: str) -> None:
     assert type(moved) is type(scheduler)
     assert found + rates(large, grown, moved, 6) == never
     assert kept == ([group["lr"] for group in optimizer.param_groups], scheduler.state_dict()["_last_lr"])
+
+
+class Warmed(lr_scheduler.LRScheduler):
+    """A schedule of one's own, which holds the one that it hands on to."""
+
+    def __init__(self, optimizer: Any, after: Any) -> None:
+        self.after = after
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def step(self, epoch: int | None = None) -> None:
+        if self.last_epoch > 0:
+            self.after.step()
+        self.last_epoch += 1
+
+
+def test_a_schedule_that_another_holds_goes_on() -> None:
+    one, two = live("llama"), live("llama")
+    optimizer = two_groups(one)
+    never = rates(one, optimizer, Warmed(optimizer, lr_scheduler.ExponentialLR(optimizer, 0.5)), 6)
+    optimizer = two_groups(two)
+    scheduler = Warmed(optimizer, lr_scheduler.ExponentialLR(optimizer, 0.5))
+    found = rates(two, optimizer, scheduler, 3)
+    large, grown, moved, _ = isogrow.grow_training(two, optimizer=optimizer, scheduler=scheduler, ffn=51)
+    assert moved.after.optimizer is grown and scheduler.after.optimizer is optimizer
+    assert found + rates(large, grown, moved, 3) == never
+
+
+def test_a_group_that_was_added_later_is_in_no_ones_way() -> None:
+    """What the schedule does not know it does not know afterwards either."""
+    small = live("llama")
+    first, *rest = small.parameters()
+    optimizer = torch.optim.AdamW(rest, lr=0.1)
+    scheduler = lr_scheduler.StepLR(optimizer, 2)
+    optimizer.add_param_group(dict(params=[first], lr=0.2))
+    _, grown, *_ = isogrow.grow_training(small, optimizer=optimizer, scheduler=scheduler, ffn=51)
+    assert ["initial_lr" in group for group in grown.param_groups] == [True, False]
+
+
+def test_a_scheduler_in_a_wrapper() -> None:
+    small = live("llama")
+    optimizer = torch.optim.AdamW(small.parameters(), lr=0.1)
+    wrapped = SimpleNamespace(scheduler=lr_scheduler.StepLR(optimizer, 2))
+    said = r"SimpleNamespace wraps another scheduler: give the one inside \(.scheduler\), and wrap it again"
+    with pytest.raises(StateError, match=said):
+        isogrow.grow_training(small, optimizer=optimizer, scheduler=wrapped, ffn=51)
 
 
 @pytest.mark.filterwarnings("error")
@@ -181,7 +233,9 @@ def test_all_of_it_at_once() -> None:
 def test_an_average_of_other_names_is_refused() -> None:
     small = live("llama")
     renamed = {f"module.{name}": x for name, x in small.state_dict().items()}
-    with pytest.raises(StateError, match="the average lacks lm_head.weight: give one with the model's own"):
+    with pytest.raises(
+        StateError, match="the average lacks model.embed_tokens.weight: give one with the model's own"
+    ):
         isogrow.grow_training(small, ema=renamed, ffn=51)
 
 
@@ -265,3 +319,36 @@ def test_names_that_are_not_the_states_are_refused() -> None:
         isogrow.grow_optimizer_state(state, small, large, known, groups=lambda m: [["x", *one(m)[0][1:]]])
     with pytest.raises(StateError, match="the plan is not the one that made this model"):
         isogrow.grow_optimizer_state(state, small, isogrow.grow(small, layers=5), known, None, one)
+
+
+# Averages of other models
+
+
+class Ema(nn.Module):
+    """An average in a wrapper of one's own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.module = model
+
+
+@pytest.mark.parametrize(
+    ("average", "said"),
+    [
+        (
+            lambda: live("llama", hidden_size=42),
+            r"the average's .* is \[\d+, 42\], and the model's \[\d+, 30\]",
+        ),
+        (lambda: live("llama", num_hidden_layers=5), "the average has model.layers.* and the model lacks it"),
+        (lambda: live("llama", num_hidden_layers=1), "the average lacks model.layers.1"),
+        (lambda: AveragedModel(live("llama", num_hidden_layers=5)), "the average has model.layers"),
+        (
+            lambda: Ema(live("llama")),
+            "the average lacks model.embed_tokens.weight: .* the module in a wrapper",
+        ),
+        (lambda: live("llama", hidden_size=42).state_dict(), "give the average of the model as it is"),
+    ],
+)
+def test_an_average_of_another_model_is_refused(average: Any, said: str) -> None:
+    with pytest.raises(StateError, match=said):
+        isogrow.grow_training(live("llama"), ema=average(), ffn=51)

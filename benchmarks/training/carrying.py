@@ -102,6 +102,8 @@ def kinds(rate: float) -> tuple[Second, ...]:
     )
 
 
+COPY = {"init": "copy"}  # new layers are copies but for what writes the residual, which is zero
+BETWEEN = {**COPY, "layers_at": "even"}
 TAUGHT = {"taught": True}
 WHOLE = 1.0
 # What new entries start with, beside a model that goes on: each from the same trunk.
@@ -126,6 +128,9 @@ LAST = Course(
             released("grown, new entries decayed 4 x", 0.7, options={"new_decay": 4.0}),
             *(grown(f"grown, {name}", 1.0, options={"policy": policy}) for name, policy in STARTS),
             released("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK),
+            *(released("grown in depth, copies", rate, "shallow", options=COPY) for rate in (0.7, 1.0)),
+            released("grown in depth, copies between", 1.0, "shallow", options=BETWEEN),
+            released("grown, copies", 1.0, options=COPY),
         )
     ),
     share=0.65,

@@ -22,6 +22,13 @@ HOOKS = (
 )
 WITH_HOOKS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+# Who puts its hooks back on a grown model's parts; those of the others would be lost.
+RETURNING = (
+    *("transformers.utils.output_capturing", "transformers.modeling_utils"),
+    *("transformers.integrations.tensor_parallel", "torch.distributed.tensor"),
+    *("torch.distributed.fsdp", "torch.distributed._composable.fsdp", "torch.nn.parallel"),
+)
+MOVING = ("transformers.integrations.neftune",)  # those whose hooks go over to the grown part of their name
 # transformers' notes that it has put hooks on a model's parts; the new parts are without them.
 INSTALLED, GRADS = "_output_capturing_hooks_installed", "_require_grads_hooks"
 
@@ -35,6 +42,7 @@ def adopt_(model: nn.Module, large: nn.Module) -> None:
     """
     assert type(model) is type(large), f"{type(model).__name__} can't become a {type(large).__name__}"
     check_parts(model)
+    _move_hooks_(model, large)
     wants_grads = bool(vars(model).get(GRADS))
     kept = {*HOOKS, *WITH_HOOKS, "forward"} & vars(model).keys()
     for name, value in vars(large).items():
@@ -47,20 +55,42 @@ def adopt_(model: nn.Module, large: nn.Module) -> None:
 
 
 def adopt_optimizer_(optimizer: Optimizer, grown: Optimizer) -> None:
-    """`optimizer` takes the groups and the state of `grown`; what paced an earlier growth ends."""
-    optimizer.param_groups, optimizer.state = grown.param_groups, grown.state
+    """`optimizer` takes the parameters and the state of `grown`; what paced an earlier growth ends.
+
+    Its groups stay the same objects, and so does what is in them beside parameters: a schedule, or a rate in
+    a tensor, that somebody holds goes on with them.
+    """
+    for mine, made in zip(optimizer.param_groups, grown.param_groups, strict=True):
+        mine |= {key: made[key] for key in ("params", "param_names") if key in made}
+        for gone in mine.keys() - made.keys():
+            del mine[gone]
+    optimizer.state = grown.state
     end_pace_(optimizer)
 
 
+def _move_hooks_(model: nn.Module, large: nn.Module) -> None:
+    """Hooks that move, with what they read of their part (`neftune_noise_alpha`): in the dict that holds
+    them, by which the handles of those who put them there find them."""
+    for name, part in model.named_modules():
+        hooks: Any = vars(part)["_forward_hooks"]
+        moving = {key: hook for key, hook in hooks.items() if _module_of(hook).startswith(MOVING)}
+        if name and moving:
+            grown = vars(large.get_submodule(name))
+            hooks.clear()
+            hooks.update({**grown["_forward_hooks"], **moving})
+            grown["_forward_hooks"] = hooks
+            for attribute, value in vars(part).items():
+                grown.setdefault(attribute, value)
+
+
 def check_parts(model: nn.Module) -> None:
-    """Refuse a model on whose parts or parameters somebody put something (transformers and
-    DistributedDataParallel put their own back themselves)."""
+    """Refuse a model on whose parts or parameters somebody put something that would be lost."""
     for name, part in model.named_modules():
         if not name:
             continue
         for what in HOOKS:
             for hook in (vars(part).get(what) or {}).values():
-                if not _module_of(hook).startswith(("transformers.", "torch.")):
+                if not _module_of(hook).startswith((*RETURNING, *MOVING)):
                     raise _held(name, what.strip("_").replace("_", " "))
         if has_own_forward(part):
             raise _held(name, "a forward of its own")

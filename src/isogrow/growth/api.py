@@ -24,7 +24,7 @@ from isogrow.growth.as_built import carry_settings_, check_as_built
 from isogrow.growth.models import anatomy_of, build_of, remember
 from isogrow.growth.opening import Opened, opened
 from isogrow.growth.owners import check_free, check_given
-from isogrow.growth.rehoming import check_rehomed, rehome_
+from isogrow.growth.rehoming import as_root, check_rehomed, rehome_
 from isogrow.growth.replicas import renew_
 from isogrow.growth.shardable import check_sharded, spread_out
 from isogrow.growth.sharded import Job, grow_together
@@ -37,7 +37,7 @@ from isogrow.optim.moments import Policy
 from isogrow.optim.optimizers import check_anew, check_trained, handed_back, inside, optimizers_of
 from isogrow.optim.pacing import Pace
 from isogrow.optim.pacing import pace as pace_updates
-from isogrow.optim.state import grow_optimizer
+from isogrow.optim.state import check_holds, grow_optimizer
 from isogrow.planning.planner import check_led
 from isogrow.planning.request import Kind, Request, Said, requested
 from isogrow.plans.anatomy import Anatomy
@@ -125,7 +125,7 @@ def grow_training(
     ranks = _ranks(model, shard)
     with _agreed(ranks):
         check_given(model)
-        _check_optimized(optimizer, scheduler is not None or policy is not None or release)
+        _check_optimized(optimizer, scheduler is not None or policy is not None or release, policy)
         _check_average(ema)
         asked = requested(expansions, request)
         if ranks is not None:
@@ -252,7 +252,7 @@ def _said_in_place(
     """What `grow_` was given, once it is what can be given."""
     check_taken("grow_", request)
     check_given(model)
-    _check_optimized(optimizer, policy is not None)
+    _check_optimized(optimizer, policy is not None, policy)
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
     return trained, requested(expansions, request), policy or Policy()
 
@@ -279,7 +279,7 @@ def _grow_parts_(
     if not plan.steps:
         return plan
     with naming(asked.kind):
-        job = Job(ranks, ready.anatomy, plan, shard)
+        job = Job(ranks, ready.anatomy, plan, as_root(model, shard))
         large, grown, _ = grow_together(job, model, trained, None, policy, release=True)
     rehome_(model, large)
     remember(model, ready.anatomy, plan)
@@ -333,9 +333,16 @@ def pace(model: nn.Module, optimizer: Optimizer, plan: Plan, policy: Policy) -> 
             f"pace() is given {plan!r:.60} for a plan: give the one that grow_ returned, or"
             " isogrow.plan_of(model)"
         )
+    check_given(model)
+    _check_policy(policy)
+    optimizers = optimizers_of(optimizer)
+    if len(optimizers) != 1:
+        raise StateError("pace() takes one optimizer: call it once for each that trains the model")
     anatomy = anatomy_of(model)
     check_led(anatomy, plan)
-    return pace_updates(inside(optimizer), model, anatomy, plan, policy)
+    (own,) = map(inside, optimizers)
+    check_holds(own, model)
+    return pace_updates(own, model, anatomy, plan, policy)
 
 
 def _pace_all(model: nn.Module, optimizers: Sequence[Optimizer], plan: Plan, policy: Policy) -> None:
@@ -359,6 +366,12 @@ def _check_average(ema: object) -> None:
         raise StateError(f"ema is a {type(ema).__name__}: give the average as a model or as its state dict")
 
 
-def _check_optimized(optimizer: object, needed: bool) -> None:
+def _check_optimized(optimizer: object, needed: bool, policy: object) -> None:
     if needed and optimizer is None:
         raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
+    _check_policy(policy)
+
+
+def _check_policy(policy: object) -> None:
+    if not isinstance(policy, Policy | None):
+        raise StateError(f"policy is {policy!r:.60}: give an isogrow.Policy, like Policy(old_rate=0)")

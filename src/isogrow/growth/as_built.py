@@ -22,6 +22,7 @@ from isogrow.numbers.local import is_sharded
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.plan import Plan
 
+LOSS = "_loss_function"  # what transformers' `model.loss_function = …` sets
 CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
 LONGEST = "max_seq_len_cached"  # for which length a part has computed its tables
 TOKENS = ("padding_idx", "vocab_size")
@@ -144,6 +145,8 @@ def carry_settings_(model: nn.Module, large: nn.Module, anatomy: Anatomy, plan: 
     """Parts of `large` are trained as those of `model` that they come from: in the same mode, dropping as
     much, recomputing activations alike, with the same padding. Tables have the old dtype, and the old bits
     where they stay."""
+    if LOSS in vars(model):
+        vars(large)[LOSS] = vars(model)[LOSS]
     home, parts = _homes(anatomy, plan), dict(model.named_modules())
     for name, part in large.named_modules():
         old = parts.get(_origin(name, home))

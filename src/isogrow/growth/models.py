@@ -27,6 +27,11 @@ from isogrow.plans.sizes import Sizes
 
 # Where wrappers have their model: torch.compile; data parallel ones and torch's AveragedModel.
 WRAPPED = ("_orig_mod", "module")
+# Parts of the names of what is in a wrapper within a model, and what does the same without one.
+RENAMED: Mapping[str, str] = {
+    "_orig_mod": "compile the part where it stands (part.compile())",
+    "_checkpoint_wrapped_module": "recompute activations by model.gradient_checkpointing_enable()",
+}
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         raise FamilyError(
             f"{kind.__name__} is a wrapper around a model: give the model itself, its .{children[0]}"
         )
+    _check_names(model)
     config = _config_of(model)
     if "model_type" not in config:
         raise FamilyError(
@@ -108,6 +114,18 @@ def anatomy_of(model: nn.Module) -> Anatomy:
             " isogrow.register(layout, module=..., build=...) (docs/add-a-family.md)"
         )
     return _apart(model, match(layout_of(config), config, headers(model), kind.__name__, "model"))
+
+
+def _check_names(model: nn.Module) -> None:
+    """Refuse parts in wrappers that give other names to what is in them."""
+    for name, _ in model.named_parameters():
+        around = name.split(".")
+        wrapper = next((each for each in around if each in RENAMED), None)
+        if wrapper is not None:
+            raise FamilyError(
+                f"{name} is within a wrapper that changes its name: {RENAMED[wrapper]}, which keeps names,"
+                " then grow"
+            )
 
 
 def _check_tensors(model: nn.Module) -> None:

@@ -62,10 +62,12 @@ def check_free(model: nn.Module) -> list[DistributedDataParallel]:
     (`isogrow.growth.replicas`), and have to be.
     """
     renewed: list[DistributedDataParallel] = []
-    held = _held(model)
-    if held:
+    modules = _modules()
+    held, shared = _held(model, modules), _shared(model, modules)
+    if held or shared:
         gc.collect()  # a wrapper that was given up, and lives on in a cycle, is none
-        held = _held(model)
+        modules = _modules()
+        held, shared = _held(model, modules), _shared(model, modules)
     for owner, name in held:
         if isinstance(owner, DistributedDataParallel):
             check_renewed(owner)
@@ -78,8 +80,14 @@ def check_free(model: nn.Module) -> list[DistributedDataParallel]:
         elif isinstance(owner, PreTrainedModel):
             raise StateError(
                 f"this {type(model).__name__} is the part {name!r} of a {type(owner).__name__}, whose config"
-                f" and tied weights would stay as they were: grow the {type(owner).__name__}"
+                f" and tied weights would stay as they were: grow the {type(owner).__name__}, or give it what"
+                " isogrow.grow makes of the part"
             )
+    for owner, name, own in shared:
+        raise StateError(
+            f"{own} of this {type(model).__name__} is {name!r} of a {type(owner).__name__} too, which would"
+            f" keep the old one: take it out of the {type(owner).__name__}, grow, and give it the grown one"
+        )
     return renewed
 
 
@@ -91,14 +99,34 @@ def _holder(owner: nn.Module) -> str | None:
     return next((kind.__name__ for kind in type(owner).__mro__ if kind.__name__ in HOLDERS), None)
 
 
-def _held(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """The modules that have this one as a part, or as a part of their parts, and its name there; a part knows
-    none of them itself."""
-    modules: list[nn.Module] = []
+def _modules() -> list[nn.Module]:
+    """All that there are in this process."""
+    found: list[nn.Module] = []
     for each in gc.get_objects():
         kind: type[Any] = type(each)  # not isinstance, which asks an object that may be a lazy stand-in
         if issubclass(kind, nn.Module):
-            modules.append(each)
+            found.append(each)
+    return found
+
+
+def _shared(model: nn.Module, modules: list[nn.Module]) -> list[tuple[nn.Module, str, str]]:
+    """The modules outside of this one that have a part or a parameter of it as theirs: its name there, and
+    here."""
+    own = {id(part): name for name, part in model.named_modules()}
+    inner = {id(each): name for name, each in (*model.named_modules(), *model.named_parameters()) if name}
+    return [
+        (owner, name, inner[id(each)])
+        for owner in modules
+        if id(owner) not in own
+        for kind in ("_modules", "_parameters")
+        for name, each in list((vars(owner).get(kind) or {}).items())
+        if id(each) in inner
+    ]
+
+
+def _held(model: nn.Module, modules: list[nn.Module]) -> list[tuple[nn.Module, str]]:
+    """The modules that have this one as a part, or as a part of their parts, and its name there; a part knows
+    none of them itself."""
     found, names = list[tuple[nn.Module, str]](), {id(model): ""}
     inner = [model]
     while inner:

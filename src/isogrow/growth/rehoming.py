@@ -16,6 +16,7 @@ from torch.distributed import _composable_state
 from isogrow.errors import StateError
 from isogrow.growth.adopting import adopt_
 from isogrow.growth.shardable import is_fully_sharded
+from isogrow.growth.sharding import Shard
 
 HOOKED = ("_pre_forward_hook_handle", "_post_forward_hook_handle")
 NEEDED = (*HOOKED, "_pre_forward", "_post_forward", "_modules", "_fsdp_param_groups")
@@ -38,6 +39,23 @@ def check_rehomed(model: nn.Module) -> None:
             f" {lost[0]}: call isogrow.grow_training(model, optimizer=…, shard=…), and go on with what it"
             " returns"
         )
+
+
+def as_root(model: nn.Module, shard: Shard) -> Shard:
+    """The same function, which refuses to shard the grown model otherwise than `model` is as a whole."""
+
+    def sharded(large: nn.Module) -> Any:
+        made = shard(large)
+        root = made if isinstance(made, nn.Module) else large
+        if is_fully_sharded(root) != is_fully_sharded(model):
+            does, was = ("shards", "was not") if is_fully_sharded(root) else ("does not shard", "was")
+            raise StateError(
+                f"shard= {does} the model itself (fully_shard(model)), as the one that is to grow {was}: give"
+                " the function that sharded it"
+            )
+        return made
+
+    return sharded
 
 
 def rehome_(model: nn.Module, large: nn.Module) -> None:

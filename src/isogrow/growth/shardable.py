@@ -21,7 +21,6 @@ from isogrow.stores.binding import check_ties
 from isogrow.stores.store import StateDict
 
 ROWS = ("Muon",)  # optimizers that need at least a row of each matrix on every rank
-WRAPPED = ("_checkpoint_wrapped_module", "_orig_mod")  # parts of the names of what is in a wrapper
 
 
 def spread_out(model: nn.Module) -> bool:
@@ -43,12 +42,6 @@ def check_sharded(model: nn.Module, shard: object, init: object) -> None:
         raise SizeError(
             f"init {init.name!r} looks at the model while it runs, and a sharded one is grown without running"
             " it: grow by another initializer"
-        )
-    wrapped = next((name for name, _ in model.named_parameters() if any(w in name for w in WRAPPED)), None)
-    if wrapped is not None:
-        raise StateError(
-            f"{wrapped} is within a wrapper that changes its name: recompute activations by"
-            " model.gradient_checkpointing_enable(), and compile parts by part.compile(), which keep names"
         )
     for part in _fully_sharded(model):
         cast("Any", part).reshard()

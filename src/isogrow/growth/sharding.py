@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isogrow.errors import StateError
+from isogrow.errors import IsogrowError, StateError
 from isogrow.growth.as_built import carry_settings_
 from isogrow.growth.models import build_of
 from isogrow.interpreters.module import numberless_module
@@ -54,6 +54,8 @@ def sharded_anew(model: nn.Module, anatomy: Anatomy, plan: Plan, shard: Shard) -
 def _by_user(large: nn.Module, shard: Shard) -> nn.Module:
     try:
         found = shard(large)
+    except IsogrowError:
+        raise
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise StateError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from isogrow.errors import CheckpointError, StateError
+from isogrow.errors import CheckpointError, FamilyError, StateError
 from isogrow.layouts.config import Config, edited, untagged
 from isogrow.numbers.filling import Stats
 from isogrow.numbers.statistics import statistics
@@ -72,8 +73,22 @@ def numberless_module(
 
 def emptied(model: nn.Module, config: Config, sizes: Sizes, build: Build | None = None) -> nn.Module:
     """What the model's class makes of a config, its parameters on the meta device."""
+    if build is None:
+        _check_made_of_config(own_class(model))
     with numberless(), quiet(), torch.random.fork_rng(devices=[]):
         return build(config, sizes) if build is not None else _empty(model, config)
+
+
+def _check_made_of_config(kind: type[nn.Module]) -> None:
+    """Refuse a class that can't be made of a config alone (`FamilyError`)."""
+    _, _, *others = inspect.signature(kind.__init__).parameters.values()  # self and config
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    lacking = next((p.name for p in others if p.kind in plain and p.default is p.empty), None)
+    if lacking is not None:
+        raise FamilyError(
+            f"{kind.__name__} takes {lacking} beside its config, and the grown model is made of its config"
+            f" alone: give {lacking} a default, or say how the class is made (isogrow.register(…, build=…))"
+        )
 
 
 def own_class(model: nn.Module) -> type[nn.Module]:
@@ -94,18 +109,41 @@ def grow_average(
         own = grow_average(average.module, anatomy, plan, build, stats)
         return cast("Average", averaged_anew(average, own))
     if isinstance(average, nn.Module):
+        check_average(dict(average.named_parameters(remove_duplicate=False)), anatomy)
+        check_no_more(average, anatomy)
         own = first_pass(average.state_dict(), anatomy, plan, Stats(stats.matched))
         return cast("Average", grow_module(average, anatomy, plan, build, own))
     given = cast("dict[str, Tensor]", average)
-    lacking = {stored.source for stored in anatomy.stored if not is_tied(anatomy, stored)} - given.keys()
-    if lacking:
-        raise StateError(f"the average lacks {min(lacking)}: give one with the model's own names")
+    check_average(given, anatomy)
     grown = grown_state(given, anatomy, plan, first_pass(given, anatomy, plan, Stats(stats.matched)))
     twins = [stored for stored in anatomy.stored if is_tied(anatomy, stored) and stored.name in given]
     for stored in (each for each in outputs(anatomy, plan) if each.name in grown):
         slots = {slot.name for slot in stored.line.slots}
         grown |= {twin.name: grown[stored.name] for twin in twins if twin.line.slot.tied in slots}
     return cast("Average", grown)
+
+
+def check_average(given: Mapping[str, Tensor], anatomy: Anatomy) -> None:
+    """Refuse an average that is not of this model's tensors, or of other sizes (`StateError`)."""
+    for stored in anatomy.stored:
+        found, name = given.get(stored.source), stored.source
+        if found is None and not is_tied(anatomy, stored):
+            raise StateError(
+                f"the average lacks {name}: give one with the model's own names, or the module in a wrapper"
+            )
+        if found is not None and tuple(found.shape) != stored.header.shape:
+            raise StateError(
+                f"the average's {name} is {list(found.shape)}, and the model's {list(stored.header.shape)}:"
+                " give the average of the model as it is"
+            )
+
+
+def check_no_more(average: nn.Module, anatomy: Anatomy) -> None:
+    """Refuse an average that has parameters which the model lacks (`StateError`)."""
+    names = {stored.source for stored in anatomy.stored}
+    more = next((name for name, _ in average.named_parameters() if name not in names), None)
+    if more is not None:
+        raise StateError(f"the average has {more}, and the model lacks it: give the average of this model")
 
 
 def averaged_anew(average: AveragedModel, grown: nn.Module) -> AveragedModel:

@@ -127,10 +127,11 @@ def _check_points(optimizer: Optimizer, policy: Policy) -> None:
 
 
 def _check_attributes(optimizer: Optimizer, model: nn.Module) -> None:
-    """Refuse an optimizer that keeps parameters beside its groups (LBFGS): there they would not grow."""
+    """Refuse an optimizer that keeps parameters beside its groups (LBFGS), or a model of them: there they
+    would not grow."""
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     for attribute, value in vars(optimizer).items():
-        found = [x for x in _tensors(value) if x in names] if attribute not in OWN else []
+        found = [x for x in _tensors(value, set()) if x in names] if attribute not in OWN else []
         if found:
             kind = type(optimizer).__name__
             raise StateError(
@@ -139,8 +140,14 @@ def _check_attributes(optimizer: Optimizer, model: nn.Module) -> None:
             )
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    each: Any = (*value.keys(), *value.values()) if isinstance(value, Mapping) else value
-    for x in each if isinstance(each, list | tuple | set | frozenset) else (each,):
-        if isinstance(x, Tensor):
-            yield x
+def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """The tensors in a value: itself, or in what it holds, to any depth."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from value.parameters()
+    elif isinstance(value, Mapping | list | tuple | set | frozenset) and id(value) not in seen:
+        seen.add(id(value))
+        each: Any = (*value.keys(), *value.values()) if isinstance(value, Mapping) else value
+        for x in each:
+            yield from _tensors(x, seen)

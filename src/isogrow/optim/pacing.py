@@ -82,6 +82,7 @@ class Pace:
         """Remember entries with a rate of their own; take old ones to the small model's coordinates."""
         if any(given is not None for given in (*args[1:], kwargs.get("closure"))):  # wrappers give None
             raise StateError("a step with a closure can't be paced: compute the gradients, then call step()")
+        self._take_back_(optimizer)
         first = optimizer.param_groups[0]
         first[COUNT] = first.get(COUNT, 0) + 1
         rates = {new: self.policy.rate(first[COUNT], new) for new in (True, False)}
@@ -97,12 +98,23 @@ class Pace:
     @torch.no_grad()
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take old entries to the grown model's coordinates; scale what those with a rate have moved."""
+        self._forth_(optimizer)
+        for now, was, rate in self.held:
+            now.copy_(torch.lerp(was, now, rate) if rate else was)
+        self.held = []
+
+    def _forth_(self, optimizer: Optimizer) -> None:
         for p, region in self.moved:
             region.of(p.data).mul_(region.a).add_(region.b)
             self._scale_(optimizer, p, region, 1.0 / region.a)
-        for now, was, rate in self.held:
-            now.copy_(torch.lerp(was, now, rate) if rate else was)
-        self.held, self.moved = [], []
+        self.moved = []
+
+    def _take_back_(self, optimizer: Optimizer) -> None:
+        """Of a step that ended in an error, and is made again by the same gradients: it has not been one."""
+        if self.held or self.moved:
+            self._forth_(optimizer)
+            self.held = []
+            optimizer.param_groups[0][COUNT] -= 1
 
     def _active(self, optimizer: Optimizer) -> Iterator[tuple[Tensor, PacedBox]]:
         for group in optimizer.param_groups:
@@ -112,8 +124,8 @@ class Pace:
 
     def _scale_(self, optimizer: Optimizer, p: Tensor, region: PacedBox, a: float) -> None:
         """Gradient and state of a region in coordinates in which θ is 1/a of what it was."""
-        assert p.grad is not None
-        region.of(p.grad).mul_(a)
+        if p.grad is not None:
+            region.of(p.grad).mul_(a)
         state: Mapping[str, Any] = optimizer.state.get(p, {})
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == p.shape and value.dim():

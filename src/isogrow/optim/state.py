@@ -57,9 +57,10 @@ def grow_optimizer(
     for group in optimizer.param_groups:
         members = {names.get(p, f"{id(p)}"): p for p in group["params"]}
         arranged = _arranged(tuple(members), family, (tuple(old), tuple(new)))
-        groups.append(_grown_group(group, [new.get(n, members.get(n)) for n in arranged], arranged))
+        params = [new.get(n, members.get(n)) for n in arranged]
+        groups.append(_grown_group(group, params, _labels(group, tuple(members), arranged, family)))
     law = Law(anatomy, plan, policy, make, measured(optimizer))
-    state: defaultdict[Tensor, State] = defaultdict(dict)
+    state: defaultdict[Any, Any] = defaultdict(dict, _beside(optimizer.state))
     own: dict[Tensor, State] = {p: group for group in optimizer.param_groups for p in group["params"]}
     for p, group in own.items():
         found: State = optimizer.state.get(p, {})
@@ -90,13 +91,22 @@ def check_optimizer(
     optimizer: Optimizer, small: nn.Module, anatomy: Anatomy, plan: Plan, policy: Policy
 ) -> None:
     """Refuse an optimizer of another model, or a state that no law says how to grow (`StateError`)."""
+    check_holds(optimizer, small)
     names: dict[Tensor, str] = {p: name for name, p in small.named_parameters()}
-    if not any(p in names for group in optimizer.param_groups for p in group["params"]):
-        raise StateError("the optimizer holds no parameter of this model: give the one that trains it")
     law = Law(anatomy, plan, policy, kept=measured(optimizer))
     for p, found in optimizer.state.items():
         if p in names:
             law.check(found, names[p])
+    _check_beside(optimizer.state)
+    for i, group in enumerate(optimizer.param_groups):
+        _check_copied(type(optimizer).__name__, i, group)
+
+
+def check_holds(optimizer: Optimizer, model: nn.Module) -> None:
+    """Refuse an optimizer that trains nothing of the model (`StateError`)."""
+    own = set(model.parameters())
+    if not any(p in own for group in optimizer.param_groups for p in group["params"]):
+        raise StateError("the optimizer holds no parameter of this model: give the one that trains it")
 
 
 def grow_optimizer_state(
@@ -118,6 +128,7 @@ def grow_optimizer_state(
     check_optimizer_state(state, groups, anatomy, plan, policy)
     heirs, law = _heirs(anatomy, plan), Law(anatomy, plan, policy or Policy(), make)
     entries: dict[int, State] = {}
+    beside = {key: value for key, value in state["state"].items() if not isinstance(key, int)}
     made: list[State] = []
     count = 0
     for group, names in zip(state["param_groups"], groups, strict=True):
@@ -128,7 +139,7 @@ def grow_optimizer_state(
             for heir, stored in heirs[name].items() if state["state"].get(at) else ():
                 entries[number[heir]] = law.grown(state["state"][at], name, stored, group)
         made.append(_grown_group(group, list(number.values()), arranged))
-    return {**state, "state": dict(sorted(entries.items())), "param_groups": made}
+    return {**state, "state": {**dict(sorted(entries.items())), **beside}, "param_groups": made}
 
 
 def check_optimizer_state(
@@ -147,6 +158,7 @@ def check_optimizer_state(
             f" {[len(group) for group in groups]}: name the parameters as the optimizer was given them"
             " (groups=)"
         )
+    _check_beside({key: value for key, value in state["state"].items() if not isinstance(key, int)})
     law, own = Law(anatomy, plan, policy or Policy()), _heirs(anatomy, plan).keys()
     for group, names in zip(given, groups, strict=True):
         strange = sorted(set(names) - own)
@@ -202,6 +214,46 @@ def _arranged(group: Sequence[str], heirs: Heirs, order: Order) -> list[str]:
             else made
         )
     return found
+
+
+def _labels(
+    group: Mapping[str, Any], names: Sequence[str], arranged: Sequence[str], heirs: Heirs
+) -> list[str]:
+    """What the optimizer calls its parameters after the growth: where the model is a part of another, its
+    names have that part's before them, and those of others stay."""
+    said: Sequence[str] = group.get("param_names", names)
+    known = dict(zip(names, said, strict=True))
+    before = {label.removesuffix(name) for name, label in known.items() if name in heirs}
+    prefix = before.pop() if len(before) == 1 else ""
+    return [known[name] if name in known and name not in heirs else f"{prefix}{name}" for name in arranged]
+
+
+def _beside(state: Mapping[Any, Any]) -> dict[Any, Any]:
+    """What an optimizer keeps under keys that are no parameters: for all of them."""
+    return {key: value for key, value in state.items() if not isinstance(key, Tensor)}
+
+
+def _check_beside(state: Mapping[Any, Any]) -> None:
+    """Refuse tensors under keys that are no parameters: what they are of can't be known (`StateError`)."""
+    for key, value in _beside(state).items():
+        each: Any = value.values() if isinstance(value, Mapping) else (value,)
+        if any(isinstance(x, Tensor) and x.dim() for x in each):
+            raise StateError(
+                f"the optimizer keeps a tensor under {key!r:.60}, which is no parameter, so no law says how"
+                " that grows: grow the model alone, without optimizer=, and make a new optimizer for it"
+            )
+
+
+def _check_copied(kind: str, number: int, group: Mapping[str, Any]) -> None:
+    """Refuse, before any state is taken, a group that the grown optimizer can't have a copy of."""
+    for key in group.keys() - {"params"}:
+        try:
+            copy.deepcopy(group[key])
+        except Exception as error:
+            raise StateError(
+                f"group {number} of {kind} holds {key}={group[key]!r:.60}, which can't be copied ({error}):"
+                " take it out of the group, grow, and put it back"
+            ) from error
 
 
 def _grown_group(group: Mapping[str, Any], params: list[Any], names: list[str]) -> State:

@@ -137,6 +137,11 @@ def check(growths: Sequence[Growth], logged: int | None, steps: int = 0) -> None
 
 
 def _check_plateau(plateau: Plateau, number: int, logged: int | None) -> None:
+    for name in ("at_most", "window", "at_least", "below"):
+        value: object = getattr(plateau, name)
+        kind, what = (int | float, "a number") if name == "below" else (int, "a number of steps, as an int")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise SizeError(f"growth {number} waits for a plateau with {name}={value!r:.60}: give {what}")
     seen = logged is not None and plateau.window >= LOSSES * logged
     if seen or max(plateau.at_least, plateau.window) >= plateau.at_most:  # by its number of steps alone
         return
