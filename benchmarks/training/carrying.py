@@ -130,6 +130,8 @@ LAST = Course(
             released("shrunk, padded, perturbed", 0.7, method="shrink", options=SHRUNK),
             *(released("grown in depth, copies", rate, "shallow", options=COPY) for rate in (0.7, 1.0)),
             released("grown in depth, copies between", 1.0, "shallow", options=BETWEEN),
+            released("grown in depth, before the last", 1.0, "shallow", options={"layers_at": (1, 1)}),
+            released("grown in depth", 2.0, "shallow"),
             released("grown, copies", 1.0, options=COPY),
         )
     ),
