@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,8 +51,10 @@ def check(recipe: Recipe, where: str) -> None:
 
 
 def _check_config(config: Mapping[str, Any], where: str) -> None:
-    """Refuse what a config.json can't hold: YAML knows dates, too."""
+    """Refuse what a config.json can't hold, since YAML knows dates, too; and +4, which is read as a word."""
     for key, value in config.items():
+        if (word := _signed(value)) is not None:
+            raise RecipeError(f"{where}, model, config: {key} holds {word!r}, a word here: leave out the +")
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
@@ -59,6 +62,16 @@ def _check_config(config: Mapping[str, Any], where: str) -> None:
                 f"{where}, model, config: {key} is {value!r}, which a config.json can't hold: write a number,"
                 " a text in quotes, a list or keys with values"
             ) from error
+
+
+def _signed(value: Any) -> str | None:
+    """A number with a plus in a config's value: a recipe keeps it as a word."""
+    if isinstance(value, Mapping):
+        value = list(value.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, list):
+        inside: list[Any] = value
+        return next((word for each in inside if (word := _signed(each)) is not None), None)
+    return value if isinstance(value, str) and re.fullmatch(r"\+[\d.][\w.+-]*", value) else None
 
 
 def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:
