@@ -169,6 +169,14 @@ REFUSED: list[tuple[Change, str]] = [
         "learned is how many tokens a checkpoint has .* give from, or",
     ),
     (lambda s: s["model"].update({"from": "small"}), "model needs family .* or from, and not both"),
+    (
+        lambda s: s.update(model={"from": "small", "config": {"rope_theta": 1e4, "a": 1}}),
+        "model, config says rope_theta, a, and the model in from has a config of its own: leave it out, or",
+    ),
+    (
+        lambda s: s.update(model={"from": "small", "std": 0.5}),
+        "model, std is that of a new model's weights, and from has weights: leave it out",
+    ),
     (lambda s: s.update(model=3), "model is 3"),
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.plans.plan import Init
 from isogrow.recipes.falling import decay_fault, falling
-from isogrow.recipes.recipe import Recipe, Stage
+from isogrow.recipes.recipe import Recipe, Stage, Start
 from isogrow.recipes.release import fault
 from isogrow.train.schedule import LOSSES
 
@@ -38,6 +38,16 @@ def check(recipe: Recipe, where: str) -> None:
         (
             bool(model.learned) and not model.source,
             "model, learned is how many tokens a checkpoint has learned: give from, or leave it out",
+        ),
+        (
+            bool(model.config) and bool(model.source),
+            f"model, config says {', '.join(model.config)}, and the model in from has a config of its own:"
+            " leave it out, or change the config.json there",
+        ),
+        (
+            model.std != Start().std and bool(model.source),
+            "model, std is that of a new model's weights, and from has weights: leave it out (init_std of a"
+            " stage is that of what it adds)",
         ),
         (not recipe.data.train, "data, train is missing: name the files to learn from"),
     ]
