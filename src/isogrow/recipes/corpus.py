@@ -152,8 +152,16 @@ def texts(paths: list[Path], field: str, piece: int | None = None) -> Iterator[s
         elif path.suffix in LINES:
             yield from _lines(path, field)
         else:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                yield from iter(lambda f=file: f.read(piece), "")
+            yield from _pieces(path, piece)
+
+
+def _pieces(path: Path, piece: int | None) -> Iterator[str]:
+    """A text file whose characters, ends of lines too, are those of the file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            yield from iter(lambda: file.read(piece), "")
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is no UTF-8: convert it, or leave it out of data") from error
 
 
 def _saved(path: Path, field: str) -> Iterator[str]:
@@ -171,7 +179,8 @@ def _saved(path: Path, field: str) -> Iterator[str]:
         raise RecipeError(
             f"{path} has no column {field!r} but {', '.join(rows.column_names)}: name it in data, text"
         )
-    yield from (str(row[field]) for row in rows)
+    for number, row in enumerate(rows):
+        yield _text(row[field], field, f"{path}, row {number} (the first is 0)")
 
 
 def _lines(path: Path, field: str) -> Iterator[str]:
@@ -180,12 +189,31 @@ def _lines(path: Path, field: str) -> Iterator[str]:
             if not line.strip():
                 continue
             try:
-                yield str(json.loads(line)[field])
+                found = json.loads(line)[field]
             except (ValueError, KeyError, TypeError) as error:
                 raise RecipeError(
                     f"{path}, line {number} is no JSON object with {field!r} in UTF-8: correct it, one object"
                     " a line (name the file .txt if it is to be read as text)"
                 ) from error
+            yield _text(found, field, f"{path}, line {number}")
+
+
+def _text(found: Any, field: str, where: str) -> str:
+    """The text, if it is one. Raises `RecipeError` for null, numbers, lists, and halves of characters."""
+    if not isinstance(found, str):
+        shown = json.dumps(found, default=str)
+        raise RecipeError(
+            f"{where}: {field!r} is {shown[:40]}{'…' * (len(shown) > 40)}, and a text was expected:"
+            " correct it, or leave it out"
+        )
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise RecipeError(
+            f"{where}: {field!r} holds half of a character ({found[error.start]!a}): correct it, or leave it"
+            " out"
+        ) from error
+    return found
 
 
 def _stats(data: Data, paths: list[Path], base: Path) -> Stats:
