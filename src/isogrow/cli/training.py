@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from isogrow.gradmax import NAME
+from isogrow.paths import expanded
 from isogrow.quiet import quiet
 from isogrow.recipes.advice import advice
-from isogrow.recipes.folder import Outcome, learned
+from isogrow.recipes.folder import Outcome, folder_of, learned
 from isogrow.recipes.reading import read
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.running import checked, device, run, timed
@@ -38,11 +39,11 @@ def outlook(path: Path, tell: Tell) -> Data:
     rows = [_row(stage, rate) for stage in stages]
     total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in rows)
     source = recipe.model.source
-    tokens = recipe.model.learned or (learned((base / source).resolve()) if source else 0)
+    tokens = recipe.model.learned or (learned((base / expanded(source)).resolve()) if source else 0)
     told = advice(stages, learned=bool(source), tokens=tokens)
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
     return {
-        "run": str(base / recipe.run),
+        "run": str(folder_of(recipe, base)),
         "stages": rows,
         "seconds": total,
         "device": where,

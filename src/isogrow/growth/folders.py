@@ -12,6 +12,7 @@ from isogrow.growth.opening import Opened, opened
 from isogrow.growth.taken import check_blind, check_taken
 from isogrow.layouts.config import Config
 from isogrow.optim.moments import Policy
+from isogrow.paths import expanded
 from isogrow.planning.request import Said, check_grows, requested
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
@@ -79,7 +80,7 @@ def grow_checkpoint(
             from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 
             how["optimizer"] = resumable(found, plan, optimizer, policy, groups, format, here=first)
-            source = (found.checkpoint, found.anatomy, plan, out)
+            source = (found.checkpoint, found.anatomy, plan, expanded(out))
             write_checkpoint(*source, question=question, writers=writers, **how)
     return plan
 

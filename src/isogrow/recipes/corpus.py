@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from isogrow.errors import RecipeError
+from isogrow.paths import expanded
 from isogrow.recipes.recipe import Data
 from isogrow.train.kept import damaged, said, write
 
@@ -71,7 +72,7 @@ def vocabulary(data: Data, base: Path) -> Vocabulary:
         return Vocabulary(BYTES, lambda text: np.frombuffer(text.encode(), np.uint8), PIECE)
     from transformers import AutoTokenizer
 
-    folder = base / data.tokenizer
+    folder = base / expanded(data.tokenizer)
     if not folder.is_dir():
         raise RecipeError(f"data, tokenizer: {folder} is no folder: give a tokenizer's folder, or bytes")
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -87,7 +88,7 @@ def files(names: tuple[str, ...], base: Path, where: str) -> list[Path]:
     """The files (or saved datasets) that names and patterns mean, in order, each once."""
     found: list[Path] = []
     for name in names:
-        hits = sorted(glob.glob(str(base / name), recursive=True))
+        hits = sorted(glob.glob(str(base / expanded(name)), recursive=True))
         if not hits:
             raise RecipeError(f"data, {where}: {name} is not there (looked in {base}): correct the name")
         found += [Path(hit) for hit in hits]
@@ -218,7 +219,7 @@ def _text(found: Any, field: str, where: str) -> str:
 
 def _stats(data: Data, paths: list[Path], base: Path) -> Stats:
     """Of every file that is read, those of folders and of the tokenizer too."""
-    tokenizer = [] if data.tokenizer == "bytes" else [base / data.tokenizer]
+    tokenizer = [] if data.tokenizer == "bytes" else [base / expanded(data.tokenizer)]
     inside = (sorted(path.rglob("*")) if path.is_dir() else [path] for path in (*paths, *tokenizer))
     found = {os.path.relpath(path, base): path.stat() for each in inside for path in each if path.is_file()}
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}

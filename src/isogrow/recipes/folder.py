@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from isogrow.errors import RecipeError
+from isogrow.paths import expanded
 from isogrow.recipes.reading import parse
 from isogrow.recipes.recipe import Recipe
 from isogrow.train.kept import (
@@ -46,6 +47,11 @@ class Outcome:
     loss: float | None
     held_out: float | None
     released: tuple[Outcome, ...] = ()
+
+
+def folder_of(recipe: Recipe, base: Path) -> Path:
+    """The run's folder."""
+    return base / expanded(recipe.run)
 
 
 def last_complete(folder: Path) -> Path | None:

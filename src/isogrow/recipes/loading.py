@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from isogrow.errors import RecipeError
+from isogrow.paths import expanded
 
 
 def loaded(path: str | Path) -> Any:
     """What a YAML file says. Raises `RecipeError` for one that can't be read, or says a key twice."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+        return yaml.load(expanded(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as error:
         raise RecipeError(f"{path} can't be read ({error.strerror}): give a recipe's file") from error
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ from isogrow.plans.plan import Init
 from isogrow.recipes.callbacks import Costs, Ending, TellProgress, ended
 from isogrow.recipes.card import card
 from isogrow.recipes.corpus import Sequences, files, sequences, settle, vocabulary
-from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
+from isogrow.recipes.folder import Outcome, claim, finished, folder_of, last_complete, told
 from isogrow.recipes.norms import BlockNorms
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.releasing import apart, due, ended_at, lasted, save
@@ -82,7 +82,7 @@ def run(recipe: Recipe, base: Path, tell: Tell, steps: Steps) -> Outcome:
     are others now.
     """
     with together(purpose=TRAINING) as ranks:
-        return _run(recipe, base, base / recipe.run, tell, steps, ranks)
+        return _run(recipe, base, folder_of(recipe, base), tell, steps, ranks)
 
 
 def _run(
@@ -95,7 +95,7 @@ def _run(
     start: Start | None = None,
 ) -> Outcome:
     """A run, or one of the run in `home`'s releases, which begins with the checkpoint that `start` makes."""
-    folder = base / recipe.run
+    folder = folder_of(recipe, base)
     stages = checked(recipe, base)
     check_shared(recipe, ranks.world)
     ended_before, checkpoint = first_alone(ranks, partial(_entered, folder, recipe, stages))
@@ -171,7 +171,7 @@ def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell
         """The trunk's own word is that it releases."""
 
     with apart(trunk):
-        _run(branch, base, base / recipe.run, quiet, steps, ranks, partial(save, trunk))
+        _run(branch, base, folder_of(recipe, base), quiet, steps, ranks, partial(save, trunk))
 
 
 def prepared(
@@ -212,7 +212,7 @@ def _trainer(recipe: Recipe, base: Path, corpora: Mapping[str, Sequences], world
     words = vocabulary(recipe.data, base)
     model = started(recipe, base, words.size)
     train, held_out = corpora["train"], corpora.get("held_out")
-    options = arguments(recipe, base / recipe.run, held_out is not None)
+    options = arguments(recipe, folder_of(recipe, base), held_out is not None)
     if world == 1:
         return Trainer(
             model, options, train_dataset=train, eval_dataset=held_out, processing_class=words.tokenizer

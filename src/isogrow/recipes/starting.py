@@ -20,6 +20,7 @@ from isogrow.growth.models import anatomy_of
 from isogrow.layouts.config import edited
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Layout
+from isogrow.paths import expanded
 from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import expansions
@@ -73,7 +74,8 @@ def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
     """
     model: Any
     if recipe.model.source:
-        model = AutoModelForCausalLM.from_pretrained(base / recipe.model.source, dtype=torch.float32)
+        source = base / expanded(recipe.model.source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.training.seed)
@@ -158,10 +160,11 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
     """The first model's config.json."""
     start = recipe.model
     if start.source:
-        path = base / start.source / "config.json"
-        if not path.is_file() and gguf_of(base / start.source) is not None:
+        source = base / expanded(start.source)
+        path = source / "config.json"
+        if not path.is_file() and gguf_of(source) is not None:
             raise RecipeError(
-                f"model, from: {base / start.source} is a GGUF file, and a run starts from a folder that"
+                f"model, from: {source} is a GGUF file, and a run starts from a folder that"
                 " transformers loads: give the model that it was made from, or what it was grown to"
             )
         if not path.is_file():

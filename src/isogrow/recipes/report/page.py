@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from isogrow.paths import expanded
 from isogrow.recipes.report.charts import drawn
 from isogrow.recipes.report.log import LoggedRun, Record, opened
 
@@ -27,7 +28,7 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
 
     Raises `RecipeError` where there is no run, or none with a record yet.
     """
-    path = Path(out) if out is not None else Path(folder) / "report.html"
+    path = expanded(folder) / "report.html" if out is None else expanded(out)
     path.write_text(page(opened(folder)), encoding="utf-8")
     return path
 
