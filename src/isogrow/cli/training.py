@@ -13,7 +13,7 @@ from isogrow.gradmax import NAME
 from isogrow.paths import expanded
 from isogrow.quiet import quiet
 from isogrow.recipes.advice import advice
-from isogrow.recipes.folder import Outcome, folder_of, learned
+from isogrow.recipes.folder import Outcome, check_claimable, folder_of, learned
 from isogrow.recipes.reading import read
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.running import checked, device, run, timed
@@ -29,6 +29,7 @@ TRIED = 3  # steps that an estimate of the time is made from
 def outlook(path: Path, tell: Tell) -> Data:
     """A recipe stage by stage: sizes, parameters, operations, and about how long it would take here."""
     recipe, base = read(path), path.resolve().parent
+    check_claimable(folder_of(recipe, base), recipe)
     with quiet():
         stages = checked(recipe, base)
         where = str(device())
