@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from isogrow import __version__
 from isogrow.__main__ import main
 from isogrow.cli import app
-from isogrow.cli.voice import answer, plain, say
+from isogrow.cli.voice import answer, in_shell, plain, say
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,22 @@ def wide() -> Path:
 
 
 VERBS = ("inspect", "plan", "grow", "verify", "train", "report", "families", "demo")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("allow it with allow_dead (--allow-dead)", "allow it with --allow-dead"),
+        ("leave out streamed=True (--streamed), or", "leave out --streamed, or"),
+        ("engines= (--for) names no engine", "--for names no engine"),
+        ("with optimizer='drop' (--optimizer drop)", "with --optimizer drop"),
+        ("give as base (--base) what was grown", "give as --base what was grown"),
+        ("the model was grown (--plan)", "the model was grown (--plan)"),
+        ("grow the base alone (--layers), and", "grow the base alone (--layers), and"),
+    ],
+)
+def test_sentences_name_options_as_the_shell_does(said: str, shown: str) -> None:
+    assert in_shell(said) == shown
 
 
 # ── help, usage, exit codes ──
