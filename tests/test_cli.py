@@ -202,8 +202,10 @@ def test_an_output_that_fails_does_not_appear(llama: Path, tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"plan.json", "out.failed"}
     assert {path.name for path in (tmp_path / "out.failed").iterdir()} >= {"isogrow.json", "config.json"}
     assert not [path for path in (tmp_path / "out.failed").iterdir() if path.name.startswith(".")]
-    again = isogrow("grow", llama, out, "--plan", file, "--allow-dead", "--keep-failed")
-    assert again.code == 2 and "out.failed exists: name another folder" in again.err
+    for more in ((), ("--overwrite",)):
+        again = isogrow("grow", llama, out, "--plan", file, "--allow-dead", "--keep-failed", *more)
+        assert again.code == 2 and "out.failed exists, where an output that fails" in again.err
+        assert again.err.endswith("would be kept: remove it, or leave out --keep-failed\n")
     shown = isogrow("verify", llama, tmp_path / "out.failed")
     assert shown.code == 1 and shown.err.startswith("failed: liveness: ")
 
