@@ -115,6 +115,16 @@ def test_a_usage_error_exits_with_2(arguments: list[str], said: str) -> None:
     ran = isogrow(*arguments)
     assert ran.code == 2
     assert said in ran.err + ran.out
+    if arguments:
+        told = isogrow(*arguments, "--json")
+        assert (told.code, told.json["refused"]["kind"]) == (2, "UsageError")
+        assert said in told.json["refused"]["why"] and said in told.err
+
+
+@pytest.mark.parametrize("arguments", [["plan", "m", "--ranks", "x"], ["--jsn"], ["grow", "m", "--ffn"]])
+def test_a_usage_error_is_told_in_json(arguments: list[str]) -> None:
+    refused = isogrow(*arguments[:1], "--json", *arguments[1:]).json["refused"]
+    assert refused["kind"] == "UsageError" and refused["why"]
 
 
 def test_stopped_before_it_has_begun_it_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

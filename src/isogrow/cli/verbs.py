@@ -28,6 +28,7 @@ from isogrow.cli.options import (
     SmallBase,
     Streamed,
     Verb,
+    Verbs,
     option,
     requesting,
 )
@@ -37,6 +38,7 @@ from isogrow.paths import expanded
 
 app = typer.Typer(
     name="isogrow",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

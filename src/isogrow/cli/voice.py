@@ -113,6 +113,19 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
 
 
 @contextmanager
+def misused(as_json: bool) -> Generator[None]:
+    """What the command line's parser refuses, it tells on stderr; with `as_json` stdout has it,
+    too."""
+    try:
+        yield
+    except Exception as error:
+        said = getattr(error, "format_message", None)
+        if as_json and said is not None:
+            _answer_refused("UsageError", said())
+        raise
+
+
+@contextmanager
 def alone(as_json: bool) -> Generator[None]:
     """The same of what one process does: of several ranks of a job the first does it, as if there were no
     others, and they end at once, with 0."""
@@ -159,8 +172,12 @@ def _refuse(kind: str, why: str, as_json: bool) -> None:
     why = in_shell(why)
     remark("refused", why, "bold red")
     if as_json:
-        answer({"refused": {"kind": kind, "why": why}}, lambda data: str(data), as_json)
+        _answer_refused(kind, why)
     raise typer.Exit(REFUSED) from None
+
+
+def _answer_refused(kind: str, why: str) -> None:
+    answer({"refused": {"kind": kind, "why": why}}, lambda data: str(data), as_json=True)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _check_config(config: Mapping[str, Any], where: str) -> None:
 def _signed(value: Any) -> str | None:
     """A number with a plus in a config's value: a recipe keeps it as a word."""
     if isinstance(value, Mapping):
-        value = list(value.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        value = list(value.values())
     if isinstance(value, list):
         inside: list[Any] = value
         return next((word for each in inside if (word := _signed(each)) is not None), None)
