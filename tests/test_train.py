@@ -152,6 +152,12 @@ def test_its_page(finished: Path) -> None:
     assert "Weight norm of old and new blocks" in (finished / "run" / "report.html").read_text()
 
 
+def test_what_to_run_next_can_be_copied(tmp_path: Path) -> None:
+    path = written(tmp_path, run="sp ace/my run", stages=[{"steps": 4}])
+    done = isogrow("train", str(path), "--json")
+    assert done.json["next"] == [f"isogrow report '{tmp_path / 'sp ace' / 'my run'}'"]
+
+
 def test_the_dry_run_says_what_it_leaves_out(tmp_path: Path) -> None:
     stages = [{"steps": 3}, {"ffn": 36, "init": "gradmax", "steps": 4}]
     said = isogrow("train", str(written(tmp_path, stages=stages)), "--dry-run").out

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from isogrow.gradmax import NAME
@@ -75,7 +76,7 @@ def trained(path: Path, tell: Tell, steps: Steps) -> Data:
         "released": [_released(each) for each in outcome.released],
         "checks": [_finite("loss", outcome.loss), *(_finite("released", o.loss) for o in outcome.released)],
         "seconds": time.monotonic() - start,
-        "next": [f"isogrow report {outcome.model.parent}"],
+        "next": [f"isogrow report {quote(str(outcome.model.parent))}"],
     }
 
 
