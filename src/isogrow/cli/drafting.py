@@ -7,9 +7,9 @@ from shlex import quote
 from typing import Any
 
 from isogrow import __version__
-from isogrow.cli.asking import write_text
 from isogrow.growth.opening import Opened, opened, seen
 from isogrow.paths import expanded
+from isogrow.stores.texts import write_text
 
 Data = dict[str, Any]
 Tell = Callable[[str], None]

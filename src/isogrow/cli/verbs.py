@@ -306,18 +306,17 @@ def train(
 @app.command(cls=Verb)
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run of `train`.")],
-    out: Annotated[
-        str | None, option("--out", "The page to write. (default: RUN/report.html)", OUTPUT, "PAGE.html")
-    ] = None,
+    out: Annotated[str | None, option("--out", "Page. (default: RUN/report.html)", OUTPUT, "FILE")] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """A run's curves, stages and growths as one HTML page."""
+    """A run's curves, stages and growths as one HTML page, which replaces an older one."""
     with alone(json):
         from isogrow.cli.tables import trainings
         from isogrow.recipes.report import report as page
 
         with working("drawing"):
-            path = page(run, out)
+            path = page(run, out, overwrite)
         answer({"page": str(path)}, trainings.reported, json)
 
 
