@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.recipes.corpus import Sequences, sequences, settle
+from isogrow.recipes.corpus import Sequences, files, sequences, settle
 from isogrow.recipes.recipe import Data
 
 ONE, TWO, THREE = "first line\n", "zweite Zeile: süß\n", "third"
@@ -86,6 +86,32 @@ def test_what_can_not_be_read_is_refused(base: Path, data: Data, message: str) -
     (base / "d.txt.GZ").write_bytes(b"\x1f\x8b")
     with pytest.raises(RecipeError, match=message):
         made(data, base)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({}, "holds no tokenizer that transformers reads .Couldn't instantiate the backend"),
+        ({"tokenizer.json": '{"a":'}, "holds no tokenizer that transformers reads .Expecting value"),
+        ({"config.json": '{"model_type": "gpt2"}'}, "holds no tokenizer, or one of no words"),
+    ],
+)
+def test_a_folder_without_a_tokenizer_is_refused(base: Path, held: dict[str, str], message: str) -> None:
+    (base / "words").mkdir()
+    for name, text in held.items():
+        (base / "words" / name).write_text(text)
+    with pytest.raises(
+        RecipeError, match=f"data, tokenizer: .*words {message}.*: give a tokenizer's"
+    ) as told:
+        made(Data(train=("a.txt",), tokenizer="words"), base)
+    assert "\n" not in str(told.value)
+
+
+def test_a_name_that_is_there_is_no_pattern(base: Path) -> None:
+    (base / "b[1].txt").write_text("its own")
+    (base / "b1.txt").write_text("another")
+    assert files(("b[1].txt",), base, "train") == [base / "b[1].txt"]
+    assert files(("b[1-2].txt",), base, "train") == [base / "b1.txt"]
 
 
 def test_json_is_read_line_by_line(base: Path) -> None:

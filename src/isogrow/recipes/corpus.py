@@ -70,12 +70,7 @@ def vocabulary(data: Data, base: Path) -> Vocabulary:
     """The tokenizer of a recipe. Raises `RecipeError` where there is none."""
     if data.tokenizer == "bytes":
         return Vocabulary(BYTES, lambda text: np.frombuffer(text.encode(), np.uint8), PIECE)
-    from transformers import AutoTokenizer
-
-    folder = base / expanded(data.tokenizer)
-    if not folder.is_dir():
-        raise RecipeError(f"data, tokenizer: {folder} is no folder: give a tokenizer's folder, or bytes")
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer = _tokenizer(base / expanded(data.tokenizer))
     end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
 
     def encode(text: str) -> list[int]:
@@ -84,11 +79,31 @@ def vocabulary(data: Data, base: Path) -> Vocabulary:
     return Vocabulary(len(tokenizer), encode, None, end, tokenizer)
 
 
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    mend = "give a tokenizer's folder, or bytes"
+    if not folder.is_dir():
+        raise RecipeError(f"data, tokenizer: {folder} is no folder: {mend}")
+    try:
+        found: Any = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises nothing narrower
+        why = str(error).strip().partition("\n")[0].rstrip(" :.")
+        raise RecipeError(
+            f"data, tokenizer: {folder} holds no tokenizer that transformers reads ({why}): {mend}"
+        ) from error
+    if len(found) < 2:  # some classes make an empty one of no file
+        raise RecipeError(f"data, tokenizer: {folder} holds no tokenizer, or one of no words: {mend}")
+    return found
+
+
 def files(names: tuple[str, ...], base: Path, where: str) -> list[Path]:
-    """The files (or saved datasets) that names and patterns mean, in order, each once."""
+    """The files (or saved datasets) that names and patterns mean, in order, each once. A name that is there
+    is no pattern."""
     found: list[Path] = []
     for name in names:
-        hits = sorted(glob.glob(str(base / expanded(name)), recursive=True))
+        named = base / expanded(name)
+        hits = [str(named)] if named.exists() else sorted(glob.glob(str(named), recursive=True))
         if not hits:
             raise RecipeError(f"data, {where}: {name} is not there (looked in {base}): correct the name")
         found += [Path(hit) for hit in hits]
