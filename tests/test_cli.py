@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from isogrow import __version__
 from isogrow.__main__ import main
 from isogrow.cli import app
-from isogrow.cli.voice import answer, plain, say
+from isogrow.cli.voice import answer, in_shell, plain, say
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,22 @@ def wide() -> Path:
 
 
 VERBS = ("inspect", "plan", "grow", "verify", "train", "report", "families", "demo")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("allow it with allow_dead (--allow-dead)", "allow it with --allow-dead"),
+        ("leave out streamed=True (--streamed), or", "leave out --streamed, or"),
+        ("engines= (--for) names no engine", "--for names no engine"),
+        ("with optimizer='drop' (--optimizer drop)", "with --optimizer drop"),
+        ("give as base (--base) what was grown", "give as --base what was grown"),
+        ("the model was grown (--plan)", "the model was grown (--plan)"),
+        ("grow the base alone (--layers), and", "grow the base alone (--layers), and"),
+    ],
+)
+def test_sentences_name_options_as_the_shell_does(said: str, shown: str) -> None:
+    assert in_shell(said) == shown
 
 
 # ── help, usage, exit codes ──
@@ -99,6 +115,16 @@ def test_a_usage_error_exits_with_2(arguments: list[str], said: str) -> None:
     ran = isogrow(*arguments)
     assert ran.code == 2
     assert said in ran.err + ran.out
+    if arguments:
+        told = isogrow(*arguments, "--json")
+        assert (told.code, told.json["refused"]["kind"]) == (2, "UsageError")
+        assert said in told.json["refused"]["why"] and said in told.err
+
+
+@pytest.mark.parametrize("arguments", [["plan", "m", "--ranks", "x"], ["--jsn"], ["grow", "m", "--ffn"]])
+def test_a_usage_error_is_told_in_json(arguments: list[str]) -> None:
+    refused = isogrow(*arguments[:1], "--json", *arguments[1:]).json["refused"]
+    assert refused["kind"] == "UsageError" and refused["why"]
 
 
 def test_stopped_before_it_has_begun_it_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +212,10 @@ def test_an_output_that_fails_does_not_appear(llama: Path, tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"plan.json", "out.failed"}
     assert {path.name for path in (tmp_path / "out.failed").iterdir()} >= {"isogrow.json", "config.json"}
     assert not [path for path in (tmp_path / "out.failed").iterdir() if path.name.startswith(".")]
-    again = isogrow("grow", llama, out, "--plan", file, "--allow-dead", "--keep-failed")
-    assert again.code == 2 and "out.failed exists: name another folder" in again.err
+    for more in ((), ("--overwrite",)):
+        again = isogrow("grow", llama, out, "--plan", file, "--allow-dead", "--keep-failed", *more)
+        assert again.code == 2 and "out.failed exists, where an output that fails" in again.err
+        assert again.err.endswith("would be kept: remove it, or leave out --keep-failed\n")
     shown = isogrow("verify", llama, tmp_path / "out.failed")
     assert shown.code == 1 and shown.err.startswith("failed: liveness: ")
 

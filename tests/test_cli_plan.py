@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from math import prod
@@ -322,6 +324,19 @@ def test_a_plan_for_another_model(models: Mapping[str, Path], tmp_path: Path) ->
     assert ran.code == 2
     assert "the plan is for 'llama' with vocab=53, hidden=24, ffn=44, heads=4," in ran.err
     assert "and this model is 'qwen3' with" in ran.err
+
+
+def test_a_plan_that_its_disk_has_no_room_for_leaves_nothing(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str, **given: Any) -> None:
+        path.write_bytes(text.encode()[:9])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    ran = isogrow("plan", llama, "--ffn", "x2", "--out", tmp_path / "p.json")
+    assert ran.code == 2 and "p.json can't be written (No space left on device)" in ran.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plan_file_is_not_lost(llama: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from isogrow.errors import RecipeError
-from isogrow.recipes.corpus import Sequences, sequences, settle
+from isogrow.recipes.corpus import Sequences, files, sequences, settle
 from isogrow.recipes.recipe import Data
 
 ONE, TWO, THREE = "first line\n", "zweite Zeile: süß\n", "third"
@@ -61,6 +61,12 @@ def test_tokens_are_written_once_and_anew_for_other_files(base: Path) -> None:
         (Data(train=("a.txt",), length=50), "11 tokens are less than one sequence of 50: give more text"),
         (Data(train=("c.jsonl",), text="body"), "c.jsonl, line 1 is no JSON object with 'body'"),
         (Data(train=("latin.jsonl",)), "latin.jsonl, line 2 is no JSON object with 'text' in UTF-8"),
+        (Data(train=("latin.txt",)), "latin.txt is no UTF-8: convert it, or leave it out"),
+        (Data(train=("null.jsonl",)), "null.jsonl, line 2: 'text' is null, and a text was expected: correct"),
+        (Data(train=("list.jsonl",)), "list.jsonl, line 1: 'text' is ..a., .b.., and a text was"),
+        (Data(train=("half.jsonl",)), r"half.jsonl, line 1: 'text' holds half of a character \('.ud800'\)"),
+        (Data(train=("numbers",)), r"numbers, row 1 \(the first is 0\): 'text' is null, and a text was"),
+        (Data(train=("numbers",), text="n"), "numbers, row 0 .*: 'n' is 3, and a text was expected"),
         (Data(train=("whole.json",)), "whole.json, line 1 is no JSON object with 'text'.* one object a line"),
         (Data(train=("*.GZ",)), "train: .*d.txt.GZ is no text by its name: unpack or"),
         (Data(train=("saved",), text="body"), "no column 'body' but text: name it in data, text"),
@@ -70,10 +76,42 @@ def test_tokens_are_written_once_and_anew_for_other_files(base: Path) -> None:
 )
 def test_what_can_not_be_read_is_refused(base: Path, data: Data, message: str) -> None:
     (base / "latin.jsonl").write_bytes(b'{"text": "ok"}\n' + '{"text": "süß"}'.encode("latin-1"))
+    (base / "latin.txt").write_bytes(b"some \xe9t\xe9")
+    (base / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    (base / "list.jsonl").write_text('{"text": ["a", "b"]}\n')
+    (base / "half.jsonl").write_text('{"text": "a\\ud800"}\n')
+    rows = datasets.Dataset.from_dict({"text": ["a", None], "n": [3, 4]})
+    rows.save_to_disk(str(base / "numbers"))
     (base / "whole.json").write_text(json.dumps([{"text": ONE}], indent=1))
     (base / "d.txt.GZ").write_bytes(b"\x1f\x8b")
     with pytest.raises(RecipeError, match=message):
         made(data, base)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({}, "holds no tokenizer that transformers reads .Couldn't instantiate the backend"),
+        ({"tokenizer.json": '{"a":'}, "holds no tokenizer that transformers reads .Expecting value"),
+        ({"config.json": '{"model_type": "gpt2"}'}, "holds no tokenizer, or one of no words"),
+    ],
+)
+def test_a_folder_without_a_tokenizer_is_refused(base: Path, held: dict[str, str], message: str) -> None:
+    (base / "words").mkdir()
+    for name, text in held.items():
+        (base / "words" / name).write_text(text)
+    with pytest.raises(
+        RecipeError, match=f"data, tokenizer: .*words {message}.*: give a tokenizer's"
+    ) as told:
+        made(Data(train=("a.txt",), tokenizer="words"), base)
+    assert "\n" not in str(told.value)
+
+
+def test_a_name_that_is_there_is_no_pattern(base: Path) -> None:
+    (base / "b[1].txt").write_text("its own")
+    (base / "b1.txt").write_text("another")
+    assert files(("b[1].txt",), base, "train") == [base / "b[1].txt"]
+    assert files(("b[1-2].txt",), base, "train") == [base / "b1.txt"]
 
 
 def test_json_is_read_line_by_line(base: Path) -> None:
@@ -134,15 +172,23 @@ def test_a_tokenizer_of_ones_own(base: Path) -> None:
 def test_pieces_of_a_file_are_the_whole(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a character, or the end of a line, is cut."""
     text = ("süß\r\nx" * 7 + "\N{MUSICAL SYMBOL G CLEF}") * 3
-    (base / "long.txt").write_bytes(text.encode() + b"\xff end")
+    (base / "long.txt").write_bytes(text.encode())
     data = Data(train=("long.txt",), length=2)
     wanted = text_of(made(data, base))
     for piece in (1, 2, 5):
         monkeypatch.setattr("isogrow.recipes.corpus.PIECE", piece)
         (base / "tokens").rename(base / f"tokens{piece}")
         assert text_of(made(data, base)) == wanted
-    assert (base / "long.txt").read_text(errors="replace").startswith(wanted)
-    assert "\N{MUSICAL SYMBOL G CLEF}\N{REPLACEMENT CHARACTER}" in wanted
+    assert wanted.encode() == text.encode()[: len(wanted.encode())]
+    assert len(wanted.encode()) > len(text.encode()) - 4
+
+
+def test_bytes_are_those_of_the_file(base: Path) -> None:
+    """Ends of lines as they are there, and a mark at the start, too."""
+    held = b"\xef\xbb\xbfone\r\ntwo\rthree\n\x00\r\r\n"
+    (base / "crlf.txt").write_bytes(held)
+    found = made(Data(train=("crlf.txt",), length=len(held)), base)
+    assert bytes(found[0]["input_ids"].tolist()) == held
 
 
 def test_a_corpus_is_not_held_in_memory(base: Path) -> None:

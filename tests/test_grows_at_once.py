@@ -16,8 +16,9 @@ from command import isogrow
 from test_release import log
 
 import isogrow as package
+from isogrow.errors import RecipeError
 from isogrow.recipes.advice import advice
-from isogrow.recipes.reading import read
+from isogrow.recipes.reading import parse, read
 from isogrow.recipes.running import checked, growths
 from isogrow.recipes.starting import started
 
@@ -135,9 +136,25 @@ def test_it_learns_in_float32_whatever_was_saved(folder: Path) -> None:
     small.bfloat16().save_pretrained(folder / "half")
     recipe = written(folder, {**LARGE, "run": "from-half", "model": {"from": "half"}})
     assert {p.dtype for p in started(read(recipe), folder, 256).parameters()} == {torch.float32}
-    sizes = {**LARGE, "run": "sizes", "model": {"from": "small/model", "sizes": {"hidden": 16}}}
-    told = " ".join(isogrow("train", written(folder, sizes)).err.split())
-    assert "by the other sizes and the config it is 24: what it grows to stands in the first stage" in told
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (
+            {"hidden": 24},
+            "hidden is 24, and in the checkpoint it is 16: what it grows to stands in the first",
+        ),
+        ({"foo": 1}, "model, sizes: llama has no 'foo' of its own: give some of hidden, ffn, heads"),
+    ],
+)
+def test_sizes_beside_a_checkpoint_are_those_that_it_has(
+    folder: Path, sizes: dict[str, int], message: str
+) -> None:
+    said = {**LARGE, "model": {"from": "small/model", "sizes": {"hidden": 16, "layers": 1}}}
+    assert checked(parse(said), folder)[0].sizes["hidden"] == 24
+    with pytest.raises(RecipeError, match=message):
+        checked(parse({**said, "model": {"from": "small/model", "sizes": sizes}}), folder)
 
 
 def test_what_is_foretold(folder: Path) -> None:

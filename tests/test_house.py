@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("numbers", "paper", "rules", "laws", "engines"),
     ("families", "plans"),
     ("layouts",),
-    ("errors", "quiet"),
+    ("errors", "paths", "quiet"),
 )
 LIGHT = (
     "planning",
@@ -41,6 +41,7 @@ LIGHT = (
     "plans",
     "layouts",
     "errors",
+    "paths",
 )  # no torch is loaded here
 HEAVY = ("torch", "transformers", "accelerate", "safetensors.torch")
 SIBLINGS = ("interpreters",)  # packages whose modules never import each other

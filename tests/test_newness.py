@@ -137,4 +137,5 @@ def test_what_no_plan_is_known_of_is_refused(tmp_path: Path) -> None:
         grower.new_entries(small, grower.plan_of(grower.grow(small, ffn=51)))
     ran = isogrow("inspect", folder, "--new")
     assert ran.code == 2 and "no plan is known without it" in " ".join(ran.err.split())
+    assert ran.err.endswith("name the one by which the model was grown (--plan)\n")
     assert isogrow("inspect", folder, "--plan", folder).code == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -78,12 +80,44 @@ def test_sizes_are_absolute_relative_or_factors(size: Any, now: int, wanted: int
         ("9" * 5000, f"ffn='{'9' * 20}…' is larger than any model's: give 1,048,576 or less"),
         (11, "ffn=11 would shrink ffn from 12 to 11: give more than 12"),
         ("x0.5", "ffn='x0.5' would shrink ffn from 12 to 6: give more than 12"),
+        (0.5, "ffn=0.5 would shrink ffn from 12 to 0.5: give more than 12"),
+        ("+0.001", "ffn='+0.001' is 12.001 from 12, which is not a whole number: give 13"),
+        ("+1.50", "ffn='+1.50' is 13.5 from 12, which is not a whole number: give 14"),
+        (
+            "x1.2499999999",
+            "ffn='x1.2499999999' is 14.9999999988 from 12, which is not a whole number: give 15",
+        ),
     ],
 )
 def test_sizes_that_are_none(size: Any, message: str) -> None:
     with pytest.raises(SizeError) as refused:
         target(size, 12, "ffn")
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3])
+def test_factors_are_what_is_written_and_advice_is_true(decimals: int) -> None:
+    """In floats 1.4 times 45 is a little less than 63."""
+    for now in (1, 7, 25, 45, 100, 999, 4097, 1 << 20):
+        for written in range(10**decimals, 3 * 10**decimals, 7 ** (decimals - 1)):
+            text = f"{written // 10**decimals}.{written % 10**decimals:0{decimals}}"
+            for size in (f"x{text}", f"+{text}", text, float(text)):
+                _check_size(size, now, Fraction(text))
+
+
+def _check_size(size: str | float, now: int, value: Fraction) -> None:
+    kind = str(size)[0]
+    wanted = now * value if kind == "x" else now + value if kind == "+" else value
+    try:
+        assert target(size, now, "ffn") == wanted  # type: ignore[arg-type]
+    except SizeError as refused:
+        why, advice = str(refused), re.search(r"give '?(more than )?(x?[\d.,]+)", str(refused))
+        assert advice is not None
+        if "whole number" in why:
+            assert wanted.denominator > 1
+            assert target(advice[2], now, "ffn") >= wanted
+        else:
+            assert wanted < now if advice[1] else wanted > 1 << 20
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,22 @@ def test_what_a_recipe_says(tmp_path: Path) -> None:
     assert [recipe.longest(stage) for stage in recipe.stages] == [20, 1000, 50]
 
 
+@pytest.mark.parametrize("written", ["+60", "+60.0", "x1.5", "60"])
+def test_sizes_are_what_they_are_in_the_shell(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TEXT.replace("ffn: 96", f"ffn: {written}"))
+    assert str(read(path).stages[1].sizes["ffn"]) == written
+
+
+def test_other_numbers_may_have_a_plus(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        TEXT.replace("rate: 2e-3", "rate: +2.0e-3, clip: +.5").replace("steps: 20", "steps: +20.0")
+    )
+    recipe = read(path)
+    assert (recipe.training.rate, recipe.training.clip, recipe.stages[0].steps) == (0.002, 0.5, 20)
+
+
 @pytest.mark.parametrize("written", ["1k", "1K", "1 k", "1e3", "1000", "0.001m", 1000])
 def test_how_counts_are_written(said: dict[str, Any], written: Any) -> None:
     said["stages"][2]["tokens"] = written
@@ -102,6 +118,10 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda s: s["stages"][2].update(sizes={"layers": 4}), "layers is said twice, in sizes and beside it"),
     (lambda s: s["stages"][1].update(layers_at="even"), "stage 2: layers_at says where new layers go, and"),
     (lambda s: s["model"].update(config={"when": date(2020, 1, 2)}), "config: when is datetime.* quotes"),
+    (
+        lambda s: s["model"].update(config={"rope": {"theta": ["+1.0e4"]}}),
+        r"model, config: rope holds '\+1.0e4', a word here: leave out the \+",
+    ),
     (lambda s: s["training"].update(rate=-1), "training, rate is -1: input should be greater than 0"),
     (
         lambda s: s["training"].update(warmup="long"),
@@ -149,6 +169,14 @@ REFUSED: list[tuple[Change, str]] = [
         "learned is how many tokens a checkpoint has .* give from, or",
     ),
     (lambda s: s["model"].update({"from": "small"}), "model needs family .* or from, and not both"),
+    (
+        lambda s: s.update(model={"from": "small", "config": {"rope_theta": 1e4, "a": 1}}),
+        "model, config says rope_theta, a, and the model in from has a config of its own: leave it out, or",
+    ),
+    (
+        lambda s: s.update(model={"from": "small", "std": 0.5}),
+        "model, std is that of a new model's weights, and from has weights: leave it out",
+    ),
     (lambda s: s.update(model=3), "model is 3"),
 ]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import isogrow
 
-from isogrow.errors import RecipeError
+from isogrow.errors import OutputError, RecipeError
 from isogrow.recipes.report import report
 from isogrow.recipes.report.log import opened
 from isogrow.recipes.report.page import page
@@ -143,6 +144,21 @@ def test_a_damaged_file_is_refused(run: Path, name: str, text: str, message: str
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="holds no run .recipe.json is missing.: give the folder named"):
         report(tmp_path)
+
+
+def test_a_page_replaces_a_page_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isogrow.recipes.report.page.drawn", lambda _: [])
+    mine = tmp_path / "notes.html"
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="notes.html exists: name another file, or give --overwrite"):
+        report(run, mine)
+    told = isogrow("report", run, "--out", mine)
+    assert told.code == 2 and mine.read_text() == "mine"
+    assert isogrow("report", run, "--out", mine, "--overwrite").code == 0
+    first = report(run).read_text()
+    assert mine.read_text() == first == report(run).read_text()
+    with pytest.raises(OutputError, match="is a folder: name a file"):
+        report(run, tmp_path)
 
 
 # ── in a browser ──

@@ -175,11 +175,24 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_a_state_that_is_not_the_models_is_refused(what: str, own: Path, tmp_path: Path) -> None:
     change, said = WRONG[what]
     change(own)
-    with pytest.raises(StateError, match=rf"state in {own.name} can't be grown: .*{said}.* --optimizer drop"):
+    with pytest.raises(StateError, match=rf"state in {own.name} can't be grown: .*{said}.*optimizer='drop' "):
         grow_checkpoint(own, tmp_path / "large", ffn="x2")
     assert [path.name for path in tmp_path.iterdir()] == [own.name]
     grow_checkpoint(own, tmp_path / "large", ffn="x2", optimizer="drop")
     assert not [name for name in names(tmp_path / "large") if name.startswith("optimizer")]
+
+
+@pytest.mark.parametrize("policy", ["powers={'hessian': 1}", "unknown='drop'"])
+def test_the_way_out_for_an_unknown_tensor_is_one(own: Path, tmp_path: Path, policy: str) -> None:
+    """In Python and in the shell, whose refusal names what a file's growth takes."""
+    changed(with_more)(own)
+    ran = isogrow("grow", own, tmp_path / "large", "--ffn", "x2", "--no-verify")
+    told = " ".join(ran.err.split())
+    assert ran.code == 2 and f"(in Python: policy=isogrow.Policy({policy}))" in told
+    assert told.endswith("or leave the run's state behind with --optimizer drop")
+    grow_checkpoint(own, tmp_path / "large", ffn="x2", policy=eval(f"Policy({policy})"))
+    state = torch.load(tmp_path / "large" / "optimizer.pt", weights_only=True)
+    assert ("hessian" in state["state"][0]) == policy.startswith("powers")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ import isogrow as package
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.recipes import running
 from isogrow.recipes.callbacks import Costs
-from isogrow.recipes.folder import claim, last_complete
+from isogrow.recipes.folder import check_claimable, claim, last_complete
 from isogrow.recipes.reading import parse, read
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.running import checked
@@ -152,6 +152,12 @@ def test_its_page(finished: Path) -> None:
     assert "Weight norm of old and new blocks" in (finished / "run" / "report.html").read_text()
 
 
+def test_what_to_run_next_can_be_copied(tmp_path: Path) -> None:
+    path = written(tmp_path, run="sp ace/my run", stages=[{"steps": 4}])
+    done = isogrow("train", str(path), "--json")
+    assert done.json["next"] == [f"isogrow report '{tmp_path / 'sp ace' / 'my run'}'"]
+
+
 def test_the_dry_run_says_what_it_leaves_out(tmp_path: Path) -> None:
     stages = [{"steps": 3}, {"ffn": 36, "init": "gradmax", "steps": 4}]
     said = isogrow("train", str(written(tmp_path, stages=stages)), "--dry-run").out
@@ -270,16 +276,48 @@ def test_another_recipe_is_refused_in_the_same_folder(finished: Path) -> None:
         "checkpoint-5",
         "model/config.json",
         "log.json",
+        "notes.txt",
+        ".hidden",
+        "tokens/mine",
     ],
 )
 def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path, held: str) -> None:
     kept = tmp_path / "run" / held
     kept.parent.mkdir(parents=True)
     kept.write_text("precious")
-    done = isogrow("train", str(written(tmp_path)))
     name = held.partition("/")[0]
-    assert done.code == 2 and f"holds {name} but no recipe.json, so it is not a recipe's run" in done.err
+    for dry in ((), ("--dry-run",)):
+        done = isogrow("train", str(written(tmp_path)), *dry)
+        assert done.code == 2 and f"holds {name} but no recipe.json, so it is not a recipe's run" in done.err
     assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [kept]
+
+
+@pytest.mark.parametrize("run", ["a.txt", "a.txt/deeper/run"])
+def test_a_run_that_is_a_file_is_refused(tmp_path: Path, run: str) -> None:
+    path = written(tmp_path, run=run)
+    for dry in ((), ("--dry-run",)):
+        done = isogrow("train", str(path), *dry)
+        assert done.code == 2
+        assert done.err == (
+            f"refused: run: {tmp_path / 'a.txt'} is a file, and a run has a folder: name another folder in"
+            " run\n"
+        )
+
+
+def test_a_run_is_not_written_into_the_model_that_it_starts_from(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "config.json").write_text("{}")
+    with pytest.raises(RecipeError, match="small holds config.json but no recipe.json"):
+        claim(small, _recipe(run="small", model={"from": "small"}))
+    assert [path.name for path in small.iterdir()] == ["config.json"]
+
+
+def test_a_folder_is_free_that_is_empty_or_was_being_claimed(tmp_path: Path) -> None:
+    (tmp_path / "recipe.unfinished").write_text("{")
+    check_claimable(tmp_path, _recipe())
+    assert claim(tmp_path, _recipe()) and not claim(tmp_path, _recipe())
+    assert claim(tmp_path / "new" / "run", _recipe())
 
 
 def _recipe(**changes: Any) -> Recipe:
@@ -299,6 +337,13 @@ def test_a_folder_is_claimed_anew_until_there_is_a_checkpoint(tmp_path: Path) ->
 def test_a_start_that_failed_can_be_mended(tmp_path: Path) -> None:
     failed = isogrow("train", str(written(tmp_path, data={**RECIPE["data"], "length": 10**6})))
     assert failed.code == 2 and "less than one sequence" in failed.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "held.text", "recipe.yaml"]
+    path = written(tmp_path, data={**RECIPE["data"], "held_out": "torn.text"})
+    (tmp_path / "torn.text").write_bytes(b"\xff" * 99)
+    (tmp_path / "run").mkdir()
+    failed = isogrow("train", str(path))
+    assert failed.code == 2 and "torn.text is no UTF-8" in failed.err
+    assert not (tmp_path / "run").exists()
     done = isogrow("train", str(written(tmp_path, stages=[{"steps": 4}])))
     assert done.code == 0, done.err
 

@@ -16,6 +16,7 @@ from isogrow.plans.placing import Mesh, read_mesh
 from isogrow.plans.plan import Plan
 from isogrow.plans.serial import to_json
 from isogrow.plans.words import flag
+from isogrow.stores.texts import write_text
 
 KEPT = ("adamw", "none")  # the optimizers whose state `plan` can count
 
@@ -61,17 +62,3 @@ def written(made: Plan, path: Path, model: Path, overwrite: bool) -> None:
     if path.resolve().is_relative_to(model.resolve()):
         raise OutputError(f"{path} lies inside the model {model}: name a file outside it")
     write_text(json.dumps(to_json(made), indent=1) + "\n", path, overwrite)
-
-
-def write_text(text: str, path: Path, overwrite: bool) -> None:
-    """Write a file, which appears complete or not at all. Raises `OutputError`."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: name a file")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists: name another file, or give --overwrite to replace it")
-    partial = path.with_name(f".{path.name}.isogrow-partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(path)
-    except OSError as error:
-        raise OutputError(f"{path} can't be written ({error.strerror}): name another file") from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from isogrow import __version__
-from isogrow.cli.asking import write_text
 from isogrow.growth.opening import Opened, opened, seen
+from isogrow.paths import expanded
+from isogrow.stores.texts import write_text
 
 Data = dict[str, Any]
 Tell = Callable[[str], None]
@@ -30,7 +30,7 @@ def drafted(model: str, out: str | None, overwrite: bool) -> Data:
     about = f"{kind}, drafted by isogrow {__version__} from transformers {library}; {proven}."
     text = written(made.layout, about)
     if out is not None:
-        write_text(text, Path(out), overwrite)
+        write_text(text, expanded(out), overwrite)
     axes = [
         {
             "axis": shown.axis,

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Any
 
 from isogrow.cli.facts import summary
+from isogrow.cli.voice import in_shell
 from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.growth.opening import Opened, opened
 from isogrow.planning.request import Planned, read_plan
@@ -77,7 +78,7 @@ def foreseen(source: Opened, plan: Plan, dtype: str | None) -> Data:
     try:
         resumable(source, plan, optimizer, None, None)
     except StateError as error:
-        needs.append(f"--optimizer drop, since {error}")
+        needs.append(f"--optimizer drop, since {in_shell(str(error))}")
         optimizer = "drop"
     return {"needs": needs, "left": left_behind(checkpoint, optimizer, "safetensors")}
 

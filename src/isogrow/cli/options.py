@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
+from isogrow.cli.voice import misused
 from isogrow.errors import SizeError
 from isogrow.plans.expansions import Size
 from isogrow.plans.plan import KINDS, LARGEST_STD
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from isogrow.planning.request import Request
 
 SIZES, NEW, WHERE, OUTPUT = "Sizes: 768, +4 or x2", "New weights", "Where the sizes come from", "Output"
+JSON = "isogrow.json"  # of what is noted about a command line: whether it asks for JSON
 SHARDED = "In a sharded job"
 AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim", "layers")
 
@@ -207,6 +209,21 @@ class Asked:
                 f"--init-std {self.init_std!r} is no std: give match, or a number above 0, up to 1000"
             )
         return value
+
+
+class Verbs(TyperGroup):
+    """All verbs: what can't be read of a command line that asks for JSON is refused in JSON, too."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        as_json = "--json" in args
+        with misused(as_json):
+            made = super().make_context(info_name, args, parent, **extra)
+        made.meta[JSON] = as_json
+        return made
+
+    def invoke(self, ctx: Any) -> Any:
+        with misused(ctx.meta[JSON]):
+            return super().invoke(ctx)
 
 
 class Verb(TyperCommand):

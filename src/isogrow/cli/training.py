@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from isogrow.gradmax import NAME
+from isogrow.paths import expanded
 from isogrow.quiet import quiet
 from isogrow.recipes.advice import advice
-from isogrow.recipes.folder import Outcome, learned
+from isogrow.recipes.folder import Outcome, check_claimable, folder_of, learned
 from isogrow.recipes.reading import read
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.running import checked, device, run, timed
@@ -28,6 +30,7 @@ TRIED = 3  # steps that an estimate of the time is made from
 def outlook(path: Path, tell: Tell) -> Data:
     """A recipe stage by stage: sizes, parameters, operations, and about how long it would take here."""
     recipe, base = read(path), path.resolve().parent
+    check_claimable(folder_of(recipe, base), recipe)
     with quiet():
         stages = checked(recipe, base)
         where = str(device())
@@ -38,11 +41,11 @@ def outlook(path: Path, tell: Tell) -> Data:
     rows = [_row(stage, rate) for stage in stages]
     total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in rows)
     source = recipe.model.source
-    tokens = recipe.model.learned or (learned((base / source).resolve()) if source else 0)
+    tokens = recipe.model.learned or (learned((base / expanded(source)).resolve()) if source else 0)
     told = advice(stages, learned=bool(source), tokens=tokens)
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
     return {
-        "run": str(base / recipe.run),
+        "run": str(folder_of(recipe, base)),
         "stages": rows,
         "seconds": total,
         "device": where,
@@ -73,7 +76,7 @@ def trained(path: Path, tell: Tell, steps: Steps) -> Data:
         "released": [_released(each) for each in outcome.released],
         "checks": [_finite("loss", outcome.loss), *(_finite("released", o.loss) for o in outcome.released)],
         "seconds": time.monotonic() - start,
-        "next": [f"isogrow report {outcome.model.parent}"],
+        "next": [f"isogrow report {quote(str(outcome.model.parent))}"],
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from functools import partial
-from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
@@ -29,14 +28,17 @@ from isogrow.cli.options import (
     SmallBase,
     Streamed,
     Verb,
+    Verbs,
     option,
     requesting,
 )
 from isogrow.cli.voice import FAILED, alone, among, answer, remark, say, working
 from isogrow.errors import FamilyError
+from isogrow.paths import expanded
 
 app = typer.Typer(
     name="isogrow",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -145,7 +147,7 @@ def plan(
                 data |= {"sharded": foretold(found, made, *over)}
         then: list[str] = []
         if out is not None:
-            written(made.plan, Path(out), found.checkpoint.folder, overwrite)
+            written(made.plan, expanded(out), found.checkpoint.folder, overwrite)
             then = [f"isogrow grow {quote(model)} OUT --plan {quote(out)}"]
         answer({**data, "out": out, "next": then}, plans.planned, json)
 
@@ -205,7 +207,7 @@ def grow(
             with working("opening") as work:
                 found = source(model, revision, config, layout, work.tell)
             made = planned(asked, found.anatomy)
-            job = growing.Order(model, Path(out), found, made, dtype)
+            job = growing.Order(model, expanded(out), found, made, dtype)
             with working("growing", still=True) as work:
                 data = growing.grown(job, options, not no_verify, work.bar, work.tell, remark)
         answer(data, checks.grown, json)
@@ -220,7 +222,7 @@ def _grow_adapter(adapter: str, out: str, base: str, overwrite: bool, more: bool
         from isogrow.cli.tables import checks
 
         with working("growing"):
-            data = growing.adapted(adapter, Path(out), base, overwrite, more)
+            data = growing.adapted(adapter, expanded(out), base, overwrite, more)
         answer(data, checks.adapted, json)
 
 
@@ -293,9 +295,9 @@ def train(
 
         with working("reading the recipe") as work:
             if dry_run:
-                data = training.outlook(Path(recipe), work.tell)
+                data = training.outlook(expanded(recipe), work.tell)
             else:
-                data = training.trained(Path(recipe), work.tell, work.steps)
+                data = training.trained(expanded(recipe), work.tell, work.steps)
         answer(data, trainings.outlook if dry_run else trainings.trained, json)
         if not dry_run and (failed := growing.failed(data)):
             _fail(failed)
@@ -304,18 +306,17 @@ def train(
 @app.command(cls=Verb)
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run of `train`.")],
-    out: Annotated[
-        str | None, option("--out", "The page to write. (default: RUN/report.html)", OUTPUT, "PAGE.html")
-    ] = None,
+    out: Annotated[str | None, option("--out", "Page. (default: RUN/report.html)", OUTPUT, "FILE")] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """A run's curves, stages and growths as one HTML page."""
+    """A run's curves, stages and growths as one HTML page, which replaces an older one."""
     with alone(json):
         from isogrow.cli.tables import trainings
         from isogrow.recipes.report import report as page
 
         with working("drawing"):
-            path = page(run, out)
+            path = page(run, out, overwrite)
         answer({"page": str(path)}, trainings.reported, json)
 
 
@@ -384,7 +385,7 @@ def demo(
         from isogrow.cli.tables import checks
         from isogrow.demo import run
 
-        result = run(Path(out), partial(say, aside=json), offline)
+        result = run(expanded(out), partial(say, aside=json), offline)
         answer({**result.to_dict(), "folder": out}, checks.ending, json)
         if not result.passed:
             raise typer.Exit(FAILED)

@@ -19,7 +19,7 @@ from isogrow.errors import IsogrowError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-_BOTH_NAMES = re.compile(r"\S+ \((--[a-z-]+)\)")
+_BOTH_NAMES = re.compile(r"\b(\w+)(=\S*)? \(--([a-z-]+)((?: \w+)?)\)")
 OK, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
 
 Data = Mapping[str, Any]
@@ -67,12 +67,18 @@ def remark(word: str, text: str, style: str = "bold") -> None:
 
 
 def in_shell(sentence: str) -> str:
-    """A sentence that names an option twice, as `allow_dead (--allow-dead)`, with the shell's name alone.
+    """A sentence that names an option twice, as `allow_dead (--allow-dead)` or `engines= (--for)`, with the
+    shell's name alone. Another word before an option in brackets stays.
 
-    >>> in_shell("leave out config= (--config)")
-    'leave out --config'
+    >>> in_shell("leave out config= (--config)"), in_shell("grow it alone (--layers)")
+    ('leave out --config', 'grow it alone (--layers)')
     """
-    return _BOTH_NAMES.sub(r"\1", sentence)
+    return _BOTH_NAMES.sub(_shell_name, sentence)
+
+
+def _shell_name(found: re.Match[str]) -> str:
+    both = found[2] is not None or found[1].replace("_", "-") == found[3]
+    return f"--{found[3]}{found[4]}" if both else found[0]
 
 
 @contextmanager
@@ -104,6 +110,19 @@ def refusing(as_json: bool, stopped: str = "") -> Generator[None]:
     except OSError as error:
         about = f"{error.filename}: " if error.filename else ""
         _refuse("OSError", f"{about}{error.strerror or error}", as_json)
+
+
+@contextmanager
+def misused(as_json: bool) -> Generator[None]:
+    """What the command line's parser refuses, it tells on stderr; with `as_json` stdout has it,
+    too."""
+    try:
+        yield
+    except Exception as error:
+        said = getattr(error, "format_message", None)
+        if as_json and said is not None:
+            _answer_refused("UsageError", said())
+        raise
 
 
 @contextmanager
@@ -153,8 +172,12 @@ def _refuse(kind: str, why: str, as_json: bool) -> None:
     why = in_shell(why)
     remark("refused", why, "bold red")
     if as_json:
-        answer({"refused": {"kind": kind, "why": why}}, lambda data: str(data), as_json)
+        _answer_refused(kind, why)
     raise typer.Exit(REFUSED) from None
+
+
+def _answer_refused(kind: str, why: str) -> None:
+    answer({"refused": {"kind": kind, "why": why}}, lambda data: str(data), as_json=True)
 
 
 @dataclass(frozen=True)

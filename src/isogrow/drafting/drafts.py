@@ -22,6 +22,7 @@ from isogrow.errors import FamilyError, IsogrowError, LayoutError
 from isogrow.layouts.config import Config
 from isogrow.layouts.layout import Layout
 from isogrow.layouts.text import read
+from isogrow.paths import expanded
 from isogrow.plans.words import meant
 from isogrow.stores.gguf import config_in
 from isogrow.stores.sources import read_json
@@ -139,7 +140,7 @@ def source_of(config: str | Path | Config) -> dict[str, Any]:
     """The config that is meant: a type's default one, or a folder's."""
     if isinstance(config, Mapping):
         return dict(config)
-    path = Path(config)
+    path = expanded(config)
     if (stated := config_in(path)) is not None:
         return dict(stated)
     if path.is_dir() or path.is_file():
@@ -188,7 +189,7 @@ def read_layout(path: str | Path, config: str | Path | Config) -> Layout:
     one of another model type, and for one of which nothing is proven.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = expanded(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LayoutError(
             f"the layout {path} can't be read ({error}): name a file that `draft` wrote"

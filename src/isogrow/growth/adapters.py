@@ -21,6 +21,7 @@ from isogrow.growth.adapted import Adapted, GrownBase, bound
 from isogrow.layouts.config import edited
 from isogrow.layouts.naming import as_kept
 from isogrow.numbers.statistics import statistics
+from isogrow.paths import expanded
 from isogrow.planning.request import plan_in
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.factors import factored
@@ -60,7 +61,7 @@ def grow_adapter(adapter: str | Path, out: str | Path, *, base: str | Path, over
 
     >>> grow_adapter("adapter/", "adapter-large/", base="large/")  # doctest: +SKIP
     """
-    found, grown, out = read_adapter(adapter), _base(base), Path(out)
+    found, grown, out = read_adapter(adapter), _base(base), expanded(out)
     check_place(out, found.folder, overwrite, "adapter")
     seen = bound({name: header_of(tensor) for name, tensor in found.tensors.items()}, found.config, grown)
     config = edited(found.config, _edits(found.config, seen, grown))
@@ -76,7 +77,7 @@ def grow_adapter(adapter: str | Path, out: str | Path, *, base: str | Path, over
 
 def _base(folder: str | Path) -> GrownBase:
     """The grown base in a folder."""
-    found = Path(folder).expanduser()
+    found = expanded(folder)
     if not (found / RECORD).is_file():
         raise CheckpointError(
             f"{folder} has no {RECORD}, so it is not known how it grew from the adapter's base: give --base a"
@@ -90,7 +91,7 @@ def _base(folder: str | Path) -> GrownBase:
             f"{folder} is a {layout.family!r}, and its {RECORD} has the plan of a {plan.family!r}: the two do"
             " not belong together; grow the base again"
         )
-    return GrownBase(str(folder), config, layout, plan)
+    return GrownBase(str(found), config, layout, plan)
 
 
 def _edits(config: Mapping[str, Any], seen: Adapted, base: GrownBase) -> dict[str, Any]:

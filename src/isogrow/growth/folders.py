@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,13 +13,14 @@ from isogrow.growth.opening import Opened, opened
 from isogrow.growth.taken import check_blind, check_taken
 from isogrow.layouts.config import Config
 from isogrow.optim.moments import Policy
+from isogrow.paths import expanded
 from isogrow.planning.request import Said, check_grows, requested
 from isogrow.plans.expansions import Expansion
 from isogrow.plans.plan import Plan
 from isogrow.plans.regions import naming
 from isogrow.quiet import on_cpu
 from isogrow.stores.asking import asking, grown_config
-from isogrow.stores.staging import Told
+from isogrow.stores.staging import Told, failed_of
 
 if TYPE_CHECKING:
     from isogrow.growth.resuming import Groups
@@ -71,6 +73,8 @@ def grow_checkpoint(
     with together(alone) as writers, asking(beside=verify is None and writers.me == 0) as ask:
         found, asked, first = opened(src, revision, config), requested(expansions, request), writers.me == 0
         check_blind(asked.kind)
+        if keep_failed and first:
+            _check_none_kept(failed_of(expanded(out)))
         with naming(asked.kind):
             plan = asked.plan(found.anatomy)
             check_grows(plan)
@@ -79,9 +83,18 @@ def grow_checkpoint(
             from isogrow.interpreters.checkpoint import grow_checkpoint as write_checkpoint
 
             how["optimizer"] = resumable(found, plan, optimizer, policy, groups, format, here=first)
-            source = (found.checkpoint, found.anatomy, plan, out)
+            source = (found.checkpoint, found.anatomy, plan, expanded(out))
             write_checkpoint(*source, question=question, writers=writers, **how)
     return plan
+
+
+def _check_none_kept(kept: Path) -> None:
+    """What failed before is somebody's to look at, so not even `overwrite` replaces it."""
+    if os.path.lexists(kept):
+        raise OutputError(
+            f"{kept} exists, where an output that fails its proof would be kept: remove it, or leave out"
+            " keep_failed=True (--keep-failed)"
+        )
 
 
 def _check_given(out: object, verify: object) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypedDict, cast
 
 from isogrow.errors import SizeError
 from isogrow.laws import check
+from isogrow.paths import expanded
 from isogrow.planning.planner import check_fits, draft
 from isogrow.planning.portable import check_portable, choices_of, engines_of
 from isogrow.planning.sibling import Sibling, check_reached, sizes_of
@@ -244,7 +245,8 @@ def read_plan(saved: object, name: str = "plan=") -> Plan:
             f"{name} is given {saved!r:.60}, which is no isogrow.Plan: give one, its JSON, or the file or"
             " grown folder that holds it"
         )
-    path = Path(saved) / RECORD if Path(saved).is_dir() else Path(saved)
+    path = expanded(saved)
+    path = path / RECORD if path.is_dir() else path
     record = f"no plan is known without it: name the one by which the model was grown ({name})"
     return plan_in(path, record if path.name == RECORD else f"{name} names it")
 

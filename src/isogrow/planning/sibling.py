@@ -12,6 +12,7 @@ from isogrow.layouts.config import Config, Each, edited
 from isogrow.layouts.formula import names
 from isogrow.layouts.layout import Layout, Rope
 from isogrow.layouts.soundness import check_config
+from isogrow.paths import expanded
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size
 from isogrow.plans.plan import Plan
@@ -119,9 +120,10 @@ def _config(sibling: Sibling, name: str) -> tuple[Config, str]:
             f"{name} is given a {type(given).__name__}, which is no config: give a larger sibling's config,"
             " as it is or as a dict, its config.json, or its folder"
         )
-    if (stated := config_in(Path(given))) is not None:
+    path = expanded(given)
+    if (stated := config_in(path)) is not None:
         return stated, str(given)
-    path = Path(given) / "config.json" if Path(given).is_dir() else Path(given)
+    path = path / "config.json" if path.is_dir() else path
     return read_json(path, f"{name} names it"), str(path)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, localcontext
 from math import ceil
 
 from isogrow.errors import SizeError
@@ -172,29 +173,49 @@ def target(size: Size, now: int, axis: str) -> int:
     found = re.fullmatch(r"([+xX]?)(\d+(?:\.\d+)?)", text)
     if found is None:
         raise SizeError(f"{axis}={size!r} is no size: give a number, '+4' or 'x2'")
-    value = float(found[2])
-    wanted = {"": value, "+": now + value}.get(found[1], now * value)
+    value = Decimal(found[2])
+    wanted = _wanted(found[1], value, now)
     most = largest(axis)
     if wanted > most:
-        shown = text if len(text) < 24 else f"{text[:20]}…"
-        raise SizeError(f"{axis}={shown!r} is larger than any model's: give {most:,} or less")
-    if found[1] and wanted < now:
-        shrunk = f"would shrink {axis} from {now} to {wanted:g}"
-        raise SizeError(f"{axis}={size!r} {shrunk}: give more than {now}")
-    if wanted != int(wanted):
-        meant = str(ceil(wanted))
-        if not found[1] and wanted < now:  # a bare 2.5 is no size that anybody has: a factor was meant
-            times = now * value
-            meant = f"'x{value:g}'" if times == int(times) else str(ceil(times))
-            meant += f" for {value:g} times {now}"
+        raise SizeError(f"{axis}={_short(text)!r} is larger than any model's: give {most:,} or less")
+    # A bare 2.5 is no size that anybody has: a factor was meant.
+    factor = not found[1] and 1 < wanted < now and _fraction(value) and _wanted("x", value, now) <= most
+    if wanted < now and not factor:
         raise SizeError(
-            f"{axis}={size!r} is {wanted:g} from {now}, which is not a whole number: give {meant}"
+            f"{axis}={size!r} would shrink {axis} from {now} to {_shown(wanted)}: give more than {now}"
         )
-    if wanted < now:
+    if _fraction(wanted):
+        meant = _factor(value, now) if factor else str(ceil(wanted))
         raise SizeError(
-            f"{axis}={size!r} would shrink {axis} from {now} to {int(wanted)}: give more than {now}"
+            f"{axis}={size!r} is {_shown(wanted)} from {now}, which is not a whole number: give {meant}"
         )
     return int(wanted)
+
+
+def _wanted(kind: str, value: Decimal, now: int) -> Decimal:
+    """The size that is meant, exactly: x1.4 from 45 is 63."""
+    with localcontext(prec=len(f"{value:f}") + len(str(now))):
+        return now + value if kind == "+" else now * value if kind else value
+
+
+def _factor(value: Decimal, now: int) -> str:
+    """What to give for so many times the size, where that was meant."""
+    times, said = _wanted("x", value, now), _shown(value)
+    return f"{ceil(times) if _fraction(times) else repr(f'x{said}')} for {said} times {now}"
+
+
+def _fraction(value: Decimal) -> bool:
+    return value != value.to_integral_value()
+
+
+def _shown(value: Decimal) -> str:
+    """A number without the zeros behind its last decimal."""
+    text = f"{value:f}"
+    return _short(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 24 else f"{text[:20]}…"
 
 
 def places(at: At, old: int, count: int) -> tuple[int, ...]:

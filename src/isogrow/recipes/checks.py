@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.plans.plan import Init
 from isogrow.recipes.falling import decay_fault, falling
-from isogrow.recipes.recipe import Recipe, Stage
+from isogrow.recipes.recipe import Recipe, Stage, Start
 from isogrow.recipes.release import fault
 from isogrow.train.schedule import LOSSES
 
@@ -38,6 +39,16 @@ def check(recipe: Recipe, where: str) -> None:
             bool(model.learned) and not model.source,
             "model, learned is how many tokens a checkpoint has learned: give from, or leave it out",
         ),
+        (
+            bool(model.config) and bool(model.source),
+            f"model, config says {', '.join(model.config)}, and the model in from has a config of its own:"
+            " leave it out, or change the config.json there",
+        ),
+        (
+            model.std != Start().std and bool(model.source),
+            "model, std is that of a new model's weights, and from has weights: leave it out (init_std of a"
+            " stage is that of what it adds)",
+        ),
         (not recipe.data.train, "data, train is missing: name the files to learn from"),
     ]
     for wrong, sentence in faults:
@@ -50,8 +61,10 @@ def check(recipe: Recipe, where: str) -> None:
 
 
 def _check_config(config: Mapping[str, Any], where: str) -> None:
-    """Refuse what a config.json can't hold: YAML knows dates, too."""
+    """Refuse what a config.json can't hold, since YAML knows dates, too; and +4, which is read as a word."""
     for key, value in config.items():
+        if (word := _signed(value)) is not None:
+            raise RecipeError(f"{where}, model, config: {key} holds {word!r}, a word here: leave out the +")
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
@@ -59,6 +72,16 @@ def _check_config(config: Mapping[str, Any], where: str) -> None:
                 f"{where}, model, config: {key} is {value!r}, which a config.json can't hold: write a number,"
                 " a text in quotes, a list or keys with values"
             ) from error
+
+
+def _signed(value: Any) -> str | None:
+    """A number with a plus in a config's value: a recipe keeps it as a word."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        inside: list[Any] = value
+        return next((word for each in inside if (word := _signed(each)) is not None), None)
+    return value if isinstance(value, str) and re.fullmatch(r"\+[\d.][\w.+-]*", value) else None
 
 
 def _check_stage(recipe: Recipe, stage: Stage, number: int, where: str) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from isogrow.errors import RecipeError
+from isogrow.paths import expanded
 from isogrow.recipes.recipe import Data
 from isogrow.train.kept import damaged, said, write
 
@@ -69,12 +70,7 @@ def vocabulary(data: Data, base: Path) -> Vocabulary:
     """The tokenizer of a recipe. Raises `RecipeError` where there is none."""
     if data.tokenizer == "bytes":
         return Vocabulary(BYTES, lambda text: np.frombuffer(text.encode(), np.uint8), PIECE)
-    from transformers import AutoTokenizer
-
-    folder = base / data.tokenizer
-    if not folder.is_dir():
-        raise RecipeError(f"data, tokenizer: {folder} is no folder: give a tokenizer's folder, or bytes")
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer = _tokenizer(base / expanded(data.tokenizer))
     end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
 
     def encode(text: str) -> list[int]:
@@ -83,11 +79,31 @@ def vocabulary(data: Data, base: Path) -> Vocabulary:
     return Vocabulary(len(tokenizer), encode, None, end, tokenizer)
 
 
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    mend = "give a tokenizer's folder, or bytes"
+    if not folder.is_dir():
+        raise RecipeError(f"data, tokenizer: {folder} is no folder: {mend}")
+    try:
+        found: Any = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises nothing narrower
+        why = str(error).strip().partition("\n")[0].rstrip(" :.")
+        raise RecipeError(
+            f"data, tokenizer: {folder} holds no tokenizer that transformers reads ({why}): {mend}"
+        ) from error
+    if len(found) < 2:  # some classes make an empty one of no file
+        raise RecipeError(f"data, tokenizer: {folder} holds no tokenizer, or one of no words: {mend}")
+    return found
+
+
 def files(names: tuple[str, ...], base: Path, where: str) -> list[Path]:
-    """The files (or saved datasets) that names and patterns mean, in order, each once."""
+    """The files (or saved datasets) that names and patterns mean, in order, each once. A name that is there
+    is no pattern."""
     found: list[Path] = []
     for name in names:
-        hits = sorted(glob.glob(str(base / name), recursive=True))
+        named = base / expanded(name)
+        hits = [str(named)] if named.exists() else sorted(glob.glob(str(named), recursive=True))
         if not hits:
             raise RecipeError(f"data, {where}: {name} is not there (looked in {base}): correct the name")
         found += [Path(hit) for hit in hits]
@@ -152,8 +168,16 @@ def texts(paths: list[Path], field: str, piece: int | None = None) -> Iterator[s
         elif path.suffix in LINES:
             yield from _lines(path, field)
         else:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                yield from iter(lambda f=file: f.read(piece), "")
+            yield from _pieces(path, piece)
+
+
+def _pieces(path: Path, piece: int | None) -> Iterator[str]:
+    """A text file whose characters, ends of lines too, are those of the file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            yield from iter(lambda: file.read(piece), "")
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is no UTF-8: convert it, or leave it out of data") from error
 
 
 def _saved(path: Path, field: str) -> Iterator[str]:
@@ -171,7 +195,8 @@ def _saved(path: Path, field: str) -> Iterator[str]:
         raise RecipeError(
             f"{path} has no column {field!r} but {', '.join(rows.column_names)}: name it in data, text"
         )
-    yield from (str(row[field]) for row in rows)
+    for number, row in enumerate(rows):
+        yield _text(row[field], field, f"{path}, row {number} (the first is 0)")
 
 
 def _lines(path: Path, field: str) -> Iterator[str]:
@@ -180,17 +205,36 @@ def _lines(path: Path, field: str) -> Iterator[str]:
             if not line.strip():
                 continue
             try:
-                yield str(json.loads(line)[field])
+                found = json.loads(line)[field]
             except (ValueError, KeyError, TypeError) as error:
                 raise RecipeError(
                     f"{path}, line {number} is no JSON object with {field!r} in UTF-8: correct it, one object"
                     " a line (name the file .txt if it is to be read as text)"
                 ) from error
+            yield _text(found, field, f"{path}, line {number}")
+
+
+def _text(found: Any, field: str, where: str) -> str:
+    """The text, if it is one. Raises `RecipeError` for null, numbers, lists, and halves of characters."""
+    if not isinstance(found, str):
+        shown = json.dumps(found, default=str)
+        raise RecipeError(
+            f"{where}: {field!r} is {shown[:40]}{'…' * (len(shown) > 40)}, and a text was expected:"
+            " correct it, or leave it out"
+        )
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise RecipeError(
+            f"{where}: {field!r} holds half of a character ({found[error.start]!a}): correct it, or leave it"
+            " out"
+        ) from error
+    return found
 
 
 def _stats(data: Data, paths: list[Path], base: Path) -> Stats:
     """Of every file that is read, those of folders and of the tokenizer too."""
-    tokenizer = [] if data.tokenizer == "bytes" else [base / data.tokenizer]
+    tokenizer = [] if data.tokenizer == "bytes" else [base / expanded(data.tokenizer)]
     inside = (sorted(path.rglob("*")) if path.is_dir() else [path] for path in (*paths, *tokenizer))
     found = {os.path.relpath(path, base): path.stat() for each in inside for path in each if path.is_file()}
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,19 @@ from typing import Any
 from torch import Tensor
 from transformers import Trainer
 
-from isogrow.errors import RecipeError
+from isogrow.errors import IsogrowError, RecipeError
+from isogrow.paths import expanded
 from isogrow.recipes.reading import parse
 from isogrow.recipes.recipe import Recipe
 from isogrow.train.kept import (
     CARD,
-    CHECKPOINT,
+    CORPUS,
     FINAL,
     LOG,
     OUTCOME,
     RECIPE,
-    RELEASED,
     STAGES,
+    TOKENS,
     checkpoints,
     history,
     releases,
@@ -48,6 +50,11 @@ class Outcome:
     released: tuple[Outcome, ...] = ()
 
 
+def folder_of(recipe: Recipe, base: Path) -> Path:
+    """The run's folder."""
+    return base / expanded(recipe.run)
+
+
 def last_complete(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; what a kill left half-written is removed.
 
@@ -60,27 +67,59 @@ def last_complete(folder: Path) -> Path | None:
     return None
 
 
-def claim(folder: Path, recipe: Recipe) -> None:
-    """Note the recipe in the run's folder, or see that it is the one of the run there.
+def claim(folder: Path, recipe: Recipe) -> bool:
+    """Note the recipe in the run's folder, or see that it is that of the run; whether it is new.
 
-    A run that has no checkpoint and no release yet has nothing to lose, and the folder is claimed anew for
-    another recipe. Raises `RecipeError` for a folder of another run, or of no run, that one would overwrite.
+    Raises `RecipeError` as `check_claimable` does.
     """
+    check_claimable(folder, recipe)
     path, ours = folder / RECIPE, _plain(recipe)
+    fresh = not path.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if fresh or _plain(_noted(path)) != ours:
+        write(path, ours)
+    return fresh
+
+
+def check_claimable(folder: Path, recipe: Recipe) -> None:
+    """Refuse a folder that is neither free nor of this recipe's run. Nothing is written.
+
+    A run that has no checkpoint, no release and no model yet has nothing to lose, and its folder may be
+    claimed anew for another recipe. Raises `RecipeError` for a folder of another run, or of no run, and for a
+    file.
+    """
+    path = folder / RECIPE
     if not path.exists():
         _check_free(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write(path, ours)
         return
-    before = _plain(_noted(path))
+    before, ours = _plain(_noted(path)), _plain(recipe)
     changed = [key for key in ours if ours[key] != before[key]]
-    if changed and (checkpoints(folder) or releases(folder) or (folder / OUTCOME).exists()):
+    made = checkpoints(folder) or releases(folder) or any((folder / n).exists() for n in (OUTCOME, FINAL))
+    if changed and made:
         raise RecipeError(
             f"{folder} holds a run of another recipe (its {', '.join(changed)} differ): name another"
             " folder in run, or go back to that recipe"
         )
-    if changed:
-        write(path, ours)
+
+
+@contextmanager
+def left_as_it_was(folder: Path, fresh: bool) -> Generator[None]:
+    """A start that is refused leaves nothing in a folder that was free before (`fresh`)."""
+    try:
+        yield
+    except IsogrowError:
+        if fresh:
+            _free(folder)
+        raise
+
+
+def _free(folder: Path) -> None:
+    """Remove what a run writes before its first step, and the folder if that was all."""
+    for name in (RECIPE, STAGES, CORPUS):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / TOKENS, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
@@ -111,13 +150,16 @@ def learned(model: Path) -> int:
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse a folder that is no run's, and in which one would remove or overwrite something."""
-    held = [folder / name for name in (STAGES, LOG, OUTCOME, FINAL, RELEASED) if (folder / name).exists()]
-    held += sorted(folder.glob(f"{CHECKPOINT}*"))
+    """Refuse a folder in which something is that no run has left: a run's first file is its recipe."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise RecipeError(f"run: {there} is a file, and a run has a folder: name another folder in run")
+    first = (folder / RECIPE).with_suffix(".unfinished")  # all that a kill leaves before there is a recipe
+    held = sorted(path for path in folder.iterdir() if path != first) if there == folder else []
     if held:
         raise RecipeError(
             f"{folder} holds {held[0].name} but no {RECIPE}, so it is not a recipe's run, which would"
-            " overwrite it: name another folder in run, or move that away"
+            " write into it: name another folder in run, or move that away"
         )
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from isogrow.errors import RecipeError
+from isogrow.paths import expanded
 
 
 def loaded(path: str | Path) -> Any:
     """What a YAML file says. Raises `RecipeError` for one that can't be read, or says a key twice."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+        return yaml.load(expanded(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as error:
         raise RecipeError(f"{path} can't be read ({error.strerror}): give a recipe's file") from error
     except UnicodeDecodeError as error:
@@ -26,7 +27,7 @@ def loaded(path: str | Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, but that +4 stays a word: YAML 1.1 reads it as 4, and here it means four more.
+    """YAML, but that +4 and +4.0 stay words: YAML 1.1 reads them as 4, and here they mean four more.
 
     A key that is said twice is refused: YAML forbids it, and its libraries take the last.
     """
@@ -43,7 +44,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in resolvers if first != "+" or tag != "tag:yaml.org,2002:int"]
+    first: [(tag, regex) for tag, regex in resolvers if first != "+" or tag not in _NUMBERS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }

@@ -49,6 +49,9 @@ from isogrow.recipes.release import Release
 class Start:
     """The first stage's model: a family with sizes, or a checkpoint's folder. `std` of its new weights.
 
+    A checkpoint has its own config and weights, so neither `config` nor `std` goes with it; `sizes` beside it
+    are those that it has, before it grows.
+
     `learned`: how many tokens the checkpoint has learned, if it is no recipe's model, of which that is known.
     It changes what a dry run advises, and no training.
     """

@@ -23,7 +23,7 @@ from isogrow.plans.plan import Init
 from isogrow.recipes.callbacks import Costs, Ending, TellProgress, ended
 from isogrow.recipes.card import card
 from isogrow.recipes.corpus import Sequences, files, sequences, settle, vocabulary
-from isogrow.recipes.folder import Outcome, claim, finished, last_complete, told
+from isogrow.recipes.folder import Outcome, claim, finished, folder_of, last_complete, left_as_it_was, told
 from isogrow.recipes.norms import BlockNorms
 from isogrow.recipes.recipe import Recipe
 from isogrow.recipes.releasing import apart, due, ended_at, lasted, save
@@ -82,7 +82,7 @@ def run(recipe: Recipe, base: Path, tell: Tell, steps: Steps) -> Outcome:
     are others now.
     """
     with together(purpose=TRAINING) as ranks:
-        return _run(recipe, base, base / recipe.run, tell, steps, ranks)
+        return _run(recipe, base, folder_of(recipe, base), tell, steps, ranks)
 
 
 def _run(
@@ -95,17 +95,18 @@ def _run(
     start: Start | None = None,
 ) -> Outcome:
     """A run, or one of the run in `home`'s releases, which begins with the checkpoint that `start` makes."""
-    folder = base / recipe.run
+    folder = folder_of(recipe, base)
     stages = checked(recipe, base)
     check_shared(recipe, ranks.world)
-    ended_before, checkpoint = first_alone(ranks, partial(_entered, folder, recipe, stages))
+    ended_before, checkpoint, fresh = first_alone(ranks, partial(_entered, folder, recipe, stages))
     if ended_before:
         return told(folder)
     if checkpoint is None and start is not None:
         start(folder)
         checkpoint = first_alone(ranks, partial(last_complete, folder))
-    corpora = _settled(recipe, base, home, checkpoint is not None, ranks)
-    trainer = prepared(recipe, base, corpora, stages, tell, steps, ranks)
+    with left_as_it_was(folder, fresh and start is None and ranks.me == 0):
+        corpora = _settled(recipe, base, home, checkpoint is not None, ranks)
+        trainer = prepared(recipe, base, corpora, stages, tell, steps, ranks)
     tell(f"going on from {checkpoint.name}" if checkpoint else f"starting in {folder}")
     if checkpoint is None or not ended(recipe, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -133,20 +134,21 @@ def _load_(trainer: Trainer, checkpoint: Path, sharded: bool) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
 
 
-def _entered(folder: Path, recipe: Recipe, stages: tuple[Outlook, ...]) -> tuple[bool, Path | None]:
-    """The run's folder is this recipe's from here on: whether the run has ended, else its last checkpoint."""
-    claim(folder, recipe)
+def _entered(folder: Path, recipe: Recipe, stages: tuple[Outlook, ...]) -> tuple[bool, Path | None, bool]:
+    """The run's folder is this recipe's from here on: whether the run has ended, else its last checkpoint,
+    and whether it is new there."""
+    fresh = claim(folder, recipe)
     if (folder / OUTCOME).exists():
-        return True, None
+        return True, None, fresh
     write(folder / STAGES, [dataclasses.asdict(stage) for stage in stages])
-    return False, last_complete(folder)
+    return False, last_complete(folder), fresh
 
 
 def _corpora(recipe: Recipe, base: Path, home: Path) -> dict[str, Sequences]:
     """What the recipe learns from and is measured on; tokens are kept in `home`, the folder of the run."""
     read, data = partial(sequences, recipe.data, base=base, cache=home / TOKENS), recipe.data
-    found = {"train": read(data.train, "train")}
-    return {**found, "held_out": read(data.held_out, "held_out")} if data.held_out else found
+    held_out = {"held_out": read(data.held_out, "held_out")} if data.held_out else {}  # first: it is shorter
+    return {"train": read(data.train, "train"), **held_out}
 
 
 def _settled(recipe: Recipe, base: Path, home: Path, going_on: bool, ranks: Writers) -> dict[str, Sequences]:
@@ -171,7 +173,7 @@ def _release(recipe: Recipe, number: int, base: Path, trunk: Trainer, tell: Tell
         """The trunk's own word is that it releases."""
 
     with apart(trunk):
-        _run(branch, base, base / recipe.run, quiet, steps, ranks, partial(save, trunk))
+        _run(branch, base, folder_of(recipe, base), quiet, steps, ranks, partial(save, trunk))
 
 
 def prepared(
@@ -212,7 +214,7 @@ def _trainer(recipe: Recipe, base: Path, corpora: Mapping[str, Sequences], world
     words = vocabulary(recipe.data, base)
     model = started(recipe, base, words.size)
     train, held_out = corpora["train"], corpora.get("held_out")
-    options = arguments(recipe, base / recipe.run, held_out is not None)
+    options = arguments(recipe, folder_of(recipe, base), held_out is not None)
     if world == 1:
         return Trainer(
             model, options, train_dataset=train, eval_dataset=held_out, processing_class=words.tokenizer

@@ -20,6 +20,7 @@ from isogrow.growth.models import anatomy_of
 from isogrow.layouts.config import edited
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Layout
+from isogrow.paths import expanded
 from isogrow.planning.planner import plan
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import expansions
@@ -73,7 +74,8 @@ def started(recipe: Recipe, base: Path, vocab: int) -> nn.Module:
     """
     model: Any
     if recipe.model.source:
-        model = AutoModelForCausalLM.from_pretrained(base / recipe.model.source, dtype=torch.float32)
+        source = base / expanded(recipe.model.source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.training.seed)
@@ -102,18 +104,27 @@ def outlook(recipe: Recipe, base: Path, vocab: int) -> tuple[Outlook, ...]:
     """Each stage's sizes, parameters and operations. Raises `RecipeError` for sizes that can't be had."""
     config, length = first_config(recipe, base, vocab), recipe.data.length
     found: list[Outlook] = []
-    model: _Model | None = None
+    model = _first(recipe, config)
     for number, stage in enumerate(recipe.stages, 1):
+        before = model
         try:
-            before = model or _seen(config, length)
             model = _grown(before, stage, length) if stage.sizes else before
         except IsogrowError as error:
             raise RecipeError(f"stage {number}: {error}") from error
         if number == 1:
-            _check_sizes(recipe.model, model.anatomy)
             _check_length(recipe, model.anatomy)
         found.append(_told(recipe, number, before, model))
     return tuple(found)
+
+
+def _first(recipe: Recipe, config: Config) -> _Model:
+    """The model that the run begins with, before it grows, with the sizes that the recipe says it has."""
+    try:
+        model = _seen(config, recipe.data.length)
+    except IsogrowError as error:
+        raise RecipeError(f"model: {error}") from error
+    _check_sizes(recipe.model, model.anatomy)
+    return model
 
 
 def _grown(before: _Model, stage: Stage, length: int) -> _Model:
@@ -149,10 +160,11 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
     """The first model's config.json."""
     start = recipe.model
     if start.source:
-        path = base / start.source / "config.json"
-        if not path.is_file() and gguf_of(base / start.source) is not None:
+        source = base / expanded(start.source)
+        path = source / "config.json"
+        if not path.is_file() and gguf_of(source) is not None:
             raise RecipeError(
-                f"model, from: {base / start.source} is a GGUF file, and a run starts from a folder that"
+                f"model, from: {source} is a GGUF file, and a run starts from a folder that"
                 " transformers loads: give the model that it was made from, or what it was grown to"
             )
         if not path.is_file():
@@ -202,20 +214,17 @@ def _named(layout: Layout, start: Start, vocab: int) -> dict[str, int]:
 def _check_sizes(start: Start, anatomy: Anatomy) -> None:
     """Refuse sizes that the first model does not have."""
     found = named(anatomy.sizes, anatomy.layout.stacks)
+    family = start.family or anatomy.layout.family
+    by, mend = "by the other sizes and the config it is", "give sizes that fit together"
+    if start.source:
+        by, mend = "in the checkpoint it is", "what it grows to stands in the first stage"
     for name, size in start.sizes.items():
         if name not in found:
             raise RecipeError(
-                f"model, sizes: {start.family} has no {name!r} of its own: give some of {', '.join(found)}"
+                f"model, sizes: {family} has no {name!r} of its own: give some of {', '.join(found)}"
             )
         if found[name] != size:
-            raise RecipeError(
-                f"model, sizes: {name} is {size}, and by the other sizes and the config it is {found[name]}:"
-                + (
-                    " what it grows to stands in the first stage"
-                    if start.source
-                    else " give sizes that fit together"
-                )
-            )
+            raise RecipeError(f"model, sizes: {name} is {size}, and {by} {found[name]}: {mend}")
 
 
 def _check_grows(stage: Stage, made: Plan) -> None:

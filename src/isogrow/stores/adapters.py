@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from isogrow.errors import CheckpointError
+from isogrow.paths import expanded
 from isogrow.stores.sources import load_bin, read_json
 from isogrow.stores.strangers import ADAPTER
 
@@ -71,7 +72,7 @@ def read_adapter(folder: str | Path) -> Adapter:
 
     Raises `CheckpointError` for a folder that holds none, and for an adapter of another kind.
     """
-    found = Path(folder).expanduser()
+    found = expanded(folder)
     if not (found / SAID).is_file():
         raise CheckpointError(
             f"{folder} holds no adapter ({SAID} is missing): give a folder that PEFT's save_pretrained wrote"

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from isogrow.errors import CheckpointError
+from isogrow.paths import expanded
 from isogrow.plans.anatomy import Header
 from isogrow.stores.distributed import Chunk, Distributed, folder_of, read_distributed
 from isogrow.stores.dtypes import word_of
@@ -103,8 +104,8 @@ def open_checkpoint(
     `CheckpointError` for a checkpoint that is missing, incomplete, damaged or quantized.
     """
     _check_named(model)
-    if (found := gguf_of(Path(model).expanduser())) is not None:
-        return _of_gguf(found, Path(model).expanduser(), revision, config)
+    if (found := gguf_of(expanded(model))) is not None:
+        return _of_gguf(found, expanded(model), revision, config)
     folder, name, commit = _located(model, revision)
     _check_no_run(folder)
     check_no_adapter(folder, name)
@@ -161,7 +162,7 @@ def _configured(folder: Path, given: str | Path | Mapping[str, Any] | None) -> M
         )
     if isinstance(given, Mapping):
         return given
-    path = Path(given).expanduser()
+    path = expanded(given)
     return read_json(path / CONFIG if path.is_dir() else path, "it was given as the config")
 
 
@@ -265,7 +266,7 @@ def load_state(path: Path, mend: str) -> Mapping[Any, Any]:
 
 def _located(model: str | Path, revision: str | None) -> tuple[Path, str, str]:
     """(folder, name, commit) of a folder or a Hub id."""
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from isogrow.errors import RecipeError
+from isogrow.paths import expanded
 from isogrow.train.kept import LOG, RECIPE, STAGES, checkpoints, damaged, history, releases, said
 
 Record = Mapping[str, Any]
@@ -56,7 +57,7 @@ class LoggedRun:
 
 def opened(folder: str | Path) -> LoggedRun:
     """The run in a folder. Raises `RecipeError` where there is none."""
-    folder = Path(folder)
+    folder = expanded(folder)
     if not (folder / RECIPE).is_file():
         raise RecipeError(f"{folder} holds no run ({RECIPE} is missing): give the folder named in run")
     recipe, ended = said(folder / RECIPE), (folder / LOG).is_file()

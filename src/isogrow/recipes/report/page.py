@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from isogrow.paths import expanded
 from isogrow.recipes.report.charts import drawn
 from isogrow.recipes.report.log import LoggedRun, Record, opened
+from isogrow.stores.texts import write_text
 
 STYLE = """
 :root { color-scheme: light; --ink: #222; --faint: #666; --line: #ddd; }
@@ -22,14 +24,26 @@ th:first-child, td:first-child { text-align: left; }
 """
 
 
-def report(folder: str | Path, out: str | Path | None = None) -> Path:
+MARK = '<meta name="generator" content="isogrow report">'
+
+
+def report(folder: str | Path, out: str | Path | None = None, overwrite: bool = False) -> Path:
     """Write the page of the run in `folder` (by default into it) and return its path.
 
-    Raises `RecipeError` where there is no run, or none with a record yet.
+    An older page is replaced, and another file only with `overwrite`. Raises `RecipeError` where there is no
+    run, or none with a record yet, and `OutputError` for a place that can't be written.
     """
-    path = Path(out) if out is not None else Path(folder) / "report.html"
-    path.write_text(page(opened(folder)), encoding="utf-8")
+    path = expanded(folder) / "report.html" if out is None else expanded(out)
+    write_text(page(opened(folder)), path, overwrite or _is_page(path))
     return path
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is a page of a run, by the mark that it has near its start."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(1 << 10)
 
 
 def page(run: LoggedRun) -> str:
@@ -42,7 +56,7 @@ def page(run: LoggedRun) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
+        f'{MARK}<link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
