@@ -15,6 +15,8 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
     BertConfig,
     BertForMultipleChoice,
     BertForPreTraining,
@@ -506,6 +508,41 @@ def test_a_class_that_compares_choices() -> None:
     small = _filled(BertForMultipleChoice(config))
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
     assert report.passed, report.failed
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_classifier_without_a_padding_token(kind: str, streamed: bool) -> None:
+    """More token ids than a row has, so that every check runs several rows."""
+    small = _classifier(kind)
+    sizes: dict[str, Any] = {"heads": 8} if kind == "llama" else {}
+    large = isogrow.grow(small, ffn="+3", layers="+1", **sizes)
+    report = isogrow.verify(small, large, streamed=streamed)
+    assert report.passed, report.failed
+    checks = named(report)
+    assert all(checks[f"padding {side}"].passed for side in ("left", "right"))
+    assert streamed or checks["kv cache"].passed
+    assert checks["liveness"].passed
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_nudged_weight_of_a_classifier_without_a_padding_token_fails(streamed: bool) -> None:
+    small = _classifier("llama")
+    large = isogrow.grow(small, ffn="+3")
+    with torch.no_grad():
+        large.model.layers[1].mlp.up_proj.weight[0, 0] += 1e-2
+    (failed,) = isogrow.verify(small, large, streamed=streamed).failed
+    assert "model.layers.1" in failed.detail
+
+
+def _classifier(kind: str) -> Any:
+    sizes: dict[str, dict[str, Any]] = {
+        "llama": {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 2},
+        "gpt2": {"n_embd": 20, "n_layer": 2, "n_positions": 26},
+    }
+    made = AutoConfig.for_model(kind, vocab_size=VOCAB, num_labels=3, num_attention_heads=4, **sizes[kind])
+    made.pad_token_id = None
+    return _filled(AutoModelForSequenceClassification.from_config(made))
 
 
 @pytest.mark.slow
