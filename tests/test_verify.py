@@ -36,6 +36,7 @@ import isogrow
 from isogrow.cli.tables import checks
 from isogrow.errors import CheckpointError, LawError
 from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
+from isogrow.verification import learning
 from isogrow.verification.memory import available, parameters, shortage
 from isogrow.verification.report import Check, Report
 
@@ -264,6 +265,31 @@ def test_exact_but_dead_fails() -> None:
     assert {check.name for check in report.failed} == {"liveness", "distinct"}
     assert "key_dim channels of attn.q" in named(report)["liveness"].detail
     assert named(report)["distinct"].detail == "copies for ever: key_dim of layers 0 and 2 more"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_behind_the_old_model_s_own_zeros_wakes_later(streamed: bool) -> None:
+    """A layer that was just added writes nothing yet: new keys wait for that, and new queries for them."""
+    small = _classifier("llama")
+    mid = isogrow.grow(small, layers="+1")
+    large = isogrow.grow(mid, head_dim=8)
+    report = isogrow.verify(mid, large, streamed=streamed)
+    assert report.passed, report.failed
+    detail = named(report)["liveness"].detail
+    assert "by step 3, behind zeros that the old model has itself" in detail
+    with torch.no_grad():  # the new layer's queries and keys zero: nothing will ever change that
+        large.model.layers[2].self_attn.q_proj.weight.view(4, 2, 4, 24)[:, :, 3:] = 0
+    report = isogrow.verify(mid, large, streamed=streamed)
+    assert {check.name for check in report.failed} == {"liveness", "distinct"}
+    assert "no gradient: 8 of 24 key_dim channels of attn.q" in named(report)["liveness"].detail
+
+
+def test_what_is_behind_more_zeros_than_are_looked_at_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = _classifier("llama")
+    mid = isogrow.grow(small, layers="+1")
+    large = isogrow.grow(mid, head_dim=8)
+    monkeypatch.setattr(learning, "LATER", 0)
+    assert [check.name for check in isogrow.verify(mid, large).failed] == ["liveness"]
 
 
 @pytest.mark.slow
