@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
     BertForMultipleChoice,
@@ -358,6 +360,48 @@ def test_models_that_do_not_belong_together_are_refused() -> None:
         isogrow.verify(other, large)
     with pytest.raises(LawError, match="no plan is known for this model"):
         isogrow.verify(small, llama())
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "qwen3": ({"model_type": "qwen3"}, "the plan is for 'llama', the small model is 'qwen3'"),
+    "biases": ({"attention_bias": True}, "small model has weights of its own for attn.k.bias, and the large"),
+    "tied": ({"tie_word_embeddings": True}, "large model has weights of its own for head, and the small"),
+    "no head": ({"head": False}, "large model has weights of its own for head, and the small"),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", WRONG)
+def test_another_model_of_the_same_sizes_is_refused(name: str, streamed: bool, tmp_path: Path) -> None:
+    edits, said = WRONG[name]
+    _alike("right").save_pretrained(tmp_path / "right")
+    isogrow.grow_checkpoint(tmp_path / "right", tmp_path / "large", ffn="+3", layers="+1")
+    _alike(**edits).save_pretrained(tmp_path / "wrong")
+    with pytest.raises(LawError, match=said):
+        isogrow.verify(tmp_path / "wrong", tmp_path / "large", streamed=streamed)
+    isogrow.grow_checkpoint(tmp_path / "wrong", tmp_path / "other", ffn="+3", layers="+1")
+    with pytest.raises(LawError, match="give the model that this one was grown from"):
+        isogrow.verify(tmp_path / "right", tmp_path / "other", streamed=streamed)
+
+
+def _alike(_: str = "", model_type: str = "llama", head: bool = True, **edits: Any) -> Any:
+    sizes = {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 1, "num_attention_heads": 4}
+    more: dict[str, Any] = {"num_key_value_heads": 4, "head_dim": 6, **edits}
+    config = AutoConfig.for_model(model_type, vocab_size=VOCAB, **sizes, **more)
+    return _filled((AutoModelForCausalLM if head else AutoModel).from_config(config))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("edits", [{"num_attention_heads": 2}, {"vocab_size": VOCAB + 1}])
+def test_a_config_that_does_not_fit_its_weights_is_refused(
+    edits: dict[str, int], streamed: bool, tmp_path: Path
+) -> None:
+    _alike().save_pretrained(tmp_path / "small")
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", heads=8)
+    path = tmp_path / "large" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edits}))
+    with pytest.raises(CheckpointError, match="the config and the weights do not belong together"):
+        isogrow.verify(tmp_path / "small", tmp_path / "large", streamed=streamed)
 
 
 def test_a_folder_without_its_record_is_refused(tmp_path: Path) -> None:

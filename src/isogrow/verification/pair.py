@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from isogrow.errors import CheckpointError, LawError
 from isogrow.growth.as_built import check_as_built
 from isogrow.growth.models import anatomy_of, build_of, plan_of
+from isogrow.growth.opening import seen
 from isogrow.laws.history import Classes, is_old
 from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Index, Line
@@ -167,10 +168,29 @@ def pair(
     With `hollow` nothing is loaded: the models of checkpoints have their parameters on the meta device.
     """
     made = _recorded(large) if plan is None else read_plan(plan)
+    for given in (small, large):
+        if isinstance(given, Checkpoint):
+            seen(given)  # whose config and tensors don't fit each other is told before any is loaded
     load = numberless_model if hollow else _model
     models = [model if isinstance(model, nn.Module) else load(model) for model in (small, large)]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
-    # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
+    _check_sizes(before, after, made)
+    _check_alike(before, after, made)
+    for given, model, anatomy in zip((small, large), models, (before, after), strict=True):
+        if isinstance(given, nn.Module):
+            check_as_built(model, anatomy, build_of(model))
+    made = drawn(made)  # free entries may be anything, and a function that fills them may be unknown here
+    files = None if isinstance(small, nn.Module) or isinstance(large, nn.Module) else (small, large)
+    configs = (before.config, after.config) if files is None else (files[0].config, files[1].config)
+    stored = {} if isinstance(large, nn.Module) else _stored(after, large)
+    loads = None if isinstance(large, nn.Module) else _said(large)
+    learns_by = plan.learns_by if isinstance(plan, Planned) else None
+    return Pair(models[0], models[1], before, after, made, configs, files, stored, loads, learns_by)
+
+
+def _check_sizes(before: Anatomy, after: Anatomy, made: Plan) -> None:
+    """Refuse a plan that starts or ends elsewhere than these models do. A checkpoint may hold more than its
+    class: then the plan knows axes that the models lack."""
     sizes = {axis: made.source.values.get(axis) for axis in before.sizes.values}
     if sizes != before.sizes.values:
         raise LawError(
@@ -183,16 +203,23 @@ def pair(
             f" {stated(after.sizes, before.layout.stacks)}: give the model that was grown by this plan, or"
             " the plan by which this one was"
         )
-    for given, model, anatomy in zip((small, large), models, (before, after), strict=True):
-        if isinstance(given, nn.Module):
-            check_as_built(model, anatomy, build_of(model))
-    made = drawn(made)  # free entries may be anything, and a function that fills them may be unknown here
-    files = None if isinstance(small, nn.Module) or isinstance(large, nn.Module) else (small, large)
-    configs = (before.config, after.config) if files is None else (files[0].config, files[1].config)
-    stored = {} if isinstance(large, nn.Module) else _stored(after, large)
-    loads = None if isinstance(large, nn.Module) else _said(large)
-    learns_by = plan.learns_by if isinstance(plan, Planned) else None
-    return Pair(models[0], models[1], before, after, made, configs, files, stored, loads, learns_by)
+
+
+def _check_alike(before: Anatomy, after: Anatomy, made: Plan) -> None:
+    """Refuse models of other families, or with other weights: no growth adds a kind of weight, or takes one
+    away."""
+    right = "give the model that this one was grown from"
+    families = (made.family, before.layout.family, after.layout.family)
+    if len(set(families)) > 1:
+        raise LawError(
+            f"the plan is for {families[0]!r}, the small model is {families[1]!r} and the large one"
+            f" {families[2]!r}: {right}"
+        )
+    for name in sorted(before.slots.keys() ^ after.slots.keys()):
+        one, other = ("small", "large") if name in before.slots else ("large", "small")
+        raise LawError(
+            f"the {one} model has weights of its own for {name}, and the {other} one lacks them: {right}"
+        )
 
 
 def _floats(file: Checkpoint) -> list[torch.dtype]:
