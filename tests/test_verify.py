@@ -404,6 +404,29 @@ def test_a_config_that_does_not_fit_its_weights_is_refused(
         isogrow.verify(tmp_path / "small", tmp_path / "large", streamed=streamed)
 
 
+@pytest.mark.parametrize(
+    ("edits", "streamed", "said"),
+    [
+        ({"rms_norm_eps": None}, False, "TypeError: Field 'rms_norm_eps' expected float, got NoneType"),
+        ({"rms_norm_eps": None}, True, "TypeError: Field 'rms_norm_eps' expected float, got NoneType"),
+        ({"quantization_config": {}}, False, "ValueError: The model's quantization config"),
+        ({}, False, "KeyError: 'metadata'"),
+    ],
+)
+def test_what_transformers_does_not_load_is_refused(
+    edits: dict[str, Any], streamed: bool, said: str, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    _alike().save_pretrained(small, **({} if edits else {"max_shard_size": "9KB"}))
+    isogrow.grow_checkpoint(small, tmp_path / "large", ffn="+3")
+    path = small / ("config.json" if edits else "model.safetensors.index.json")
+    found = json.loads(path.read_text())
+    found.pop("metadata", None)
+    path.write_text(json.dumps({**found, **edits}))
+    with pytest.raises(CheckpointError, match=f"transformers does not load small .{said}"):
+        isogrow.verify(small, tmp_path / "large", streamed=streamed)
+
+
 def test_a_folder_without_its_record_is_refused(tmp_path: Path) -> None:
     llama().save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="isogrow.json is missing"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from isogrow.errors import CheckpointError, LawError
+from isogrow.errors import CheckpointError, IsogrowError, LawError
 from isogrow.growth.as_built import check_as_built
 from isogrow.growth.models import anatomy_of, build_of, plan_of
 from isogrow.growth.opening import seen
@@ -172,7 +172,7 @@ def pair(
         if isinstance(given, Checkpoint):
             seen(given)  # whose config and tensors don't fit each other is told before any is loaded
     load = numberless_model if hollow else _model
-    models = [model if isinstance(model, nn.Module) else load(model) for model in (small, large)]
+    models = [model if isinstance(model, nn.Module) else _by_class(model, load) for model in (small, large)]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
     _check_sizes(before, after, made)
     _check_alike(before, after, made)
@@ -272,6 +272,22 @@ def _recorded(large: Checkpoint | nn.Module) -> Plan:
             raise LawError("no plan is known for this model: give plan=, or the model that grow returned")
         return found
     return plan_in(large.folder / RECORD, f"no plan is known without it; was {large.name} grown by isogrow?")
+
+
+def _by_class(file: Checkpoint, load: Callable[[Checkpoint], nn.Module]) -> nn.Module:
+    """A checkpoint's model. Raises `CheckpointError` where transformers takes its config or its files for
+    wrong, in whatever way."""
+    try:
+        return load(file)
+    except IsogrowError:
+        raise
+    except Exception as error:  # each class validates in its own way, with its own kind of error
+        inner = error.__cause__ or error
+        reason = " ".join(str(inner).split()).rstrip(".")
+        raise CheckpointError(
+            f"transformers does not load {file.name} ({type(inner).__name__}: {reason}), so nothing was"
+            " compared: correct its config.json or its files"
+        ) from error
 
 
 def _model(file: Checkpoint) -> nn.Module:
