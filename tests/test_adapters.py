@@ -247,6 +247,46 @@ def test_one_growth_after_the_other(tmp_path: Path) -> None:
     assert float((after - before).abs().max() / before.abs().max()) < EXACT
 
 
+def test_a_growth_in_layers_that_is_left_out_is_refused(tmp_path: Path) -> None:
+    """Layers have one shape: that there are more of them shows in what the adapter's config means."""
+    small, adapter = saved(tmp_path, Case("LlamaForCausalLM", "model.layers", LLAMA, {}))
+    isogrow.grow_checkpoint(small, tmp_path / "mid", layers="+1", layers_at=(0,))
+    isogrow.grow_checkpoint(tmp_path / "mid", tmp_path / "large", layers="+1")
+    with pytest.raises(CheckpointError, match=r"no matrices for model\.layers\.3\..*each of these in turn"):
+        isogrow.grow_adapter(adapter, tmp_path / "out", base=tmp_path / "large")
+    some = changed(tmp_path, tmp_path / "some", drop="layers.0.", layers_to_transform=[1, 2])
+    isogrow.grow_adapter(some, tmp_path / "unnamed", base=tmp_path / "large")  # nothing tells
+    for name, base in (("small", small), ("large", tmp_path / "large")):
+        edits = {"layers_to_transform": [1, 2], "base_model_name_or_path": str(base)}
+        named = changed(tmp_path, tmp_path / f"of {name}", drop="layers.0.", **edits)
+        if name == "large":  # it may have taken the other's place
+            isogrow.grow_adapter(named, tmp_path / "renamed", base=tmp_path / "large")
+            continue
+        with pytest.raises(CheckpointError, match=r"has layers=3, and .* with layers=4: .*in turn"):
+            isogrow.grow_adapter(named, tmp_path / "out", base=tmp_path / "large")
+        isogrow.grow_adapter(named, tmp_path / "right", base=tmp_path / "mid")
+
+
+SOME: dict[str, dict[str, Any]] = {
+    "layers by number": {"layers_to_transform": [0, 1], "layers_pattern": "layers"},
+    "a pattern": {"target_modules": r".*\.layers\.[01]\..*_proj"},
+    "names in full": {"target_modules": [f"model.layers.{i}.{name}" for i in (0, 1) for name in LLAMA]},
+    "others left out": {"exclude_modules": r"model\.layers\.2\..*"},
+    "others saved whole": {"modules_to_save": ["2.self_attn", "2.mlp"]},
+}
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_an_adapter_of_some_layers(name: str, llama: Path, tmp_path: Path) -> None:
+    adapter = changed(llama, tmp_path / "some", drop="layers.2.", **SOME[name])
+    isogrow.grow_checkpoint(llama / "small", tmp_path / "wide", ffn="+3")
+    isogrow.grow_adapter(adapter, tmp_path / "out", base=tmp_path / "wide")
+    lacking = changed(llama, tmp_path / "lacking", drop="layers.1.mlp.up_proj", **SOME[name])
+    if name != "names in full":
+        with pytest.raises(CheckpointError, match=r"no matrices for model\.layers\.1\.mlp\.up_proj"):
+            isogrow.grow_adapter(lacking, tmp_path / "none", base=tmp_path / "wide")
+
+
 # ── what is new ──
 
 

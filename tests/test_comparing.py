@@ -76,6 +76,17 @@ def test_another_dtype_is_compared_in_that_dtype(small: Path, tmp_path: Path) ->
     assert compare_bytes(small, tmp_path / "out").passed
 
 
+@pytest.mark.parametrize("asked", [None, "float32", "bfloat16"])
+def test_a_dtype_that_growing_did_not_write_is_told(asked: str | None, small: Path, tmp_path: Path) -> None:
+    """The config says what the small one says, or what the tensors have; anything else was edited."""
+    grow_checkpoint(small, tmp_path / "out", dtype=asked, **SIZES)
+    path = tmp_path / "out" / "config.json"
+    config = json.loads(path.read_text())
+    assert compare_bytes(small, tmp_path / "out").passed
+    path.write_text(json.dumps({**config, "dtype": "float16"}))
+    assert str(compare_bytes(small, tmp_path / "out")) == "config.json differs in dtype"
+
+
 def test_another_plan_and_another_config_are_told(small: Path, grown: Path, tmp_path: Path) -> None:
     grow_checkpoint(small, tmp_path / "other", seed=1, **SIZES)
     found = compare_bytes(small, grown, plan=tmp_path / "other" / "isogrow.json")

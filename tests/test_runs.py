@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from isogrow.errors import IsogrowError
 from isogrow.verification.float64 import float64, rebuilt
+from isogrow.verification.liveness import gradients
 from isogrow.verification.runs import (
     batches,
     decoded,
@@ -27,6 +28,7 @@ from isogrow.verification.runs import (
     main_outputs,
     padded,
     row_by_row,
+    takes_one_row,
 )
 
 ROWS, WIDTH = 3, 17
@@ -35,6 +37,15 @@ NAMES = {
     "LlamaModel": ["last_hidden_state"],
     "GPT2Model": ["last_hidden_state"],
     "BertModel": ["last_hidden_state", "pooler_output"],
+}
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "llama": {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "gpt2": {"n_embd": 20, "n_layer": 2, "n_head": 4, "n_positions": 26},
+    "opt": {
+        **{"hidden_size": 24, "ffn_dim": 34, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"max_position_embeddings": 26, "word_embed_proj_dim": 24},
+    },
+    "bloom": {"hidden_size": 24, "n_layer": 2, "n_head": 4},
 }
 POOLED = {"BertModel": "pooler_output", "BertForSequenceClassification": "logits"}
 
@@ -184,6 +195,38 @@ def test_decoded_of_a_sequence_classifier_is_the_last_step() -> None:
     with float64():
         assert decodes(model, batch)
         assert worst(full(model, batch), decoded(model, batch)) < 1e-13
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "bloom"])
+def test_a_classifier_without_a_padding_token_runs_row_by_row(kind: str) -> None:
+    config = transformers.AutoConfig.for_model(kind, vocab_size=tiny.VOCAB, **CLASSIFIERS[kind], num_labels=5)
+    config.pad_token_id = None
+    with torch.random.fork_rng(devices=[]):
+        made = transformers.AutoModelForSequenceClassification.from_config(config)
+    tiny.randomize_(made)
+    model, batch = rebuilt(made), {"input_ids": BATCH["input_ids"]}
+    assert takes_one_row(model)
+    with float64():
+        with pytest.raises(ValueError, match="Cannot handle batch sizes > 1"):
+            model(**batch)
+        whole = full(model, batch)
+        assert whole["logits"].shape == (len(batch["input_ids"]), 5)
+        assert worst(whole, row_by_row(model, batch)) == 0
+        assert worst(whole, decoded(model, batch)) < 1e-13
+    seen = gradients(model, [batch], steps=1)[-1]
+    last = next(mark for name, mark in seen.items() if name.startswith(("score", "classifier")))
+    assert bool(last.all())
+
+
+def test_a_classifier_with_a_padding_token_runs_at_once() -> None:
+    for config in (tiny.llama(pad_token_id=0), tiny.llama(pad_token_id=None)):
+        with torch.random.fork_rng(devices=[]):
+            padded_, plain = (
+                made(config)
+                for made in (transformers.LlamaForSequenceClassification, transformers.LlamaForCausalLM)
+            )
+        assert takes_one_row(padded_) == (config.pad_token_id is None)
+        assert not takes_one_row(plain)
 
 
 def test_decoded_refuses_a_model_without_a_cache() -> None:

@@ -15,6 +15,10 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     BertConfig,
     BertForMultipleChoice,
     BertForPreTraining,
@@ -34,6 +38,7 @@ import isogrow
 from isogrow.cli.tables import checks
 from isogrow.errors import CheckpointError, LawError
 from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
+from isogrow.verification import learning
 from isogrow.verification.memory import available, parameters, shortage
 from isogrow.verification.report import Check, Report
 
@@ -264,6 +269,31 @@ def test_exact_but_dead_fails() -> None:
     assert named(report)["distinct"].detail == "copies for ever: key_dim of layers 0 and 2 more"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_behind_the_old_model_s_own_zeros_wakes_later(streamed: bool) -> None:
+    """A layer that was just added writes nothing yet: new keys wait for that, and new queries for them."""
+    small = _classifier("llama")
+    mid = isogrow.grow(small, layers="+1")
+    large = isogrow.grow(mid, head_dim=8)
+    report = isogrow.verify(mid, large, streamed=streamed)
+    assert report.passed, report.failed
+    detail = named(report)["liveness"].detail
+    assert "by step 3, behind zeros that the old model has itself" in detail
+    with torch.no_grad():  # the new layer's queries and keys zero: nothing will ever change that
+        large.model.layers[2].self_attn.q_proj.weight.view(4, 2, 4, 24)[:, :, 3:] = 0
+    report = isogrow.verify(mid, large, streamed=streamed)
+    assert {check.name for check in report.failed} == {"liveness", "distinct"}
+    assert "no gradient: 8 of 24 key_dim channels of attn.q" in named(report)["liveness"].detail
+
+
+def test_what_is_behind_more_zeros_than_are_looked_at_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = _classifier("llama")
+    mid = isogrow.grow(small, layers="+1")
+    large = isogrow.grow(mid, head_dim=8)
+    monkeypatch.setattr(learning, "LATER", 0)
+    assert [check.name for check in isogrow.verify(mid, large).failed] == ["liveness"]
+
+
 @pytest.mark.slow
 def test_copies_that_stay_copies_fail() -> None:
     small = gpt2()
@@ -330,6 +360,71 @@ def test_models_that_do_not_belong_together_are_refused() -> None:
         isogrow.verify(other, large)
     with pytest.raises(LawError, match="no plan is known for this model"):
         isogrow.verify(small, llama())
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "qwen3": ({"model_type": "qwen3"}, "the plan is for 'llama', the small model is 'qwen3'"),
+    "biases": ({"attention_bias": True}, "small model has weights of its own for attn.k.bias, and the large"),
+    "tied": ({"tie_word_embeddings": True}, "large model has weights of its own for head, and the small"),
+    "no head": ({"head": False}, "large model has weights of its own for head, and the small"),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", WRONG)
+def test_another_model_of_the_same_sizes_is_refused(name: str, streamed: bool, tmp_path: Path) -> None:
+    edits, said = WRONG[name]
+    _alike("right").save_pretrained(tmp_path / "right")
+    isogrow.grow_checkpoint(tmp_path / "right", tmp_path / "large", ffn="+3", layers="+1")
+    _alike(**edits).save_pretrained(tmp_path / "wrong")
+    with pytest.raises(LawError, match=said):
+        isogrow.verify(tmp_path / "wrong", tmp_path / "large", streamed=streamed)
+    isogrow.grow_checkpoint(tmp_path / "wrong", tmp_path / "other", ffn="+3", layers="+1")
+    with pytest.raises(LawError, match="give the model that this one was grown from"):
+        isogrow.verify(tmp_path / "right", tmp_path / "other", streamed=streamed)
+
+
+def _alike(_: str = "", model_type: str = "llama", head: bool = True, **edits: Any) -> Any:
+    sizes = {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 1, "num_attention_heads": 4}
+    more: dict[str, Any] = {"num_key_value_heads": 4, "head_dim": 6, **edits}
+    config = AutoConfig.for_model(model_type, vocab_size=VOCAB, **sizes, **more)
+    return _filled((AutoModelForCausalLM if head else AutoModel).from_config(config))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("edits", [{"num_attention_heads": 2}, {"vocab_size": VOCAB + 1}])
+def test_a_config_that_does_not_fit_its_weights_is_refused(
+    edits: dict[str, int], streamed: bool, tmp_path: Path
+) -> None:
+    _alike().save_pretrained(tmp_path / "small")
+    isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", heads=8)
+    path = tmp_path / "large" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edits}))
+    with pytest.raises(CheckpointError, match="the config and the weights do not belong together"):
+        isogrow.verify(tmp_path / "small", tmp_path / "large", streamed=streamed)
+
+
+@pytest.mark.parametrize(
+    ("edits", "streamed", "said"),
+    [
+        ({"rms_norm_eps": None}, False, "TypeError: Field 'rms_norm_eps' expected float, got NoneType"),
+        ({"rms_norm_eps": None}, True, "TypeError: Field 'rms_norm_eps' expected float, got NoneType"),
+        ({"quantization_config": {}}, False, "ValueError: The model's quantization config"),
+        ({}, False, "KeyError: 'metadata'"),
+    ],
+)
+def test_what_transformers_does_not_load_is_refused(
+    edits: dict[str, Any], streamed: bool, said: str, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    _alike().save_pretrained(small, **({} if edits else {"max_shard_size": "9KB"}))
+    isogrow.grow_checkpoint(small, tmp_path / "large", ffn="+3")
+    path = small / ("config.json" if edits else "model.safetensors.index.json")
+    found = json.loads(path.read_text())
+    found.pop("metadata", None)
+    path.write_text(json.dumps({**found, **edits}))
+    with pytest.raises(CheckpointError, match=f"transformers does not load small .{said}"):
+        isogrow.verify(small, tmp_path / "large", streamed=streamed)
 
 
 def test_a_folder_without_its_record_is_refused(tmp_path: Path) -> None:
@@ -506,6 +601,41 @@ def test_a_class_that_compares_choices() -> None:
     small = _filled(BertForMultipleChoice(config))
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
     assert report.passed, report.failed
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_classifier_without_a_padding_token(kind: str, streamed: bool) -> None:
+    """More token ids than a row has, so that every check runs several rows."""
+    small = _classifier(kind)
+    sizes: dict[str, Any] = {"heads": 8} if kind == "llama" else {}
+    large = isogrow.grow(small, ffn="+3", layers="+1", **sizes)
+    report = isogrow.verify(small, large, streamed=streamed)
+    assert report.passed, report.failed
+    checks = named(report)
+    assert all(checks[f"padding {side}"].passed for side in ("left", "right"))
+    assert streamed or checks["kv cache"].passed
+    assert checks["liveness"].passed
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_nudged_weight_of_a_classifier_without_a_padding_token_fails(streamed: bool) -> None:
+    small = _classifier("llama")
+    large = isogrow.grow(small, ffn="+3")
+    with torch.no_grad():
+        large.model.layers[1].mlp.up_proj.weight[0, 0] += 1e-2
+    (failed,) = isogrow.verify(small, large, streamed=streamed).failed
+    assert "model.layers.1" in failed.detail
+
+
+def _classifier(kind: str) -> Any:
+    sizes: dict[str, dict[str, Any]] = {
+        "llama": {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 2},
+        "gpt2": {"n_embd": 20, "n_layer": 2, "n_positions": 26},
+    }
+    made = AutoConfig.for_model(kind, vocab_size=VOCAB, num_labels=3, num_attention_heads=4, **sizes[kind])
+    made.pad_token_id = None
+    return _filled(AutoModelForSequenceClassification.from_config(made))
 
 
 @pytest.mark.slow

@@ -20,8 +20,13 @@ from isogrow.plans.pieces import Block, origin
 from isogrow.plans.plan import Plan
 from isogrow.plans.sizes import Sizes
 from isogrow.stores.adapters import BEFORE, MATRICES, matrix_of, names
+from isogrow.stores.targets import adapted_parameter, targeted
 
 WRAPPED = ".base_layer"  # between a module's name and what it had before PEFT wrapped it
+IN_TURN = (
+    "give as base (--base) what was grown from the adapter's own base; where that has grown several times,"
+    " each of these in turn"
+)
 OTHER: Mapping[str, str] = {"A": "B", "B": "A"}
 
 
@@ -73,14 +78,32 @@ class Adapted:
 def bound(headers: Mapping[str, Header], config: Mapping[str, Any], base: GrownBase) -> Adapted:
     """An adapter's tensors by the base's lines.
 
-    Raises `CheckpointError` for a tensor that no line of the base names, and one whose shape is that of
-    another base.
+    Raises `CheckpointError` for a tensor that no line of the base names, one whose shape is that of another
+    base, and where layers of the base lack the matrices that the config gives all of them.
     """
     bare = {name: renamed(base.layout, name.removeprefix(BEFORE)) for name in headers}
     found = _Binding(base, _table(base, bare.values()), names(config.get("target_parameters")), headers, bare)
     for name in headers:
         found.add_(name)
+    _check_layers(found, config)
     return found.done()
+
+
+def _check_layers(found: _Binding, config: Mapping[str, Any]) -> None:
+    """What is adapted in one layer is so in all that the config means: PEFT makes matrices for each, so where
+    some lack them, the base that the adapter was trained on had fewer layers than the one that has grown."""
+    weights = [weight for each in found.table.values() for weight in each]
+    origins = {*found.adapted.values(), *found.parameters.values()}
+    paired = {weight.name for weight in weights if {weight.name, _module(weight.name)} & origins}
+    templates = {weight.template for weight in weights if weight.name in paired}
+    for weight in weights:
+        if weight.template not in templates or weight.name in paired:
+            continue
+        if targeted(config, _module(weight.name)) or adapted_parameter(config, weight.name):
+            raise CheckpointError(
+                f"the adapter has no matrices for {_module(weight.name)} of the model that {found.base.name}"
+                f" was grown from, and its config means that too, so it was trained on another: {IN_TURN}"
+            )
 
 
 def _table(base: GrownBase, bare: Iterable[str]) -> Table:
@@ -236,8 +259,7 @@ class _Binding:
         if found is None:
             raise CheckpointError(
                 f"{name} has shape {list(self.headers[name].shape)}, which does not fit {wanted} of the model"
-                f" that {self.base.name} was grown from: give as base (--base) what was grown from the"
-                " adapter's own base; where that has grown several times, each of these in turn"
+                f" that {self.base.name} was grown from: {IN_TURN}"
             )
         return found
 

@@ -15,10 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isogrow.errors import CheckpointError
+from isogrow.errors import CheckpointError, IsogrowError
 from isogrow.families import layout_of
-from isogrow.growth.adapted import Adapted, GrownBase, bound
+from isogrow.growth.adapted import IN_TURN, Adapted, GrownBase, bound
+from isogrow.growth.opening import opened
 from isogrow.layouts.config import edited
+from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import as_kept
 from isogrow.numbers.statistics import statistics
 from isogrow.paths import expanded
@@ -63,6 +65,7 @@ def grow_adapter(adapter: str | Path, out: str | Path, *, base: str | Path, over
     """
     found, grown, out = read_adapter(adapter), _base(base), expanded(out)
     check_place(out, found.folder, overwrite, "adapter")
+    _check_named(found, grown)
     seen = bound({name: header_of(tensor) for name, tensor in found.tensors.items()}, found.config, grown)
     config = edited(found.config, _edits(found.config, seen, grown))
     plan = dataclasses.replace(
@@ -92,6 +95,28 @@ def _base(folder: str | Path) -> GrownBase:
             " not belong together; grow the base again"
         )
     return GrownBase(str(found), config, layout, plan)
+
+
+def _check_named(adapter: Adapter, base: GrownBase) -> None:
+    """Refuse a base that grew from a model of other layers than the adapter's own has, where that is a folder
+    here: names move, and are no proof, but no shape of the adapter's tells how many layers there are."""
+    said = adapter.config.get("base_model_name_or_path")
+    named = Path(said if isinstance(said, str) and said else "-").expanduser()
+    if not (named / CONFIG).is_file() or named.samefile(Path(base.name).expanduser()):
+        return  # the grown base may have taken the other's place
+    try:
+        own = opened(named).anatomy
+    except IsogrowError:  # what stands there is no model that isogrow knows, whose layers it could tell
+        return
+    if own.layout.family != base.layout.family:
+        return
+    sizes = base.plan.source
+    for axis in dict.fromkeys(axis for line in base.layout.lines for axis in name_axes(line.name)):
+        if own.sizes.has(axis) and sizes.has(axis) and own.sizes.of(axis) != sizes.of(axis):
+            raise CheckpointError(
+                f"the adapter is one of {said}, which has {axis}={own.sizes.of(axis)}, and {base.name} was"
+                f" grown from a model with {axis}={sizes.of(axis)}: {IN_TURN}"
+            )
 
 
 def _edits(config: Mapping[str, Any], seen: Adapted, base: GrownBase) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from isogrow.planning.request import Saved, read_plan
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import Box, whole
+from isogrow.plans.plan import Plan
 from isogrow.stores.asking import grown_config, here
 from isogrow.stores.mapping import Mapped, mapped
 from isogrow.stores.shards import nbytes
@@ -32,6 +32,8 @@ from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.stores.store import Store, read
 from isogrow.stores.workers import pool, results
 from isogrow.stores.writing import CHUNK, Source, Turn, ahead, made_whole, one_thread, room, turns_of
+
+DTYPES = ("dtype", "torch_dtype")  # by which a config says it
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def compare_bytes(
     job = laid_out(source.checkpoint, source.anatomy, made, None, "5GB", None, format)
     job = named_in_full(job, here(job.config))
     wanted = {name: _as_found(stored, grown, name) for name, stored in job.tensors.items()}
+    kept = all(stored.header.dtype == job.tensors[name].header.dtype for name, stored in wanted.items())
     held = {name: stored for name, stored in wanted.items() if found.get(name) == stored.header}
     total, faults = sum(nbytes(stored.header) for stored in held.values()), list[WrongBytes]()
     done = 0
@@ -117,7 +120,7 @@ def compare_bytes(
         tuple(faults),
         tuple(name for name in wanted if name not in held),
         tuple(name for name in found if name not in wanted),
-        tuple(_edits(source.checkpoint, grown, made)),
+        tuple(_edits(source.checkpoint, grown, made, kept)),
     )
 
 
@@ -130,12 +133,17 @@ def _as_found(stored: Stored, grown: Checkpoint, name: str) -> Stored:
     return replace(stored, header=replace(stored.header, dtype=there.dtype))
 
 
-def _edits(small: Checkpoint, large: Checkpoint, plan: Any) -> Iterator[str]:
-    """The keys of config.json that are not as growing writes them; its dtype may be another."""
+def _edits(small: Checkpoint, large: Checkpoint, plan: Plan, kept: bool) -> Iterator[str]:
+    """The keys of config.json that are not as growing writes them: its dtype is the old config's, where the
+    tensors have `kept` theirs, or that of all tensors."""
     wanted = json.loads(json.dumps(grown_config(small.config, plan, None)))
+    held = {header.dtype for header in large.headers.values()} & set(FLOATS.values())
+    words = {word for word, code in FLOATS.items() if held == {code}}
     for key in sorted(wanted.keys() | large.config.keys()):
-        if key not in ("dtype", "torch_dtype") and wanted.get(key, ...) != large.config.get(key, ...):
-            yield key
+        right, found = wanted.get(key, ...), large.config.get(key, ...)
+        if key in DTYPES and found in words or right == found and (kept or key not in DTYPES or found is ...):
+            continue
+        yield key
 
 
 def _compared(

@@ -34,7 +34,7 @@ def followed(config: Config, modules: Origins, adapted: Origins, parameters: Ori
         edits |= dict.fromkeys(("layers_to_transform", "layers_pattern"))
         if parameters and not adapted:
             edits["target_modules"] = []
-    if _moved(parameters, lambda name: _named(names(config.get("target_parameters")), name)):
+    if _moved(parameters, lambda name: adapted_parameter(config, name)):
         edits["target_parameters"] = sorted(parameters)
     if _moved(modules, lambda name: _saved(config, name)):
         raise CheckpointError(
@@ -60,6 +60,11 @@ def targeted(config: Config, name: str) -> bool:
     if isinstance(wanted, str) or name in names(wanted):
         return _meant(wanted, name)
     return _named(names(wanted), name) and _in_layers(config, name)
+
+
+def adapted_parameter(config: Config, name: str) -> bool:
+    """Whether PEFT puts an adapter on the weight of this name, which has no module of its own."""
+    return _named(names(config.get("target_parameters")), name)
 
 
 def valued(config: Config, key: str, usual: str, name: str) -> Any:

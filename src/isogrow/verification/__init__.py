@@ -12,7 +12,7 @@ from torch import nn
 from isogrow.planning.request import Saved
 from isogrow.quiet import on_cpu, quiet
 from isogrow.stores.sources import Checkpoint, open_checkpoint
-from isogrow.verification import checks
+from isogrow.verification import checks, learning
 from isogrow.verification.float64 import rebuilt
 from isogrow.verification.memory import (
     largest_layer,
@@ -44,8 +44,8 @@ def verify(
     output in float64 (relative error < 1e-12) at every valid token id and learned position, with the KV
     cache, with padding on either side, and greedy generation; the model's own dtype against its noise floor;
     saving and loading; stored tensors that the models' class does not read; and, by a few training
-    steps on a copy, that every new channel gets gradient by the step that Law 2 predicts and that no two
-    new channels stay copies of each other.
+    steps on a copy, that every new channel gets gradient by the step that Law 2 predicts (later behind zeros
+    that the small model has itself) and that no two new channels stay copies of each other.
 
     Models that memory does not hold are compared `streamed`: both run abreast, layer by layer, each weight
     read from its folder as it is used, in the memory of about two layers. What can't be checked so is
@@ -129,7 +129,7 @@ def _checks(
     yield checks.reload(both)
     if liveness:
         say("liveness: training a copy for a few steps")
-        live, apart, units = checks.liveness(both)
+        live, apart, units = learning.liveness(both)
         figures["new_channels"] = {"new": units.new, "live": units.live, "inactive": units.inactive}
         yield live
         yield apart

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from math import inf
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from isogrow.laws import horizon
 from isogrow.layouts.config import edited, untagged
-from isogrow.layouts.layout import Index
 from isogrow.numbers.arithmetic import same
 from isogrow.quiet import quiet
 from isogrow.verification.differences import (
@@ -29,8 +26,7 @@ from isogrow.verification.differences import (
     noise_floor,
 )
 from isogrow.verification.float64 import float64, rebuilt
-from isogrow.verification.inputs import covering, lesson, positions, pretrained, probe, sees, taken
-from isogrow.verification.liveness import Pass, training
+from isogrow.verification.inputs import covering, positions, pretrained, probe, sees, taken
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import (
@@ -45,7 +41,6 @@ from isogrow.verification.runs import (
     padded,
 )
 from isogrow.verification.stored import as_stored
-from isogrow.verification.units import Unit, Units, counted, resting, silent_in, twins
 
 EXACT = 1e-12  # float64 relative error: the proof of a rule
 OWN = 4.0  # own-dtype error, in units of the small model's own: rounded weights add to rounded values
@@ -58,7 +53,6 @@ FREE_KEYS = frozenset({
     "return_dict", "output_attentions", "output_hidden_states", "problem_type", "id2label", "label2id",
     "bos_token_id", "eos_token_id", "pad_token_id",
 })  # fmt: skip
-APART = 2  # training steps after everything lives, at most, by which new units must differ
 GRIDS = "image_grid_thw"  # a row for each image, where its patches stand one behind the other
 # What a class also returns of images and sound, as they are put among the embeddings.
 JOINING = ("image_hidden_states", "video_hidden_states", "audio_hidden_states")
@@ -328,59 +322,3 @@ def _changed_by_loading(model: Any) -> list[str]:
         again = type(model).from_pretrained(folder, dtype="auto")
         one, two = model.state_dict(), again.state_dict()
         return [name for name, x in one.items() if name not in two or not same(x, two[name])]
-
-
-def liveness(pair: Pair) -> tuple[Check, Check, Units]:
-    """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
-    by = due(pair)
-    units, found, steps = lived(pair, by, training(pair.large, [lesson(pair)], steps=by + APART))
-    return live(units, by), apart(found, steps), units
-
-
-def due(pair: Pair) -> int:
-    """The training step by which all that is new has had gradient."""
-    return max(1, pair.learns_by or horizon(pair.before, pair.plan))
-
-
-def lived(pair: Pair, by: int, passes: Iterable[Pass]) -> tuple[Units, list[str], int]:
-    """What training found: which new units have had gradient by a step, and which stay copies for ever; and
-    how many steps that took. Units that differ are not trained on until they do."""
-    units, unrouted, silent = Units(), set[Index](), set[Unit]()
-    found: list[str] = []
-    steps, step = count(1), 0
-    for each in passes:
-        step = next(steps)  # `enumerate` would keep each pass until it has the next
-        if step <= by:
-            unrouted |= resting(pair, each.now)
-            silent |= silent_in(pair, each.now, each.values)
-        if step == by:
-            units = counted(pair, each.seen, silent, unrouted)
-        values = each.values
-        del each  # which entries had gradient is as large as a weight, and the next step needs the room
-        if step >= by and not (found := twins(pair, values)):
-            break
-    return units, found, step
-
-
-def live(units: Units, by: int) -> Check:
-    """Whether every new channel has had gradient by its step, but for inactive ones."""
-    if not units.new:
-        return Check("liveness", None, detail="nothing new")
-    share = units.live / max(1, units.new - units.inactive)
-    dead = [f"{g.dead} of {g.new} {g.axis} channels of {g.slot}" for g in units.dead]
-    detail = f"{units.new - units.inactive:,} channels by step {by}"
-    detail += f", {units.inactive:,} inactive" if units.inactive else ""
-    asleep = [
-        f"{g.new - g.live} of {g.new} new {g.axis} channels of {g.slot} (of old ones {g.old - g.old_live} of"
-        f" {g.old})"
-        for g in units.asleep
-    ]
-    if dead or asleep:
-        detail = f"no gradient: {'; '.join(dead or asleep)}"
-    return Check("liveness", not (dead or asleep), share, 1.0, detail)
-
-
-def apart(found: Sequence[str], steps: int) -> Check:
-    """Whether no new channels are copies of others (`found`) after so many steps."""
-    detail = f"copies for ever: {', '.join(found)}" if found else f"no twins after {steps} steps"
-    return Check("distinct", not found, float(len(found)), 0.0, detail)

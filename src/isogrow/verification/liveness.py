@@ -88,6 +88,10 @@ class Marks(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.bits)
 
+    def count(self) -> int:
+        """How many entries are marked."""
+        return sum(int(np.unpackbits(each.bits).sum(dtype=np.int64)) for each in self.bits.values())
+
     def renamed(self, called: Callable[[str], str]) -> Marks:
         """The same under other names."""
         return Marks({called(name): each for name, each in self.bits.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
@@ -12,9 +12,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from isogrow.errors import CheckpointError, LawError
+from isogrow.errors import CheckpointError, IsogrowError, LawError
 from isogrow.growth.as_built import check_as_built
 from isogrow.growth.models import anatomy_of, build_of, plan_of
+from isogrow.growth.opening import seen
 from isogrow.laws.history import Classes, is_old
 from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Index, Line
@@ -167,10 +168,29 @@ def pair(
     With `hollow` nothing is loaded: the models of checkpoints have their parameters on the meta device.
     """
     made = _recorded(large) if plan is None else read_plan(plan)
+    for given in (small, large):
+        if isinstance(given, Checkpoint):
+            seen(given)  # whose config and tensors don't fit each other is told before any is loaded
     load = numberless_model if hollow else _model
-    models = [model if isinstance(model, nn.Module) else load(model) for model in (small, large)]
+    models = [model if isinstance(model, nn.Module) else _by_class(model, load) for model in (small, large)]
     before, after = anatomy_of(models[0]), anatomy_of(models[1])
-    # A checkpoint may hold more than its class: then the plan knows axes that this model lacks.
+    _check_sizes(before, after, made)
+    _check_alike(before, after, made)
+    for given, model, anatomy in zip((small, large), models, (before, after), strict=True):
+        if isinstance(given, nn.Module):
+            check_as_built(model, anatomy, build_of(model))
+    made = drawn(made)  # free entries may be anything, and a function that fills them may be unknown here
+    files = None if isinstance(small, nn.Module) or isinstance(large, nn.Module) else (small, large)
+    configs = (before.config, after.config) if files is None else (files[0].config, files[1].config)
+    stored = {} if isinstance(large, nn.Module) else _stored(after, large)
+    loads = None if isinstance(large, nn.Module) else _said(large)
+    learns_by = plan.learns_by if isinstance(plan, Planned) else None
+    return Pair(models[0], models[1], before, after, made, configs, files, stored, loads, learns_by)
+
+
+def _check_sizes(before: Anatomy, after: Anatomy, made: Plan) -> None:
+    """Refuse a plan that starts or ends elsewhere than these models do. A checkpoint may hold more than its
+    class: then the plan knows axes that the models lack."""
     sizes = {axis: made.source.values.get(axis) for axis in before.sizes.values}
     if sizes != before.sizes.values:
         raise LawError(
@@ -183,16 +203,23 @@ def pair(
             f" {stated(after.sizes, before.layout.stacks)}: give the model that was grown by this plan, or"
             " the plan by which this one was"
         )
-    for given, model, anatomy in zip((small, large), models, (before, after), strict=True):
-        if isinstance(given, nn.Module):
-            check_as_built(model, anatomy, build_of(model))
-    made = drawn(made)  # free entries may be anything, and a function that fills them may be unknown here
-    files = None if isinstance(small, nn.Module) or isinstance(large, nn.Module) else (small, large)
-    configs = (before.config, after.config) if files is None else (files[0].config, files[1].config)
-    stored = {} if isinstance(large, nn.Module) else _stored(after, large)
-    loads = None if isinstance(large, nn.Module) else _said(large)
-    learns_by = plan.learns_by if isinstance(plan, Planned) else None
-    return Pair(models[0], models[1], before, after, made, configs, files, stored, loads, learns_by)
+
+
+def _check_alike(before: Anatomy, after: Anatomy, made: Plan) -> None:
+    """Refuse models of other families, or with other weights: no growth adds a kind of weight, or takes one
+    away."""
+    right = "give the model that this one was grown from"
+    families = (made.family, before.layout.family, after.layout.family)
+    if len(set(families)) > 1:
+        raise LawError(
+            f"the plan is for {families[0]!r}, the small model is {families[1]!r} and the large one"
+            f" {families[2]!r}: {right}"
+        )
+    for name in sorted(before.slots.keys() ^ after.slots.keys()):
+        one, other = ("small", "large") if name in before.slots else ("large", "small")
+        raise LawError(
+            f"the {one} model has weights of its own for {name}, and the {other} one lacks them: {right}"
+        )
 
 
 def _floats(file: Checkpoint) -> list[torch.dtype]:
@@ -245,6 +272,22 @@ def _recorded(large: Checkpoint | nn.Module) -> Plan:
             raise LawError("no plan is known for this model: give plan=, or the model that grow returned")
         return found
     return plan_in(large.folder / RECORD, f"no plan is known without it; was {large.name} grown by isogrow?")
+
+
+def _by_class(file: Checkpoint, load: Callable[[Checkpoint], nn.Module]) -> nn.Module:
+    """A checkpoint's model. Raises `CheckpointError` where transformers takes its config or its files for
+    wrong, in whatever way."""
+    try:
+        return load(file)
+    except IsogrowError:
+        raise
+    except Exception as error:  # each class validates in its own way, with its own kind of error
+        inner = error.__cause__ or error
+        reason = " ".join(str(inner).split()).rstrip(".")
+        raise CheckpointError(
+            f"transformers does not load {file.name} ({type(inner).__name__}: {reason}), so nothing was"
+            " compared: correct its config.json or its files"
+        ) from error
 
 
 def _model(file: Checkpoint) -> nn.Module:

@@ -17,7 +17,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from isogrow.errors import IsogrowError
 
@@ -42,7 +45,10 @@ def full(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outp
 
 
 def called(model: nn.Module, batch: Batch) -> Any:
-    """What a model returns for a batch; each row is one choice of its own where a model compares choices."""
+    """What a model returns for a batch; each row is one choice of its own where a model compares choices, and
+    is run alone where a model takes one row at a time."""
+    if takes_one_row(model) and len(rows := rows_of(batch)) > 1:
+        return _stacked([main_outputs(called(model, row)) for row in rows])
     batch = narrowed(model, batch)
     choices = type(model).__name__ in MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES.values()
     given = {name: value.unsqueeze(1) for name, value in batch.items()} if choices else batch
@@ -59,11 +65,30 @@ def narrowed(model: nn.Module, batch: Batch) -> Batch:
     return given
 
 
-def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
-    """What `full` returns, each row of the batch run alone."""
+def takes_one_row(model: nn.Module) -> bool:
+    """Whether the model may refuse more rows than one: classes that read a text's class off its last token
+    find that by the padding behind it, and without a padding token most decoders' take one text at a time."""
+    names = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()
+    if not any(kind.__name__ in names for kind in type(model).__mro__):
+        return False
+    config = cast(Any, model).config.get_text_config()
+    return getattr(config, "pad_token_id", None) is None
+
+
+def rows_of(batch: Batch) -> list[Batch]:
+    """The rows of a batch, each as a batch of its own."""
     rows = len(batch[GRID] if GRID in batch else next(iter(batch.values())))
     chunks = {name: value.chunk(rows) for name, value in batch.items()}
-    parts = [full(model, {name: chunks[name][row] for name in batch}, channels) for row in range(rows)]
+    return [{name: chunks[name][row] for name in batch} for row in range(rows)]
+
+
+def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> Outputs:
+    """What `full` returns, each row of the batch run alone."""
+    return _stacked([full(model, row, channels) for row in rows_of(batch)])
+
+
+def _stacked(parts: list[Any]) -> dict[str, Tensor]:
+    """The outputs of several rows as those of one batch."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -110,6 +135,8 @@ def decoded(model: nn.Module, batch: Batch, channels: Tensor | None = None) -> O
     Outputs without a position (those of a classifier of sequences) and those of an encoder, which is given
     all of its ids at each step, are the last step's. Raises for a model that is no decoder.
     """
+    if takes_one_row(model) and len(rows := rows_of(batch)) > 1:
+        return _stacked([decoded(model, row, channels) for row in rows])
     steps: list[Outputs] = []
     name, cache = cache_of(model), cast(Any, None)
     with still(model):

@@ -16,8 +16,10 @@ from isogrow.verification.memory import (
     shapes_of,
     training_shortage,
 )
+from isogrow.verification.runs import takes_one_row
 from isogrow.verification.streaming.lending import ENTRIES
 from isogrow.verification.streaming.opening import StreamedPair
+from isogrow.verification.streaming.proof import FEW
 
 Shapes = Mapping[str, tuple[int, ...]]
 WIDE = 8  # bytes of a number in float64
@@ -45,14 +47,19 @@ class ProofForecast:
 
 
 def foretold(
-    small: Shapes, large: Shapes, files: tuple[Mapping[str, Header], Mapping[str, Header]], liveness: bool
+    small: Shapes,
+    large: Shapes,
+    files: tuple[Mapping[str, Header], Mapping[str, Header]],
+    liveness: bool,
+    rounds: int = 1,
 ) -> ProofForecast:
     """What comparing models takes whose classes have tensors of these shapes, and whose files have these.
 
-    Files are read twice: to compare each tensor, and to run both models; what is read stays in the system's
-    cache until the runs that want it have had it. Layers of the large one are read once more to be trained.
-    Of a stack one matrix is here at a time, of a large matrix `ENTRIES` of it; a class that multiplies
-    otherwise (GPT-2's own layers, kernels for all experts at once) has all of it.
+    Files are read twice: to compare each tensor, and to run both models (in `rounds`, where they take one row
+    at a time); what is read stays in the system's cache until the runs that want it have had it. Layers of
+    the large one are read once more to be trained. Of a stack one matrix is here at a time, of a large matrix
+    `ENTRIES` of it; a class that multiplies otherwise (GPT-2's own layers, kernels for all experts at once)
+    has all of it.
 
     >>> up = {"h.0.up": Header((4, 3), "F32")}
     >>> foretold({"h.0.up": (2, 3)}, {"h.0.up": (4, 3)}, ({"h.0.up": Header((2, 3), "F32")}, up), False)
@@ -62,14 +69,15 @@ def foretold(
     trained = int(WIDE * TRAINED * largest_layer(large)) if liveness else 0
     stored = sum(nbytes(header) for headers in files for header in headers.values())
     layers = sum(nbytes(header) for name, header in files[1].items() if NUMBERED.match(name))
-    return ProofForecast(lent, trained, 2 * stored + (layers if liveness else 0))
+    return ProofForecast(lent, trained, (1 + rounds) * stored + (layers if liveness else 0))
 
 
 def foretold_of(streamed: StreamedPair, liveness: bool) -> ProofForecast:
     """The same of two models that are open; where there is no room to train a layer, none is."""
     small, large = shapes_of(streamed.pair.small), shapes_of(streamed.pair.large)
     files = streamed.small.store.headers, streamed.large.store.headers
-    return foretold(small, large, files, liveness and not training_shortage(largest_layer(large)))
+    trained = liveness and not training_shortage(largest_layer(large))
+    return foretold(small, large, files, trained, FEW[0] if takes_one_row(streamed.pair.small) else 1)
 
 
 def _lent(shape: tuple[int, ...]) -> int:

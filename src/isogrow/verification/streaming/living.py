@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from isogrow.plans.anatomy import Stored
 from isogrow.plans.pieces import whole
 from isogrow.stores.writing import one_thread
-from isogrow.verification import checks
+from isogrow.verification import learning
 from isogrow.verification.liveness import Pass, training
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
@@ -110,10 +110,10 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
 
     `model` is the large one in float64 without numbers, and `calls` what its layers were given.
     """
-    by, residual = checks.due(pair), pair.before.layout.residual
+    by, residual = learning.due(pair), pair.before.layout.residual
     grown = pair.channels is not None
     pair = replace(pair, beyond=frozenset({residual} if grown else ()))
-    units, twins, made = list[Units](), list[str](), 0
+    units, twins, made, late = list[Units](), list[str](), 0, 0
     place = LayerRoom()
     for layer, call in calls.found.items():
         own = [stored for stored in pair.after.stored if stored.name.startswith(f"{layer}.")]
@@ -121,11 +121,11 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
         if not any(part.new_positions(*at) for at in _axes(part, own)):
             continue
         give_back()
-        found, alike, steps = _trained(part, layer, call, large, model, by, place)
-        units.append(found)
-        twins, made = twins + alike, max(made, steps)
+        found = _trained(part, layer, call, large, model, by, place)
+        units.append(found.units)
+        twins, made, late = twins + found.twins, max(made, found.steps), max(late, found.late)
     together = _together(units)
-    live, apart = checks.live(together, by), checks.apart(twins, made)
+    live, apart = learning.live(together, by, late), learning.apart(twins, made)
     if not together.new:
         nothing = "nothing new inside a layer"
         return Check("liveness", None, detail=nothing), Check("distinct", None, detail=nothing), together
@@ -136,13 +136,13 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
 
 def _trained(
     part: Pair, layer: str, call: LayerInput, large: Kept, model: nn.Module, by: int, place: LayerRoom
-) -> tuple[Units, list[str], int]:
+) -> learning.Lived:
     """What a few steps make of one layer, of which nothing stays."""
     with one_thread():
         made = _numbered(model.get_submodule(layer), layer, large, place)
     alone = LayerAlone(made, call, place.gradients(made))
-    steps = training(alone, [{}], steps=by + checks.APART, copied=False)
-    return checks.lived(part, by, map(partial(_renamed, layer=layer), steps))  # map keeps no step
+    steps = training(alone, [{}], steps=learning.most(by), copied=False)
+    return learning.lived(part, by, map(partial(_renamed, layer=layer), steps))  # map keeps no step
 
 
 def _axes(pair: Pair, tensors: list[Stored]) -> Iterator[tuple[str, Any]]:

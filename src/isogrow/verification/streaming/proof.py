@@ -27,7 +27,7 @@ from isogrow.verification.inputs import covering, lesson, pictures, probe, sees,
 from isogrow.verification.memory import largest_layer, shapes_of, training_shortage
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
-from isogrow.verification.runs import Batch, Outputs, Side, first_tensor, full, padded
+from isogrow.verification.runs import Batch, Outputs, Side, first_tensor, full, padded, takes_one_row
 from isogrow.verification.signals import WORDS
 from isogrow.verification.streaming import living
 from isogrow.verification.streaming.convoy import Load
@@ -288,9 +288,12 @@ def given_to(streamed: StreamedPair) -> Given:
 
 
 def _every_id(pair: Pair) -> tuple[Batch, ...]:
-    """Batches with every token id; none where those are more tokens than may be run at once."""
+    """Batches with every token id; none where those are more tokens than may be run at once, or each of their
+    rows would read all weights again."""
     if sees(pair):
         return tuple(covering(pair))
+    if takes_one_row(pair.small):
+        return ()
     found: list[Batch] = []
     if pair.before.tokens <= _most(pair):
         for batch in covering(pair):
