@@ -199,7 +199,7 @@ def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:
         "axis": key(step.axis, step.site),
         "old": step.old,
         "new": step.new,
-        "heads": _heads(step, before, after),
+        "heads": heads(step, before, after),
         "blocks": blocks,
         "scaled": scaled,
         "config": dict(step.config),
@@ -207,7 +207,7 @@ def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:
     }
 
 
-def _heads(step: Step, before: Sizes, after: Sizes) -> list[int] | None:
+def heads(step: Step, before: Sizes, after: Sizes) -> list[int] | None:
     """Query heads before and after, where the axis is a part of them."""
     of = step.axis.removesuffix("kv_heads").removesuffix("group")
     if step.axis not in (f"{of}kv_heads", f"{of}group"):

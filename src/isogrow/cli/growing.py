@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from isogrow.cli.facts import summary
+from isogrow.cli.facts import heads, summary
 from isogrow.cli.voice import in_shell
 from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.growth.opening import Opened, opened
@@ -180,7 +180,15 @@ def adapted(adapter: str, out: Path, base: str, overwrite: bool, more: bool) -> 
             " grow, and every other option but --overwrite and --json"
         )
     plan = grow_adapter(adapter, out, base=base, overwrite=overwrite)
-    steps = [{"axis": key(step.axis, step.site), "old": step.old, "new": step.new} for step in plan.steps]
+    steps = [
+        {
+            "axis": key(step.axis, step.site),
+            "old": step.old,
+            "new": step.new,
+            "heads": heads(step, before, after),
+        }
+        for step, before, after in zip(plan.steps, plan.stages, plan.stages[1:], strict=False)
+    ]
     load = f'peft.PeftModel.from_pretrained(transformers.AutoModel….from_pretrained("{base}"), "{out}")'
     return {"adapter": adapter, "base": base, "out": str(out), "steps": steps, "next": [load]}
 

@@ -310,7 +310,7 @@ def report(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """A run's curves, stages and growths as one HTML page, which replaces an older one."""
+    """A run's curves, stages and growths as one HTML page."""
     with alone(json):
         from isogrow.cli.tables import trainings
         from isogrow.recipes.report import report as page

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from isogrow.cli.tables.blocks import page, table, title
-from isogrow.cli.tables.plans import change
+from isogrow.cli.tables.plans import change, grows
 
 Data = Mapping[str, Any]
 
@@ -51,10 +51,8 @@ def grown(data: Data) -> RenderableType:
 
 def adapted(data: Data) -> RenderableType:
     """What became of an adapter that grew with its base."""
-    made = table("axis", "from", "to", right=("from", "to"))
-    for step in data["steps"]:
-        made.add_row(step["axis"], f"{step['old']:,}", f"{step['new']:,}")
-    return page(title(data["out"]), Text(f"an adapter for {data['base']}", "dim"), made)
+    steps = [Text(grows(step), "cyan") for step in data["steps"]]
+    return page(title(data["out"]), Text(f"an adapter for {data['base']}", "dim"), *steps)
 
 
 def ending(data: Data) -> RenderableType:

@@ -107,16 +107,21 @@ def _boxes(boxes: list[list[list[int]]]) -> str:
     return "  ".join(f"[{side}]" for side in sides[:2]) + (f"  and {rest} more" if rest > 0 else "")
 
 
+def grows(step: Data) -> str:
+    """What a step grows, with the heads that it comes to."""
+    sizes = f"{step['axis']} {step['old']:,} → {step['new']:,}"
+    if step["heads"]:
+        sizes += f" (heads {step['heads'][0]:,} → {step['heads'][1]:,})"
+    return sizes
+
+
 def steps(found: Iterable[Data]) -> RenderableType:
     """The steps of a plan: what grows, and what its blocks become."""
     parts: list[RenderableType] = []
     for i, step in enumerate(found, 1):
-        sizes = f"{step['axis']} {step['old']:,} → {step['new']:,}"
-        if step["heads"]:
-            sizes += f" (heads {step['heads'][0]:,} → {step['heads'][1]:,})"
         parts += [
             *([""] if i > 1 else []),
-            Text.assemble((f"{i} ", "dim"), (step["expansion"], "bold"), "  ", (sizes, "cyan")),
+            Text.assemble((f"{i} ", "dim"), (step["expansion"], "bold"), "  ", (grows(step), "cyan")),
             Padding(_blocks(step), (0, 0, 0, 3)),
         ]
     return Group(*parts)
