@@ -517,7 +517,7 @@ def test_what_a_proof_of_adapters_lacks(llama: Path, tmp_path: Path, monkeypatch
 def test_the_command(by_hand: None, llama: Path, tmp_path: Path) -> None:
     adapter, out, large = llama / "adapter", tmp_path / "out", llama / "large"
     ran = run("grow", adapter, out, "--base", large, "--json")
-    assert (ran.code, ran.json["steps"]) == (0, [{"axis": "layers", "old": 3, "new": 4}])
+    assert (ran.code, ran.json["steps"]) == (0, [{"axis": "layers", "old": 3, "new": 4, "heads": None}])
     assert (out / "adapter_model.safetensors").is_file()
     again = run("grow", adapter, out, "--base", large, "--ffn", "x2")
     assert again.code == 2 and "leave out what says how to grow" in " ".join(again.err.split())
