@@ -289,6 +289,16 @@ def test_the_dry_run_gives_the_advice(tmp_path: Path) -> None:
     assert rate not in told and said["steady"] is None
     recipe.write_text(recipe.read_text().replace("{tokens: 80K}, ", "{tokens: 240K}, "))
     assert rate in " ".join(isogrow("train", recipe, "--dry-run", columns=300).out.split())
+    depth = (
+        "depth stage 2 adds layers alone, which kept less of the smaller model's lead than width and layers"
+    )
+    assert depth not in told and said["deeper"] is None
+    recipe.write_text(recipe.read_text().replace("{ffn: x2, ", "{layers: +1, "))
+    assert depth in " ".join(isogrow("train", recipe, "--dry-run", columns=300).out.split())
+    assert isogrow("train", recipe, "--dry-run", "--json").json["advice"]["deeper"] == 2
+    recipe.write_text(recipe.read_text().replace("{layers: +1, ", "{layers: +1, ffn: x2, "))
+    assert isogrow("train", recipe, "--dry-run", "--json").json["advice"]["deeper"] is None
+    recipe.write_text(recipe.read_text().replace("{layers: +1, ffn: x2, ", "{ffn: x2, "))
     recipe.write_text(recipe.read_text().replace(", {ffn: x2, tokens: 80K}", ""))
     told = isogrow("train", recipe, "--dry-run").out
     assert "tokens per parameter" in told and "growing" not in told and "2404.10102" not in told

@@ -32,6 +32,7 @@ class Advice:
     steady: the stage of the last growth, where it comes late and the rate stays as it was: half of all
         operations are behind it, or the first model has learned before, and the rate falls for less than half
         of the stage. There a lower one kept more of the smaller model's lead (benchmarks/training).
+    deeper: the stage of the last growth, where that is in layers alone: less of the lead was kept there.
     """
 
     tokens_per_parameter: tuple[float, ...]
@@ -40,6 +41,7 @@ class Advice:
     best: float | None = None
     alone: int | None = None
     steady: int | None = None
+    deeper: int | None = None
     unknown: bool = False
     fit: str = FIT
 
@@ -51,8 +53,12 @@ def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law
     per = tuple(own / stage.parameters for own, stage in zip(seen, stages, strict=True))
     growing = [i for i, stage in enumerate(stages) if stage.grows]
     unknown = bool(growing) and learned and not tokens
-    found = Advice(per, steady=_steady(stages, growing[-1], learned) if growing else None, unknown=unknown)
-    if unknown or not growing:
+    if not growing:
+        return Advice(per)
+    last = stages[growing[-1]]
+    steady, deeper = _steady(stages, growing[-1], learned), last.number if last.deeper else None
+    found = Advice(per, steady=steady, deeper=deeper, unknown=unknown)
+    if unknown:
         return found
     sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
     spans = [(size, float(stage.flops)) for size, stage in zip(sizes, stages, strict=True)]
@@ -63,14 +69,14 @@ def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law
     if learned:
         onward = law.loss(first.parameters, tokens + total / first.cost)
         return dataclasses.replace(found, alone=0 if onward < loss else None)
-    last = growing[-1]
-    best = ceiling(law, sizes[last - 1], sizes[-1], scratch)
-    alone = [law.loss(size.parameters, total / size.cost) for size in sizes[:last]]
+    at = growing[-1]
+    best = ceiling(law, sizes[at - 1], sizes[-1], scratch)
+    alone = [law.loss(size.parameters, total / size.cost) for size in sizes[:at]]
     lowest = min(alone)
     return dataclasses.replace(
         found,
-        moment=_moment(law, spans[:last]),
-        best=best.tokens / stages[last - 1].parameters,
+        moment=_moment(law, spans[:at]),
+        best=best.tokens / stages[at - 1].parameters,
         alone=1 + alone.index(lowest) if lowest < loss else None,
     )
 

@@ -49,7 +49,8 @@ class Branch:
 class Outlook:
     """One stage before it is run: at most so many steps of so many tokens; operations are of training.
 
-    before: the model that it begins with, before it grows. grows: whether it begins with a growth.
+    before: the model that it begins with, before it grows. grows: whether it begins with a growth. deeper:
+    whether that is one in layers alone.
     rate: the factor on the training's rate, which within the stage falls to 0 over its last `decay` steps.
     """
 
@@ -62,6 +63,7 @@ class Outlook:
     before: ModelSize
     release: Branch | None = None
     grows: bool = False
+    deeper: bool = False
     rate: float = 1.0
     decay: int = 0
 
@@ -151,6 +153,7 @@ def _told(recipe: Recipe, number: int, before: _Model, model: _Model) -> Outlook
         before=ModelSize(before.parameters, before.cost),
         release=release,
         grows=bool(stage.sizes),
+        deeper=bool(stage.sizes) and all(name.rpartition(".")[2] == "layers" for name in stage.sizes),
         rate=stage.rate,
         decay=recipe.decay_steps(stage),
     )

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from isogrow.cli.tables.blocks import page, pairs, table, title
 
 Data = Mapping[str, Any]
+WHERE = "in isogrow's benchmark, of models of 55k to 442k parameters and one kind of text"
 
 
 def outlook(data: Data) -> RenderableType:
@@ -31,7 +32,7 @@ def outlook(data: Data) -> RenderableType:
         ("time", f"about {_time(data['seconds'])} on this machine ({data['device']})"),
     ]
     facts += [("not counted", what) for what in data["not_counted"]]
-    told = (*_advice(data["advice"]), *_rate(data["advice"]))
+    told = (*_advice(data["advice"]), *_depth(data["advice"]), *_rate(data["advice"]))
     return page(title("the recipe can be carried out"), stages, pairs(facts), pairs(told))
 
 
@@ -62,6 +63,16 @@ def _advice(advice: Data) -> Iterable[tuple[str, str]]:
     yield "by", advice["fit"]
 
 
+def _depth(advice: Data) -> Iterable[tuple[str, str]]:
+    """A growth in layers alone."""
+    if advice["deeper"] is not None:
+        yield (
+            "depth",
+            f"stage {advice['deeper']} adds layers alone, which kept less of the smaller model's lead than"
+            f" width and layers together {WHERE}",
+        )
+
+
 def _rate(advice: Data) -> Iterable[tuple[str, str]]:
     """Another rate after a late growth."""
     if advice["steady"] is None:
@@ -76,8 +87,7 @@ def _rate(advice: Data) -> Iterable[tuple[str, str]]:
             f"stage {advice['steady']} grows late and goes on at the rate from before: 0.7 times it (rate:"
             " 0.7) kept more of the smaller model's lead"
         )
-    where = "in isogrow's benchmark, of models of 55k to 442k parameters and one kind of text"
-    yield "rate", f"{told} {where}, so it is worth a trial"
+    yield "rate", f"{told} {WHERE}, so it is worth a trial"
 
 
 def _few(value: float) -> str:
