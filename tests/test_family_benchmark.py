@@ -374,10 +374,11 @@ def test_second_stages_of_one_length() -> None:
     )
     short = dataclasses.replace(seconds[2], learned=0.1)
     whole = carrying.falling(seconds[1])
-    course = carrying.Course(
-        (*seconds[:2], short), (whole,), 0.8, (1, 2), (seconds[1].name,), COURSE.tuned, EACH
+    courses = (
+        carrying.Course((*seconds[:2], short), (whole,), 0.8, (1,), COURSE.tuned, EACH),
+        carrying.Course((seconds[1],), (), 0.8, (2,), COURSE.tuned, EACH),
     )
-    jobs = carrying.pending((course,), {})
+    jobs = carrying.pending(courses, {})
     assert [(job.second.name, job.seed) for job in jobs] == [
         ("grown, 0.7 x the rate, falling from the beginning", 1),
         ("scratch, 0.5 x the rate", 1),
@@ -386,7 +387,7 @@ def test_second_stages_of_one_length() -> None:
         ("grown, 0.7 x the rate", 2),
     ]
     rows = {job.key: json.loads(json.dumps(carrying.made(job))) for job in jobs}
-    assert carrying.pending((course,), rows) == [] and len({row["losses"][0] for row in rows.values()}) == 5
+    assert carrying.pending(courses, rows) == [] and len({row["losses"][0] for row in rows.values()}) == 5
     said = carrying.table(rows).splitlines()
     assert (
         said[0] == "| to | share | of bytes | second stage | seed 1 | seed 2 | mean | saved, % |"
