@@ -21,6 +21,7 @@ HOOKS = (
     *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
 )
 WITH_HOOKS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
+PARTS = ("_modules", "_parameters", "_buffers")
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 # Who puts its hooks back on a grown model's parts; those of the others would be lost.
 RETURNING = (
@@ -48,6 +49,9 @@ def adopt_(model: nn.Module, large: nn.Module) -> None:
     for name, value in vars(large).items():
         if name not in kept:
             vars(model)[name] = value
+    vars(large).update(
+        {name: {} for name in PARTS}
+    )  # they are the model's alone, whoever still holds `large`
     vars(model).pop(INSTALLED, None)
     if wants_grads:
         same: Any = model
