@@ -7,7 +7,6 @@ a run (`RUN` in `isogrow.stores.carrying`) knows no sizes, and travels as it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +35,6 @@ SHARDED = (
     *("optimizer_[0-9]*", "pytorch_model_fsdp*", "global_step[0-9]*"),
     *("rank*-of-*-optimizer.pt", "optimizer.pt_*"),
 )
-
-# What the law for a state asks for, which a growth of files takes in a policy.
-_POLICY = re.compile(r"\(((?:unknown|powers)=[^()]*)\)")
 
 Groups = Callable[[nn.Module], Sequence[Sequence[str]]]
 
@@ -154,9 +150,8 @@ def _named(folder: Path) -> Generator[None]:
     try:
         yield
     except (CheckpointError, StateError) as error:
-        why = _POLICY.sub(r"(in Python: policy=isogrow.Policy(\1))", str(error))
         raise StateError(
-            f"the optimizer's state in {folder.name} can't be grown: {why}; or leave the run's state behind"
+            f"the optimizer's state in {folder.name} can't be grown: {error}; or leave the run's state behind"
             " with optimizer='drop' (--optimizer drop)"
         ) from error
 

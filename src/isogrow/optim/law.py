@@ -215,13 +215,15 @@ def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...]) -> str:
         )
     fits = isinstance(value, Tensor) and tuple(value.shape) == shape and bool(shape)
     power = (
-        f"name the power of the gradient that it holds (powers={{{name!r}: {POWERS.get(name, 1)}}}), "
+        "name the power of the gradient that it holds"
+        f" (in Python: policy=isogrow.Policy(powers={{{name!r}: {POWERS.get(name, 1)}}})), "
         if fits
         else ""
     )
     return (
         f"the optimizer keeps {name!r} for {source}, and no law says how that grows: {power}drop it if the"
-        " optimizer does without (unknown='drop'), or grow the model alone and make a new optimizer for it"
+        " optimizer does without (in Python: policy=isogrow.Policy(unknown='drop')), or grow the model alone"
+        " and make a new optimizer for it"
     )
 
 
