@@ -324,6 +324,15 @@ def test_names_that_are_not_the_states_are_refused() -> None:
 # Averages of other models
 
 
+@pytest.mark.parametrize(("name", "sizes"), [("bart", {"ffn": "x2"}), ("deepseek_v3", {"layers": "+1"})])
+def test_an_average_has_the_models_buffers_too(name: str, sizes: dict[str, Any]) -> None:
+    """Some that a model saves are no parameters: biases of logits, and of a router."""
+    small = live(name)
+    assert {key for key, _ in small.named_buffers()} & small.state_dict().keys()
+    grown = isogrow.grow_training(small, ema=copy.deepcopy(small), **sizes)
+    assert all(torch.equal(x, grown.ema.state_dict()[key]) for key, x in grown.model.state_dict().items())
+
+
 class Ema(nn.Module):
     """An average in a wrapper of one's own."""
 

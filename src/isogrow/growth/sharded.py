@@ -24,7 +24,7 @@ from isogrow.growth.shardable import (
     check_states,
 )
 from isogrow.growth.sharding import Shard, sharded_anew, tensors_of
-from isogrow.interpreters.module import averaged_anew, check_average, check_no_more
+from isogrow.interpreters.module import averaged_anew, check_average
 from isogrow.interpreters.sharded.exchanging import Count, Exchange
 from isogrow.interpreters.sharded.growing import Target, check_ranges, grow_parts_
 from isogrow.interpreters.sharded.moments import Together
@@ -192,8 +192,7 @@ def grown_average(ema: Any, grown: Grown, job: Job) -> Any:
         if lacking:
             raise StateError(f"the average lacks {min(lacking)}: give one with the model's own names")
         if isinstance(ema, nn.Module):
-            check_average(tensors, job.anatomy)
-            check_no_more(ema, job.anatomy)
+            check_average(ema, job.anatomy)
     if isinstance(ema, nn.Module):
         return grown_model(ema, job, given=given).model
     large = tensors_of(grown.model)

@@ -81,7 +81,7 @@ def emptied(model: nn.Module, config: Config, sizes: Sizes, build: Build | None 
 
 def _check_made_of_config(kind: type[nn.Module]) -> None:
     """Refuse a class that can't be made of a config alone (`FamilyError`)."""
-    _, _, *others = inspect.signature(kind.__init__).parameters.values()  # self and config
+    others = list(inspect.signature(kind.__init__).parameters.values())[2:]  # behind self and config
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     lacking = next((p.name for p in others if p.kind in plain and p.default is p.empty), None)
     if lacking is not None:
@@ -109,8 +109,7 @@ def grow_average(
         own = grow_average(average.module, anatomy, plan, build, stats)
         return cast("Average", averaged_anew(average, own))
     if isinstance(average, nn.Module):
-        check_average(dict(average.named_parameters(remove_duplicate=False)), anatomy)
-        check_no_more(average, anatomy)
+        check_average(average, anatomy)
         own = first_pass(average.state_dict(), anatomy, plan, Stats(stats.matched))
         return cast("Average", grow_module(average, anatomy, plan, build, own))
     given = cast("dict[str, Tensor]", average)
@@ -123,8 +122,13 @@ def grow_average(
     return cast("Average", grown)
 
 
-def check_average(given: Mapping[str, Tensor], anatomy: Anatomy) -> None:
-    """Refuse an average that is not of this model's tensors, or of other sizes (`StateError`)."""
+def check_average(average: nn.Module | Mapping[str, Tensor], anatomy: Anatomy) -> None:
+    """Refuse an average that is not of this model's tensors, or of other sizes, and one that is a model and
+    has parameters which this one lacks (`StateError`)."""
+    given, own = cast("Mapping[str, Tensor]", average), list[str]()
+    if isinstance(average, nn.Module):
+        module: nn.Module = average
+        given, own = module.state_dict(), [name for name, _ in module.named_parameters()]
     for stored in anatomy.stored:
         found, name = given.get(stored.source), stored.source
         if found is None and not is_tied(anatomy, stored):
@@ -136,12 +140,8 @@ def check_average(given: Mapping[str, Tensor], anatomy: Anatomy) -> None:
                 f"the average's {name} is {list(found.shape)}, and the model's {list(stored.header.shape)}:"
                 " give the average of the model as it is"
             )
-
-
-def check_no_more(average: nn.Module, anatomy: Anatomy) -> None:
-    """Refuse an average that has parameters which the model lacks (`StateError`)."""
     names = {stored.source for stored in anatomy.stored}
-    more = next((name for name, _ in average.named_parameters() if name not in names), None)
+    more = next((name for name in own if name not in names), None)
     if more is not None:
         raise StateError(f"the average has {more}, and the model lacks it: give the average of this model")
 
