@@ -618,12 +618,15 @@ def strange_state(model: Any, shard: Shard, kinds: Mapping[str, Sequence[int]]) 
 
 
 def found_rates(model: Any, shard: Shard) -> Any:
-    """An optimizer that found its rate by its own part, as each rank's does that asks sums for `.item()`."""
+    """An optimizer that found its rate by its own part, as each rank's does that asks sums for `.item()`; and
+    another of its class, whose rate was given."""
     sums = [p.detach().abs().sum().item() for p in model.parameters()]
-    optimizer = torch.optim.AdamW(model.parameters())
+    first, *rest = model.parameters()
+    optimizer, other = torch.optim.AdamW(rest), torch.optim.AdamW([first])
+    other.param_groups[0]["d"] = 0.5
     assert sum(sums) != sum(x.full_tensor().abs().sum().item() for x in model.parameters())
     optimizer.param_groups[0]["d"] = sum(sums)
-    return isogrow.grow_training(model, optimizer=optimizer, shard=shard, ffn="x2")
+    return isogrow.grow_training(model, optimizer=[optimizer, other], shard=shard, ffn="x2")
 
 
 def not_finite(shard: Shard, rank: int) -> Any:

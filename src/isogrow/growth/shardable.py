@@ -91,11 +91,11 @@ def check_numbers_of_groups(optimizers: Sequence[Optimizer], ranks: Ranks) -> No
     Those that find their rate by sums over all parameters have the sums of their own parts alone where these
     are DTensors (torch 2.13: `Tensor.item()` does not reduce them), so each rank learns at a rate of its own.
     """
-    found = ranks.gathered({key: number for each in optimizers for key, number in _numbers(each)})
+    found = ranks.gathered(dict(_numbers(optimizers)))
     for rank, said in enumerate(found):
         for key, number in said.items():
             if number != found[0][key]:
-                name, group, word = key
+                _, name, group, word = key
                 raise StateError(
                     f"{word} in group {group} of {name} is {number:.6g} on rank {rank} and"
                     f" {found[0][key]:.6g} on rank 0, so the ranks learn differently: an optimizer that finds"
@@ -104,11 +104,13 @@ def check_numbers_of_groups(optimizers: Sequence[Optimizer], ranks: Ranks) -> No
                 )
 
 
-def _numbers(optimizer: Optimizer) -> Iterator[tuple[tuple[str, int, str], float]]:
-    for i, group in enumerate(optimizer.param_groups):
-        for word, value in group.items():
-            if isinstance(value, (int, float)) or (isinstance(value, Tensor) and not value.dim()):
-                yield (type(optimizer).__name__, i, word), float(value)
+def _numbers(optimizers: Sequence[Optimizer]) -> Iterator[tuple[tuple[int, str, int, str], float]]:
+    """The numbers of all groups: of which optimizer, its class, of which group, and their names there."""
+    for at, optimizer in enumerate(optimizers):
+        for i, group in enumerate(optimizer.param_groups):
+            for word, value in group.items():
+                if isinstance(value, (int, float)) or (isinstance(value, Tensor) and not value.dim()):
+                    yield (at, type(optimizer).__name__, i, word), float(value)
 
 
 def check_numbers(model: nn.Module, anatomy: Anatomy) -> None:
