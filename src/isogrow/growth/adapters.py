@@ -101,8 +101,8 @@ def _check_named(adapter: Adapter, base: GrownBase) -> None:
     """Refuse a base that grew from a model of other layers than the adapter's own has, where that is a folder
     here: names move, and are no proof, but no shape of the adapter's tells how many layers there are."""
     said = adapter.config.get("base_model_name_or_path")
-    named = Path(said if isinstance(said, str) and said else "-").expanduser()
-    if not (named / CONFIG).is_file() or named.samefile(Path(base.name).expanduser()):
+    named = expanded(said if isinstance(said, str) and said else "-")
+    if not (named / CONFIG).is_file() or named.samefile(base.name):
         return  # the grown base may have taken the other's place
     try:
         own = opened(named).anatomy

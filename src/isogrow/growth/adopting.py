@@ -49,9 +49,8 @@ def adopt_(model: nn.Module, large: nn.Module) -> None:
     for name, value in vars(large).items():
         if name not in kept:
             vars(model)[name] = value
-    vars(large).update(
-        {name: {} for name in PARTS}
-    )  # they are the model's alone, whoever still holds `large`
+    # They are the model's alone from here on, whoever still holds `large`.
+    vars(large).update({name: {} for name in PARTS})
     vars(model).pop(INSTALLED, None)
     if wants_grads:
         same: Any = model

@@ -125,7 +125,7 @@ def grow_training(
     ranks = _ranks(model, shard)
     with _agreed(ranks):
         check_given(model)
-        _check_optimized(optimizer, scheduler is not None or policy is not None or release, policy)
+        _check_optimized(optimizer, policy, scheduler is not None or release)
         _check_average(ema)
         asked = requested(expansions, request)
         if ranks is not None:
@@ -252,7 +252,7 @@ def _said_in_place(
     """What `grow_` was given, once it is what can be given."""
     check_taken("grow_", request)
     check_given(model)
-    _check_optimized(optimizer, policy is not None, policy)
+    _check_optimized(optimizer, policy)
     trained = optimizers_of([inside(each) for each in optimizers_of(optimizer)] or None)
     return trained, requested(expansions, request), policy or Policy()
 
@@ -366,8 +366,8 @@ def _check_average(ema: object) -> None:
         raise StateError(f"ema is a {type(ema).__name__}: give the average as a model or as its state dict")
 
 
-def _check_optimized(optimizer: object, needed: bool, policy: object) -> None:
-    if needed and optimizer is None:
+def _check_optimized(optimizer: object, policy: object, needed: bool = False) -> None:
+    if (needed or policy is not None) and optimizer is None:
         raise StateError("a scheduler, a policy or release is given without an optimizer: give optimizer=")
     _check_policy(policy)
 

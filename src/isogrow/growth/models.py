@@ -97,16 +97,16 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     _check_tensors(model)
     kind = own_class(model)
     registered = _REGISTERED.get(kind)
-    if registered is not None:
-        return _apart(
-            model, match(registered.layout, registered.config(model), headers(model), where="model")
-        )
     children = [name for name, _ in model.named_children()]
-    if len(children) == 1 and children[0] in WRAPPED:
+    if registered is None and len(children) == 1 and children[0] in WRAPPED:
         raise FamilyError(
             f"{kind.__name__} is a wrapper around a model: give the model itself, its .{children[0]}"
         )
     _check_names(model)
+    if registered is not None:
+        return _apart(
+            model, match(registered.layout, registered.config(model), headers(model), where="model")
+        )
     config = _config_of(model)
     if "model_type" not in config:
         raise FamilyError(

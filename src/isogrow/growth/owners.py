@@ -62,12 +62,10 @@ def check_free(model: nn.Module) -> list[DistributedDataParallel]:
     (`isogrow.growth.replicas`), and have to be.
     """
     renewed: list[DistributedDataParallel] = []
-    modules = _modules()
-    held, shared = _held(model, modules), _shared(model, modules)
+    held, shared = _around(model)
     if held or shared:
         gc.collect()  # a wrapper that was given up, and lives on in a cycle, is none
-        modules = _modules()
-        held, shared = _held(model, modules), _shared(model, modules)
+        held, shared = _around(model)
     for owner, name in held:
         if isinstance(owner, DistributedDataParallel):
             check_renewed(owner)
@@ -99,20 +97,20 @@ def _holder(owner: nn.Module) -> str | None:
     return next((kind.__name__ for kind in type(owner).__mro__ if kind.__name__ in HOLDERS), None)
 
 
-def _modules() -> list[nn.Module]:
-    """All that there are in this process."""
-    found: list[nn.Module] = []
+def _around(model: nn.Module) -> tuple[list[tuple[nn.Module, str]], list[tuple[nn.Module, str, str]]]:
+    """The modules of this process that hold this one, and those that share a part of it."""
+    modules: list[nn.Module] = []
     for each in gc.get_objects():
         kind: type[Any] = type(each)  # not isinstance, which asks an object that may be a lazy stand-in
         if issubclass(kind, nn.Module):
-            found.append(each)
-    return found
+            modules.append(each)
+    return _held(model, modules), _shared(model, modules)
 
 
 def _shared(model: nn.Module, modules: list[nn.Module]) -> list[tuple[nn.Module, str, str]]:
     """The modules outside of this one that have a part or a parameter of it as theirs: its name there, and
     here."""
-    own = {id(part): name for name, part in model.named_modules()}
+    own = {id(part) for part in model.modules()}
     inner = {id(each): name for name, each in (*model.named_modules(), *model.named_parameters()) if name}
     return [
         (owner, name, inner[id(each)])

@@ -60,7 +60,7 @@ def grow_optimizer(
         params = [new.get(n, members.get(n)) for n in arranged]
         groups.append(_grown_group(group, params, _labels(group, tuple(members), arranged, family)))
     law = Law(anatomy, plan, policy, make, measured(optimizer))
-    state: defaultdict[Any, Any] = defaultdict(dict, _beside(optimizer.state))
+    state: defaultdict[Any, Any] = defaultdict(dict, _beside(optimizer.state, Tensor))
     own: dict[Tensor, State] = {p: group for group in optimizer.param_groups for p in group["params"]}
     for p, group in own.items():
         found: State = optimizer.state.get(p, {})
@@ -97,7 +97,7 @@ def check_optimizer(
     for p, found in optimizer.state.items():
         if p in names:
             law.check(found, names[p])
-    _check_beside(optimizer.state)
+    _check_beside(_beside(optimizer.state, Tensor))
     for i, group in enumerate(optimizer.param_groups):
         _check_copied(type(optimizer).__name__, i, group)
 
@@ -128,7 +128,6 @@ def grow_optimizer_state(
     check_optimizer_state(state, groups, anatomy, plan, policy)
     heirs, law = _heirs(anatomy, plan), Law(anatomy, plan, policy or Policy(), make)
     entries: dict[int, State] = {}
-    beside = {key: value for key, value in state["state"].items() if not isinstance(key, int)}
     made: list[State] = []
     count = 0
     for group, names in zip(state["param_groups"], groups, strict=True):
@@ -139,7 +138,8 @@ def grow_optimizer_state(
             for heir, stored in heirs[name].items() if state["state"].get(at) else ():
                 entries[number[heir]] = law.grown(state["state"][at], name, stored, group)
         made.append(_grown_group(group, list(number.values()), arranged))
-    return {**state, "state": {**dict(sorted(entries.items())), **beside}, "param_groups": made}
+    own = {**dict(sorted(entries.items())), **_beside(state["state"], int)}
+    return {**state, "state": own, "param_groups": made}
 
 
 def check_optimizer_state(
@@ -158,7 +158,7 @@ def check_optimizer_state(
             f" {[len(group) for group in groups]}: name the parameters as the optimizer was given them"
             " (groups=)"
         )
-    _check_beside({key: value for key, value in state["state"].items() if not isinstance(key, int)})
+    _check_beside(_beside(state["state"], int))
     law, own = Law(anatomy, plan, policy or Policy()), _heirs(anatomy, plan).keys()
     for group, names in zip(given, groups, strict=True):
         strange = sorted(set(names) - own)
@@ -228,14 +228,14 @@ def _labels(
     return [known[name] if name in known and name not in heirs else f"{prefix}{name}" for name in arranged]
 
 
-def _beside(state: Mapping[Any, Any]) -> dict[Any, Any]:
-    """What an optimizer keeps under keys that are no parameters: for all of them."""
-    return {key: value for key, value in state.items() if not isinstance(key, Tensor)}
+def _beside(state: Mapping[Any, Any], parameters: type) -> dict[Any, Any]:
+    """What an optimizer keeps for all parameters: under keys that are none of them."""
+    return {key: value for key, value in state.items() if not isinstance(key, parameters)}
 
 
-def _check_beside(state: Mapping[Any, Any]) -> None:
-    """Refuse tensors under keys that are no parameters: what they are of can't be known (`StateError`)."""
-    for key, value in _beside(state).items():
+def _check_beside(beside: Mapping[Any, Any]) -> None:
+    """Refuse tensors that are kept for all parameters: what they are of can't be known (`StateError`)."""
+    for key, value in beside.items():
         each: Any = value.values() if isinstance(value, Mapping) else (value,)
         if any(isinstance(x, Tensor) and x.dim() for x in each):
             raise StateError(
