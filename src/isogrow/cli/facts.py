@@ -196,10 +196,7 @@ def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:
                 scaled.setdefault(slot, entry.a if isinstance(entry, Old) else 0.0)
     return {
         "expansion": step.expansion,
-        "axis": key(step.axis, step.site),
-        "old": step.old,
-        "new": step.new,
-        "heads": heads(step, before, after),
+        **grows(step, before, after),
         "blocks": blocks,
         "scaled": scaled,
         "config": dict(step.config),
@@ -207,7 +204,17 @@ def _step(step: Step, before: Sizes, after: Sizes, order: list[str]) -> Data:
     }
 
 
-def heads(step: Step, before: Sizes, after: Sizes) -> list[int] | None:
+def grows(step: Step, before: Sizes, after: Sizes) -> Data:
+    """What a step grows, from which size to which."""
+    return {
+        "axis": key(step.axis, step.site),
+        "old": step.old,
+        "new": step.new,
+        "heads": _heads(step, before, after),
+    }
+
+
+def _heads(step: Step, before: Sizes, after: Sizes) -> list[int] | None:
     """Query heads before and after, where the axis is a part of them."""
     of = step.axis.removesuffix("kv_heads").removesuffix("group")
     if step.axis not in (f"{of}kv_heads", f"{of}group"):

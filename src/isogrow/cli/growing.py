@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from isogrow.cli.facts import heads, summary
+from isogrow.cli.facts import grows, summary
 from isogrow.cli.voice import in_shell
 from isogrow.errors import CheckpointError, SizeError, StateError
 from isogrow.growth.opening import Opened, opened
@@ -16,7 +16,6 @@ from isogrow.planning.request import Planned, read_plan
 from isogrow.plans.anatomy import grown_tensors
 from isogrow.plans.placing import Mesh
 from isogrow.plans.plan import Plan
-from isogrow.plans.sizes import key
 from isogrow.plans.words import flag
 from isogrow.stores.sources import Checkpoint, open_checkpoint
 from isogrow.stores.staging import Told
@@ -180,15 +179,7 @@ def adapted(adapter: str, out: Path, base: str, overwrite: bool, more: bool) -> 
             " grow, and every other option but --overwrite and --json"
         )
     plan = grow_adapter(adapter, out, base=base, overwrite=overwrite)
-    steps = [
-        {
-            "axis": key(step.axis, step.site),
-            "old": step.old,
-            "new": step.new,
-            "heads": heads(step, before, after),
-        }
-        for step, before, after in zip(plan.steps, plan.stages, plan.stages[1:], strict=False)
-    ]
+    steps = list(map(grows, plan.steps, plan.stages, plan.stages[1:]))
     load = f'peft.PeftModel.from_pretrained(transformers.AutoModel….from_pretrained("{base}"), "{out}")'
     return {"adapter": adapter, "base": base, "out": str(out), "steps": steps, "next": [load]}
 

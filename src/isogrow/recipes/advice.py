@@ -52,12 +52,12 @@ def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law
     seen = [tokens + sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
     per = tuple(own / stage.parameters for own, stage in zip(seen, stages, strict=True))
     growing = [i for i, stage in enumerate(stages) if stage.grows]
-    unknown = bool(growing) and learned and not tokens
     if not growing:
         return Advice(per)
-    last = stages[growing[-1]]
-    steady, deeper = _steady(stages, growing[-1], learned), last.number if last.deeper else None
-    found = Advice(per, steady=steady, deeper=deeper, unknown=unknown)
+    unknown = learned and not tokens
+    at = growing[-1]
+    deeper = stages[at].number if stages[at].deeper else None
+    found = Advice(per, steady=_steady(stages, at, learned), deeper=deeper, unknown=unknown)
     if unknown:
         return found
     sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
@@ -69,7 +69,6 @@ def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law
     if learned:
         onward = law.loss(first.parameters, tokens + total / first.cost)
         return dataclasses.replace(found, alone=0 if onward < loss else None)
-    at = growing[-1]
     best = ceiling(law, sizes[at - 1], sizes[-1], scratch)
     alone = [law.loss(size.parameters, total / size.cost) for size in sizes[:at]]
     lowest = min(alone)

@@ -31,6 +31,7 @@ Side = Literal["left", "right"]
 DECODER, MEMORY = "decoder_input_ids", "encoder_hidden_states"
 # Each class refuses what it does not take in its own words.
 FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
+CLASSIFIERS = frozenset(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values())
 CACHES = ("cache", "past_key_values", "cache_params")  # what models call theirs
 
 
@@ -68,8 +69,7 @@ def narrowed(model: nn.Module, batch: Batch) -> Batch:
 def takes_one_row(model: nn.Module) -> bool:
     """Whether the model may refuse more rows than one: classes that read a text's class off its last token
     find that by the padding behind it, and without a padding token most decoders' take one text at a time."""
-    names = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()
-    if not any(kind.__name__ in names for kind in type(model).__mro__):
+    if not any(kind.__name__ in CLASSIFIERS for kind in type(model).__mro__):
         return False
     config = cast(Any, model).config.get_text_config()
     return getattr(config, "pad_token_id", None) is None
