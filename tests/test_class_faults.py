@@ -64,3 +64,18 @@ def test_a_cache_that_fails_after_the_growth_alone_is_a_fault(monkeypatch: pytes
     assert found.passed is False and "its class fails: ValueError: no room" in found.detail
     skipped = as_decoded(None, {}, fault, fault)  # type: ignore[arg-type]
     assert skipped.passed is None and "the old model's class fails with its cache" in skipped.detail
+
+
+def test_a_decoder_deeper_than_its_encoder_does_not_generate_with_its_cache() -> None:
+    """transformers 5.23 gives T5 a cache of as many layers as the encoder has: the sentence says what still
+    works, and where both grow all does."""
+    family = F.FAMILIES["t5"]
+    small = F.subject(family, family.classes[0], spread=0.1).small.float()
+    encoder, decoder = small.config.num_layers, small.config.num_decoder_layers
+    deeper = isogrow.verify(small, isogrow.grow(small, **{"decoder.layers": max(encoder, decoder) + 1}))
+    failed = {check.name: check.detail for check in deeper.failed}
+    assert [*failed] == ["generate"]
+    assert "its class fails: IndexError" in failed["generate"]
+    assert failed["generate"].endswith("(with use_cache=False it gives the same tokens)")
+    both = {"decoder.layers": decoder + 1, "encoder.layers": max(encoder, decoder + 1)}
+    assert isogrow.verify(small, isogrow.grow(small, **both)).passed

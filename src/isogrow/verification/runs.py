@@ -187,10 +187,10 @@ def lengths(batch: Batch) -> list[int]:
     return [width - 1 - row % max(width // 2, 1) for row in range(rows)]
 
 
-def generated(model: nn.Module, prompt: Tensor, steps: int) -> Tensor:
+def generated(model: nn.Module, prompt: Tensor, steps: int, **options: bool) -> Tensor:
     """The (rows, steps) token ids that greedy `generate` appends to a prompt of (rows, tokens).
 
-    An end-of-text token is held back, so that every row gets its steps.
+    An end-of-text token is held back, so that every row gets its steps; `options` are those of `generate`.
     """
     if not (isinstance(model, transformers.GenerationMixin) and cast(Any, model).can_generate()):
         raise IsogrowError(f"{type(model).__name__} can't generate: compare its forward passes only")
@@ -203,6 +203,7 @@ def generated(model: nn.Module, prompt: Tensor, steps: int) -> Tensor:
             do_sample=False,
             num_beams=1,
             pad_token_id=_pad_id(model),
+            **options,
         )
     return ids[:, 1 if two_stacks(model) else prompt.shape[1] :]
 
