@@ -356,6 +356,11 @@ class Ema(nn.Module):
             "the average lacks model.embed_tokens.weight: .* the module in a wrapper",
         ),
         (lambda: live("llama", hidden_size=42).state_dict(), "give the average of the model as it is"),
+        (
+            lambda: live("llama").state_dict() | {"n_averaged": torch.tensor(7)},
+            "the average has n_averaged, and the model lacks it: leave it out of ema=",
+        ),
+        (lambda: live("llama", num_hidden_layers=5).state_dict(), "the average has model.layers.* lacks it"),
     ],
 )
 def test_an_average_of_another_model_is_refused(average: Any, said: str) -> None:

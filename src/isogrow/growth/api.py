@@ -126,7 +126,7 @@ def grow_training(
     with _agreed(ranks):
         check_given(model)
         _check_optimized(optimizer, policy, scheduler is not None or release)
-        _check_average(ema)
+        _check_average(ema, model)
         asked = requested(expansions, request)
         if ranks is not None:
             check_sharded(model, shard, asked.kind)
@@ -361,9 +361,15 @@ def _agreed(ranks: Ranks | None) -> AbstractContextManager[None]:
     return nullcontext() if ranks is None else ranks.together()
 
 
-def _check_average(ema: object) -> None:
+def _check_average(ema: object, model: nn.Module) -> None:
+    """Of an average's tensors by name, none may be lost without a word; what it lacks is told later."""
     if not isinstance(ema, nn.Module | Mapping | None):
         raise StateError(f"ema is a {type(ema).__name__}: give the average as a model or as its state dict")
+    if isinstance(ema, Mapping):
+        own = model.state_dict().keys() | dict(model.named_buffers()).keys()
+        more = next((name for name in cast("Mapping[object, Any]", ema) if name not in own), None)
+        if more is not None and not own.isdisjoint(ema):
+            raise StateError(f"the average has {more}, and the model lacks it: leave it out of ema=")
 
 
 def _check_optimized(optimizer: object, policy: object, needed: bool = False) -> None:
