@@ -17,6 +17,7 @@ from torch import nn
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from isogrow import families
+from isogrow.drafting import outside
 from isogrow.drafting.attentions import turning
 from isogrow.drafting.checking import check, defaults
 from isogrow.drafting.comparing import differences
@@ -29,6 +30,7 @@ from isogrow.drafting.norms import measured
 from isogrow.drafting.partial import WIDTH
 from isogrow.drafting.proof import EXACT, Proof, Shown, proof, proven
 from isogrow.drafting.samples import smallest
+from isogrow.drafting.tracing import Call
 from isogrow.drafting.twins import TINY, numbering, twin
 from isogrow.errors import FamilyError, LayoutError
 from isogrow.growth.opening import opened
@@ -308,6 +310,37 @@ def test_a_default_that_moved_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = tuple(row for row in known.weights if row.slot != "mlp.up")
     monkeypatch.setitem(families.LAYOUTS, "llama", replace(known, weights=rows))
     assert "its default model is no longer the table's: model.layers.0.mlp.up_proj" in defaults("llama")[0]
+
+
+def test_defaults_that_make_no_model_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(config: Any) -> Any:
+        raise TypeError("no table of\nangles")
+
+    monkeypatch.setattr("isogrow.drafting.checking.built_on_meta", fails)
+    why = (
+        "its class makes no model of its defaults (TypeError: no table of angles), so they were not compared"
+    )
+    with pytest.raises(FamilyError) as told:
+        defaults("llama")
+    assert str(told.value) == why
+    monkeypatch.setattr("isogrow.drafting.checking.draft", lambda _: drafted("llama"))
+    found = check("llama")
+    assert (found.said, found.drafted, found.why) == ((), "proven", why)
+
+
+def test_embeddings_keep_their_factors_in_whatever_order_they_are_called() -> None:
+    ids, places = torch.tensor([[3, 5, 9, 9]]), torch.tensor([[0, 1, 2, 3]])
+    words, positions = nn.Embedding(11, 16).double(), nn.Embedding(7, 16).double()
+    calls = [
+        Call("positions", positions, places, positions(places).detach()),
+        Call("words", words, ids, 4 * words(ids).detach()),
+    ]
+    for order in (calls, calls[::-1]):
+        rows, values = outside._tables(order, ids, "")  # pyright: ignore[reportPrivateUsage]
+        assert [row.slot for row in rows] == ["embed", "positions"]
+        start = sum(call.made for call in order)
+        slots = [row.slot for row in rows]
+        assert outside._times(start, values, slots) == {"embed": "hidden ** 0.5"}  # pyright: ignore
 
 
 @pytest.mark.slow

@@ -134,7 +134,7 @@ def test_nothing_is_told_of_whom_the_tables_know_or_who_can_not_step_alone() -> 
     def fails(p: Tensor, g: Tensor, state: State, rate: float) -> None:
         raise RuntimeError("a device that is not there")
 
-    assert measured(Stranger([p], fails)) == Measured()
+    assert measured(Stranger([p], fails)) == Measured(fault="RuntimeError: a device that is not there")
 
 
 def test_a_group_that_counts_its_steps_is_measured_as_a_new_one() -> None:
@@ -387,6 +387,22 @@ def test_what_was_measured_to_be_no_power_is_refused_whatever_its_name() -> None
         isogrow.grow_training(small, optimizer=optimizer, ffn=51)
     grown = isogrow.grow_training(small, optimizer=optimizer, ffn=51, policy=Policy(powers={"exp_avg": 1}))
     assert all("exp_avg" in state for state in grown.optimizer.state.values())
+
+
+def test_a_step_that_can_not_be_measured_is_told_with_the_refusal() -> None:
+    """Here the rule knows the parameters that it was made for, and no others."""
+    small = model("gpt2")
+    known = {id(p) for p in small.parameters()}
+
+    def chosen(p: Tensor, g: Tensor, state: State, rate: float) -> None:
+        if id(p) not in known:
+            raise KeyError("a parameter of another model")
+        state["seen"] = g * g
+
+    optimizer = stepped(Stranger(list(small.parameters()), chosen), [gradients(small, 0)])
+    said = "no law says how that grows .*to measure it, raised KeyError: 'a parameter of another model'"
+    with pytest.raises(StateError, match=said):
+        isogrow.grow_training(small, optimizer=optimizer, ffn=51)
 
 
 def test_a_number_that_became_a_tensor_is_refused() -> None:

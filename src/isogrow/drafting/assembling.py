@@ -224,17 +224,17 @@ def keys_of(measures: Measures, found: Fit, rows: Sequence[Weight]) -> Iterator[
 
 
 def _scaled(measures: Measures, found: Fit) -> Iterator[str]:
-    scale = _scale(measures, found)
+    scale = _scale(measures)
     yield from (key for key in measures.config if key in scale.replace("(", " ").split())
 
 
 def _attention(measures: Measures, found: Fit, heads: AttentionSizes, way: int) -> Attention:
     sink = next((row.slot for row in found.rows if row.slot == SINKS), "")
-    scale = "" if way & UNSCALED else _scale(measures, found)
+    scale = "" if way & UNSCALED else _scale(measures)
     return Attention(scale=scale, rope=_rope(measures, heads), sink=sink)
 
 
-def _scale(measures: Measures, found: Fit) -> str:
+def _scale(measures: Measures) -> str:
     """The formula of the attention's scale in all samples; the usual one where it was not seen."""
     seen = [
         (sample, next(iter(sample.trace.attention(0)), None))

@@ -10,7 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from isogrow.drafting.comparing import differences
 from isogrow.drafting.drafts import draft
 from isogrow.drafting.kinds import built_on_meta, config_class, default_config
-from isogrow.errors import IsogrowError
+from isogrow.errors import FamilyError, IsogrowError
 from isogrow.families import LAYOUTS, layout_of
 from isogrow.families.wrappers import WRAPPERS
 from isogrow.interpreters.module import headers
@@ -20,7 +20,7 @@ from isogrow.plans.matching import match
 @dataclass(frozen=True)
 class Checked:
     """What is otherwise than a table says (`said`); `drafted` is "proven" or "in part" where the type was
-    drafted, and `why` what stopped a draft."""
+    drafted, and `why` what stopped a draft, or kept defaults from being compared."""
 
     said: tuple[str, ...]
     drafted: str = ""
@@ -39,27 +39,38 @@ def check(model_type: str) -> Checked:
     """
     layout_of({"model_type": model_type})
     config_class(model_type)
-    said = () if model_type in WRAPPERS else defaults(model_type)
+    said, beside = (), ""
+    try:
+        said = () if model_type in WRAPPERS else defaults(model_type)
+    except FamilyError as error:
+        beside = f"; {error}"
     try:
         made = draft(model_type)
     except IsogrowError as error:
-        return Checked(said, why=" ".join(str(error).split()))
+        return Checked(said, why=f"{' '.join(str(error).split())}{beside}")
     except Exception as error:  # a class may raise anything on small sizes
-        return Checked(said, why=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Checked(said, why=f"{type(error).__name__}: {' '.join(str(error).split())}{beside}")
     if made.proof.failed:
-        return Checked(said, why=made.proof.failed)
+        return Checked(said, why=f"{made.proof.failed}{beside}")
     found = differences(made, layout_of(made.config))
-    return Checked((*said, *found), "proven" if made.proven and made.whole else "in part")
+    drafted = "proven" if made.proven and made.whole else "in part"
+    return Checked((*said, *found), drafted, beside.removeprefix("; "))
 
 
 def defaults(model_type: str) -> tuple[str, ...]:
     """Where the model that a class makes of its default config is none of the table's, or the table takes
-    another default for a config.json that says nothing."""
+    another default for a config.json that says nothing.
+
+    Raises `FamilyError` where the class makes no model of its own defaults, as some do.
+    """
     try:
         full = default_config(model_type)
         model = built_on_meta(full)
-    except Exception:  # some classes make no model of their own defaults
-        return ()
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FamilyError(
+            f"its class makes no model of its defaults ({said:.100}), so they were not compared"
+        ) from error
     layout = layout_of(full)
     try:
         sizes = match(layout, full, headers(model), type(model).__name__).sizes.values

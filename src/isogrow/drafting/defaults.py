@@ -15,7 +15,6 @@ from isogrow.quiet import quiet
 
 MANY = 13  # layers, enough to see a pattern's period twice
 LONGEST = 6  # layers in a pattern
-NULLS = {"kv_heads": "heads", "head_dim": "", "ffn": ""}
 
 
 def default_of(config: Config, key: str) -> Any:

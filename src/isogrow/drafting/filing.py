@@ -35,17 +35,23 @@ def filed(layout: Layout, config: Config) -> Layout:
     )
 
 
-def _renames(config: Config) -> dict[str, str]:
-    """name in memory -> name in files, of each tensor that is saved as it is under another name."""
+def states(config: Config) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state of a model of this config on the meta device, twins of ties apart: as it is in memory, and as
+    the library would file it (as in memory, where it has no way back for the type)."""
     model: Any = on_meta(config)
     tied = getattr(model, "all_tied_weights_keys", {})
     held = cast("dict[str, Tensor]", model.state_dict())
     state = {name: value for name, value in held.items() if name not in tied}
     try:
         with quiet():
-            saved = cast("dict[str, Tensor]", revert_weight_conversion(model, dict(state)))
-    except Exception:  # the library has no way back for this type
-        return {}
+            return state, cast("dict[str, Tensor]", revert_weight_conversion(model, dict(state)))
+    except Exception:  # whatever a conversion raises that has no reverse
+        return state, state
+
+
+def _renames(config: Config) -> dict[str, str]:
+    """name in memory -> name in files, of each tensor that is saved as it is under another name."""
+    state, saved = states(config)
     known = {id(value): name for name, value in saved.items()}
     return {name: known[id(value)] for name, value in state.items() if known.get(id(value), name) != name}
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
-from transformers.core_model_loading import revert_weight_conversion
 
-from isogrow.drafting.kinds import on_meta
+from isogrow.drafting.filing import states
 from isogrow.drafting.slots import PlacedModule
 from isogrow.drafting.twins import word_of
 from isogrow.errors import FamilyError
@@ -116,14 +114,7 @@ def bindings(measures: Measures, rows: Sequence[Weight]) -> Iterator[Binding]:
     experts = [row for row in rows if row.slot.startswith("experts.") and "{experts}" in row.pattern]
     if not experts:
         return
-    model: Any = on_meta(measures.config)
-    state = {
-        name: value for name, value in model.state_dict().items() if name not in model.all_tied_weights_keys
-    }
-    try:
-        filed = cast("dict[str, torch.Tensor]", revert_weight_conversion(model, dict(state)))
-    except Exception:  # the library has no way back for this type
-        return
+    state, filed = states(measures.config)
     places = dict(_places(filed.keys() - state.keys(), measures, experts))
     places |= dict(_renamed(filed, state, measures, rows))
     if places:

@@ -132,9 +132,8 @@ def _topmost(name: str, inside: tuple[str, ...]) -> str:
 
 
 def _tables(tables: Sequence[Call], ids: Tensor, prefix: str) -> tuple[list[Weight], list[Tensor]]:
-    """The embeddings, and what each gives before any factor."""
-    rows: list[Weight] = []
-    values: list[Tensor] = []
+    """The embeddings, that of the ids first, and what each gives before any factor."""
+    found: list[tuple[Weight, Tensor]] = []
     for call in tables:
         weight = call.module.get_parameter("weight")
         name = f"{call.path}.weight".removeprefix(prefix)
@@ -144,15 +143,13 @@ def _tables(tables: Sequence[Call], ids: Tensor, prefix: str) -> tuple[list[Weig
             slot, axes = "types", "types -> hidden"
         else:
             slot, axes = "positions", "positions -> hidden"
-        if any(row.slot == slot for row in rows):
+        if any(row.slot == slot for row, _ in found):
             raise FamilyError(f"{call.path} is a second embedding of {slot}")
-        rows.append(Weight(name, axes, slot))
-        values.append(_looked_up(call, weight))
-    if not rows or rows[0].slot != "embed":
-        rows.sort(key=lambda row: row.slot != "embed")
-        if not rows or rows[0].slot != "embed":
-            raise FamilyError("no embedding reads the token ids")
-    return rows, values
+        found.append((Weight(name, axes, slot), _looked_up(call, weight)))
+    found.sort(key=lambda pair: pair[0].slot != "embed")
+    if not found or found[0][0].slot != "embed":
+        raise FamilyError("no embedding reads the token ids")
+    return [row for row, _ in found], [value for _, value in found]
 
 
 def _looked_up(call: Call, weight: Tensor) -> Tensor:

@@ -62,14 +62,6 @@ class Role:
         return (stored[1], stored[0]) if self.transposed else (stored[0], stored[1])
 
 
-@dataclass(frozen=True)
-class _State:
-    """One state of the residual within a layer, and what was written before it."""
-
-    value: Tensor
-    writers: tuple[int, ...]
-
-
 def layer_roles(trace: Trace, layer: int, whole: bool = True) -> tuple[Role, ...]:
     """The roles of one layer's modules, in the order in which rows of a layout stand.
 
@@ -84,7 +76,7 @@ def layer_roles(trace: Trace, layer: int, whole: bool = True) -> tuple[Role, ...
         reading.see(call)
     reading.end()
     reading.keep_rest(trace.model.get_submodule(start[:-1]))
-    return tuple(_ordered([_fed(role, calls, attended, reading.roles) for role in reading.roles]))
+    return tuple(_ordered([_fed(role, calls, attended) for role in reading.roles]))
 
 
 class _Reading:
@@ -154,7 +146,7 @@ class _Reading:
 
     def end(self) -> None:
         """The layer's output is the last state."""
-        settled = self._settle(self.last)
+        settled = self._settle_(self.last)
         self.loose |= not settled
 
     def _mixture(self, call: Call, source: str) -> None:
@@ -166,7 +158,7 @@ class _Reading:
         self.terms.append((call.path, call.made.reshape(self.last.shape)))
 
     def _projection(self, call: Call, kind: str, source: str) -> None:
-        if not kind and call.given.shape[-1] == self.width and self.terms and self._next(call.given):
+        if not kind and call.given.shape[-1] == self.width and self.terms and self._settle_(call.given):
             kind = "stream"
         reads = kind in ("stream", "norm")
         if kind in ("linear", "inner"):
@@ -191,7 +183,7 @@ class _Reading:
         elif kind in ("linear", "part"):
             self.roles.append(Role(call.path, call.module, "inner", self.state, norm, of=source))
             self.known.setdefault(mark(call.made), ("inner", call.path))
-        elif kind == "stream" or (call.given.shape[-1] == self.width and self._next(call.given)):
+        elif kind == "stream" or (call.given.shape[-1] == self.width and self._settle_(call.given)):
             self.roles.append(Role(call.path, call.module, "pre", self.state, norm))
             self.normed.append((len(self.roles) - 1, call.given, call.made))
             self.known.setdefault(mark(call.made), ("norm", call.path))
@@ -202,12 +194,11 @@ class _Reading:
             if not self.whole and call.made.shape == self.stream.shape:
                 self.terms.append((call.path, call.made))
 
-    def _next(self, state: Tensor) -> bool:
-        """Whether this is the residual's next state: what it was, and a multiple of what was written."""
-        return self._settle(state)
+    def _settle_(self, state: Tensor) -> bool:
+        """Whether this is the residual's next state: what it was, and a multiple of what was written.
 
-    def _settle(self, state: Tensor) -> bool:
-        """Take a state of the residual, and say which norms since the last one stand on the residual."""
+        If so it is taken as that, and norms since the last one that stand on the residual are told.
+        """
         columns = [self.stream, *(made for _, _, made in self.normed), *(term for _, term in self.terms)]
         found = _combined(state, columns)
         if found is None and not (self._weighed() and state.shape == self.stream.shape):
@@ -284,7 +275,7 @@ def _ordered(roles: Sequence[Role]) -> Iterator[Role]:
     yield from sorted(roles, key=lambda role: after[role.path])
 
 
-def _fed(role: Role, calls: Sequence[Call], attended: Sequence[Attended], roles: Sequence[Role]) -> Role:
+def _fed(role: Role, calls: Sequence[Call], attended: Sequence[Attended]) -> Role:
     """The role with the parts of an attention that its output is; at the first token nothing has turned."""
     if role.kind not in ("reads", "inner") or not attended:
         return role

@@ -81,7 +81,7 @@ def sampled(config: Config) -> Sample:
 def smallest(source: Config) -> Sample:
     """The tiny twin of a config, as it is, or mended so that it builds and runs.
 
-    Raises `FamilyError` with what the first try said.
+    Raises `FamilyError` with what the class said at the first try.
     """
     said: Exception | None = None
     for mend in MENDS:
@@ -93,9 +93,7 @@ def smallest(source: Config) -> Sample:
             said = said or error
     assert said is not None
     reason = " ".join(str(said).split())
-    raise FamilyError(
-        reason if isinstance(said, FamilyError) else f"it does not run under small sizes: {reason:.160}"
-    ) from said
+    raise FamilyError(f"it does not run under small sizes: {reason:.160}") from said
 
 
 def seen(config: Config) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def numberless_module(
     large = emptied(model, edited(anatomy.config, plan.config), plan.target, build)
     state, old = dict(large.state_dict(keep_vars=True)), model.state_dict()
     made = {stored.name: stored for stored in _made(anatomy, plan)}
-    _complete(_lacking(large, state, made.keys()), made.keys() - state.keys())
+    _complete(_lacking(state, made.keys()), made.keys() - state.keys())
     for name, stored in made.items():
         assert tuple(state[name].shape) == stored.header.shape, f"{name} is {list(state[name].shape)}"
         state[name].data = state[name].data.to(old[source_of(anatomy, plan, stored)].dtype)
@@ -276,11 +276,11 @@ def _loaded(large: nn.Module, state: dict[str, Tensor]) -> nn.Module:
         if name in own:
             own[name].data = own[name].data.to(tensor.device, tensor.dtype)
     found = large.load_state_dict(state, strict=False)
-    _complete(_lacking(large, own, state.keys()), set(found.unexpected_keys))
+    _complete(_lacking(own, state.keys()), set(found.unexpected_keys))
     return large
 
 
-def _lacking(large: nn.Module, own: Mapping[str, Tensor], names: Collection[str]) -> set[str]:
+def _lacking(own: Mapping[str, Tensor], names: Collection[str]) -> set[str]:
     """The parameters, of all that a model has, that no name stands for; ties count as given."""
     given = {id(own[name]) for name in names if name in own}
     return {name for name, x in own.items() if isinstance(x, nn.Parameter) and id(x) not in given}

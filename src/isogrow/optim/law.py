@@ -104,7 +104,7 @@ class Law:
             elif self._is_point(name) or self._power(name, state) is not None:
                 self._check_shape(name, value, whole_shape, source)
             elif not self._is_number(name, value) and self.policy.unknown == "refuse":
-                raise StateError(_unknown(name, value, source, whole_shape))
+                raise StateError(_unknown(name, value, source, whole_shape, self.kept.fault))
 
     def _check_known(self, state: Mapping[str, Any]) -> None:
         """Refuse what would not work without what no law grows, and a power of what is one number."""
@@ -205,8 +205,9 @@ class Law:
         return all(isinstance(piece.value, OldBox) and piece.a == 1.0 for _, piece in made_of(stored, plan))
 
 
-def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...]) -> str:
+def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...], fault: str) -> str:
     """What is said of a name that is not in the table: a power is a mend only for what has the shape."""
+    tried = f" (a step of such an optimizer on a few numbers, to measure it, raised {fault:.160})"
     if name in POINTS:
         return (
             f"the optimizer keeps {name!r} for {source}, a point beside the parameter, whose law is found"
@@ -221,7 +222,8 @@ def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...]) -> str:
         else ""
     )
     return (
-        f"the optimizer keeps {name!r} for {source}, and no law says how that grows: {power}drop it if the"
+        f"the optimizer keeps {name!r} for {source}, and no law says how that grows"
+        f"{tried if fault else ''}: {power}drop it if the"
         " optimizer does without (in Python: policy=isogrow.Policy(unknown='drop')), or grow the model alone"
         " and make a new optimizer for it"
     )

@@ -48,12 +48,13 @@ NOTHING = ("weight_decay", "weight_decay_rate", "wd", "l2", "initial_accumulator
 @dataclass(frozen=True)
 class Measured:
     """Names of what is kept: powers of the gradient, points, numbers that no scale changes, and `others`, of
-    which no law is known."""
+    which no law is known; `fault` is what a twin's step raised that told nothing."""
 
     powers: Mapping[str, int] = field(default_factory=dict[str, int])
     points: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
     others: frozenset[str] = frozenset()
+    fault: str = ""
 
 
 # What was measured last of each optimizer, and of which settings.
@@ -77,10 +78,12 @@ def measured(optimizer: Optimizer) -> Measured:
 
 
 def _measured(optimizer: Optimizer) -> Measured:
-    told: dict[str, set[Kind]] = {}
+    told, fault = dict[str, set[Kind]](), ""
     for group in optimizer.param_groups:
         for dims in sorted({p.dim() for p in group[PARAMS]} & SHAPES.keys()):
-            for name, found in _of_group(optimizer, group, dims).items():
+            seen = _of_group(optimizer, group, dims)
+            fault = fault or (seen if isinstance(seen, str) else "")
+            for name, found in {} if isinstance(seen, str) else seen.items():
                 told.setdefault(name, set()).add(found)
     agreed = {name: next(iter(found)) if len(found) == 1 else OTHER for name, found in told.items()}
     points, numbers, others = (
@@ -89,24 +92,25 @@ def _measured(optimizer: Optimizer) -> Measured:
     bases = [base for base in type(optimizer).__mro__ if f"{base.__module__}.".startswith(KNOWN)]
     if bases != [Optimizer]:  # one that adds to a class of the tables keeps what that keeps
         others -= POWERS.keys()
-    return Measured({n: k for n, k in agreed.items() if isinstance(k, int)}, points, numbers, others)
+    powers = {name: kind for name, kind in agreed.items() if isinstance(kind, int)}
+    return Measured(powers, points, numbers, others, fault)
 
 
-def _of_group(optimizer: Optimizer, group: Mapping[str, Any], dims: int) -> dict[str, Kind]:
-    """What a group's optimizer keeps for a parameter of so many dims."""
+def _of_group(optimizer: Optimizer, group: Mapping[str, Any], dims: int) -> dict[str, Kind] | str:
+    """What a group's optimizer keeps for a parameter of so many dims; a text where a twin's step fails."""
     device = next(p.device for p in group[PARAMS] if p.dim() == dims)
     there, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
     with torch.random.fork_rng(there, device_type=kind), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        own = {key: value for key, value in group.items() if key in optimizer.defaults}
+        own, fault = {key: value for key, value in group.items() if key in optimizer.defaults}, ""
         for said in (own, group):  # what is no default counts steps, or is a setting of this group alone
             try:
                 kept = [_kept(optimizer, said, dims, *by, device) for by in ((1, 0), (A, 0), (1, B))]
                 break
-            except Exception:  # whatever a stranger's step wants that is not there
-                continue
+            except Exception as error:  # whatever a stranger's step wants that is not there
+                fault = " ".join(f"{type(error).__name__}: {error}".split())
         else:
-            return {}
+            return fault
     found: dict[str, Kind | None] = {
         name: _what(value, kept[1].get(name), kept[2].get(name), SHAPES[dims])
         for name, value in kept[0].items()

@@ -71,7 +71,7 @@ def match(
             )
     sizes = _infer(Sizes(_stated(layout, config, found), layout.sites), found)
     _check_shapes(layout, sizes, found)
-    _check_numbers(layout, sizes, found)
+    _check_numbers(sizes, found)
     present = {line for named in lines.values() for _, line in named}
     _check_blocks(layout, config, prefix, sizes, found, present, where)
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
@@ -171,7 +171,7 @@ def _check_shapes(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
             )
 
 
-def _check_numbers(layout: Layout, sizes: Sizes, stored: list[Stored]) -> None:
+def _check_numbers(sizes: Sizes, stored: list[Stored]) -> None:
     for tensor in stored:
         for axis, i in tensor.index:
             if sizes.has(axis) and i >= sizes.of(axis, tensor.index):

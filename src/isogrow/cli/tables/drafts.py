@@ -34,7 +34,9 @@ def checked(data: Data) -> RenderableType:
     """What the library makes otherwise than each table."""
     rows = table("model type", "drafted", "what is otherwise", ratios=(0, 0, 1))
     for row in data["types"]:
-        rows.add_row(row["model_type"], row["drafted"] or "no", "; ".join(row["said"]) or "nothing")
+        beside = f" ({row['why']})" if row["why"] else ""
+        said = "; ".join(row["said"]) or "nothing"
+        rows.add_row(row["model_type"], row["drafted"] or "no", said + beside)
     changed = ", ".join(data["changed"]) or "none"
     heading = f"transformers {data['transformers']} against the layouts that are built in"
     return page(title(heading), rows, pairs([("changed", changed)]))

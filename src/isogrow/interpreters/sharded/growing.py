@@ -52,10 +52,10 @@ def _fill_(targets: Sequence[Target], plan: Plan, old: Exchange, stats: Stats) -
         inside = target.local[slices(counted_from(target.regions[me], part))]
         fill_region_(inside, target.stored, part, plan, read, stats)
 
-    old.carry_out(_units(targets, plan, old), fill)
+    old.carry_out(_units(targets, plan), fill)
 
 
-def _units(targets: Sequence[Target], plan: Plan, old: Exchange) -> Iterator[Unit[tuple[Target, Box]]]:
+def _units(targets: Sequence[Target], plan: Plan) -> Iterator[Unit[tuple[Target, Box]]]:
     for target in targets:
         width = target.local.element_size()
         for unit in filling(target.stored, target.regions, plan, width, exchanging.ROUND):
