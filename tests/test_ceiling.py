@@ -15,7 +15,7 @@ from command import isogrow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.training.__main__ import read
+from benchmarks.training.__main__ import read, tables
 from benchmarks.training.ceiling import Fit, Point, at_growth, by_law, fitted, highest, points, seen
 from benchmarks.training.models import step_flops
 from benchmarks.training.page import table
@@ -137,6 +137,13 @@ def test_the_page_holds_the_law_of_its_rows(rows: Rows, fit: Fit) -> None:
     for times in (0.5, 1.0, 2.0):
         share, moment = highest(fit.law, "middle", "large", times * BUDGET)
         assert f"| {times:g} x | {100 * share:.0f} | " in page and f" | {moment:.1f} | " in page
+
+
+@pytest.mark.slow  # the law's interval is drawn anew
+def test_the_page_holds_the_tables_of_all_courses() -> None:
+    page = documents.read(PAGE / "results.md")
+    told = tables(PAGE)
+    assert len(told) == 3 and all(said in page for said in told.values())
 
 
 def test_exponents_that_are_given_change_the_ceilings_little(fit: Fit) -> None:
@@ -278,9 +285,10 @@ def test_the_dry_run_gives_the_advice(tmp_path: Path) -> None:
     said = isogrow("train", recipe, "--dry-run", "--json").json["advice"]
     told = " ".join(isogrow("train", recipe, "--dry-run", columns=300).out.split())
     first, second = said["tokens_per_parameter"]
-    assert f"tokens per parameter {first:.1f}, " in told or f"tokens per parameter {first:.0f}, " in told
-    assert first < second
-    assert f"growing saves at most {100 * said['ceiling']:.2g} %" in told or "growing saves at most" in told
+    assert 1 <= first < second < 10
+    assert f"tokens per parameter {first:.1f}, {second:.1f} (at the end" in told
+    share = 100 * said["ceiling"]
+    assert 1 <= share < 10 and f"growing saves at most {share:.1f} % of a scratch run's operations" in told
     assert "when the last growth comes at" in told and "tokens per parameter of the smaller model" in told
     alone = "instead the smaller model alone (that of stage 1) would be better at this budget"
     assert (alone in told) is (said["alone"] == 1)

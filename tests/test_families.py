@@ -14,6 +14,7 @@ import pytest
 import sweeping
 import torch
 from breaking import Change, changed, switched_on, unscaled, zeroed
+from huggingface_hub.errors import StrictDataclassError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import KIN
@@ -348,10 +349,10 @@ COUNTED = [name for name in NAMES if name != "nemotron_h"]  # which has as many 
 def test_the_config_class_validates_what_it_reads(name: str) -> None:
     """So a grown config that is accepted says something."""
     layers = key_of(name, "layers")
-    with pytest.raises(Exception, match=layers.rpartition(".")[2]):
+    with pytest.raises(StrictDataclassError, match=layers.rpartition(".")[2]):
         F.config_of(F.FAMILIES[name], edited(F.FAMILIES[name].json(), {layers: "three"}))
     if name == "llama":
-        with pytest.raises(Exception, match="not a multiple of the number of attention heads"):
+        with pytest.raises(StrictDataclassError, match="not a multiple of the number of attention heads"):
             F.config_of(F.FAMILIES[name], F.FAMILIES[name].json() | {"hidden_size": 31})
 
 

@@ -5,16 +5,16 @@
     python -m benchmarks.training long      three times the budget, one seed, few contestants: half an hour
     python -m benchmarks.training family    three sizes that are all wanted, in one run or each: hours, too
     python -m benchmarks.training sunk      a small model that is already there, made larger: hours, too
-    python -m benchmarks.training carry     what keeps more of a small model's lead: an hour
+    python -m benchmarks.training carry     what keeps more of a small model's lead: hours, too
     python -m benchmarks.training device    the same at 3M, 6M and 12M parameters, on a CUDA device
     python -m benchmarks.training larger    and at 30M, 60M and 120M
     python -m benchmarks.training page      the page and the plot again, from the rows that are there
 
 A byte-level Llama of 442k parameters beside embeddings learns Python's standard library, from scratch or
-grown from a smaller one (55k to 221k), at the same number of operations, those of the small phase included.
+grown from a smaller one (55k to 233k), at the same number of operations, those of the small phase included.
 Scratch is tuned over learning rate and initial std; contestants are screened on a seed of their own; the best
 and the rivals run on fresh seeds. Every finished run is a line of a JSONL file and is not run again. Two
-processes of one thread each.
+processes of one thread each, and five on a device.
 """
 
 from __future__ import annotations

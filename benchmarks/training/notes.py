@@ -41,11 +41,12 @@ NOTES: Mapping[str, str] = {
     ),
     "Every run": ("Held-out loss after the decay, by share of the budget."),
     "What raises the carry": (
-        "From a model that has learned 14 bytes for each parameter (11 where it was not decayed, and 50 in "
-        "the parts of 10 and 20 bytes), and from scratch: held-out loss where such a share of the budget of "
+        "From a model that has learned 14 bytes for each parameter (11 where it was not decayed, 50 in the "
+        "parts of 10 and 20 bytes, and from one layer at 80 % of all bytes so many as that makes), and from "
+        "scratch: held-out loss where such a share of the budget of "
         "the size that it becomes, at so many bytes for each parameter, is spent on it, the decay included, "
         "what the model cost before not. To large from a model of half the cost, the others as in the family "
-        "below. Saved: how much of the budget scratch at the tuned rate would have needed longer for that "
+        "above. Saved: how much of the budget scratch at the tuned rate would have needed longer for that "
         "loss, by the law of the section on ceilings; not of runs by Muon, of whom the law knows nothing. On "
         "seeds of tuning."
     ),

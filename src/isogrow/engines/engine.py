@@ -7,7 +7,8 @@ under one name alone (`OldName`), what it can't hold (`Takes`, `Projections`), a
 `Coarse`). Each row names the families that it is true of (none: all that the engine takes), the version, and
 how that was seen.
 
-Rows are read by `isogrow.engines.reading`, and by nothing else.
+Rows are read by `isogrow.engines.reading`; conditions on sizes also where these are sought
+(`planning.portable`).
 """
 
 from __future__ import annotations

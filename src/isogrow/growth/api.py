@@ -1,4 +1,4 @@
-"""The Python API: `grow` a model that is in memory, `grow_checkpoint` a folder.
+"""The Python API of models in memory: `grow`, `grow_`, `grow_training` and `plan` (of a folder, too).
 
     small = AutoModelForCausalLM.from_pretrained(...)
     large = isogrow.grow(small, hidden=768, ffn="x2", layers="+4")
