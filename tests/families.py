@@ -39,7 +39,6 @@ from isogrow.plans.words import STATES
 from isogrow.verification.float64 import build as build
 from isogrow.verification.float64 import float64 as float64
 from isogrow.verification.float64 import rebuilt as rebuilt
-from isogrow.verification.liveness import copies_left as copies_left
 from isogrow.verification.liveness import distinct as distinct
 from isogrow.verification.liveness import training as training
 from isogrow.verification.runs import decoded as decoded

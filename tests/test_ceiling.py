@@ -191,24 +191,25 @@ def stages(*said: tuple[float, float]) -> list[Outlook]:
 
 
 def test_advice_for_a_late_and_for_an_early_growth() -> None:
-    late = advice(stages((5e8, 9e9), (1e9, 6e10)), learned=False)
+    late = advice(stages((5e8, 9e9), (1e9, 6e10)), from_checkpoint=False)
     assert late.tokens_per_parameter == (18, 69)
     assert late.moment == pytest.approx(18) and late.best == pytest.approx(17.9, abs=0.2)
     law, total = CHINCHILLA, 6 * (5e8 * 9e9 + 1e9 * 6e10)
     loss = carried(law, [(HALF, 6 * 5e8 * 9e9), (WHOLE, 6 * 1e9 * 6e10)])
     assert late.ceiling == pytest.approx(1 - total / spent(law, WHOLE, loss))
     assert 0.01 < (late.ceiling or 0) < 0.02 and late.alone is None
-    early = advice(stages((5e8, 1e9), (1e9, 1e9)), learned=False)
+    early = advice(stages((5e8, 1e9), (1e9, 1e9)), from_checkpoint=False)
     assert early.alone == 1 and (early.ceiling or 0) > 0.1
-    three = advice(stages((2.5e8, 1e9), (5e8, 1e9), (1e9, 3e9)), learned=False)
+    three = advice(stages((2.5e8, 1e9), (5e8, 1e9), (1e9, 3e9)), from_checkpoint=False)
     assert three.alone == 2 and three.moment is not None and 2 < three.moment < 4
-    spread = advice(stages((5e8, 9e9), (1e9, 3e10), (1e9, 3e10)), learned=False)  # a stage that grows nothing
+    # the last stage grows nothing
+    spread = advice(stages((5e8, 9e9), (1e9, 3e10), (1e9, 3e10)), from_checkpoint=False)
     assert spread.ceiling == pytest.approx(late.ceiling) and spread.moment == pytest.approx(late.moment)
 
 
 def test_there_is_no_advice_where_the_law_knows_nothing() -> None:
     for each, learned in ((stages((5e8, 9e9), (1e9, 6e10)), True), (stages((5e8, 9e9)), False)):
-        found = advice(each, learned=learned)
+        found = advice(each, from_checkpoint=learned)
         assert found.ceiling is found.moment is found.best is found.alone is None
         assert found.tokens_per_parameter[0] == 18 and found.unknown is learned
 
@@ -217,7 +218,7 @@ def test_advice_for_a_checkpoint_that_has_learned() -> None:
     """What it has cost is spent, so it is not counted, and the checkpoint's own model may go on instead."""
     (large,), law = stages((1e9, 8e9)), CHINCHILLA
     at_once = [dataclasses.replace(large, before=HALF, grows=True)]
-    found = {tokens: advice(at_once, learned=True, tokens=tokens) for tokens in (9e9, 3e10, 1e12)}
+    found = {tokens: advice(at_once, from_checkpoint=True, learned=tokens) for tokens in (9e9, 3e10, 1e12)}
     for tokens, told in found.items():
         behind = law.tokens(1e9, law.loss(5e8, tokens))
         assert told.ceiling == pytest.approx(behind / (behind + 8e9)) and told.moment is told.best is None
@@ -226,10 +227,10 @@ def test_advice_for_a_checkpoint_that_has_learned() -> None:
         assert (told.alone == 0) is onward and told.alone in (0, None)
     assert found[9e9].alone is found[1e12].alone is None
     (short,) = stages((1e9, 1e9))
-    early = advice([dataclasses.replace(short, before=HALF, grows=True)], learned=True, tokens=1e9)
+    early = advice([dataclasses.replace(short, before=HALF, grows=True)], from_checkpoint=True, learned=1e9)
     assert early.alone == 0  # it learns faster still than the larger one
     assert 0.3 < (found[9e9].ceiling or 0) < (found[3e10].ceiling or 0) < (found[1e12].ceiling or 0) < 1
-    later = advice(stages((5e8, 1e9), (1e9, 8e9)), learned=True, tokens=8e9)
+    later = advice(stages((5e8, 1e9), (1e9, 8e9)), from_checkpoint=True, learned=8e9)
     whole = carried(law, [(HALF, 6 * 5e8 * 9e9), (WHOLE, 6 * 1e9 * 8e9)])
     assert later.ceiling == pytest.approx(1 - 6 * (5e8 * 1e9 + 1e9 * 8e9) / spent(law, WHOLE, whole))
 
@@ -255,21 +256,21 @@ def test_the_dry_run_of_a_recipe_that_says_what_its_checkpoint_has_learned(tmp_p
 
 
 def test_nothing_is_asked_where_nothing_grows() -> None:
-    assert not advice(stages((5e8, 9e9)), learned=True).unknown
+    assert not advice(stages((5e8, 9e9)), from_checkpoint=True).unknown
 
 
 def test_a_lower_rate_is_advised_after_a_late_growth_at_a_steady_one() -> None:
-    def told(first: int, second: int, learned: bool = False, **own: Any) -> int | None:
+    def told(first: int, second: int, from_checkpoint: bool = False, **own: Any) -> int | None:
         early, late = stages((5e8, first), (1e9, second))
         late = dataclasses.replace(late, **{"steps": 100, **own})
-        return advice([early, late], learned=learned).steady
+        return advice([early, late], from_checkpoint=from_checkpoint).steady
 
     assert told(20, 9) == told(20, 10) == 2 and told(20, 11) is None
     assert told(20, 9, rate=0.7) is None and told(20, 9, decay=50) is None and told(20, 9, decay=49) == 2
-    assert told(20, 11, learned=True) == 2 and told(20, 11, learned=True, grows=False) is None
+    assert told(20, 11, from_checkpoint=True) == 2 and told(20, 11, from_checkpoint=True, grows=False) is None
     grown, *more = stages((1e9, 3e9), (1e9, 3e9))
     at_once = [dataclasses.replace(grown, grows=True), *more]
-    assert advice(at_once, learned=True).steady == 1
+    assert advice(at_once, from_checkpoint=True).steady == 1
 
 
 def test_the_dry_run_gives_the_advice(tmp_path: Path) -> None:

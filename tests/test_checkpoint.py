@@ -26,8 +26,8 @@ from isogrow.numbers.arithmetic import rounded
 from isogrow.plans.anatomy import Header
 from isogrow.plans.plan import Init
 from isogrow.plans.serial import from_json
-from isogrow.stores.asking import Built
 from isogrow.stores.carrying import left
+from isogrow.stores.classes import Built
 from isogrow.stores.loadable import built, check_loadable
 from isogrow.stores.sources import open_checkpoint
 from isogrow.verification.float64 import build, float64

@@ -405,6 +405,10 @@ def test_towers_and_wrappers_are_drafted_within_what_stands_around() -> None:
 
 def test_the_verb_refuses() -> None:
     assert run("draft").err.startswith("refused: no model is named: give a model type, like qwen3")
+    assert (
+        "is no projection and no norm; write its layout by hand (docs/add-a-family.md)"
+        in run("draft", "vits").err
+    )
     said = run("draft", "nosuch")
     assert said.code == 2 and "is none that transformers" in said.err
 

@@ -22,7 +22,7 @@ from isogrow.errors import SizeError
 from isogrow.families import LAYOUTS, layout_for
 from isogrow.layouts.formula import evaluate, names
 from isogrow.layouts.layout import Layout
-from isogrow.planning.planner import draft
+from isogrow.planning.planner import unchecked
 from isogrow.planning.portable import complained
 from isogrow.planning.request import Request
 from isogrow.plans.anatomy import Anatomy, Header
@@ -61,7 +61,7 @@ def small(family: str, keys: str, usual: bool = True) -> Anatomy:
 
 
 def grown(cell: Cell, usual: bool = True) -> Plan:
-    return draft(small(cell.family, cell.keys, usual), expansions(*growth(cell.family, cell.axis)))
+    return unchecked(small(cell.family, cell.keys, usual), expansions(*growth(cell.family, cell.axis)))
 
 
 def said(cell: Cell) -> list[str]:
@@ -247,7 +247,7 @@ def _row(cell: Cell, line: str) -> Row:
 
 def test_engines_aside_are_spoken_of_only_when_asked_for() -> None:
     anatomy = small("llama", "5")
-    plan = draft(anatomy, expansions({"ffn": 117}))
+    plan = unchecked(anatomy, expansions({"ffn": 117}))
     assert announcements(change(anatomy.layout, anatomy.config, plan)) == []
     with pytest.raises(
         SizeError, match="GPTQ in groups of 16 can't cut up .* ffn % n == 0.*; ffn=128 would do"

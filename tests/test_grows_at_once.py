@@ -163,8 +163,8 @@ def test_what_is_foretold(folder: Path) -> None:
     assert (first.grows, second.grows, third.grows) == (True, False, True)
     assert first.sizes["hidden"] == 24 and first.parameters == second.parameters < third.parameters
     assert [growth.at for growth in growths(recipe)] == [0, 5, 8]
-    assert advice((first, second), learned=True).steady is None  # at 0.7 times the rate
-    assert advice((dataclasses.replace(first, rate=1.0), second), learned=True).steady == 1
+    assert advice((first, second), from_checkpoint=True).steady is None  # at 0.7 times the rate
+    assert advice((dataclasses.replace(first, rate=1.0), second), from_checkpoint=True).steady == 1
     alone = written(folder, {**LARGE, "run": "alone", "stages": [{"ffn": 36, "steps": 9}]})
     told = " ".join(isogrow("train", alone, "--dry-run", columns=300).out.split())
     assert "stage 1 grows a model that has learned before: 0.7 times the rate that is best" in told

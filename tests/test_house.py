@@ -6,7 +6,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -226,6 +226,29 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
+def cycles(package: Path) -> list[str]:
+    """Modules that import each other, at their top or later, straight or around; a package counts as its
+    `__init__`, which may import what it holds."""
+    files = {source.module: source for source in sources(package) if source.path.name != "__init__.py"}
+    reads = {
+        module: {
+            name for _, said in imports(source) for name in (said, said.rpartition(".")[0]) if name in files
+        }
+        for module, source in files.items()
+    }
+    reached = {module: _reached(module, reads) for module in reads}
+    return sorted(module for module, found in reached.items() if module in found)
+
+
+def _reached(module: str, reads: Mapping[str, set[str]]) -> set[str]:
+    found, left = set[str](), [*reads[module]]
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            left += reads[name]
+    return found
+
+
 def faults(check: Check, package: Path) -> list[str]:
     """What `check` finds in the whole package."""
     return [fault for source in sources(package) for fault in check(source)]
@@ -238,6 +261,17 @@ def faults(check: Check, package: Path) -> list[str]:
 def test_house(check: Check) -> None:
     assert sources(PACKAGE), f"no source under {PACKAGE}"
     assert faults(check, PACKAGE) == []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert cycles(PACKAGE) == []
+
+
+def test_a_cycle_is_found(tmp_path: Path) -> None:
+    one = {"a.py": "from isogrow.stores.b import f", "c.py": "import isogrow.stores.a"}
+    two = {"b.py": "def f():\n    from isogrow.stores import c", "d.py": "from isogrow.stores import a"}
+    tree = {f"stores/{name}": text for name, text in (one | two).items()}
+    assert cycles(_write(tmp_path, SOUND | tree)) == [f"isogrow.stores.{name}" for name in "abc"]
 
 
 def test_layers_name_each_module_once() -> None:

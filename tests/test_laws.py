@@ -19,7 +19,7 @@ from isogrow.families import LAYOUTS
 from isogrow.families.llama import LLAMA
 from isogrow.laws.building import network
 from isogrow.layouts.layout import Layout, Weight
-from isogrow.planning.planner import draft, plan
+from isogrow.planning.planner import plan, unchecked
 from isogrow.planning.reach import specimen
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import (
@@ -229,7 +229,7 @@ def test_a_scaled_embedding_that_is_a_far_head_too_is_refused(monkeypatch: pytes
 
     with monkeypatch.context() as unasked:
         unasked.setattr(Layout, "far_heads", none)  # the rule refuses it, too
-        wrong = draft(found, [HiddenExpansion(96), HeadAddition(12)])
+        wrong = unchecked(found, [HiddenExpansion(96), HeadAddition(12)])
     assert message(found, wrong) == (
         "HiddenExpansion scales embed by 1.41421, and decoder has the same entries, whose input no gain of"
         " the residual's undoes"

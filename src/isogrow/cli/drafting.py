@@ -7,12 +7,14 @@ from shlex import quote
 from typing import Any
 
 from isogrow import __version__
+from isogrow.errors import FamilyError
 from isogrow.growth.opening import Opened, opened, seen
 from isogrow.paths import expanded
 from isogrow.stores.texts import write_text
 
 Data = dict[str, Any]
 Tell = Callable[[str], None]
+BY_HAND = "docs/add-a-family.md"
 
 
 def drafted(model: str, out: str | None, overwrite: bool) -> Data:
@@ -22,7 +24,11 @@ def drafted(model: str, out: str | None, overwrite: bool) -> Data:
     from isogrow.drafting.drafts import draft
     from isogrow.layouts.text import written
 
-    made = draft(model)
+    try:
+        made = draft(model)
+    except FamilyError as error:
+        by_hand = "" if BY_HAND in str(error) else f"; write its layout by hand ({BY_HAND})"
+        raise FamilyError(f"{error}{by_hand}") from error
     kind = made.layout.family
     proven = (
         "proven on a small twin" if made.proven else "not proven in whole: its refusals say what was seen"

@@ -42,7 +42,7 @@ def outlook(path: Path, tell: Tell) -> Data:
     total = sum(row["seconds"] + (row["release"] or {"seconds": 0})["seconds"] for row in rows)
     source = recipe.model.source
     tokens = recipe.model.learned or (learned((base / expanded(source)).resolve()) if source else 0)
-    told = advice(stages, learned=bool(source), tokens=tokens)
+    told = advice(stages, bool(source), tokens)
     left_out = ["what gradmax looks at"] if any(stage.init == NAME for stage in recipe.stages) else []
     return {
         "run": str(folder_of(recipe, base)),

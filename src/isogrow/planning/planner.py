@@ -71,12 +71,12 @@ def plan(
     Raises `SizeError` for a size that the family or its config can't hold, `LawError` for a dead part (unless
     allowed).
     """
-    made = draft(anatomy, wanted, init, seed, choices, advise)
+    made = unchecked(anatomy, wanted, init, seed, choices, advise)
     check(anatomy, made, allow_dead)
     return made
 
 
-def draft(
+def unchecked(
     anatomy: Anatomy,
     wanted: Iterable[Expansion],
     init: Init | None = None,

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict, cast
 from isogrow.errors import SizeError
 from isogrow.laws import check
 from isogrow.paths import expanded
-from isogrow.planning.planner import check_fits, draft
+from isogrow.planning.planner import check_fits, unchecked
 from isogrow.planning.portable import check_portable, choices_of, engines_of
 from isogrow.planning.sibling import Sibling, check_reached, sizes_of
 from isogrow.plans.anatomy import Anatomy
@@ -143,7 +143,7 @@ class Request:
         def drafted(sizes: Mapping[str, Size], at: At | None) -> Plan:
             own = expansions(sizes, "end" if at is None else at, alone(anatomy.sizes))
             wanted = (*self.expansions, *own)
-            return draft(anatomy, wanted, init, 0 if self.seed is None else self.seed, choices)
+            return unchecked(anatomy, wanted, init, 0 if self.seed is None else self.seed, choices)
 
         def again(sizes: Mapping[str, Size], at: At | None) -> Plan:
             return drafted(sizes, self.layers_at if at is None else at)

@@ -46,28 +46,30 @@ class Advice:
     fit: str = FIT
 
 
-def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law = CHINCHILLA) -> Advice:
-    """What the law says of stages; `learned` is whether the first model comes from a checkpoint, and `tokens`
-    how many that has learned, 0 where it is not known."""
-    seen = [tokens + sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
+def advice(
+    stages: Sequence[Outlook], from_checkpoint: bool, learned: float = 0, law: Law = CHINCHILLA
+) -> Advice:
+    """What the law says of stages; `from_checkpoint` is whether the first model comes from one, which has
+    `learned` so many tokens (0 where it is not known)."""
+    seen = [learned + sum(stage.tokens for stage in stages[: i + 1]) for i in range(len(stages))]
     per = tuple(own / stage.parameters for own, stage in zip(seen, stages, strict=True))
     growing = [i for i, stage in enumerate(stages) if stage.grows]
     if not growing:
         return Advice(per)
-    unknown = learned and not tokens
+    unknown = from_checkpoint and not learned
     at = growing[-1]
     deeper = stages[at].number if stages[at].deeper else None
-    found = Advice(per, steady=_steady(stages, at, learned), deeper=deeper, unknown=unknown)
+    found = Advice(per, steady=_steady(stages, at, from_checkpoint), deeper=deeper, unknown=unknown)
     if unknown:
         return found
     sizes = [ModelSize(stage.parameters, stage.flops / stage.tokens) for stage in stages]
     spans = [(size, float(stage.flops)) for size, stage in zip(sizes, stages, strict=True)]
     first = stages[0].before
-    loss = carried(law, spans, law.loss(first.parameters, tokens))
+    loss = carried(law, spans, law.loss(first.parameters, learned))
     total, scratch = sum(operations for _, operations in spans), spent(law, sizes[-1], loss)
     found = dataclasses.replace(found, ceiling=max(0.0, 1 - total / scratch))
-    if learned:
-        onward = law.loss(first.parameters, tokens + total / first.cost)
+    if from_checkpoint:
+        onward = law.loss(first.parameters, learned + total / first.cost)
         return dataclasses.replace(found, alone=0 if onward < loss else None)
     best = ceiling(law, sizes[at - 1], sizes[-1], scratch)
     alone = [law.loss(size.parameters, total / size.cost) for size in sizes[:at]]
@@ -80,11 +82,11 @@ def advice(stages: Sequence[Outlook], learned: bool, tokens: float = 0, law: Law
     )
 
 
-def _steady(stages: Sequence[Outlook], last: int, learned: bool) -> int | None:
+def _steady(stages: Sequence[Outlook], last: int, from_checkpoint: bool) -> int | None:
     """The number of the last stage that grows, if that is late and the rate stays as it was."""
     stage = stages[last]
     before, total = (sum(each.flops for each in part) for part in (stages[:last], stages))
-    late = learned or 2 * before >= total
+    late = from_checkpoint or 2 * before >= total
     return stage.number if late and stage.rate >= 1 and 2 * stage.decay < stage.steps else None
 
 

@@ -19,7 +19,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -28,21 +28,9 @@ from typing import IO, Any, cast
 from isogrow.errors import SizeError
 from isogrow.layouts.config import edited
 from isogrow.plans.plan import Plan
+from isogrow.stores.classes import Built, Shapes
 
-Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Built:
-    """What the class makes of a config: the class's name, the one that the config names (or ""), the prefix
-    of its base model, the shapes of its tensors, and of which of them a name is only the second one."""
-
-    name: str
-    named: str
-    prefix: str
-    shapes: Shapes
-    twins: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.storage import WriteResult
 
-from isogrow.stores.distributed_output import Place
 from isogrow.stores.dtypes import torch_dtype
+from isogrow.stores.frames import Place
 from isogrow.stores.items import Item
 
 Keys = tuple[str | int, ...]

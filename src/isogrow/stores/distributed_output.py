@@ -12,7 +12,6 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cache, partial
 from math import prod
 from pathlib import Path
@@ -24,7 +23,7 @@ from isogrow.plans.boxes import chunks
 from isogrow.plans.pieces import Box, whole
 from isogrow.stores.dtypes import torch_dtype
 from isogrow.stores.files import write_at
-from isogrow.stores.frames import Frame, frame_of
+from isogrow.stores.frames import Frame, Place, frame_of
 from isogrow.stores.items import Item
 from isogrow.stores.shards import region_bytes
 from isogrow.stores.shares import Share, dealt
@@ -36,18 +35,6 @@ PART = 1 << 22  # entries of a chunk
 Named = tuple[str, Box]  # a tensor's name and a chunk of it, or a value's and no box
 Framed = Callable[[tuple[int, ...], str], Frame]
 Also = Callable[[], Mapping[str, tuple[tuple[str | int, ...], str]]]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a chunk of a tensor, or a value, stands in the file of the rank that writes it; `frame` is what
-    torch puts around a chunk's numbers."""
-
-    name: str
-    box: Box
-    start: int
-    length: int
-    frame: Frame | None
 
 
 def write_distributed(

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from isogrow.plans.pieces import Box
 from isogrow.stores.distributed import LOCAL, ZIP
 
 NUMBERS = b"/data/"  # in the name of the archive's entry that holds them
@@ -48,6 +49,18 @@ class Frame:
         for at in (IN_BEHIND, entry + IN_INDEX):
             after[at : at + 4] = checksum.to_bytes(4, "little")
         return bytes(after)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk of a tensor, or a value, stands in the file of the rank that writes it; `frame` is what
+    torch puts around a chunk's numbers."""
+
+    name: str
+    box: Box
+    start: int
+    length: int
+    frame: Frame | None
 
 
 def frame_of(shape: tuple[int, ...], dtype: torch.dtype) -> Frame:

@@ -20,7 +20,7 @@ from isogrow.layouts.lines import name_axes
 from isogrow.layouts.naming import numberless
 from isogrow.plans.anatomy import Anatomy, Header, held_by, name_of
 from isogrow.quiet import alone
-from isogrow.stores.asking import Built, Shapes
+from isogrow.stores.classes import Built, Shapes
 
 
 def check_loadable(

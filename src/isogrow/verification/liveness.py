@@ -196,16 +196,6 @@ def distinct(values: Tensor, dim: int, tolerance: float = 1e-12) -> Tensor:
     return answer
 
 
-def copies_left(before: Tensor, after: Tensor, dim: int) -> Tensor:
-    """Indices of the channels along `dim` that were copies of another before and are still.
-
-    >>> before, after = torch.tensor([2.0, 2.0, 5.0, 5.0]), torch.tensor([2.0, 2.0, 5.0, 6.0])
-    >>> copies_left(before, after, dim=0)
-    tensor([0, 1])
-    """
-    return (~distinct(before, dim) & ~distinct(after, dim)).nonzero().flatten()
-
-
 def _term(name: str, output: Tensor, generator: torch.Generator) -> Tensor:
     classes = output.shape[-1]
     if name.endswith("logits") and classes > 1:
