@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import subprocess
 import sys
@@ -53,6 +54,16 @@ PRINTERS = (
     *("rich.print", "rich.print_json", "rich.inspect", "rich.get_console", "rich.console.Console"),
     *("rich.progress.Progress", "rich.progress.track", "rich.live.Live", "rich.status.Status"),
     *("typer.echo", "typer.secho", "click.echo", "click.secho"),
+)
+GLOBAL = (  # random state, and settings of torch for the whole process
+    *("random.seed", "numpy.random.seed", "torch.manual_seed", "torch.seed", "torch.set_rng_state"),
+    *("torch.default_generator.manual_seed", "torch.set_default_dtype", "torch.set_default_device"),
+    *("torch.set_num_threads", "torch.set_grad_enabled", "torch.set_flush_denormal"),
+    *("torch.set_float32_matmul_precision", "torch.use_deterministic_algorithms"),
+)
+PUT_BACK = (  # the modules that set such, each for a block alone
+    *("demo", "optim.measured", "recipes.starting", "stores.writing"),
+    *("verification.float64", "verification.streaming.convoy"),
 )
 FILE_LINES = 400
 FUNCTION_LINES = 60
@@ -175,6 +186,15 @@ def only_the_cli_prints(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno}: {_dotted(node, known)} is for {VOICE} alone"
 
 
+def global_state_is_let_be(source: Source) -> Iterator[str]:
+    if source.module.removeprefix("isogrow.") in PUT_BACK:
+        return
+    known = _bindings(source)
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Name | ast.Attribute) and _dotted(node, known) in GLOBAL:
+            yield f"{source.path}:{node.lineno}: {_dotted(node, known)} is for the whole process"
+
+
 def _bindings(source: Source) -> dict[str, str]:
     """Local name → dotted origin, for every import that binds one."""
     found: dict[str, str] = {}
@@ -220,6 +240,7 @@ CHECKS: tuple[Check, ...] = (
     imports_flow_down,
     no_torch_where_it_is_light,
     only_the_cli_prints,
+    global_state_is_let_be,
     files_are_short,
     functions_are_short,
     nothing_is_called_utils,
@@ -272,6 +293,13 @@ def test_a_cycle_is_found(tmp_path: Path) -> None:
     two = {"b.py": "def f():\n    from isogrow.stores import c", "d.py": "from isogrow.stores import a"}
     tree = {f"stores/{name}": text for name, text in (one | two).items()}
     assert cycles(_write(tmp_path, SOUND | tree)) == [f"isogrow.stores.{name}" for name in "abc"]
+
+
+def test_those_that_set_global_state_do() -> None:
+    free = [source for source in sources(PACKAGE) if source.module.removeprefix("isogrow.") in PUT_BACK]
+    assert len(free) == len(PUT_BACK)
+    renamed = [dataclasses.replace(source, module="isogrow.other") for source in free]
+    assert all(list(global_state_is_let_be(source)) for source in renamed)
 
 
 def test_layers_name_each_module_once() -> None:
@@ -331,6 +359,14 @@ def test_a_sound_tree_passes(check: Check, tmp_path: Path) -> None:
             "import isogrow.recipes.report",
             "isogrow.recipes.report, which is not",
         ),
+        (
+            global_state_is_let_be,
+            "plans.py",
+            "import torch\ntorch.manual_seed(0)",
+            "plans.py:2: torch.manual",
+        ),
+        (global_state_is_let_be, "plans.py", "import numpy as np\nnp.random.seed(0)", "numpy.random.seed is"),
+        (global_state_is_let_be, "a.py", "from torch import set_num_threads as f\nf(1)", "torch.set_num"),
         (imports_flow_down, "plans.py", "from isogrow import gone", "isogrow.gone, which has"),
         (imports_flow_down, "plans.py", "import isogrow", "isogrow, which has no row"),
         (imports_flow_down, "interpreters/a.py", "from .b import f", "sibling isogrow"),

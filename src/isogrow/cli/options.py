@@ -27,10 +27,12 @@ AXES = ("hidden", *MLPS, "heads", "kv_heads", "head_dim", "key_dim", "value_dim"
 
 
 def option(name: str, words: str, panel: str = "Options", metavar: str | None = None) -> Any:
+    """An option of a verb with its help, in a panel of `--help`."""
     return typer.Option(name, help=words, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
 def axis(name: str, words: str) -> Any:
+    """An option that takes a size."""
     return option(name, words, SIZES, "SIZE")
 
 

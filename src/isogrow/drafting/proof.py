@@ -29,11 +29,10 @@ from isogrow.plans.expansions import Size, expansions
 from isogrow.plans.matching import match
 from isogrow.plans.plan import Plan
 from isogrow.plans.words import HEAD_DIM, meant, named
-from isogrow.verification.float64 import build, float64
+from isogrow.verification.float64 import EXACT, build, float64
 from isogrow.verification.pair import old_positions
 from isogrow.verification.runs import Batch, full
 
-EXACT = 1e-12
 GROWTHS = 2  # of each axis
 COMPOSITIONS = 2
 ROWS, TOKENS = 3, 24

@@ -48,6 +48,7 @@ def check_sharded(model: nn.Module, shard: object, init: object) -> None:
 
 
 def is_fully_sharded(part: nn.Module) -> bool:
+    """Whether `fully_shard` (FSDP2) was applied to this very module."""
     return any(kind.__name__ == "FSDPModule" for kind in type(part).__mro__)
 
 

@@ -40,6 +40,7 @@ def check_taken(verb: str, request: Mapping[str, Any]) -> None:
 
 
 def check_blind(init: Kind) -> None:
+    """Refuse an initializer that runs the model, where none is run (`SizeError`)."""
     if isinstance(init, Fitting):
         raise SizeError(
             f"init {init.name!r} looks at the model while it runs, and a checkpoint is grown without running"

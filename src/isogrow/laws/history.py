@@ -93,4 +93,5 @@ def _moved(index: Index, step: Step) -> Index:
 
 
 def is_old(history: tuple[str, ...]) -> bool:
+    """Whether an entry comes from old ones alone, step by step."""
     return all(label == OLD for label in history)

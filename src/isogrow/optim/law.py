@@ -19,6 +19,7 @@ from isogrow.numbers.statistics import statistics
 from isogrow.optim.coded import decoded, encoded, is_coded
 from isogrow.optim.measured import Measured
 from isogrow.optim.moments import (
+    COLUMNS,
     FACTORED,
     NUMBERS,
     POINTS,
@@ -37,7 +38,6 @@ from isogrow.stores.binding import fill_region_, reader, source_of
 from isogrow.stores.store import StateDict
 
 State = dict[str, Any]
-COLUMNS = frozenset(FACTORED.values())
 
 
 class Make(Protocol):

@@ -46,6 +46,7 @@ FACTORED: Mapping[str, str] = {
     "row_var": "col_var",  # torch.optim.Adafactor
     "exp_avg_sq_row": "exp_avg_sq_col",  # transformers' Adafactor
 }
+COLUMNS = frozenset(FACTORED.values())
 # Where a state tensor of a new parameter starts, if not at 0: at what a group of the optimizer says.
 STARTS: Mapping[str, str] = {"sum": "initial_accumulator_value"}  # Adagrad
 # What an optimizer can't do without and no power of the gradient describes: sizes of steps, averages of θ,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from isogrow.errors import CheckpointError, StateError
 from isogrow.optim.coded import is_coded
+from isogrow.optim.law import State
 from isogrow.optim.moments import FACTORED, Policy
 from isogrow.optim.state import grow_optimizer_state
 from isogrow.plans.anatomy import Anatomy, Header, Stored
@@ -32,8 +33,6 @@ from isogrow.stores.writing import Source, regions_of
 
 PARAMS, NAMES = "params", "param_names"
 LIMIT = 1 << 26  # bytes of a value: the names of a million parameters
-
-State = dict[str, Any]
 
 
 def grown_items(

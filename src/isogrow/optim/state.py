@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from isogrow.errors import StateError
-from isogrow.optim.law import Law, Make
+from isogrow.optim.law import Law, Make, State
 from isogrow.optim.measured import Measured, measured
-from isogrow.optim.moments import FACTORED, Policy
+from isogrow.optim.moments import Policy
 from isogrow.optim.pacing import COUNT, hand_on_, is_pace
 from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.parts import is_tied
@@ -26,10 +26,8 @@ from isogrow.plans.plan import Plan
 from isogrow.stores.binding import outputs, source_of
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
-State = dict[str, Any]
 Order = tuple[Sequence[str], Sequence[str]]
 Heirs = Mapping[str, Mapping[str, Stored]]
-COLUMNS = frozenset(FACTORED.values())
 
 
 def grow_optimizer(

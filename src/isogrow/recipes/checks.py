@@ -27,6 +27,7 @@ STARTING = (
 
 
 def check(recipe: Recipe, where: str) -> None:
+    """Refuse a recipe that can't be carried out, as far as it says so itself (`RecipeError`)."""
     model = recipe.model
     faults = [
         (not recipe.run, "run is missing: name the folder of the run"),

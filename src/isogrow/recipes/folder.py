@@ -188,6 +188,7 @@ def finished(
 
 
 def told(folder: Path) -> Outcome:
+    """What a run that has ended wrote of its end, and of those that it released."""
     found = said(folder / OUTCOME, "step", "loss", "held_out")
     loss, held_out = (next(iter(found[key]), None) for key in ("loss", "held_out"))
     released = tuple(told(path) for path in releases(folder) if (path / OUTCOME).exists())

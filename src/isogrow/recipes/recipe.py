@@ -228,6 +228,7 @@ def keys_of(section: Any) -> tuple[str, ...]:
 
 
 def meant(key: str, known: Sequence[str]) -> str:
+    """What is said beside a key that is not known: the nearest of those that are, or all of them."""
     near = difflib.get_close_matches(key, known, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 

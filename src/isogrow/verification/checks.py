@@ -25,7 +25,7 @@ from isogrow.verification.differences import (
     first_difference,
     noise_floor,
 )
-from isogrow.verification.float64 import float64, rebuilt
+from isogrow.verification.float64 import EXACT, float64, rebuilt
 from isogrow.verification.inputs import covering, positions, pretrained, probe, sees, taken
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
@@ -42,7 +42,6 @@ from isogrow.verification.runs import (
 )
 from isogrow.verification.stored import as_stored
 
-EXACT = 1e-12  # float64 relative error: the proof of a rule
 OWN = 4.0  # own-dtype error, in units of the small model's own: rounded weights add to rounded values
 OTHER = 100.0  # in the same units: what lies so far off is another function's, and no noise
 NEW_TOKENS = 16

@@ -212,6 +212,7 @@ def _keeper(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any
 
 
 def other_attention(model: nn.Module) -> str | None:
+    """The other of `eager` and `sdpa`, where the model can change between them; None where it can't."""
     if not isinstance(model, transformers.PreTrainedModel):
         return None
     flags = cast(Any, model)

@@ -22,6 +22,7 @@ from isogrow.errors import CheckpointError
 from isogrow.quiet import as_given, numberless, quiet
 
 Arguments = tuple[Any, ...]
+EXACT = 1e-12  # relative error in float64: the proof of a rule
 
 # Config switches that choose where float32 is used, and what they are set to where nothing is float32.
 PRECISION = {"reorder_and_upcast_attn": False}

@@ -58,6 +58,8 @@ class Group:
 
 @dataclass
 class Count:
+    """How many units of a group are new, live or inactive of these; how many are old, and live of those."""
+
     new: int = 0
     live: int = 0
     inactive: int = 0

@@ -12,6 +12,7 @@ from isogrow.verification.runners.runner import Ids, Logits, Run, Runner, has_en
 
 
 def load(folder: Path, scratch: Path) -> Run:
+    """The model of a folder, converted by CTranslate2's own converter."""
     engine: Any = import_module("ctranslate2")
     converters: Any = import_module("ctranslate2.converters")
     converters.TransformersConverter(str(folder), low_cpu_mem_usage=False).convert(str(scratch), force=True)

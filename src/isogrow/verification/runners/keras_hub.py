@@ -13,6 +13,7 @@ from isogrow.verification.runners.runner import Ids, Logits, Run, Runner
 
 
 def load(folder: Path, scratch: Path) -> Run:
+    """The model of a folder, by KerasHub on torch."""
     os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported
     hub: Any = import_module("keras_hub")
     model = hub.models.CausalLM.from_preset(str(folder), preprocessor=None, dtype="float32")

@@ -12,6 +12,7 @@ from isogrow.verification.runners.runner import Run, Runner
 
 
 def load(folder: Path, scratch: Path) -> Run:
+    """The model of a folder, by mlx-lm."""
     array: Any = import_module("mlx.core")
     models: Any = import_module("mlx_lm.utils")
     model = models.load_model(folder)[0]

@@ -12,6 +12,7 @@ from isogrow.verification.runners.runner import Ids, Logits, Run, Runner, comman
 
 
 def load(folder: Path, scratch: Path) -> Run:
+    """The model of a folder, built by ONNX Runtime GenAI's own builder."""
     engine: Any = import_module("onnxruntime_genai")
     built, cache = str(scratch / "built"), str(scratch / "cache")
     where = ("-i", str(folder), "-o", built, "-c", cache)
