@@ -257,8 +257,13 @@ def test_a_decay_of_a_stage_that_can_not_be_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.sweep("examples")
-def test_killed_at_random_points_releases_end_alike(run: Path, tmp_path: Path) -> None:
-    _killed(run, tmp_path)
+def test_killed_at_random_points_releases_end_alike(tmp_path: Path) -> None:
+    first, second, third = RECIPE["stages"]
+    second = {**second, "slope": {"below": 9.0, "window": 9, "at_most": 11}}
+    lately: dict[str, Any] = dict(  # saves lie between two logs, too
+        training={**RECIPE["training"], "log_every": 3}, stages=[first, second, third]
+    )
+    _killed(trained(tmp_path / "whole", **lately), tmp_path / "killed", **lately)
 
 
 @pytest.mark.slow

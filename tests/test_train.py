@@ -447,9 +447,15 @@ def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sweep("examples")
-def test_killed_at_random_points_it_ends_alike(finished: Path, tmp_path: Path) -> None:
-    """`kill -9` again and again, wherever the run is: the losses are those of a run that nothing stopped."""
-    path, folder = written(tmp_path), tmp_path / "run"
+def test_killed_at_random_points_it_ends_alike(tmp_path: Path) -> None:
+    """`kill -9` again and again, wherever the run is, between two logs too: the losses are those of a run
+    that nothing stopped."""
+    first, slope, last = RECIPE["stages"]
+    slope = {**slope, "slope": {"below": 1.0, "window": 6, "at_most": 9}}
+    changes = {"training": {**RECIPE["training"], "log_every": 2}, "stages": [first, slope, last]}
+    finished = tmp_path / "finished"
+    assert isogrow("train", written(finished, **changes)).code == 0
+    path, folder = written(tmp_path, **changes), tmp_path / "run"
     chance, kills, ended = random.Random(0), 0, 0
     while kills < KILLS or not ended:
         at_work = partial(under_way, folder, time.time())

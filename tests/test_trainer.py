@@ -24,6 +24,7 @@ from isogrow.optim.pacing import COUNT
 from isogrow.train.looking import init_of
 from isogrow.train.schedule import Growth, Plateau
 from isogrow.train.trainer import growing
+from isogrow.train.unlogged import KEY
 
 STEPS, SAVED, ROWS, LENGTH = 12, 4, 4, 16
 GROWTHS = (
@@ -149,6 +150,37 @@ def test_resuming_changes_no_loss(whole: tuple[Own, Path], at: int, tmp_path: Pa
     resumed.train(resume_from_checkpoint=str(folder / f"checkpoint-{at}"))
     assert losses(resumed) == losses(made)
     assert all(torch.equal(value, weights(made)[name]) for name, value in weights(resumed).items())
+
+
+@pytest.mark.slow
+def test_resuming_between_two_logs_changes_none(tmp_path: Path) -> None:
+    """A plateau is seen by the log: the means of three losses, of which a checkpoint may lie between."""
+    plateau = Plateau(below=-1.0, at_most=12, window=9)  # only a loss that rises fast enough is one
+    growths = [Growth({"ffn": "x2"}, at=plateau)]
+    made = trainer(tmp_path / "whole", growths, max_steps=14, logging_steps=3, save_steps=2)
+    made.train()
+    for at in (4, 8, 10):
+        resumed = trainer(tmp_path / str(at), growths, max_steps=14, logging_steps=3)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{at}"))
+        assert losses(resumed) == losses(made) and len(losses(made)) == 4
+        assert all(torch.equal(value, weights(made)[name]) for name, value in weights(resumed).items())
+
+
+@pytest.mark.slow
+def test_the_losses_since_the_last_log_are_what_is_kept(tmp_path: Path) -> None:
+    """Without them the mean is that of the steps since the checkpoint."""
+    made = trainer(tmp_path / "whole", (), max_steps=6, logging_steps=3, save_steps=2)
+    made.train()
+    state = tmp_path / "whole" / "checkpoint-2" / "trainer_state.json"
+    said = json.loads(state.read_text())
+    kept = said["stateful_callbacks"].pop(KEY)
+    assert kept["since"] == 0 and len(kept["sums"]) == 1
+    state.write_text(json.dumps(said))
+    resumed = trainer(tmp_path / "other", (), max_steps=6, logging_steps=3)
+    resumed.train(resume_from_checkpoint=str(state.parent))
+    first, last = losses(made)
+    assert losses(resumed) != losses(made) and losses(resumed)[1] == last
+    assert (kept["sums"][0] + losses(resumed)[0]) / 3 == pytest.approx(first, rel=1e-6)
 
 
 @pytest.mark.slow

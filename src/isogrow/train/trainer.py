@@ -7,7 +7,8 @@
 The run stays one run: steps, data order, learning rate, logs and checkpoints go on. The model, the optimizer
 and the scheduler stay the objects that they are, and grow in place at the end of a step, before anything is
 logged or saved at that step. Each growth is a record of the trainer's log, so a resumed run knows what a
-checkpoint has behind it: the small model is grown again before the checkpoint's weights are loaded.
+checkpoint has behind it: the small model is grown again before the checkpoint's weights are loaded. So that
+its log is that of a run that nothing stopped, a checkpoint holds the losses since the last log, too.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from isogrow.train.looking import init_of
 from isogrow.train.possible import check_possible
 from isogrow.train.schedule import Growth, check, check_kinds, due, grown
 from isogrow.train.sharding import shard_of
+from isogrow.train.unlogged import note_, take_up_
 
 
 def growing(
@@ -75,7 +77,14 @@ def growing(
         grower.catch_up_(Path(resume_from_checkpoint))
         load(resume_from_checkpoint, model)
 
+    save: Callable[..., None] = trainer._save_checkpoint  # pyright: ignore[reportPrivateUsage]
+
+    def noted_first(*given: Any, **named: Any) -> None:
+        note_(trainer)
+        save(*given, **named)
+
     trainer._load_from_checkpoint = grown_first  # type: ignore[method-assign]
+    trainer._save_checkpoint = noted_first  # type: ignore[method-assign]
     return trainer
 
 
@@ -103,6 +112,8 @@ class _Growing(TrainerCallback):
         check_possible(self.trainer.model, self.growths, self.done)
         if state.global_step == 0:
             self._grow_due_(args, state, given["model"])
+        else:
+            take_up_(self.trainer)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
