@@ -69,6 +69,7 @@ def test_tokens_are_written_once_and_anew_for_other_files(base: Path) -> None:
         (Data(train=("numbers",), text="n"), "numbers, row 0 .*: 'n' is 3, and a text was expected"),
         (Data(train=("whole.json",)), "whole.json, line 1 is no JSON object with 'text'.* one object a line"),
         (Data(train=("*.GZ",)), "train: .*d.txt.GZ is no text by its name: unpack or"),
+        (Data(train=("empty*.txt",)), "train: all 2 files are empty: name files that hold text"),
         (Data(train=("saved",), text="body"), "no column 'body' but text: name it in data, text"),
         (Data(train=("tokens-of-nothing",)), "is not there"),
         (Data(train=("a.txt",), tokenizer="none"), "none is no folder: give a tokenizer's folder, or bytes"),
@@ -84,6 +85,8 @@ def test_what_can_not_be_read_is_refused(base: Path, data: Data, message: str) -
     rows.save_to_disk(str(base / "numbers"))
     (base / "whole.json").write_text(json.dumps([{"text": ONE}], indent=1))
     (base / "d.txt.GZ").write_bytes(b"\x1f\x8b")
+    for number in range(2):
+        (base / f"empty{number}.txt").touch()
     with pytest.raises(RecipeError, match=message):
         made(data, base)
 

@@ -230,6 +230,25 @@ def test_all_of_it_at_once() -> None:
     assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_an_average_may_hold_a_tied_tensor_once(name: str) -> None:
+    """As parameters are named: the twin of a tied one has no name of its own among them."""
+    small = live(name, tie_word_embeddings=True)
+    once = {each: 0.5 * p.detach() for each, p in small.named_parameters()}
+    twice = {each: 0.5 * x for each, x in small.state_dict().items()}
+    assert "lm_head.weight" in twice.keys() - once.keys()
+    growth: dict[str, Any] = dict(ffn="x2", layers="+1")
+    found, full = (isogrow.grow_training(small, ema=ema, **growth).ema for ema in (once, twice))
+    assert full.keys() - found.keys() == {"lm_head.weight"}
+    assert all(torch.equal(x, full[each]) for each, x in found.items())
+
+
+def test_where_a_model_comes_from_is_no_part_of_what_it_computes() -> None:
+    small = live("llama")
+    small.config._name_or_path = "somebody/llama"
+    assert isogrow.grow(small, ffn="x2").config.intermediate_size == 2 * small.config.intermediate_size
+
+
 def test_an_average_of_other_names_is_refused() -> None:
     small = live("llama")
     renamed = {f"module.{name}": x for name, x in small.state_dict().items()}

@@ -27,7 +27,8 @@ CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
 LONGEST = "max_seq_len_cached"  # for which length a part has computed its tables
 TOKENS = ("padding_idx", "vocab_size")
 NOTED = "text_config_dtype"  # PaliGemma's class notes it when it is made, and reads it nowhere
-CHANGING = frozenset({"training", LONGEST, NOTED, *CHECKPOINTING})
+SOURCE = "name_or_path"  # where a model comes from
+CHANGING = frozenset({"training", LONGEST, NOTED, SOURCE, *CHECKPOINTING})
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 # How far tables may be apart, beside their largest number: in last bits, which devices differ in; or, where a
 # model is no float32 one, by what that costs: a sine of an angle of thousands in float32, or a number in

@@ -30,6 +30,7 @@ LEFT = (
     "checkpoint-*/*", "runs/*", "config.json", "README.md", "isogrow.json",
     "optimizer_*/*", "pytorch_model_fsdp*/*", "global_step*/*", "zero_to_fp32.py", "latest",
     "random_states_*.pkl", "custom_checkpoint_*.pkl",
+    "imatrix*.dat", "*.imatrix", "imatrix*.gguf",  # which weights matter to llama.cpp, of the old sizes
 )  # fmt: skip
 # What a run keeps beside the state of its optimizer: it knows no sizes.
 TRAINER = ("trainer_state.json", "training_args.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth")

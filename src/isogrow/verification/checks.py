@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from isogrow.errors import IsogrowError
 from isogrow.layouts.config import edited, untagged
 from isogrow.numbers.arithmetic import same
 from isogrow.quiet import quiet
@@ -89,7 +90,8 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
     found: list[Difference] = []
     for batch in covering(pair):
         with float64():
-            old, new = full(small, batch), full(large, batch)
+            old = _of_the_old(small, batch)
+            new = full(large, batch)
         if not all(bool(x.isfinite().all()) for x in old.values()):
             why = "the small model's own outputs are not finite: correct its weights"
             return Check("float64", False, detail=why), Difference(inf, inf, inf, inf, 0)
@@ -99,6 +101,22 @@ def exact(pair: Pair, small: nn.Module, large: nn.Module) -> tuple[Check, Differ
             return Check("float64", False, found[-1].relative, EXACT, where), found[-1]
     worst = max(found, key=lambda each: each.relative)
     return Check("float64", True, worst.relative, EXACT, seen(pair, list(covering(pair)))), worst
+
+
+def _of_the_old(small: nn.Module, batch: Batch) -> Outputs:
+    """What the old model gives; a class that wants something else than it is given is told, not a fault.
+
+    Raises `IsogrowError`.
+    """
+    try:
+        return full(small, batch)
+    except Exception as error:  # each class in its own words
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise IsogrowError(
+            f"{type(small).__name__} does not run on what isogrow makes of its config"
+            f" ({', '.join(batch)}): {said:.200}; so nothing can be proven on it: give --no-verify"
+            " (verify=False), and compare it on inputs of your own"
+        ) from error
 
 
 def seen(pair: Pair, batches: Sequence[Batch]) -> str:

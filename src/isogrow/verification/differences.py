@@ -109,7 +109,7 @@ def combined(parts: Iterable[Difference]) -> Difference:
 
 def shared(whole: Outputs, alone: Outputs) -> tuple[Outputs, Outputs]:
     """Both without what rows have together, as the scores of each image for each text."""
-    names = [name for name, value in whole.items() if alone[name].shape == value.shape]
+    names = [name for name, value in whole.items() if name in alone and alone[name].shape == value.shape]
     return {name: whole[name] for name in names}, {name: alone[name] for name in names}
 
 

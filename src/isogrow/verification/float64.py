@@ -33,22 +33,26 @@ def float64() -> Generator[None]:
     """Make every cast to a float float64 (complex: complex128) and float64 the default dtype.
 
     Covers `dtype=` of every torch function, `.to`, `.type`, `.type_as`, `.float()` and its like;
-    autocast is off. A reinterpretation of bits (`.view(dtype)`) is no cast and stays. Not reached:
-    TorchScript, `torch.FloatTensor(...)`, and arrays of numpy, whose values arrive as they are.
-    The mode holds for the thread that entered it; the default dtype is the whole process's.
+    autocast is off, and so does `torch.FloatTensor(...)`, as some classes still make parameters. A
+    reinterpretation of bits (`.view(dtype)`) is no cast and stays. Not reached: TorchScript, and arrays of
+    numpy, whose values arrive as they are. The mode holds for the thread that entered it; the default dtype
+    and `torch.FloatTensor` are the whole process's.
     On leaving, also by an exception, everything is as it was.
 
     >>> with float64():
     ...     torch.ones(2).half().dtype
     torch.float64
     """
-    before = torch.get_default_dtype()
+    before, library = torch.get_default_dtype(), cast(Any, torch)
+    legacy = library.FloatTensor
     torch.set_default_dtype(torch.float64)
+    library.FloatTensor = library.DoubleTensor
     try:
         with widening():
             yield
     finally:
         torch.set_default_dtype(before)
+        library.FloatTensor = legacy
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import nn
 from isogrow.layouts.config import get
 from isogrow.verification.pair import Pair
 from isogrow.verification.pictures import pictured
-from isogrow.verification.runs import DECODER, MEMORY, Batch, batches, full, two_stacks
+from isogrow.verification.runs import DECODER, FAULTS, MEMORY, Batch, batches, full, two_stacks
 from isogrow.verification.signals import WORDS, signal_of, signals
 from isogrow.verification.sounds import sounded
 
@@ -149,7 +149,7 @@ def _runs(pair: Pair, length: int) -> bool:
     try:
         with _no_further_than_a_layer(pair):
             full(pair.small, _named(pair, given))
-    except (IndexError, RuntimeError, ValueError):  # each class in its own words
+    except (*FAULTS, AssertionError):  # each class in its own words
         return False
     return True
 
@@ -239,9 +239,10 @@ def _named(pair: Pair, batch: Batch) -> Batch:
         return {**heard, DECODER: ids} if heard else {**batch, "input_ids": ids, DECODER: ids.flip(0, 1)}
     if pretrained(pair):
         ids = batch["input_ids"]
-        if _needed(pair):
+        if _needed(pair) and signal_of(pair.small) is None:
             return pictured(pair.small, ids) or batch
-        images = len(ids) if len(ids) <= PROBE[0] else SEEN  # a small batch may be taken row by row
+        # A small batch may be taken row by row; a detector has as many texts for each image.
+        images = len(ids) if len(ids) <= PROBE[0] else SEEN if len(ids) % SEEN == 0 else 1
         return {**batch, **_memory(pair, ids), **signals(pair.small, images, seed=2)}
     return {_parameters(pair)[0]: batch["input_ids"]}
 

@@ -105,7 +105,9 @@ def generic_loss(outputs: Outputs, index: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(index)
     terms = [
-        _term(name, outputs[name], generator) for name in sorted(outputs) if outputs[name].is_floating_point()
+        _term(name, outputs[name], generator)
+        for name in sorted(outputs)
+        if outputs[name].is_floating_point() and outputs[name].dim()
     ]
     return torch.stack(terms).sum()
 

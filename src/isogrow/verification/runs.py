@@ -88,8 +88,9 @@ def row_by_row(model: nn.Module, batch: Batch, channels: Tensor | None = None) -
 
 
 def _stacked(parts: list[Any]) -> dict[str, Tensor]:
-    """The outputs of several rows as those of one batch."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    """The outputs of several rows as those of one batch; what is one number for a batch has no rows."""
+    rows = [name for name, value in parts[0].items() if value.dim()]
+    return {name: torch.cat([part[name] for part in parts]) for name in rows}
 
 
 def runs(model: nn.Module, batch: Batch) -> bool:
