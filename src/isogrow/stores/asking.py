@@ -35,11 +35,11 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Built:
-    """What the class makes of a config: the class's name, the one that the config names (or ""), the prefix
-    of its base model, the shapes of its tensors, and of which of them a name is only the second one."""
+    """What the class makes of a config: the class's name, that of the one which opens the files (or ""), the
+    prefix of its base model, the shapes of its tensors, and which of their names are only a second one."""
 
     name: str
-    named: str
+    opener: str
     prefix: str
     shapes: Shapes
     twins: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -164,23 +164,24 @@ def _heard(code: int, said: IO[bytes], config: Config) -> Built | None:
     found: dict[str, Any] = json.loads(said.read())
     if "refused" in found:
         raise SizeError(found["refused"])
-    _NAMED[_key(config)] = "" if found["built"] is None else found["built"]["named"]
+    _OPENERS[_key(config)] = "" if found["built"] is None else found["built"]["opener"]
     if found["built"] is None:
         return None
     shapes = {name: tuple(shape) for name, shape in found["built"].pop("shapes").items()}
     return Built(**found["built"], shapes=cast("Shapes", shapes))
 
 
-_NAMED: dict[str, str] = {}  # by what a config says of its class: what a process has found that to be
+_OPENERS: dict[str, str] = {}  # by what a config says of its class: what a process has found to open it
 
 
-def class_named(config: Config) -> str:
-    """The class of transformers that a config names, or ""; nothing is loaded if that has been asked."""
-    if _key(config) not in _NAMED:
-        from isogrow.stores.loadable import class_name
+def opener_of(config: Config) -> str:
+    """The class of transformers that opens files with this config, or ""; nothing is loaded if that has been
+    asked."""
+    if _key(config) not in _OPENERS:
+        from isogrow.stores.loadable import opener
 
-        return class_name(config)
-    return _NAMED[_key(config)]
+        return opener(config)
+    return _OPENERS[_key(config)]
 
 
 def _key(config: Config) -> str:
