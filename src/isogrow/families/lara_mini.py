@@ -7,7 +7,6 @@ from isogrow.families.delta import (
     BENT,
     EACH,
     HELD,
-    LINEAR,
     MIXES,
     QKV,
     READ,
@@ -22,7 +21,7 @@ from isogrow.families.flint import FLINT
 from isogrow.families.llama import ATTENTION, MLP, M
 from isogrow.layouts.layout import Attention, Binding, Key, PerLayer, Rope
 
-ATTENDS = f"not ({LINEAR})"
+ATTENDS = "layer_types[layers] == 'sliding_attention' or layer_types[layers] == 'full_attention'"
 EXPERTS = "router experts.gate experts.up shared.gate shared.up experts.down shared.down"
 FUSED = f"(q: {READ} + k: {READ} + v: {HELD} + z: {HELD} + beta: {EACH} + rate: {EACH})"
 
