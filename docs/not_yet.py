@@ -98,7 +98,7 @@ def counted() -> list[str]:
     lines = [
         "## Of all model types",
         "",
-        f"transformers 5.23 builds {len(built)} model types by AutoModel. **{len(both)} of them grow exactly"
+        f"transformers 5.24 builds {len(built)} model types by AutoModel. **{len(both)} of them grow exactly"
         f" on at least ffn and layers**, {len(alone)} on one of the two, {len(rest)} have no table"
         " (below: each is drafted, or has one reason).",
         "",
@@ -147,7 +147,7 @@ def page() -> str:
     lines = [
         "# Model types that are not grown",
         "",
-        "Of the model types that transformers 5.23 registers for a task, those that isogrow refuses."
+        "Of the model types that transformers 5.24 registers for a task, those that isogrow refuses."
         " Written by docs/not_yet.py.",
         "",
         "| task | grown | of |",

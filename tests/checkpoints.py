@@ -86,7 +86,8 @@ def tensors(folder: Path) -> dict[str, Tensor]:
 def loaded(folder: Path, name: str) -> transformers.PreTrainedModel:
     """What plain transformers loads; nothing may be missing, left over or of another shape."""
     kind = getattr(transformers, name)
-    model, report = kind.from_pretrained(folder, output_loading_info=True)
+    own = transformers.AutoConfig.from_pretrained(folder)  # whose type may be another than the class's
+    model, report = kind.from_pretrained(folder, config=own, output_loading_info=True)
     assert not any(report.values()), report
     return model
 

@@ -36,6 +36,7 @@ FILLED: Request = dict(ffn=51, layers="+1")
 # Images are tokens, or the width stays: nothing of the towers changes.
 UNSEEN = (
     "emu3",
+    "apertus1p5",
     "glm_image",
     "fun_asr_nano",
     "moss_transcribe_diarize",
@@ -76,6 +77,7 @@ MORE: Mapping[str, tuple[str, Request]] = {
     "ovis2": ("qwen2", ALL),
     "fuyu": ("persimmon", dict(hidden=64, ffn=51, heads="x2", layers="+1")),
     "emu3": ("emu3_text_model", ALL),
+    "apertus1p5": ("apertus1p5_text", ALL),
     "glm_image": ("glm_image_text", ALL),
     "kimi_k25": ("deepseek_v3", ALL),
     "mllama": ("mllama_text_model", DIVIDED),
@@ -84,6 +86,7 @@ MORE: Mapping[str, tuple[str, Request]] = {
     "minicpm_ocr": ("qwen3_5_text", NARROW),
     "granite4_vision": ("granite4_vision_text", ALL),
     "pp_chart2table": ("qwen2", ALL),
+    "omniasr": ("llama", ALL),
     "glmasr": ("llama", ALL),
     "qwen3_asr": ("qwen3", ALL),
     "granite_speech": ("granite", ALL),

@@ -284,6 +284,26 @@ def test_a_class_that_can_not_generate_any_more_fails(tmp_path: Path) -> None:
     assert isogrow.verify(large, isogrow.grow(large, ffn=51), liveness=False).passed
 
 
+@pytest.mark.parametrize("said", [{"tie_word_embeddings": False}, {"tie_word_embeddings": True}, {}], ids=str)
+def test_a_umt5_whose_config_says_untied_scales_no_head(said: F.Json, tmp_path: Path) -> None:
+    """Its class ties the head in any case, and scales what it reads unless the config says untied
+    (transformers 5.24)."""
+    family = F.FAMILIES["umt5"]
+    source = {
+        key: value
+        for key, value in family.json().items()
+        if key not in ("tie_word_embeddings", "scale_decoder_outputs")
+    }
+    subject = F.subject(family, "", {**source, **said}, spread=0.1)
+    made = subject.plan({"hidden": 35})
+    assert subject.error(made) < F.EXACT
+    model: Any = subject.small
+    assert model.config.scale_decoder_outputs == said.get("tie_word_embeddings", True)
+    model.float().save_pretrained(tmp_path)  # its config.json says tied, and whether it scales
+    again = F.subject(family, "", json.loads((tmp_path / "config.json").read_text()), spread=0.1)
+    assert again.error(again.plan({"hidden": 35})) < F.EXACT
+
+
 @pytest.mark.slow
 def test_version_1_1_on_disk(tmp_path: Path) -> None:
     """Its config says that the head is not tied, and its file holds it; transformers keeps them apart."""

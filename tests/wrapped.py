@@ -61,6 +61,7 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
     "hyperclovax": {**TEXT, **DIM},
     "exaone4": {**TEXT, **DIM, "sliding_window": 8},
     "emu3_text_model": {**TEXT, "pad_token_id": 51},
+    "apertus1p5_text": {**TEXT, **DIM, "output_vocab_size": 29},
     "qwen2_vl_text": {**TEXT, **RUNS},
     "qwen2_5_vl_text": {**TEXT, **RUNS},
     "qwen2_5_omni_text": {**TEXT, **DIM, **THIRDS},
@@ -228,6 +229,17 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         },
         "vocabulary_map": {"<image>": 50, "<|extra_200|>": 49},
     },
+    "apertus1p5": {
+        "vision_config": {
+            "codebook_size": 8, "embed_dim": 4, "latent_channels": 4, "base_channels": 32,
+            "channel_multiplier": [1, 1], "num_res_blocks": 1,
+        },
+        "audio_config": {
+            "model_type": "wavtokenizer_encoder", "hidden_size": 12, "num_filters": 4, "codebook_size": 7,
+            "codebook_dim": 12, "upsampling_ratios": [2, 2],
+        },
+        "image_token_id": 50, "audio_token_id": 49, "image_token_offset": 30, "audio_token_offset": 38,
+    },
     "glm_image": {
         **eye("glm_image_vision", GRID, image_size=16),
         "vq_config": {"embed_dim": 6, "num_embeddings": 14, "latent_channels": 16},
@@ -292,6 +304,13 @@ OWN: Mapping[str, Mapping[str, Any]] = {
             "model_type": "pp_chart2table_vision", "hidden_size": 16, "output_channels": 18,
             "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
             "global_attn_indexes": [0], "mlp_dim": 26,
+        },
+    },
+    "omniasr": {
+        "audio_config": {
+            "model_type": "omniasr_audio", "hidden_size": 20, "intermediate_size": 40, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "conv_dim": [8, 7], "conv_kernel": [4, 3], "conv_stride": [2, 2],
+            "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
         },
     },
     "glmasr": {"audio_config": {"model_type": "glmasr_encoder", **EAR}},

@@ -158,11 +158,16 @@ def t5_texts(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
     return texts("T5" + kind.removeprefix("U").removeprefix("MT5"), generator)
 
 
+def umt5_options(draw: st.DrawFn) -> Json:
+    """A head that is scaled, or not: its class ties it in any case."""
+    return {**T5.options(draw), "tie_word_embeddings": draw(BOOLS)}
+
+
 EVERY = "layer.0.SelfAttention.relative_attention_bias.weight"
 
 ROWS = (
     t5("mt5", transformers.MT5Config),
-    t5("umt5", transformers.UMT5Config, unread={EVERY: [4]}),
+    t5("umt5", transformers.UMT5Config, unread={EVERY: [4]}, options=umt5_options),
     narrow(bart("bart", transformers.BartConfig)),  # a LayerNorm before a tied head
     narrow(bart("mvp", transformers.MvpConfig)),
     narrow(bart("plbart", transformers.PLBartConfig)),

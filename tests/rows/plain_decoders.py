@@ -89,6 +89,13 @@ ROWS = (
         attention_bias=True,
         mlp_bias=True,
     ),
+    llama(
+        "exaone",
+        transformers.ExaoneConfig,
+        more_options(hidden_size=DIVIDED, mlp_bias=BOOLS, attention_bias=BOOLS),
+        attention_bias=True,
+        mlp_bias=True,
+    ),
     gated(
         "seed_oss",
         transformers.SeedOssConfig,

@@ -53,13 +53,13 @@ STATES = {
 }
 
 
-def kinds(draw: st.DrawFn, found: Json, names: tuple[str, str]) -> Json:
-    """Any layers of either kind, the last of the second: transformers 5.23 runs no model whose cache has no
+def kinds(draw: st.DrawFn, found: Json, names: tuple[str, ...]) -> Json:
+    """Any layers of these kinds, the last of the last one: transformers 5.23 runs no model whose cache has no
     layer of attention (`get_seq_length` of a cache of states alone raises)."""
     n = found["num_hidden_layers"] - 1
     return {
         **found,
-        "layer_types": [*draw(st.lists(st.sampled_from(names), min_size=n, max_size=n)), names[1]],
+        "layer_types": [*draw(st.lists(st.sampled_from(names), min_size=n, max_size=n)), names[-1]],
     }
 
 
@@ -120,7 +120,34 @@ QWEN3_5_MOE = narrow(
     )
 )
 
-ROWS: tuple[Family, ...] = (QWEN3_NEXT, QWEN3_5, QWEN3_5_MOE)
+
+def windowed_options(draw: st.DrawFn) -> Json:
+    """Layers of all three kinds, the last of them with attention."""
+    found = more_options(**STATES, **ROUTED)(draw)
+    found = {key: said for key, said in found.items() if key != "first_k_dense_replace"}
+    return {**kinds(draw, found, (*WINDOWED[:2], "full_attention")), "sliding_window": 5}
+
+
+WINDOWED = ("linear_attention", "sliding_attention", "linear_attention", "full_attention")
+LARA_MINI = narrow(
+    gated(
+        "lara_mini",
+        transformers.LaraMiniConfig,
+        windowed_options,
+        {**HEAD, **EACH, "shared_ffn": {"shared_ffn": 20}},
+        {**ALL, **TOGETHER, "shared_ffn": "+3"},
+        num_hidden_layers=4,
+        layer_types=list(WINDOWED),
+        sliding_window=5,
+        num_experts=4,
+        num_experts_per_tok=4,
+        moe_intermediate_size=11,
+        shared_expert_intermediate_size=17,
+        **{**LINEAR, "rope_parameters": {"rope_type": "default", "rope_theta": 300.0}},
+    )
+)
+
+ROWS: tuple[Family, ...] = (QWEN3_NEXT, QWEN3_5, QWEN3_5_MOE, LARA_MINI)
 
 CONVOLVED = {"mamba_conv_bias": BOOLS, "mamba_proj_bias": BOOLS}
 

@@ -102,6 +102,18 @@ ROWS = (
     ),
     replace(
         gated(
+            "apertus1p5_text",
+            transformers.Apertus1p5TextConfig,
+            more_options(attention_bias=BOOLS, output_vocab_size=st.sampled_from([None, 29, 43])),
+            NORMED,
+            attention_bias=True,
+            absent=("head_dim", "output_vocab_size"),
+            output_vocab_size=29,
+        ),
+        classes=("Apertus1p5TextForCausalLM", "Apertus1p5TextModel"),
+    ),
+    replace(
+        gated(
             "nanochat",
             transformers.NanoChatConfig,
             more_options(attention_bias=BOOLS),

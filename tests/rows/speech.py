@@ -23,6 +23,11 @@ def sounds(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
     return {"input_values": torch.randn(3, SAMPLES, generator=generator, dtype=torch.float64)}
 
 
+def framed(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """Sound with a dimension for its one channel."""
+    return {"input_values": sounds(kind, generator)["input_values"][:, None]}
+
+
 def speech_options(draw: st.DrawFn) -> Json:
     heads = draw(st.sampled_from([2, 4]))
     return dict(
@@ -93,6 +98,18 @@ def without_choice(row: Family) -> Family:
     return replace(row, sizes=sizes, options=options)
 
 
+OMNIASR = speech("omniasr_audio", transformers.OmniASRAudioConfig, stable=True)
+SAID = (
+    "hidden_size intermediate_size num_hidden_layers num_attention_heads layer_norm_eps conv_dim conv_kernel"
+    " conv_stride num_conv_pos_embeddings num_conv_pos_embedding_groups"
+)
+
+
+def before_options(draw: st.DrawFn) -> Json:
+    """Of an encoder by itself, without heads, whose norms always stand before the branches."""
+    return {key: said for key, said in speech_options(draw).items() if key in SAID.split()}
+
+
 FRAMES = 11
 
 
@@ -160,6 +177,13 @@ ROWS = (
     speech("wavlm", transformers.WavLMConfig, stable=True, num_buckets=8),
     without_choice(speech("data2vec-audio", transformers.Data2VecAudioConfig, stable=False)),
     without_choice(speech("sew", transformers.SEWConfig, stable=False)),
+    replace(
+        OMNIASR,
+        classes=("OmniASRAudioModel",),
+        sizes={key: OMNIASR.sizes[key] for key in SAID.split()},
+        options=before_options,
+        inputs=framed,
+    ),
     WHISPER,
     SPEECH_TO_TEXT,
 )

@@ -265,10 +265,10 @@ def _sentence(report: Data) -> str:
 
 def _next(job: Order, unverified: bool, format: str) -> list[str]:
     """What to run now."""
-    from isogrow.stores.asking import class_named
+    from isogrow.stores.asking import opener_of
 
     model, out = quote(job.model), quote(str(job.out))
-    kind = class_named(job.source.checkpoint.config) or "AutoModel"
+    kind = opener_of(job.source.checkpoint.config) or "AutoModel"
     load = f'transformers.{kind}.from_pretrained("{job.out}")'
     if format == "distributed":
         load = f'torch.distributed.checkpoint.load(state_dict, checkpoint_id="{job.out}")'

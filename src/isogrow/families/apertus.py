@@ -1,8 +1,12 @@
-"""Apertus: Llama without gates, whose activation (xIELU) has trained numbers."""
+"""Apertus: Llama without gates, whose activation (xIELU) has trained numbers. To Apertus 1.5 images and sound
+are tokens, too, and it may have a head for the others alone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from isogrow.families.edits import after, alter, drop, like, swap
+from isogrow.families.heads import LM, head
 from isogrow.families.llama import EQUAL, LLAMA, L, M
 from isogrow.families.qwen3 import head_norms
 from isogrow.layouts.layout import Attention, Bias, Norm, Rope, Weight
@@ -56,4 +60,17 @@ APERTUS = like(
     constraints=EQUAL,
 )
 
-LAYOUTS = (APERTUS,)
+PRUNED = "output_vocab_size and output_vocab_size != vocab_size"
+
+APERTUS_1_5 = like(
+    APERTUS,
+    "apertus1p5_text",
+    swap(
+        "head",
+        replace(LM, when=f"not ({PRUNED})"),
+        head("lm_head.weight", "outputs <- hidden", "head", when=PRUNED),
+    ),
+    defaults=dict(vocab_size=266752, output_vocab_size=0),
+)
+
+LAYOUTS = (APERTUS, APERTUS_1_5)

@@ -40,11 +40,11 @@ SAID = Bias("attention_bias")
 state_row = partial(Weight, when=LINEAR)  # of layers with a state alone
 
 
-def _read(name: str, pattern: str, slot: str, **said: Any) -> Weight:
+def delta_reader(name: str, pattern: str, slot: str, **said: Any) -> Weight:
     return state_row(D + name, f"{pattern} <- hidden", slot, **said)
 
 
-def _state(*rows: Weight) -> Rows:
+def delta_state(*rows: Weight) -> Rows:
     """What a layer with a state has: what reads the residual, the numbers of each head, and what writes."""
     numbers: dict[str, Any] = {"when": LINEAR, "scales": MIXES}
     return (
@@ -106,9 +106,9 @@ QWEN3_NEXT = like(
     *_gated(),
     after(
         "attn.o",
-        *_state(
-            _read("in_proj_qkvz.weight", WHOLE, "state.*", clamp=BENT, scales=MIXES),
-            _read(
+        *delta_state(
+            delta_reader("in_proj_qkvz.weight", WHOLE, "state.*", clamp=BENT, scales=MIXES),
+            delta_reader(
                 "in_proj_ba.weight",
                 "(state_heads (beta: state_group + rate: state_group))",
                 "state.*",
@@ -137,16 +137,16 @@ QWEN3_NEXT = like(
 )
 
 APART = (
-    _read("in_proj_qkv.weight", QKV, "state.*", clamp=BENT, scales=MIXES),
-    _read("in_proj_z.weight", f"({HELD})", "state.z"),
-    _read("in_proj_b.weight", f"({EACH})", "state.beta", scales=MIXES),
-    _read("in_proj_a.weight", f"({EACH})", "state.rate", scales=MIXES),
+    delta_reader("in_proj_qkv.weight", QKV, "state.*", clamp=BENT, scales=MIXES),
+    delta_reader("in_proj_z.weight", f"({HELD})", "state.z"),
+    delta_reader("in_proj_b.weight", f"({EACH})", "state.beta", scales=MIXES),
+    delta_reader("in_proj_a.weight", f"({EACH})", "state.rate", scales=MIXES),
 )
 QWEN3_5 = like(
     LLAMA,
     "qwen3_5_text",
     *_gated(),
-    after("attn.o", *_state(*APART)),
+    after("attn.o", *delta_state(*APART)),
     alter(MLP, bias=None),
     axes={**LLAMA.axes, **SIZES},
     defaults=dict(
@@ -173,7 +173,7 @@ QWEN3_5_MOE = like(
     drop(MLP),
     alter(SPARSE, when=""),
     alter("router", idle="num_experts_per_tok == 1"),
-    swap("state.* state.*_conv state.step state.decay state.norm state.o", *_state(*APART)),
+    swap("state.* state.*_conv state.step state.decay state.norm state.o", *delta_state(*APART)),
     axes={axis: said for axis, said in QWEN3_NEXT.axes.items() if axis != "ffn"},
     defaults=dict(vocab_size=248320, num_hidden_layers=40, num_experts=256, num_experts_per_tok=8),
     lacks="intermediate_size decoder_sparse_step mlp_only_layers norm_topk_prob",

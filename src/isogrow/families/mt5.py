@@ -14,15 +14,14 @@ MT5 = like(T5, "mt5", alter("head", times=""), lacks="scale_decoder_outputs", de
 
 BIAS = "0.SelfAttention.relative_attention_bias.weight"
 
-# The class ties and scales the head whatever its config says.
+# The class ties the head whatever its config says, and scales what it reads, unless the config says untied
+# (transformers 5.24; 5.23 scales it in any case).
 UMT5 = like(
     T5,
     "umt5",
     drop("encoder.position_bias decoder.position_bias"),
     before("encoder.attn.q", line(ENCODER + BIAS, "buckets -> heads", "encoder.position_bias", "encoder")),
     before("decoder.attn.q", line(DECODER + BIAS, "buckets -> heads", "decoder.position_bias", "decoder")),
-    alter("head", times="hidden ** -0.5"),
-    lacks="scale_decoder_outputs",
     defaults=DEFAULTS,
     streams=TIED,
 )

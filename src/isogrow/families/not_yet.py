@@ -18,7 +18,7 @@ DRAFTED = (
 # Types whose config class is another type's: their files say that other type.
 ALIASES: Mapping[str, str] = {"gpt-sw3": "gpt2", "mlcd": "mlcd_vision_model"}
 
-# One reason, and the types (of transformers 5.23) that it holds back.
+# One reason, and the types (of transformers 5.24) that it holds back.
 REASONS: Mapping[str, str] = {
     "its layers hold a recurrence with a state that no table says yet (RWKV, xLSTM)": (
         "recurrent_gemma rwkv xlstm zamba zamba2"
@@ -71,7 +71,8 @@ REASONS: Mapping[str, str] = {
     "it codes or makes sound by convolutions, whose strides and widths are one": (
         "dac encodec higgs_audio_v2_tokenizer mimi mimi_decoder mimi_encoder neucodec univnet"
         " vibevoice_acoustic_tokenizer vibevoice_acoustic_tokenizer_decoder"
-        " vibevoice_acoustic_tokenizer_encoder xcodec xcodec2 pocket_tts_audio_tokenizer"
+        " vibevoice_acoustic_tokenizer_encoder xcodec xcodec2 pocket_tts_audio_tokenizer wavtokenizer"
+        " wavtokenizer_encoder"
         " pocket_tts_audio_tokenizer_decoder pocket_tts_audio_tokenizer_encoder vits"
     ),
     "what builds it is another library, timm, whose models have names of their own": (
@@ -94,7 +95,7 @@ REASONS: Mapping[str, str] = {
     "its class reads no text without a video": "instructblipvideo",
     "its class holds a class with a head that holds the model": "shieldgemma2",
     "its residual is several streams mixed anew in each layer (hyper-connections): no table says that yet": (
-        "hy_v4 glm5_next glm5_next_text qwen4_exp qwen4_exp_text"
+        "hy_v4 hy_v4_vl hy_v4_vl_text glm5_next glm5_next_text qwen4_exp qwen4_exp_text"
     ),
     "its residual itself is multiplied by a gain in each layer": "muse_spark muse_spark_text zaya",
     "each layer reads a mix of the residual and the embeddings, and attention leaves out what a token's own"
@@ -117,6 +118,8 @@ REASONS: Mapping[str, str] = {
         "higgs_audio_v2"
     ),
     "two stacks of layers run again and again, and each reads what the other gives": "hrm_text",
+    "some of its layers run several times, each time on what they gave before (loops), which no table says"
+    " yet": "dory inkling2_loop inkling2_loop_text",
     "its decoder looks at itself and at its encoder by one softmax (merged attention), which no table says"
     " yet": "t5gemma2",
     "beside its encoder stands a decoder that reads what it gave before (self-conditioning)": (
@@ -199,6 +202,9 @@ REASONS: Mapping[str, str] = {
     "no table yet: an encoder of sound by itself, with gated MLPs or behind other layers": (
         "nemotron3_5_transcribe_word_timestamp voxtral_realtime_encoder"
     ),
+    "no table yet: an encoder of sound that has one by itself, under a head and in a nested config": (
+        "omniasr_ctc"
+    ),
     "no table yet: it joins encoders of sound, or such an encoder and what says who speaks": (
         "nemotron3_5_transcribe_audio nemotron3_diarization"
     ),
@@ -209,7 +215,7 @@ REASONS: Mapping[str, str] = {
     "no table yet: an encoder of texts and images with Gemma's layers": "t5gemma2_encoder",
     "no table yet: two towers of its own kinds, read side by side": "aimv2",
     "no table yet: a tower of images (or of images and texts) by itself, much like ViT": (
-        "inkling2_vision mgp-str radio sapiens2 tipsv2_vision_model vilt"
+        "hy_v4_vl_vision inkling2_vision mgp-str radio sapiens2 tipsv2_vision_model vilt"
     ),
     "no table yet: a language model within a wrapper, and the wrapper has no row": (
         "molmo2 molmo2_text step3p7"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from isogrow.families.edits import after, like, swap
+from isogrow.families.edits import after, alter, like, swap
 from isogrow.families.heads import BIAS, head
 from isogrow.layouts.layout import Attention, Key, Layout, Norm, Weight
 
@@ -143,4 +143,24 @@ SEW = kin(
     parts=("layer_norm.", "encoder.upsample."),
 )
 
-LAYOUTS = (WAV2VEC2, HUBERT, UNISPEECH, UNISPEECH_SAT, WAVLM, DATA2VEC_AUDIO, SEW)
+# Norms before the branches, and convolutions under other names.
+BEFORE = tuple(
+    replace(row, when="", name=row.name.removeprefix("encoder."))
+    for row in WAV2VEC2.weights
+    if row.when != PLAIN and not row.head and row.slot != "mask"
+)
+OMNIASR = like(
+    WAV2VEC2,
+    "omniasr_audio",
+    alter("embed", name="subsampling.projection.weight"),
+    weights=BEFORE,
+    lacks="vocab_size do_stable_layer_norm",
+    defaults=dict(hidden_size=1024, intermediate_size=4096, num_attention_heads=16, num_hidden_layers=24),
+    axes={axis: said for axis, said in WAV2VEC2.axes.items() if axis != "vocab"},
+    prefixes=("",),
+    carried=("subsampling.conv_layers.", "subsampling.layer_norm.", "encode_positions."),
+    foreign={},
+    fixed=frozenset({"features"}),
+)
+
+LAYOUTS = (WAV2VEC2, HUBERT, UNISPEECH, UNISPEECH_SAT, WAVLM, DATA2VEC_AUDIO, SEW, OMNIASR)

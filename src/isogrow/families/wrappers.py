@@ -179,6 +179,7 @@ OTHERS = (
     Wrapper("fuyu", "persimmon", ("vision_embed_tokens",), last("vision_embed_tokens.weight", Bias())),
     # Images are tokens of the vocabulary.
     Wrapper("emu3", "emu3_text_model", ("vqmodel",), at="text_model"),
+    Wrapper("apertus1p5", "apertus1p5_text", ("vision_tokenizer", "audio_tokenizer")),
     Wrapper("glm_image", "glm_image_text", ("visual", "vqmodel")),
     Wrapper(
         "kimi_k25",

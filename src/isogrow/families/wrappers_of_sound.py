@@ -42,6 +42,13 @@ HEARING = (
     ),
     Wrapper("glmasr", "llama", EARS, TWO, {"projector": "2 * hidden"}, tie=True),
     Wrapper(
+        "omniasr",
+        "llama",
+        EARS,
+        last("multi_modal_projector.weight", Bias()),
+        towers=ear("omniasr_audio", named=True),
+    ),
+    Wrapper(
         "qwen3_asr",
         "qwen3",
         EARS,

@@ -156,7 +156,8 @@ def _scalable(anatomy: Anatomy, step: Step) -> set[str]:
         elif norm.where == "inner":
             scaled = norm.of in sides or (grows and slot.gain)
         else:
-            scaled = grows and (slot.gain or norm.eps not in step.config)
+            names = anatomy.layout.called(norm.eps) if isinstance(norm.eps, str) else ()
+            scaled = grows and (slot.gain or step.config.keys().isdisjoint(names))
         found |= {name} if scaled else set()
     return found
 

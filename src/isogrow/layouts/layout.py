@@ -272,6 +272,12 @@ class Layout:
         aliases = (key.alias for key in self._aliased if key.name == name)
         return next((alias for alias in aliases if get(config, alias) is not None), name)
 
+    def called(self, name: str, config: Config | None = None) -> tuple[str, ...]:
+        """What a key may be called; given a config, the names under which that has it (or would)."""
+        both = (name, *(key.alias for key in self._aliased if key.name == name))
+        there = both if config is None else tuple(each for each in both if get(config, each) is not None)
+        return there or (name,)
+
     def reads(self, config: Config, sizes: Mapping[str, int]) -> dict[str, int]:
         """Of stacks that nothing reads at their ends, the axis that numbers their layers, and behind how many
         of these they are read last."""
@@ -312,8 +318,7 @@ class Layout:
         facts = self.facts(config, sizes)
         for key in self.held(config):
             if self.say(key.size, facts):
-                given = [name for name in (key.name, key.alias) if name and get(config, name) is not None]
-                found |= dict.fromkeys(given or [key.name], evaluate(key.size, facts))
+                found |= dict.fromkeys(self.called(key.name, config), evaluate(key.size, facts))
         return found
 
     def defaults(self, config: Config) -> Defaults:

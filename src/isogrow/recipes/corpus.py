@@ -113,7 +113,7 @@ def files(names: tuple[str, ...], base: Path, where: str) -> list[Path]:
                 f"data, {where}: {path} is no text by its name: unpack or convert it to text, JSONL or a"
                 " folder saved by datasets"
             )
-    if all(path.is_file() and path.stat().st_size == 0 for path in found):
+    if found and all(path.is_file() and path.stat().st_size == 0 for path in found):
         what = f"{found[0]} is empty" if len(found) == 1 else f"all {len(found)} files are empty"
         raise RecipeError(f"data, {where}: {what}: name files that hold text")
     return list(dict.fromkeys(found))

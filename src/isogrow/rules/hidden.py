@@ -223,7 +223,8 @@ def _epsilons(subject: Subject, axis: str, ratio: float) -> dict[str, Any]:
     view = subject.layout.defaults(subject.config)
     for norm in subject.norms(axis):
         assert isinstance(norm.eps, str)
-        edits[norm.eps] = float(view[norm.eps]) * ratio
+        names = subject.layout.called(norm.eps, subject.config)
+        edits |= dict.fromkeys(names, float(view[norm.eps]) * ratio)
     return edits
 
 

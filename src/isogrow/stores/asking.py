@@ -152,23 +152,24 @@ def _heard(code: int, said: IO[bytes], config: Config) -> Built | None:
     found: dict[str, Any] = json.loads(said.read())
     if "refused" in found:
         raise SizeError(found["refused"])
-    _NAMED[_key(config)] = "" if found["built"] is None else found["built"]["named"]
+    _OPENERS[_key(config)] = "" if found["built"] is None else found["built"]["opener"]
     if found["built"] is None:
         return None
     shapes = {name: tuple(shape) for name, shape in found["built"].pop("shapes").items()}
     return Built(**found["built"], shapes=cast("Shapes", shapes))
 
 
-_NAMED: dict[str, str] = {}  # by what a config says of its class: what a process has found that to be
+_OPENERS: dict[str, str] = {}  # by what a config says of its class: what a process has found to open it
 
 
-def class_named(config: Config) -> str:
-    """The class of transformers that a config names, or ""; nothing is loaded if that has been asked."""
-    if _key(config) not in _NAMED:
-        from isogrow.stores.loadable import class_name
+def opener_of(config: Config) -> str:
+    """The class of transformers that opens files with this config, or ""; nothing is loaded if that has been
+    asked."""
+    if _key(config) not in _OPENERS:
+        from isogrow.stores.loadable import opener
 
-        return class_name(config)
-    return _NAMED[_key(config)]
+        return opener(config)
+    return _OPENERS[_key(config)]
 
 
 def _key(config: Config) -> str:

@@ -10,11 +10,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Built:
-    """What the class makes of a config: the class's name, the one that the config names (or ""), the prefix
-    of its base model, the shapes of its tensors, and of which of them a name is only the second one."""
+    """What the class makes of a config: the class's name, that of the one which opens the files (or ""), the
+    prefix of its base model, the shapes of its tensors, and which of their names are only a second one."""
 
     name: str
-    named: str
+    opener: str
     prefix: str
     shapes: Shapes
     twins: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -8,6 +8,7 @@ The class validates the grown config when it is built, and its state dict says w
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -135,7 +136,7 @@ def built(config: Mapping[str, Any]) -> Built | None:
     first: dict[int, str] = {}
     homes = {name: first.setdefault(id(value), name) for name, value in state.items()}
     twins = {name: home for name, home in homes.items() if name != home}
-    return Built(type(model).__name__, class_name(config), str(model.base_model_prefix), shapes, twins)
+    return Built(type(model).__name__, opener(config), str(model.base_model_prefix), shapes, twins)
 
 
 def on_meta(config: Mapping[str, Any]) -> nn.Module | None:
@@ -169,14 +170,53 @@ def _class(config: Mapping[str, Any]) -> Any:
 
 
 def class_name(config: Mapping[str, Any]) -> str:
-    """The first class of transformers that `architectures` names; "" if there is none."""
+    """The first class of transformers that `architectures` names, be it by the name that a class of the
+    author's own code has (ExaoneForCausalLM), which transformers has under another; "" if there is none."""
     import transformers
 
     for name in class_names(config):
         found = getattr(transformers, name, None)
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return name
-    return ""
+    return next(filter(None, (_of_task(config, name) for name in class_names(config))), "")
+
+
+def opener(config: Mapping[str, Any]) -> str:
+    """The class whose `from_pretrained` opens a checkpoint as what it is: the one that its config names, but
+    where that one is another model type's (LlamaForCausalLM, of EXAONE), and would save the config as that
+    type's, the Auto class; "" if none is named."""
+    import transformers
+
+    name = class_name(config)
+    own = getattr(getattr(transformers, name, None), "config_class", None)
+    if getattr(own, "model_type", None) in (None, config.get("model_type")):
+        return name
+    auto = f"AutoModel{_task(name)}"
+    return auto if hasattr(transformers, auto) else name
+
+
+def _of_task(config: Mapping[str, Any], name: str) -> str:
+    """The class that transformers has for this model type, and the task at the end of a class's name."""
+    import transformers
+
+    auto: Any = getattr(transformers, f"AutoModel{_task(name)}", None)
+    mapping: Any = transformers.CONFIG_MAPPING
+    kind = config.get("model_type")
+    if not _task(name) or auto is None or kind not in mapping:
+        return ""
+    found = auto._model_mapping.get(mapping[kind], None)
+    found = found[0] if isinstance(found, tuple) else found
+    return getattr(found, "__name__", "")
+
+
+def _task(name: str) -> str:
+    """What a class is for, by its name.
+
+    >>> _task("LlamaForCausalLM"), _task("LlamaModel")
+    ('ForCausalLM', '')
+    """
+    found = re.search(r"For[A-Z]\w*$", name)
+    return found[0] if found else ""
 
 
 def _bare(name: str, prefix: str) -> str:

@@ -324,14 +324,15 @@ def numberless_model(file: Checkpoint) -> nn.Module:
 def loaded(folder: str | Path, dtype: torch.dtype | None = None) -> nn.Module:
     """A checkpoint in its own class (and dtype), by plain transformers; refused unless all of it loads."""
     config = transformers.AutoConfig.from_pretrained(folder)
-    return _whole(str(folder), config, dtype, {}, folder)
+    # Given its config, a class of another model type does not read the file as its own type's.
+    return _whole(str(folder), config, dtype, {"config": config}, folder)
 
 
 def _whole(
     called: str, config: Any, dtype: torch.dtype | None, given: Mapping[str, Any], folder: str | Path | None
 ) -> nn.Module:
     """A model by its own class, from a folder or from what is given; refused unless all of it loads."""
-    name = class_name({"architectures": config.architectures})
+    name = class_name({"architectures": config.architectures, "model_type": config.model_type})
     kind: Any = getattr(transformers, name) if name else transformers.AutoModel
     with torch.random.fork_rng(devices=[]), quiet():
         model, info = kind.from_pretrained(folder, **given, dtype=dtype or "auto", output_loading_info=True)
