@@ -35,7 +35,7 @@ def test_a_process_says_what_this_one_says(config: dict[str, Any]) -> None:
         beside = question.answer()
         assert question.ready()
     assert beside == asking.here(config).answer()
-    assert beside is not None and beside.named == "LlamaForCausalLM"
+    assert beside is not None and beside.opener == "LlamaForCausalLM"
     with asking._process() as ask:
         assert ask({"model_type": "my_own"}).answer() is None
 
