@@ -65,3 +65,12 @@ class EngineError(IsogrowError):
 
 class RecipeError(IsogrowError):
     """A training recipe can't be read, or can't be carried out."""
+
+
+def in_a_line(error: Exception) -> str:
+    """What somebody else's error says, with its kind, for a sentence of ours.
+
+    >>> in_a_line(TypeError("no table\\nof angles"))
+    'TypeError: no table of angles'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())

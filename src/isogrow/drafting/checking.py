@@ -10,7 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from isogrow.drafting.comparing import differences
 from isogrow.drafting.drafts import draft
 from isogrow.drafting.kinds import built_on_meta, config_class, default_config
-from isogrow.errors import FamilyError, IsogrowError
+from isogrow.errors import FamilyError, IsogrowError, in_a_line
 from isogrow.families import LAYOUTS, layout_of
 from isogrow.families.wrappers import WRAPPERS
 from isogrow.interpreters.module import headers
@@ -43,18 +43,23 @@ def check(model_type: str) -> Checked:
     try:
         said = () if model_type in WRAPPERS else defaults(model_type)
     except FamilyError as error:
-        beside = f"; {error}"
+        beside = str(error)
+    again = _drafted(model_type)
+    return Checked((*said, *again.said), again.drafted, "; ".join(filter(None, (again.why, beside))))
+
+
+def _drafted(model_type: str) -> Checked:
+    """What a draft of the type, made anew, has otherwise than its table."""
     try:
         made = draft(model_type)
     except IsogrowError as error:
-        return Checked(said, why=f"{' '.join(str(error).split())}{beside}")
+        return Checked((), why=" ".join(str(error).split()))
     except Exception as error:  # a class may raise anything on small sizes
-        return Checked(said, why=f"{type(error).__name__}: {' '.join(str(error).split())}{beside}")
+        return Checked((), why=in_a_line(error))
     if made.proof.failed:
-        return Checked(said, why=f"{made.proof.failed}{beside}")
-    found = differences(made, layout_of(made.config))
+        return Checked((), why=made.proof.failed)
     drafted = "proven" if made.proven and made.whole else "in part"
-    return Checked((*said, *found), drafted, beside.removeprefix("; "))
+    return Checked(differences(made, layout_of(made.config)), drafted)
 
 
 def defaults(model_type: str) -> tuple[str, ...]:
@@ -67,9 +72,8 @@ def defaults(model_type: str) -> tuple[str, ...]:
         full = default_config(model_type)
         model = built_on_meta(full)
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
         raise FamilyError(
-            f"its class makes no model of its defaults ({said:.100}), so they were not compared"
+            f"its class makes no model of its defaults ({in_a_line(error):.100}), so they were not compared"
         ) from error
     layout = layout_of(full)
     try:

@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, Unpack, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from isogrow.errors import SizeError, StateError
 from isogrow.growth.adopting import adopt_, adopt_optimizer_, check_parts
@@ -363,13 +364,18 @@ def _agreed(ranks: Ranks | None) -> AbstractContextManager[None]:
 
 def _check_average(ema: object, model: nn.Module) -> None:
     """Of an average's tensors by name, none may be lost without a word; what it lacks is told later."""
-    if not isinstance(ema, nn.Module | Mapping | None):
+    if ema is None:
+        return
+    if not isinstance(ema, nn.Module | Mapping):
         raise StateError(f"ema is a {type(ema).__name__}: give the average as a model or as its state dict")
-    if isinstance(ema, Mapping):
-        own = model.state_dict().keys() | dict(model.named_buffers()).keys()
-        more = next((name for name in cast("Mapping[object, Any]", ema) if name not in own), None)
-        if more is not None and not own.isdisjoint(ema):
-            raise StateError(f"the average has {more}, and the model lacks it: leave it out of ema=")
+    given: Any = ema.module if isinstance(ema, AveragedModel) else ema
+    module = isinstance(given, nn.Module)
+    names = [name for name, _ in given.named_parameters()] if module else list(given)
+    own = model.state_dict().keys() | dict(model.named_buffers()).keys()
+    more = next((name for name in names if name not in own), None)
+    if more is not None and not own.isdisjoint(names):
+        mend = "give the average of this model" if module else "leave it out of ema="
+        raise StateError(f"the average has {more}, and the model lacks it: {mend}")
 
 
 def _check_optimized(optimizer: object, policy: object, needed: bool = False) -> None:

@@ -123,12 +123,8 @@ def grow_average(
 
 
 def check_average(average: nn.Module | Mapping[str, Tensor], anatomy: Anatomy) -> None:
-    """Refuse an average that is not of this model's tensors, or of other sizes, and one that is a model and
-    has parameters which this one lacks (`StateError`)."""
-    given, own = cast("Mapping[str, Tensor]", average), list[str]()
-    if isinstance(average, nn.Module):
-        module: nn.Module = average
-        given, own = module.state_dict(), [name for name, _ in module.named_parameters()]
+    """Refuse an average that lacks tensors of this model, or has them of other sizes (`StateError`)."""
+    given: Mapping[str, Tensor] = average.state_dict() if isinstance(average, nn.Module) else average
     for stored in anatomy.stored:
         found, name = given.get(stored.source), stored.source
         if found is None and not is_tied(anatomy, stored):
@@ -140,10 +136,6 @@ def check_average(average: nn.Module | Mapping[str, Tensor], anatomy: Anatomy) -
                 f"the average's {name} is {list(found.shape)}, and the model's {list(stored.header.shape)}:"
                 " give the average of the model as it is"
             )
-    names = {stored.source for stored in anatomy.stored}
-    more = next((name for name in own if name not in names), None)
-    if more is not None:
-        raise StateError(f"the average has {more}, and the model lacks it: give the average of this model")
 
 
 def averaged_anew(average: AveragedModel, grown: nn.Module) -> AveragedModel:

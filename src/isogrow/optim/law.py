@@ -207,7 +207,6 @@ class Law:
 
 def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...], fault: str) -> str:
     """What is said of a name that is not in the table: a power is a mend only for what has the shape."""
-    tried = f" (a step of such an optimizer on a few numbers, to measure it, raised {fault:.160})"
     if name in POINTS:
         return (
             f"the optimizer keeps {name!r} for {source}, a point beside the parameter, whose law is found"
@@ -221,11 +220,15 @@ def _unknown(name: str, value: Any, source: str, shape: tuple[int, ...], fault: 
         if fits
         else ""
     )
+    tried = (
+        f" (a step of such an optimizer on a few numbers, to measure it, raised {fault:.160})"
+        if fault
+        else ""
+    )
     return (
-        f"the optimizer keeps {name!r} for {source}, and no law says how that grows"
-        f"{tried if fault else ''}: {power}drop it if the"
-        " optimizer does without (in Python: policy=isogrow.Policy(unknown='drop')), or grow the model alone"
-        " and make a new optimizer for it"
+        f"the optimizer keeps {name!r} for {source}, and no law says how that grows{tried}: {power}drop it if"
+        " the optimizer does without (in Python: policy=isogrow.Policy(unknown='drop')), or grow the model"
+        " alone and make a new optimizer for it"
     )
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from isogrow.errors import in_a_line
 from isogrow.optim.moments import POWERS
 
 PARAMS = "params"
@@ -81,9 +82,9 @@ def _measured(optimizer: Optimizer) -> Measured:
     told, fault = dict[str, set[Kind]](), ""
     for group in optimizer.param_groups:
         for dims in sorted({p.dim() for p in group[PARAMS]} & SHAPES.keys()):
-            seen = _of_group(optimizer, group, dims)
-            fault = fault or (seen if isinstance(seen, str) else "")
-            for name, found in {} if isinstance(seen, str) else seen.items():
+            seen, failed = _of_group(optimizer, group, dims)
+            fault = fault or failed
+            for name, found in seen.items():
                 told.setdefault(name, set()).add(found)
     agreed = {name: next(iter(found)) if len(found) == 1 else OTHER for name, found in told.items()}
     points, numbers, others = (
@@ -96,8 +97,8 @@ def _measured(optimizer: Optimizer) -> Measured:
     return Measured(powers, points, numbers, others, fault)
 
 
-def _of_group(optimizer: Optimizer, group: Mapping[str, Any], dims: int) -> dict[str, Kind] | str:
-    """What a group's optimizer keeps for a parameter of so many dims; a text where a twin's step fails."""
+def _of_group(optimizer: Optimizer, group: Mapping[str, Any], dims: int) -> tuple[dict[str, Kind], str]:
+    """What a group's optimizer keeps for a parameter of so many dims, or why a twin's step failed."""
     device = next(p.device for p in group[PARAMS] if p.dim() == dims)
     there, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
     with torch.random.fork_rng(there, device_type=kind), warnings.catch_warnings():
@@ -108,14 +109,14 @@ def _of_group(optimizer: Optimizer, group: Mapping[str, Any], dims: int) -> dict
                 kept = [_kept(optimizer, said, dims, *by, device) for by in ((1, 0), (A, 0), (1, B))]
                 break
             except Exception as error:  # whatever a stranger's step wants that is not there
-                fault = " ".join(f"{type(error).__name__}: {error}".split())
+                fault = in_a_line(error)
         else:
-            return fault
+            return {}, fault
     found: dict[str, Kind | None] = {
         name: _what(value, kept[1].get(name), kept[2].get(name), SHAPES[dims])
         for name, value in kept[0].items()
     }
-    return {name: kind for name, kind in found.items() if kind is not None}
+    return {name: kind for name, kind in found.items() if kind is not None}, ""
 
 
 def _kept(

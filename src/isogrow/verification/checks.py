@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from isogrow.errors import IsogrowError
+from isogrow.errors import IsogrowError, in_a_line
 from isogrow.layouts.config import edited, untagged
 from isogrow.numbers.arithmetic import same
 from isogrow.quiet import quiet
@@ -111,11 +111,10 @@ def _of_the_old(small: nn.Module, batch: Batch) -> Outputs:
     try:
         return full(small, batch)
     except Exception as error:  # each class in its own words
-        said = " ".join(f"{type(error).__name__}: {error}".split())
         raise IsogrowError(
             f"{type(small).__name__} does not run on what isogrow makes of its config"
-            f" ({', '.join(batch)}): {said:.200}; so nothing can be proven on it: give --no-verify"
-            " (verify=False), and compare it on inputs of your own"
+            f" ({', '.join(batch)}): {in_a_line(error):.200}; so nothing can be proven on it: give"
+            " --no-verify (verify=False), and compare it on inputs of your own"
         ) from error
 
 
@@ -350,9 +349,7 @@ def _changed_by_loading(model: Any) -> list[str]:
     """The tensors that are others once a model is saved and loaded."""
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), quiet():
         model.save_pretrained(folder)
-        config = type(model.config).from_pretrained(
-            folder
-        )  # whose class may be another type's than the model's
+        config = type(model.config).from_pretrained(folder)  # which may be of another type than the class
         again = type(model).from_pretrained(folder, config=config, dtype="auto")
         one, two = model.state_dict(), again.state_dict()
         return [name for name, x in one.items() if name not in two or not same(x, two[name])]
