@@ -13,6 +13,7 @@ from test_module import live
 
 import isogrow
 from isogrow.errors import CheckpointError, IsogrowError
+from isogrow.growth.models import anatomy_of
 from isogrow.growth.opening import opened
 from isogrow.verification.runs import runs
 from isogrow.verification.signals import signal_of, signals
@@ -87,11 +88,13 @@ CUT = ("olmo_hybrid",)
 )
 def test_what_the_class_writes_can_be_opened(name: str, tmp_path: Path) -> None:
     """Each of a family's, under whatever names: ViT's are others in a file than in memory, and of
-    ViTMSNForImageClassification some have a prefix and some have none (transformers 5.23)."""
+    ViTMSNForImageClassification some have a prefix and some have none (transformers 5.24). In memory they
+    are named as the layout names them."""
     family = F.FAMILIES[name]
     for i, kind in enumerate(family.classes):
-        folder = tmp_path / str(i)
-        F.class_of(kind)(F.config_of(family, F.labelled(family, kind))).save_pretrained(folder)
+        folder, model = tmp_path / str(i), F.class_of(kind)(F.config_of(family, F.labelled(family, kind)))
+        model.save_pretrained(folder)
+        assert all(stored.name == stored.source for stored in anatomy_of(model).stored)
         if name in CUT:
             with pytest.raises(CheckpointError, match="k_conv1d.weight has shape .21, 1, 4., but the"):
                 opened(folder)

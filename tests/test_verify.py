@@ -39,8 +39,11 @@ from isogrow.cli.tables import checks
 from isogrow.errors import CheckpointError, LawError
 from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
 from isogrow.verification import learning
+from isogrow.verification.float64 import rebuilt
 from isogrow.verification.memory import available, parameters, shortage
+from isogrow.verification.pair import pair
 from isogrow.verification.report import Check, Report
+from isogrow.verification.stored import proof, weights_
 
 VOCAB = 61
 
@@ -228,6 +231,19 @@ def test_one_ulp_in_one_old_weight_fails() -> None:
         entry.copy_(torch.nextafter(entry, torch.tensor(9.0)))
     (failed,) = isogrow.verify(small, large).failed
     assert (failed.name, failed.value) == ("weights", 1.0)
+
+
+def test_weights_are_compared_under_the_model_s_own_names_whatever_the_layout_calls_them() -> None:
+    small = gpt2()
+    large = isogrow.grow(small, ffn="+6")
+    both = pair(small, large)
+    called = tuple(dataclasses.replace(each, name=f"other.{each.name}") for each in both.after.stored)
+    other = dataclasses.replace(both, after=dataclasses.replace(both.after, stored=called))
+    exact = proof(other, rebuilt(small))
+    assert weights_(other, exact).passed
+    with torch.no_grad():
+        large.transformer.h[1].mlp.c_fc.weight[3, 5] += 1e-3
+    assert weights_(other, exact).value == 1.0
 
 
 def test_a_wrong_config_fails_the_float64_comparison() -> None:

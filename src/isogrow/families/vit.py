@@ -122,11 +122,8 @@ MSN = like(
     drop("pooler decoder"),
     lacks="pooler_output_size",
     defaults=dict(layer_norm_eps=1e-6),
-    # A file of ViTMSNForImageClassification has "vit." before some of its names alone.
-    prefixes=("vit.",),
-    renames=tuple(
-        Rename(part, f"vit.{part}") for part in ("embeddings.", "encoder.", "layers.", "layernorm.")
-    ),
+    # A file of ViTMSNForImageClassification has no "vit." before its layers' names, and has it elsewhere.
+    renames=(Rename("encoder.", "vit.encoder.", beside="vit."),),
     axes=AXES,
     fixed=FIXED,
 )

@@ -78,11 +78,15 @@ class Attention:
 
 @dataclass(frozen=True)
 class Rename:
-    """An old name for what the class calls otherwise today: `new` for `old`, where a name begins, or ends."""
+    """An old name for what the class calls otherwise today: `new` for `old`, where a name begins, or ends.
+
+    With `beside`, only in a model that has a name which begins with it.
+    """
 
     old: str
     new: str
     where: Literal["start", "end"] = "start"
+    beside: str = ""
 
     def applied(self, name: str) -> str:
         """The name of today; another name stays as it is."""

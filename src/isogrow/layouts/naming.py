@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache, lru_cache, reduce
 from typing import Any
 
@@ -14,6 +15,15 @@ from isogrow.layouts.lines import PLACEHOLDER
 
 Lines = dict[str, list[tuple[re.Pattern[str], Line]]]
 Applies = Callable[[Slot, Index], bool]
+
+
+def beside(layout: Layout, names: Iterable[str]) -> Layout:
+    """The layout with those renames alone that hold in a model of these names."""
+    if not any(rename.beside for rename in layout.renames):
+        return layout
+    found = tuple(names)
+    kept = (each for each in layout.renames if any(name.startswith(each.beside) for name in found))
+    return replace(layout, renames=tuple(kept))
 
 
 def renamed(layout: Layout, name: str) -> str:

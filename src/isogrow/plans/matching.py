@@ -12,7 +12,7 @@ from isogrow.errors import CheckpointError
 from isogrow.layouts.config import Config, class_names
 from isogrow.layouts.layout import Index, Layout, Line, Slot, Weight
 from isogrow.layouts.lines import name_axes
-from isogrow.layouts.naming import Applies, applying, line_of, lines_of, prefix_of, renamed
+from isogrow.layouts.naming import Applies, applying, beside, line_of, lines_of, prefix_of, renamed
 from isogrow.layouts.soundness import check_config
 from isogrow.plans.anatomy import Anatomy, Header, Stored, held_by, name_of, shapes
 from isogrow.plans.sizes import Sizes, key
@@ -40,7 +40,7 @@ def match(
     is not what the config's sizes say.
     """
     check_config(layout, config)
-    layout = _with_carried(layout, tensors)
+    layout = _with_carried(beside(layout, tensors), tensors)
     sources: dict[str, str] = {}
     for name in tensors:
         first = sources.setdefault(renamed(layout, name) if layout.renames else name, name)

@@ -145,10 +145,9 @@ def stored_difference(pair: Pair, exact: nn.Module) -> str:
     Mutates `exact`: its weights are rounded to the stored dtype, so that nothing but the wrong entries
     tells the two apart.
     """
-    stored, state = pair.large.state_dict(), exact.state_dict()
+    state = exact.state_dict()
     for tensor in pair.after.stored:
-        if tensor.name in state and tensor.name in stored:
-            state[tensor.name].copy_(as_stored(pair, tensor, state[tensor.name]))
+        state[tensor.source].copy_(as_stored(pair, tensor, state[tensor.source]))
     layers, large = {name: name for name in pair.layers}, rebuilt(pair.large)
     for batch in (probe(pair), *covering(pair)):
         with float64():

@@ -48,8 +48,8 @@ def weights_(pair: Pair, exact: nn.Module) -> Check:
     wrong: list[str] = []
     own = 0
     for tensor in pair.after.stored:
-        name = tensor.name
-        if name not in state or same(as_stored(pair, tensor, state[name]), stored[name]):
+        name = tensor.source  # a model's own name for it, whatever the layout calls it
+        if same(as_stored(pair, tensor, state[name]), stored[name]):
             continue
         # A tied tensor has no entries of its own: what it shares them with is looked at instead.
         own_slot = tensor.line.slot.name in pair.after.slots
@@ -70,7 +70,7 @@ def weights_(pair: Pair, exact: nn.Module) -> Check:
 def as_stored(pair: Pair, tensor: Stored, exact: Tensor) -> Tensor:
     """Exact numbers of one of the large model's tensors rounded once, to the dtype in which its file holds
     each block, and in the dtype of the model that was loaded from it."""
-    dtype = pair.large.state_dict()[tensor.name].dtype
+    dtype = pair.large.state_dict()[tensor.source].dtype
     if not pair.stored:
         return rounded(exact, dtype)
     found, sizes = torch.empty(exact.shape, dtype=dtype), pair.plan.target

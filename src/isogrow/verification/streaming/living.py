@@ -116,7 +116,7 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
     units, twins, made, late = list[Units](), list[str](), 0, 0
     place = LayerRoom()
     for layer, call in calls.found.items():
-        own = [stored for stored in pair.after.stored if stored.name.startswith(f"{layer}.")]
+        own = [stored for stored in pair.after.stored if stored.source.startswith(f"{layer}.")]
         part = replace(pair, after=replace(pair.after, stored=tuple(own)))
         if not any(part.new_positions(*at) for at in _axes(part, own)):
             continue

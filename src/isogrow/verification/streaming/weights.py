@@ -72,7 +72,7 @@ class Kept:
 def kept(held: Anatomy, seen: Anatomy, store: Store) -> Kept:
     """A model's weights, for the class through which it is `seen`."""
     own = outputs(seen, Plan(seen.layout.family, seen.sizes))
-    return Kept(held, {stored.name: stored for stored in own}, store)
+    return Kept(held, {stored.source: stored for stored in own}, store)
 
 
 @dataclass(frozen=True)
