@@ -251,6 +251,23 @@ def test_new_entries_are_decayed_apart(matrices: str | None) -> None:
             torch.testing.assert_close(ends[factor][name] - ends[None][name], off, atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["grow", "stack"])
+def test_weight_decay_is_what_a_run_is_told_after_a_growth_too(method: str) -> None:
+    ends = dict[float | None, Any]()
+    for decay in (None, 0.0, 0.5):
+        growth = Growth(0.0, method=method)
+        given = Contestant("one", "grown", "shallow", (growth,))
+        run = runs.begun(given, dataclasses.replace(TUNED, weight_decay=decay), 3, 0)
+        runs.grow_run_(run, growth)
+        start = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+        runs.advance_(run, run.spent + runs.cost_of(run), lambda _: 0.3)
+        ends[decay] = {name: p.detach() for name, p in run.model.named_parameters()}
+    for name, before in start.items():
+        for decay in (0.0, 0.5):
+            off = (DECAY - decay) * 0.3 * before
+            torch.testing.assert_close(ends[decay][name] - ends[None][name], off, atol=2e-6, rtol=1e-5)
+
+
 def test_muons_products_are_torchs_own_count() -> None:
     model, optimizer = trained("small", 1, MUON)
     loss_of(model, batch(0, 1)).backward()

@@ -83,6 +83,11 @@ def by_muon(second: Second) -> Second:
     return dataclasses.replace(second, name=f"{second.name}, by Muon")
 
 
+def decaying(second: Second, decay: float) -> Second:
+    """The same, by the name of one with this weight decay from its small model's first step on."""
+    return dataclasses.replace(second, name=f"{second.name}, weight decay {decay:g}")
+
+
 def falling(second: Second) -> Second:
     """The same, by the name of one whose rate falls all the time."""
     return dataclasses.replace(second, name=f"{second.name}, falling from the beginning")
@@ -181,6 +186,17 @@ MUONS = tuple(
     )
     for share, rates, again in ((0.2, (1.0, 2.0), ()), (0.65, (1.0,), (0.7, 1.0)))
 )
+# Less weight decay for all entries, of scratch as of what grows: new ones alone gained by none at all.
+DECAYS = tuple(
+    Course(
+        seconds=(),
+        whole=tuple(decaying(falling(second), decay) for second in (scratch(1.0), *kinds(0.7)[:many])),
+        share=0.65,
+        seeds=(100,),
+        tuned=dataclasses.replace(TUNED, weight_decay=decay),
+    )
+    for decay, many in ((0.0, 2), (0.03, 1))
+)
 # Every width doubled by copies whose own moments are new, as SPARKLING resets them (arXiv 2602.02472).
 COPIES = Course(
     seconds=(),
@@ -242,7 +258,7 @@ ONWARD = Course(
     share=1.5,
     seeds=(100,),
 )
-COURSES = (ONWARD, *LONG, LAST, *ONE_LAYER, COPIES, CUT, FIRST, ALONE, *MUONS)
+COURSES = (ONWARD, *LONG, LAST, *DECAYS, COPIES, *ONE_LAYER, CUT, FIRST, ALONE, *MUONS)
 
 
 def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
@@ -299,7 +315,7 @@ def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
         off = [
             100 * saved(fit, row, scratch_of[seed])
             for seed, row in own.items()
-            if fit and seed in scratch_of and not row["tuned"].get("matrices")  # the law is of AdamW's runs
+            if fit and seed in scratch_of and row["tuned"] == plain(TUNED)  # as the runs of the law are
         ]
         told = f"{statistics.mean(off):+.0f}" if off and scratch_of is not own else ""
         lines.append(f"| {size} | {share:g} | {goal:g} | {name} | {cells} | {means[stage]:.4f} | {told} |")

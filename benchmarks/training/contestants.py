@@ -45,13 +45,15 @@ class Contestant:
 class Tuned:
     """What scratch is tuned over: the rate, the std of new matrices, the share of a budget that is decay.
 
-    `matrices`: what trains those of layers, where AdamW does not.
+    `matrices`: what trains those of layers, where AdamW does not. `weight_decay`: where it is not the usual
+    one (optimizing.py).
     """
 
     rate: float
     std: float
     decay: float = 0.2
     matrices: str | None = None
+    weight_decay: float | None = None
 
 
 TUNED = Tuned(rate=0.002, std=0.05, decay=0.4)  # what tuning scratch found, at the full budget

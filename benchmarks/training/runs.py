@@ -134,7 +134,7 @@ def _started(contestant: Contestant, tuned: Tuned, seed: int, budget: int, cache
     cost = cost_of(run)
     wanted = int(until * budget / cost)
     rate, std = tuned.rate * contestant.rate, tuned.std * contestant.std
-    key = digest(scale().sizes[start], rate, std, seed, tuned.matrices, versions())
+    key = digest(scale().sizes[start], rate, std, seed, tuned.matrices, tuned.weight_decay, versions())
     found = [int(f.stem.split("-")[1]) for f in cache.glob(f"{key}-*.pt")]
     best = max((step for step in found if step <= wanted), default=0)
     if best:
@@ -214,7 +214,9 @@ def grow_run_(run: Run, growth: Growth) -> None:
 
 def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate) -> None:
     """Train until so many operations are spent; a step that would exceed them is not made."""
-    cost, start = cost_of(run), clock()
+    cost, start, decay = cost_of(run), clock(), run.tuned.weight_decay
+    for group in run.optimizer.param_groups if decay is not None else ():
+        group["weight_decay"] = decay
     while run.spent + cost <= until * CLOSE:
         for group in run.optimizer.param_groups:
             group["lr"] = rate(run)

@@ -117,7 +117,7 @@ FULL = Course(
 def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Job]:
     """What is to be run next: the larger size from scratch, then what is to reach its losses.
 
-    Second stages come in the order of their seeds: a search begins where it ended on the seeds before.
+    Of one kind they come in the order of their seeds: a search begins where it ended on the seeds before.
     """
     scratch = [
         (asked, seed, family.from_scratch(asked.of, course.tuned, asked.goal, seed))
@@ -143,9 +143,10 @@ def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Jo
     return [*lacking.values(), *sorted((job for job in jobs if job.key not in rows), key=_turn)]
 
 
-def _turn(job: Job) -> tuple[float, int]:
-    """Small models that learned least come first, as they cost least."""
-    return job.second.learned, job.seed
+def _turn(job: Job) -> tuple[float, float, str, int]:
+    """Small models that learned least come first, as they cost least; what runs side by side starts from
+    small models of several seeds, so that none is made twice."""
+    return job.second.learned, job.goal, job.second.name, job.seed
 
 
 def searched(asked: Asked, marks: Sequence[float], rows: Mapping[str, Row]) -> int:
