@@ -15,11 +15,12 @@ from command import isogrow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.training.__main__ import read, tables
+from benchmarks.training.__main__ import tables
 from benchmarks.training.ceiling import Fit, Point, at_growth, by_law, fitted, highest, points, seen
 from benchmarks.training.models import step_flops
 from benchmarks.training.page import table
-from benchmarks.training.stages import FULL, Rows, settled
+from benchmarks.training.rows import Rows, read
+from benchmarks.training.stages import FULL, settled
 from isogrow.recipes.advice import advice
 from isogrow.recipes.scaling import CHINCHILLA, Law, ModelSize, carried, ceiling, offset, spent
 from isogrow.recipes.starting import Outlook

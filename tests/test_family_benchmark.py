@@ -13,9 +13,10 @@ import pytest
 
 from benchmarks.training import carrying, family, reaching, runs, smalls, sunk
 from benchmarks.training.ceiling import Fit, led, seen
-from benchmarks.training.contestants import Contestant, Tuned
+from benchmarks.training.contestants import TUNED, Contestant, Tuned, plain
 from benchmarks.training.family import Chain, Course, Job, budget_of, made, pending, steps_of, table
 from benchmarks.training.models import step_flops
+from benchmarks.training.rows import current
 from benchmarks.training.runs import begun
 from benchmarks.training.scale import SCALES, chosen, halved
 from isogrow.recipes.scaling import Law
@@ -273,7 +274,7 @@ def test_what_a_second_stage_saves_is_told_by_the_law() -> None:
     rows = dict[str, Any]()
     for second, loss, seed in ((carrying.scratch(1.0), 1.28, 1), (carrying.grown("grown", 0.7), 1.26, 1)):
         own = dict(key=second.name, stage=carrying.STAGE, name=second.name, second=dataclasses.asdict(second))
-        rows[second.name] = own | dict(tuned={}, goal=14.0, share=0.65, seed=seed, losses=[loss])
+        rows[second.name] = own | dict(tuned=plain(TUNED), goal=14.0, share=0.65, seed=seed, losses=[loss])
     grown = rows["grown, 0.7 x the rate"]
     longer = 0.65 * (1.3 / 1.28) ** 2 - 0.65
     assert carrying.saved(law, grown, rows["scratch, 1 x the rate"]) == pytest.approx(longer)
@@ -342,12 +343,9 @@ def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
     assert left_out[0] == scratch[0] and not any(isinstance(job, Job) for job in left_out[1:])
     jobs: list[sunk.Job] = []
     while left := [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]:
-        assert [(job.second.learned, job.seed) for job in left] == sorted(
-            (job.second.learned, job.seed) for job in left
-        )
-        turn = [
-            job for job in left if (job.second.learned, job.seed) == (left[0].second.learned, left[0].seed)
-        ]
+        turns = [(job.second.learned, job.goal, job.second.name, job.seed) for job in left]
+        assert turns == sorted(turns)  # what runs side by side starts from small models of several seeds
+        turn = [job for job, at in zip(left, turns, strict=True) if at == turns[0]]
         jobs += turn
         for job in turn:
             own = dict(stage=sunk.STAGE, name=job.second.name, second=dataclasses.asdict(job.second))
@@ -443,8 +441,6 @@ def test_the_command_takes_it(
 
 
 def test_rows_of_another_course_are_not_told_by_the_name_of_this_ones() -> None:
-    from benchmarks.training.__main__ import current
-
     course = carrying.Course((carrying.scratch(1.0), carrying.scratch(0.5)), (), 0.8, (1,))
     jobs = carrying.pending((course,), {})
     rows = {job.key: {"key": job.key, "name": job.second.name} for job in jobs}

@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM
 
 import isogrow
 from benchmarks.training import __main__ as command
-from benchmarks.training import ceiling, runs, stages
+from benchmarks.training import ceiling, making, runs, stages
 from benchmarks.training.contestants import (
     ALONE,
     BASE,
@@ -58,9 +58,10 @@ from benchmarks.training.page import (
 )
 from benchmarks.training.pruning import distilled, importance, pruned
 from benchmarks.training.rivals import doubled
+from benchmarks.training.rows import Rows
 from benchmarks.training.saved import Reached, interval, reached
 from benchmarks.training.scale import CORE, SCALES, choose, chosen, halved, scale
-from benchmarks.training.stages import Course, Job, Rows, pending, settled
+from benchmarks.training.stages import Course, Job, pending, settled
 from benchmarks.training.text import batch, held_out, permissive, text
 from benchmarks.training.working import settle
 from isogrow.verification.float64 import float64, rebuilt
@@ -578,8 +579,8 @@ def test_the_command_goes_on_where_it_was(
 ) -> None:
     course = Course(steps=12, seeds=(1, 2), tuned=TUNED, chosen=(BASE,))
     monkeypatch.setattr(command, "COURSES", {"small": course})
-    monkeypatch.setattr(command, "settle", settled_for_few_rows)
-    monkeypatch.setattr(command, "get_context", lambda _: PROCESSES)
+    monkeypatch.setattr(making, "settle", settled_for_few_rows)
+    monkeypatch.setattr(making, "get_context", lambda _: PROCESSES)
     rows = tmp_path / "rows.jsonl"
     command.run("small", rows, tmp_path / "cache")
     whole = [json.loads(line) for line in rows.read_text().splitlines()]
@@ -599,10 +600,10 @@ def test_the_command_goes_on_where_it_was(
 def test_what_is_lacking_is_asked_whenever_a_process_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "get_context", lambda name: PROCESSES)  # pyright: ignore
+    monkeypatch.setattr(making, "get_context", lambda name: PROCESSES)  # pyright: ignore
     asked: list[list[str]] = []
 
-    def lacking(rows: stages.Rows) -> list[Named]:
+    def lacking(rows: Rows) -> list[Named]:
         asked.append(list(rows))
         return [Named(key) for key in "abcde" if key not in rows and (rows or key < "c")]
 
@@ -637,7 +638,7 @@ def broken(job: Named) -> dict[str, Any]:
 
 
 def test_nothing_is_begun_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "get_context", lambda name: PROCESSES)  # pyright: ignore
+    monkeypatch.setattr(making, "get_context", lambda name: PROCESSES)  # pyright: ignore
     rows = tmp_path / "rows.jsonl"
     command.run("small", rows, tmp_path / "cache", until=0.0)
     assert command.read(rows) == {}

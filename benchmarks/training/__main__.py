@@ -20,32 +20,26 @@ processes of one thread each, and five on a device.
 from __future__ import annotations
 
 import argparse
-import datetime
-import fcntl
-import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.training import carrying, family, sunk
 from benchmarks.training.ceiling import Fit
+from benchmarks.training.making import Lacking, Work, run_all
 from benchmarks.training.page import law_of, table, write_page
+from benchmarks.training.rows import Rows, current, read
 from benchmarks.training.scale import SCALES, choose, scale
-from benchmarks.training.stages import COURSES, Rows, pending, settled
-from benchmarks.training.versions import versions
-from benchmarks.training.working import made, settle
+from benchmarks.training.stages import COURSES, pending, settled
+from benchmarks.training.working import made
 
 HERE = Path(__file__).parent
 # Courses of their own: their title, what is lacking by the rows, what makes a row, what is told of them.
-Lacking, Work = Callable[[Rows], Sequence[Any]], Callable[..., dict[str, Any]]
 Told = Callable[[Rows, Fit | None], str]
 OTHERS: dict[str, tuple[str, Lacking, Work, Told]] = {
     "family": ("A family of sizes", partial(family.pending, family.FULL), family.made, family.table),
@@ -121,87 +115,6 @@ def run(course: str, path: Path, cache: Path, until: float = math.inf) -> None:
     """Make the rows of a course that are missing."""
     given = COURSES[course]
     run_all(path, partial(pending, given), partial(made, cache=cache), given.scale, until)
-
-
-def run_all(
-    path: Path,
-    lacking: Callable[[Rows], Sequence[Any]],
-    work: Callable[[Any], dict[str, Any]],
-    at: str = "core",
-    until: float = math.inf,
-) -> None:
-    """Make the rows that are lacking by what is there, until none is: a line for each, as it is done.
-
-    What is lacking is asked whenever a process is free, so that a search begins by all rows that are there.
-    Nothing is begun after `until`, in seconds of the monotonic clock.
-    """
-    with path.open("a") as rows:
-        try:
-            fcntl.flock(rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(
-                f"another process makes rows in {path}: wait for it, or name other --rows"
-            ) from None
-        _trim_(path)
-        with ProcessPoolExecutor(
-            SCALES[at].side_by_side, get_context("spawn"), initializer=settle, initargs=(at,)
-        ) as pool:
-            try:
-                _work(pool, SCALES[at].side_by_side, path, lacking, work, until)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # what waits would be run for nothing
-                raise
-
-
-def _work(
-    pool: ProcessPoolExecutor,
-    workers: int,
-    path: Path,
-    lacking: Callable[[Rows], Sequence[Any]],
-    work: Callable[[Any], dict[str, Any]],
-    until: float,
-) -> None:
-    running: dict[Future[dict[str, Any]], str] = {}
-    while True:
-        jobs = [job for job in lacking(read(path)) if job.key not in running.values()]
-        for job in jobs[: workers - len(running)] if time.monotonic() < until else ():
-            running[pool.submit(work, job)] = job.key
-        if not running:
-            return
-        for done in wait(running, return_when=FIRST_COMPLETED).done:
-            del running[done]
-            _add_(path, done.result())
-
-
-def current(lacking: Callable[[Rows], Sequence[Any]], rows: Rows) -> Rows:
-    """Rows that a course asks for, and those of names that it has no more: what was tried before.
-
-    So rows of an earlier rate or search are not told as if they were of what now has their name.
-    """
-    asked: dict[str, Mapping[str, Any]] = {}
-    while found := {job.key: rows[job.key] for job in lacking(asked) if job.key in rows}:
-        asked |= found
-    names = {row["name"] for row in asked.values()}
-    return {key: row for key, row in rows.items() if key in asked or row["name"] not in names}
-
-
-def _add_(path: Path, row: dict[str, Any]) -> None:
-    row = {**row, "date": datetime.date.today().isoformat(), "versions": versions()}
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(f"{row['stage']}: {row['name']}, seed {row['seed']}, {row['losses']}", flush=True)
-
-
-def _trim_(path: Path) -> None:
-    """Cut off a line that a kill left unfinished."""
-    said = path.read_bytes() if path.exists() else b""
-    if said and not said.endswith(b"\n"):
-        path.write_bytes(said[: said.rfind(b"\n") + 1])
-
-
-def read(path: Path) -> Rows:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {row["key"]: row for row in map(json.loads, lines)}
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from benchmarks.training.contestants import TUNED, Tuned, digest, plain
 from benchmarks.training.family import budget_of
 from benchmarks.training.models import held_loss
 from benchmarks.training.optimizing import MUON
+from benchmarks.training.rows import Row, Rows
 from benchmarks.training.runs import finished, grow_run_
 from benchmarks.training.scale import scale
 from benchmarks.training.smalls import Second, small_of
 
-Row = Mapping[str, Any]
 STAGE = "carry"
 
 
@@ -261,7 +261,7 @@ ONWARD = Course(
 COURSES = (ONWARD, *LONG, LAST, *DECAYS, COPIES, *ONE_LAYER, CUT, FIRST, ALONE, *MUONS)
 
 
-def pending(courses: Sequence[Course], rows: Mapping[str, Row]) -> list[Job]:
+def pending(courses: Sequence[Course], rows: Rows) -> list[Job]:
     """What is to be run next."""
     jobs = [
         Job(second, course.tuned, course.goal, course.share, seed, decay)
@@ -296,7 +296,7 @@ def made(job: Job, cache: Path | None = None) -> dict[str, Any]:
     )
 
 
-def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
+def table(rows: Rows, fit: Fit | None = None) -> str:
     """Losses at the end of the second stage, by the size and the share that it ends with; the best mean over
     most seeds first. By the law what is saved of the budget, against scratch at the tuned rate."""
     found: dict[tuple[str, float, float, str], dict[int, Row]] = {}

@@ -17,10 +17,10 @@ import torch
 from transformers import LlamaForCausalLM
 
 from benchmarks.training.models import config, step_flops
+from benchmarks.training.rows import Row
 from benchmarks.training.scale import Scale, scale
 from isogrow.recipes.scaling import Law, ModelSize, ceiling, offset, spent
 
-Row = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
 COARSE = (np.arange(0.1, 1.5, 0.05), np.arange(0.1, 1.2, 0.05))  # exponents that are tried: alpha, beta
 FINE = np.arange(-0.05, 0.051, 0.01)  # around the best of them

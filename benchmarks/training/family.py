@@ -19,11 +19,11 @@ from benchmarks.training.ceiling import Fit, led, seen
 from benchmarks.training.contestants import TUNED, Contestant, Growth, Tuned, digest, plain
 from benchmarks.training.models import step_flops
 from benchmarks.training.reaching import STRIDE, first, spans
+from benchmarks.training.rows import Row, Rows
 from benchmarks.training.runs import Run, begun, finished, grow_run_, restore_
 from benchmarks.training.saved import said
 from benchmarks.training.scale import scale
 
-Row = Mapping[str, Any]
 STAGE = "family"
 NEAR = 0.6  # of a scratch budget: the search begins there
 
@@ -105,7 +105,7 @@ class Job:
         return digest(STAGE, *own, self.marks, self.targets) if self.targets else digest(STAGE, *own)
 
 
-def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
+def pending(course: Course, rows: Rows) -> list[Job]:
     """What is to be run next: sizes from scratch, then the chains that are to reach their losses.
 
     Chains come in the order of their seeds, so that a search begins where it ended on the seeds before.
@@ -135,7 +135,7 @@ def pending(course: Course, rows: Mapping[str, Row]) -> list[Job]:
     return [job for job in jobs if job.key not in rows]
 
 
-def searched(chain: Chain, marks: Sequence[float], rows: Mapping[str, Row]) -> tuple[int, ...]:
+def searched(chain: Chain, marks: Sequence[float], rows: Rows) -> tuple[int, ...]:
     """The marks at which each size of this chain is likely to have its loss, by the seeds that were run."""
     own = [
         row["shares"]
@@ -231,7 +231,7 @@ def _run(job: Job, budget: int) -> Run:
     return begun(contestant, job.tuned, job.seed, budget)
 
 
-def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
+def table(rows: Rows, fit: Fit | None = None) -> str:
     """Operations that a chain saved against a scratch run for each of its sizes, over seeds; by the law what
     each step had of what it could have saved."""
     heads = ("family", "sizes", "seeds", "operations saved in all, %", "shares of their own budgets", "carry")

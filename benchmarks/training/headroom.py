@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from benchmarks.training.ceiling import Fit, at_growth, between, by_law, highest
 from benchmarks.training.models import step_flops
+from benchmarks.training.rows import Row
 from benchmarks.training.saved import Interval, interval, told
 from benchmarks.training.stages import final_loss
 from isogrow.recipes.scaling import Law
 
-Row = Mapping[str, Any]
 Finals = Mapping[str, Mapping[int, Row]]
 BUDGETS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 FROM = ("middle", "small")

@@ -11,12 +11,12 @@ from benchmarks.training.ceiling import Fit, fitted, points, seen
 from benchmarks.training.headroom import carry, ceiling_of, section
 from benchmarks.training.models import step_flops
 from benchmarks.training.notes import NOTES
+from benchmarks.training.rows import Row, Rows
 from benchmarks.training.runs import MARKS
 from benchmarks.training.saved import Reached, interval, reached, told
 from benchmarks.training.scale import scale
-from benchmarks.training.stages import Course, Rows, final_loss
+from benchmarks.training.stages import Course, final_loss
 
-Row = Mapping[str, Any]
 MIDDLE = "middle alone"  # in every table that says what growing comes to
 AFTER = ("0", *map(str, MARKS))
 

@@ -23,8 +23,7 @@ from benchmarks.training.contestants import (
     digest,
     plain,
 )
-
-Rows = Mapping[str, Mapping[str, Any]]
+from benchmarks.training.rows import Rows
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from benchmarks.training.contestants import TUNED, Tuned, digest, plain
 from benchmarks.training.family import NEAR, budget_of, likely, near
 from benchmarks.training.models import held_loss
 from benchmarks.training.reaching import first, spans
+from benchmarks.training.rows import Row, Rows
 from benchmarks.training.runs import Run, grow_run_
 from benchmarks.training.saved import said
 from benchmarks.training.scale import scale
 from benchmarks.training.smalls import Second, small_of
 
-Row = Mapping[str, Any]
 STAGE = "sunk"
 LARGE = "large"
 
@@ -114,7 +114,7 @@ FULL = Course(
 )
 
 
-def pending(course: Course, rows: Mapping[str, Row]) -> Sequence[family.Job | Job]:
+def pending(course: Course, rows: Rows) -> Sequence[family.Job | Job]:
     """What is to be run next: the larger size from scratch, then what is to reach its losses.
 
     Of one kind they come in the order of their seeds: a search begins where it ended on the seeds before.
@@ -149,7 +149,7 @@ def _turn(job: Job) -> tuple[float, float, str, int]:
     return job.second.learned, job.goal, job.second.name, job.seed
 
 
-def searched(asked: Asked, marks: Sequence[float], rows: Mapping[str, Row]) -> int:
+def searched(asked: Asked, marks: Sequence[float], rows: Rows) -> int:
     """The mark at which this second stage is likely to have its loss, by the seeds that were run."""
     second, goal = asked.second, asked.goal
     own = [
@@ -205,7 +205,7 @@ def _searched(run: Run, job: Job, sunk: int, budget: int) -> dict[str, Any]:
     )
 
 
-def table(rows: Mapping[str, Row], fit: Fit | None = None) -> str:
+def table(rows: Rows, fit: Fit | None = None) -> str:
     """Operations of the second stage that a small model saved, over seeds; by the law how many a whole carry
     would have saved, and what was had of them."""
     lines = [
