@@ -215,6 +215,10 @@ def _first(**sizes: int) -> dict[str, Any]:
         ({"model": _first(heads=3)}, "heads is 3, and by the other sizes and the config it is 2: give sizes"),
         ({"model": {**_first(), "config": {"vocab_size": 9}}}, "vocab_size is what data, tokenizer makes it"),
         ({"model": {**_first(), "config": {"hidden_size": 17}}}, "model: llama can't be so: .* multiple of"),
+        (
+            {"model": {**_first(), "config": {"rope_tetha": 1e4}}},
+            "model, config: llama has no rope_tetha, so nothing would read it: did you mean rope_theta.$",
+        ),
         ({"model": {"from": "small"}}, "config.json is not there: give a checkpoint's folder"),
         ({"model": {"from": "torn"}}, "torn/config.json is no valid JSON"),
         ({"model": {"from": "empty"}}, "empty holds no weights: expected"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from isogrow.errors import IsogrowError, RecipeError
 from isogrow.families import layout_for, layout_of
@@ -33,6 +35,7 @@ from isogrow.stores.gguf import gguf_of
 from isogrow.stores.sources import open_checkpoint
 
 Config = dict[str, Any]
+ROTARY = ("rope_theta", "rope_scaling", "partial_rotary_factor")  # a config moves them into rope_parameters
 NAMED = ("bos_token_id", "eos_token_id", "pad_token_id")  # a class's own may not be in this vocabulary
 
 
@@ -194,7 +197,24 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
         full = AutoConfig.for_model(start.family, **made)
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise RecipeError(f"model: {start.family} can't be so: {' '.join(str(error).split())}") from error
+    _check_known(start.config, full, layout)
     return json.loads(full.to_json_string(use_diff=False))
+
+
+def _check_known(config: Config, full: PreTrainedConfig, layout: Layout) -> None:
+    """Refuse a key that is like one of the class's and is none: a config takes any, and would keep it unread.
+
+    What is like none may be read all the same: DebertaV2's class asks for a `conv_act` that its config does
+    not list (transformers 5.24).
+    """
+    known = {*(field.name for field in fields(full)), *inspect.signature(type(full).__init__).parameters}
+    known |= {key.name for key in layout.keys} | full.attribute_map.keys() | {*ROTARY}
+    for key in sorted(config.keys() & vars(full).keys() - known):
+        if not key.endswith("_token_id") and (near := get_close_matches(key, known, 1)):
+            raise RecipeError(
+                f"model, config: {full.model_type} has no {key}, so nothing would read it: did you mean"
+                f" {near[0]}?"
+            )
 
 
 def _named(layout: Layout, start: Start, vocab: int) -> dict[str, int]:
