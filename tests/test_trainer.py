@@ -117,6 +117,29 @@ def test_the_run_goes_on_across_growths(whole: tuple[Own, Path]) -> None:
     assert all(torch.equal(value, weights(made)[name]) for name, value in loaded.state_dict().items())
 
 
+class Whitened(torch.optim.SGD):
+    """One that keeps a matrix of its own for each parameter, as Shampoo's kin do."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p].setdefault("whitening", torch.eye(len(p) + 1))
+        return super().step(closure)
+
+
+@pytest.mark.slow
+def test_an_optimizer_that_no_law_grows_is_refused_after_the_first_step(tmp_path: Path) -> None:
+    made = trainer(tmp_path / "refused", GROWTHS, max_steps=9)
+    made.optimizer = Whitened(made.model.parameters(), lr=1e-3)  # pyright: ignore
+    with pytest.raises(StateError, match=r"^growth 1: .*whitening"):
+        made.train()
+    assert made.seen == 1
+    last = trainer(tmp_path / "grown", (Growth({"ffn": "x2"}, at=0),), max_steps=2)
+    last.optimizer = Whitened(last.model.parameters(), lr=1e-3)  # pyright: ignore
+    last.train()  # nothing is left to grow
+    assert last.seen == 2
+
+
 @pytest.mark.slow
 def test_the_loss_goes_on_where_it_was(tmp_path: Path) -> None:
     """Next to a run that does not grow: alike until the growth, and the first step after it starts alike."""

@@ -37,7 +37,7 @@ from isogrow.growth.shardable import spread_out
 from isogrow.plans.expansions import expansions
 from isogrow.train.kept import STATE
 from isogrow.train.looking import init_of
-from isogrow.train.possible import check_possible
+from isogrow.train.possible import check_growable, check_possible
 from isogrow.train.schedule import Growth, check, check_kinds, due, grown
 from isogrow.train.sharding import shard_of
 from isogrow.train.unlogged import note_, take_up_
@@ -59,7 +59,8 @@ def growing(
     Raises `StateError` for what is no trainer, or one that grows already, and `SizeError` for what is no
     growth; when training begins, `SizeError` for growths out of order, for one that the run ends before, for
     a plateau that can't be seen and for sizes that can't be had, and `StateError` for a trainer whose model
-    another run has grown; `CheckpointError` when a checkpoint is resumed that these growths do not lead to.
+    another run has grown; after the first step `StateError` for an optimizer that no law grows;
+    `CheckpointError` when a checkpoint is resumed that these growths do not lead to.
     """
     if not isinstance(trainer, Trainer):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise StateError(
@@ -100,6 +101,7 @@ class _Growing(TrainerCallback):
     ) -> None:
         self.trainer, self.growths, self.done = trainer, growths, 0
         self.after, self.before = after, before
+        self.asked = False  # whether the optimizer can grow
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -118,6 +120,8 @@ class _Growing(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
+        if not self.asked:
+            self.asked = check_growable(given["model"], self.trainer.optimizer, self.growths, self.done)
         self._grow_due_(args, state, given["model"])
 
     def _grow_due_(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
