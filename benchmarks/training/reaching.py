@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.training.runs import Run, advance_, decayed, restore_, state_of
+from benchmarks.training.runs import CLOSE, Run, advance_, decayed, restore_, state_of
 
 STRIDE = 3  # stages, at most, between two that enclose it
 
@@ -46,7 +46,8 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
 
     Places are in operations, and no stage is before the one ahead of it. The trunk is made once, no longer
     than the search needs. The search begins at the stage `near`, and ends with two that enclose the loss:
-    where a longer stage may end with a higher loss, `near` says which two.
+    where a longer stage may end with a higher loss, `near` says which two. What is far from the loss goes on
+    along the line through the last two; as losses fall ever more slowly, that is not too far.
     """
     trunk: dict[float, Any] = {run.spent: _kept(run)}
     tried: dict[int, Found] = {}
@@ -72,8 +73,8 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
     while not reached(high):
         if high == last:
             return tried[last]
-        low, high = high, min(high + STRIDE, last)
-    while low < 0 < high:
+        low, high = high, min(max(high + STRIDE, _expected(stages, losses, target)), last)
+    while high > 0 if low < 0 else high - low > STRIDE:
         below = max(high - STRIDE, 0)
         low, high = (low, below) if reached(below) else (below, high)
     if low < 0:
@@ -81,6 +82,18 @@ def first(run: Run, stages: Sequence[tuple[float, float]], target: float, near: 
     lacking, over = tried[low].loss - target, target - tried[high].loss
     share = over / (lacking + over) if math.isfinite(lacking) else 0.0  # a run that broke tells nothing
     return dataclasses.replace(tried[high], beyond=share * (stages[high][1] - stages[low][1]))
+
+
+def _expected(stages: Sequence[tuple[float, float]], losses: Mapping[int, float], target: float) -> int:
+    """The first stage that has the loss on the line through the two longest that were tried; 0 where there
+    is none."""
+    *_, one, two = (-1, *sorted(losses))
+    fell = losses[one] - losses[two] if one >= 0 else 0.0
+    if not fell > 0 or not math.isfinite(fell):
+        return 0
+    (_, before), (_, after) = stages[one], stages[two]
+    wanted = after + (losses[two] - target) * (after - before) / fell
+    return next((mark for mark, (_, end) in enumerate(stages) if end * CLOSE >= wanted), len(stages) - 1)
 
 
 def spans(
