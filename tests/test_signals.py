@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import families as F
@@ -100,6 +101,20 @@ def test_what_the_class_writes_can_be_opened(name: str, tmp_path: Path) -> None:
                 opened(folder)
         else:
             assert opened(folder).anatomy.sizes.values
+
+
+@pytest.mark.slow
+def test_a_classifiers_file_is_proven_as_the_base_that_its_config_names(tmp_path: Path) -> None:
+    """Of ViT-MSN: the names in its file are half of another kind than the base's own."""
+    family, folder = F.FAMILIES["vit_msn"], tmp_path / "small"
+    model = F.class_of("ViTMSNForImageClassification")(F.config_of(family, family.json()))
+    model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["ViTMSNModel"]}))
+    isogrow.grow_checkpoint(folder, tmp_path / "large", ffn="+5", layers="+1")
+    for streamed in (False, True):
+        report = isogrow.verify(folder, tmp_path / "large", streamed=streamed)
+        assert report.passed and {check.name: check.passed for check in report.checks}["weights"]
 
 
 def test_speech_to_text_hears_as_many_numbers_a_frame_as_its_config_says() -> None:

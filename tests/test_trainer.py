@@ -134,10 +134,29 @@ def test_an_optimizer_that_no_law_grows_is_refused_after_the_first_step(tmp_path
     with pytest.raises(StateError, match=r"^growth 1: .*whitening"):
         made.train()
     assert made.seen == 1
+    with pytest.raises(StateError, match="whitening"):  # asked anew by each train()
+        made.train()
+    assert made.seen == 2
     last = trainer(tmp_path / "grown", (Growth({"ffn": "x2"}, at=0),), max_steps=2)
     last.optimizer = Whitened(last.model.parameters(), lr=1e-3)  # pyright: ignore
     last.train()  # nothing is left to grow
     assert last.seen == 2
+
+
+@pytest.mark.slow
+def test_what_is_called_before_a_growth_may_make_it_possible(tmp_path: Path) -> None:
+    def forget(model: torch.nn.Module) -> None:
+        for own in made.optimizer.state.values():  # pyright: ignore
+            own.pop("whitening")
+
+    made = trainer(tmp_path, (), max_steps=4)
+    made.callback_handler.callbacks.pop()
+    growing(made, (Growth({"ffn": "x2"}, at=3),), before=forget)
+    made.optimizer = Whitened(made.model.parameters(), lr=1e-3)  # pyright: ignore
+    before: Any = made.model
+    width = before.config.intermediate_size
+    made.train()
+    assert made.seen == 4 and before.config.intermediate_size == 2 * width
 
 
 @pytest.mark.slow

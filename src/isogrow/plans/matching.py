@@ -40,10 +40,11 @@ def match(
     is not what the config's sizes say.
     """
     check_config(layout, config)
-    layout = _with_carried(beside(layout, tensors), tensors)
+    own = beside(layout, tensors)
+    layout = _with_carried(layout, own, tensors)
     sources: dict[str, str] = {}
     for name in tensors:
-        first = sources.setdefault(renamed(layout, name) if layout.renames else name, name)
+        first = sources.setdefault(renamed(own, name) if own.renames else name, name)
         if first != name:
             raise CheckpointError(
                 f"{first} and {name} are both in the {where}, and mean the same tensor: remove one of them"
@@ -77,9 +78,10 @@ def match(
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
 
 
-def _with_carried(layout: Layout, tensors: Mapping[str, Header]) -> Layout:
-    """The layout with a row for each tensor that it carries along, whose every dim is a number."""
-    names = {renamed(layout, name): header for name, header in tensors.items()}
+def _with_carried(layout: Layout, own: Layout, tensors: Mapping[str, Header]) -> Layout:
+    """The layout with a row for each tensor that it carries along, whose every dim is a number; `own` has the
+    renames that hold for these."""
+    names = {renamed(own, name): header for name, header in tensors.items()}
     rows = tuple(
         Weight(name, f"-> {' '.join(map(str, header.shape))}", name, required=False, head=True, idle="True")
         for name, header in names.items()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from isogrow.stores.sources import open_checkpoint
 
 Config = dict[str, Any]
 ROTARY = ("rope_theta", "rope_scaling", "partial_rotary_factor")  # a config moves them into rope_parameters
+NEAR = 0.85  # as alike as a key is with a letter that is missing, doubled or in another place
 NAMED = ("bos_token_id", "eos_token_id", "pad_token_id")  # a class's own may not be in this vocabulary
 
 
@@ -197,22 +197,23 @@ def first_config(recipe: Recipe, base: Path, vocab: int) -> Config:
         full = AutoConfig.for_model(start.family, **made)
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise RecipeError(f"model: {start.family} can't be so: {' '.join(str(error).split())}") from error
-    _check_known(start.config, full, layout)
+    _check_known(start, full, layout)
     return json.loads(full.to_json_string(use_diff=False))
 
 
-def _check_known(config: Config, full: PreTrainedConfig, layout: Layout) -> None:
-    """Refuse a key that is like one of the class's and is none: a config takes any, and would keep it unread.
+def _check_known(start: Start, full: PreTrainedConfig, layout: Layout) -> None:
+    """Refuse a key that is nearly one of the class's and is none: a config takes it, and nothing reads it.
 
     What is like none may be read all the same: DebertaV2's class asks for a `conv_act` that its config does
     not list (transformers 5.24).
     """
-    known = {*(field.name for field in fields(full)), *inspect.signature(type(full).__init__).parameters}
-    known |= {key.name for key in layout.keys} | full.attribute_map.keys() | {*ROTARY}
-    for key in sorted(config.keys() & vars(full).keys() - known):
-        if not key.endswith("_token_id") and (near := get_close_matches(key, known, 1)):
+    known = {key.name for key in layout.keys} | {*ROTARY, *NAMED}
+    known |= {*full.attribute_map, *full.attribute_map.values()}
+    known |= vars(AutoConfig.for_model(start.family)).keys()
+    for key in sorted(start.config.keys() & vars(full).keys() - known):
+        if near := get_close_matches(key, known, 1, NEAR):
             raise RecipeError(
-                f"model, config: {full.model_type} has no {key}, so nothing would read it: did you mean"
+                f"model, config: {start.family} has no {key}, so nothing would read it: did you mean"
                 f" {near[0]}?"
             )
 

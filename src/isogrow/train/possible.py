@@ -49,9 +49,12 @@ def check_growable(model: Any, optimizer: Any, growths: Sequence[Growth], done: 
 
     Raises `StateError`, with the growth's number.
     """
-    left, trained = list(_left(growths, done)), [inside(each) for each in optimizers_of(optimizer)]
-    if not left or not any(each.state for each in trained):
-        return not left
+    left = list(_left(growths, done))
+    if not left:
+        return True
+    trained = [inside(each) for each in optimizers_of(optimizer)]
+    if not any(each.state for each in trained):
+        return False
     anatomy = anatomy_of(model)
     for number, growth in left:
         try:

@@ -51,7 +51,8 @@ def growing(
 ) -> Trainer:
     """The same trainer, which grows its model on schedule.
 
-    `before` and `after` are called with the model just before and after each growth.
+    `before` and `after` are called with the model just before and after each growth. With a `before`, which
+    may prepare them, optimizers are asked at the growth alone whether they can grow.
 
     A growth forgets the best checkpoint before it, which is of other sizes: `load_best_model_at_end` loads
     the best since the last growth.
@@ -101,7 +102,7 @@ class _Growing(TrainerCallback):
     ) -> None:
         self.trainer, self.growths, self.done = trainer, growths, 0
         self.after, self.before = after, before
-        self.asked = False  # whether the optimizer can grow
+        self.asked = False  # whether the optimizer can grow, in this call of train()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -110,6 +111,7 @@ class _Growing(TrainerCallback):
             shard_of(self.trainer)
         logged = state.logging_steps if args.logging_strategy == IntervalStrategy.STEPS else None
         check(self.growths, logged, state.max_steps)
+        self.asked = self.before is not None  # what is called just before a growth may make it possible
         self._check_done(grown(state.log_history), "this run")
         check_possible(self.trainer.model, self.growths, self.done)
         if state.global_step == 0:
