@@ -98,6 +98,7 @@ def test_main_outputs_of_other_models() -> None:
     tensor, loss = torch.ones(2), torch.zeros(())
     assert main_outputs(tensor) == {"output": tensor}
     assert main_outputs((tensor, loss)) == {"output": tensor}
+    assert main_outputs((tensor, tensor.long(), (tensor,), 2 * tensor))["output 2"].equal(2 * tensor)
     assert main_outputs({"loss": loss, "logits": tensor, "cache": None}) == {"logits": tensor}
     assert first_tensor([None, tensor]) is tensor
     with pytest.raises(IsogrowError, match="a module returned tuple without a tensor"):

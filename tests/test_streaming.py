@@ -16,10 +16,10 @@ import pytest
 import torch
 from command import isogrow as command
 from safetensors.torch import load_file, save_file
-from test_verify import GROWTHS, bert, gpt2, llama, named, reference
+from test_verify import GROWTHS, bert, filled, gpt2, llama, named, reference, sighted
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, SiglipVisionConfig, SiglipVisionModel
 from transformers.core_model_loading import revert_weight_conversion
 
 import isogrow
@@ -318,7 +318,37 @@ def test_channels_of_the_residual_are_said_to_be_unchecked() -> None:
     report = streamed(small, isogrow.grow(small, hidden=28, ffn="+6"))
     assert named(report)["liveness"].detail.endswith("new hidden channels run through all, unchecked")
     alone = named(streamed(small, isogrow.grow(small, hidden=28)))["liveness"]
-    assert (alone.passed, alone.detail) == (None, "nothing new inside a layer")
+    words = "nothing new inside a layer that was run; new hidden channels run through all, unchecked"
+    assert (alone.passed, alone.detail) == (None, words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab", [101, 2000])  # of which every id is run, and of which not
+def test_layers_that_images_alone_reach_are_trained_too(vocab: int) -> None:
+    small = sighted(vocab)
+    large = isogrow.grow(small, ffn="+4", **{"vision.ffn": "+6"})
+    assert named(streamed(small, large))["liveness"].passed
+    with torch.no_grad():
+        for layer in large.model.vision_tower.encoder.layers:
+            layer.mlp.fc1.weight[24:] = 0
+            layer.mlp.fc1.bias[24:] = 0
+    (failed, _) = streamed(small, large).failed
+    assert failed.name == "liveness" and "18 of 18 vision_ffn channels of vision.mlp.up" in failed.detail
+
+
+@pytest.mark.slow
+def test_what_is_outside_layers_is_said_to_be_unchecked() -> None:
+    config = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=27,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=12,
+        patch_size=4,
+    )
+    small = filled(SiglipVisionModel(config))
+    detail = named(streamed(small, isogrow.grow(small, ffn="+6")))["liveness"].detail
+    assert detail.endswith("; each layer alone; outside layers, unchecked: pool.down, pool.up, pool.up.bias")
 
 
 def test_no_pass_is_kept_while_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     Mamba2Config,
     Mamba2ForCausalLM,
     T5Config,
@@ -38,7 +40,7 @@ import isogrow
 from isogrow.cli.tables import checks
 from isogrow.errors import CheckpointError, LawError
 from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
-from isogrow.verification import learning
+from isogrow.verification import inputs, learning
 from isogrow.verification.float64 import rebuilt
 from isogrow.verification.memory import available, parameters, shortage
 from isogrow.verification.pair import pair
@@ -59,11 +61,11 @@ def llama() -> LlamaForCausalLM:
         head_dim=10,
         attention_bias=True,
     )
-    return _filled(LlamaForCausalLM(config))
+    return filled(LlamaForCausalLM(config))
 
 
 def gpt2() -> GPT2LMHeadModel:
-    return _filled(
+    return filled(
         GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=20, n_layer=3, n_head=4, n_positions=26))
     )
 
@@ -77,10 +79,25 @@ def bert() -> BertModel:
         num_attention_heads=3,
         max_position_embeddings=26,
     )
-    return _filled(BertModel(config))
+    return filled(BertModel(config))
 
 
-def _filled(model: Any) -> Any:
+def sighted(vocab: int) -> Any:
+    """A Llava."""
+    text = dict(model_type="llama", vocab_size=vocab, hidden_size=24, intermediate_size=36)
+    vision = dict(model_type="clip_vision_model", hidden_size=16, intermediate_size=24, num_hidden_layers=3)
+    config = LlavaConfig(
+        text_config=text | dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2),
+        vision_config=vision | dict(num_attention_heads=2, image_size=16, patch_size=8, projection_dim=16),
+        image_token_index=vocab - 2,
+        image_seq_length=4,
+        vision_feature_select_strategy="default",
+        vision_feature_layer=-1,
+    )
+    return filled(LlavaForConditionalGeneration(config))
+
+
+def filled(model: Any) -> Any:
     """Trained-like weights: gains around 1, nothing zero."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -215,7 +232,7 @@ def test_a_nudged_weight_that_no_output_depends_on_is_said_to_be_one() -> None:
 
 
 def test_rows_of_one_token_have_no_room_for_padding() -> None:
-    small = _filled(
+    small = filled(
         GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=20, n_layer=1, n_head=4, n_positions=1))
     )
     report = isogrow.verify(small, isogrow.grow(small, ffn="+6"))
@@ -248,7 +265,7 @@ def test_weights_are_compared_under_the_model_s_own_names_whatever_the_layout_ca
 
 def test_a_wrong_config_fails_the_float64_comparison() -> None:
     """The weights are right and the function is not: ε was left at its old value."""
-    small = _filled(LlamaForCausalLM(LlamaConfig(**{**llama().config.to_dict(), "rms_norm_eps": 1e-2})))
+    small = filled(LlamaForCausalLM(LlamaConfig(**{**llama().config.to_dict(), "rms_norm_eps": 1e-2})))
     large = isogrow.grow(small, hidden=28)
     wrong = LlamaForCausalLM(LlamaConfig(**{**large.config.to_dict(), "rms_norm_eps": 1e-2}))
     wrong.load_state_dict(large.state_dict())
@@ -404,7 +421,7 @@ def _alike(_: str = "", model_type: str = "llama", head: bool = True, **edits: A
     sizes = {"hidden_size": 24, "intermediate_size": 34, "num_hidden_layers": 1, "num_attention_heads": 4}
     more: dict[str, Any] = {"num_key_value_heads": 4, "head_dim": 6, **edits}
     config = AutoConfig.for_model(model_type, vocab_size=VOCAB, **sizes, **more)
-    return _filled((AutoModelForCausalLM if head else AutoModel).from_config(config))
+    return filled((AutoModelForCausalLM if head else AutoModel).from_config(config))
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -447,6 +464,20 @@ def test_a_folder_without_its_record_is_refused(tmp_path: Path) -> None:
     llama().save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="isogrow.json is missing"):
         isogrow.verify(llama(), tmp_path)
+
+
+def test_a_tower_that_nothing_runs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = sighted(101)
+    large = isogrow.grow(small, **{"vision.ffn": "+6"})
+    assert "towers" not in named(isogrow.verify(small, large, liveness=False))
+    monkeypatch.setattr(inputs, "pictured", lambda *_: None)
+    monkeypatch.setattr(inputs, "_SHOWN", type(inputs._SHOWN)())  # pyright: ignore
+    found = named(isogrow.verify(small, large))
+    assert (
+        found["towers"].passed is None
+        and "so vision.mlp.up and 2 more ran in neither" in found["towers"].detail
+    )
+    assert found["liveness"].detail == "what is new was run by nothing"
 
 
 def test_nothing_compared_is_no_pass() -> None:
@@ -588,7 +619,7 @@ def test_more_tensors_than_the_class_uses(tmp_path: Path) -> None:
         num_attention_heads=3,
         max_position_embeddings=26,
     )
-    _filled(BertForPreTraining(config)).save_pretrained(tmp_path / "small")
+    filled(BertForPreTraining(config)).save_pretrained(tmp_path / "small")
     path = tmp_path / "small" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": ["BertForMaskedLM"]}))
     isogrow.grow_checkpoint(tmp_path / "small", tmp_path / "large", hidden="x2", heads="x2")
@@ -603,6 +634,15 @@ def test_more_tensors_than_the_class_uses(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "large" / "model.safetensors", metadata={"format": "pt"})
     (failed,) = isogrow.verify(tmp_path / "small", tmp_path / "large").failed
     assert (failed.name, failed.detail) == ("unread", "first of 1 that differ: cls.seq_relationship.weight")
+    bare = {name.removeprefix("bert."): value for name, value in weights.items()}
+    bare["pooler.dense.weight"][1, 4] += 1e-2
+    save_file(bare, tmp_path / "large" / "model.safetensors", metadata={"format": "pt"})
+    (failed,) = isogrow.verify(tmp_path / "small", tmp_path / "large").failed
+    assert failed.value == 2.0  # under whatever names the two have them
+    del bare["pooler.dense.weight"]
+    save_file(bare, tmp_path / "large" / "model.safetensors", metadata={"format": "pt"})
+    (failed,) = isogrow.verify(tmp_path / "small", tmp_path / "large").failed
+    assert (failed.name, failed.detail) == ("unread", "pooler is not stored")
 
 
 def test_a_class_that_compares_choices() -> None:
@@ -614,7 +654,7 @@ def test_a_class_that_compares_choices() -> None:
         num_attention_heads=3,
         max_position_embeddings=26,
     )
-    small = _filled(BertForMultipleChoice(config))
+    small = filled(BertForMultipleChoice(config))
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
     assert report.passed, report.failed
 
@@ -651,7 +691,7 @@ def _classifier(kind: str) -> Any:
     }
     made = AutoConfig.for_model(kind, vocab_size=VOCAB, num_labels=3, num_attention_heads=4, **sizes[kind])
     made.pad_token_id = None
-    return _filled(AutoModelForSequenceClassification.from_config(made))
+    return filled(AutoModelForSequenceClassification.from_config(made))
 
 
 @pytest.mark.slow
@@ -659,7 +699,7 @@ def test_attention_that_insists_on_float32() -> None:
     config = GPT2Config(
         vocab_size=VOCAB, n_embd=20, n_layer=3, n_head=4, n_positions=26, reorder_and_upcast_attn=True
     )
-    small = _filled(GPT2LMHeadModel(config))
+    small = filled(GPT2LMHeadModel(config))
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3", layers="+1"))
     assert report.passed, report.failed
 
@@ -677,7 +717,7 @@ def test_a_cache_that_is_not_the_full_pass() -> None:
         max_position_embeddings=40,
         rope_parameters={**rope, "short_factor": [1.0] * 3, "long_factor": [2.0] * 3},
     )
-    small = _filled(LlamaForCausalLM(config))
+    small = filled(LlamaForCausalLM(config))
     report = isogrow.verify(small, isogrow.grow(small, ffn="+3"))
     assert report.passed, report.failed
     assert named(report)["kv cache"].detail.startswith("step by step on both sides")
@@ -695,7 +735,7 @@ def recurrent() -> Any:
         chunk_size=8,
         **dict.fromkeys(("bos_token_id", "eos_token_id")),
     )
-    return _filled(Mamba2ForCausalLM(config))
+    return filled(Mamba2ForCausalLM(config))
 
 
 @pytest.mark.slow

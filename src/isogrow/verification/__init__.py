@@ -117,6 +117,7 @@ def _checks(
     yield check
     if not check.passed:
         return
+    yield from checks.unrun_parts(both)
     say("own dtype")
     check, figures["own_dtype"] = checks.own_dtype(both, small)
     yield check

@@ -27,7 +27,7 @@ from isogrow.verification.differences import (
     noise_floor,
 )
 from isogrow.verification.float64 import EXACT, float64, rebuilt
-from isogrow.verification.inputs import covering, positions, pretrained, probe, sees, taken
+from isogrow.verification.inputs import covering, positions, pretrained, probe, sees, taken, unrun
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import (
@@ -128,6 +128,19 @@ def seen(pair: Pair, batches: Sequence[Batch]) -> str:
     sounds = sum(len(batch["input_features"]) for batch in batches if "input_features" in batch)
     beside = (f", {count} {word}" for word, count in (("images", images), ("sounds", sounds)) if count)
     return f"all {ids:,} token ids, {tokens:,} tokens{''.join(beside)}"
+
+
+def unrun_parts(pair: Pair) -> Iterator[Check]:
+    """What has grown and is run by nothing that could be made here: its weights are right, and no more is
+    known of it."""
+    if found := unrun(pair):
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield Check(
+            "towers",
+            None,
+            detail=f"no image or sound could be made for {type(pair.large).__name__}, so {found[0]}{more} ran"
+            " in neither model: the weights alone were compared",
+        )
 
 
 def first_layer(pair: Pair, small: nn.Module, large: nn.Module, batch: Batch, limit: float) -> str:

@@ -96,6 +96,19 @@ def unreached(pair: Pair) -> frozenset[str]:
     return frozenset() if _SHOWN[pair.small] else frozenset(pair.before.layout.signalled)
 
 
+def unrun(pair: Pair) -> list[str]:
+    """Those of them that have grown."""
+    missed = unreached(pair)
+    found = {
+        block.slot: None
+        for stored in pair.after.stored
+        for _, block in stored.blocks(pair.plan.target)
+        if block.slot in missed
+        and any(pair.new_positions(axis, block.index) for axis in block.axes if not axis.isdigit())
+    }
+    return list(found)
+
+
 def positions(pair: Pair, wanted: int | None = None) -> int:
     """How many tokens a row may have: as many as there are positions, or fewer where the class counts them
     from behind others (RoBERTa from behind its padding's number), which it is asked by being run.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from isogrow.laws import horizon
 from isogrow.layouts.layout import Index
-from isogrow.verification.inputs import lesson
+from isogrow.verification.inputs import lesson, unrun
 from isogrow.verification.liveness import Pass, training
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
@@ -22,7 +22,10 @@ def liveness(pair: Pair) -> tuple[Check, Check, Units]:
     """float64: all new channels have gradient by the step that the plan predicts, and then differ."""
     by = due(pair)
     found = lived(pair, by, training(pair.large, [lesson(pair)], steps=most(by)))
-    return live(found.units, by, found.late), apart(found.twins, found.steps), found.units
+    alive = live(found.units, by, found.late)
+    if not found.units.new and unrun(pair):
+        alive = replace(alive, detail="what is new was run by nothing")
+    return alive, apart(found.twins, found.steps), found.units
 
 
 def due(pair: Pair) -> int:

@@ -243,7 +243,13 @@ def batches(
 
 
 def main_outputs(result: Any) -> dict[str, Tensor]:
-    """The tensors that a model returned, by name, but for its loss; a bare one is "output"."""
+    """The tensors that a model returned, by name, but for its loss; a bare one is "output", and of several
+    without names the others are "output 2" and so on. What is within one of them (a cache) is left out."""
+    if isinstance(result, tuple | list):
+        parts = [part for part in cast(Iterable[Any], result) if isinstance(part, Tensor)]
+        told = [part for part in parts if part.dim() and part.is_floating_point()]
+        found = {f"output {n}" if n > 1 else "output": part for n, part in enumerate(told, 1)}
+        return found or {"output": first_tensor(result)}
     if not isinstance(result, Mapping):
         return {"output": first_tensor(result)}
     named = cast(Mapping[str, Any], result)

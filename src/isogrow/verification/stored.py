@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from isogrow.growth.models import build_of
 from isogrow.interpreters.module import grow_module, grown_state
+from isogrow.layouts.layout import Index
 from isogrow.numbers.arithmetic import blocked, rounded, same
 from isogrow.numbers.filling import Read
 from isogrow.numbers.statistics import statistics
@@ -19,6 +20,7 @@ from isogrow.plans.boxes import slices
 from isogrow.plans.matching import match
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Draw, pieces, whole
+from isogrow.plans.plan import Plan
 from isogrow.stores.binding import fill_region_, outputs, reader
 from isogrow.stores.mapping import mapped
 from isogrow.stores.store import all_of
@@ -84,31 +86,38 @@ def as_stored(pair: Pair, tensor: Stored, exact: Tensor) -> Tensor:
 def unread(pair: Pair) -> Iterator[Check]:
     """What the folders hold and the models' class leaves out: each tensor as the plan makes it, bit by bit.
 
-    A BERT is often stored with more heads than the class in its config has. Free entries may be anything
-    here too. Nothing is yielded where there are no such tensors, or where a model was not given as a folder.
+    A BERT is often stored with more heads than the class in its config has. One that the large folder lacks
+    is a fault, and free entries may be anything here too. Nothing is yielded where there are no such tensors,
+    or where a model was not given as a folder.
     """
     if pair.files is None:
         return
     old, new = pair.files
     before, after = (match(pair.before.layout, each.config, each.headers) for each in (old, new))
-    left = {
-        s.name for s in after.stored if not any(slot.name in pair.after.all_slots for slot in s.line.slots)
-    }
-    if not left:
-        return
-    named = {stored.name: stored.source for stored in after.stored}
-    with mapped(old) as store, mapped(new) as found:
-        read = reader(before, store)
-        wrong = [
-            made.name
-            for made in outputs(before, pair.plan)
-            if made.name in left and not _as_made(pair, made, read, all_of(found, named[made.name]))
-        ]
-    first = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else ""
-    detail = (
-        first or f"{len(left)} tensors that {type(pair.large).__name__} has under other names, or not at all"
-    )
-    yield Check("unread", not wrong, float(len(wrong)), 0.0, detail)
+    wanted = _left(pair, outputs(before, pair.plan))
+    left = _left(pair, outputs(after, Plan(pair.plan.family, pair.plan.target)))
+    lost = sorted(_blocks(pair, wanted) - after.holders.keys())
+    if lost:
+        slot, index = lost[0]
+        at = "".join(f" of {axis} {i}" for axis, i in index)
+        yield Check("unread", False, float(len(lost)), 0.0, f"{slot}{at} is not stored")
+    elif left:
+        with mapped(old) as store, mapped(new) as found:
+            read = reader(before, store)
+            wrong = [s.source for s in left if not _as_made(pair, s, read, all_of(found, s.source))]
+        first = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else ""
+        kept = f"{len(left)} tensors that {type(pair.large).__name__} has under other names, or not at all"
+        yield Check("unread", not wrong, float(len(wrong)), 0.0, first or kept)
+
+
+def _left(pair: Pair, tensors: Iterable[Stored]) -> list[Stored]:
+    """Those of which the large model's class reads nothing."""
+    read = pair.after.all_slots
+    return [each for each in tensors if not any(slot.name in read for slot in each.line.slots)]
+
+
+def _blocks(pair: Pair, tensors: Iterable[Stored]) -> set[tuple[str, Index]]:
+    return {(b.slot, b.index) for tensor in tensors for _, b in tensor.blocks(pair.plan.target)}
 
 
 def _as_made(pair: Pair, stored: Stored, read: Read, found: Tensor) -> bool:

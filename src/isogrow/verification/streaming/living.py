@@ -8,7 +8,7 @@ all layers, and whether they live can't be told from one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -59,15 +59,23 @@ def _cast(x: object, old: torch.dtype, new: torch.dtype) -> object:
 
 @dataclass
 class Calls:
-    """The first call of each layer by one run, by the layer's name."""
+    """The first call of each layer by the first of these runs that calls it, by the layer's name: a tower is
+    called by a run with images alone."""
 
-    run: str
+    runs: tuple[str, ...]
     found: dict[str, LayerInput] = field(default_factory=dict[str, LayerInput])
+    by: dict[str, int] = field(default_factory=dict[str, int])
+
+    def take(self, layer: str, run: str, args: Any, kwargs: Any) -> None:
+        """Keep a call, unless there is one by this run, or by one before it."""
+        at = self.runs.index(run) if run in self.runs else len(self.runs)
+        if at < self.by.get(layer, len(self.runs)):
+            self.found[layer], self.by[layer] = LayerInput.of(args, kwargs), at
 
 
 @contextmanager
 def overheard(model: nn.Module, layers: tuple[str, ...], calls: Calls) -> Generator[None]:
-    """Keep what layers of a model are given by the run that `calls` names."""
+    """Keep what layers of a model are given by the runs that `calls` names."""
     modules = dict(model.named_modules())
     with ExitStack() as hooks:
         for name in layers:
@@ -79,8 +87,8 @@ def overheard(model: nn.Module, layers: tuple[str, ...], calls: Calls) -> Genera
 def _keeper(layer: str, calls: Calls) -> Callable[[nn.Module, Any, Any], None]:
     def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
         run = getattr(CURRENT, "run", None)
-        if run is not None and run.name == calls.run and layer not in calls.found:
-            calls.found[layer] = LayerInput.of(args, kwargs)
+        if run is not None:
+            calls.take(layer, run.name, args, kwargs)
 
     return keep
 
@@ -110,28 +118,53 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
 
     `model` is the large one in float64 without numbers, and `calls` what its layers were given.
     """
-    by, residual = learning.due(pair), pair.before.layout.residual
-    grown = pair.channels is not None
-    pair = replace(pair, beyond=frozenset({residual} if grown else ()))
+    by = learning.due(pair)
+    wider = {step.axis for step in pair.plan.steps} & pair.before.layout.residuals
+    pair = replace(pair, beyond=frozenset(wider))
     units, twins, made, late = list[Units](), list[str](), 0, 0
     place = LayerRoom()
-    for layer, call in calls.found.items():
-        own = [stored for stored in pair.after.stored if stored.source.startswith(f"{layer}.")]
-        part = replace(pair, after=replace(pair.after, stored=tuple(own)))
-        if not any(part.new_positions(*at) for at in _axes(part, own)):
-            continue
+    within = {layer: _within(pair, layer) for layer in pair.repeated}
+    grew = [layer for layer, own in within.items() if _new(pair, own)]
+    for layer, call in ((layer, calls.found[layer]) for layer in grew if layer in calls.found):
+        part = replace(pair, after=replace(pair.after, stored=within[layer]))
         give_back()
         found = _trained(part, layer, call, large, model, by, place)
         units.append(found.units)
         twins, made, late = twins + found.twins, max(made, found.steps), max(late, found.late)
     together = _together(units)
     live, apart = learning.live(together, by, late), learning.apart(twins, made)
+    left = _unchecked(pair, sorted(wider), within, [layer for layer in grew if layer not in calls.found])
     if not together.new:
-        nothing = "nothing new inside a layer"
+        nothing = "; ".join(("nothing new inside a layer that was run", *left))
         return Check("liveness", None, detail=nothing), Check("distinct", None, detail=nothing), together
-    words = "each layer alone" + (f"; new {residual} channels run through all, unchecked" if grown else "")
+    words = "; ".join(("each layer alone", *left))
     live, apart = (replace(check, detail=f"{check.detail}; {words}") for check in (live, apart))
     return live, apart, together
+
+
+def _unchecked(
+    pair: Pair, wider: list[str], within: Mapping[str, tuple[Stored, ...]], missed: list[str]
+) -> Iterator[str]:
+    """What is new and can't be told of layers alone."""
+    yield from (f"new {axis} channels run through all, unchecked" for axis in wider)
+    if missed:
+        yield f"{missed[0]} and {len(missed) - 1} more were not run, unchecked"
+    held = {stored for own in within.values() for stored in own}
+    rest = tuple(stored for stored in pair.after.stored if stored not in held)
+    slots = {block.slot for each in rest if _new(pair, (each,)) for _, block in each.blocks(pair.plan.target)}
+    if slots:
+        yield f"outside layers, unchecked: {', '.join(sorted(slots))}"
+
+
+def _within(pair: Pair, layer: str) -> tuple[Stored, ...]:
+    """The tensors of a layer."""
+    return tuple(stored for stored in pair.after.stored if stored.source.startswith(f"{layer}."))
+
+
+def _new(pair: Pair, tensors: tuple[Stored, ...]) -> bool:
+    """Whether something in these is new, but for what runs beyond a layer."""
+    part = replace(pair, after=replace(pair.after, stored=tensors))
+    return any(part.new_positions(*at) for at in _axes(part, tensors))
 
 
 def _trained(
@@ -145,7 +178,7 @@ def _trained(
     return learning.lived(part, by, map(partial(_renamed, layer=layer), steps))  # map keeps no step
 
 
-def _axes(pair: Pair, tensors: list[Stored]) -> Iterator[tuple[str, Any]]:
+def _axes(pair: Pair, tensors: Sequence[Stored]) -> Iterator[tuple[str, Any]]:
     """The axes of a layer's blocks, but for those that run beyond it."""
     for stored in tensors:
         for _, block in stored.blocks(pair.plan.target):

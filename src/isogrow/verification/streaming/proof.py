@@ -86,6 +86,7 @@ def streamed_checks(
     yield check
     if not check.passed:
         return
+    yield from checks.unrun_parts(both)
     check, figures["own_dtype"] = abreast.own_dtype()
     yield check
     yield from abreast.padding()
@@ -155,7 +156,8 @@ class Abreast:
     @cached_property
     def calls(self) -> living.Calls:
         """What its layers are given in a run."""
-        return living.Calls(LESSON if self.given.all_ids else f"{LARGE} 0")
+        others = tuple(f"{LARGE} {n}" for n in range(len(self.given.batches)))
+        return living.Calls((LESSON,) if self.given.all_ids else others)
 
     @cached_property
     def outputs(self) -> Mapping[str, Any]:
