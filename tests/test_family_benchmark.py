@@ -344,9 +344,12 @@ def test_what_a_sunk_model_is_to_reach_follows_from_the_rows() -> None:
     assert left_out[0] == scratch[0] and not any(isinstance(job, Job) for job in left_out[1:])
     jobs: list[sunk.Job] = []
     while left := [job for job in sunk.pending(sunk.FULL, rows) if isinstance(job, sunk.Job)]:
-        turns = [(job.second.learned, job.goal, job.second.name, job.seed) for job in left]
-        assert turns == sorted(turns)  # what runs side by side starts from small models of several seeds
-        turn = [job for job, at in zip(left, turns, strict=True) if at == turns[0]]
+        assert left == sorted(left, key=lambda job: job.second.learned)
+        kinds = [(job.second.learned, job.goal, job.second.name) for job in left]
+        turn = [left[0]]
+        same = [job.seed for job, kind in zip(left, kinds, strict=True) if kind == kinds[0]]
+        assert same == sorted(same) and len(set(same)) == len(same)  # side by side from several seeds' models
+        assert kinds[: len(same)] == [kinds[0]] * len(same)
         jobs += turn
         for job in turn:
             own = dict(stage=sunk.STAGE, name=job.second.name, second=dataclasses.asdict(job.second))

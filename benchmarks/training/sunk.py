@@ -117,7 +117,9 @@ FULL = Course(
 def pending(course: Course, rows: Rows) -> Sequence[family.Job | Job]:
     """What is to be run next: the larger size from scratch, then what is to reach its losses.
 
-    Of one kind they come in the order of their seeds: a search begins where it ended on the seeds before.
+    Small models that learned least come first, as they cost least. Of one kind second stages come in the
+    order of their seeds: a search begins where it ended on the seeds before, and what runs side by side
+    starts from several small models, so that none is made twice.
     """
     scratch = [
         (asked, seed, family.from_scratch(asked.of, course.tuned, asked.goal, seed))
@@ -140,13 +142,10 @@ def pending(course: Course, rows: Rows) -> Sequence[family.Job | Job]:
         for asked, seed, own in scratch
         if own.key in rows
     ]
-    return [*lacking.values(), *sorted((job for job in jobs if job.key not in rows), key=_turn)]
-
-
-def _turn(job: Job) -> tuple[float, float, str, int]:
-    """Small models that learned least come first, as they cost least; what runs side by side starts from
-    small models of several seeds, so that none is made twice."""
-    return job.second.learned, job.goal, job.second.name, job.seed
+    return [
+        *lacking.values(),
+        *sorted((job for job in jobs if job.key not in rows), key=lambda job: job.second.learned),
+    ]
 
 
 def searched(asked: Asked, marks: Sequence[float], rows: Rows) -> int:
