@@ -82,19 +82,18 @@ ROWS = (
         attention_bias=True,
         mlp_bias=True,
     ),
-    llama(
-        "iquestcoder",
-        transformers.IQuestCoderConfig,
-        more_options(hidden_size=DIVIDED, mlp_bias=BOOLS, attention_bias=BOOLS),
-        attention_bias=True,
-        mlp_bias=True,
-    ),
-    llama(
-        "exaone",
-        transformers.ExaoneConfig,
-        more_options(hidden_size=DIVIDED, mlp_bias=BOOLS, attention_bias=BOOLS),
-        attention_bias=True,
-        mlp_bias=True,
+    *(
+        llama(
+            name,
+            config,
+            more_options(hidden_size=DIVIDED, mlp_bias=BOOLS, attention_bias=BOOLS),
+            attention_bias=True,
+            mlp_bias=True,
+        )
+        for name, config in (
+            ("iquestcoder", transformers.IQuestCoderConfig),
+            ("exaone", transformers.ExaoneConfig),
+        )
     ),
     gated(
         "seed_oss",

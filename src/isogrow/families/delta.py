@@ -76,8 +76,8 @@ WIDTHS = (
     Key("linear_key_head_dim", "state_key_dim", 128),
     Key("linear_value_head_dim", "state_value_dim", 128),
     Key("linear_conv_kernel_dim", "taps", 4),
-    Key("full_attention_interval", default=4),
 )
+KEYS = (*WIDTHS, Key("full_attention_interval", default=4))
 INTERVAL = PerLayer(
     "layer_types", "'linear_attention' if (i + 1) % full_attention_interval else 'full_attention'"
 )
@@ -128,7 +128,7 @@ QWEN3_NEXT = like(
         norm_topk_prob=True,
         attention_bias=False,
     ),
-    more=WIDTHS,
+    more=KEYS,
     lacks="qkv_bias use_sliding_window max_window_layers",
     attentions=(Attention(rope=ROPE),),
     per_layer=(INTERVAL,),
@@ -158,7 +158,7 @@ QWEN3_5 = like(
         head_dim=256,
         attention_bias=False,
     ),
-    more=WIDTHS,
+    more=KEYS,
     attentions=(Attention(rope=ROPE),),
     constraints=EQUAL,
     per_layer=(INTERVAL,),

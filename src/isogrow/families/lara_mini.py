@@ -11,11 +11,12 @@ from isogrow.families.delta import (
     QKV,
     READ,
     SIZES,
+    WIDTHS,
     D,
     delta_reader,
     delta_state,
 )
-from isogrow.families.edits import after, alter, drop, like
+from isogrow.families.edits import after, alter, drop, like, with_defaults
 from isogrow.families.experts import stacked
 from isogrow.families.flint import FLINT
 from isogrow.families.llama import ATTENTION, MLP, M
@@ -48,11 +49,7 @@ LARA_MINI = like(
     more=(
         Key("num_experts", "experts", 128),
         Key("shared_expert_intermediate_size", "shared_ffn", 512),
-        Key("linear_num_key_heads", "state_heads", 8),
-        Key("linear_num_value_heads", "state_heads * state_group", 16),
-        Key("linear_key_head_dim", "state_key_dim", 128),
-        Key("linear_value_head_dim", "state_value_dim", 128),
-        Key("linear_conv_kernel_dim", "taps", 4),
+        *with_defaults(WIDTHS, linear_num_key_heads=8, linear_num_value_heads=16),
     ),
     attentions=(Attention(rope=Rope(everywhere=False)),),
     kinds=(),

@@ -12,7 +12,7 @@ from typing import Any
 from isogrow.errors import CheckpointError
 from isogrow.layouts.layout import Index, Layout, Line
 from isogrow.layouts.lines import name_axes
-from isogrow.layouts.naming import applying, beside, renamed
+from isogrow.layouts.naming import applying, renamed, renames_in
 from isogrow.layouts.pattern import Sum
 from isogrow.plans.anatomy import Header, Stored, name_of
 from isogrow.plans.factors import Factors
@@ -81,8 +81,9 @@ def bound(headers: Mapping[str, Header], config: Mapping[str, Any], base: GrownB
     Raises `CheckpointError` for a tensor that no line of the base names, one whose shape is that of another
     base, and where layers of the base lack the matrices that the config gives all of them.
     """
-    layout = beside(base.layout, [name.removeprefix(BEFORE) for name in headers])
-    bare = {name: renamed(layout, name.removeprefix(BEFORE)) for name in headers}
+    stored = {name: name.removeprefix(BEFORE) for name in headers}
+    renames = renames_in(base.layout, stored.values())
+    bare = {name: renamed(renames, own) for name, own in stored.items()}
     found = _Binding(base, _table(base, bare.values()), names(config.get("target_parameters")), headers, bare)
     for name in headers:
         found.add_(name)

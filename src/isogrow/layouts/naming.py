@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import cache, lru_cache, reduce
 from typing import Any
 
 from isogrow.layouts.config import Config
 from isogrow.layouts.formula import names
-from isogrow.layouts.layout import Index, Layout, Line, Slot
+from isogrow.layouts.layout import Index, Layout, Line, Rename, Slot
 from isogrow.layouts.lines import PLACEHOLDER
 
 Lines = dict[str, list[tuple[re.Pattern[str], Line]]]
 Applies = Callable[[Slot, Index], bool]
 
 
-def beside(layout: Layout, names: Iterable[str]) -> Layout:
-    """The layout with those renames alone that hold in a model of these names."""
+def renames_in(layout: Layout, names: Iterable[str]) -> tuple[Rename, ...]:
+    """Those of a layout's renames that hold in a model of these names."""
     if not any(rename.beside for rename in layout.renames):
-        return layout
+        return layout.renames
     found = tuple(names)
-    kept = (each for each in layout.renames if any(name.startswith(each.beside) for name in found))
-    return replace(layout, renames=tuple(kept))
+    return tuple(each for each in layout.renames if any(name.startswith(each.beside) for name in found))
 
 
-def renamed(layout: Layout, name: str) -> str:
+def renamed(renames: Iterable[Rename], name: str) -> str:
     """A stored tensor's name of today."""
-    return reduce(lambda name, rename: rename.applied(name), layout.renames, name)
+    return reduce(lambda name, rename: rename.applied(name), renames, name)
 
 
 def as_kept(layout: Layout, name: str, source: str) -> str:
     """A name of today in the way in which the tensor `source` is named, so that a file keeps its names.
 
-    Law: `renamed(layout, as_kept(layout, name, source)) == name`.
+    Law: `renamed(layout.renames, as_kept(layout, name, source)) == name`.
     """
     for rename in layout.renames:
         now = rename.applied(source)

@@ -12,7 +12,7 @@ from isogrow.errors import CheckpointError
 from isogrow.layouts.config import Config, class_names
 from isogrow.layouts.layout import Index, Layout, Line, Slot, Weight
 from isogrow.layouts.lines import name_axes
-from isogrow.layouts.naming import Applies, applying, beside, line_of, lines_of, prefix_of, renamed
+from isogrow.layouts.naming import Applies, applying, line_of, lines_of, prefix_of, renamed, renames_in
 from isogrow.layouts.soundness import check_config
 from isogrow.plans.anatomy import Anatomy, Header, Stored, held_by, name_of, shapes
 from isogrow.plans.sizes import Sizes, key
@@ -40,16 +40,16 @@ def match(
     is not what the config's sizes say.
     """
     check_config(layout, config)
-    own = beside(layout, tensors)
-    layout = _with_carried(layout, own, tensors)
+    renames = renames_in(layout, tensors)
     sources: dict[str, str] = {}
     for name in tensors:
-        first = sources.setdefault(renamed(own, name) if own.renames else name, name)
+        first = sources.setdefault(renamed(renames, name), name)
         if first != name:
             raise CheckpointError(
                 f"{first} and {name} are both in the {where}, and mean the same tensor: remove one of them"
             )
     names = {name: tensors[source] for name, source in sources.items()}
+    layout = _with_carried(layout, names)
     stated, applies = layout.read(config), applying(layout, config)
     prefix = prefix_of(layout, applies, names, stated)
     found: list[Stored] = []
@@ -78,10 +78,8 @@ def match(
     return Anatomy(layout, config, sizes, tuple(found), prefix, tuple(ignored), _headed(config, kind))
 
 
-def _with_carried(layout: Layout, own: Layout, tensors: Mapping[str, Header]) -> Layout:
-    """The layout with a row for each tensor that it carries along, whose every dim is a number; `own` has the
-    renames that hold for these."""
-    names = {renamed(own, name): header for name, header in tensors.items()}
+def _with_carried(layout: Layout, names: Mapping[str, Header]) -> Layout:
+    """The layout with a row for each tensor that it carries along, whose every dim is a number."""
     rows = tuple(
         Weight(name, f"-> {' '.join(map(str, header.shape))}", name, required=False, head=True, idle="True")
         for name, header in names.items()

@@ -3,7 +3,7 @@ optimizers are asked after it, when they have a state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from isogrow.errors import IsogrowError, SizeError, StateError
@@ -27,7 +27,7 @@ def check_possible(model: Any, growths: Sequence[Growth], done: int) -> None:
     Raises `SizeError`, with the growth's number and what is wrong with it, and `CheckpointError` for a model
     that is not what its class makes of its config.
     """
-    left = list(_left(growths, done))
+    left = _left(growths, done)
     if not left:
         return
     anatomy = anatomy_of(model)
@@ -49,7 +49,7 @@ def check_growable(model: Any, optimizer: Any, growths: Sequence[Growth], done: 
 
     Raises `StateError`, with the growth's number.
     """
-    left = list(_left(growths, done))
+    left = _left(growths, done)
     if not left:
         return True
     trained = [inside(each) for each in optimizers_of(optimizer)]
@@ -64,6 +64,6 @@ def check_growable(model: Any, optimizer: Any, growths: Sequence[Growth], done: 
     return True
 
 
-def _left(growths: Sequence[Growth], done: int) -> Iterator[tuple[int, Growth]]:
+def _left(growths: Sequence[Growth], done: int) -> list[tuple[int, Growth]]:
     """The growths to come, by their numbers."""
-    return ((number, each) for number, each in enumerate(growths, 1) if number > done and each.sizes)
+    return [(number, each) for number, each in enumerate(growths, 1) if number > done and each.sizes]

@@ -33,7 +33,7 @@ def float64() -> Generator[None]:
     """Make every cast to a float float64 (complex: complex128) and float64 the default dtype.
 
     Covers `dtype=` of every torch function, `.to`, `.type`, `.type_as`, `.float()` and its like;
-    autocast is off, and so does `torch.FloatTensor(...)`, as some classes still make parameters. A
+    `torch.FloatTensor(...)`, by which some classes still make parameters, too; autocast is off. A
     reinterpretation of bits (`.view(dtype)`) is no cast and stays. Not reached: TorchScript, and arrays of
     numpy, whose values arrive as they are. The mode holds for the thread that entered it; the default dtype
     and `torch.FloatTensor` are the whole process's.

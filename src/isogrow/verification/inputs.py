@@ -99,14 +99,8 @@ def unreached(pair: Pair) -> frozenset[str]:
 def unrun(pair: Pair) -> list[str]:
     """Those of them that have grown."""
     missed = unreached(pair)
-    found = {
-        block.slot: None
-        for stored in pair.after.stored
-        for _, block in stored.blocks(pair.plan.target)
-        if block.slot in missed
-        and any(pair.new_positions(axis, block.index) for axis in block.axes if not axis.isdigit())
-    }
-    return list(found)
+    grown = pair.grown_blocks(pair.after.stored) if missed else ()
+    return list(dict.fromkeys(block.slot for block in grown if block.slot in missed))
 
 
 def positions(pair: Pair, wanted: int | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
@@ -21,8 +21,9 @@ from isogrow.layouts.config import untagged
 from isogrow.layouts.layout import Index, Line
 from isogrow.layouts.lines import name_axes
 from isogrow.planning.request import Planned, Saved, plan_in, read_plan
-from isogrow.plans.anatomy import Anatomy
+from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.matching import match
+from isogrow.plans.pieces import Block
 from isogrow.plans.plan import OLD, Old, Plan
 from isogrow.plans.regions import drawn
 from isogrow.plans.serial import RECORD
@@ -107,6 +108,14 @@ class Pair:
     @cached_property
     def _new(self) -> dict[tuple[str, Index], list[int]]:
         return {}
+
+    def grown_blocks(self, tensors: Iterable[Stored]) -> Iterator[Block]:
+        """The blocks in which these tensors have new channels, but for those that run beyond."""
+        for stored in tensors:
+            for _, block in stored.blocks(self.plan.target):
+                axes = (a for a in block.axes if not a.isdigit() and a not in self.beyond)
+                if any(self.new_positions(axis, block.index) for axis in axes):
+                    yield block
 
     def _find_new(self, axis: str, index: Index) -> list[int]:
         past, size = Classes(self.plan), range(self.plan.target.of(axis, index))

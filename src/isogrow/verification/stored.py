@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from isogrow.growth.models import build_of
 from isogrow.interpreters.module import grow_module, grown_state
-from isogrow.layouts.layout import Index
 from isogrow.numbers.arithmetic import blocked, rounded, same
 from isogrow.numbers.filling import Read
 from isogrow.numbers.statistics import statistics
-from isogrow.plans.anatomy import Stored
+from isogrow.plans.anatomy import Anatomy, Stored
 from isogrow.plans.boxes import slices
 from isogrow.plans.matching import match
 from isogrow.plans.parts import view_of
 from isogrow.plans.pieces import Draw, pieces, whole
 from isogrow.plans.plan import Plan
+from isogrow.plans.sizes import Sizes
 from isogrow.stores.binding import fill_region_, outputs, reader
 from isogrow.stores.mapping import mapped
 from isogrow.stores.store import all_of
@@ -96,11 +96,8 @@ def unread(pair: Pair) -> Iterator[Check]:
     before, after = (match(pair.before.layout, each.config, each.headers) for each in (old, new))
     wanted = _left(pair, outputs(before, pair.plan))
     left = _left(pair, outputs(after, Plan(pair.plan.family, pair.plan.target)))
-    lost = sorted(_blocks(pair, wanted) - after.holders.keys())
-    if lost:
-        slot, index = lost[0]
-        at = "".join(f" of {axis} {i}" for axis, i in index)
-        yield Check("unread", False, float(len(lost)), 0.0, f"{slot}{at} is not stored")
+    if lost := missing("unread", wanted, after, pair.plan.target):
+        yield lost
     elif left:
         with mapped(old) as store, mapped(new) as found:
             read = reader(before, store)
@@ -116,8 +113,14 @@ def _left(pair: Pair, tensors: Iterable[Stored]) -> list[Stored]:
     return [each for each in tensors if not any(slot.name in read for slot in each.line.slots)]
 
 
-def _blocks(pair: Pair, tensors: Iterable[Stored]) -> set[tuple[str, Index]]:
-    return {(b.slot, b.index) for tensor in tensors for _, b in tensor.blocks(pair.plan.target)}
+def missing(check: str, tensors: Iterable[Stored], held: Anatomy, sizes: Sizes) -> Check | None:
+    """What fails where a block of these tensors is in none that is `held`."""
+    blocks = {(b.slot, b.index) for tensor in tensors for _, b in tensor.blocks(sizes)}
+    if lost := sorted(blocks - held.holders.keys()):
+        slot, index = lost[0]
+        at = "".join(f" of {axis} {i}" for axis, i in index)
+        return Check(check, False, float(len(lost)), 0.0, f"{slot}{at} is not stored")
+    return None
 
 
 def _as_made(pair: Pair, stored: Stored, read: Read, found: Tensor) -> bool:

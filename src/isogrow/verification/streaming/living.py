@@ -8,7 +8,7 @@ all layers, and whether they live can't be told from one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -124,7 +124,7 @@ def liveness(pair: Pair, large: Kept, model: nn.Module, calls: Calls) -> tuple[C
     units, twins, made, late = list[Units](), list[str](), 0, 0
     place = LayerRoom()
     within = {layer: _within(pair, layer) for layer in pair.repeated}
-    grew = [layer for layer, own in within.items() if _new(pair, own)]
+    grew = [layer for layer, own in within.items() if any(pair.grown_blocks(own))]
     for layer, call in ((layer, calls.found[layer]) for layer in grew if layer in calls.found):
         part = replace(pair, after=replace(pair.after, stored=within[layer]))
         give_back()
@@ -149,22 +149,16 @@ def _unchecked(
     yield from (f"new {axis} channels run through all, unchecked" for axis in wider)
     if missed:
         yield f"{missed[0]} and {len(missed) - 1} more were not run, unchecked"
-    held = {stored for own in within.values() for stored in own}
-    rest = tuple(stored for stored in pair.after.stored if stored not in held)
-    slots = {block.slot for each in rest if _new(pair, (each,)) for _, block in each.blocks(pair.plan.target)}
-    if slots:
+    held = {stored.source for own in within.values() for stored in own}
+    rest = (stored for stored in pair.after.stored if stored.source not in held)
+    grown = (stored for stored in rest if any(pair.grown_blocks((stored,))))
+    if slots := {block.slot for stored in grown for _, block in stored.blocks(pair.plan.target)}:
         yield f"outside layers, unchecked: {', '.join(sorted(slots))}"
 
 
 def _within(pair: Pair, layer: str) -> tuple[Stored, ...]:
     """The tensors of a layer."""
     return tuple(stored for stored in pair.after.stored if stored.source.startswith(f"{layer}."))
-
-
-def _new(pair: Pair, tensors: tuple[Stored, ...]) -> bool:
-    """Whether something in these is new, but for what runs beyond a layer."""
-    part = replace(pair, after=replace(pair.after, stored=tensors))
-    return any(part.new_positions(*at) for at in _axes(part, tensors))
 
 
 def _trained(
@@ -176,13 +170,6 @@ def _trained(
     alone = LayerAlone(made, call, place.gradients(made))
     steps = training(alone, [{}], steps=learning.most(by), copied=False)
     return learning.lived(part, by, map(partial(_renamed, layer=layer), steps))  # map keeps no step
-
-
-def _axes(pair: Pair, tensors: Sequence[Stored]) -> Iterator[tuple[str, Any]]:
-    """The axes of a layer's blocks, but for those that run beyond it."""
-    for stored in tensors:
-        for _, block in stored.blocks(pair.plan.target):
-            yield from ((a, block.index) for a in block.axes if not a.isdigit() and a not in pair.beyond)
 
 
 def _numbered(layer: nn.Module, name: str, large: Kept, place: LayerRoom) -> nn.Module:

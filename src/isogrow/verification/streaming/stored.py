@@ -21,6 +21,7 @@ from isogrow.stores.workers import Pool, pool, results
 from isogrow.stores.writing import one_thread
 from isogrow.verification.differences import gap
 from isogrow.verification.report import Check
+from isogrow.verification.stored import missing
 from isogrow.verification.streaming.weights import Kept, MadeWeights
 
 ENTRIES = 1 << 20  # that a worker compares at a time
@@ -48,17 +49,11 @@ def weights(made: MadeWeights) -> Check:
     own = outputs(made.large.held, Plan(made.plan.family, made.plan.target))
     with pool() as workers, one_thread():
         wrong = [found for stored in own for found in _wrong(made, stored, workers)]
-    lost = sorted(_blocks(outputs(made.small.held, made.plan), made) - made.large.held.holders.keys())
-    if lost:
-        slot, index = lost[0]
-        at = "".join(f" of {axis} {i}" for axis, i in index)
-        return Check("weights", False, float(len(lost)), 0.0, f"{slot}{at} is not stored")
+    wanted = outputs(made.small.held, made.plan)
+    if lost := missing("weights", wanted, made.large.held, made.plan.target):
+        return lost
     detail = f"first of {len(wrong)} that differ: {wrong[0]}" if wrong else f"{len(own)} tensors"
     return Check("weights", not wrong, float(len(wrong)), 0.0, detail)
-
-
-def _blocks(tensors: tuple[Stored, ...], made: MadeWeights) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
-    return {(b.slot, b.index) for tensor in tensors for _, b in tensor.blocks(made.plan.target)}
 
 
 def _wrong(made: MadeWeights, stored: Stored, workers: Pool) -> Iterator[Wrong]:
