@@ -137,7 +137,9 @@ def randomized(shapes: Mapping[str, tuple[int, ...]], seed: int, spread: float) 
         if len(shape) > 1:
             found[name] = spread * noise
         else:
-            found[name] = 0.3 * noise + (1.0 if name.endswith(("weight", "scalar")) else 0.0)
+            found[name] = 0.3 * noise + (1.0 if name.endswith(("weight", "scalar", "running_var")) else 0.0)
+            if name.endswith("running_var"):
+                found[name] = found[name].abs()  # of a batch norm, which takes its root
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ import transformers
 import wrapped
 from families import BROKEN, EXACT, randomized
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from wrapped import OWN, TEXTS, class_of, error, given, grown
 
 import isogrow
@@ -28,9 +29,10 @@ from isogrow.laws.building import network
 from isogrow.plans.caching import caches_of
 from isogrow.plans.serial import from_json, to_json
 from isogrow.plans.words import named
-from isogrow.verification import verify
+from isogrow.verification import inputs, verify
 from isogrow.verification.differences import Difference, NoiseFloor
 from isogrow.verification.float64 import build, float64
+from isogrow.verification.pictures import among, pictured
 
 Sizes = Mapping[str, Any]
 # Sizes of stacks are no keywords that types know.
@@ -57,7 +59,6 @@ SWEPT = [
     pytest.param(kind, marks=() if kind in OFTEN else pytest.mark.sweep)
     for kind in OWN
     if any(tower.own or tower.kind in LAYOUTS for tower in WRAPPERS[kind].towers)
-    and kind != "moss_transcribe_diarize"
 ]
 
 
@@ -76,20 +77,27 @@ def seeing(kind: str, told: str = "") -> nn.Module:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SWEPT)
 def test_images_are_read_as_before(kind: str) -> None:
-    small, wanted = seeing(kind), dict(ALL if kind in WIDE else NARROW)
+    small, wanted = seeing(kind), dict(_wanted(kind))
     if kind in ("llava", "qwen2_vl"):
         wanted["vision.ffn"] = "x2"  # a multiple of its width
     if kind == "qwen3_5_moe":
         wanted["expert_ffn"] = wanted.pop("ffn")
     if kind == "granite4_vision":
         wanted = {"vision.ffn": "+5"}
-    if kind in ("blip-2", "instructblip", "glm_ocr"):
-        wanted.pop("hidden")  # OPT's heads fill it; what follows GLM-OCR's tower normalises over as much
+    if kind in ("blip-2", "instructblip", "glm_ocr", "moss_transcribe_diarize"):
+        wanted.pop("hidden")  # OPT's heads fill it; what follows the others' towers normalises over as much
     large = grown(small, **wanted)
     assert error(small, large, given(small, kind)) < EXACT
-    before, after = (named(anatomy_of(each).sizes, ("vision",)) for each in (small, large))
+    stacks = ("vision", "audio")
+    before, after = (named(anatomy_of(each).sizes, stacks) for each in (small, large))
     assert all(after[axis] > before[axis] for axis in wanted if axis in after)
-    assert "vision.ffn" in after
+    assert {"vision.ffn", "audio.ffn"} & after.keys() & wanted.keys()
+
+
+def _wanted(kind: str) -> Sizes:
+    if any(tower.stack == "audio" for tower in WRAPPERS[kind].towers):
+        return HEARD
+    return ALL if kind in WIDE else NARROW
 
 
 def test_a_word_without_a_stack_s_means_the_language_model_s() -> None:
@@ -270,6 +278,56 @@ def test_a_tower_for_sound_grows_and_is_proven_with_sound(tmp_path: Path) -> Non
     report = verify(tmp_path / "small", tmp_path / "large")
     assert report.passed, str(report)
     assert "sounds" in next(each.detail for each in report.checks if each.name == "float64")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_proof_says_which_of_two_towers_it_did_not_run(
+    streamed: bool, heard: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is shown nothing but images has its tower for sound named."""
+    cast(Any, seeing("qwen2_5_omni_thinker")).save_pretrained(tmp_path / "small")
+    grow_checkpoint(tmp_path / "small", tmp_path / "large", hidden=28)
+    if not heard:
+        monkeypatch.setattr(inputs, "sounded", lambda *_: None)
+    report = verify(tmp_path / "small", tmp_path / "large", streamed=streamed)
+    assert report.passed, str(report)
+    found = {each.name: each for each in report.checks}
+    assert ("3 sounds" in found["float64"].detail) == heard
+    assert "3 images" in found["float64"].detail
+    assert ("towers" in found) != heard
+    assert heard or "reaches projector.ends and 1 more, which ran in neither" in found["towers"].detail
+
+
+class Strided(nn.Module):
+    """A tower whose states have a height and a width, as those of another library's convolutions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 64, 64)
+
+    def forward(self, pixels: torch.Tensor, return_dict: bool = True) -> BaseModelOutputWithPooling:
+        return BaseModelOutputWithPooling(last_hidden_state=self.patches(pixels))
+
+
+def test_an_image_has_a_size_where_no_config_says_one() -> None:
+    """FastVLM's tower is another library's, whose config has none, or has it among its arguments."""
+    made: Any = class_of("fast_vlm")(seeing("fast_vlm").config)
+    made.model.vision_tower = Strided(made.config.vision_config.hidden_size)
+    made.float()
+    for args, side in ((None, 256), ({"img_size": [128, 192]}, (128, 192))):
+        made.config.vision_config = transformers.TimmWrapperConfig(model_args=args)
+        found: Any = pictured(made, torch.arange(10).reshape(2, 5))
+        assert found["pixel_values"].shape[-2:] == (side if isinstance(side, tuple) else (side, side))
+        assert int((found["input_ids"] == wrapped.IMAGE).sum()) == found["pixel_values"].numel() // 3 // 64**2
+
+
+def test_tokens_of_an_image_take_no_other_s_place() -> None:
+    config: Any = transformers.Qwen2_5OmniThinkerConfig(image_token_id=2, audio_token_id=1, video_token_id=0)
+    found = among(config, torch.tensor([[2, 3, 2, 5]]), 2, 3)
+    assert found[0, 1:4].tolist() == [2, 2, 2]
+    assert not {0, 1, 2} & set(found[0, [0, 4, 5, 6]].tolist())
 
 
 def test_frames_as_wide_as_ffn_are_refused() -> None:

@@ -471,11 +471,11 @@ def test_a_tower_that_nothing_runs_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     large = isogrow.grow(small, **{"vision.ffn": "+6"})
     assert "towers" not in named(isogrow.verify(small, large, liveness=False))
     monkeypatch.setattr(inputs, "pictured", lambda *_: None)
-    monkeypatch.setattr(inputs, "_SHOWN", type(inputs._SHOWN)())  # pyright: ignore
+    monkeypatch.setattr(inputs, "_RAN", type(inputs._RAN)())  # pyright: ignore
     found = named(isogrow.verify(small, large))
     assert (
         found["towers"].passed is None
-        and "so vision.mlp.up and 2 more ran in neither" in found["towers"].detail
+        and "reaches vision.mlp.up and 2 more, which ran in neither" in found["towers"].detail
     )
     assert found["liveness"].detail == "what is new was run by nothing"
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import isogrow
 from isogrow.verification.float64 import build, float64
 from isogrow.verification.pictures import pictured
+from isogrow.verification.sounds import sounded
 
 TEXT = {
     "vocab_size": 53, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
@@ -131,7 +132,7 @@ def eye(kind: str, source: Mapping[str, Any] = EYE, **more: Any) -> dict[str, An
 
 EAR = {
     "num_mel_bins": 8, "hidden_size": 20, "intermediate_size": 40, "num_hidden_layers": 1,
-    "num_attention_heads": 2, "max_source_positions": 10, "d_model": 20, "encoder_layers": 1,
+    "num_attention_heads": 2, "max_source_positions": 12, "d_model": 20, "encoder_layers": 1,
     "encoder_attention_heads": 2, "encoder_ffn_dim": 40,
 }  # fmt: skip
 SPOKEN = {"input_dim": 8, "num_layers": 1, "hidden_dim": 20, "num_heads": 2, "output_dim": 6, "dim_head": 10}
@@ -174,8 +175,8 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     },
     "aria": {**eye("idefics3_vision"), "projector_patch_to_query_dict": {"16": 4}},
     "llama4": eye(
-        "llama4_vision_model", hidden_size=16, vision_output_dim=22, projector_input_dim=64,
-        projector_output_dim=22, pixel_shuffle_ratio=0.5,
+        "llama4_vision_model", hidden_size=16, intermediate_size=64, vision_output_dim=22,
+        projector_input_dim=22, projector_output_dim=22, pixel_shuffle_ratio=0.5,
     ),
     "qwen2_vl": eye("qwen2_vl_vision", GRID, embed_dim=16, hidden_size=24, mlp_ratio=2),
     "qwen2_5_vl": eye("qwen2_5_vl_vision", GRID, out_hidden_size=24, **WINDOWS),
@@ -313,7 +314,7 @@ OWN: Mapping[str, Mapping[str, Any]] = {
             "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
         },
     },
-    "glmasr": {"audio_config": {"model_type": "glmasr_encoder", **EAR}},
+    "glmasr": {"audio_config": {"model_type": "glmasr_encoder", **EAR, "intermediate_size": 80}},
     "qwen3_asr": {"audio_config": {"model_type": "qwen3_asr_encoder", **EAR, "output_dim": 24,
                                    "downsample_hidden_size": 6}},
     "granite_speech": {
@@ -345,7 +346,8 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]], intermediate_layers_indices=[0],
     ),
 }  # fmt: skip
-IMAGE = 50
+IMAGE, SOUND = 50, 49
+HEARING = {"audio_config", "encoder_config"}
 
 
 def config(kind: str, text: str, tie: bool) -> dict[str, Any]:
@@ -355,6 +357,7 @@ def config(kind: str, text: str, tie: bool) -> dict[str, Any]:
         "text_config": {**TEXTS[text], "model_type": text, "tie_word_embeddings": tie},
         "image_token_index": IMAGE,
         "image_token_id": IMAGE,
+        **({"audio_token_index": SOUND, "audio_token_id": SOUND} if HEARING & OWN[kind].keys() else {}),
         "tie_word_embeddings": tie,
         **OWN[kind],
     }
@@ -395,12 +398,13 @@ def looked_at(ids: Tensor) -> Mapping[str, Tensor]:
 
 
 def given(small: nn.Module, kind: str) -> Mapping[str, Tensor]:
-    """Texts with images in them, or beside them."""
+    """Texts with images and sound in them, or beside them."""
     ids = torch.arange(2 * 11).reshape(2, 11) % IMAGE
     if kind == "mllama":
         return looked_at(ids)
     with float64():
-        found = pictured(small, ids)
+        seen = pictured(small, ids)
+        found = sounded(small, seen or {"input_ids": ids}) or seen
     assert found is not None, kind
     return found
 

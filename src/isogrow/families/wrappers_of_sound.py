@@ -70,7 +70,6 @@ HEARING = (
 )
 
 
-HEARD = Bias(idle="True")  # beside images, which a model need not get
 SOUNDS = "hidden <- details"
 OUTPUT = Key("audio_config.output_dim", "hidden", 3584)
 OMNI = (
@@ -80,7 +79,7 @@ OMNI = (
         ("audio_tower", "visual"),
         (
             *last("visual.merger.mlp.2.weight", Bias()),
-            Weight("audio_tower.proj.weight", SOUNDS, "projector.sound", bias=HEARD, idle="True"),
+            Weight("audio_tower.proj.weight", SOUNDS, "projector.sound", bias=Bias()),
             Weight("audio_tower.audio_bos_eos_token.weight", "ends -> hidden", "projector.ends", idle="True"),
         ),
         keys=(*OUT, OUTPUT),
@@ -93,7 +92,7 @@ OMNI = (
         (
             *last("visual.merger.mlp.2.weight", Bias()),
             Weight("visual.merger_list.{depths}.mlp.2.weight", WRITTEN, "projector.deep", bias=Bias()),
-            Weight("audio_tower.proj2.weight", SOUNDS, "projector.sound", bias=HEARD, idle="True"),
+            Weight("audio_tower.proj2.weight", SOUNDS, "projector.sound", bias=Bias()),
         ),
         keys=(*OUT, OUTPUT),
         renames=unnested("language_model"),

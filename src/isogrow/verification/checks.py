@@ -27,7 +27,7 @@ from isogrow.verification.differences import (
     noise_floor,
 )
 from isogrow.verification.float64 import EXACT, float64, rebuilt
-from isogrow.verification.inputs import covering, positions, pretrained, probe, sees, taken, unrun
+from isogrow.verification.inputs import HEARD, covering, positions, pretrained, probe, sees, taken, unrun
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import (
@@ -125,7 +125,7 @@ def seen(pair: Pair, batches: Sequence[Batch]) -> str:
         return f"{sum(map(len, given))} {taken(pair)}"
     ids, tokens = pair.before.tokens, sum(each.numel() for each in given)
     images = sum(len(batch.get(GRIDS, batch["pixel_values"])) for batch in batches if "pixel_values" in batch)
-    sounds = sum(len(batch["input_features"]) for batch in batches if "input_features" in batch)
+    sounds = sum(len(batch[name]) for batch in batches for name in HEARD if name in batch)
     beside = (f", {count} {word}" for word, count in (("images", images), ("sounds", sounds)) if count)
     return f"all {ids:,} token ids, {tokens:,} tokens{''.join(beside)}"
 
@@ -138,8 +138,8 @@ def unrun_parts(pair: Pair) -> Iterator[Check]:
         yield Check(
             "towers",
             None,
-            detail=f"no image or sound could be made for {type(pair.large).__name__}, so {found[0]}{more} ran"
-            " in neither model: the weights alone were compared",
+            detail=f"no image or sound that isogrow makes for {type(pair.large).__name__} reaches {found[0]}"
+            f"{more}, which ran in neither model: the weights alone were compared",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,8 +30,8 @@ SEEN = 2  # rows of images beside texts, which need not be as many
 MASKED = 0.3  # of an image's patches, where they can be masked
 ENTRIES = 1 << 24  # output entries of one batch
 
-# Whether images could be made for models.
-_SHOWN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+# Of models for which images or sound could be made: the modules that they reached.
+_RAN: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 # Of rows that models were seen to run, by how long they were to be at most.
 _LENGTHS: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 
@@ -84,16 +85,60 @@ def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
     if sees(pair) or signal_of(pair.small) or not pretrained(pair):
         return None
     ids = probe(pair, shape)["input_ids"]
-    return pictured(pair.small, ids) or sounded(pair.small, ids)
+    with _noting(pair.small) as ran:
+        seen = pictured(pair.small, ids)
+        found = sounded(pair.small, seen or {"input_ids": ids}) or seen
+    _RAN[pair.small] = frozenset(ran) if found else frozenset()
+    return found
 
 
 def unreached(pair: Pair) -> frozenset[str]:
-    """The slots that images or sound alone reach, where the models are given none."""
-    if not pair.before.layout.signalled:
+    """The slots that images or sound alone reach, and that none which could be made for the models does."""
+    signalled = frozenset(pair.before.layout.signalled)
+    if not signalled:
         return frozenset()
-    if pair.small not in _SHOWN:
-        _SHOWN[pair.small] = pictures(pair, PROBE) is not None
-    return frozenset() if _SHOWN[pair.small] else frozenset(pair.before.layout.signalled)
+    if pair.small not in _RAN:
+        pictures(pair, PROBE)
+    ran = _RAN.get(pair.small, frozenset())
+    return signalled - {
+        block.slot
+        for stored in pair.before.stored
+        if not ran.isdisjoint(_holders(stored.source))
+        for _, block in stored.blocks(pair.plan.source)
+    }
+
+
+def _holders(name: str) -> tuple[str, str]:
+    """The module of a parameter, and that around it, which may read its weight without a call."""
+    inner = name.rpartition(".")[0]
+    return inner, inner.rpartition(".")[0]
+
+
+def _note(names: set[str], name: str, *_: object) -> None:
+    names.add(name)
+
+
+@contextmanager
+def _noting(model: nn.Module) -> Generator[set[str]]:
+    """Within it, the modules that are called in a model's last whole run, by name."""
+    now, ran = set[str](), set[str]()
+
+    def begin(*_: object) -> None:
+        now.clear()
+
+    def end(*_: object) -> None:
+        ran.clear()
+        ran.update(now)
+
+    hooks = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
+    for name, module in model.named_modules():
+        if name:
+            hooks.append(module.register_forward_hook(partial(_note, now, name)))
+    try:
+        yield ran
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def unrun(pair: Pair) -> list[str]:
@@ -156,7 +201,7 @@ def _runs(pair: Pair, length: int) -> bool:
     try:
         with _no_further_than_a_layer(pair):
             full(pair.small, _named(pair, given))
-    except (*FAULTS, AssertionError):  # each class in its own words
+    except FAULTS:
         return False
     return True
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isogrow.verification.runs import FAULTS, Batch, runs, still
+from isogrow.verification.runs import FAULTS, Batch, narrowed, runs, still
 from isogrow.verification.signals import CHANNELS, patched
 
 SEES, LOOKS = "get_image_features", "aspect_ratio_ids"
 TOKENS = ("image_token_id", "image_token_index")
+NAMED = ("_token_id", "_token_index")  # what a config calls tokens that stand for more than a text's
 TILES = (1, 2, 3, 5)  # how many views there may be of one image, that of the whole among them
 ASKED = "qformer_input_ids"  # a question, for towers that read one
 KINDS = ("token_type_ids", "mm_token_type_ids")  # which tokens are an image's, for classes that ask
+SIDE = 256  # of an image in pixels, where no config says it
 GRID = (1, 4, 8)  # the patches of an image in time, height and width
 
 
@@ -32,13 +34,14 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
         (getattr(config, name) for name in TOKENS if isinstance(getattr(config, name, None), int)), None
     )
     base = getattr(model, "base_model", model)
-    tower = base if hasattr(base, SEES) else model
+    tower: Any = base if hasattr(base, SEES) else model
     if not hasattr(tower, SEES) or token is None:
         return None
     for image in _images(config, ids.shape[0], seed):
-        count = _features(tower, {name: _first(value, ids.shape[0]) for name, value in image.items()})
+        first = {name: _first(value, ids.shape[0]) for name, value in image.items()}
+        count = features(tower, SEES, first) if _inputs(tower.get_image_features).issuperset(first) else 0
         if count:
-            mixed = among(ids, token, count)
+            mixed = among(config, ids, token, count)
             kinds = {name: (mixed == token).long() for name in KINDS}
             given = {"input_ids": mixed, **image, **kinds}
             given = {name: value for name, value in given.items() if name in _inputs(model.forward)}
@@ -46,9 +49,12 @@ def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
     return None
 
 
-def among(ids: Tensor, token: int, count: int) -> Tensor:
+def among(config: Any, ids: Tensor, token: int, count: int) -> Tensor:
     """The same texts with so many of this token behind the first of each row, and nowhere else."""
-    text = ids.where(ids != token, (token + 1) % (int(ids.max()) + 1))
+    special = {
+        value for name, value in vars(config).items() if name.endswith(NAMED) and isinstance(value, int)
+    }
+    text = ids.where(ids != token, next(each for each in range(len(special) + 1) if each not in special))
     seen = torch.full((ids.shape[0], count), token)
     return torch.cat([text[:, :1], seen, text[:, 1:]], dim=1)
 
@@ -72,10 +78,8 @@ def _images(config: Any, rows: int, seed: int) -> Iterator[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     vision = getattr(config, "vision_config", config)
     yield from _grids(vision, rows, generator)
-    size = getattr(vision, "image_size", None)
-    if size is None:
-        return
-    height, width = _sides(size)
+    args = getattr(vision, "model_args", None) or {}  # of a model that timm makes
+    height, width = _sides(getattr(vision, "image_size", None) or args.get("img_size", SIDE))
     channels = int(getattr(vision, "num_channels", CHANNELS))
     tiles = torch.randn(rows, max(TILES), channels, height, width, generator=generator)
     sizes = {"image_sizes": torch.tensor([[height, width]] * rows)}
@@ -147,15 +151,12 @@ def _first(value: Tensor, rows: int) -> Tensor:
     return value[: len(value) // rows]
 
 
-def _features(model: Any, image: dict[str, Tensor]) -> int:
-    """How many of the residual's vectors an image becomes; 0 where the class takes images in another way."""
-    known = _inputs(model.get_image_features)
-    if not known.issuperset(image):
-        return 0
-    pixels = image["pixel_values"].to(next(model.parameters()).dtype)
+def features(model: Any, method: str, given: Batch, absent: Iterable[str] = ()) -> int:
+    """How many of the residual's vectors a model's own `method` makes of images or sounds, without what is
+    `absent`; 0 where it takes them in another way."""
     try:
         with still(model):
-            found: Any = model.get_image_features(**{**image, "pixel_values": pixels})
+            found: Any = getattr(model, method)(**narrowed(model, given), **dict.fromkeys(absent))
     except FAULTS:
         return 0
     pooled = getattr(found, "pooler_output", None)

@@ -147,11 +147,8 @@ def _spectra(config: Any, rows: int, generator: torch.Generator, masked: bool) -
 
 def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
     """The shape of a row by the config, the likeliest first."""
-    if name == "input_values" and hasattr(config, FRONT):
-        samples = FRAMES
-        for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride, strict=True))):
-            samples = (samples - 1) * stride + kernel
-        yield (samples,)
+    if name == "input_values" and (shape := waves(config)):
+        yield shape
     elif name == "input_values" and hasattr(config, "num_mel_bins"):
         yield config.max_length, config.num_mel_bins
     elif name == "input_values":
@@ -165,6 +162,23 @@ def _shapes(name: str, config: Any) -> Iterator[tuple[int, ...]]:
     height, width = _sides(config.image_size)
     frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
     yield (*frames, getattr(config, "num_channels", CHANNELS), height, width)
+
+
+def waves(config: Any) -> tuple[int, ...]:
+    """The shape of a sound's samples, of which the convolutions that a config names make a few frames; ()
+    where it names none."""
+    if not hasattr(config, FRONT):
+        return ()
+    samples = FRAMES
+    for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride, strict=True))):
+        samples = (samples - 1) * stride + kernel
+    return (samples,)
+
+
+def windows(config: Any) -> tuple[int, ...]:
+    """How many frames of a spectrum an encoder may hear at once, the likeliest first."""
+    said = (getattr(config, name, None) for name in ("n_window", "max_source_positions"))
+    return tuple(dict.fromkeys((*(2 * each for each in said if isinstance(each, int)), 2 * FRAMES, WINDOW)))
 
 
 def _sides(size: Any) -> tuple[int, int]:

@@ -3,48 +3,82 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isogrow.verification.pictures import among
+from isogrow.verification.pictures import KINDS, among, features
 from isogrow.verification.runs import Batch, runs
+from isogrow.verification.signals import waves, windows
 
-FEATURES, PROJECTOR = "input_features", "multi_modal_projector"
+HEARS, PROJECTOR = "get_audio_features", "multi_modal_projector"
+TOWERS = ("audio_config", "encoder_config")
+WAVES, SPECTRA = "input_values", "input_features"
 MASKS = ("feature_attention_mask", "input_features_mask")  # which frames there are, for classes that ask
+BINS = ("input_size", "num_mel_bins", "input_dim")  # by which a config says how wide a spectrum is
 
 
-def sounded(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
-    """The same texts, each with a random spectrum as long as the tower takes: inputs by name, `ids` (rows,
-    tokens) with as many of the sound's token as the projector gives features. None for a model that takes no
-    sound with its texts, or not in this plain way."""
+def sounded(model: nn.Module, batch: Batch, seed: int = 4) -> Batch | None:
+    """The same texts, each with random sound as long as the tower takes: inputs by name, `input_ids` (rows,
+    tokens) with as many of the sound's token as the tower gives features, beside what else there is in the
+    batch. None for a model that takes no sound with its texts, or not in this plain way."""
     config: Any = getattr(model, "config", None)
-    token, audio = getattr(config, "audio_token_id", None), getattr(config, "audio_config", None)
-    projector = getattr(getattr(model, "base_model", model), PROJECTOR, None)
-    taken = inspect.signature(model.forward).parameters
-    if not (isinstance(token, int) and audio and projector is not None and FEATURES in taken):
+    token = getattr(config, "audio_token_id", None)
+    audio = next((getattr(config, name) for name in TOWERS if hasattr(config, name)), None)
+    if not isinstance(token, int) or audio is None:
         return None
-    bins, frames = getattr(audio, "num_mel_bins", 0), 2 * getattr(audio, "max_source_positions", 0)
-    if not (bins and frames):
-        return None
-    rows = len(ids)
-    spectra = torch.randn(rows, bins, frames, generator=torch.Generator().manual_seed(seed))
-    masks = {name: torch.ones(rows, frames, dtype=torch.long) for name in MASKS if name in taken}
-    heard = {FEATURES: spectra, **masks}
-    count = _count(model, projector, {"input_ids": among(ids, token, 2), **heard}) // rows
-    given = {"input_ids": among(ids, token, count), **heard}
-    return given if count and runs(model, given) else None
+    taken, ids = inspect.signature(model.forward).parameters, batch["input_ids"]
+    for heard in _sounds(audio, len(ids), seed, tuple(taken)):
+        count = _count(model, {**batch, "input_ids": among(config, ids, token, 2), **heard}, heard) // len(
+            ids
+        )
+        if not count:
+            continue
+        given = {**batch, "input_ids": among(config, ids, token, count), **heard}
+        for name in batch.keys() & KINDS:
+            given[name] = torch.cat([batch[name].new_zeros(len(ids), count), batch[name]], dim=1)
+        if runs(model, given):
+            return given
+    return None
 
 
-def _count(model: nn.Module, projector: nn.Module, batch: Batch) -> int:
-    """How many vectors the projector gives: of a run that may end behind it, where there are not as many
-    tokens."""
+def _sounds(audio: Any, rows: int, seed: int, taken: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
+    """The same random sounds in the ways in which classes take them: as waves, as spectra of bins by frames
+    or of frames by bins; with a mask, where a class takes one, and without."""
+    generator = torch.Generator().manual_seed(seed)
+    if WAVES in taken and (shape := waves(audio)):
+        for each in (shape, (1, *shape)):
+            yield {WAVES: torch.randn(rows, *each, generator=generator)}
+    if SPECTRA not in taken:
+        return
+    bins = next((getattr(audio, name) for name in BINS if hasattr(audio, name)), 0)
+    for frames in windows(audio) if bins else ():
+        for shape in ((bins, frames), (frames, bins)):
+            spectra = {SPECTRA: torch.randn(rows, *shape, generator=generator)}
+            masks = {name: torch.ones(rows, frames, dtype=torch.long) for name in MASKS if name in taken}
+            yield from (spectra | masks, spectra) if masks else (spectra,)
+
+
+def _count(model: nn.Module, batch: Batch, heard: Batch) -> int:
+    """How many of the residual's vectors the sounds become, as the model's own method says, or as its
+    projector makes in a run that may end behind it, where there are not as many tokens."""
+    base: Any = getattr(model, "base_model", model)
+    if hasattr(base, HEARS):
+        taken = inspect.signature(getattr(base, HEARS)).parameters.values()
+        needed = {
+            each.name for each in taken if each.default is each.empty and each.kind is not each.VAR_KEYWORD
+        }
+        return features(base, HEARS, heard, needed - heard.keys())
+    projector = getattr(base, PROJECTOR, None)
     found: list[int] = []
 
     def note(_module: nn.Module, _given: Any, made: Tensor) -> None:
         found.append(made.numel() // made.shape[-1])
 
+    if projector is None:
+        return 0
     hook = projector.register_forward_hook(note)
     try:
         runs(model, batch)
