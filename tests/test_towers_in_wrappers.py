@@ -264,17 +264,30 @@ def test_images_are_counted_and_not_their_patches() -> None:
 
 
 EAR = {
-    "model_type": "qwen2_audio_encoder", "num_mel_bins": 5, "d_model": 20, "encoder_layers": 2,
-    "encoder_attention_heads": 2, "encoder_ffn_dim": 40, "max_source_positions": 10,
+    "num_mel_bins": 5, "hidden_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 80, "max_source_positions": 12,
 }  # fmt: skip
+EARS: Mapping[str, tuple[Any, Sizes]] = {
+    "qwen2_audio": (transformers.Qwen2AudioForConditionalGeneration, HEARD),
+    "voxtral": (transformers.VoxtralForConditionalGeneration, {**HEARD, "audio.ffn": 80}),  # which is refused
+    "audioflamingo3": (transformers.AudioFlamingo3ForConditionalGeneration, HEARD),
+    "musicflamingo": (transformers.MusicFlamingoForConditionalGeneration, HEARD),
+}
 
 
 @pytest.mark.slow
-def test_a_tower_for_sound_grows_and_is_proven_with_sound(tmp_path: Path) -> None:
-    text = {**TEXTS["qwen2"], "model_type": "qwen2"}
-    own = transformers.Qwen2AudioConfig(text_config=text, audio_config=EAR, audio_token_index=50)
-    transformers.Qwen2AudioForConditionalGeneration(own).save_pretrained(tmp_path / "small")
-    grow_checkpoint(tmp_path / "small", tmp_path / "large", **HEARD)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "qwen2_audio" else pytest.mark.sweep) for kind in EARS]
+)
+def test_a_tower_for_sound_grows_and_is_proven_with_sound(kind: str, tmp_path: Path) -> None:
+    made, wanted = EARS[kind]
+    text, tower = WRAPPERS[kind].text, WRAPPERS[kind].towers[0].kind
+    source = {
+        "text_config": {**TEXTS[text], "model_type": text}, "audio_config": {**EAR, "model_type": tower},
+        "audio_token_id": 50, "audio_token_index": 50,
+    }  # fmt: skip
+    made(transformers.CONFIG_MAPPING[kind].from_dict(source)).save_pretrained(tmp_path / "small")
+    grow_checkpoint(tmp_path / "small", tmp_path / "large", **wanted)
     report = verify(tmp_path / "small", tmp_path / "large")
     assert report.passed, str(report)
     assert "sounds" in next(each.detail for each in report.checks if each.name == "float64")

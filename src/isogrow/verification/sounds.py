@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from isogrow.verification.pictures import KINDS, among, features
 from isogrow.verification.runs import Batch, runs
 from isogrow.verification.signals import waves, windows
 
-HEARS, PROJECTOR = "get_audio_features", "multi_modal_projector"
-TOWERS = ("audio_config", "encoder_config")
+HEARS, PROJECTOR, TOWER = "get_audio_features", "multi_modal_projector", "audio_tower"
+CONFIGS = ("audio_config", "encoder_config")
 WAVES, SPECTRA = "input_values", "input_features"
 MASKS = ("feature_attention_mask", "input_features_mask")  # which frames there are, for classes that ask
 BINS = ("input_size", "num_mel_bins", "input_dim")  # by which a config says how wide a spectrum is
@@ -26,7 +27,7 @@ def sounded(model: nn.Module, batch: Batch, seed: int = 4) -> Batch | None:
     batch. None for a model that takes no sound with its texts, or not in this plain way."""
     config: Any = getattr(model, "config", None)
     token = getattr(config, "audio_token_id", None)
-    audio = next((getattr(config, name) for name in TOWERS if hasattr(config, name)), None)
+    audio = next((getattr(config, name) for name in CONFIGS if hasattr(config, name)), None)
     if not isinstance(token, int) or audio is None:
         return None
     taken, ids = inspect.signature(model.forward).parameters, batch["input_ids"]
@@ -62,26 +63,31 @@ def _sounds(audio: Any, rows: int, seed: int, taken: tuple[str, ...]) -> Iterato
 
 
 def _count(model: nn.Module, batch: Batch, heard: Batch) -> int:
-    """How many of the residual's vectors the sounds become, as the model's own method says, or as its
-    projector makes in a run that may end behind it, where there are not as many tokens."""
+    """How many of the residual's vectors the sounds become: as the model's own method says, or else as its
+    projector or its tower makes in a run that may end behind it, where there are not as many tokens."""
     base: Any = getattr(model, "base_model", model)
     if hasattr(base, HEARS):
         taken = inspect.signature(getattr(base, HEARS)).parameters.values()
         needed = {
             each.name for each in taken if each.default is each.empty and each.kind is not each.VAR_KEYWORD
         }
-        return features(base, HEARS, heard, needed - heard.keys())
-    projector = getattr(base, PROJECTOR, None)
-    found: list[int] = []
-
-    def note(_module: nn.Module, _given: Any, made: Tensor) -> None:
-        found.append(made.numel() // made.shape[-1])
-
-    if projector is None:
-        return 0
-    hook = projector.register_forward_hook(note)
+        if count := features(base, HEARS, heard, needed - heard.keys()):
+            return count
+    found: dict[str, int] = {}
+    hooks = [
+        part.register_forward_hook(partial(_note, found, name))
+        for name in (PROJECTOR, TOWER)
+        if isinstance(part := getattr(base, name, None), nn.Module)
+    ]
     try:
         runs(model, batch)
     finally:
-        hook.remove()
-    return found[0] if found else 0
+        for hook in hooks:
+            hook.remove()
+    return found.get(PROJECTOR, found.get(TOWER, 0))
+
+
+def _note(found: dict[str, int], name: str, _module: nn.Module, _given: Any, made: Any) -> None:
+    states: Any = getattr(made, "last_hidden_state", made)
+    if isinstance(states, Tensor):
+        found[name] = states.numel() // states.shape[-1]
