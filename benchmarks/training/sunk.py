@@ -216,7 +216,7 @@ def table(rows: Rows, fit: Fit | None = None) -> str:
     for row in rows.values():
         if row["stage"] == STAGE:
             found.setdefault((row["name"], row["second"]["learned"], row["goal"]), []).append(row)
-    for (name, learned, goal), own in found.items():
+    for (name, learned, goal), own in sorted(found.items(), key=lambda each: each[0][1:]):
         saved = [100 * (1 - row["operations"] / row["separate"]) for row in own]
         there, tops, carry = all(row["found"] for row in own), list[float](), ""
         if fit and own[0]["second"]["method"] != STAY:  # what stays as it is carries nothing over
