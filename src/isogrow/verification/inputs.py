@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +15,7 @@ from torch import nn
 from isogrow.layouts.config import get
 from isogrow.verification.pair import Pair
 from isogrow.verification.pictures import pictured
+from isogrow.verification.reach import holders, noting
 from isogrow.verification.runs import DECODER, FAULTS, MEMORY, Batch, batches, full, two_stacks
 from isogrow.verification.signals import WORDS, signal_of, signals
 from isogrow.verification.sounds import sounded
@@ -85,7 +85,7 @@ def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
     if sees(pair) or signal_of(pair.small) or not pretrained(pair):
         return None
     ids = probe(pair, shape)["input_ids"]
-    with _noting(pair.small) as ran:
+    with noting(pair.small) as ran:
         seen = pictured(pair.small, ids)
         found = sounded(pair.small, seen or {"input_ids": ids}) or seen
     _RAN[pair.small] = frozenset(ran) if found else frozenset()
@@ -103,42 +103,9 @@ def unreached(pair: Pair) -> frozenset[str]:
     return signalled - {
         block.slot
         for stored in pair.before.stored
-        if not ran.isdisjoint(_holders(stored.source))
+        if not ran.isdisjoint(holders(stored.source))
         for _, block in stored.blocks(pair.plan.source)
     }
-
-
-def _holders(name: str) -> tuple[str, str]:
-    """The module of a parameter, and that around it, which may read its weight without a call."""
-    inner = name.rpartition(".")[0]
-    return inner, inner.rpartition(".")[0]
-
-
-def _note(names: set[str], name: str, *_: object) -> None:
-    names.add(name)
-
-
-@contextmanager
-def _noting(model: nn.Module) -> Generator[set[str]]:
-    """Within it, the modules that are called in a model's last whole run, by name."""
-    now, ran = set[str](), set[str]()
-
-    def begin(*_: object) -> None:
-        now.clear()
-
-    def end(*_: object) -> None:
-        ran.clear()
-        ran.update(now)
-
-    hooks = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
-    for name, module in model.named_modules():
-        if name:
-            hooks.append(module.register_forward_hook(partial(_note, now, name)))
-    try:
-        yield ran
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def unrun(pair: Pair) -> list[str]:
