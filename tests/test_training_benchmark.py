@@ -252,6 +252,32 @@ def test_new_entries_are_decayed_apart(matrices: str | None) -> None:
             torch.testing.assert_close(ends[factor][name] - ends[None][name], off, atol=2e-6, rtol=1e-5)
 
 
+def test_by_width_matrices_start_smaller_and_learn_at_a_lower_rate() -> None:
+    """In µP by the root of the width and by the width itself; the function stays, and so does all else."""
+    model, optimizer = trained("small", 1, None)
+    made = [METHODS["grow"](model, optimizer, "large", 3, 12, {"by_width": each}) for each in (False, True)]
+    (plain, _, *_), (large, optimizer, *_) = made
+    ratio = model.config.hidden_size / large.config.hidden_size
+    new, changed = isogrow.new_entries(large).parameters, 0
+    for name, parameter in large.named_parameters():
+        factor = torch.ones_like(parameter)
+        for box in new[name].slices if name in new and parameter.dim() > 1 and "embed" not in name else ():
+            factor[box] = ratio**0.5
+        torch.testing.assert_close(parameter, factor * plain.get_parameter(name))
+        changed += int((parameter != plain.get_parameter(name)).sum())
+    assert ratio < 1 and changed > 1000
+    ids = batch(0, 12)
+    assert loss_of(large, ids).item() == pytest.approx(loss_of(model, ids).item(), abs=1e-6)
+    run = runs.begun(Contestant("one", "grown", "large"), TUNED, 3, 0)
+    run.model, run.optimizer = large, optimizer
+    runs.advance_(run, runs.cost_of(run), lambda run: 0.25)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in large.named_parameters():
+        matrix = parameter.dim() > 1 and "embed" not in name
+        assert rates[parameter] == (0.25 * ratio if matrix else 0.25)
+        assert (optimizer.state[parameter]["step"] > 1) != (name in isogrow.new_entries(large).added)
+
+
 @pytest.mark.parametrize("method", ["grow", "stack"])
 def test_weight_decay_is_what_a_run_is_told_after_a_growth_too(method: str) -> None:
     ends = dict[float | None, Any]()

@@ -197,6 +197,13 @@ DECAYS = tuple(
     )
     for decay, many in ((0.0, 2), (0.03, 1))
 )
+# Std and rate of matrices by width (arXiv 2602.10545), from the rate that was tuned.
+WIDTHS = Course(
+    seconds=(),
+    whole=(falling(released("grown, by width", 1.0, options={"by_width": True})),),
+    share=0.65,
+    seeds=(100,),
+)
 # Every width doubled by copies whose own moments are new, as SPARKLING resets them (arXiv 2602.02472).
 COPIES = Course(
     seconds=(),
@@ -258,7 +265,7 @@ ONWARD = Course(
     share=1.5,
     seeds=(100,),
 )
-COURSES = (ONWARD, *LONG, LAST, *DECAYS, COPIES, *ONE_LAYER, CUT, FIRST, ALONE, *MUONS)
+COURSES = (ONWARD, *LONG, LAST, *DECAYS, WIDTHS, COPIES, *ONE_LAYER, CUT, FIRST, ALONE, *MUONS)
 
 
 def pending(courses: Sequence[Course], rows: Rows) -> list[Job]:

@@ -23,13 +23,14 @@ def grow(
     """The paper's expansions, with the optimizer's state carried by law.
 
     GradMax looks at the next batches; its passes over the large model are counted. `new_decay` is a factor on
-    the weight decay of new entries; all other options are those of `isogrow.grow_training`.
+    the weight decay of new entries, and `by_width` has std and rate of matrices as they are of so many times
+    the width in µP; all other options are those of `isogrow.grow_training`.
     """
     given, found = dict(options), list[Fitted]()
     if given.get("init") == "gradmax":
         batches = [batch(seed, step + i) for i in range(LOOKED_AT)]
         given["init"] = isogrow.GradMax(batches, loss_of, found.append)
-    decay = given.pop("new_decay", None)
+    decay, by_width = given.pop("new_decay", None), given.pop("by_width", False)
     policy = isogrow.Policy(**given.pop("policy", {}))
     large, made, *_ = isogrow.grow_training(
         model, optimizer=list(parts_of(optimizer)), policy=policy, seed=seed, **scale().sizes[size], **given
@@ -37,8 +38,30 @@ def grow(
     if decay is not None:
         for part in made:
             decay_apart_(large, part, decay)
+    if by_width:
+        ratio = model.config.hidden_size / large.config.hidden_size
+        weaken_(large, ratio**0.5)
+        for part in made:
+            slow_(large, part, ratio)
     one, *more = made
     return large, Together((one, *more)) if more else one, sum(each.passes for each in found)
+
+
+def weaken_(large: Any, factor: float) -> None:
+    """Multiply the new entries of matrices; what is zero stays it, so the function is what it was."""
+    for name, own in isogrow.new_entries(large).parameters.items():
+        parameter = large.get_parameter(name)
+        for box in own.slices if parameter.dim() > 1 and "embed" not in name else ():
+            parameter.data[box] *= factor
+
+
+def slow_(large: Any, optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Have matrices train at so many times the rate of all else (arXiv 2203.03466, table 8, for Adam)."""
+    matrices = {p for name, p in large.named_parameters() if p.dim() > 1 and "embed" not in name}
+    for group in list(optimizer.param_groups):
+        apart = [p for p in group["params"] if p in matrices]
+        group["params"] = [p for p in group["params"] if p not in matrices]
+        optimizer.param_groups.append({**group, "params": apart, "times": factor})
 
 
 def decay_apart_(large: Any, optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -219,7 +219,7 @@ def advance_(run: Run, until: float, rate: Callable[[Run], float] = stable_rate)
         group["weight_decay"] = decay
     while run.spent + cost <= until * CLOSE:
         for group in run.optimizer.param_groups:
-            group["lr"] = rate(run)
+            group["lr"] = rate(run) * group.get("times", 1.0)
         run.optimizer.zero_grad()
         ids = batch(run.seed, run.step)
         (distilled(run.model, run.teacher, ids) if run.teacher else loss_of(run.model, ids)).backward()
