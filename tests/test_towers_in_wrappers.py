@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from wrapped import OWN, TEXTS, class_of, error, given, grown
 
 import isogrow
-from isogrow.errors import LawError, SizeError
+from isogrow.errors import IsogrowError, LawError, SizeError
 from isogrow.families import LAYOUTS, layout_of
 from isogrow.families.wrappers import WRAPPERS
 from isogrow.growth.models import anatomy_of
@@ -65,7 +65,11 @@ SWEPT = [
 @cache
 def seeing(kind: str, told: str = "") -> nn.Module:
     """A small wrapper, or one whose projector reads other states of its tower."""
-    more = {"before": BEFORE, "twice": TWICE}.get(told, {})
+    return edited(kind, {"before": BEFORE, "twice": TWICE}.get(told, {}))
+
+
+def edited(kind: str, more: Mapping[str, Any]) -> nn.Module:
+    """A small wrapper with other keys in its config."""
     text = WRAPPERS[kind].text
     source = {**wrapped.config(kind, text if text in TEXTS else "cohere", False), **more}
     own = transformers.CONFIG_MAPPING[kind].from_dict(source)
@@ -309,8 +313,61 @@ def test_a_proof_says_which_of_two_towers_it_did_not_run(
     found = {each.name: each for each in report.checks}
     assert ("3 sounds" in found["float64"].detail) == heard
     assert "3 images" in found["float64"].detail
-    assert ("towers" in found) != heard
-    assert heard or "reaches projector.ends and 1 more, which ran in neither" in found["towers"].detail
+    # Two embeddings of the tower's are read by what makes prompts, and by no run.
+    missed = "projector.ends" if heard else "projector.ends and 1 more"
+    assert f"reaches {missed}, which ran in neither" in found["towers"].detail
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("positions", [26, 64])
+def test_texts_have_room_for_their_images(positions: int, streamed: bool, tmp_path: Path) -> None:
+    """Of a class that reads no text without one, and whose rows have so many positions."""
+    text = {**wrapped.config("blip-2", "opt", False)["text_config"], "max_position_embeddings": positions}
+    cast(Any, edited("blip-2", {"text_config": text})).save_pretrained(tmp_path / "small")
+    grow_checkpoint(tmp_path / "small", tmp_path / "large", **{"vision.ffn": "+5"})
+    report = verify(tmp_path / "small", tmp_path / "large", streamed=streamed)
+    found = {each.name: each for each in report.checks}
+    assert report.passed and found["liveness"].passed, str(report)
+    assert "images" in found["float64"].detail and "towers" not in found
+
+
+def test_a_class_that_reads_no_text_without_an_image_is_refused_where_none_can_be_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = seeing("blip-2")
+    large = grown(small, **{"vision.ffn": "+5"})
+    monkeypatch.setattr(inputs, "pictured", lambda *_: None)
+    said = (
+        "Blip2ForConditionalGeneration reads no text without an image, and it runs none that isogrow makes of"
+    )
+    with pytest.raises(IsogrowError, match=said):
+        verify(small, large)
+
+
+GEMMA_EAR = {
+    "model_type": "gemma4_audio", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "output_proj_dims": 12, "subsampling_conv_channels": [4, 4],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "wanted", "missed"),
+    [
+        ("aria", {"vision_config": {**wrapped.eye("idefics3_vision")["vision_config"], "image_size": 42}},
+         {"vision.ffn": "+5"}, "vision.mlp.up"),
+        ("gemma4", {"audio_config": GEMMA_EAR, "audio_token_id": 49}, {"hidden": 28}, "projector.sound"),
+    ],
+)  # fmt: skip
+def test_what_a_tower_s_class_refuses_is_said_and_no_fault(
+    kind: str, more: Mapping[str, Any], wanted: Sizes, missed: str
+) -> None:
+    """An image of a size that it has no number for; another attention kernel."""
+    small = edited(kind, more)
+    report = verify(small, grown(small, **wanted), liveness=False)
+    assert report.passed, str(report)
+    found = {each.name: each for each in report.checks}
+    assert f"reaches {missed}" in found["towers"].detail
 
 
 class Strided(nn.Module):

@@ -212,13 +212,18 @@ def _keeper(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any
 
 
 def other_attention(model: nn.Module) -> str | None:
-    """The other of `eager` and `sdpa`, where the model can change between them; None where it can't."""
+    """The other of `eager` and `sdpa`, where the model and its parts can change between them; else None."""
     if not isinstance(model, transformers.PreTrainedModel):
         return None
     flags = cast(Any, model)
     if not (flags._supports_sdpa and flags._can_set_attn_implementation()):
         return None
-    return "eager" if flags.config._attn_implementation == "sdpa" else "sdpa"
+    other = "eager" if flags.config._attn_implementation == "sdpa" else "sdpa"
+    try:
+        with attention(model, other):
+            return other
+    except ValueError:  # a tower's class may refuse what the model's takes
+        return None
 
 
 @contextmanager
@@ -227,8 +232,8 @@ def attention(model: nn.Module, name: str) -> Generator[None]:
     found = [_config(part) for part in model.modules()]
     configs = {id(each): each for each in found if each is not None}
     before = [(each, each._attn_implementation_internal) for each in configs.values()]
-    cast(Any, model).set_attn_implementation(name)
     try:
+        cast(Any, model).set_attn_implementation(name)
         yield
     finally:
         for config, implementation in before:

@@ -12,6 +12,8 @@ import torch
 import transformers
 from torch import nn
 
+from isogrow.errors import IsogrowError
+from isogrow.laws import idle
 from isogrow.layouts.config import get
 from isogrow.verification.pair import Pair
 from isogrow.verification.pictures import pictured
@@ -31,7 +33,7 @@ MASKED = 0.3  # of an image's patches, where they can be masked
 ENTRIES = 1 << 24  # output entries of one batch
 
 # Of models for which images or sound could be made: the modules that they reached.
-_RAN: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
+_RAN: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 # Of rows that models were seen to run, by how long they were to be at most.
 _LENGTHS: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 
@@ -69,9 +71,13 @@ def probe(pair: Pair, shape: tuple[int, int] = PROBE) -> Batch:
     rows, length = shape
     if sees(pair):
         return _sights(pair, rows, seed=2)
-    length = positions(pair, length)
-    vocab = pair.before.tokens
-    return _named(pair, next(batches(vocab, length, rows=rows, token_types=_types(pair), seed=1)))
+    return _named(pair, _texts(pair, rows, length))
+
+
+def _texts(pair: Pair, rows: int, length: int) -> Batch:
+    """Random texts, of this many tokens or as many as may be in a row."""
+    wanted, vocab = positions(pair, length), pair.before.tokens
+    return next(batches(vocab, wanted, rows=rows, token_types=_types(pair), seed=1))
 
 
 def lesson(pair: Pair) -> Batch:
@@ -84,11 +90,16 @@ def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
     texts."""
     if sees(pair) or signal_of(pair.small) or not pretrained(pair):
         return None
-    ids = probe(pair, shape)["input_ids"]
+    return _shown(pair, _texts(pair, *shape)["input_ids"])
+
+
+def _shown(pair: Pair, ids: torch.Tensor) -> Batch | None:
+    """The same texts with images or sound in them, if any can be made; what they reach is kept."""
     with noting(pair.small) as ran:
         seen = pictured(pair.small, ids)
         found = sounded(pair.small, seen or {"input_ids": ids}) or seen
-    _RAN[pair.small] = frozenset(ran) if found else frozenset()
+    if found is not None:
+        _RAN.setdefault(pair.small, set()).update(ran)
     return found
 
 
@@ -99,12 +110,13 @@ def unreached(pair: Pair) -> frozenset[str]:
         return frozenset()
     if pair.small not in _RAN:
         pictures(pair, PROBE)
-    ran = _RAN.get(pair.small, frozenset())
+    ran, quiet = _RAN.get(pair.small, set()), idle(pair.before)
     return signalled - {
         block.slot
         for stored in pair.before.stored
-        if not ran.isdisjoint(holders(stored.source))
         for _, block in stored.blocks(pair.plan.source)
+        # What is read without a call of its own is read by what holds it, if by anything.
+        if not ran.isdisjoint(holders(stored.source)[: 1 if block.slot in quiet else 2])
     }
 
 
@@ -177,7 +189,10 @@ def _runs(pair: Pair, length: int) -> bool:
 def _no_further_than_a_layer(pair: Pair) -> Generator[None]:
     """Within it a run of the small model may end behind its first layer, where its weights are read as they
     are used: positions are looked up before, and windows and landmarks cut in it."""
-    layer = next((old for old, new in pair.layer_map.items() if new in pair.repeated), None)
+    layers = [old for old, new in pair.layer_map.items() if new in pair.repeated]
+    if pair.before.layout.stacks:  # those of towers are the first, and know nothing of a text's positions
+        layers = [each for each in layers if each.rpartition(".")[0] == layers[-1].rpartition(".")[0]]
+    layer = next(iter(layers), None)
     if layer is None or not next(pair.small.parameters()).is_meta:
         yield
         return
@@ -259,11 +274,23 @@ def _named(pair: Pair, batch: Batch) -> Batch:
     if pretrained(pair):
         ids = batch["input_ids"]
         if _needed(pair) and signal_of(pair.small) is None:
-            return pictured(pair.small, ids) or batch
+            return _with_images(pair, ids)
         # A small batch may be taken row by row; a detector has as many texts for each image.
         images = len(ids) if len(ids) <= PROBE[0] else SEEN if len(ids) % SEEN == 0 else 1
         return {**batch, **_memory(pair, ids), **signals(pair.small, images, seed=2)}
     return {_parameters(pair)[0]: batch["input_ids"]}
+
+
+def _with_images(pair: Pair, ids: torch.Tensor) -> Batch:
+    """Texts of a class that reads none without an image. Raises `IsogrowError` where none can be made."""
+    found = _shown(pair, ids)
+    if found is None:
+        raise IsogrowError(
+            f"{type(pair.small).__name__} reads no text without an image, and it runs none that isogrow makes"
+            f" of its config beside {ids.shape[1]} tokens, so nothing can be proven on it: give --no-verify"
+            " (verify=False), and compare it on inputs of your own"
+        )
+    return found
 
 
 def _needed(pair: Pair) -> bool:

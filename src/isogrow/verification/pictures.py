@@ -19,7 +19,7 @@ NAMED = ("_token_id", "_token_index")  # what a config calls tokens that stand f
 TILES = (1, 2, 3, 5)  # how many views there may be of one image, that of the whole among them
 ASKED = "qformer_input_ids"  # a question, for towers that read one
 KINDS = ("token_type_ids", "mm_token_type_ids")  # which tokens are an image's, for classes that ask
-SIDE = 256  # of an image in pixels, where no config says it
+SIDE = 256  # of an image in pixels, where the config of a model of timm's does not say it
 GRID = (1, 4, 8)  # the patches of an image in time, height and width
 
 
@@ -78,8 +78,10 @@ def _images(config: Any, rows: int, seed: int) -> Iterator[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     vision = getattr(config, "vision_config", config)
     yield from _grids(vision, rows, generator)
-    args = getattr(vision, "model_args", None) or {}  # of a model that timm makes
-    height, width = _sides(getattr(vision, "image_size", None) or args.get("img_size", SIDE))
+    size = getattr(vision, "image_size", None) or _side_of_timm(vision)
+    if size is None:
+        return
+    height, width = _sides(size)
     channels = int(getattr(vision, "num_channels", CHANNELS))
     tiles = torch.randn(rows, max(TILES), channels, height, width, generator=generator)
     sizes = {"image_sizes": torch.tensor([[height, width]] * rows)}
@@ -92,6 +94,13 @@ def _images(config: Any, rows: int, seed: int) -> Iterator[dict[str, Tensor]]:
     if sharper := getattr(getattr(config, "high_res_vision_config", None), "image_size", None):
         sharp = torch.randn(rows, channels, *_sides(sharper), generator=generator)
         yield {"pixel_values": tiles[:, 0], "high_res_pixel_values": sharp}
+
+
+def _side_of_timm(vision: Any) -> int | Sequence[int] | None:
+    """Of an image that a model of timm's takes, whose config says it among its arguments, or nowhere."""
+    if not hasattr(vision, "architecture"):
+        return None
+    return (getattr(vision, "model_args", None) or {}).get("img_size", SIDE)
 
 
 def _sides(size: int | Sequence[int]) -> Sequence[int]:

@@ -30,7 +30,7 @@ Outputs = Mapping[str, Tensor]
 Side = Literal["left", "right"]
 DECODER, MEMORY = "decoder_input_ids", "encoder_hidden_states"
 # Each class refuses what it does not take in its own words.
-FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, AssertionError)
+FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError, AssertionError)
 CLASSIFIERS = frozenset(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values())
 CACHES = ("cache", "past_key_values", "cache_params")  # what models call theirs
 

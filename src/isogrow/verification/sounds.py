@@ -21,6 +21,10 @@ MASKS = ("feature_attention_mask", "input_features_mask")  # which frames there 
 BINS = ("input_size", "num_mel_bins", "input_dim")  # by which a config says how wide a spectrum is
 
 
+class _Enough(RuntimeError):
+    """Ends a run that has come far enough."""
+
+
 def sounded(model: nn.Module, batch: Batch, seed: int = 4) -> Batch | None:
     """The same texts, each with random sound as long as the tower takes: inputs by name, `input_ids` (rows,
     tokens) with as many of the sound's token as the tower gives features, beside what else there is in the
@@ -64,7 +68,7 @@ def _sounds(audio: Any, rows: int, seed: int, taken: tuple[str, ...]) -> Iterato
 
 def _count(model: nn.Module, batch: Batch, heard: Batch) -> int:
     """How many of the residual's vectors the sounds become: as the model's own method says, or else as its
-    projector or its tower makes in a run that may end behind it, where there are not as many tokens."""
+    projector or its tower makes in a run that ends there, since there are not as many tokens."""
     base: Any = getattr(model, "base_model", model)
     if hasattr(base, HEARS):
         taken = inspect.signature(getattr(base, HEARS)).parameters.values()
@@ -73,11 +77,12 @@ def _count(model: nn.Module, batch: Batch, heard: Batch) -> int:
         }
         if count := features(base, HEARS, heard, needed - heard.keys()):
             return count
+    parts = {
+        name: part for name in (TOWER, PROJECTOR) if isinstance(part := getattr(base, name, None), nn.Module)
+    }
     found: dict[str, int] = {}
     hooks = [
-        part.register_forward_hook(partial(_note, found, name))
-        for name in (PROJECTOR, TOWER)
-        if isinstance(part := getattr(base, name, None), nn.Module)
+        part.register_forward_hook(partial(_note, found, [*parts][-1], name)) for name, part in parts.items()
     ]
     try:
         runs(model, batch)
@@ -87,7 +92,9 @@ def _count(model: nn.Module, batch: Batch, heard: Batch) -> int:
     return found.get(PROJECTOR, found.get(TOWER, 0))
 
 
-def _note(found: dict[str, int], name: str, _module: nn.Module, _given: Any, made: Any) -> None:
+def _note(found: dict[str, int], last: str, name: str, _module: nn.Module, _given: Any, made: Any) -> None:
     states: Any = getattr(made, "last_hidden_state", made)
     if isinstance(states, Tensor):
         found[name] = states.numel() // states.shape[-1]
+    if name == last:
+        raise _Enough
