@@ -370,6 +370,17 @@ def test_what_a_tower_s_class_refuses_is_said_and_no_fault(
     assert f"reaches {missed}" in found["towers"].detail
 
 
+def test_patches_are_merged_by_as_many_as_the_config_says() -> None:
+    told = {
+        **wrapped.config("qwen2_5_vl", "qwen2_5_vl_text", False)["vision_config"],
+        "spatial_merge_size": 3,
+    }
+    small: Any = edited("qwen2_5_vl", {"vision_config": {**told, "window_size": 24}})
+    found = given(small, "qwen2_5_vl")
+    assert found["image_grid_thw"].tolist() == [[1, 6, 12]] * 2
+    assert error(small, grown(small, **{"vision.ffn": "+5"}), found) < EXACT
+
+
 class Strided(nn.Module):
     """A tower whose states have a height and a width, as those of another library's convolutions."""
 

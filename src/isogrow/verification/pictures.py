@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ TILES = (1, 2, 3, 5)  # how many views there may be of one image, that of the wh
 ASKED = "qformer_input_ids"  # a question, for towers that read one
 KINDS = ("token_type_ids", "mm_token_type_ids")  # which tokens are an image's, for classes that ask
 SIDE = 256  # of an image in pixels, where the config of a model of timm's does not say it
-GRID = (1, 4, 8)  # the patches of an image in time, height and width
+GRID = (2, 4)  # of an image, the squares of patches that are merged, in height and width
 
 
 def pictured(model: nn.Module, ids: Tensor, seed: int = 4) -> Batch | None:
@@ -122,13 +122,14 @@ def _grids(vision: Any, rows: int, generator: torch.Generator) -> Iterator[dict[
         yield _placed(vision.model_patch_size, 1, channels, rows, generator)
     frames = getattr(vision, "temporal_patch_size", 1)
     shapes = ((channels * frames * patch**2,), (channels, patch, patch))
-    grid = torch.tensor([GRID] * rows)
-    merged = torch.tensor([getattr(vision, "spatial_merge_size", 2)] * rows)
+    merge = getattr(vision, "spatial_merge_size", 2)
+    grid = torch.tensor([[1, *(side * merge for side in GRID)]] * rows)
+    merged = torch.tensor([merge] * rows)
     for shape in shapes:
         pixels = torch.randn(int(grid.prod(-1).sum()), *shape, generator=generator)
         yield {"pixel_values": pixels, "image_grid_thw": grid}
         yield {"pixel_values": pixels, "image_grid_thw": grid, "image_merge_sizes": merged}
-    yield {"pixel_values": torch.randn(rows, GRID[-1], *shapes[0], generator=generator)}
+    yield {"pixel_values": torch.randn(rows, prod(GRID), *shapes[0], generator=generator)}
 
 
 def _placed(
