@@ -29,7 +29,7 @@ from isogrow.laws.building import network
 from isogrow.plans.caching import caches_of
 from isogrow.plans.serial import from_json, to_json
 from isogrow.plans.words import named
-from isogrow.verification import inputs, verify
+from isogrow.verification import sounds, verify
 from isogrow.verification.differences import Difference, NoiseFloor
 from isogrow.verification.float64 import build, float64
 from isogrow.verification.pictures import among, pictured
@@ -307,7 +307,7 @@ def test_a_proof_says_which_of_two_towers_it_did_not_run(
     cast(Any, seeing("qwen2_5_omni_thinker")).save_pretrained(tmp_path / "small")
     grow_checkpoint(tmp_path / "small", tmp_path / "large", hidden=28)
     if not heard:
-        monkeypatch.setattr(inputs, "sounded", lambda *_: None)
+        monkeypatch.setattr(sounds, "sounded", lambda *_: None)
     report = verify(tmp_path / "small", tmp_path / "large", streamed=streamed)
     assert report.passed, str(report)
     found = {each.name: each for each in report.checks}
@@ -337,7 +337,7 @@ def test_a_class_that_reads_no_text_without_an_image_is_refused_where_none_can_b
 ) -> None:
     small = seeing("blip-2")
     large = grown(small, **{"vision.ffn": "+5"})
-    monkeypatch.setattr(inputs, "pictured", lambda *_: None)
+    monkeypatch.setattr(sounds, "pictured", lambda *_: None)
     said = (
         "Blip2ForConditionalGeneration reads no text without an image, and it runs none that isogrow makes of"
     )

@@ -40,7 +40,7 @@ import isogrow
 from isogrow.cli.tables import checks
 from isogrow.errors import CheckpointError, LawError
 from isogrow.paper import Config, HeadConfig, LayerConfig, Transformer, init_
-from isogrow.verification import inputs, learning
+from isogrow.verification import inputs, learning, sounds
 from isogrow.verification.float64 import rebuilt
 from isogrow.verification.memory import available, parameters, shortage
 from isogrow.verification.pair import pair
@@ -470,7 +470,7 @@ def test_a_tower_that_nothing_runs_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     small = sighted(101)
     large = isogrow.grow(small, **{"vision.ffn": "+6"})
     assert "towers" not in named(isogrow.verify(small, large, liveness=False))
-    monkeypatch.setattr(inputs, "pictured", lambda *_: None)
+    monkeypatch.setattr(sounds, "pictured", lambda *_: None)
     monkeypatch.setattr(inputs, "_RAN", type(inputs._RAN)())  # pyright: ignore
     found = named(isogrow.verify(small, large))
     assert (

@@ -49,19 +49,24 @@ def grow(
 
 def weaken_(large: Any, factor: float) -> None:
     """Multiply the new entries of matrices; what is zero stays it, so the function is what it was."""
-    for name, own in isogrow.new_entries(large).parameters.items():
-        parameter = large.get_parameter(name)
-        for box in own.slices if parameter.dim() > 1 and "embed" not in name else ():
-            parameter.data[box] *= factor
+    new = isogrow.new_entries(large).parameters
+    for name, matrix in _matrices(large).items():
+        for box in new[name].slices if name in new else ():
+            matrix.data[box] *= factor
 
 
 def slow_(large: Any, optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Have matrices train at so many times the rate of all else (arXiv 2203.03466, table 8, for Adam)."""
-    matrices = {p for name, p in large.named_parameters() if p.dim() > 1 and "embed" not in name}
+    matrices = set(_matrices(large).values())
     for group in list(optimizer.param_groups):
         apart = [p for p in group["params"] if p in matrices]
         group["params"] = [p for p in group["params"] if p not in matrices]
         optimizer.param_groups.append({**group, "params": apart, "times": factor})
+
+
+def _matrices(model: Any) -> dict[str, Any]:
+    """Those of its layers, and its head."""
+    return {name: p for name, p in model.named_parameters() if p.dim() > 1 and "embed" not in name}
 
 
 def decay_apart_(large: Any, optimizer: torch.optim.Optimizer, factor: float) -> None:

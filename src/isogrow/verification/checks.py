@@ -31,6 +31,7 @@ from isogrow.verification.inputs import HEARD, covering, positions, pretrained, 
 from isogrow.verification.pair import Pair
 from isogrow.verification.report import Check
 from isogrow.verification.runs import (
+    UNPROVEN,
     Batch,
     Outputs,
     Side,
@@ -113,8 +114,7 @@ def _of_the_old(small: nn.Module, batch: Batch) -> Outputs:
     except Exception as error:  # each class in its own words
         raise IsogrowError(
             f"{type(small).__name__} does not run on what isogrow makes of its config"
-            f" ({', '.join(batch)}): {in_a_line(error):.200}; so nothing can be proven on it: give"
-            " --no-verify (verify=False), and compare it on inputs of your own"
+            f" ({', '.join(batch)}): {in_a_line(error):.200}; {UNPROVEN}"
         ) from error
 
 

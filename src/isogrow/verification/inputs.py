@@ -16,18 +16,17 @@ from isogrow.errors import IsogrowError
 from isogrow.laws import idle
 from isogrow.layouts.config import get
 from isogrow.verification.pair import Pair
-from isogrow.verification.pictures import pictured
 from isogrow.verification.reach import holders, noting
-from isogrow.verification.runs import DECODER, FAULTS, MEMORY, Batch, batches, full, two_stacks
+from isogrow.verification.runs import DECODER, FAULTS, MEMORY, UNPROVEN, Batch, batches, full, two_stacks
 from isogrow.verification.signals import WORDS, signal_of, signals
-from isogrow.verification.sounds import sounded
+from isogrow.verification.sounds import SPECTRA, WAVES, shown
 
 PROBE = (3, 24)  # rows and tokens of the small batch of the detailed checks
 LEARN = (4, 32)  # rows and tokens of the batch that is trained on
 LONGEST = 512  # tokens in a row where positions are not learned
 NEAR = 4  # lengths that are tried one by one: some classes take rows of one length alone
 SHORT = 64  # tokens in a row after the first
-HEARD = ("input_features", "input_values")  # costs more than a row of tokens, so that rows are long
+HEARD = (SPECTRA, WAVES)  # costs more than a row of tokens, so that rows are long
 SEEN = 2  # rows of images beside texts, which need not be as many
 MASKED = 0.3  # of an image's patches, where they can be masked
 ENTRIES = 1 << 24  # output entries of one batch
@@ -96,8 +95,7 @@ def pictures(pair: Pair, shape: tuple[int, int]) -> Batch | None:
 def _shown(pair: Pair, ids: torch.Tensor) -> Batch | None:
     """The same texts with images or sound in them, if any can be made; what they reach is kept."""
     with noting(pair.small) as ran:
-        seen = pictured(pair.small, ids)
-        found = sounded(pair.small, seen or {"input_ids": ids}) or seen
+        found = shown(pair.small, ids)
     if found is not None:
         _RAN.setdefault(pair.small, set()).update(ran)
     return found
@@ -287,8 +285,7 @@ def _with_images(pair: Pair, ids: torch.Tensor) -> Batch:
     if found is None:
         raise IsogrowError(
             f"{type(pair.small).__name__} reads no text without an image, and it runs none that isogrow makes"
-            f" of its config beside {ids.shape[1]} tokens, so nothing can be proven on it: give --no-verify"
-            " (verify=False), and compare it on inputs of your own"
+            f" of its config beside {ids.shape[1]} tokens, {UNPROVEN}"
         )
     return found
 

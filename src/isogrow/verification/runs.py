@@ -31,6 +31,10 @@ Side = Literal["left", "right"]
 DECODER, MEMORY = "decoder_input_ids", "encoder_hidden_states"
 # Each class refuses what it does not take in its own words.
 FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError, AssertionError)
+# What is said where a class runs on nothing that can be made of its config.
+UNPROVEN = (
+    "so nothing can be proven on it: give --no-verify (verify=False), and compare it on inputs of your own"
+)
 CLASSIFIERS = frozenset(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values())
 CACHES = ("cache", "past_key_values", "cache_params")  # what models call theirs
 

@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import (
 
 from isogrow.errors import IsogrowError
 from isogrow.verification.float64 import float64
-from isogrow.verification.runs import GRID, Batch, runs
+from isogrow.verification.runs import GRID, UNPROVEN, Batch, runs
 
 WORDS = {
     "pixel_values": "images",
@@ -116,8 +116,7 @@ def _taken_by(model: nn.Module, choices: Iterator[Batch]) -> Batch:
     if found is None:
         raise IsogrowError(
             f"{type(model).__name__} takes {', '.join(kept[0])}, and it runs none of the shapes that isogrow"
-            " makes of its config, so nothing can be proven on it: give --no-verify (verify=False), and"
-            " compare it on inputs of your own"
+            f" makes of its config, {UNPROVEN}"
         )
     return kept[found]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isogrow.verification.pictures import KINDS, among, features
+from isogrow.verification.pictures import KINDS, among, features, pictured
 from isogrow.verification.runs import Batch, runs
 from isogrow.verification.signals import waves, windows
 
@@ -22,7 +22,13 @@ BINS = ("input_size", "num_mel_bins", "input_dim")  # by which a config says how
 
 
 class _Enough(RuntimeError):
-    """Ends a run that has come far enough."""
+    """Ends a run that has come far enough; `runs` takes it for a fault."""
+
+
+def shown(model: nn.Module, ids: Tensor) -> Batch | None:
+    """The same texts with images, sound or both in them; None for a model for which neither can be made."""
+    seen = pictured(model, ids)
+    return sounded(model, seen or {"input_ids": ids}) or seen
 
 
 def sounded(model: nn.Module, batch: Batch, seed: int = 4) -> Batch | None:
@@ -35,15 +41,15 @@ def sounded(model: nn.Module, batch: Batch, seed: int = 4) -> Batch | None:
     if not isinstance(token, int) or audio is None:
         return None
     taken, ids = inspect.signature(model.forward).parameters, batch["input_ids"]
-    for heard in _sounds(audio, len(ids), seed, tuple(taken)):
-        count = _count(model, {**batch, "input_ids": among(config, ids, token, 2), **heard}, heard) // len(
-            ids
-        )
+    rows = len(ids)
+    for heard in _sounds(audio, rows, seed, tuple(taken)):
+        trial = {**batch, "input_ids": among(config, ids, token, 2), **heard}
+        count = _count(model, trial, heard) // rows
         if not count:
             continue
         given = {**batch, "input_ids": among(config, ids, token, count), **heard}
         for name in batch.keys() & KINDS:
-            given[name] = torch.cat([batch[name].new_zeros(len(ids), count), batch[name]], dim=1)
+            given[name] = torch.cat([batch[name].new_zeros(rows, count), batch[name]], dim=1)
         if runs(model, given):
             return given
     return None
